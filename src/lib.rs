@@ -1,0 +1,4 @@
+//! Zexio Agent: makes a server match a written desired state, over systemd and Caddy.
+
+pub mod model;
+pub mod port;

@@ -1,0 +1,333 @@
+//! The names that users and files are made of: project, process, host, variable, digest, key.
+//!
+//! Each type's only constructor is `parse`, so whoever holds one need not check it again.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Says which name was refused, and what a right one looks like.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{raw:?} is not {kind}: {rule}")]
+pub struct BadName {
+    /// The text as it came in, cut to 80 characters.
+    pub raw: String,
+    /// What it should have been, with its article: "a project id".
+    pub kind: &'static str,
+    /// The rule it breaks.
+    pub rule: &'static str,
+}
+
+impl BadName {
+    fn new(raw: &str, kind: &'static str, rule: &'static str) -> Self {
+        Self { raw: raw.chars().take(80).collect(), kind, rule }
+    }
+}
+
+/// Makes a type around a checked string: parse, show, order and serde all go through the check.
+macro_rules! checked_name {
+    ($(#[$doc:meta])* $name:ident, $kind:literal, $rule:literal, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// Checks the text and keeps it.
+            ///
+            /// # Errors
+            /// Names the text and the rule it breaks.
+            pub fn parse(raw: &str) -> Result<Self, BadName> {
+                let check: fn(&str) -> bool = $check;
+                if check(raw) { Ok(Self(raw.to_owned())) } else { Err(BadName::new(raw, $kind, $rule)) }
+            }
+
+            /// Returns the text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = BadName;
+            fn from_str(raw: &str) -> Result<Self, BadName> {
+                Self::parse(raw)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = BadName;
+            fn try_from(raw: String) -> Result<Self, BadName> {
+                Self::parse(&raw)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0
+            }
+        }
+    };
+}
+
+checked_name!(
+    /// A project's id. Short enough that `zx-<project>` is a valid user name (32 bytes at most).
+    ProjectId, "a project id",
+    "lower-case letters, digits and single hyphens, a letter first, at most 28 characters",
+    |raw| is_id(raw, 28)
+);
+
+checked_name!(
+    /// A process's name within its project.
+    ProcessName, "a process name",
+    "lower-case letters, digits and single hyphens, a letter first, at most 20 characters",
+    |raw| is_id(raw, 20)
+);
+
+checked_name!(
+    /// A host that Caddy serves: lower-case letters, digits and hyphens in at least two labels, so that nothing
+    /// in it can mean something to a Caddyfile.
+    Hostname, "a host name",
+    "like shop.example.com: lower case, at least two labels, no scheme, port, path or wildcard",
+    is_hostname
+);
+
+checked_name!(
+    /// An environment variable that a spec may set.
+    EnvName, "a variable name a spec may set",
+    "letters, digits and _, not starting with a digit, at most 128 characters, and none that the system or the \
+     agent sets (PATH, HOME, PORT, HOST, DATA_DIR, LD_*, ZEXIO_*, SYSTEMD_*, …)",
+    |raw| is_variable(raw) && !is_reserved(raw)
+);
+
+checked_name!(
+    /// The name of a stored secret.
+    SecretName, "a secret's name",
+    "letters, digits and _, not starting with a digit, at most 128 characters",
+    is_variable
+);
+
+checked_name!(
+    /// A SHA-256 in lower-case hex.
+    Sha256, "a sha256",
+    "64 lower-case hex digits",
+    |raw| raw.len() == 64 && raw.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+);
+
+checked_name!(
+    /// The name of an artifact file on the server.
+    ArtifactName, "an artifact's name",
+    "letters, digits, '.', '_', '+' and '-', no '.' first, at most 128 characters",
+    |raw| {
+        (1..=128).contains(&raw.len())
+            && !raw.starts_with('.')
+            && raw.bytes().all(|b| b.is_ascii_alphanumeric() || b"._+-".contains(&b))
+    }
+);
+
+checked_name!(
+    /// The id of an API key, which is also its file's name.
+    KeyId, "a key id",
+    "letters, digits, '_' and '-', at most 64 characters",
+    |raw| {
+        (1..=64).contains(&raw.len()) && raw.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
+    }
+);
+
+checked_name!(
+    /// A path prefix of a route: `/api/*` or `/up`.
+    RoutePath, "a route's path",
+    "'/' first, then letters, digits and . _ ~ / -, at the end an optional '*', at most 200 characters",
+    |raw| {
+        let body = raw.strip_suffix('*').unwrap_or(raw);
+        raw.len() <= 200
+            && body.starts_with('/')
+            && !body.contains("//")
+            && body.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~/-".contains(&b))
+    }
+);
+
+fn is_id(raw: &str, longest: usize) -> bool {
+    raw.len() <= longest
+        && raw.starts_with(|c: char| c.is_ascii_lowercase())
+        && raw.split('-').all(|part| {
+            !part.is_empty() && part.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9'))
+        })
+}
+
+fn is_hostname(raw: &str) -> bool {
+    raw.len() <= 253
+        && raw.contains('.')
+        && raw.split('.').all(is_label)
+        && !raw.split('.').next_back().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()))
+}
+
+fn is_label(label: &str) -> bool {
+    (1..=63).contains(&label.len())
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+        && label.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+}
+
+fn is_variable(raw: &str) -> bool {
+    (1..=128).contains(&raw.len())
+        && !raw.starts_with(|c: char| c.is_ascii_digit())
+        && raw.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// What systemd, the launcher or the agent sets; a spec that set it too would change who wins.
+fn is_reserved(raw: &str) -> bool {
+    const NAMES: [&str; 19] = [
+        "PATH", "HOME", "USER", "LOGNAME", "SHELL", "NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "STATE_DIRECTORY",
+        "RUNTIME_DIRECTORY", "CACHE_DIRECTORY", "LOGS_DIRECTORY", "CONFIGURATION_DIRECTORY", "INVOCATION_ID",
+        "JOURNAL_STREAM", "MAINPID", "PORT", "HOST", "DATA_DIR", "BASH_ENV",
+    ];
+    const PREFIXES: [&str; 5] = ["LD_", "WATCHDOG_", "LISTEN_", "SYSTEMD_", "ZEXIO_"];
+    NAMES.contains(&raw) || PREFIXES.iter().any(|prefix| raw.starts_with(prefix))
+}
+
+/// A release's number within its project: 1, 2, 3 …
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ReleaseNo(pub u32);
+
+impl fmt::Display for ReleaseNo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One of the two places in which a web process can run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Slot {
+    /// Serves while the marker does not exist.
+    A,
+    /// Serves while the marker exists.
+    B,
+}
+
+impl Slot {
+    /// Returns the other slot.
+    pub fn other(self) -> Self {
+        match self {
+            Slot::A => Slot::B,
+            Slot::B => Slot::A,
+        }
+    }
+
+    /// Returns `a` or `b`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Slot::A => "a",
+            Slot::B => "b",
+        }
+    }
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The two fixed ports of a web process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Ports {
+    /// Slot a's.
+    pub a: u16,
+    /// Slot b's.
+    pub b: u16,
+}
+
+impl Ports {
+    /// Returns the port of one slot.
+    pub fn of(self, slot: Slot) -> u16 {
+        match slot {
+            Slot::A => self.a,
+            Slot::B => self.b,
+        }
+    }
+}
+
+/// The systemd unit of one process of one release: `zexio-<project>-<process>-r<n>.service`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct UnitId {
+    /// Whose.
+    pub project: ProjectId,
+    /// Which process.
+    pub process: ProcessName,
+    /// Of which release.
+    pub release: ReleaseNo,
+}
+
+impl UnitId {
+    /// Returns the unit's name. It cannot be split back: `a-b` and `c` read like `a` and `b-c`; the unit file's
+    /// own section says which it is.
+    pub fn name(&self) -> String {
+        format!("zexio-{}-{}-r{}.service", self.project, self.process, self.release)
+    }
+}
+
+impl fmt::Display for UnitId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn project_ids_that_could_reach_a_path_a_unit_or_a_user_name_are_refused() {
+        let long = "a".repeat(29);
+        for raw in [
+            "", "A", "é", "-a", "a-", "a--b", "a/b", "../etc", "a/../b", "a.b", "a\0", "a\n", "1a", "a%2fb", "a b", &long,
+        ] {
+            assert!(ProjectId::parse(raw).is_err(), "{raw:?}");
+        }
+        for raw in ["a", "shop", "shop-2", "a-b-c9", &"a".repeat(28)] {
+            assert!(ProjectId::parse(raw).is_ok(), "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn host_names_that_mean_something_to_a_caddyfile_are_refused() {
+        for raw in [
+            "a.com, victim.com", "a.com victim.com", "a.com{", "{$HOME}.x.com", ":80", "*", "*.com", "http://a.com",
+            "localhost", "a.com:22", "(snippet)", "import", "A.com", "a..com", ".a.com", "a.com.", "a_b.com", "1.2.3.4",
+            "app.x.com {\n respond \"pwned\"\n}\nevil.x.com",
+        ] {
+            assert!(Hostname::parse(raw).is_err(), "{raw:?}");
+        }
+        assert!(Hostname::parse("shop.example.com").is_ok());
+    }
+
+    #[test]
+    fn variables_that_the_system_sets_are_refused() {
+        for raw in ["PATH", "LD_PRELOAD", "NOTIFY_SOCKET", "PORT", "ZEXIO_X", "1A", "A-B", "A=B", ""] {
+            assert!(EnvName::parse(raw).is_err(), "{raw:?}");
+        }
+        for raw in ["RUST_LOG", "_x", "NODE_OPTIONS", "DATABASE_URL"] {
+            assert!(EnvName::parse(raw).is_ok(), "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn route_paths_cannot_leave_their_place() {
+        for raw in ["api", "/a }", "@m", "/* {\n import /etc/passwd\n}", "//evil", "/a*b", ""] {
+            assert!(RoutePath::parse(raw).is_err(), "{raw:?}");
+        }
+        for raw in ["/", "/api/*", "/*", "/up", "/a.b/c-d_~"] {
+            assert!(RoutePath::parse(raw).is_ok(), "{raw:?}");
+        }
+    }
+}
