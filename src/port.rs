@@ -1,39 +1,323 @@
 //! The few things the loop needs from the world, as small traits. One adapter each in `host` and `store`; the fakes
 //! live with the tests.
 
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Why a port could not do what it was asked, as an operator should read it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct PortError {
-    /// Whether trying the same again may help.
-    pub lasting: Lasting,
-    /// The reason's name in the API: `HashMismatch`, `ArtifactFailed`, …
-    pub reason: &'static str,
-    /// "could not <verb> <object>: <cause>", without secrets, query strings or user info of URLs.
-    pub message: String,
-    /// What the other side asked for: "not before" (Retry-After), at most ten minutes.
-    pub retry_after: Option<Duration>,
+use zeroize::Zeroizing;
+
+use crate::model::desired::{Desired, Owner, SecretVersion, Wanted};
+pub use crate::model::failure::{Lasting, PortError};
+use crate::model::names::{EnvName, KeyId, ProcessName, ProjectId, ReleaseNo, SecretName, Slot, UnitId};
+use crate::model::observed::{BundlesSeen, FetchSeen, Probed, ProxySeen, UnitSeen};
+use crate::model::progress::{Progress, ProjectProgress};
+use crate::model::quantity::Timestamp;
+use crate::model::spec::{Artifact, Document, Plain, Ready, Sealed};
+use crate::model::status::Status;
+use crate::plan::{FetchOrder, UnitOrder};
+
+/// What is wanted and remembered, on disk before a call returns.
+pub trait Memory: Send + Sync {
+    /// Returns everything that is wanted.
+    ///
+    /// # Errors
+    /// Says why the database could not be read.
+    fn desired(&self) -> Result<Desired, PortError>;
+    /// Returns everything that is remembered.
+    ///
+    /// # Errors
+    /// Says why the database could not be read.
+    fn progress(&self) -> Result<Progress, PortError>;
+    /// Remembers these projects.
+    ///
+    /// # Errors
+    /// Says why the database could not be written; then nothing of it is.
+    fn remember(&self, changed: &BTreeMap<ProjectId, ProjectProgress>) -> Result<(), PortError>;
+    /// Returns the statuses that were last recorded.
+    ///
+    /// # Errors
+    /// Says why the database could not be read.
+    fn statuses(&self) -> Result<BTreeMap<ProjectId, Status>, PortError>;
+    /// Records what was seen.
+    ///
+    /// # Errors
+    /// Says why the database could not be written.
+    fn record(&self, statuses: &[Status]) -> Result<(), PortError>;
+    /// Opens the values of a unit's variables.
+    ///
+    /// # Errors
+    /// Names the value that could not be opened, never shows one.
+    fn open_values(
+        &self,
+        project: &ProjectId,
+        env: &BTreeMap<EnvName, Sealed>,
+        secrets: &BTreeMap<EnvName, SecretVersion>,
+    ) -> Result<BTreeMap<EnvName, Zeroizing<String>>, PortError>;
+    /// Forgets a project and everything that was stored of it, unless it is wanted again by now.
+    ///
+    /// # Errors
+    /// Says why the database could not be written.
+    fn forget(&self, project: &ProjectId) -> Result<(), PortError>;
 }
 
-/// The one distinction from which every retry is decided.
+/// Writes what is wanted. The doors (API, watched directory, webhooks) use nothing else.
+pub trait Wishes: Send + Sync {
+    /// Writes a project's spec; equal content is no change.
+    ///
+    /// # Errors
+    /// The project is another owner's, its generation moved, it is being deleted, or the disk refused.
+    fn put(&self, document: Document, owner: &Owner, expect: Option<u64>) -> Result<Put, WishError>;
+    /// Writes that a project is to be gone.
+    ///
+    /// # Errors
+    /// There is no such project, or it is another owner's.
+    fn delete(&self, project: &ProjectId, owner: &Owner, keep_data: bool) -> Result<u64, WishError>;
+    /// Moves a project's artifact without its spec: a webhook's bump, a rollback.
+    ///
+    /// # Errors
+    /// There is no such project, or the disk refused.
+    fn overlay(&self, project: &ProjectId, artifact: &Artifact, by: &str) -> Result<Put, WishError>;
+    /// Returns what is wanted of one project.
+    ///
+    /// # Errors
+    /// Says why the database could not be read.
+    fn wanted(&self, project: &ProjectId) -> Result<Option<Wanted>, WishError>;
+    /// Returns what a document would come to if it were put: for a dry run.
+    ///
+    /// # Errors
+    /// As `put`.
+    fn rehearse(&self, document: Document, owner: &Owner) -> Result<Wanted, WishError>;
+    /// Sets what stops a project's newest wish from being taken; none: nothing does.
+    ///
+    /// # Errors
+    /// Says why the database could not be written.
+    fn complain(
+        &self,
+        project: &ProjectId,
+        owner: &Owner,
+        complaint: Option<&crate::model::desired::Complaint>,
+    ) -> Result<(), WishError>;
+    /// Stores a secret; returns its new version. An equal value is no new version.
+    ///
+    /// # Errors
+    /// Says why the database could not be written.
+    fn set_secret(&self, project: &ProjectId, name: &SecretName, value: &Plain) -> Result<u32, WishError>;
+    /// Forgets a secret; tells whether it was there.
+    ///
+    /// # Errors
+    /// Says why the database could not be written.
+    fn remove_secret(&self, project: &ProjectId, name: &SecretName) -> Result<bool, WishError>;
+    /// Lists a project's secrets.
+    ///
+    /// # Errors
+    /// Says why the database could not be read.
+    fn secrets(&self, project: &ProjectId) -> Result<Vec<SecretInfo>, WishError>;
+    /// Opens one secret, to check a webhook's signature.
+    ///
+    /// # Errors
+    /// Names the secret that could not be opened.
+    fn open_secret(&self, project: &ProjectId, name: &SecretName) -> Result<Option<Zeroizing<String>>, WishError>;
+    /// Remembers a nonce for as long as its signature could be used; tells whether it is new.
+    ///
+    /// # Errors
+    /// Says why the database could not be written.
+    fn take_nonce(&self, key: &KeyId, nonce: &str, expires: Timestamp) -> Result<bool, WishError>;
+    /// Remembers a webhook's delivery; tells whether it is new and no older than the last one taken.
+    ///
+    /// # Errors
+    /// Says why the database could not be written.
+    fn take_delivery(
+        &self,
+        project: &ProjectId,
+        provider: &str,
+        id: &str,
+        made: Option<Timestamp>,
+    ) -> Result<bool, WishError>;
+}
+
+/// What a written wish came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lasting {
-    /// DNS, a 5xx, a busy or full disk: back off, try again.
-    No,
-    /// A wrong hash, a refused spec: stalled until something changes.
-    Yes,
+pub struct Put {
+    /// The project's generation now.
+    pub generation: u64,
+    /// Whether the project is new.
+    pub created: bool,
+    /// Whether anything changed.
+    pub changed: bool,
 }
 
-impl PortError {
-    /// Makes an error that may pass.
-    pub fn passing(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { lasting: Lasting::No, reason, message: message.into(), retry_after: None }
-    }
+/// Why a wish was not written. Nothing changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WishError {
+    /// There is no such project.
+    #[error("there is no project {0}")]
+    Unknown(ProjectId),
+    /// It belongs to somebody else.
+    #[error("project {project} belongs to {owner}; change it there")]
+    Owned {
+        /// Which.
+        project: ProjectId,
+        /// Whose it is.
+        owner: Owner,
+    },
+    /// It moved since the caller looked.
+    #[error("the project is at generation {0} by now")]
+    Moved(u64),
+    /// It is being deleted; its name is free once nothing of it is left.
+    #[error("project {0} is being deleted; try again once it is gone")]
+    Deleting(ProjectId),
+    /// The database refused.
+    #[error(transparent)]
+    Store(#[from] PortError),
+}
 
-    /// Makes an error that stays until the operator changes something.
-    pub fn lasting(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { lasting: Lasting::Yes, reason, message: message.into(), retry_after: None }
+/// A secret, as it may be shown.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct SecretInfo {
+    /// Its name.
+    pub name: SecretName,
+    /// Its version.
+    pub version: u32,
+    /// When it got that version.
+    pub updated_at: Timestamp,
+}
+
+/// systemd.
+pub trait Units {
+    /// Returns every unit of ours, by project: those with a file, and those that are loaded without one.
+    ///
+    /// # Errors
+    /// Says why systemd or the disk could not be read.
+    fn look(&self) -> Result<BTreeMap<ProjectId, BTreeMap<UnitId, UnitSeen>>, PortError>;
+    /// Writes a launch blob, sealed for its unit, and then the unit file.
+    ///
+    /// # Errors
+    /// Says what could not be written.
+    fn write(&self, order: &UnitOrder, blob: &[u8]) -> Result<(), PortError>;
+    /// Reads every unit file again.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    fn reload(&self) -> Result<(), PortError>;
+    /// Starts a unit, if systemd read it as it was written. Returns at once; the end of the job is a fact to see.
+    ///
+    /// # Errors
+    /// Says what systemd answered, or what it read differently.
+    fn start(&self, unit: &UnitId) -> Result<(), PortError>;
+    /// Stops a unit. Returns at once.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    fn stop(&self, unit: &UnitId) -> Result<(), PortError>;
+    /// Lets a unit start at boot.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    fn enable(&self, unit: &UnitId) -> Result<(), PortError>;
+    /// Removes a stopped unit: boot link, file, launch blob.
+    ///
+    /// # Errors
+    /// Says what could not be removed.
+    fn remove(&self, unit: &UnitId) -> Result<(), PortError>;
+    /// Starts Caddy.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    fn start_proxy(&self) -> Result<(), PortError>;
+}
+
+/// Directories, users, artifacts.
+pub trait Bundles {
+    /// Returns what there is of a project.
+    ///
+    /// # Errors
+    /// Says what could not be read.
+    fn look(&self, project: &ProjectId) -> Result<BundlesSeen, PortError>;
+    /// Returns every project of which there are files.
+    ///
+    /// # Errors
+    /// Says what could not be read.
+    fn projects(&self) -> Result<BTreeSet<ProjectId>, PortError>;
+    /// Returns the fetches of a project that run, or how they ended.
+    fn fetches(&self, project: &ProjectId) -> BTreeMap<ReleaseNo, FetchSeen>;
+    /// Makes the user and directories of a project.
+    ///
+    /// # Errors
+    /// Says what could not be made.
+    fn prepare(&self, project: &ProjectId) -> Result<(), PortError>;
+    /// Begins to fetch and unpack a release, beside the loop.
+    ///
+    /// # Errors
+    /// Says why it could not begin.
+    fn fetch(&self, project: &ProjectId, order: &FetchOrder) -> Result<(), PortError>;
+    /// Moves the traffic of a web process to a slot: makes or removes its marker.
+    ///
+    /// # Errors
+    /// Says why the marker could not be changed.
+    fn point(&self, project: &ProjectId, process: &ProcessName, slot: Slot) -> Result<(), PortError>;
+    /// Points the bundle link at a release.
+    ///
+    /// # Errors
+    /// Says why the link could not be changed.
+    fn link(&self, project: &ProjectId, release: ReleaseNo) -> Result<(), PortError>;
+    /// Removes a release.
+    ///
+    /// # Errors
+    /// Says what could not be removed.
+    fn remove_release(&self, project: &ProjectId, release: ReleaseNo) -> Result<(), PortError>;
+    /// Removes a project's directories and user; ends its fetches.
+    ///
+    /// # Errors
+    /// Says what could not be removed.
+    fn remove_all(&self, project: &ProjectId, keep_data: bool) -> Result<(), PortError>;
+}
+
+/// One unit to probe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeOrder {
+    /// Which.
+    pub unit: UnitId,
+    /// Its run.
+    pub invocation: Option<String>,
+    /// Its cgroup: the socket that answers must belong to it.
+    pub cgroup: String,
+    /// Its port.
+    pub port: u16,
+    /// How.
+    pub ready: Ready,
+}
+
+/// Readiness probes, beside the loop.
+pub trait Health {
+    /// Probes these units from now on and no others; returns what was found so far.
+    fn look(&self, orders: &[ProbeOrder]) -> BTreeMap<UnitId, Probed>;
+}
+
+/// Caddy.
+pub trait Routes {
+    /// Returns what Caddy serves.
+    ///
+    /// # Errors
+    /// Says why it could not be asked.
+    fn look(&self) -> Result<ProxySeen, PortError>;
+    /// Checks, loads and keeps a Caddyfile.
+    ///
+    /// # Errors
+    /// Says what Caddy refused; then it serves on as before.
+    fn load(&self, text: &str) -> Result<(), PortError>;
+}
+
+/// The machine's clock.
+pub trait Clock: Send + Sync {
+    /// Returns the moment.
+    fn now(&self) -> Timestamp;
+}
+
+/// The machine's clock, and the only reader of it.
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 }

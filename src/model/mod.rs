@@ -1,3 +1,13 @@
 //! The nouns: what users ask for, what the machine shows, what must be remembered. Pure data; no input or output.
 
+pub mod desired;
+pub mod document;
+pub mod failure;
+pub mod fit;
+pub mod layout;
 pub mod names;
+pub mod observed;
+pub mod progress;
+pub mod quantity;
+pub mod spec;
+pub mod status;

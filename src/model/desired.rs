@@ -1,0 +1,235 @@
+//! What the operator asked for.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::names::{EnvName, ProcessName, ProjectId, SecretName};
+use super::quantity::{Bytes, CpuShare};
+use super::spec::{Artifact, Command, Limits, Process, Ready, Sandbox, Sealed, Spec, Stop};
+
+/// Everything the operator asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Desired(pub BTreeMap<ProjectId, Wanted>);
+
+/// What is wanted of one project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Grows with every change.
+    pub generation: u64,
+    /// What it comes to.
+    pub intent: Intent,
+    /// Who may change it.
+    pub owner: Owner,
+    /// The stored secrets and their newest versions.
+    pub secrets: BTreeMap<SecretName, u32>,
+    /// Why the last thing that was asked could not be taken.
+    pub complaint: Option<Complaint>,
+}
+
+/// What a project's wish comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Intent {
+    /// Run this. Boxed: it is large and the others are not.
+    Run(Box<Spec>),
+    /// Be gone.
+    Delete {
+        /// Whether the app's data stays.
+        keep_data: bool,
+    },
+    /// Nothing yet: its first file could not be read.
+    Nothing,
+}
+
+impl Wanted {
+    /// Returns the spec, where one is wanted.
+    pub fn spec(&self) -> Option<&Spec> {
+        match &self.intent {
+            Intent::Run(spec) => Some(spec),
+            Intent::Delete { .. } | Intent::Nothing => None,
+        }
+    }
+}
+
+/// Who may change a project's spec.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Owner {
+    /// Whoever calls the API.
+    Api,
+    /// A file in the watched directory, by its name.
+    File(String),
+}
+
+impl Owner {
+    /// Reads `api` or `file:<name>`.
+    pub fn parse(raw: &str) -> Self {
+        raw.strip_prefix("file:").map_or(Owner::Api, |name| Owner::File(name.to_owned()))
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Owner::Api => f.write_str("api"),
+            Owner::File(name) => write!(f, "file:{name}"),
+        }
+    }
+}
+
+/// Why something that was asked could not be taken. What was asked before stays wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Complaint {
+    /// `SpecInvalid`, `Conflict` or `PruneRefused`.
+    pub reason: String,
+    /// One paragraph for the operator.
+    pub message: String,
+}
+
+/// What a release is made of. Two specs with equal content run the same release; routes are not part of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Content {
+    /// What to run.
+    pub source: Source,
+    /// Variables, by the version of their value.
+    pub env: BTreeMap<EnvName, Sealed>,
+    /// Variables that are secrets, by the version of their value.
+    pub secrets: BTreeMap<EnvName, SecretVersion>,
+    /// The processes.
+    pub processes: BTreeMap<ProcessName, Work>,
+    /// What each may use.
+    pub limits: Ceiling,
+    /// How closed each is.
+    pub sandbox: Sandbox,
+}
+
+/// A secret's value at one time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretVersion {
+    /// The stored secret.
+    pub name: SecretName,
+    /// Its version.
+    pub version: u32,
+}
+
+/// Where a release's artifact comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// A URL, perhaps with what it must hash to.
+    Url {
+        /// The address.
+        url: String,
+        /// The digest.
+        sha256: Option<super::names::Sha256>,
+    },
+    /// A file on the server.
+    File {
+        /// Its name.
+        name: super::names::ArtifactName,
+        /// The digest.
+        sha256: Option<super::names::Sha256>,
+    },
+}
+
+impl Source {
+    /// Returns the source that an artifact names; none where it names an earlier release.
+    pub fn of(artifact: &Artifact) -> Option<Self> {
+        let sha256 = artifact.sha256.clone();
+        match (&artifact.url, &artifact.file) {
+            (Some(url), _) => Some(Source::Url { url: url.clone(), sha256 }),
+            (_, Some(name)) => Some(Source::File { name: name.clone(), sha256 }),
+            (None, None) => None,
+        }
+    }
+
+    /// Returns what it must hash to.
+    pub fn sha256(&self) -> Option<&super::names::Sha256> {
+        match self {
+            Source::Url { sha256, .. } | Source::File { sha256, .. } => sha256.as_ref(),
+        }
+    }
+
+    /// Tells whether both mean the same bytes. A digest says more than an address: a presigned URL changes every
+    /// time it is made.
+    pub fn same_as(&self, other: &Self) -> bool {
+        match (self.sha256(), other.sha256()) {
+            (Some(mine), Some(theirs)) => mine == theirs,
+            _ => self == other,
+        }
+    }
+}
+
+/// One process as a release runs it: without its routes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Work {
+    /// The command.
+    pub run: Command,
+    /// When it is ready; none: as soon as it stays up.
+    pub ready: Option<Ready>,
+    /// How it is stopped.
+    pub stop: Stop,
+    /// Whether it has ports.
+    pub web: bool,
+}
+
+impl Work {
+    fn of(process: &Process) -> Self {
+        let web = process.is_web();
+        let ready = process.ready.clone().or_else(|| web.then(Ready::default_tcp));
+        Self { run: process.run.clone(), ready, stop: process.stop.clone(), web }
+    }
+}
+
+/// What each process may use, with nothing left open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ceiling {
+    /// Memory.
+    pub memory: Option<Bytes>,
+    /// Processor time.
+    pub cpu: Option<CpuShare>,
+    /// Threads and processes.
+    pub tasks: u32,
+}
+
+impl From<&Limits> for Ceiling {
+    fn from(limits: &Limits) -> Self {
+        Self { memory: limits.memory, cpu: limits.cpu, tasks: limits.tasks }
+    }
+}
+
+impl Content {
+    /// Returns what a spec's release is made of.
+    ///
+    /// # Errors
+    /// Names the secrets that are not stored.
+    pub fn of(spec: &Spec, source: Source, stored: &BTreeMap<SecretName, u32>) -> Result<Self, Vec<SecretName>> {
+        let missing: Vec<SecretName> =
+            spec.secrets.iter().filter(|used| !stored.contains_key(&used.name)).map(|used| used.name.clone()).collect();
+        if !missing.is_empty() {
+            return Err(missing);
+        }
+        let versions = spec.secrets.iter().filter_map(|used| {
+            let version = *stored.get(&used.name)?;
+            Some((used.variable.clone(), SecretVersion { name: used.name.clone(), version }))
+        });
+        Ok(Self {
+            source,
+            env: spec.env.clone(),
+            secrets: versions.collect(),
+            processes: spec.processes.iter().map(|(name, process)| (name.clone(), Work::of(process))).collect(),
+            limits: Ceiling::from(&spec.limits),
+            sandbox: spec.sandbox,
+        })
+    }
+
+    /// Tells whether both make the same release.
+    pub fn same_as(&self, other: &Self) -> bool {
+        self.source.same_as(&other.source) && Self { source: other.source.clone(), ..self.clone() } == *other
+    }
+
+    /// Returns the names of the processes that have ports.
+    pub fn web(&self) -> impl Iterator<Item = &ProcessName> {
+        self.processes.iter().filter(|(_, work)| work.web).map(|(name, _)| name)
+    }
+}

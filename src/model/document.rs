@@ -1,0 +1,356 @@
+//! Reads a spec document, YAML or JSON, into a checked `Document`, or says what is wrong where.
+//!
+//! The text becomes a tree first (which refuses duplicate keys and keeps every line and column), then the typed spec.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{self, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Number, Value};
+use serde_saphyr::Spanned;
+
+use super::fit;
+use super::spec::Document;
+
+/// Longest document, in bytes. A longer one is refused before it is parsed.
+pub const LONGEST: usize = 256 * 1024;
+
+/// What is wrong with a document: at least one problem.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct SpecError {
+    /// Each with its place.
+    pub problems: Vec<Problem>,
+}
+
+impl fmt::Display for SpecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, problem) in self.problems.iter().enumerate() {
+            write!(f, "{}{problem}", if i > 0 { "; " } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// The field: `processes.web.ready.within`; empty for the whole document.
+    pub path: String,
+    /// What is wrong, and what would be right.
+    pub message: String,
+    /// Where, from 1; missing where no single place is at fault.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+}
+
+impl Problem {
+    /// Makes a problem of a field.
+    pub fn at(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into(), place: None }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(place) = self.place {
+            write!(f, "line {}, column {}: ", place.line, place.column)?;
+        }
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// A line and a column, from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// The line.
+    pub line: u64,
+    /// The column.
+    pub column: u64,
+}
+
+/// Reads a document.
+///
+/// # Errors
+/// Every problem that could be found, with its field and place.
+pub fn parse(text: &[u8]) -> Result<Document, SpecError> {
+    let tree = Tree::read(text).map_err(SpecError::from)?;
+    let document = typed(&tree.value).map_err(|problem| SpecError::from(tree.locate(problem)))?;
+    let problems: Vec<Problem> = fit::problems(&document).into_iter().map(|problem| tree.locate(problem)).collect();
+    if problems.is_empty() { Ok(document) } else { Err(SpecError { problems }) }
+}
+
+/// Returns the project that a document names, also when the rest of it is wrong.
+pub fn project_named_in(text: &[u8]) -> Option<super::names::ProjectId> {
+    Tree::read(text).ok()?.value.get("project")?.as_str()?.parse().ok()
+}
+
+impl From<Problem> for SpecError {
+    fn from(problem: Problem) -> Self {
+        Self { problems: vec![problem] }
+    }
+}
+
+fn typed(value: &Value) -> Result<Document, Problem> {
+    let mut track = serde_path_to_error::Track::new();
+    let deserializer = serde_path_to_error::Deserializer::new(value, &mut track);
+    Document::deserialize(deserializer).map_err(|error| {
+        let path = track.path().to_string().replace("[", ".").replace("]", "");
+        let parent = path.trim_end_matches(['?', '.']).to_owned();
+        reword(if parent == "." { String::new() } else { parent }, &error.to_string())
+    })
+}
+
+/// Turns serde's wording into ours: the unknown field joins the path, its nearest relative is named.
+fn reword(path: String, message: &str) -> Problem {
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    let join = |field: &str| if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") };
+    if message.starts_with("unknown field") {
+        let found = quoted.first().copied().unwrap_or_default();
+        let path = if path.split('.').next_back() == Some(found) { path } else { join(found) };
+        return Problem::at(path, format!("unknown key{}", suggestion(found, &quoted[1..])));
+    }
+    if message.starts_with("unknown variant") {
+        let found = quoted.first().copied().unwrap_or_default();
+        let known = quoted[1..].join(", ");
+        return Problem::at(path, format!("{found:?} is not one of {known}{}", suggestion(found, &quoted[1..])));
+    }
+    if message.starts_with("missing field") {
+        return Problem::at(join(quoted.first().copied().unwrap_or_default()), "required, and missing");
+    }
+    let quote_it = message.starts_with("invalid type") && message.ends_with("expected a string");
+    let hint = if quote_it { "; put it in quotes" } else { "" };
+    Problem::at(path, format!("{message}{hint}"))
+}
+
+fn suggestion(found: &str, known: &[&str]) -> String {
+    known
+        .iter()
+        .map(|name| (strsim::damerau_levenshtein(found, name), name))
+        .filter(|(distance, name)| *distance <= 2.max(name.len() / 3))
+        .min()
+        .map(|(_, name)| format!("; did you mean {name}?"))
+        .unwrap_or_else(|| format!("; known here: {}", known.join(", ")))
+}
+
+/// The document as a JSON value, without `x-` keys, and where each of its fields stands.
+struct Tree {
+    value: Value,
+    places: BTreeMap<String, Place>,
+}
+
+impl Tree {
+    fn read(text: &[u8]) -> Result<Self, Problem> {
+        if text.len() > LONGEST {
+            return Err(Problem::at("", format!("the document has {} bytes; {LONGEST} is the most", text.len())));
+        }
+        let text = std::str::from_utf8(text)
+            .map_err(|e| Problem::at("", format!("not UTF-8 from byte {} on", e.valid_up_to())))?;
+        // Only true and false are booleans: `tls: off` and `ANSWER: no` mean the words that are written.
+        let options = serde_saphyr::options! { strict_booleans: true };
+        let text = text.trim_start_matches('\u{feff}');
+        let node: Node = serde_saphyr::from_str_with_options(text, options).map_err(|e| parse_problem(&e))?;
+        let mut places = BTreeMap::new();
+        let value = node.flatten("", &mut places);
+        match value {
+            Value::Object(_) => Ok(Self { value, places }),
+            _ => Err(Problem::at("", "a spec is a mapping of keys to values")),
+        }
+    }
+
+    /// Gives a problem the place of its field, or of the nearest field around it that has one.
+    fn locate(&self, mut problem: Problem) -> Problem {
+        let mut path = problem.path.as_str();
+        problem.place = loop {
+            match (self.places.get(path), path.rsplit_once('.')) {
+                (Some(place), _) => break Some(*place),
+                (None, Some((parent, _))) => path = parent,
+                (None, None) => break self.places.get("").copied(),
+            }
+        };
+        problem
+    }
+}
+
+fn parse_problem(error: &serde_saphyr::Error) -> Problem {
+    let place = error.location().map(|at| Place { line: at.line(), column: at.column() });
+    let shown = error.without_snippet().to_string();
+    let message = shown.lines().next().unwrap_or_default();
+    let message = message.split_once(" at line ").map_or(message, |(head, _)| head);
+    Problem { path: String::new(), message: message.trim_end_matches(':').to_owned(), place }
+}
+
+/// A value and where it stands.
+struct Node {
+    kind: Kind,
+    place: Place,
+}
+
+enum Kind {
+    Scalar(Value),
+    List(Vec<Node>),
+    Table(Vec<(String, Place, Node)>),
+}
+
+impl Node {
+    fn flatten(self, path: &str, places: &mut BTreeMap<String, Place>) -> Value {
+        places.entry(path.to_owned()).or_insert(self.place);
+        let join = |part: &str| if path.is_empty() { part.to_owned() } else { format!("{path}.{part}") };
+        match self.kind {
+            Kind::Scalar(value) => value,
+            Kind::List(items) => Value::Array(
+                items.into_iter().enumerate().map(|(i, item)| item.flatten(&join(&i.to_string()), places)).collect(),
+            ),
+            Kind::Table(entries) => {
+                let mut table = Map::new();
+                for (key, place, node) in entries.into_iter().filter(|(key, ..)| !key.starts_with("x-")) {
+                    let path = join(&key);
+                    places.insert(path.clone(), place);
+                    table.insert(key, node.flatten(&path, places));
+                }
+                Value::Object(table)
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = Spanned::<Kind>::deserialize(deserializer)?;
+        let place = Place { line: spanned.referenced.line(), column: spanned.referenced.column() };
+        Ok(Self { kind: spanned.value, place })
+    }
+}
+
+impl<'de> Deserialize<'de> for Kind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnyKind)
+    }
+}
+
+struct AnyKind;
+
+impl<'de> Visitor<'de> for AnyKind {
+    type Value = Kind;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+    fn visit_bool<E>(self, v: bool) -> Result<Kind, E> {
+        Ok(Kind::Scalar(Value::Bool(v)))
+    }
+    fn visit_i64<E>(self, v: i64) -> Result<Kind, E> {
+        Ok(Kind::Scalar(v.into()))
+    }
+    fn visit_u64<E>(self, v: u64) -> Result<Kind, E> {
+        Ok(Kind::Scalar(v.into()))
+    }
+    fn visit_f64<E: de::Error>(self, v: f64) -> Result<Kind, E> {
+        Number::from_f64(v).map(|n| Kind::Scalar(Value::Number(n))).ok_or_else(|| E::custom("not a finite number"))
+    }
+    fn visit_str<E>(self, v: &str) -> Result<Kind, E> {
+        Ok(Kind::Scalar(v.into()))
+    }
+    fn visit_unit<E>(self) -> Result<Kind, E> {
+        Ok(Kind::Scalar(Value::Null))
+    }
+    fn visit_none<E>(self) -> Result<Kind, E> {
+        Ok(Kind::Scalar(Value::Null))
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Kind, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            items.push(item);
+        }
+        Ok(Kind::List(items))
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Kind, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(key) = map.next_key::<Spanned<String>>()? {
+            let place = Place { line: key.referenced.line(), column: key.referenced.column() };
+            entries.push((key.value, place, map.next_value()?));
+        }
+        Ok(Kind::Table(entries))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINIMAL: &str = "zexio: 1\nproject: shop\nartifact: { url: https://a.example.com/x.tar.gz }\nprocesses: { web: { run: ./shop } }\n";
+
+    fn refusal(text: &str) -> String {
+        match parse(text.as_bytes()) {
+            Ok(_) => "accepted".into(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    fn with(extra: &str) -> String {
+        refusal(&format!("{MINIMAL}{extra}"))
+    }
+
+    #[test]
+    fn the_minimal_spec_is_enough_in_yaml_and_in_json() {
+        assert_eq!(refusal(MINIMAL), "accepted");
+        let json = r#"{"zexio":1,"project":"shop","artifact":{"url":"https://a.example.com/x"},"processes":{"web":{"run":["./shop"]}}}"#;
+        assert_eq!(refusal(json), "accepted");
+        assert_eq!(refusal(&format!("\u{feff}{MINIMAL}")), "accepted");
+    }
+
+    #[test]
+    fn an_unknown_key_names_its_place_and_its_nearest_relative() {
+        assert_eq!(with("secrts: [A]\n"), "line 5, column 1: secrts: unknown key; did you mean secrets?");
+        assert_eq!(with("deploy:\n  drian: 5s\n"), "line 6, column 3: deploy.drian: unknown key; did you mean drain?");
+        assert_eq!(with("x-note: anything\n"), "accepted");
+        assert_eq!(
+            with("sandbox: stric\n"),
+            "line 5, column 1: sandbox: \"stric\" is not one of standard, strict, off; did you mean strict?"
+        );
+    }
+
+    #[test]
+    fn values_of_the_wrong_kind_are_refused_where_they_stand() {
+        assert_eq!(
+            with("env:\n  PORTS: 8080\n"),
+            "line 6, column 3: env.PORTS: invalid type: integer `8080`, expected a string; put it in quotes"
+        );
+        assert!(with("env: { A: ~ }\n").contains("env.A"), "{}", with("env: { A: ~ }\n"));
+        assert!(with("env: { LD_PRELOAD: x }\n").contains("LD_PRELOAD"));
+        assert!(with("limits: { memory: 12x }\n").contains("512M"));
+        assert!(with("keep: 0\n").contains("keep"));
+    }
+
+    #[test]
+    fn duplicate_keys_bombs_and_broken_text_are_refused_quickly() {
+        assert!(with("keep: 3\nkeep: 4\n").contains("line 6"), "{}", with("keep: 3\nkeep: 4\n"));
+        assert!(with("env: { A: x, A: y }\n") != "accepted");
+        assert!(refusal(&"[".repeat(200_000)) != "accepted");
+        assert!(refusal("zexio: 1\n---\nzexio: 1\n") != "accepted");
+        assert!(parse(&[0xff, 0xfe, b'a']).is_err());
+        assert!(parse(&vec![b' '; LONGEST + 1]).is_err());
+        for text in ["", "- a", "a", "\0", "a:\tb: c", "zexio: [1"] {
+            assert!(refusal(text) != "accepted", "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_this_version_lacks_says_so() {
+        assert!(with("needs: [redis]\n").contains("does not support it yet"));
+        assert!(with("release: { run: ./migrate }\n").contains("does not support it yet"));
+        for part in ["schedule: daily", "static: public", "instances: 2"] {
+            let said = refusal(&MINIMAL.replace("run: ./shop", &format!("run: ./shop, {part}")));
+            assert!(said.contains("yet") && said.contains("processes.web"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_broken_document_still_tells_its_project() {
+        let text = format!("{MINIMAL}nonsense: 1\n");
+        assert_eq!(project_named_in(text.as_bytes()).unwrap().as_str(), "shop");
+    }
+}

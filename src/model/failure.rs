@@ -1,0 +1,38 @@
+//! Why something could not be done: the one form in which every adapter says so.
+
+use std::time::Duration;
+
+/// Why a port could not do what it was asked, as an operator should read it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct PortError {
+    /// Whether trying the same again may help.
+    pub lasting: Lasting,
+    /// The reason's name in the API: `HashMismatch`, `ArtifactFailed`, …
+    pub reason: &'static str,
+    /// "could not <verb> <object>: <cause>", without secrets, query strings or user info of URLs.
+    pub message: String,
+    /// What the other side asked for: "not before" (Retry-After), at most ten minutes.
+    pub retry_after: Option<Duration>,
+}
+
+/// The one distinction from which every retry is decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lasting {
+    /// DNS, a 5xx, a busy or full disk: back off, try again.
+    No,
+    /// A wrong hash, a refused spec: stalled until something changes.
+    Yes,
+}
+
+impl PortError {
+    /// Makes an error that may pass.
+    pub fn passing(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { lasting: Lasting::No, reason, message: message.into(), retry_after: None }
+    }
+
+    /// Makes an error that stays until the operator changes something.
+    pub fn lasting(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { lasting: Lasting::Yes, reason, message: message.into(), retry_after: None }
+    }
+}

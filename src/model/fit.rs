@@ -1,0 +1,164 @@
+//! Checks what must fit together within one spec; each value alone is checked by its type.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::document::Problem;
+use super::names::Hostname;
+use super::quantity::{Bytes, Span};
+use super::spec::{Artifact, Document, Process, Ready, Route, SecretUse, Tls};
+
+/// Returns everything that does not fit, in the order of the document's keys.
+pub fn problems(spec: &Document) -> Vec<Problem> {
+    let mut found = Vec::new();
+    artifact(&spec.artifact, &mut found);
+    variables(spec, &mut found);
+    if spec.processes.is_empty() {
+        found.push(Problem::at("processes", "a project needs at least one process"));
+    }
+    for (name, process) in &spec.processes {
+        readiness(
+            &format!("processes.{name}"),
+            process,
+            spec.deploy.min_healthy + spec.deploy.drain,
+            spec.deploy.deadline,
+            &mut found,
+        );
+    }
+    routes(spec, &mut found);
+    if spec.limits.memory.is_some_and(|memory| memory < Bytes(4 << 20)) {
+        found.push(Problem::at("limits.memory", "less than 4M: no process could start"));
+    }
+    if !(1..=65536).contains(&spec.limits.tasks) {
+        found.push(Problem::at("limits.tasks", "between 1 and 65536"));
+    }
+    found.extend(hooks(spec));
+    found
+}
+
+fn artifact(artifact: &Artifact, found: &mut Vec<Problem>) {
+    let named = [artifact.url.is_some(), artifact.file.is_some(), artifact.release.is_some()];
+    if named.iter().filter(|is| **is).count() != 1 {
+        found.push(Problem::at("artifact", "exactly one of url, file, release"));
+    }
+    if artifact.release.is_some() && artifact.sha256.is_some() {
+        found.push(Problem::at("artifact.sha256", "an earlier release has its own; leave it out"));
+    }
+}
+
+fn variables(spec: &Document, found: &mut Vec<Problem>) {
+    let mut taken: BTreeSet<&str> = spec.env.keys().map(|name| name.as_str()).collect();
+    for (i, SecretUse { variable, .. }) in spec.secrets.iter().enumerate() {
+        if !taken.insert(variable.as_str()) {
+            found.push(Problem::at(
+                format!("secrets.{i}"),
+                format!("{variable} is set twice, by env or another secret"),
+            ));
+        }
+    }
+}
+
+fn readiness(path: &str, process: &Process, after: Span, deadline: Span, found: &mut Vec<Problem>) {
+    let ready = process.ready.clone().unwrap_or_else(Ready::default_tcp);
+    let kinds = [ready.http.is_some(), ready.tcp, ready.notify];
+    if kinds.iter().filter(|is| **is).count() != 1 {
+        found.push(Problem::at(format!("{path}.ready"), "exactly one of http, tcp, notify"));
+    }
+    if ready.timeout == Span(0) || ready.interval < Span(10) {
+        found.push(Problem::at(format!("{path}.ready"), "timeout must be more than 0, interval at least 10ms"));
+    }
+    if process.ready.is_some() && ready.within + after >= deadline {
+        let message =
+            format!("within, deploy.min_healthy and deploy.drain together reach deploy.deadline ({deadline})");
+        found.push(Problem::at(format!("{path}.ready.within"), message));
+    }
+}
+
+/// One host has one kind of certificate, and each of its paths one destination.
+fn routes(spec: &Document, found: &mut Vec<Problem>) {
+    let mut tls: BTreeMap<&Hostname, Tls> = BTreeMap::new();
+    let mut taken = BTreeSet::new();
+    let mut redirected = BTreeSet::new();
+    for (name, process) in &spec.processes {
+        for (i, route) in process.routes.iter().enumerate() {
+            let Route { host, path, redirect, .. } = route;
+            let at = |field: &str| format!("processes.{name}.routes.{i}{field}");
+            if *tls.entry(host).or_insert(route.tls) != route.tls {
+                found.push(Problem::at(at(".tls"), format!("{host} has another tls in another route")));
+            }
+            if !taken.insert((host, path)) {
+                found.push(Problem::at(at(""), format!("{host} with this path is routed twice")));
+            }
+            if redirect.is_some() && path.is_some() {
+                found.push(Problem::at(at(".path"), "a redirect takes every path; leave it out"));
+            }
+            if redirect.as_ref().is_some_and(|site| site.as_str().ends_with(&format!("://{host}"))) {
+                found.push(Problem::at(at(".redirect"), "leads back to the same host"));
+            }
+            if redirect.is_some() {
+                redirected.insert(host);
+            }
+        }
+    }
+    for host in redirected {
+        if taken.iter().filter(|(other, _)| *other == host).count() > 1 {
+            found.push(Problem::at("processes", format!("{host} is redirected and routed too")));
+        }
+    }
+}
+
+fn hooks(spec: &Document) -> Vec<Problem> {
+    let github = spec.hooks.github.as_ref().map(|hook| ("hooks.github.artifact", &hook.artifact));
+    let gitlab = spec.hooks.gitlab.as_ref().map(|hook| ("hooks.gitlab.artifact", &hook.artifact));
+    [github, gitlab].into_iter().flatten().filter_map(|(path, template)| unknown_placeholder(path, template)).collect()
+}
+
+fn unknown_placeholder(path: &str, template: &str) -> Option<Problem> {
+    let rest = ["{tag}", "{sha}", "{run}"].iter().fold(template.to_owned(), |rest, known| rest.replace(known, ""));
+    rest.contains(['{', '}']).then(|| Problem::at(path, "of placeholders only {tag}, {sha} and {run} are known"))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::model::document::parse;
+
+    fn refusal(processes: &str, rest: &str) -> String {
+        let text = format!(
+            "zexio: 1\nproject: shop\nartifact: {{ url: https://a.example.com/x }}\nprocesses: {processes}\n{rest}\n"
+        );
+        parse(text.as_bytes()).map(|_| ()).map_err(|e| e.to_string()).err().unwrap_or_default()
+    }
+
+    #[test]
+    fn parts_that_contradict_each_other_are_refused() {
+        let web = "{ web: { run: ./x } }";
+        for (processes, rest, said) in [
+            ("{}", "", "at least one process"),
+            (web, "env: { A: x }\nsecrets: [A]", "set twice"),
+            (web, "limits: { memory: 1M }", "4M"),
+            ("{ web: { run: ./x, ready: { http: /up, tcp: true } } }", "", "exactly one of http"),
+            ("{ web: { run: ./x, ready: { tcp: true, within: 5m } } }", "", "deploy.deadline"),
+            ("{ web: { run: ./x, routes: [{ host: a.b.c }, { host: a.b.c }] } }", "", "routed twice"),
+            (
+                "{ web: { run: ./x, routes: [{ host: a.b.c }, { host: a.b.c, path: /x, tls: off }] } }",
+                "",
+                "another tls",
+            ),
+            ("{ web: { run: ./x, routes: [{ host: a.b.c, redirect: 'https://a.b.c' }] } }", "", "same host"),
+            ("{ web: { run: ./x, routes: [{ host: a.b.c, redirect: 'https://d.b.c/x' }] } }", "", "no path"),
+            (
+                web,
+                "hooks: { github: { repo: a/b, event: release, artifact: 'https://x/{env}', secret: S } }",
+                "placeholders",
+            ),
+        ] {
+            let refused = refusal(processes, rest);
+            assert!(refused.contains(said), "{processes} {rest}: {refused:?}");
+        }
+    }
+
+    #[test]
+    fn two_sources_of_an_artifact_are_refused() {
+        let text = "zexio: 1\nproject: shop\nartifact: { url: https://a.example.com/x, release: 3 }\nprocesses: { web: { run: ./x } }";
+        assert!(parse(text.as_bytes()).is_err_and(|e| e.to_string().contains("exactly one of url, file, release")));
+    }
+}

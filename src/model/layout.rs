@@ -1,0 +1,104 @@
+//! Where everything stands on disk. The one place that knows a path's form.
+
+use std::path::{Path, PathBuf};
+
+use super::names::{ProcessName, ProjectId, ReleaseNo, UnitId};
+
+/// Where unit files are written.
+pub const UNIT_DIR: &str = "/etc/systemd/system";
+/// Where launch blobs are written.
+pub const CREDENTIAL_DIR: &str = "/etc/zexio/cred";
+/// The binary that units start.
+pub const LAUNCHER: &str = "/usr/bin/zexio";
+
+/// The agent's directory on disk, and what stands where in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// Checks the root: absolute, and of characters that mean nothing to a unit file or a Caddyfile.
+    ///
+    /// # Errors
+    /// Says what a root looks like.
+    pub fn parse(root: &str) -> Result<Self, String> {
+        let plain = root.bytes().all(|b| b.is_ascii_alphanumeric() || b"._/-".contains(&b));
+        let fits = plain
+            && root.len() > 1
+            && root.starts_with('/')
+            && !root.ends_with('/')
+            && !root.split('/').any(|part| part == "..");
+        if fits { Ok(Self { root: root.into() }) } else { Err(format!("{root:?} is not an absolute path like /zexio")) }
+    }
+
+    /// Returns the root.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+    /// Returns the database.
+    pub fn database(&self) -> PathBuf {
+        self.root.join("zexio.db")
+    }
+    /// Returns the watched directory.
+    pub fn specs(&self) -> PathBuf {
+        self.root.join("specs")
+    }
+    /// Returns where artifacts are kept.
+    pub fn artifacts(&self) -> PathBuf {
+        self.root.join("artifacts")
+    }
+    /// Returns where downloads and archives are prepared; wiped at start.
+    pub fn staging(&self) -> PathBuf {
+        self.root.join("staging")
+    }
+    /// Returns where removed directories wait for their end; wiped at start.
+    pub fn trash(&self) -> PathBuf {
+        self.root.join("trash")
+    }
+    /// Returns the parent of all projects.
+    pub fn apps(&self) -> PathBuf {
+        self.root.join("apps")
+    }
+    /// Returns a project's directory.
+    pub fn app(&self, project: &ProjectId) -> PathBuf {
+        self.apps().join(project.as_str())
+    }
+    /// Returns where a project's releases stand.
+    pub fn releases(&self, project: &ProjectId) -> PathBuf {
+        self.app(project).join("releases")
+    }
+    /// Returns one release.
+    pub fn release(&self, project: &ProjectId, release: ReleaseNo) -> PathBuf {
+        self.releases(project).join(release.to_string())
+    }
+    /// Returns the link to the serving release.
+    pub fn bundle(&self, project: &ProjectId) -> PathBuf {
+        self.app(project).join("bundle")
+    }
+    /// Returns what the app may write.
+    pub fn data(&self, project: &ProjectId) -> PathBuf {
+        self.app(project).join("data")
+    }
+    /// Returns the parent of all markers.
+    pub fn fronts(&self) -> PathBuf {
+        self.root.join("fronts")
+    }
+    /// Returns the marker of a web process: there while slot b serves.
+    pub fn marker(&self, project: &ProjectId, process: &ProcessName) -> PathBuf {
+        self.fronts().join(project.as_str()).join(process.as_str())
+    }
+    /// Returns a unit's file.
+    pub fn unit_file(unit: &UnitId) -> PathBuf {
+        Path::new(UNIT_DIR).join(unit.name())
+    }
+    /// Returns a unit's launch blob.
+    pub fn credential(unit: &UnitId) -> PathBuf {
+        Path::new(CREDENTIAL_DIR).join(format!("{}.cred", unit.name()))
+    }
+}
+
+/// Returns the system user of a project.
+pub fn user_of(project: &ProjectId) -> String {
+    format!("zx-{project}")
+}

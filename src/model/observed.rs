@@ -1,0 +1,214 @@
+//! What the machine shows. Everything here is read anew and may be thrown away.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::names::{ProcessName, ProjectId, ReleaseNo, Sha256, UnitId};
+use super::quantity::{Span, Timestamp};
+
+/// A facet of the machine. One that could not be read is not an empty one: no step may depend on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sight<T> {
+    /// Read.
+    Known(T),
+    /// Not read, and why.
+    Unknown(String),
+}
+
+impl<T> Sight<T> {
+    /// Returns what was read.
+    pub fn known(&self) -> Option<&T> {
+        match self {
+            Sight::Known(value) => Some(value),
+            Sight::Unknown(_) => None,
+        }
+    }
+}
+
+/// Everything that a pass saw.
+#[derive(Debug, Clone)]
+pub struct Observed {
+    /// The machine's clock at the start of the pass.
+    pub now: Timestamp,
+    /// What belongs to each project that was looked at.
+    pub projects: BTreeMap<ProjectId, Seen>,
+    /// Caddy.
+    pub proxy: Sight<ProxySeen>,
+}
+
+/// What belongs to one project.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// Its units: files, or loaded, or both.
+    pub units: Sight<BTreeMap<UnitId, UnitSeen>>,
+    /// Its files and its user.
+    pub bundles: Sight<BundlesSeen>,
+    /// The fetches that run beside the loop, or how they ended.
+    pub fetches: BTreeMap<ReleaseNo, FetchSeen>,
+    /// What the readiness probes found.
+    pub health: BTreeMap<UnitId, Probed>,
+}
+
+impl Seen {
+    /// Tells whether nothing of the project is left; where a facet is unknown, something may be.
+    pub fn is_gone(&self, keep_data: bool) -> bool {
+        let no_units = self.units.known().is_some_and(BTreeMap::is_empty);
+        no_units && self.bundles.known().is_some_and(|bundles| bundles.is_gone(keep_data))
+    }
+}
+
+/// One unit.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UnitSeen {
+    /// The text of its file, where it has one.
+    pub text: Option<String>,
+    /// Whether its launch blob is there.
+    pub credential: bool,
+    /// Whether it starts at boot.
+    pub enabled: bool,
+    /// What systemd says of it.
+    pub state: ActiveState,
+    /// systemd's finer word: `running`, `auto-restart`, `dead` …
+    pub sub_state: String,
+    /// Its main process.
+    pub pid: Option<u32>,
+    /// Its run; a new one at each start.
+    pub invocation: Option<String>,
+    /// Since when it has its state.
+    pub since: Option<Timestamp>,
+    /// How often systemd restarted it since it was last started.
+    pub restarts: u32,
+    /// How its last main process ended.
+    pub exit: Option<Exit>,
+    /// Memory in use; unknown where the machine does not account it.
+    pub memory_bytes: Option<u64>,
+    /// Processor time used, in nanoseconds; unknown where the machine does not account it.
+    pub cpu_nanos: Option<u64>,
+    /// Its file changed since systemd read it.
+    pub needs_reload: bool,
+    /// Its cgroup, as systemd names it.
+    pub cgroup: Option<String>,
+}
+
+impl UnitSeen {
+    /// Tells whether a process of it may be alive.
+    pub fn is_up(&self) -> bool {
+        !matches!(self.state, ActiveState::Inactive | ActiveState::Failed)
+    }
+}
+
+/// systemd's ActiveState.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ActiveState {
+    /// Up.
+    Active,
+    /// Reading its configuration again.
+    Reloading,
+    /// Down.
+    #[default]
+    Inactive,
+    /// Down, and not on purpose.
+    Failed,
+    /// Coming up, or waiting for its next try.
+    Activating,
+    /// Going down.
+    Deactivating,
+}
+
+/// How a main process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Exit {
+    /// With this status.
+    Status(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Exit::Status(status) => write!(f, "exited with status {status}"),
+            Exit::Signal(signal) => write!(f, "was killed by signal {signal}"),
+        }
+    }
+}
+
+/// A project's files and its user.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BundlesSeen {
+    /// The releases on disk and what they were made from.
+    pub releases: BTreeMap<ReleaseNo, Sha256>,
+    /// Where the bundle link points.
+    pub link: Option<ReleaseNo>,
+    /// The markers that exist.
+    pub markers: BTreeSet<ProcessName>,
+    /// Whether the system user exists.
+    pub user: bool,
+    /// Whether the project's directory exists, apart from its data.
+    pub directory: bool,
+    /// Whether the data directory exists.
+    pub data: bool,
+    /// Whether the directory of its markers exists.
+    pub fronts: bool,
+}
+
+impl BundlesSeen {
+    fn is_gone(&self, keep_data: bool) -> bool {
+        let rest = !self.directory && !self.fronts;
+        rest && (keep_data || !self.user && !self.data)
+    }
+}
+
+/// A fetch beside the loop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FetchSeen {
+    /// It runs.
+    Running {
+        /// Bytes so far.
+        bytes: u64,
+        /// Of how many, where the server says.
+        of: Option<u64>,
+        /// Whether the bytes are all there and the archive is being unpacked.
+        unpacking: bool,
+    },
+    /// It came to nothing.
+    Failed {
+        /// When.
+        at: Timestamp,
+        /// Whether trying again may help.
+        lasting: bool,
+        /// The reason's name.
+        reason: String,
+        /// What happened.
+        message: String,
+        /// Not to be tried again before.
+        retry_after: Option<Span>,
+    },
+}
+
+/// What the probes of one run of a unit found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probed {
+    /// The run.
+    pub invocation: Option<String>,
+    /// When it was probed last.
+    pub at: Timestamp,
+    /// Since when every probe succeeded; none: the last one failed.
+    pub ok_since: Option<Timestamp>,
+    /// What the last probe found.
+    pub last: String,
+}
+
+/// Caddy.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProxySeen {
+    /// Whether its admin socket answers.
+    pub up: bool,
+    /// The text of its Caddyfile, where it is ours.
+    pub text: Option<String>,
+    /// Whether its live configuration is what that text means.
+    pub live: bool,
+}

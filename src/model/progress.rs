@@ -1,0 +1,187 @@
+//! The little that no machine can show and that must outlive the agent: which release is which, ports, who has a host.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::desired::Content;
+use super::names::{Hostname, Ports, ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitId};
+use super::quantity::Timestamp;
+use super::spec::{Label, Route};
+
+/// What is remembered of everything.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Of each project.
+    pub projects: BTreeMap<ProjectId, ProjectProgress>,
+}
+
+impl Progress {
+    /// Returns the project that has a host.
+    pub fn owner_of(&self, host: &Hostname) -> Option<&ProjectId> {
+        self.projects.iter().find(|(_, memory)| memory.hosts.contains(host)).map(|(project, _)| project)
+    }
+}
+
+/// What is remembered of one project.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProjectProgress {
+    /// The generation that `target` was made of.
+    pub generation: u64,
+    /// The newest generation that became Ready or Stalled.
+    pub observed_generation: u64,
+    /// The release that is wanted.
+    pub target: Option<ReleaseNo>,
+    /// The release that has the traffic.
+    pub serving: Option<ReleaseNo>,
+    /// The rollout of the target, while there is one.
+    pub trial: Option<Trial>,
+    /// The release that lost the traffic and keeps its last requests.
+    pub draining: Option<Draining>,
+    /// A rejected release that is left running to be looked at.
+    pub held: Option<ReleaseNo>,
+    /// Two ports for each web process, for as long as it exists.
+    pub ports: BTreeMap<ProcessName, Ports>,
+    /// The hosts that are this project's.
+    pub hosts: BTreeSet<Hostname>,
+    /// The routes that hold: those of the newest spec whose release serves.
+    pub routes: BTreeMap<ProcessName, Vec<Route>>,
+    /// Every release still known.
+    pub releases: BTreeMap<ReleaseNo, Release>,
+    /// The number of the newest release ever.
+    pub newest: u32,
+    /// What stops the project until something changes.
+    pub stalled: Option<Stall>,
+    /// Failures in a row that may pass, and when the next try is.
+    pub backoff: Option<Backoff>,
+}
+
+/// A rollout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trial {
+    /// When it began; its deadline counts from here.
+    pub since: Timestamp,
+    /// Whether the release was seen healthy for long enough: from here on traffic moves, whatever else happens.
+    pub proven: bool,
+    /// What goes wrong in getting its artifact, for now.
+    pub fetch: Option<Backoff>,
+}
+
+/// A release that drains.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Draining {
+    /// Which.
+    pub release: ReleaseNo,
+    /// Until when it keeps its requests.
+    pub until: Timestamp,
+}
+
+/// A release: numbered, never changed once it ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// What it is made of.
+    pub content: Content,
+    /// The digest of its artifact, once known.
+    pub sha256: Option<Sha256>,
+    /// A label for people.
+    pub version: Option<Label>,
+    /// The generation that first asked for it.
+    pub generation: u64,
+    /// Where its web processes run.
+    pub slot: Slot,
+    /// What has become of it.
+    pub state: ReleaseState,
+    /// When it was first asked for.
+    pub created_at: Timestamp,
+    /// When it got its state.
+    pub since: Timestamp,
+    /// Whether it was ever healthy: only such a release can be gone back to.
+    pub good: bool,
+    /// Why it ended.
+    pub ended: Option<Stall>,
+}
+
+/// What has become of a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReleaseState {
+    /// On its way.
+    Trial,
+    /// It has the traffic.
+    Serving,
+    /// It had the traffic.
+    Retired,
+    /// It failed.
+    Rejected,
+    /// A newer one was asked for before it was done.
+    Superseded,
+}
+
+/// Why something ended or stands still.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stall {
+    /// The reason's name in the API.
+    pub reason: String,
+    /// One paragraph for the operator.
+    pub message: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// Failures that may pass.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backoff {
+    /// How many in a row.
+    pub strikes: u32,
+    /// Not before.
+    pub until: Timestamp,
+    /// The last one.
+    pub reason: String,
+    /// The last one.
+    pub message: String,
+    /// When the last one was; one failure is counted once.
+    pub last: Timestamp,
+    /// Since when it goes wrong.
+    pub since: Timestamp,
+}
+
+impl ProjectProgress {
+    /// Returns a release.
+    pub fn release(&self, number: ReleaseNo) -> Option<&Release> {
+        self.releases.get(&number)
+    }
+
+    /// Returns the release that is on trial.
+    pub fn candidate(&self) -> Option<ReleaseNo> {
+        self.trial.as_ref().and(self.target)
+    }
+
+    /// Returns the newest release before the serving one that was ever healthy.
+    pub fn last_good_before(&self) -> Option<ReleaseNo> {
+        let others = self.releases.iter().filter(|(number, release)| release.good && Some(**number) != self.serving);
+        others.max_by_key(|(_, release)| release.since).map(|(number, _)| *number)
+    }
+
+    /// Returns the releases whose units belong on the machine now.
+    pub fn alive(&self) -> BTreeSet<ReleaseNo> {
+        let draining = self.draining.as_ref().map(|draining| draining.release);
+        [self.serving, self.candidate(), draining, self.held].into_iter().flatten().collect()
+    }
+
+    /// Returns the units of a release.
+    pub fn units_of(&self, project: &ProjectId, release: ReleaseNo) -> Vec<UnitId> {
+        let processes = self.release(release).map(|r| &r.content.processes);
+        let unit = |process: &ProcessName| UnitId { project: project.clone(), process: process.clone(), release };
+        processes.map(|all| all.keys().map(unit).collect()).unwrap_or_default()
+    }
+
+    /// Ends a release for a reason.
+    pub fn end(&mut self, number: ReleaseNo, state: ReleaseState, why: Option<Stall>, now: Timestamp) {
+        if let Some(release) = self.releases.get_mut(&number) {
+            release.state = state;
+            release.since = now;
+            release.ended = why;
+        }
+    }
+}

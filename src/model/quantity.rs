@@ -1,0 +1,187 @@
+//! Quantities as people write them: `512M`, `150%`, `250ms`, `2026-12-01T08:00:00Z`.
+
+use std::fmt;
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A moment, in milliseconds since 1970, UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// Reads `2026-12-01T08:00:00Z`.
+    ///
+    /// # Errors
+    /// Says what form is expected.
+    pub fn parse(raw: &str) -> Result<Self, String> {
+        let time =
+            humantime::parse_rfc3339(raw).map_err(|_| format!("{raw:?} is not a time like 2026-12-01T08:00:00Z"))?;
+        let since = time.duration_since(UNIX_EPOCH).map_err(|_| format!("{raw:?} lies before 1970"))?;
+        Ok(Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// Returns the moment this much later.
+    pub fn after(self, span: Span) -> Self {
+        Self(self.0.saturating_add(span.0))
+    }
+
+    /// Returns how long ago `earlier` was; zero where it is not earlier.
+    pub fn since(self, earlier: Self) -> Span {
+        Span(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The year 9999 is the last that RFC 3339 can write.
+        let shown = UNIX_EPOCH + Duration::from_millis(self.0.min(253_402_300_799_000));
+        humantime::format_rfc3339_millis(shown).fmt(f)
+    }
+}
+
+/// A length of time, in milliseconds; written `250ms`, `10s`, `5m`, `1h 30m`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Span(pub u64);
+
+impl Span {
+    /// Returns so many seconds.
+    pub const fn seconds(n: u64) -> Self {
+        Self(n * 1000)
+    }
+
+    /// Reads `250ms`, `10s`, `5m`, `1h 30m`; a day at most.
+    ///
+    /// # Errors
+    /// Says what form is expected.
+    pub fn parse(raw: &str) -> Result<Self, String> {
+        let span =
+            humantime::parse_duration(raw).map_err(|_| format!("{raw:?} is not a time span like 250ms, 10s or 5m"))?;
+        match span.as_millis() {
+            ms @ 0..=86_400_000 => Ok(Self(ms as u64)),
+            _ => Err(format!("{raw:?} is longer than a day")),
+        }
+    }
+
+    /// Returns it as the standard library's type.
+    pub fn as_duration(self) -> Duration {
+        Duration::from_millis(self.0)
+    }
+}
+
+impl std::ops::Add for Span {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_duration(self.as_duration()).fmt(f)
+    }
+}
+
+/// An amount of memory in bytes; written `512M` (powers of 1024) or as a number of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bytes(pub u64);
+
+impl Bytes {
+    /// Reads `64K`, `512M`, `2G` or a plain number of bytes.
+    ///
+    /// # Errors
+    /// Says what form is expected.
+    pub fn parse(raw: &str) -> Result<Self, String> {
+        let wrong = || format!("{raw:?} is not an amount of memory like 512M or 2G");
+        let (digits, unit) = raw.split_at(raw.find(|c: char| !c.is_ascii_digit()).unwrap_or(raw.len()));
+        let factor: u64 = match unit {
+            "" => 1,
+            "K" => 1 << 10,
+            "M" => 1 << 20,
+            "G" => 1 << 30,
+            "T" => 1 << 40,
+            _ => return Err(wrong()),
+        };
+        let count: u64 = digits.parse().map_err(|_| wrong())?;
+        count.checked_mul(factor).map(Self).ok_or_else(wrong)
+    }
+}
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(1u64 << 40, "T"), (1 << 30, "G"), (1 << 20, "M"), (1 << 10, "K")];
+        match units.iter().find(|(factor, _)| self.0 > 0 && self.0.is_multiple_of(*factor)) {
+            Some((factor, unit)) => write!(f, "{}{unit}", self.0 / factor),
+            None => write!(f, "{}", self.0),
+        }
+    }
+}
+
+/// A share of processor time in percent of one core; written `150%`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CpuShare(pub u32);
+
+impl CpuShare {
+    /// Reads `150%`.
+    ///
+    /// # Errors
+    /// Says what form is expected.
+    pub fn parse(raw: &str) -> Result<Self, String> {
+        raw.strip_suffix('%')
+            .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))
+            .and_then(|digits| digits.parse().ok())
+            .filter(|percent| (1..=100_000).contains(percent))
+            .map(Self)
+            .ok_or_else(|| format!("{raw:?} is not a share of processor time like 50% or 150%"))
+    }
+}
+
+impl fmt::Display for CpuShare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", self.0)
+    }
+}
+
+/// Lets a quantity be read from and written as its text.
+macro_rules! serde_as_text {
+    ($($name:ident),*) => {$(
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                $name::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+            }
+        }
+    )*};
+}
+serde_as_text!(Timestamp, Span, Bytes, CpuShare);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_that_systemd_would_take_for_no_limit_are_refused() {
+        for raw in ["12x", "-1", "1e999", "", "M", "infinity", "99999999999T", "1 G"] {
+            assert!(Bytes::parse(raw).is_err(), "{raw:?}");
+        }
+        for raw in ["0%", "150", "-5%", "x%", "1.5%", "%"] {
+            assert!(CpuShare::parse(raw).is_err(), "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn quantities_read_back_as_they_are_shown() {
+        for raw in ["512M", "2G", "1000", "64K"] {
+            assert_eq!(Bytes::parse(raw).unwrap().to_string(), raw);
+        }
+        for raw in ["250ms", "10s", "5m", "1h 30m"] {
+            assert_eq!(Span::parse(raw).unwrap().to_string(), raw);
+        }
+        let time = Timestamp::parse("2026-12-01T08:00:00Z").unwrap();
+        assert_eq!(time.to_string(), "2026-12-01T08:00:00.000Z");
+    }
+}

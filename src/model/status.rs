@@ -1,0 +1,106 @@
+//! What a project looks like from outside. These are the API's own names.
+
+use serde::{Deserialize, Serialize};
+
+use super::names::{Hostname, ProcessName, ProjectId, ReleaseNo, Slot};
+use super::observed::ActiveState;
+use super::quantity::Timestamp;
+
+/// A project's status, as it was last seen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Whose.
+    pub project: ProjectId,
+    /// The generation that is wanted.
+    pub generation: u64,
+    /// The newest generation that became Ready or Stalled.
+    pub observed_generation: u64,
+    /// When it was seen.
+    pub observed_at: Timestamp,
+    /// `api`, or `file:<name>`.
+    pub owner: String,
+    /// In one word: `running`, `deploying`, `failed`, `suspended`, `deleting` or `pending`.
+    pub state: String,
+    /// What holds now.
+    pub conditions: Vec<Condition>,
+    /// The release with the traffic.
+    pub serving: Option<ReleaseNo>,
+    /// The release on trial.
+    pub candidate: Option<ReleaseNo>,
+    /// The release that a failed rollout falls back to.
+    pub last_good: Option<ReleaseNo>,
+    /// The releases that failed.
+    pub rejected: Vec<ReleaseNo>,
+    /// Every process that is there.
+    pub processes: Vec<ProcessStatus>,
+    /// Every route that is wanted.
+    pub routes: Vec<RouteStatus>,
+}
+
+impl Status {
+    /// Returns the condition of this type, where it is there.
+    pub fn condition(&self, kind: &str) -> Option<&Condition> {
+        self.conditions.iter().find(|condition| condition.kind == kind)
+    }
+}
+
+/// Something that holds, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    /// `Ready`, `Reconciling`, `Stalled` or `Suspended`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `True` or `False`.
+    pub status: String,
+    /// A name that programs may compare.
+    pub reason: String,
+    /// A sentence for people.
+    pub message: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// A process of a release that is there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProcessStatus {
+    /// Its name.
+    pub name: ProcessName,
+    /// Of which release.
+    pub release: ReleaseNo,
+    /// Its systemd unit.
+    pub unit: String,
+    /// systemd's ActiveState.
+    pub state: ActiveState,
+    /// systemd's SubState.
+    pub sub_state: String,
+    /// Its main process.
+    pub pid: Option<u32>,
+    /// The slot it runs in; web processes only.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub slot: Option<Slot>,
+    /// The port it listens on; web processes only.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub port: Option<u16>,
+    /// Memory in use; null where the machine does not account it.
+    pub memory_bytes: Option<u64>,
+    /// Processor time used; null where the machine does not account it.
+    pub cpu_seconds: Option<f64>,
+    /// How often systemd restarted it since it was started.
+    pub restarts: u32,
+    /// Since when it has its state.
+    pub since: Option<Timestamp>,
+}
+
+/// A route that is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteStatus {
+    /// The host.
+    pub host: Hostname,
+    /// The path, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub path: Option<String>,
+    /// Where its requests go: an address, or the site of a redirect.
+    pub to: String,
+    /// Whether Caddy has it.
+    pub live: bool,
+}

@@ -1,0 +1,214 @@
+//! Folds what was seen into what is remembered, before anything is planned. Whatever it decides is durable before the
+//! first step that follows from it.
+
+use std::time::Duration;
+
+use crate::model::desired::{Desired, Intent};
+use crate::model::failure::PortError;
+use crate::model::names::{ProjectId, ReleaseNo};
+use crate::model::observed::{BundlesSeen, FetchSeen, Observed, Seen, Sight};
+use crate::model::progress::{Draining, Progress, ProjectProgress, ReleaseState, Stall};
+use crate::model::quantity::{Span, Timestamp};
+use crate::model::spec::{Deploy, OnFailure, Spec};
+
+use super::verdict::{self, Verdict};
+use super::{Rules, aim, ports};
+
+/// A request may have looked at the marker before the switch and dial after it.
+const SHORTEST_DRAIN: Span = Span::seconds(1);
+
+/// Folds what was seen of every project that was looked at.
+pub fn advance(desired: &Desired, observed: &Observed, progress: &mut Progress, rules: &Rules) {
+    for (project, seen) in &observed.projects {
+        let Some(wanted) = desired.0.get(project) else { continue };
+        match &wanted.intent {
+            Intent::Nothing => {}
+            Intent::Delete { .. } => let_go(progress.projects.entry(project.clone()).or_default(), wanted.generation),
+            Intent::Run(spec) if spec.suspend.at(observed.now).is_some() => {
+                progress.projects.entry(project.clone()).or_default();
+            }
+            Intent::Run(spec) => {
+                aim::take(project, wanted, spec, progress, observed.now, rules);
+                if let Some(memory) = progress.projects.get_mut(project) {
+                    roll(project, spec, seen, memory, observed.now);
+                }
+            }
+        }
+    }
+}
+
+/// A project that is to be gone wants no release and no route; its hosts are free once nothing of it is left.
+fn let_go(memory: &mut ProjectProgress, generation: u64) {
+    memory.generation = generation;
+    memory.target = None;
+    memory.trial = None;
+    memory.held = None;
+    memory.stalled = None;
+    memory.routes.clear();
+}
+
+fn roll(project: &ProjectId, spec: &Spec, seen: &Seen, memory: &mut ProjectProgress, now: Timestamp) {
+    if let Sight::Known(bundles) = &seen.bundles {
+        learn_digests(memory, bundles);
+        stay_where_nothing_is_new(memory);
+    }
+    count_fetch_failure(seen, memory, &spec.deploy, now);
+    judge(project, seen, memory, &spec.deploy, now);
+    promote_what_was_switched(project, seen, memory, &spec.deploy, now);
+    end_drain(seen, memory, now);
+    if memory.trial.is_none() && memory.serving.is_some() && memory.serving == memory.target {
+        memory.routes = spec.processes.iter().map(|(name, process)| (name.clone(), process.routes.clone())).collect();
+        memory.routes.retain(|_, routes| !routes.is_empty());
+        memory.hosts = aim::hosts_of(spec);
+    }
+    retire(memory, spec.keep.count());
+    ports::give_back(memory);
+}
+
+/// A release whose artifact had no digest has one as soon as it is on disk.
+fn learn_digests(memory: &mut ProjectProgress, bundles: &BundlesSeen) {
+    for (number, sha256) in &bundles.releases {
+        if let Some(release) = memory.releases.get_mut(number) {
+            release.sha256.get_or_insert_with(|| sha256.clone());
+        }
+    }
+}
+
+/// A new address with the same bytes behind it is no new release.
+fn stay_where_nothing_is_new(memory: &mut ProjectProgress) {
+    let (Some(candidate), Some(serving)) = (memory.candidate(), memory.serving) else { return };
+    let (Some(new), Some(old)) = (memory.release(candidate), memory.release(serving)) else { return };
+    let same_bytes = new.sha256.is_some() && new.sha256 == old.sha256;
+    let as_old = crate::model::desired::Content { source: old.content.source.clone(), ..new.content.clone() };
+    if same_bytes && as_old == old.content {
+        let source = new.content.source.clone();
+        memory.releases.remove(&candidate);
+        if let Some(release) = memory.releases.get_mut(&serving) {
+            release.content.source = source;
+        }
+        memory.target = Some(serving);
+        memory.trial = None;
+    }
+}
+
+fn count_fetch_failure(seen: &Seen, memory: &mut ProjectProgress, deploy: &Deploy, now: Timestamp) {
+    let Some(candidate) = memory.candidate() else { return };
+    let Some(FetchSeen::Failed { at, lasting, reason, message, retry_after }) = seen.fetches.get(&candidate) else {
+        return;
+    };
+    if *lasting {
+        return reject(memory, candidate, reason, message.clone(), deploy.on_failure == OnFailure::Hold, now);
+    }
+    let Some(trial) = &mut memory.trial else { return };
+    if trial.fetch.as_ref().is_some_and(|counted| counted.last >= *at) {
+        return;
+    }
+    let mut error = PortError::passing("ArtifactFailed", message.clone());
+    error.retry_after = retry_after.map(|span| Duration::from_millis(span.0));
+    trial.fetch = Some(verdict::strike(trial.fetch.as_ref(), &error, *at));
+}
+
+fn judge(project: &ProjectId, seen: &Seen, memory: &mut ProjectProgress, deploy: &Deploy, now: Timestamp) {
+    let (Some(candidate), Some(trial)) = (memory.candidate(), memory.trial.clone()) else { return };
+    if trial.proven {
+        return;
+    }
+    match verdict::of_candidate(project, candidate, memory, &trial, deploy, seen, now) {
+        Verdict::Wait(_) => {}
+        Verdict::Healthy => memory.trial = Some(crate::model::progress::Trial { proven: true, ..trial }),
+        Verdict::Reject { reason, message } => {
+            reject(memory, candidate, reason, message, deploy.on_failure == OnFailure::Hold, now);
+        }
+    }
+}
+
+/// Ends a rollout that failed. What served before goes on serving; the project is stalled until its spec changes.
+pub fn reject(
+    memory: &mut ProjectProgress,
+    number: ReleaseNo,
+    reason: &str,
+    message: String,
+    hold: bool,
+    now: Timestamp,
+) {
+    let serves = match memory.serving {
+        Some(serving) => format!("release {serving} serves as before"),
+        None => "nothing serves".to_owned(),
+    };
+    let stall = Stall {
+        reason: reason.to_owned(),
+        message: format!("release {number} was rejected: {message}; {serves}; it is tried again when the spec changes"),
+        since: now,
+    };
+    memory.end(number, ReleaseState::Rejected, Some(Stall { message, ..stall.clone() }), now);
+    memory.held = hold.then_some(number);
+    memory.stalled = Some(stall);
+    memory.trial = None;
+    memory.backoff = None;
+}
+
+/// The switch is a fact of the machine: markers, link and boot order. Only when it shows them is the new release the
+/// serving one.
+fn promote_what_was_switched(
+    project: &ProjectId,
+    seen: &Seen,
+    memory: &mut ProjectProgress,
+    deploy: &Deploy,
+    now: Timestamp,
+) {
+    let Some(candidate) = memory.candidate().filter(|_| memory.trial.as_ref().is_some_and(|trial| trial.proven)) else {
+        return;
+    };
+    if !has_traffic(project, candidate, seen, memory) {
+        return;
+    }
+    let old = memory.serving.replace(candidate);
+    memory.trial = None;
+    memory.backoff = None;
+    memory.end(candidate, ReleaseState::Serving, None, now);
+    if let Some(release) = memory.releases.get_mut(&candidate) {
+        release.good = true;
+    }
+    if let Some(old) = old {
+        let why = Stall { reason: "Replaced".into(), message: format!("release {candidate} took over"), since: now };
+        memory.end(old, ReleaseState::Retired, Some(why), now);
+        memory.draining = Some(Draining { release: old, until: now.after(deploy.drain.max(SHORTEST_DRAIN)) });
+    }
+}
+
+/// Tells whether the machine gives a release the traffic, now and after a boot.
+pub fn has_traffic(project: &ProjectId, number: ReleaseNo, seen: &Seen, memory: &ProjectProgress) -> bool {
+    let (Some(release), Some(bundles), Some(units)) =
+        (memory.release(number), seen.bundles.known(), seen.units.known())
+    else {
+        return false;
+    };
+    let enabled = memory.units_of(project, number).iter().all(|unit| units.get(unit).is_some_and(|seen| seen.enabled));
+    let pointed = release.content.web().all(|process| super::rollout::slot_pointed(bundles, process) == release.slot);
+    enabled && pointed && bundles.link == Some(number)
+}
+
+fn end_drain(seen: &Seen, memory: &mut ProjectProgress, now: Timestamp) {
+    let Some((draining, units)) = memory.draining.as_ref().zip(seen.units.known()) else { return };
+    if now >= draining.until && !units.keys().any(|unit| unit.release == draining.release) {
+        memory.draining = None;
+    }
+}
+
+/// Forgets the oldest releases that nobody needs. The last good one is needed: it is what a rollback goes to.
+fn retire(memory: &mut ProjectProgress, keep: usize) {
+    let mut needed = memory.alive();
+    needed.extend(memory.target);
+    needed.extend(memory.last_good_before());
+    let mut rest: Vec<(Timestamp, ReleaseNo)> = memory
+        .releases
+        .iter()
+        .filter(|(number, _)| !needed.contains(number))
+        .map(|(number, release)| (release.since, *number))
+        .collect();
+    rest.sort_unstable();
+    let surplus = rest.len().saturating_sub(keep);
+    for (_, number) in rest.into_iter().take(surplus) {
+        memory.releases.remove(&number);
+    }
+}

@@ -1,0 +1,161 @@
+//! Finds the release that a spec asks for: one that is known already, or a new one.
+
+use std::collections::BTreeSet;
+
+use crate::model::desired::{Content, Source, Wanted};
+use crate::model::names::{Hostname, ProjectId, ReleaseNo, Slot};
+use crate::model::progress::{Progress, ProjectProgress, Release, ReleaseState, Stall, Trial};
+use crate::model::quantity::Timestamp;
+use crate::model::spec::Spec;
+
+use super::{Rules, ports};
+
+/// Makes the wanted release the target, or says in the project's memory what stands in the way.
+pub fn take(project: &ProjectId, wanted: &Wanted, spec: &Spec, progress: &mut Progress, now: Timestamp, rules: &Rules) {
+    let hosts = hosts_of(spec);
+    let conflict =
+        hosts.iter().find_map(|host| Some((host, progress.owner_of(host).filter(|owner| *owner != project)?.clone())));
+    let mut taken = ports::taken(progress);
+    let memory = progress.projects.entry(project.clone()).or_default();
+    if memory.generation != wanted.generation {
+        memory.generation = wanted.generation;
+        memory.stalled = None;
+        memory.backoff = None;
+    }
+    if let Some((host, owner)) = conflict {
+        let message = format!(
+            "{host} belongs to project {owner}, which asked for it first; free it there or name another host here"
+        );
+        return stall(memory, "Conflict", message, now);
+    }
+    memory.hosts.extend(hosts);
+    match wanted_release(wanted, spec, memory, now) {
+        Err((reason, message)) => stall(memory, reason, message, now),
+        Ok(number) => {
+            unstall_what_is_mended(memory);
+            let web = memory.release(number).map(|r| r.content.web().cloned().collect::<Vec<_>>()).unwrap_or_default();
+            match ports::allot(memory, &web, &mut taken, rules.ports) {
+                Err(message) => stall(memory, "PortsExhausted", message, now),
+                Ok(()) => aim_at(memory, number, now),
+            }
+        }
+    }
+}
+
+/// Stalls that this module makes hold only as long as their cause does.
+const MINE: [&str; 4] = ["Conflict", "SecretMissing", "ReleaseUnknown", "PortsExhausted"];
+
+fn unstall_what_is_mended(memory: &mut ProjectProgress) {
+    if memory.stalled.as_ref().is_some_and(|stall| MINE.contains(&stall.reason.as_str())) {
+        memory.stalled = None;
+    }
+}
+
+fn stall(memory: &mut ProjectProgress, reason: &str, message: String, now: Timestamp) {
+    let since = memory
+        .stalled
+        .as_ref()
+        .filter(|old| old.reason == reason && old.message == message)
+        .map_or(now, |old| old.since);
+    memory.stalled = Some(Stall { reason: reason.to_owned(), message, since });
+}
+
+/// Returns every host that a spec routes.
+pub fn hosts_of(spec: &Spec) -> BTreeSet<Hostname> {
+    spec.processes.values().flat_map(|process| &process.routes).map(|route| route.host.clone()).collect()
+}
+
+fn wanted_release(
+    wanted: &Wanted,
+    spec: &Spec,
+    memory: &mut ProjectProgress,
+    now: Timestamp,
+) -> Result<ReleaseNo, (&'static str, String)> {
+    let Some(source) = Source::of(&spec.artifact) else { return earlier_release(spec, memory) };
+    let content = Content::of(spec, source, &wanted.secrets).map_err(|missing| {
+        let names: Vec<&str> = missing.iter().map(|name| name.as_str()).collect();
+        let how = format!("zexio secret set {} {}", spec.project, names[0]);
+        ("SecretMissing", format!("no value is stored for {}; store it with `{how}`", names.join(", ")))
+    })?;
+    Ok(known_release(memory, &content, wanted.generation)
+        .unwrap_or_else(|| new_release(memory, spec, content, wanted.generation, now)))
+}
+
+fn earlier_release(spec: &Spec, memory: &ProjectProgress) -> Result<ReleaseNo, (&'static str, String)> {
+    let number = spec.artifact.release.unwrap_or(ReleaseNo(0));
+    match memory.release(number) {
+        Some(release) if release.good => Ok(number),
+        Some(_) => Err(("ReleaseUnknown", format!("release {number} was never healthy, so it cannot be gone back to"))),
+        None => Err((
+            "ReleaseUnknown",
+            format!("release {number} is not kept; `zexio history {}` lists those that are", spec.project),
+        )),
+    }
+}
+
+/// A release with the same content is the same release. One that failed is tried again only for a new generation, and
+/// then as a new release, so that what is known of the old try stays.
+fn known_release(memory: &ProjectProgress, content: &Content, generation: u64) -> Option<ReleaseNo> {
+    let same = memory.releases.iter().rev().filter(|(_, release)| release.content.same_as(content));
+    same.filter(|(_, release)| release.state != ReleaseState::Rejected || release.generation == generation)
+        .map(|(number, _)| *number)
+        .next()
+}
+
+fn new_release(
+    memory: &mut ProjectProgress,
+    spec: &Spec,
+    content: Content,
+    generation: u64,
+    now: Timestamp,
+) -> ReleaseNo {
+    memory.newest += 1;
+    let release = Release {
+        sha256: content.source.sha256().cloned(),
+        content,
+        version: spec.artifact.version.clone(),
+        generation,
+        slot: Slot::A,
+        state: ReleaseState::Superseded,
+        created_at: now,
+        since: now,
+        good: false,
+        ended: None,
+    };
+    memory.releases.insert(ReleaseNo(memory.newest), release);
+    ReleaseNo(memory.newest)
+}
+
+/// Points the project at a release. A rollout that was on its way to another one ends here.
+fn aim_at(memory: &mut ProjectProgress, number: ReleaseNo, now: Timestamp) {
+    let state = memory.release(number).map(|release| release.state);
+    let rejected = state == Some(ReleaseState::Rejected);
+    if memory.target == Some(number) && (memory.trial.is_some() || memory.serving == Some(number) || rejected) {
+        return;
+    }
+    if let Some(old) = memory.candidate() {
+        let why = Stall {
+            reason: "Superseded".into(),
+            message: format!("release {number} was asked for before it was done"),
+            since: now,
+        };
+        memory.end(old, ReleaseState::Superseded, Some(why), now);
+    }
+    memory.target = Some(number);
+    memory.held = None;
+    memory.trial = None;
+    if memory.serving == Some(number) {
+        return;
+    }
+    // A release that still drains has its units in the slot it needs: it goes on trial as it stands.
+    memory.draining = memory.draining.take().filter(|draining| draining.release != number);
+    let slot =
+        memory.serving.and_then(|serving| memory.release(serving)).map_or(Slot::A, |release| release.slot.other());
+    if let Some(release) = memory.releases.get_mut(&number) {
+        release.slot = slot;
+        release.state = ReleaseState::Trial;
+        release.since = now;
+        release.ended = None;
+    }
+    memory.trial = Some(Trial { since: now, proven: false, fetch: None });
+}

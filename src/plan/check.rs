@@ -1,0 +1,77 @@
+//! A second look at a plan, by rules that are simpler than the planner: a plan that breaks one is not carried out.
+
+use crate::model::desired::{Desired, Intent};
+use crate::model::names::ProjectId;
+use crate::model::observed::{ActiveState, Observed};
+use crate::model::progress::{Progress, ProjectProgress};
+use crate::model::spec::Strategy;
+
+use super::{Action, Plan, Step};
+
+/// A step that must not be taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{action}: {rule}")]
+pub struct Breach {
+    /// Whose plan.
+    pub project: ProjectId,
+    /// What was planned.
+    pub action: String,
+    /// The promise it would break.
+    pub rule: &'static str,
+}
+
+/// Returns the steps that would break a promise.
+pub fn breaches(plan: &Plan, desired: &Desired, observed: &Observed, progress: &Progress) -> Vec<Breach> {
+    plan.steps.iter().filter_map(|step| breach(step, desired, observed, progress)).collect()
+}
+
+fn breach(step: &Step, desired: &Desired, observed: &Observed, progress: &Progress) -> Option<Breach> {
+    let project = step.project.as_ref()?;
+    let memory = progress.projects.get(project)?;
+    let wanted = desired.0.get(project);
+    let leaving = !matches!(wanted.map(|wanted| &wanted.intent), Some(Intent::Run(_)));
+    let recreate =
+        wanted.and_then(|wanted| wanted.spec()).is_some_and(|spec| spec.deploy.strategy == Strategy::Recreate);
+    let seen = observed.projects.get(project)?;
+    let rule = match &step.action {
+        Action::Stop(unit) if memory.serving == Some(unit.release) && !leaving && !recreate => {
+            "S2: the serving release is not stopped while it serves"
+        }
+        Action::Point(_, slot) if !pointed_at_running(memory, *slot, seen) => {
+            "S1: traffic is pointed only at a release that runs"
+        }
+        Action::RemoveRelease(release)
+            if seen.units.known().is_none_or(|units| units.keys().any(|unit| unit.release == *release)) =>
+        {
+            "S3: nothing is removed that a unit was started from"
+        }
+        Action::RemoveUnit(unit)
+            if seen.units.known().and_then(|units| units.get(unit)).is_none_or(|seen| seen.is_up()) =>
+        {
+            "S3: a unit is removed only when it is down"
+        }
+        Action::RemoveFiles { .. } | Action::Forget if !leaving => "S9: a project that is wanted is not removed",
+        Action::Forget if !seen.is_gone(true) => "S6: a project is forgotten only when nothing of it is left",
+        _ => return None,
+    };
+    Some(Breach { project: project.clone(), action: step.action.to_string(), rule })
+}
+
+/// A marker may move to the slot of the proven candidate, or back to that of the serving release.
+fn pointed_at_running(
+    memory: &ProjectProgress,
+    slot: crate::model::names::Slot,
+    seen: &crate::model::observed::Seen,
+) -> bool {
+    let Some(units) = seen.units.known() else { return false };
+    let proven = memory.candidate().filter(|_| memory.trial.as_ref().is_some_and(|trial| trial.proven));
+    let aim = proven.or(memory.serving);
+    aim.and_then(|number| memory.release(number).map(|release| (number, release))).is_some_and(|(number, release)| {
+        let runs = |state: ActiveState| !matches!(state, ActiveState::Failed | ActiveState::Inactive);
+        let up = units
+            .iter()
+            .filter(|(unit, _)| unit.release == number)
+            .all(|(_, seen)| runs(seen.state) || Some(number) == memory.serving);
+        release.slot == slot && up
+    })
+}

@@ -1,0 +1,235 @@
+//! What is to be done, as a value. `advance` folds what was seen into the little that is remembered; `plan` then says
+//! which steps lead from there to what is wanted. Both are pure: the same input gives the same plan.
+
+pub mod advance;
+pub mod aim;
+pub mod check;
+pub mod ports;
+pub mod removal;
+pub mod rollout;
+pub mod routes;
+pub mod status;
+pub mod verdict;
+
+use std::fmt;
+
+use crate::model::desired::{Desired, Intent, Source};
+use crate::model::layout::Layout;
+use crate::model::names::{ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitId};
+use crate::model::observed::Observed;
+use crate::model::progress::Progress;
+use crate::model::quantity::Timestamp;
+use crate::render::caddyfile::Proxy;
+use crate::render::launch::Launch;
+
+/// What the plan needs to know besides what is wanted and what is there.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Where everything stands on disk.
+    pub layout: Layout,
+    /// The ports that web processes get, first to last.
+    pub ports: (u16, u16),
+    /// The Caddyfile's template and what it is told.
+    pub proxy: Proxy,
+}
+
+/// What is to be done now, and when to look again although nothing rang.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// In order. A step that fails halts the later ones of its project, never its neighbours'.
+    pub steps: Vec<Step>,
+    /// The next moment at which time alone changes something.
+    pub look_again: Option<Timestamp>,
+}
+
+impl Plan {
+    /// Asks for another look at this moment at the latest.
+    pub fn look_at(&mut self, moment: Timestamp) {
+        self.look_again = Some(self.look_again.map_or(moment, |other| other.min(moment)));
+    }
+
+    fn push(&mut self, project: &ProjectId, action: Action, reason: Reason) {
+        self.steps.push(Step { project: Some(project.clone()), action, reason });
+    }
+}
+
+/// One thing to do, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// Whose; none: everybody's.
+    pub project: Option<ProjectId>,
+    /// What.
+    pub action: Action,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// What the loop can do to the machine. Whoever carries it out has no choice left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Load this Caddyfile, and write it so that Caddy comes back with it.
+    LoadRoutes(String),
+    /// Start Caddy.
+    StartProxy,
+    /// Make the project's user and directories.
+    Prepare,
+    /// Get a release's artifact and unpack it, beside the loop.
+    Fetch(Box<FetchOrder>),
+    /// Write a unit's launch blob and file.
+    WriteUnit(Box<UnitOrder>),
+    /// Let systemd read its files again.
+    ReloadSystemd,
+    /// Start a unit, after making sure that systemd read what was written.
+    Start(UnitId),
+    /// Let a unit start at boot.
+    Enable(UnitId),
+    /// Move a web process's traffic to a slot.
+    Point(ProcessName, Slot),
+    /// Point the bundle link.
+    Link(ReleaseNo),
+    /// Stop a unit.
+    Stop(UnitId),
+    /// Remove a stopped unit's file and launch blob.
+    RemoveUnit(UnitId),
+    /// Remove a release from disk.
+    RemoveRelease(ReleaseNo),
+    /// Remove the marker of a process that is no more.
+    RemoveMarker(ProcessName),
+    /// Remove the project's directories and user.
+    RemoveFiles {
+        /// All but the app's data and its user.
+        keep_data: bool,
+    },
+    /// Forget the project.
+    Forget,
+}
+
+/// A release to fetch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchOrder {
+    /// Which.
+    pub release: ReleaseNo,
+    /// From where.
+    pub source: Source,
+    /// What it must be, where that is known.
+    pub sha256: Option<Sha256>,
+}
+
+/// A unit to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitOrder {
+    /// Which.
+    pub unit: UnitId,
+    /// Its file's text.
+    pub text: String,
+    /// What its launcher is told; secret values by name only.
+    pub launch: Launch,
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Action::LoadRoutes(_) => write!(f, "load routes into Caddy"),
+            Action::StartProxy => write!(f, "start Caddy"),
+            Action::Prepare => write!(f, "make user and directories"),
+            Action::Fetch(order) => write!(f, "fetch release {}", order.release),
+            Action::WriteUnit(order) => write!(f, "write {}", order.unit),
+            Action::ReloadSystemd => write!(f, "reload systemd"),
+            Action::Start(unit) => write!(f, "start {unit}"),
+            Action::Enable(unit) => write!(f, "enable {unit}"),
+            Action::Point(process, slot) => write!(f, "move traffic of {process} to slot {slot}"),
+            Action::Link(release) => write!(f, "link bundle to release {release}"),
+            Action::Stop(unit) => write!(f, "stop {unit}"),
+            Action::RemoveUnit(unit) => write!(f, "remove {unit}"),
+            Action::RemoveRelease(release) => write!(f, "remove release {release}"),
+            Action::RemoveMarker(process) => write!(f, "remove the marker of {process}"),
+            Action::RemoveFiles { keep_data: true } => write!(f, "remove files and keep data"),
+            Action::RemoveFiles { keep_data: false } => write!(f, "remove files, data and user"),
+            Action::Forget => write!(f, "forget the project"),
+        }
+    }
+}
+
+impl Action {
+    /// Tells whether the action adds, changes or removes something: the marker that a shown plan gives it.
+    pub fn sign(&self) -> char {
+        match self {
+            Action::Prepare | Action::Fetch(_) | Action::WriteUnit(_) | Action::Start(_) | Action::StartProxy => '+',
+            Action::Stop(_)
+            | Action::RemoveUnit(_)
+            | Action::RemoveRelease(_)
+            | Action::RemoveMarker(_)
+            | Action::RemoveFiles { .. }
+            | Action::Forget => '-',
+            _ => '~',
+        }
+    }
+}
+
+/// Why a step is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The project is new here.
+    ProjectNew,
+    /// A release is wanted that is not on disk.
+    ReleaseMissing,
+    /// A candidate is to be tried.
+    CandidateWanted,
+    /// The candidate was healthy for long enough.
+    CandidateHealthy,
+    /// The serving release lacks something.
+    ServingDamaged,
+    /// An app that cannot run twice makes room.
+    Recreate,
+    /// Its drain is over.
+    Drained,
+    /// It belongs to no release that should run.
+    NotWanted,
+    /// More releases than are kept.
+    Retention,
+    /// The project is to be gone.
+    ProjectDeleted,
+    /// The routes that hold are not those of Caddy.
+    RoutesDiffer,
+    /// Caddy does not run.
+    ProxyDown,
+    /// A unit's file changed since systemd read it.
+    UnitChanged,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reason::ProjectNew => "the project has no user or directory here",
+            Reason::ReleaseMissing => "the release is not on disk",
+            Reason::CandidateWanted => "this release is wanted",
+            Reason::CandidateHealthy => "the release was healthy for long enough",
+            Reason::ServingDamaged => "the serving release lacks it",
+            Reason::Recreate => "strategy recreate: the old one stops first",
+            Reason::Drained => "its drain is over",
+            Reason::NotWanted => "it belongs to no release that should run",
+            Reason::Retention => "more releases than keep",
+            Reason::ProjectDeleted => "the project is to be gone",
+            Reason::RoutesDiffer => "the routes wanted are not the ones Caddy has",
+            Reason::ProxyDown => "Caddy does not run",
+            Reason::UnitChanged => "the unit file changed since systemd read it",
+        })
+    }
+}
+
+/// Says what is to be done, of everything that was seen.
+pub fn plan(desired: &Desired, observed: &Observed, progress: &Progress, rules: &Rules) -> Plan {
+    let mut plan = Plan::default();
+    let unrouted = routes::steps(observed, progress, rules, &mut plan);
+    for (project, seen) in &observed.projects {
+        let (Some(wanted), Some(memory)) = (desired.0.get(project), progress.projects.get(project)) else { continue };
+        match &wanted.intent {
+            Intent::Run(spec) => rollout::steps(project, spec, seen, memory, observed.now, rules, &mut plan),
+            Intent::Delete { keep_data } => {
+                removal::steps(project, *keep_data, seen, memory, unrouted, observed.now, &mut plan)
+            }
+            Intent::Nothing => {}
+        }
+    }
+    plan
+}

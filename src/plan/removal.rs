@@ -1,0 +1,38 @@
+//! The steps of a project that is to be gone, in the order that costs no visitor an error: routes, processes, units,
+//! files, memory. Its row stays until nothing of it is left.
+
+use crate::model::names::ProjectId;
+use crate::model::observed::Seen;
+use crate::model::progress::ProjectProgress;
+use crate::model::quantity::{Span, Timestamp};
+
+use super::rollout::release_unit;
+use super::{Action, Plan, Reason};
+
+/// Adds the next steps of a removal. `unrouted`: Caddy has the routes that are wanted, or is not there to have any.
+pub fn steps(
+    project: &ProjectId,
+    keep_data: bool,
+    seen: &Seen,
+    memory: &ProjectProgress,
+    unrouted: bool,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    let (Some(units), Some(bundles)) = (seen.units.known(), seen.bundles.known()) else { return };
+    if let Some(backoff) = memory.backoff.as_ref().filter(|backoff| now < backoff.until) {
+        return plan.look_at(backoff.until);
+    }
+    if seen.is_gone(keep_data) {
+        return plan.push(project, Action::Forget, Reason::ProjectDeleted);
+    }
+    if !unrouted && memory.serving.is_some() {
+        return plan.look_at(now.after(Span::seconds(1)));
+    }
+    for (unit, seen) in units {
+        release_unit(project, unit, seen, Reason::ProjectDeleted, now, plan);
+    }
+    if units.is_empty() {
+        plan.push(project, Action::RemoveFiles { keep_data: keep_data && bundles.data }, Reason::ProjectDeleted);
+    }
+}

@@ -1,0 +1,79 @@
+//! What Caddy is to serve: the routes that hold, of every project whose serving release has the process.
+
+use std::collections::BTreeMap;
+
+use crate::model::names::{Hostname, ProjectId};
+use crate::model::observed::{Observed, ProxySeen, Sight};
+use crate::model::progress::{Progress, ProjectProgress};
+
+use crate::render::caddyfile::{self, Site, SiteRoute};
+
+use super::{Action, Plan, Reason, Rules, Step};
+
+/// Adds the step that Caddy needs, if any; tells whether it has the routes that are wanted, or is not there.
+pub fn steps(observed: &Observed, progress: &Progress, rules: &Rules, plan: &mut Plan) -> bool {
+    let Sight::Known(proxy) = &observed.proxy else { return true };
+    let Ok(text) = caddyfile::text(&rules.proxy, &sites(progress)) else { return true };
+    if !proxy.up {
+        // It reads the file as it comes up, so the file must be right first; loading waits for the next pass.
+        plan.steps.push(Step { project: None, action: Action::StartProxy, reason: Reason::ProxyDown });
+        return true;
+    }
+    if has(proxy, &text) {
+        return true;
+    }
+    plan.steps.push(Step { project: None, action: Action::LoadRoutes(text), reason: Reason::RoutesDiffer });
+    false
+}
+
+/// Tells whether Caddy serves this text now and will after a restart.
+pub fn has(proxy: &ProxySeen, text: &str) -> bool {
+    proxy.up && proxy.live && proxy.text.as_deref() == Some(text)
+}
+
+/// Returns the sites that Caddy is to serve, by host.
+pub fn sites(progress: &Progress) -> Vec<Site> {
+    let mut sites: BTreeMap<Hostname, Site> = BTreeMap::new();
+    for (project, memory) in &progress.projects {
+        add_sites(project, memory, &mut sites);
+    }
+    let mut sites: Vec<Site> = sites.into_values().collect();
+    for site in &mut sites {
+        // Caddy takes the first route that matches: the longest path goes first, the one without a path last.
+        site.routes.sort_by_key(|route| {
+            (std::cmp::Reverse(route.path.as_ref().map_or(0, |path| path.as_str().len())), route.name.clone())
+        });
+    }
+    sites
+}
+
+fn add_sites(project: &ProjectId, memory: &ProjectProgress, sites: &mut BTreeMap<Hostname, Site>) {
+    let Some(serving) = memory.serving.and_then(|serving| memory.release(serving)) else { return };
+    for (process, routes) in &memory.routes {
+        let Some(ports) = memory.ports.get(process).filter(|_| serving.content.processes.contains_key(process)) else {
+            continue;
+        };
+        for (i, route) in routes.iter().enumerate() {
+            let site = sites.entry(route.host.clone()).or_insert_with(|| Site {
+                host: route.host.clone(),
+                tls: route.tls,
+                redirect: route.redirect.as_ref().map(|site| site.as_str().to_owned()),
+                routes: Vec::new(),
+            });
+            if route.redirect.is_none() {
+                site.routes.push(SiteRoute {
+                    name: format!("{project}_{process}_{i}"),
+                    path: route.path.clone(),
+                    project: project.clone(),
+                    process: process.clone(),
+                    a: vec![dial(ports.a)],
+                    b: vec![dial(ports.b)],
+                });
+            }
+        }
+    }
+}
+
+fn dial(port: u16) -> String {
+    format!("127.0.0.1:{port}")
+}

@@ -1,0 +1,334 @@
+//! Says what a project looks like, from what is wanted, remembered and seen. Never from intent alone.
+
+use crate::model::desired::{Intent, Wanted};
+use crate::model::names::{ProjectId, ReleaseNo};
+use crate::model::observed::{ActiveState, FetchSeen, Observed, Seen};
+use crate::model::progress::{ProjectProgress, ReleaseState};
+use crate::model::quantity::{Bytes, Timestamp};
+use crate::model::status::{Condition, ProcessStatus, RouteStatus, Status};
+
+/// What a project's status is made from.
+pub struct View<'a> {
+    /// Whose.
+    pub project: &'a ProjectId,
+    /// What is wanted.
+    pub wanted: &'a Wanted,
+    /// What is remembered.
+    pub memory: &'a ProjectProgress,
+    /// What was seen of it.
+    pub seen: &'a Seen,
+    /// What was seen of everything.
+    pub observed: &'a Observed,
+    /// Whether Caddy has the routes that are wanted.
+    pub routes_live: bool,
+}
+
+/// One finding: the reason's name and a sentence.
+type Finding = (String, String);
+
+/// Says what a project looks like; `before` is what it looked like, so that "since" stays.
+pub fn of(view: &View<'_>, before: Option<&Status>) -> Status {
+    let now = view.observed.now;
+    let conditions: Vec<Condition> = findings(view)
+        .into_iter()
+        .map(|(kind, status, (reason, message))| {
+            let same = before
+                .and_then(|status| status.condition(kind))
+                .filter(|old| old.reason == reason && old.status == status);
+            Condition {
+                kind: kind.into(),
+                status: status.into(),
+                reason,
+                message,
+                since: same.map_or(now, |old| old.since),
+            }
+        })
+        .collect();
+    let settled = conditions.iter().any(|c| c.kind == "Stalled" || c.kind == "Ready" && c.status == "True");
+    let seen_generation = if settled { view.wanted.generation } else { view.memory.observed_generation };
+    Status {
+        project: view.project.clone(),
+        generation: view.wanted.generation,
+        observed_generation: seen_generation.min(view.wanted.generation),
+        observed_at: now,
+        owner: view.wanted.owner.to_string(),
+        state: state(view, &conditions).into(),
+        conditions,
+        serving: view.memory.serving,
+        candidate: view.memory.candidate(),
+        last_good: last_good(view.memory),
+        rejected: rejected(view.memory),
+        processes: processes(view),
+        routes: routes(view),
+    }
+}
+
+fn state(view: &View<'_>, conditions: &[Condition]) -> &'static str {
+    let has = |kind: &str, status: &str| conditions.iter().any(|c| c.kind == kind && c.status == status);
+    match view.wanted.intent {
+        Intent::Delete { .. } => "deleting",
+        _ if has("Suspended", "True") => "suspended",
+        _ if has("Stalled", "True") => "failed",
+        _ if has("Ready", "True") => "running",
+        _ if has("Reconciling", "True") => "deploying",
+        _ => "pending",
+    }
+}
+
+fn findings(view: &View<'_>) -> Vec<(&'static str, &'static str, Finding)> {
+    let mut found = Vec::new();
+    let stalled = stalled(view);
+    let unready = unready(view, stalled.as_ref());
+    let ready = unready.is_none();
+    found.push(match unready {
+        None => ("Ready", "True", ("Serving".into(), serving_message(view))),
+        Some(finding) => ("Ready", "False", finding),
+    });
+    let suspended = suspended(view);
+    match (stalled, &suspended) {
+        (Some(finding), _) => found.push(("Stalled", "True", finding)),
+        (None, None) if !ready => found.extend(reconciling(view).map(|finding| ("Reconciling", "True", finding))),
+        (None, _) => {}
+    }
+    found.extend(suspended.map(|finding| ("Suspended", "True", finding)));
+    found
+}
+
+fn stalled(view: &View<'_>) -> Option<Finding> {
+    if matches!(view.wanted.intent, Intent::Delete { .. }) {
+        return None;
+    }
+    let complaint =
+        view.wanted.complaint.as_ref().map(|complaint| (complaint.reason.clone(), complaint.message.clone()));
+    complaint.or_else(|| view.memory.stalled.as_ref().map(|stall| (stall.reason.clone(), stall.message.clone())))
+}
+
+fn suspended(view: &View<'_>) -> Option<Finding> {
+    let suspension = view.wanted.spec()?.suspend.at(view.observed.now)?;
+    let reason = suspension.reason.as_deref().unwrap_or("no reason given");
+    let until = suspension.until.map_or("until it is resumed".into(), |until| format!("until {until}"));
+    Some(("Suspended".into(), format!("nothing is changed {until}: {reason}")))
+}
+
+/// Returns why the project is not what is wanted; none when it is.
+fn unready(view: &View<'_>, stalled: Option<&Finding>) -> Option<Finding> {
+    if let Some(finding) = stalled {
+        return Some(finding.clone());
+    }
+    let memory = view.memory;
+    match (&view.wanted.intent, memory.serving) {
+        (Intent::Delete { .. }, _) => {
+            return Some(("Deleting".into(), "routes, processes and files are being removed".into()));
+        }
+        (Intent::Nothing, _) => return Some(("Pending".into(), "nothing is wanted yet".into())),
+        (Intent::Run(_), None) => {
+            return Some(reconciling(view).unwrap_or_else(|| ("Pending".into(), "nothing serves yet".into())));
+        }
+        (Intent::Run(_), Some(_)) => {}
+    }
+    if memory.generation != view.wanted.generation || memory.trial.is_some() || memory.target != memory.serving {
+        return Some(
+            reconciling(view).unwrap_or_else(|| ("Pending".into(), "this generation waits for its turn".into())),
+        );
+    }
+    down_process(view).or_else(|| {
+        let routed = memory.routes.values().any(|routes| !routes.is_empty());
+        let message = match view.observed.proxy.known() {
+            Some(proxy) if proxy.up => "Caddy does not have the routes yet",
+            _ => "Caddy does not answer on its admin socket; the app runs, its routes wait",
+        };
+        (routed && !view.routes_live).then(|| ("RoutePending".into(), message.into()))
+    })
+}
+
+fn down_process(view: &View<'_>) -> Option<Finding> {
+    let serving = view.memory.serving?;
+    let Some(units) = view.seen.units.known() else {
+        return Some(("Unknown".into(), "systemd could not be asked; what is shown may be old".into()));
+    };
+    view.memory.units_of(view.project, serving).into_iter().find_map(|unit| {
+        let seen = units.get(&unit);
+        let up = seen.is_some_and(|seen| matches!(seen.state, ActiveState::Active | ActiveState::Reloading));
+        if up {
+            return None;
+        }
+        let how = seen.and_then(|seen| seen.exit).map_or("is not running".to_owned(), |exit| exit.to_string());
+        let restarts = seen.map_or(0, |seen| seen.restarts);
+        Some((
+            "ProcessDown".into(),
+            format!("process {} {how}; systemd restarted it {restarts} times and goes on", unit.process),
+        ))
+    })
+}
+
+fn serving_message(view: &View<'_>) -> String {
+    let Some(serving) = view.memory.serving else { return String::new() };
+    let version = view.memory.release(serving).and_then(|release| release.version.as_ref());
+    let named = version.map_or(String::new(), |version| format!(" ({})", version.as_str()));
+    format!("release {serving}{named} serves{}", unenforced_limits(view).unwrap_or_default())
+}
+
+/// systemd takes a limit and says nothing where the kernel cannot enforce it.
+fn unenforced_limits(view: &View<'_>) -> Option<&'static str> {
+    let serving = view.memory.serving?;
+    let limited = view.memory.release(serving)?.content.limits.memory.is_some();
+    let unaccounted = view
+        .seen
+        .units
+        .known()?
+        .iter()
+        .any(|(unit, seen)| unit.release == serving && seen.is_up() && seen.memory_bytes.is_none());
+    (limited && unaccounted)
+        .then_some("; its memory limit is not enforced, since this machine has no memory controller")
+}
+
+fn reconciling(view: &View<'_>) -> Option<Finding> {
+    if let Some(backoff) = &view.memory.backoff {
+        let message = format!(
+            "{}; failed {} times since {}, next try at {}",
+            backoff.message, backoff.strikes, backoff.since, backoff.until
+        );
+        return Some((backoff.reason.clone(), message));
+    }
+    let Some(candidate) = view.memory.candidate() else { return down_process(view).or_else(|| draining(view.memory)) };
+    let trial = view.memory.trial.as_ref()?;
+    if let Some(backoff) = trial.fetch.as_ref().filter(|backoff| backoff.until > view.observed.now) {
+        let message = format!("{}; failed {} times, next try at {}", backoff.message, backoff.strikes, backoff.until);
+        return Some(("ArtifactFailed".into(), message));
+    }
+    Some(match view.seen.fetches.get(&candidate) {
+        Some(FetchSeen::Running { unpacking: true, .. }) => {
+            ("Unpacking".into(), format!("unpacking release {candidate}"))
+        }
+        Some(FetchSeen::Running { bytes, of, .. }) => {
+            ("Fetching".into(), format!("fetching release {candidate}: {}", amount(*bytes, *of)))
+        }
+        _ => ("Trial".into(), trial_message(view, candidate)),
+    })
+}
+
+fn trial_message(view: &View<'_>, candidate: ReleaseNo) -> String {
+    let waiting: Vec<String> = view
+        .seen
+        .health
+        .iter()
+        .filter(|(unit, probed)| unit.release == candidate && probed.ok_since.is_none())
+        .map(|(unit, probed)| format!("{}: {}", unit.process, probed.last))
+        .collect();
+    match (waiting.is_empty(), view.memory.serving) {
+        (true, _) => format!("release {candidate} is starting and must stay healthy before it gets traffic"),
+        (false, _) => format!("release {candidate} is not ready yet; {}", waiting.join("; ")),
+    }
+}
+
+fn draining(memory: &ProjectProgress) -> Option<Finding> {
+    let draining = memory.draining.as_ref()?;
+    Some(("Draining".into(), format!("release {} finishes its requests until {}", draining.release, draining.until)))
+}
+
+fn amount(bytes: u64, of: Option<u64>) -> String {
+    match of {
+        Some(of) if of > 0 => format!("{} of {} ({} %)", Bytes(bytes), Bytes(of), bytes.saturating_mul(100) / of),
+        _ => format!("{} so far", Bytes(bytes)),
+    }
+}
+
+fn last_good(memory: &ProjectProgress) -> Option<ReleaseNo> {
+    memory
+        .serving
+        .filter(|serving| memory.release(*serving).is_some_and(|release| release.good))
+        .or_else(|| memory.last_good_before())
+}
+
+fn rejected(memory: &ProjectProgress) -> Vec<ReleaseNo> {
+    memory
+        .releases
+        .iter()
+        .filter(|(_, release)| release.state == ReleaseState::Rejected)
+        .map(|(number, _)| *number)
+        .collect()
+}
+
+fn processes(view: &View<'_>) -> Vec<ProcessStatus> {
+    let Some(units) = view.seen.units.known() else { return Vec::new() };
+    let shown = units.iter().map(|(unit, seen)| {
+        let release = view.memory.release(unit.release);
+        let web =
+            release.is_some_and(|release| release.content.processes.get(&unit.process).is_some_and(|work| work.web));
+        let slot = release.filter(|_| web).map(|release| release.slot);
+        let port = slot.and_then(|slot| view.memory.ports.get(&unit.process).map(|ports| ports.of(slot)));
+        ProcessStatus {
+            name: unit.process.clone(),
+            release: unit.release,
+            unit: unit.name(),
+            state: seen.state,
+            sub_state: seen.sub_state.clone(),
+            pid: seen.pid,
+            slot,
+            port,
+            memory_bytes: seen.memory_bytes,
+            cpu_seconds: seen.cpu_nanos.map(|nanos| nanos as f64 / 1e9),
+            restarts: seen.restarts,
+            since: seen.since,
+        }
+    });
+    let mut shown: Vec<ProcessStatus> = shown.collect();
+    shown.sort_by_key(|process| (Some(process.release) != view.memory.serving, process.release, process.name.clone()));
+    shown
+}
+
+fn routes(view: &View<'_>) -> Vec<RouteStatus> {
+    let slot = view.memory.serving.and_then(|serving| view.memory.release(serving)).map(|release| release.slot);
+    let live = view.routes_live;
+    view.memory
+        .routes
+        .iter()
+        .flat_map(|(process, routes)| routes.iter().map(move |route| (process, route)))
+        .map(|(process, route)| {
+            let port = slot.and_then(|slot| view.memory.ports.get(process).map(|ports| ports.of(slot)));
+            let to = route
+                .redirect
+                .as_ref()
+                .map(|site| site.as_str().to_owned())
+                .or(port.map(|port| format!("127.0.0.1:{port}")));
+            RouteStatus {
+                host: route.host.clone(),
+                path: route.path.as_ref().map(|path| path.as_str().to_owned()),
+                to: to.unwrap_or_default(),
+                live,
+            }
+        })
+        .collect()
+}
+
+/// Returns the status of a project that no pass has seen yet.
+pub fn unseen(project: &ProjectId, wanted: &Wanted, now: Timestamp) -> Status {
+    let complaint = wanted.complaint.as_ref();
+    let finding = complaint.map_or(("Pending".to_owned(), "no pass has looked at it yet".to_owned()), |c| {
+        (c.reason.clone(), c.message.clone())
+    });
+    let condition = |kind: &str, status: &str| Condition {
+        kind: kind.into(),
+        status: status.into(),
+        reason: finding.0.clone(),
+        message: finding.1.clone(),
+        since: now,
+    };
+    let mut conditions = vec![condition("Ready", "False")];
+    conditions.push(condition(if complaint.is_some() { "Stalled" } else { "Reconciling" }, "True"));
+    Status {
+        project: project.clone(),
+        generation: wanted.generation,
+        observed_generation: 0,
+        observed_at: now,
+        owner: wanted.owner.to_string(),
+        state: if complaint.is_some() { "failed" } else { "pending" }.into(),
+        conditions,
+        serving: None,
+        candidate: None,
+        last_good: None,
+        rejected: Vec::new(),
+        processes: Vec::new(),
+        routes: Vec::new(),
+    }
+}

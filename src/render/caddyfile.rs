@@ -1,0 +1,80 @@
+//! The Caddyfile: the operator's template, filled with the sites that hold.
+
+use minijinja::syntax::SyntaxConfig;
+use serde::Serialize;
+
+use crate::model::names::{Hostname, ProcessName, ProjectId, RoutePath};
+use crate::model::spec::Tls;
+
+/// What the template is told besides the sites.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Proxy {
+    /// The template's text.
+    #[serde(skip)]
+    pub template: String,
+    /// Caddy's admin socket.
+    pub admin: String,
+    /// The directory of the markers.
+    pub fronts: String,
+    /// Whom the certificate authority may write to.
+    pub email: Option<String>,
+    /// Another certificate authority than Caddy's own choice.
+    pub acme_ca: Option<String>,
+    /// The public name of the agent's API.
+    pub hostname: Option<Hostname>,
+    /// Where that API listens.
+    pub api: String,
+    /// Whether this Caddy keeps streams open over a reload when told to (2.7 and newer).
+    pub stream_close_delay: bool,
+}
+
+/// One host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Site {
+    /// The host.
+    pub host: Hostname,
+    /// Where its certificate comes from.
+    pub tls: Tls,
+    /// The site it redirects to.
+    pub redirect: Option<String>,
+    /// Where its requests go, the first match wins.
+    pub routes: Vec<SiteRoute>,
+}
+
+/// Where some of a host's requests go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SiteRoute {
+    /// A name for its matchers, unique within the file.
+    pub name: String,
+    /// The paths; every one where it is missing.
+    pub path: Option<RoutePath>,
+    /// Whose.
+    pub project: ProjectId,
+    /// Which process.
+    pub process: ProcessName,
+    /// Slot a's addresses.
+    pub a: Vec<String>,
+    /// Slot b's addresses.
+    pub b: Vec<String>,
+}
+
+/// Fills the template.
+///
+/// # Errors
+/// Says in which line of the template what is wrong.
+pub fn text(proxy: &Proxy, sites: &[Site]) -> Result<String, String> {
+    #[derive(Serialize)]
+    struct Context<'a> {
+        #[serde(flatten)]
+        proxy: &'a Proxy,
+        sites: &'a [Site],
+    }
+    let mut environment = minijinja::Environment::new();
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(|e| e.to_string())?;
+    environment.set_syntax(syntax);
+    environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
+    environment
+        .render_named_str("Caddyfile.tmpl", &proxy.template, minijinja::value::Serde(Context { proxy, sites }))
+        .map(|text| format!("{}\n", text.trim_end()))
+        .map_err(|error| format!("could not fill Caddyfile.tmpl: {error:#}"))
+}

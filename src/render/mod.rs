@@ -1,0 +1,5 @@
+//! Texts that other programs read: unit files, launch blobs, the Caddyfile. Pure.
+
+pub mod caddyfile;
+pub mod launch;
+pub mod unit;

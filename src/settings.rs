@@ -1,0 +1,193 @@
+//! `/etc/zexio/agent.yaml`: every key optional, an unknown one an error.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::model::layout::Layout;
+use crate::model::names::Hostname;
+use crate::model::quantity::Span;
+
+/// Where the settings stand.
+pub const FILE: &str = "/etc/zexio/agent.yaml";
+/// Where the API keys stand.
+pub const KEYS: &str = "/etc/zexio/keys";
+/// Where the master key stands.
+pub const MASTER_KEY: &str = "/etc/zexio/master.key";
+/// The agent's socket.
+pub const SOCKET: &str = "/run/zexio/agent.sock";
+
+/// The agent's settings.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Where the API listens besides its socket.
+    pub listen: String,
+    /// Where everything is kept.
+    #[serde(deserialize_with = "layout")]
+    pub root: Layout,
+    /// The watched directory, if not `<root>/specs`.
+    pub specs: Option<PathBuf>,
+    /// The public name of the API.
+    pub hostname: Option<Hostname>,
+    /// Caddy.
+    pub caddy: Caddy,
+    /// The ports of web processes.
+    pub ports: PortRange,
+    /// What may be fetched.
+    pub artifacts: Artifacts,
+    /// How long until a full look at everything although nothing rang.
+    pub resync: Span,
+    /// How much may vanish at once.
+    pub prune: Prune,
+}
+
+/// How Caddy is reached and told.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Caddy {
+    /// Its admin socket.
+    pub admin: String,
+    /// The Caddyfile's template.
+    pub template: PathBuf,
+    /// Whom the certificate authority may write to.
+    pub email: Option<String>,
+    /// Another certificate authority.
+    pub acme_ca: Option<String>,
+}
+
+/// A range of ports, both ends in it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PortRange {
+    /// The first.
+    pub from: u16,
+    /// The last.
+    pub to: u16,
+}
+
+/// What may be fetched, and how much of it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Artifacts {
+    /// URL prefixes; where there are any, nothing else is fetched.
+    pub allow: Vec<String>,
+    /// Bytes of one artifact.
+    pub max_bytes: u64,
+    /// Bytes of one release.
+    pub max_unpacked_bytes: u64,
+    /// Files of one release.
+    pub max_entries: u64,
+}
+
+/// The guard against a directory that lost its files.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Prune {
+    /// How many projects may go in one pass.
+    pub max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:7470".into(),
+            root: Layout::parse("/zexio").unwrap_or_else(|_| unreachable!("the default root is a root")),
+            specs: None,
+            hostname: None,
+            caddy: Caddy::default(),
+            ports: PortRange::default(),
+            artifacts: Artifacts::default(),
+            resync: Span::seconds(60),
+            prune: Prune::default(),
+        }
+    }
+}
+
+impl Default for Caddy {
+    fn default() -> Self {
+        Self {
+            admin: "/run/caddy/admin.sock".into(),
+            template: "/etc/zexio/Caddyfile.tmpl".into(),
+            email: None,
+            acme_ca: None,
+        }
+    }
+}
+
+impl Default for PortRange {
+    fn default() -> Self {
+        Self { from: 21_000, to: 29_999 }
+    }
+}
+
+impl Default for Artifacts {
+    fn default() -> Self {
+        Self { allow: Vec::new(), max_bytes: 1 << 30, max_unpacked_bytes: 2 << 30, max_entries: 100_000 }
+    }
+}
+
+impl Default for Prune {
+    fn default() -> Self {
+        Self { max: 1 }
+    }
+}
+
+fn layout<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Layout, D::Error> {
+    Layout::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+}
+
+impl Settings {
+    /// Reads the settings; a missing or empty file means the defaults.
+    ///
+    /// # Errors
+    /// Names the file and what is wrong in it.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text).map_err(|cause| format!("could not read {}: {cause}", path.display())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(format!("could not read {}: {error}", path.display())),
+        }
+    }
+
+    /// Reads the settings from a text.
+    ///
+    /// # Errors
+    /// Says what is wrong where.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+            return Ok(Self::default());
+        }
+        let settings: Self = serde_saphyr::from_str(text).map_err(|e| e.without_snippet().to_string())?;
+        let PortRange { from, to } = settings.ports;
+        if from < 1024 || to <= from {
+            return Err(format!("ports: from {from} to {to} is not a range of at least two ports above 1023"));
+        }
+        if settings.resync < Span::seconds(1) {
+            return Err("resync: at least 1s".into());
+        }
+        Ok(settings)
+    }
+
+    /// Returns the watched directory.
+    pub fn specs(&self) -> PathBuf {
+        self.specs.clone().unwrap_or_else(|| self.root.specs())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_means_the_defaults_and_an_unknown_key_is_an_error() {
+        assert_eq!(Settings::parse("# nothing\n").unwrap(), Settings::default());
+        let read =
+            Settings::parse("listen: 0.0.0.0:7470\ncaddy: { email: a@example.com }\nprune: { max: 3 }\n").unwrap();
+        assert_eq!((read.listen.as_str(), read.prune.max), ("0.0.0.0:7470", 3));
+        for text in ["listne: x", "ports: { from: 5, to: 4 }", "root: relative", "caddy: { admn: x }", "resync: 1ms"] {
+            assert!(Settings::parse(text).is_err(), "{text}");
+        }
+        assert!(Settings::parse("listne: x").unwrap_err().contains("listne"));
+    }
+}
