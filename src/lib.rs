@@ -6,3 +6,4 @@ pub mod plan;
 pub mod port;
 pub mod render;
 pub mod settings;
+pub mod store;
