@@ -1,0 +1,7 @@
+//! The adapters: each does one thing to this server or to the network, and says in a [`PortError`] why it could not.
+//!
+//! [`PortError`]: crate::port::PortError
+
+pub mod address;
+pub mod fetch;
+pub mod unpack;
