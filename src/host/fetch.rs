@@ -18,6 +18,7 @@ use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body};
 use url::Url;
 
+use super::disk_error;
 use super::address::{CheckedResolver, Reach, refused_address};
 pub use super::address::{FetchRules, redact};
 use crate::model::names::Sha256;
@@ -252,13 +253,7 @@ impl Job<'_> {
     }
 
     fn disk(&self, error: &io::Error) -> PortError {
-        let dir = self.into.display();
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                self.may_pass("DiskFull", &format!("disk full: writing to {dir}: {error}"))
-            }
-            _ => self.may_pass("DiskFailed", &format!("writing to {dir}: {error}")),
-        }
+        disk_error(&format!("fetch {}: writing to {}", self.shown, self.into.display()), error)
     }
 
     fn failed(&self, cause: &str) -> PortError {

@@ -1,1 +1,293 @@
-//! x
+//! The privileged side of unpacking: lets a helper without rights do the work, then takes the tree over and
+//! publishes it as a release.
+//!
+//! What the helper leaves is treated as hostile: it read bytes that a stranger wrote. Every step goes by open
+//! directories and never through a link.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::dir::Dir;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
+use nix::unistd::{Gid, Uid, fchown, fchownat, syncfs};
+use serde::{Deserialize, Serialize};
+
+use super::disk_error;
+use crate::model::names::{ProjectId, ReleaseNo, Sha256};
+use crate::port::PortError;
+use crate::unpack::{Code, Limits, MANIFEST, UnpackError, Unpacked};
+
+const UNPACK_WITHIN: Duration = Duration::from_secs(600);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+const LONGEST_VERDICT: u64 = 64 << 10;
+/// More than any limit allows: only a helper that broke out of its limits gets here.
+const DEEPEST: usize = 1024;
+
+/// Who unpacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Helper {
+    /// The user `zexio-unpack`, who owns nothing else.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// What runs as `<program> unpack <limits>`.
+    pub program: PathBuf,
+}
+
+impl Helper {
+    /// Returns this program as the helper: the running file itself, also while an upgrade replaces the one on disk.
+    pub fn this_program(uid: u32, gid: u32) -> Self {
+        Self { uid, gid, program: PathBuf::from("/proc/self/exe") }
+    }
+}
+
+/// What a finished release says about itself. A directory without it was never finished.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Whose release.
+    pub project: ProjectId,
+    /// Which.
+    pub release: ReleaseNo,
+    /// The artifact it was unpacked from.
+    pub sha256: Sha256,
+    /// That artifact's size.
+    pub bytes: u64,
+}
+
+/// Unpacks an artifact into `staging/tree`, which afterwards belongs to root and is on the disk. The helper's user
+/// must be able to pass through the directories above.
+///
+/// # Errors
+/// `ArtifactFailed` lasts and names the entry; `DiskFull`, `DiskFailed` and `HelperFailed` may pass.
+pub fn unpack_into(artifact: &Path, staging: &Path, helper: &Helper, limits: &Limits) -> Result<(), PortError> {
+    let tree = staging.join("tree");
+    make_tree(&tree, helper).map_err(|error| disk_error(&format!("make {}", tree.display()), &error))?;
+    run_helper(artifact, &tree, helper, limits, UNPACK_WITHIN)?;
+    take_over(&tree, helper).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => artifact_failed(&error.to_string()),
+        _ => disk_error(&format!("take over {}", tree.display()), &error),
+    })
+}
+
+/// Writes the manifest, last of all, and moves the tree to `releases_dir/<number>` in one step. Doing it again after
+/// it was done changes nothing.
+///
+/// # Errors
+/// `ReleaseExists` lasts: the number is taken by something else. `DiskFull` and `DiskFailed` may pass.
+pub fn publish(tree: &Path, releases_dir: &Path, number: u32, manifest: &Manifest) -> Result<(), PortError> {
+    let release = releases_dir.join(number.to_string());
+    if read_manifest(&release).as_ref() == Some(manifest) {
+        return Ok(());
+    }
+    write_manifest(tree, manifest).map_err(|error| disk_error(&format!("write {MANIFEST}"), &error))?;
+    let moved = fs::rename(tree, &release).and_then(|()| File::open(releases_dir)?.sync_all());
+    moved.map_err(|error| match error.kind() {
+        io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            PortError::lasting("ReleaseExists", format!("could not publish release {number}: it already exists"))
+        }
+        _ => disk_error(&format!("publish release {number}"), &error),
+    })
+}
+
+/// Returns what a release says about itself; nothing if it was never finished.
+pub fn read_manifest(release_dir: &Path) -> Option<Manifest> {
+    let mut text = String::new();
+    File::open(release_dir.join(MANIFEST)).ok()?.take(LONGEST_VERDICT).read_to_string(&mut text).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+fn write_manifest(tree: &Path, manifest: &Manifest) -> io::Result<()> {
+    let line = serde_json::to_string(manifest)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o644)
+        .custom_flags(OFlag::O_NOFOLLOW.bits())
+        .open(tree.join(MANIFEST))?;
+    writeln!(file, "{line}")?;
+    file.sync_all()?;
+    File::open(tree)?.sync_all()
+}
+
+/// Starts afresh: what an earlier try left may be half a tree.
+fn make_tree(tree: &Path, helper: &Helper) -> io::Result<()> {
+    match fs::remove_dir_all(tree) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => DirBuilder::new().mode(0o755).create(tree)?,
+    }
+    chown(tree, Some(helper.uid), Some(helper.gid))
+}
+
+fn run_helper(
+    artifact: &Path,
+    tree: &Path,
+    helper: &Helper,
+    limits: &Limits,
+    within: Duration,
+) -> Result<Unpacked, PortError> {
+    let artifact = File::open(artifact).map_err(|error| disk_error("open the artifact", &error))?;
+    let mut child = Command::new(&helper.program)
+        .arg("unpack")
+        .args(limits.to_args())
+        .env_clear()
+        .current_dir(tree)
+        .uid(helper.uid)
+        .gid(helper.gid)
+        .stdin(artifact)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| helper_failed(&format!("it does not start: {error}")))?;
+    let stdout = child.stdout.take();
+    let verdict = thread::spawn(move || stdout.map(read_verdict).unwrap_or_default());
+    let status = wait(&mut child, within).map_err(|error| helper_failed(&error.to_string()))?;
+    let Some(status) = status else {
+        return Err(artifact_failed(&format!("it took more than {} s", within.as_secs())));
+    };
+    judge(status, &verdict.join().unwrap_or_default())
+}
+
+/// Reads so much and no more: a helper that talks on runs into a closed pipe.
+fn read_verdict(stdout: impl Read) -> String {
+    let mut text = Vec::new();
+    // What came before an error is judged as it is.
+    let _ = stdout.take(LONGEST_VERDICT).read_to_end(&mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Waits for the helper's end, and ends it if that does not come in time.
+fn wait(child: &mut Child, within: Duration) -> io::Result<Option<ExitStatus>> {
+    let started = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if started.elapsed() >= within {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+fn judge(status: ExitStatus, verdict: &str) -> Result<Unpacked, PortError> {
+    let line = verdict.lines().next_back().unwrap_or_default();
+    if status.success() {
+        return serde_json::from_str(line).map_err(|_| helper_failed("it gave no verdict"));
+    }
+    let Ok(UnpackError { code, message }) = serde_json::from_str(line) else {
+        // The limits end a decoder that wants too much memory like this.
+        return Err(artifact_failed(&format!("the helper ended with {status}")));
+    };
+    let message: String = message.chars().filter(|c| !c.is_control()).take(1000).collect();
+    match code {
+        Code::DiskFull => Err(PortError::passing("DiskFull", message)),
+        Code::Failed => Err(helper_failed(&message)),
+        _ => Err(artifact_failed(&message)),
+    }
+}
+
+fn artifact_failed(cause: &str) -> PortError {
+    PortError::lasting("ArtifactFailed", format!("could not unpack the artifact: {cause}"))
+}
+
+fn helper_failed(cause: &str) -> PortError {
+    PortError::passing("HelperFailed", format!("could not run the unpack helper: {cause}"))
+}
+
+/// Makes the tree root's, from the top down: below a directory that is root's, the helper's user moves nothing.
+fn take_over(tree: &Path, helper: &Helper) -> io::Result<()> {
+    let top = OpenOptions::new().read(true).custom_flags((OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits()).open(tree)?;
+    let top = OwnedFd::from(top);
+    take_directory(&top, helper.uid, 0)?;
+    if fstatat(&top, MANIFEST, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok() {
+        return Err(invalid(format!("{MANIFEST:?} belongs to the agent")));
+    }
+    // Its result counts: it is the only word on whether what the helper wrote is on the disk.
+    Ok(syncfs(&top)?)
+}
+
+fn take_directory(dir: &OwnedFd, helper: u32, depth: usize) -> io::Result<()> {
+    if depth > DEEPEST {
+        return Err(invalid("the tree is too deep".to_owned()));
+    }
+    take(dir, 0o755)?;
+    for name in names(dir)? {
+        let stat = fstatat(dir, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        check_owner(&stat, helper)?;
+        match kind(&stat) {
+            SFlag::S_IFDIR => {
+                let below = openat(dir, name.as_c_str(), open_flags() | OFlag::O_DIRECTORY, Mode::empty())?;
+                take_directory(&below, helper, depth + 1)?;
+            }
+            SFlag::S_IFREG => {
+                let file = openat(dir, name.as_c_str(), open_flags(), Mode::empty())?;
+                take_file(&file)?;
+            }
+            SFlag::S_IFLNK => {
+                let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
+                fchownat(dir, name.as_c_str(), Some(Uid::from_raw(0)), Some(Gid::from_raw(0)), flags)?;
+            }
+            _ => return Err(invalid("the tree holds what is neither file, directory nor link".to_owned())),
+        }
+    }
+    Ok(())
+}
+
+fn take_file(file: &OwnedFd) -> io::Result<()> {
+    let stat = fstat(file)?;
+    if kind(&stat) != SFlag::S_IFREG {
+        return Err(invalid("a file of the tree was replaced".to_owned()));
+    }
+    take(file, if stat.st_mode & 0o111 == 0 { 0o644 } else { 0o755 })
+}
+
+/// The owner first: changing it clears the setuid bits that a mode set before would keep.
+fn take(what: &OwnedFd, mode: u32) -> io::Result<()> {
+    fchown(what, Some(Uid::from_raw(0)), Some(Gid::from_raw(0)))?;
+    Ok(fchmod(what.as_fd(), Mode::from_bits_truncate(mode))?)
+}
+
+/// A hard link to somebody else's file would hand that file over. Root's is a second name of a file already taken.
+fn check_owner(stat: &FileStat, helper: u32) -> io::Result<()> {
+    let second_name = stat.st_uid == 0 && kind(stat) == SFlag::S_IFREG && stat.st_nlink > 1;
+    match stat.st_uid == helper || second_name {
+        true => Ok(()),
+        false => Err(invalid("the tree holds something that is not the helper's".to_owned())),
+    }
+}
+
+fn names(dir: &OwnedFd) -> io::Result<Vec<std::ffi::CString>> {
+    let mut dir = Dir::openat(dir, ".", open_flags() | OFlag::O_DIRECTORY, Mode::empty())?;
+    let mut names = Vec::new();
+    for entry in dir.iter() {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            names.push(entry.file_name().to_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// Never through a link, and never waiting for a FIFO's other end.
+fn open_flags() -> OFlag {
+    OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC
+}
+
+fn kind(stat: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
+}
+
+fn invalid(cause: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, cause)
+}
