@@ -4,6 +4,8 @@
 //! What the helper leaves is treated as hostile: it read bytes that a stranger wrote. Every step goes by open
 //! directories and never through a link.
 
+use std::collections::HashSet;
+use std::ffi::{CStr, CString};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use nix::dir::Dir;
 use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstatat};
 use nix::unistd::{Gid, Uid, fchown, fchownat, syncfs};
 use serde::{Deserialize, Serialize};
 
@@ -209,7 +211,7 @@ fn helper_failed(cause: &str) -> PortError {
 fn take_over(tree: &Path, helper: &Helper) -> io::Result<()> {
     let top = OpenOptions::new().read(true).custom_flags((OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits()).open(tree)?;
     let top = OwnedFd::from(top);
-    take_directory(&top, helper.uid, 0)?;
+    TakeOver { helper: helper.uid, taken: HashSet::new() }.directory(&top, 0)?;
     if fstatat(&top, MANIFEST, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok() {
         return Err(invalid(format!("{MANIFEST:?} belongs to the agent")));
     }
@@ -217,39 +219,49 @@ fn take_over(tree: &Path, helper: &Helper) -> io::Result<()> {
     Ok(syncfs(&top)?)
 }
 
-fn take_directory(dir: &OwnedFd, helper: u32, depth: usize) -> io::Result<()> {
-    if depth > DEEPEST {
-        return Err(invalid("the tree is too deep".to_owned()));
-    }
-    take(dir, 0o755)?;
-    for name in names(dir)? {
-        let stat = fstatat(dir, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
-        check_owner(&stat, helper)?;
-        match kind(&stat) {
-            SFlag::S_IFDIR => {
-                let below = openat(dir, name.as_c_str(), open_flags() | OFlag::O_DIRECTORY, Mode::empty())?;
-                take_directory(&below, helper, depth + 1)?;
-            }
-            SFlag::S_IFREG => {
-                let file = openat(dir, name.as_c_str(), open_flags(), Mode::empty())?;
-                take_file(&file)?;
-            }
-            SFlag::S_IFLNK => {
-                let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
-                fchownat(dir, name.as_c_str(), Some(Uid::from_raw(0)), Some(Gid::from_raw(0)), flags)?;
-            }
-            _ => return Err(invalid("the tree holds what is neither file, directory nor link".to_owned())),
-        }
-    }
-    Ok(())
+struct TakeOver {
+    helper: u32,
+    /// The files already root's, for their second names.
+    taken: HashSet<u64>,
 }
 
-fn take_file(file: &OwnedFd) -> io::Result<()> {
-    let stat = fstat(file)?;
-    if kind(&stat) != SFlag::S_IFREG {
-        return Err(invalid("a file of the tree was replaced".to_owned()));
+impl TakeOver {
+    fn directory(&mut self, dir: &OwnedFd, depth: usize) -> io::Result<()> {
+        if depth > DEEPEST {
+            return Err(invalid("the tree is too deep".to_owned()));
+        }
+        take(dir, 0o755)?;
+        names(dir)?.iter().try_for_each(|name| self.entry(dir, name, depth))
     }
-    take(file, if stat.st_mode & 0o111 == 0 { 0o644 } else { 0o755 })
+
+    fn entry(&mut self, dir: &OwnedFd, name: &CStr, depth: usize) -> io::Result<()> {
+        let stat = fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        self.check_owner(&stat)?;
+        match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
+            SFlag::S_IFDIR => {
+                let below = openat(dir, name, open_flags() | OFlag::O_DIRECTORY, Mode::empty())?;
+                self.directory(&below, depth + 1)
+            }
+            SFlag::S_IFREG => {
+                self.taken.insert(stat.st_ino);
+                let file = openat(dir, name, open_flags(), Mode::empty())?;
+                take(&file, if stat.st_mode & 0o111 == 0 { 0o644 } else { 0o755 })
+            }
+            SFlag::S_IFLNK => {
+                let (root, group) = (Uid::from_raw(0), Gid::from_raw(0));
+                Ok(fchownat(dir, name, Some(root), Some(group), AtFlags::AT_SYMLINK_NOFOLLOW)?)
+            }
+            _ => Err(invalid("the tree holds what is neither file, directory nor link".to_owned())),
+        }
+    }
+
+    /// A hard link to somebody else's file would hand that file over.
+    fn check_owner(&self, stat: &FileStat) -> io::Result<()> {
+        match stat.st_uid == self.helper || self.taken.contains(&stat.st_ino) {
+            true => Ok(()),
+            false => Err(invalid("the tree holds something that is not the helper's".to_owned())),
+        }
+    }
 }
 
 /// The owner first: changing it clears the setuid bits that a mode set before would keep.
@@ -258,16 +270,7 @@ fn take(what: &OwnedFd, mode: u32) -> io::Result<()> {
     Ok(fchmod(what.as_fd(), Mode::from_bits_truncate(mode))?)
 }
 
-/// A hard link to somebody else's file would hand that file over. Root's is a second name of a file already taken.
-fn check_owner(stat: &FileStat, helper: u32) -> io::Result<()> {
-    let second_name = stat.st_uid == 0 && kind(stat) == SFlag::S_IFREG && stat.st_nlink > 1;
-    match stat.st_uid == helper || second_name {
-        true => Ok(()),
-        false => Err(invalid("the tree holds something that is not the helper's".to_owned())),
-    }
-}
-
-fn names(dir: &OwnedFd) -> io::Result<Vec<std::ffi::CString>> {
+fn names(dir: &OwnedFd) -> io::Result<Vec<CString>> {
     let mut dir = Dir::openat(dir, ".", open_flags() | OFlag::O_DIRECTORY, Mode::empty())?;
     let mut names = Vec::new();
     for entry in dir.iter() {
@@ -282,10 +285,6 @@ fn names(dir: &OwnedFd) -> io::Result<Vec<std::ffi::CString>> {
 /// Never through a link, and never waiting for a FIFO's other end.
 fn open_flags() -> OFlag {
     OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC
-}
-
-fn kind(stat: &FileStat) -> SFlag {
-    SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
 }
 
 fn invalid(cause: String) -> io::Error {
