@@ -18,9 +18,9 @@ use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body};
 use url::Url;
 
-use super::disk_error;
 use super::address::{CheckedResolver, Reach, refused_address};
 pub use super::address::{FetchRules, redact};
+use super::disk_error;
 use crate::model::names::Sha256;
 use crate::port::PortError;
 

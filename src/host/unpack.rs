@@ -290,3 +290,205 @@ fn open_flags() -> OFlag {
 fn invalid(cause: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, cause)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::process::ExitCode;
+
+    use super::*;
+    use crate::port::Lasting;
+
+    const NOBODY: u32 = 65534;
+
+    /// A directory that the helper's user may pass through, as the agent's own is.
+    fn place() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).unwrap();
+        dir
+    }
+
+    /// Only root gives files away.
+    fn is_root() -> bool {
+        nix::unistd::geteuid().is_root()
+    }
+
+    /// Makes a helper of a few lines of shell.
+    fn script(dir: &Path, lines: &str) -> Helper {
+        let program = dir.join("helper");
+        fs::write(&program, format!("#!/bin/sh\n{lines}\n")).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        Helper { uid: NOBODY, gid: NOBODY, program }
+    }
+
+    fn unpack_by(lines: &str, artifact: &[u8]) -> (tempfile::TempDir, Result<(), PortError>) {
+        let dir = place();
+        let helper = script(dir.path(), lines);
+        let file = dir.path().join("artifact");
+        fs::write(&file, artifact).unwrap();
+        let result = unpack_into(&file, dir.path(), &helper, &Limits::default());
+        (dir, result)
+    }
+
+    const DONE: &str = r#"echo '{"entries":1,"bytes":1}'"#;
+
+    /// Runs as the helper when a script below asks this very program to.
+    #[test]
+    fn as_the_helper() {
+        if std::env::var_os("ZEXIO_TEST_HELPER").is_some() {
+            let code = crate::unpack::main_from_stdin(&Limits::default().to_args());
+            std::process::exit(i32::from(code != ExitCode::SUCCESS));
+        }
+    }
+
+    /// Runs this very program as the helper, and cuts off what the test runner says before the verdict.
+    fn real_helper() -> String {
+        let program = std::env::current_exe().unwrap();
+        let test = "host::unpack::tests::as_the_helper";
+        let run = format!("{} --exact {test} --nocapture --test-threads=1", program.display());
+        format!("out=$(ZEXIO_TEST_HELPER=1 {run}); code=$?; echo \"${{out##*... }}\"; exit $code")
+    }
+
+    fn tar_of(name: &str, mode: u32) -> Vec<u8> {
+        let mut header = tar::Header::new_ustar();
+        header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_mode(mode);
+        header.set_size(1);
+        header.set_cksum();
+        let mut tar = tar::Builder::new(Vec::new());
+        tar.append(&header, &b"1"[..]).unwrap();
+        tar.into_inner().unwrap()
+    }
+
+    #[test]
+    fn the_real_helper_unpacks_and_the_tree_is_then_roots() {
+        if !is_root() {
+            return;
+        }
+        let (dir, result) = unpack_by(&real_helper(), &tar_of("bin/run", 0o6777));
+        result.unwrap();
+        for (path, mode) in [("tree", 0o755), ("tree/run", 0o755)] {
+            let meta = dir.path().join(path).symlink_metadata().unwrap();
+            assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o7777), (0, 0, mode), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_real_helper_names_the_entry_it_refuses() {
+        if !is_root() {
+            return;
+        }
+        let error = unpack_by(&real_helper(), &tar_of("../x", 0o644)).1.unwrap_err();
+        assert_eq!((error.lasting, error.reason), (Lasting::Yes, "ArtifactFailed"));
+        assert!(error.message.contains("../x"), "{error}");
+    }
+
+    #[test]
+    fn the_helper_has_nothing_but_the_artifact_and_the_tree() {
+        if !is_root() {
+            return;
+        }
+        let lines =
+            format!("id -u > who; id -G >> who; env | grep -v -e ^PWD= -e ^_= -e ^SHLVL= >> who; cat > copy; {DONE}");
+        let (dir, result) = unpack_by(&lines, b"content");
+        result.unwrap();
+        assert_eq!(fs::read_to_string(dir.path().join("tree/who")).unwrap(), "65534\n65534\n");
+        assert_eq!(fs::read_to_string(dir.path().join("tree/copy")).unwrap(), "content");
+    }
+
+    #[test]
+    fn each_verdict_says_whether_it_may_pass() {
+        if !is_root() {
+            return;
+        }
+        let verdict = |code: &str| format!(r#"echo '{{"code":"{code}","message":"could not x\u001b"}}'; exit 1"#);
+        for (lines, lasting, reason) in [
+            (verdict("path_escapes"), Lasting::Yes, "ArtifactFailed"),
+            (verdict("archive_too_large"), Lasting::Yes, "ArtifactFailed"),
+            (verdict("disk_full"), Lasting::No, "DiskFull"),
+            (verdict("failed"), Lasting::No, "HelperFailed"),
+            ("kill -9 $$".to_owned(), Lasting::Yes, "ArtifactFailed"),
+            ("exit 3".to_owned(), Lasting::Yes, "ArtifactFailed"),
+            ("echo nonsense".to_owned(), Lasting::No, "HelperFailed"),
+            ("exec yes 2>&1".to_owned(), Lasting::Yes, "ArtifactFailed"),
+            (format!("echo x > {MANIFEST}; {DONE}"), Lasting::Yes, "ArtifactFailed"),
+            (format!("mkfifo pipe; {DONE}"), Lasting::Yes, "ArtifactFailed"),
+        ] {
+            let error = unpack_by(&lines, b"").1.unwrap_err();
+            assert_eq!((error.lasting, error.reason), (lasting, reason), "{lines}: {error}");
+            assert!(!error.message.contains('\u{1b}'), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_helper_that_never_ends_is_ended() {
+        if !is_root() {
+            return;
+        }
+        let dir = place();
+        let helper = script(dir.path(), "read line < fifo");
+        make_tree(&dir.path().join("tree"), &helper).unwrap();
+        nix::unistd::mkfifo(&dir.path().join("tree/fifo"), Mode::from_bits_truncate(0o666)).unwrap();
+        let program = helper.program.clone();
+        let tree = dir.path().join("tree");
+        let error = run_helper(&program, &tree, &helper, &Limits::default(), Duration::ZERO).unwrap_err();
+        assert_eq!((error.lasting, error.reason), (Lasting::Yes, "ArtifactFailed"));
+        assert!(error.message.contains("more than 0 s"), "{error}");
+    }
+
+    #[test]
+    fn taking_over_follows_no_link_and_takes_nothing_that_was_not_the_helpers() {
+        if !is_root() {
+            return;
+        }
+        let dir = place();
+        let helper = script(dir.path(), "");
+        let (tree, secret) = (dir.path().join("tree"), dir.path().join("secret"));
+        make_tree(&tree, &helper).unwrap();
+        fs::write(&secret, "s").unwrap();
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+        chown(&secret, Some(7), Some(7)).unwrap();
+        symlink(&secret, tree.join("link")).unwrap();
+        std::os::unix::fs::lchown(tree.join("link"), Some(NOBODY), None).unwrap();
+        take_over(&tree, &helper).unwrap();
+        fs::hard_link(&secret, tree.join("hard")).unwrap();
+        std::os::unix::fs::lchown(tree.join("link"), Some(NOBODY), None).unwrap();
+        assert_eq!(take_over(&tree, &helper).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        let meta = secret.metadata().unwrap();
+        assert_eq!((meta.uid(), meta.mode() & 0o777), (7, 0o600));
+    }
+
+    fn manifest(release: u32) -> Manifest {
+        Manifest {
+            project: ProjectId::parse("shop").unwrap(),
+            release: ReleaseNo(release),
+            sha256: Sha256::parse(&"a".repeat(64)).unwrap(),
+            bytes: 5,
+        }
+    }
+
+    #[test]
+    fn a_published_release_says_what_it_is_and_is_not_published_twice() {
+        let dir = place();
+        let (tree, releases) = (dir.path().join("tree"), dir.path().join("releases"));
+        fs::create_dir_all(&tree).unwrap();
+        fs::create_dir(&releases).unwrap();
+        fs::write(tree.join("app"), "1").unwrap();
+        assert_eq!(read_manifest(&tree), None);
+        publish(&tree, &releases, 3, &manifest(3)).unwrap();
+        assert_eq!(read_manifest(&releases.join("3")), Some(manifest(3)));
+        assert!(releases.join("3/app").exists() && !tree.exists());
+        publish(&tree, &releases, 3, &manifest(3)).unwrap();
+        fs::create_dir(&tree).unwrap();
+        let error = publish(&tree, &releases, 3, &manifest(4)).unwrap_err();
+        assert_eq!((error.lasting, error.reason), (Lasting::Yes, "ReleaseExists"));
+        assert_eq!(read_manifest(&releases.join("3")), Some(manifest(3)));
+    }
+
+    #[test]
+    fn half_a_manifest_is_none() {
+        let dir = place();
+        fs::write(dir.path().join(MANIFEST), "{\"project\":\"shop\"").unwrap();
+        assert_eq!(read_manifest(dir.path()), None);
+    }
+}

@@ -28,7 +28,8 @@ impl Budget {
     pub(super) fn spend(&mut self, bytes: u64) -> Result<(), UnpackError> {
         self.used = self.used.saturating_add(bytes);
         let Limits { max_bytes, max_ratio, .. } = self.limits;
-        let too_large = |rule: String| Err(UnpackError::new(Code::ArchiveTooLarge, format!("archive too large: {rule}")));
+        let too_large =
+            |rule: String| Err(UnpackError::new(Code::ArchiveTooLarge, format!("archive too large: {rule}")));
         if self.used > max_bytes {
             return too_large(format!("more than {max_bytes} bytes"));
         }

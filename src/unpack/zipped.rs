@@ -93,11 +93,7 @@ fn put_file(
     }
 }
 
-fn read_target(
-    archive: &mut ZipArchive<BufReader<File>>,
-    index: usize,
-    about: &About,
-) -> Result<Vec<u8>, UnpackError> {
+fn read_target(archive: &mut ZipArchive<BufReader<File>>, index: usize, about: &About) -> Result<Vec<u8>, UnpackError> {
     let mut target = Vec::new();
     let entry = archive.by_index(index).map_err(UnpackError::damaged)?;
     let read = entry.take(LONGEST_TARGET).read_to_end(&mut target);
