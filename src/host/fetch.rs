@@ -133,11 +133,11 @@ impl Job<'_> {
     }
 
     fn no_answer(&self, url: &Url, error: &ureq::Error) -> PortError {
+        if let Some(refused) = refused_address(error) {
+            return refused;
+        }
         let host = url.host_str().unwrap_or_default();
         match error {
-            error if refused_address(error).is_some() => {
-                refused_address(error).unwrap_or_else(|| self.failed("the address is forbidden"))
-            }
             ureq::Error::BadUri(_) | ureq::Error::Http(_) => self.failed("the URL cannot be sent as it is"),
             // Its text may quote the answer.
             ureq::Error::Protocol(_) => self.may_pass("ArtifactFailed", &format!("{host} does not speak HTTP/1.1")),
@@ -382,13 +382,22 @@ mod tests {
         std::thread::spawn(move || {
             for answer in answers {
                 let (stream, _) = listener.accept().unwrap();
-                let mut lines = BufReader::new(&stream).lines();
-                while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+                skip_request(&stream, answer.starts_with("HTTP/"));
                 // A client that has seen enough hangs up.
                 let _ = (&stream).write_all(answer.as_bytes());
             }
         });
         base
+    }
+
+    /// Reads up to the empty line; of what is no HTTP request, a part.
+    fn skip_request(mut stream: &std::net::TcpStream, is_http: bool) {
+        if !is_http {
+            let _ = stream.read(&mut [0; 4096]);
+            return;
+        }
+        let mut lines = BufReader::new(stream).lines();
+        while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
     }
 
     fn answer(status: &str, headers: &str, body: &str) -> String {
@@ -520,6 +529,15 @@ mod tests {
     #[test]
     fn a_server_that_is_not_there_may_come_back() {
         let error = Case::new().fail(&server(Vec::new()));
+        assert_eq!((error.lasting, error.reason), (Lasting::No, "ArtifactFailed"));
+    }
+
+    #[test]
+    fn a_handshake_that_fails_may_succeed_later() {
+        let url = server(vec!["SECRET, not a handshake".to_owned()]).replace("http:", "https:");
+        let mut case = Case::new();
+        case.rules.allow = vec![url.clone()];
+        let error = case.fail(&url);
         assert_eq!((error.lasting, error.reason), (Lasting::No, "ArtifactFailed"));
     }
 
