@@ -1,0 +1,20 @@
+//! The adapters: each does one thing to this server or to the network, and says in a [`PortError`] why it could not.
+//!
+//! [`PortError`]: crate::port::PortError
+
+pub mod address;
+pub mod fetch;
+pub mod unpack;
+
+use std::io;
+
+use crate::port::PortError;
+
+/// Makes the error for a file operation of ours: the disk may be emptied or repaired, so it may pass.
+fn disk_error(what: &str, error: &io::Error) -> PortError {
+    let reason = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "DiskFull",
+        _ => "DiskFailed",
+    };
+    PortError::passing(reason, format!("could not {what}: {error}"))
+}
