@@ -157,9 +157,7 @@ checked_name!(
 fn is_id(raw: &str, longest: usize) -> bool {
     raw.len() <= longest
         && raw.starts_with(|c: char| c.is_ascii_lowercase())
-        && raw.split('-').all(|part| {
-            !part.is_empty() && part.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9'))
-        })
+        && raw.split('-').all(|part| !part.is_empty() && part.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9')))
 }
 
 fn is_hostname(raw: &str) -> bool {
@@ -185,9 +183,25 @@ fn is_variable(raw: &str) -> bool {
 /// What systemd, the launcher or the agent sets; a spec that set it too would change who wins.
 fn is_reserved(raw: &str) -> bool {
     const NAMES: [&str; 19] = [
-        "PATH", "HOME", "USER", "LOGNAME", "SHELL", "NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "STATE_DIRECTORY",
-        "RUNTIME_DIRECTORY", "CACHE_DIRECTORY", "LOGS_DIRECTORY", "CONFIGURATION_DIRECTORY", "INVOCATION_ID",
-        "JOURNAL_STREAM", "MAINPID", "PORT", "HOST", "DATA_DIR", "BASH_ENV",
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "SHELL",
+        "NOTIFY_SOCKET",
+        "CREDENTIALS_DIRECTORY",
+        "STATE_DIRECTORY",
+        "RUNTIME_DIRECTORY",
+        "CACHE_DIRECTORY",
+        "LOGS_DIRECTORY",
+        "CONFIGURATION_DIRECTORY",
+        "INVOCATION_ID",
+        "JOURNAL_STREAM",
+        "MAINPID",
+        "PORT",
+        "HOST",
+        "DATA_DIR",
+        "BASH_ENV",
     ];
     const PREFIXES: [&str; 5] = ["LD_", "WATCHDOG_", "LISTEN_", "SYSTEMD_", "ZEXIO_"];
     NAMES.contains(&raw) || PREFIXES.iter().any(|prefix| raw.starts_with(prefix))
@@ -290,7 +304,8 @@ mod tests {
     fn project_ids_that_could_reach_a_path_a_unit_or_a_user_name_are_refused() {
         let long = "a".repeat(29);
         for raw in [
-            "", "A", "é", "-a", "a-", "a--b", "a/b", "../etc", "a/../b", "a.b", "a\0", "a\n", "1a", "a%2fb", "a b", &long,
+            "", "A", "é", "-a", "a-", "a--b", "a/b", "../etc", "a/../b", "a.b", "a\0", "a\n", "1a", "a%2fb", "a b",
+            &long,
         ] {
             assert!(ProjectId::parse(raw).is_err(), "{raw:?}");
         }
@@ -302,8 +317,24 @@ mod tests {
     #[test]
     fn host_names_that_mean_something_to_a_caddyfile_are_refused() {
         for raw in [
-            "a.com, victim.com", "a.com victim.com", "a.com{", "{$HOME}.x.com", ":80", "*", "*.com", "http://a.com",
-            "localhost", "a.com:22", "(snippet)", "import", "A.com", "a..com", ".a.com", "a.com.", "a_b.com", "1.2.3.4",
+            "a.com, victim.com",
+            "a.com victim.com",
+            "a.com{",
+            "{$HOME}.x.com",
+            ":80",
+            "*",
+            "*.com",
+            "http://a.com",
+            "localhost",
+            "a.com:22",
+            "(snippet)",
+            "import",
+            "A.com",
+            "a..com",
+            ".a.com",
+            "a.com.",
+            "a_b.com",
+            "1.2.3.4",
             "app.x.com {\n respond \"pwned\"\n}\nevil.x.com",
         ] {
             assert!(Hostname::parse(raw).is_err(), "{raw:?}");
