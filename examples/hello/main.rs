@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 
-const USAGE: &str = "usage: hello [--never-ready] [--no-listen] [--ignore-term] [--die-after MS] [--exit-at-once [CODE]] [--worker]
+const USAGE: &str =
+    "usage: hello [--never-ready] [--no-listen] [--ignore-term] [--die-after MS] [--exit-at-once [CODE]] [--worker]
   GET /            hello from <project> <version> (release N)
   GET /up          200, or 503 with --never-ready
   GET /slow?ms=N   answers after N ms
