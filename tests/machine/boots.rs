@@ -52,9 +52,7 @@ fn limits_of_a_unit_are_enforced() {
     let machine = Machine::start();
     machine.must("systemd-run --wait -q sh -c '/bin/true; exit 0'");
     machine.must("! systemd-run --wait -q -p TasksMax=1 sh -c '/bin/true; exit 0'"); // it may not fork
-    machine.must(
-        "! systemd-run --wait -q -p MemoryMax=20M -p MemorySwapMax=0 bash -c 'head -c 200M /dev/zero | tail | wc -c'",
-    );
+    machine.must("! systemd-run --wait -q -p MemoryMax=20M -p MemorySwapMax=0 tail /dev/zero"); // it keeps all it reads
 }
 
 #[test]

@@ -85,7 +85,8 @@ signed() { # method, path, body file inside (or ''), content type, key: one sign
     curl+=" -H 'Content-Type: $4' --data-binary @$3"
   fi
   [ -z "${5:-}" ] || sign+=" --key $5"
-  run "$curl -H \"X-Signature: \$($sign)\" http://localhost$2"
+  run "signature=\$($sign)
+  $curl -H \"X-Signature: \$signature\" http://localhost$2"
 }
 status_has() { inside zexio get "$1" -o json | tr -d ' \n' | grep -qE -- "$2"; }
 spec() { sed "s/hello-1\.0\.0/hello-$2/; s/version: \"1\.0\.0\"/version: \"$2\"/" "$project/specs/$1.yaml"; }
@@ -156,7 +157,7 @@ exec {load_in}>&-
 wait $load || fail "the load: $(cat "$scratch/load.err")"
 counts=$(cat "$scratch/load.json")
 number() { sed -E "s/.*\"$1\":([0-9.]+).*/\1/" <<<"${counts%%\"by_kind\"*}"; }
-say "$(number ok) requests answered, $(number failed) failed, over $(number seconds) s; slowest $(number slowest_ms) ms"
+say "$(number ok) requests answered, $(number failed) failed, over $(printf %.0f "$(number seconds)") s; slowest $(number slowest_ms) ms"
 say "keep-alive, new connections, POSTs and slow requests of 3 s; both releases answered:"
 grep -oE 'hello from hello [^"\\]*' <<<"$counts" | told
 [ "$(number failed)" = 0 ] || fail "requests were lost: $counts"
