@@ -7,10 +7,13 @@ use crate::machine::Machine;
 
 const TEMPLATE: &str = include_str!("../../Caddyfile.tmpl");
 
-fn render(sites: &Value) -> String {
+fn render(sites: &Value, more: &Value) -> String {
     let mut templates = minijinja::Environment::new();
     templates.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
-    let values = json!({ "admin": "/run/caddy/admin.sock", "fronts": "/zexio/fronts", "sites": sites });
+    let mut values = json!({ "admin": "/run/caddy/admin.sock", "fronts": "/zexio/fronts", "sites": sites });
+    for (key, value) in more.as_object().into_iter().flatten() {
+        values[key] = value.clone();
+    }
     templates.add_template("Caddyfile", TEMPLATE).expect("the template parses");
     let template = templates.get_template("Caddyfile").expect("it was just added");
     template.render(Serde(values)).expect("the template renders")
@@ -35,7 +38,7 @@ fn sites() -> Value {
 /// A machine with Caddy on the rendered sites, and `hello` and `api` running in both slots.
 fn with_sites() -> Machine {
     let machine = Machine::start();
-    machine.write_file("/etc/caddy/Caddyfile", &render(&sites()));
+    machine.write_file("/etc/caddy/Caddyfile", &render(&sites(), &json!({})));
     let profile = machine.must("ls -d /built/*/examples/hello | head -1");
     for (unit, port) in [("hello-a", 21003), ("hello-b", 21004), ("api-a", 21005), ("api-b", 21006)] {
         machine
@@ -86,11 +89,19 @@ fn the_admin_socket_is_out_of_reach_for_other_users() {
 #[test]
 fn what_is_rendered_is_formatted_as_caddy_formats() {
     let machine = Machine::start();
-    for sites in [json!([]), sites()] {
-        let rendered = render(&sites);
+    let all = json!({ "email": "ops@example.com", "acme_ca": "https://acme.example.com/directory" });
+    for (sites, more) in [(json!([]), json!({})), (sites(), all)] {
+        let rendered = render(&sites, &more);
         machine.write_file("/root/Caddyfile", &rendered);
         // fmt of 2.6.2 puts an empty line before everything when it writes to stdout
         assert_eq!(machine.must("caddy fmt /root/Caddyfile"), rendered.trim());
         machine.must("caddy adapt --adapter caddyfile --config /root/Caddyfile");
     }
+}
+
+#[test]
+fn streams_are_kept_over_a_reload_where_caddy_knows_how() {
+    assert!(!render(&sites(), &json!({})).contains("stream_close_delay"));
+    assert!(!render(&sites(), &json!({ "stream_close_delay": false })).contains("stream_close_delay"));
+    assert!(render(&sites(), &json!({ "stream_close_delay": true })).contains("\t\tstream_close_delay 5m\n"));
 }
