@@ -2,10 +2,14 @@
 
 pub mod bell;
 pub mod host;
+pub mod launch;
 pub mod model;
 pub mod plan;
 pub mod port;
+pub mod reconcile;
 pub mod render;
 pub mod settings;
 pub mod store;
+#[cfg(test)]
+mod tidy;
 pub mod unpack;

@@ -1,7 +1,7 @@
 //! The few things the loop needs from the world, as small traits. One adapter each in `host` and `store`; the fakes
 //! live with the tests.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use zeroize::Zeroizing;
 
@@ -13,7 +13,7 @@ use crate::model::progress::{Progress, ProjectProgress};
 use crate::model::quantity::Timestamp;
 use crate::model::spec::{Artifact, Document, Plain, Ready, Sealed};
 use crate::model::status::Status;
-use crate::plan::{FetchOrder, UnitOrder};
+use crate::plan::{FetchOrder, RoutesOrder, UnitOrder};
 
 /// What is wanted and remembered, on disk before a call returns.
 pub trait Memory: Send + Sync {
@@ -182,7 +182,7 @@ pub struct SecretInfo {
 }
 
 /// systemd.
-pub trait Units {
+pub trait Units: Send {
     /// Returns every unit of ours, by project: those with a file, and those that are loaded without one.
     ///
     /// # Errors
@@ -218,6 +218,11 @@ pub trait Units {
     /// # Errors
     /// Says what could not be removed.
     fn remove(&self, unit: &UnitId) -> Result<(), PortError>;
+    /// Tells whether systemd runs Caddy.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    fn proxy_runs(&self) -> Result<bool, PortError>;
     /// Starts Caddy.
     ///
     /// # Errors
@@ -226,17 +231,12 @@ pub trait Units {
 }
 
 /// Directories, users, artifacts.
-pub trait Bundles {
+pub trait Bundles: Send {
     /// Returns what there is of a project.
     ///
     /// # Errors
     /// Says what could not be read.
     fn look(&self, project: &ProjectId) -> Result<BundlesSeen, PortError>;
-    /// Returns every project of which there are files.
-    ///
-    /// # Errors
-    /// Says what could not be read.
-    fn projects(&self) -> Result<BTreeSet<ProjectId>, PortError>;
     /// Returns the fetches of a project that run, or how they ended.
     fn fetches(&self, project: &ProjectId) -> BTreeMap<ReleaseNo, FetchSeen>;
     /// Makes the user and directories of a project.
@@ -287,23 +287,23 @@ pub struct ProbeOrder {
 }
 
 /// Readiness probes, beside the loop.
-pub trait Health {
+pub trait Health: Send {
     /// Probes these units from now on and no others; returns what was found so far.
     fn look(&self, orders: &[ProbeOrder]) -> BTreeMap<UnitId, Probed>;
 }
 
 /// Caddy.
-pub trait Routes {
+pub trait Routes: Send {
     /// Returns what Caddy serves.
     ///
     /// # Errors
     /// Says why it could not be asked.
     fn look(&self) -> Result<ProxySeen, PortError>;
-    /// Checks, loads and keeps a Caddyfile.
+    /// Checks, loads and keeps routes.
     ///
     /// # Errors
     /// Says what Caddy refused; then it serves on as before.
-    fn load(&self, text: &str) -> Result<(), PortError>;
+    fn load(&self, order: &RoutesOrder) -> Result<(), PortError>;
 }
 
 /// The machine's clock.

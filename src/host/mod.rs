@@ -3,8 +3,17 @@
 //! [`PortError`]: crate::port::PortError
 
 pub mod address;
+pub mod bundles;
+pub mod caddy;
+pub mod credential;
+pub mod disk;
 pub mod fetch;
+pub mod health;
+pub mod listener;
+pub mod signals;
+pub mod systemd;
 pub mod unpack;
+pub mod users;
 
 use std::io;
 
