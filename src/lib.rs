@@ -1,8 +1,10 @@
 //! Zexio Agent: makes a server match a written desired state, over systemd and Caddy.
 
 pub mod bell;
+pub mod cli;
 pub mod model;
 pub mod plan;
 pub mod port;
 pub mod render;
 pub mod settings;
+pub mod spec_dir;
