@@ -71,6 +71,11 @@ pub trait Wishes: Send + Sync {
     /// # Errors
     /// There is no such project, or it is another owner's.
     fn delete(&self, project: &ProjectId, owner: &Owner, keep_data: bool) -> Result<u64, WishError>;
+    /// Hands a project to another owner, nothing else of it changed: its file got a new name.
+    ///
+    /// # Errors
+    /// There is no such project, or it is not `from`'s by now.
+    fn adopt(&self, project: &ProjectId, from: &Owner, to: &Owner) -> Result<(), WishError>;
     /// Moves a project's artifact without its spec: a webhook's bump, a rollback.
     ///
     /// # Errors
@@ -86,7 +91,8 @@ pub trait Wishes: Send + Sync {
     /// # Errors
     /// As `put`.
     fn rehearse(&self, document: Document, owner: &Owner) -> Result<Wanted, WishError>;
-    /// Sets what stops a project's newest wish from being taken; none: nothing does.
+    /// Sets what stops a project's newest wish from being taken; none: nothing does. A complaint about a project
+    /// that is unknown makes one of which nothing is wanted yet; it goes again with its complaint.
     ///
     /// # Errors
     /// Says why the database could not be written.
@@ -132,6 +138,10 @@ pub trait Wishes: Send + Sync {
         id: &str,
         made: Option<Timestamp>,
     ) -> Result<bool, WishError>;
+    /// Returns what a door wrote down under this key; none where nothing is, or where it could not be read.
+    fn note(&self, key: &str) -> Option<String>;
+    /// Writes something down for a door, over restarts. A note that could not be written is tried again by its door.
+    fn set_note(&self, key: &str, value: &str);
 }
 
 /// What a written wish came to.

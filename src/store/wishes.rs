@@ -43,6 +43,24 @@ impl Wishes for Db {
         })
     }
 
+    fn adopt(&self, project: &ProjectId, from: &Owner, to: &Owner) -> Result<(), WishError> {
+        self.write("move a project to another owner", |tx| {
+            owned_row(tx, project, from)?;
+            execute(tx, "UPDATE projects SET owner = ?2 WHERE project = ?1", params![project.as_str(), to.to_string()])
+        })
+    }
+
+    fn note(&self, key: &str) -> Option<String> {
+        self.lock().query_row("SELECT value FROM notes WHERE name = ?1", params![key], |row| row.get(0)).optional().ok().flatten()
+    }
+
+    fn set_note(&self, key: &str, value: &str) {
+        let sql = "INSERT INTO notes (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2";
+        if let Err(error) = self.lock().execute(sql, params![key, value]) {
+            tracing::warn!(key, "could not write a note: {error}; it is tried again");
+        }
+    }
+
     fn overlay(&self, project: &ProjectId, artifact: &Artifact, by: &str) -> Result<Put, WishError> {
         self.write("move an artifact", |tx| {
             let row = Row::read(tx, project)?.ok_or_else(|| WishError::Unknown(project.clone()))?;
