@@ -74,8 +74,9 @@ impl Files {
 
     /// Moves a path out of sight at once; its end may take as long as it takes.
     fn discard(&self, path: &Path) -> Result<(), PortError> {
-        let name = format!("{}-{}", self.works.clock.now().0, path.file_name().unwrap_or_default().to_string_lossy());
-        let trash = self.layout.trash().join(name);
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        // The trash is emptied at each start, so a number that starts again finds nothing in its way.
+        let trash = self.layout.trash().join(COUNT.fetch_add(1, Ordering::Relaxed).to_string());
         match fs::rename(path, &trash) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             other => other.map_err(|e| disk_error(&format!("remove {}", path.display()), &e))?,
