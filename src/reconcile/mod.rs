@@ -19,8 +19,12 @@ pub type Pulse = Arc<AtomicU64>;
 /// Rings that come this close together are one pass.
 const GATHER: Duration = Duration::from_millis(5);
 
-/// Runs passes until the bell says stop. `after_pass` is called after each: it pats the watchdog.
-pub fn run(world: &mut Loop, ear: &Ear, clock: &dyn Clock, resync: Span, pulse: &Pulse, after_pass: &dyn Fn()) {
+/// An idle loop shows at least this often that it is alive.
+const BEAT: Duration = Duration::from_secs(10);
+
+/// Runs passes until the bell says stop. `beat` is called at least every ten seconds while the loop is alive: it pats
+/// the watchdog.
+pub fn run(world: &mut Loop, ear: &Ear, clock: &dyn Clock, resync: Span, pulse: &Pulse, beat: &dyn Fn()) {
     let mut full_look_due = clock.now();
     loop {
         let now = clock.now();
@@ -31,30 +35,32 @@ pub fn run(world: &mut Loop, ear: &Ear, clock: &dyn Clock, resync: Span, pulse: 
         }
         let look_again = world.pass(full);
         pulse.store(clock.now().0, Ordering::Relaxed);
-        after_pass();
         let until = look_again.unwrap_or(full_look_due).min(full_look_due);
-        if !listen(world, ear, wait(until, clock.now(), resync)) {
+        if !rest(world, ear, clock, until, resync, beat) {
             return;
         }
     }
 }
 
-fn wait(until: Timestamp, now: Timestamp, resync: Span) -> Duration {
-    until.since(now).min(resync).as_duration().max(GATHER)
-}
-
-/// Waits for the next reason for a pass, answering questions meanwhile; false when the loop is to end.
-fn listen(world: &mut Loop, ear: &Ear, at_most: Duration) -> bool {
-    let mut rings = ear.listen(at_most);
-    rings.extend(ear.listen(GATHER));
-    for ring in rings {
-        match ring {
-            Ring::Stop => return false,
-            Ring::Changed => {}
-            Ring::Ask(question) => answer(world, *question),
+/// Rests until the next reason for a pass, answering questions meanwhile; false when the loop is to end.
+fn rest(world: &mut Loop, ear: &Ear, clock: &dyn Clock, until: Timestamp, resync: Span, beat: &dyn Fn()) -> bool {
+    loop {
+        beat();
+        let left = until.since(clock.now()).min(resync).as_duration();
+        let mut rings = ear.listen(left.clamp(GATHER, BEAT));
+        rings.extend(ear.listen(GATHER));
+        let mut changed = clock.now() >= until;
+        for ring in rings {
+            match ring {
+                Ring::Stop => return false,
+                Ring::Changed => changed = true,
+                Ring::Ask(question) => answer(world, *question),
+            }
+        }
+        if changed {
+            return true;
         }
     }
-    true
 }
 
 fn answer(world: &mut Loop, question: Question) {
