@@ -5,7 +5,7 @@ pub mod pass;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::bell::{Ear, Question, Ring};
 use crate::model::quantity::{Span, Timestamp};
@@ -44,12 +44,14 @@ pub fn run(world: &mut Loop, ear: &Ear, clock: &dyn Clock, resync: Span, pulse: 
 
 /// Rests until the next reason for a pass, answering questions meanwhile; false when the loop is to end.
 fn rest(world: &mut Loop, ear: &Ear, clock: &dyn Clock, until: Timestamp, resync: Span, beat: &dyn Fn()) -> bool {
+    // Counted by the clock that never jumps.
+    let (begun, whole) = (Instant::now(), until.since(clock.now()).min(resync).as_duration());
     loop {
         beat();
-        let left = until.since(clock.now()).min(resync).as_duration();
+        let left = whole.saturating_sub(begun.elapsed());
         let mut rings = ear.listen(left.clamp(GATHER, BEAT));
         rings.extend(ear.listen(GATHER));
-        let mut changed = clock.now() >= until;
+        let mut changed = begun.elapsed() >= whole;
         for ring in rings {
             match ring {
                 Ring::Stop => return false,
