@@ -40,7 +40,13 @@ pub fn main() -> ExitCode {
 /// journald writes the time and the unit beside each line.
 fn start_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().with_target(false).with_ansi(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .with_ansi(false)
+        .init();
 }
 
 fn run() -> Result<(), String> {
@@ -60,7 +66,10 @@ fn run() -> Result<(), String> {
     let looping = move || {
         reconcile::run(&mut world, &ear, &*clock, settings.resync, &pulse, &pat_the_watchdog);
     };
-    let passes = std::thread::Builder::new().name("loop".into()).spawn(looping).map_err(|e| format!("could not start the loop: {e}"))?;
+    let passes = std::thread::Builder::new()
+        .name("loop".into())
+        .spawn(looping)
+        .map_err(|e| format!("could not start the loop: {e}"))?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let ended = doors.serve_until_told_to_stop();
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
@@ -82,16 +91,19 @@ fn only_one(settings: &Settings) -> Result<Flock<File>, String> {
     let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
     let file = file.map_err(|e| format!("could not open {}: {e}", path.display()))?;
     let holder = fs::read_to_string(&path).unwrap_or_default();
-    let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-        .map_err(|_| format!("another agent (process {}) works on {}; stop it first", holder.trim(), settings.root.root().display()))?;
-    fs::write(&path, format!("{}\n", std::process::id())).map_err(|e| format!("could not write {}: {e}", path.display()))?;
+    let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| {
+        format!("another agent (process {}) works on {}; stop it first", holder.trim(), settings.root.root().display())
+    })?;
+    fs::write(&path, format!("{}\n", std::process::id()))
+        .map_err(|e| format!("could not write {}: {e}", path.display()))?;
     Ok(lock)
 }
 
 fn world(settings: &Settings, db: Arc<Db>, clock: Arc<dyn Clock>, bell: &Bell) -> Result<Loop, String> {
     let artifacts = &settings.artifacts;
     let rules = FetchRules { allow: artifacts.allow.clone(), max_bytes: artifacts.max_bytes };
-    let limits = Limits { max_bytes: artifacts.max_unpacked_bytes, max_entries: artifacts.max_entries, ..Limits::default() };
+    let limits =
+        Limits { max_bytes: artifacts.max_unpacked_bytes, max_entries: artifacts.max_entries, ..Limits::default() };
     let files = Files::open(&settings.root, rules, limits, clock.clone(), bell.clone()).map_err(|e| e.to_string())?;
     let rules = Rules {
         layout: settings.root.clone(),
@@ -108,6 +120,7 @@ fn world(settings: &Settings, db: Arc<Db>, clock: Arc<dyn Clock>, bell: &Bell) -
         rules,
         turn: 0,
         busy: 0,
+        route_trouble: None,
         last: Default::default(),
     })
 }
@@ -118,7 +131,8 @@ fn world(settings: &Settings, db: Arc<Db>, clock: Arc<dyn Clock>, bell: &Bell) -
 /// The template cannot be read, or cannot be filled.
 pub fn proxy(settings: &Settings) -> Result<Proxy, String> {
     let path = &settings.caddy.template;
-    let template = fs::read_to_string(path).map_err(|e| format!("could not read {}: {e}; `make install` puts it there", path.display()))?;
+    let template = fs::read_to_string(path)
+        .map_err(|e| format!("could not read {}: {e}; `make install` puts it there", path.display()))?;
     let proxy = Proxy {
         template,
         admin: settings.caddy.admin.clone(),

@@ -16,7 +16,13 @@ pub struct Doors {}
 ///
 /// # Errors
 /// Says what could not be opened.
-pub fn open(settings: &Settings, db: Arc<Db>, bell: &Bell, _pulse: &Pulse, stop: &Arc<AtomicBool>) -> Result<Doors, String> {
+pub fn open(
+    settings: &Settings,
+    db: Arc<Db>,
+    bell: &Bell,
+    _pulse: &Pulse,
+    stop: &Arc<AtomicBool>,
+) -> Result<Doors, String> {
     let troubles = spec_dir::Troubles::default();
     spec_dir::watch(settings.specs(), db.clone(), db, bell.clone(), settings.prune.max, troubles, stop.clone());
     Ok(Doors {})
@@ -27,7 +33,8 @@ impl Doors {
     pub fn serve_until_told_to_stop(self) -> Result<(), String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
         runtime.block_on(async {
-            let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(|e| e.to_string())?;
+            let mut term =
+                tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(|e| e.to_string())?;
             term.recv().await;
             Ok(())
         })

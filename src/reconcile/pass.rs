@@ -13,6 +13,9 @@ use crate::model::status::Status;
 use crate::plan::{self, Action, Plan, Rules, Step, advance, check, routes, status, verdict};
 use crate::port::{Bundles, Clock, Health, Memory, ProbeOrder, Routes, Units};
 
+/// How long until Caddy is offered routes again that it did not take.
+const ROUTE_RETRY: Span = Span::seconds(10);
+
 /// Everything the loop works with. Between two passes it keeps nothing that cannot be thrown away.
 pub struct Loop {
     /// What is wanted and remembered.
@@ -33,6 +36,8 @@ pub struct Loop {
     pub turn: usize,
     /// How many passes in a row took a step.
     pub busy: u32,
+    /// Why Caddy could not be given its routes, the last time that was tried.
+    pub route_trouble: Option<PortError>,
     /// What each project looked like after the last pass.
     pub last: BTreeMap<ProjectId, Status>,
 }
@@ -88,7 +93,8 @@ impl Loop {
         self.busy = if touched { self.busy.saturating_add(1) } else { 0 };
         let pause = if self.busy > 20 { Span::seconds(1) } else { Span(0) };
         let soon = touched.then(|| now.after(pause));
-        soon.into_iter().chain(planned).min()
+        let retry = self.route_trouble.as_ref().map(|_| now.after(ROUTE_RETRY));
+        soon.into_iter().chain(planned).chain(retry).min()
     }
 
     fn look(&self, suppose: Option<(ProjectId, Wanted)>) -> Result<View, PortError> {
@@ -158,6 +164,7 @@ impl Loop {
             match self.take(step, view) {
                 Ok(()) => {
                     log_step(step);
+                    self.route_trouble = self.route_trouble.take().filter(|_| step.project.is_some());
                     touched.insert(step.project.clone());
                 }
                 Err(error) => {
@@ -224,10 +231,13 @@ impl Loop {
         }
     }
 
-    fn fail(&self, step: &Step, error: &PortError, view: &mut View) {
+    fn fail(&mut self, step: &Step, error: &PortError, view: &mut View) {
         let project = step.project.as_ref();
         let shown = project.map_or("-", |project| project.as_str());
         tracing::warn!(project = shown, step = %step.action, reason = error.reason, "{error}");
+        if project.is_none() {
+            self.route_trouble = Some(error.clone());
+        }
         if let Some(memory) = project.and_then(|project| view.progress.projects.get_mut(project)) {
             let told = PortError { message: format!("could not {}: {}", step.action, error.message), ..error.clone() };
             verdict::of_failed_step(memory, &told, view.observed.now);
@@ -244,7 +254,15 @@ impl Loop {
                 continue;
             };
             let shown = status::of(
-                &status::View { project, wanted, memory, seen, observed: &view.observed, routes_live },
+                &status::View {
+                    project,
+                    wanted,
+                    memory,
+                    seen,
+                    observed: &view.observed,
+                    routes_live,
+                    route_trouble: self.route_trouble.as_ref(),
+                },
                 self.last.get(project),
             );
             memory.observed_generation = shown.observed_generation;

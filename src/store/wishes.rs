@@ -51,7 +51,11 @@ impl Wishes for Db {
     }
 
     fn note(&self, key: &str) -> Option<String> {
-        self.lock().query_row("SELECT value FROM notes WHERE name = ?1", params![key], |row| row.get(0)).optional().ok().flatten()
+        self.lock()
+            .query_row("SELECT value FROM notes WHERE name = ?1", params![key], |row| row.get(0))
+            .optional()
+            .ok()
+            .flatten()
     }
 
     fn set_note(&self, key: &str, value: &str) {

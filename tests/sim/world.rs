@@ -446,6 +446,7 @@ fn agent(world: &World) -> Loop {
         },
         turn: 0,
         busy: 0,
+        route_trouble: None,
         last: BTreeMap::new(),
     }
 }
