@@ -116,6 +116,9 @@ pub fn host_of(url: &Url) -> String {
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
+/// Takes a line of an answer; its error ends the answer.
+type Take<'a> = &'a mut dyn FnMut(&str) -> Result<(), Failure>;
+
 /// Talks to one agent with one key.
 pub struct Client {
     place: Place,
@@ -157,7 +160,7 @@ impl Client {
     ///
     /// # Errors
     /// The agent could not be reached, said no, or the lines are not wanted any more.
-    pub fn lines(&self, ask: &Ask<'_>, take: &mut dyn FnMut(&str) -> Result<(), Failure>) -> Result<(), Failure> {
+    pub fn lines(&self, ask: &Ask<'_>, take: Take<'_>) -> Result<(), Failure> {
         let signature = self.sign(ask)?;
         match &self.place {
             Place::Socket(path) => {
@@ -178,12 +181,7 @@ impl Client {
         self.signer.header(&head, &ask.body)
     }
 
-    fn read_lines(
-        &self,
-        status: u16,
-        body: impl Read,
-        take: &mut dyn FnMut(&str) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+    fn read_lines(&self, status: u16, body: impl Read, take: Take<'_>) -> Result<(), Failure> {
         let mut body = BufReader::new(body);
         if !(200..300).contains(&status) {
             let mut all = Vec::new();
@@ -236,7 +234,7 @@ impl Client {
         path: &Path,
         ask: &Ask<'_>,
         signature: &str,
-        take: Option<&mut dyn FnMut(&str) -> Result<(), Failure>>,
+        take: Option<Take<'_>>,
     ) -> Result<Answer, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -250,7 +248,7 @@ impl Client {
         path: &Path,
         ask: &Ask<'_>,
         signature: &str,
-        take: Option<&mut dyn FnMut(&str) -> Result<(), Failure>>,
+        take: Option<Take<'_>>,
     ) -> Result<Answer, Failure> {
         let stream = tokio::net::UnixStream::connect(path).await.map_err(|e| self.unreachable(&e))?;
         let (mut sender, connection) =
@@ -278,11 +276,7 @@ impl Client {
         Ok(Answer { status, body })
     }
 
-    async fn hand_on(
-        &self,
-        mut body: hyper::body::Incoming,
-        take: &mut dyn FnMut(&str) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+    async fn hand_on(&self, mut body: hyper::body::Incoming, take: Take<'_>) -> Result<(), Failure> {
         let mut rest = Vec::new();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|e| self.unreachable(&e))?;
