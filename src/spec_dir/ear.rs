@@ -22,8 +22,9 @@ const NAP: Duration = Duration::from_millis(500);
 pub struct Ear {
     stirred: Receiver<()>,
     sender: SyncSender<()>,
-    /// The watcher, and which directory under which path it watches.
-    watching: Option<(RecommendedWatcher, PathBuf, String)>,
+    watcher: Option<RecommendedWatcher>,
+    /// The path that is listened to, and which directory stood under it; none: none did.
+    place: (PathBuf, Option<String>),
 }
 
 impl Ear {
@@ -31,26 +32,34 @@ impl Ear {
     pub fn deaf() -> Self {
         // One place: that something stirred is all there is to say, however often.
         let (sender, stirred) = sync_channel(1);
-        Self { stirred, sender, watching: None }
+        Self { stirred, sender, watcher: None, place: (PathBuf::new(), None) }
     }
 
     /// Listens to the directory that stands under this path now.
     pub fn attend(&mut self, dir: &Path) {
-        let now = scan::identity(dir);
-        if self.watching.as_ref().is_some_and(|(_, path, identity)| path == dir && Some(identity) == now.as_ref()) {
+        let place = (dir.to_owned(), scan::identity(dir));
+        if self.hears() && self.place == place {
             return;
         }
-        self.watching = None;
-        let Some(identity) = now else { return };
-        match self.watcher(dir) {
-            Ok(watcher) => self.watching = Some((watcher, dir.to_owned(), identity)),
-            Err(error) => tracing::warn!(dir = ?dir, error = %error, "could not watch; looking every 30 s instead"),
+        let news = self.place != place;
+        self.place = place;
+        self.watcher = None;
+        if self.place.1.is_none() {
+            return;
+        }
+        match self.begin(dir) {
+            Ok(watcher) => self.watcher = Some(watcher),
+            // Tried again with every look, said once.
+            Err(error) if news => {
+                tracing::warn!(dir = ?dir, error = %error, "could not watch; looking every 30 s instead")
+            }
+            Err(_) => {}
         }
     }
 
     /// Tells whether anything would be heard.
     pub fn hears(&self) -> bool {
-        self.watching.is_some()
+        self.watcher.is_some()
     }
 
     /// Waits until something stirred and is quiet again, or until the time is up.
@@ -70,9 +79,9 @@ impl Ear {
         }
     }
 
-    /// Tells whether the watched directory is still the one under its path.
+    /// Tells whether there is still the same directory under the path, or still none.
     fn stands(&self) -> bool {
-        self.watching.as_ref().is_none_or(|(_, path, identity)| scan::identity(path).as_ref() == Some(identity))
+        scan::identity(&self.place.0) == self.place.1
     }
 
     fn settle(&self) {
@@ -80,7 +89,7 @@ impl Ear {
         while Instant::now() < until && self.stirred.recv_timeout(QUIET).is_ok() {}
     }
 
-    fn watcher(&self, dir: &Path) -> notify::Result<RecommendedWatcher> {
+    fn begin(&self, dir: &Path) -> notify::Result<RecommendedWatcher> {
         let sender = self.sender.clone();
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             // An error or an overflow means that something was missed: a reason to look like any other.

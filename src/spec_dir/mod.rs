@@ -6,7 +6,7 @@ mod ear;
 pub mod scan;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -17,7 +17,7 @@ use crate::model::desired::Owner;
 use crate::model::document;
 use crate::model::names::ProjectId;
 use crate::port::{Memory, WishError, Wishes};
-use decide::{DIRECTORY, Decision, File, Listing, PRUNE_REFUSED, Prior, Verdict};
+use decide::{DIRECTORY, Decision, File, Listing, Prior, Verdict};
 use ear::Ear;
 use scan::Texts;
 
@@ -47,30 +47,6 @@ pub fn watch(
     let files = BTreeMap::new();
     let mut door = Door { dir, wishes, memory, bell, prune_max, troubles, prior, files, began: Instant::now() };
     std::thread::spawn(move || door.serve(&stop))
-}
-
-/// Removes the projects whose removal was held back, or one of them: `zexio sync --prune`. One whose file is there
-/// again by now stays.
-///
-/// # Errors
-/// Says why the database could not be read or written.
-pub fn confirm_prune(
-    dir: &Path,
-    wishes: &dyn Wishes,
-    memory: &dyn Memory,
-    only: Option<&ProjectId>,
-) -> Result<Vec<ProjectId>, WishError> {
-    let mut gone = Vec::new();
-    for (project, wanted) in memory.desired()?.0 {
-        let Owner::File(name) = &wanted.owner else { continue };
-        let refused = wanted.complaint.as_ref().is_some_and(|complaint| complaint.reason == PRUNE_REFUSED);
-        let meant = only.is_none_or(|only| *only == project);
-        if meant && refused && dir.join(name).symlink_metadata().is_err() {
-            wishes.delete(&project, &wanted.owner, false)?;
-            gone.push(project);
-        }
-    }
-    Ok(gone)
 }
 
 struct Door {
