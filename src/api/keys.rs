@@ -1,0 +1,266 @@
+//! The API keys on disk: `<kid>` holds a key, `<kid>.scope` what it may do.
+//!
+//! Both are read on every request, so that a removed key is refused at once and nothing has to be told. A file that
+//! somebody else could have written is no key.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::libc::{O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK};
+use zeroize::Zeroizing;
+
+use crate::model::names::{KeyId, ProjectId};
+use crate::sign::Key;
+
+/// Longest file that can hold a key or a scope.
+const LONGEST: u64 = 256;
+
+/// What a key may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything.
+    Admin,
+    /// Look, at everything.
+    Read,
+    /// Move one project's artifact, and look at that project.
+    Deploy(ProjectId),
+}
+
+impl Scope {
+    /// Reads `admin`, `read` or `deploy:<project>`.
+    ///
+    /// # Errors
+    /// Says which scopes there are.
+    pub fn parse(raw: &str) -> Result<Self, String> {
+        match raw.split_once(':') {
+            None if raw == "admin" => Ok(Scope::Admin),
+            None if raw == "read" => Ok(Scope::Read),
+            Some(("deploy", project)) => ProjectId::parse(project).map(Scope::Deploy).map_err(|e| e.to_string()),
+            _ => Err("a scope is admin, read or deploy:<project>".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Scope::Admin => f.write_str("admin"),
+            Scope::Read => f.write_str("read"),
+            Scope::Deploy(project) => write!(f, "deploy:{project}"),
+        }
+    }
+}
+
+/// A directory of keys.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    dir: PathBuf,
+}
+
+impl Keys {
+    /// Uses this directory; in an installed agent it is `/etc/zexio/keys`.
+    pub fn at(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into() }
+    }
+
+    /// Returns a key and what it may do; none where it is missing or not to be trusted, which the log then explains.
+    pub fn find(&self, kid: &KeyId) -> Option<(Key, Scope)> {
+        match self.read(kid) {
+            Ok(found) => found,
+            Err(cause) => {
+                tracing::warn!(%kid, cause, "refused an API key");
+                None
+            }
+        }
+    }
+
+    fn read(&self, kid: &KeyId) -> Result<Option<(Key, Scope)>, String> {
+        let path = self.key_file(kid);
+        let Some(text) = read_private(&path)? else { return Ok(None) };
+        let key = Key::parse(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+        Ok(Some((key, self.scope(kid)?)))
+    }
+
+    /// Only root writes here, so a key without a scope file is one that root made by hand: it may do everything.
+    fn scope(&self, kid: &KeyId) -> Result<Scope, String> {
+        let path = self.scope_file(kid);
+        match read_private(&path)? {
+            None => Ok(Scope::Admin),
+            Some(text) => Scope::parse(text.trim()).map_err(|e| format!("{}: {e}", path.display())),
+        }
+    }
+
+    /// Lists the keys that would be accepted.
+    ///
+    /// # Errors
+    /// Says why the directory could not be read.
+    pub fn list(&self) -> Result<Vec<(KeyId, Scope)>, String> {
+        let entries = fs::read_dir(&self.dir).map_err(|e| format!("could not read {}: {e}", self.dir.display()))?;
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let mut keys: Vec<(KeyId, Scope)> = names
+            .filter_map(|name| KeyId::parse(&name).ok())
+            .filter_map(|kid| self.find(&kid).map(|(_, scope)| (kid, scope)))
+            .collect();
+        keys.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(keys)
+    }
+
+    /// Makes a new key. Its scope is on disk before it is: at no moment may it do more than it should.
+    ///
+    /// # Errors
+    /// There is such a key already, or the disk refused.
+    pub fn create(&self, kid: &KeyId, scope: &Scope) -> Result<Key, String> {
+        let failed = |e: io::Error| format!("could not make key {kid} in {}: {e}", self.dir.display());
+        if fs::symlink_metadata(self.key_file(kid)).is_ok() {
+            return Err(format!("could not make key {kid}: there is one already; remove it first"));
+        }
+        let key = Key::generate()?;
+        let text = Zeroizing::new(format!("{}\n", key.text().as_str()));
+        self.replace(&self.scope_file(kid), &format!("{scope}\n")).map_err(failed)?;
+        self.publish(&self.key_file(kid), &text).map_err(failed)?;
+        Ok(key)
+    }
+
+    /// Removes a key; tells whether there was one. The key goes before its scope, for the same reason.
+    ///
+    /// # Errors
+    /// Says what could not be removed.
+    pub fn remove(&self, kid: &KeyId) -> Result<bool, String> {
+        let failed = |e: io::Error| format!("could not remove key {kid} from {}: {e}", self.dir.display());
+        let removed = remove_file(&self.key_file(kid)).map_err(failed)?;
+        self.sync().map_err(failed)?;
+        remove_file(&self.scope_file(kid)).map_err(failed)?;
+        Ok(removed)
+    }
+
+    fn key_file(&self, kid: &KeyId) -> PathBuf {
+        self.dir.join(kid.as_str())
+    }
+
+    /// The dot keeps the two apart: no key id has one.
+    fn scope_file(&self, kid: &KeyId) -> PathBuf {
+        self.dir.join(format!("{kid}.scope"))
+    }
+
+    fn replace(&self, path: &Path, text: &str) -> io::Result<()> {
+        let draft = self.draft(path, text)?;
+        fs::rename(&draft, path)?;
+        self.sync()
+    }
+
+    /// Lets a file appear whole, and only where there is none: a link fails where a rename would replace.
+    fn publish(&self, path: &Path, text: &str) -> io::Result<()> {
+        let draft = self.draft(path, text)?;
+        let linked = fs::hard_link(&draft, path);
+        fs::remove_file(&draft)?;
+        linked?;
+        self.sync()
+    }
+
+    fn draft(&self, path: &Path, text: &str) -> io::Result<PathBuf> {
+        let draft = path.with_extension(format!("draft-{}", std::process::id()));
+        remove_file(&draft)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        Ok(draft)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        File::open(&self.dir)?.sync_all()
+    }
+}
+
+fn remove_file(path: &Path) -> io::Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Reads a file that only its owner, who is us, can read or write; none: there is no such file.
+fn read_private(path: &Path) -> Result<Option<Zeroizing<String>>, String> {
+    let failed = |cause: &dyn fmt::Display| format!("could not read {}: {cause}", path.display());
+    // Not followed, not waited for: a link or a pipe in this place is an error, never a way elsewhere.
+    let open = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC).open(path);
+    let mut file = match open {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(failed(&e)),
+    };
+    let found = file.metadata().map_err(|e| failed(&e))?;
+    let owner = nix::unistd::geteuid().as_raw();
+    if !found.is_file() || found.uid() != owner || found.mode() & 0o177 != 0 || found.len() > LONGEST {
+        return Err(failed(&format!("it must be a regular file of uid {owner} with mode 0600")));
+    }
+    let mut text = Zeroizing::new(String::with_capacity(LONGEST as usize));
+    file.by_ref().take(LONGEST).read_to_string(&mut text).map_err(|e| failed(&e))?;
+    Ok(Some(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn kid(raw: &str) -> KeyId {
+        KeyId::parse(raw).unwrap()
+    }
+
+    fn put(dir: &Path, name: &str, text: &str, mode: u32) {
+        fs::write(dir.join(name), text).unwrap();
+        fs::set_permissions(dir.join(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_new_key_is_found_with_its_scope_and_never_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = Keys::at(dir.path());
+        let scope = Scope::Deploy(ProjectId::parse("shop").unwrap());
+        let made = keys.create(&kid("ci"), &scope).unwrap();
+        let (found, found_scope) = keys.find(&kid("ci")).unwrap();
+        assert_eq!((found.text(), found_scope), (made.text(), scope.clone()));
+        assert!(keys.create(&kid("ci"), &Scope::Admin).is_err());
+        assert_eq!(keys.list().unwrap(), [(kid("ci"), scope)]);
+        let mode = fs::metadata(dir.path().join("ci")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+        assert!(keys.remove(&kid("ci")).unwrap());
+        assert!(!keys.remove(&kid("ci")).unwrap());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_key_that_others_could_read_or_that_lies_elsewhere_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = Key::generate().unwrap().text();
+        put(dir.path(), "good", &text, 0o600);
+        put(dir.path(), "open", &text, 0o640);
+        put(dir.path(), "broken", "zxs_short", 0o600);
+        put(dir.path(), "long", &"x".repeat(300), 0o600);
+        symlink(dir.path().join("good"), dir.path().join("link")).unwrap();
+        fs::create_dir(dir.path().join("dir")).unwrap();
+        let keys = Keys::at(dir.path());
+        assert!(matches!(keys.find(&kid("good")), Some((_, Scope::Admin))));
+        for name in ["open", "broken", "long", "link", "dir", "missing"] {
+            assert!(keys.find(&kid(name)).is_none(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_scope_that_cannot_be_read_refuses_its_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = Keys::at(dir.path());
+        put(dir.path(), "k", &Key::generate().unwrap().text(), 0o600);
+        for (text, mode) in [("", 0o600), ("root", 0o600), ("deploy:", 0o600), ("deploy:../x", 0o600), ("admin", 0o666)] {
+            put(dir.path(), "k.scope", text, mode);
+            assert!(keys.find(&kid("k")).is_none(), "{text:?} {mode:o}");
+        }
+        put(dir.path(), "k.scope", "read\n", 0o600);
+        assert!(matches!(keys.find(&kid("k")), Some((_, Scope::Read))));
+    }
+}

@@ -1,0 +1,1 @@
+//! The adapters: each does one thing to this server or to the network.
