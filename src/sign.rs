@@ -368,7 +368,9 @@ mod tests {
         for good in [format!("{}\n", text.as_str()), format!("{}=", text.as_str())] {
             assert!(Key::parse(&good).is_ok_and(|read| read.text() == text), "{good:?}");
         }
-        for bad in ["", "zxs_", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8", "zxs_AAEC", "zxs_not base64!", "ZXS_AAEC"] {
+        for bad in
+            ["", "zxs_", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8", "zxs_AAEC", "zxs_not base64!", "ZXS_AAEC"]
+        {
             assert!(Key::parse(bad).is_err(), "{bad:?}");
         }
     }

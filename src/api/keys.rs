@@ -187,7 +187,7 @@ fn read_private(path: &Path) -> Result<Option<Zeroizing<String>>, String> {
     let failed = |cause: &dyn fmt::Display| format!("could not read {}: {cause}", path.display());
     // Not followed, not waited for: a link or a pipe in this place is an error, never a way elsewhere.
     let open = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC).open(path);
-    let mut file = match open {
+    let file = match open {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(failed(&e)),
@@ -198,7 +198,7 @@ fn read_private(path: &Path) -> Result<Option<Zeroizing<String>>, String> {
         return Err(failed(&format!("it must be a regular file of uid {owner} with mode 0600")));
     }
     let mut text = Zeroizing::new(String::with_capacity(LONGEST as usize));
-    file.by_ref().take(LONGEST).read_to_string(&mut text).map_err(|e| failed(&e))?;
+    file.take(LONGEST).read_to_string(&mut text).map_err(|e| failed(&e))?;
     Ok(Some(text))
 }
 
@@ -256,7 +256,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let keys = Keys::at(dir.path());
         put(dir.path(), "k", &Key::generate().unwrap().text(), 0o600);
-        for (text, mode) in [("", 0o600), ("root", 0o600), ("deploy:", 0o600), ("deploy:../x", 0o600), ("admin", 0o666)] {
+        for (text, mode) in [("", 0o600), ("root", 0o600), ("deploy:", 0o600), ("deploy:../x", 0o600), ("admin", 0o666)]
+        {
             put(dir.path(), "k.scope", text, mode);
             assert!(keys.find(&kid("k")).is_none(), "{text:?} {mode:o}");
         }

@@ -75,7 +75,7 @@ impl Need {
             (Need::Look | Need::LookAtProject, Scope::Read) => true,
             (Need::LookAtProject | Need::DeployProject, Scope::Deploy(own)) => project == Some(own),
             (Need::Deploy, Scope::Deploy(_)) => true,
-            (Need::Look | Need::Deploy | Need::DeployProject | Need::Admin, _) | (Need::LookAtProject, _) => false,
+            (Need::Look | Need::Deploy | Need::DeployProject | Need::Admin, _) => false,
         }
     }
 }
