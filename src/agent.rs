@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::bell::{self, Bell};
+use crate::doors;
 use crate::host::address::FetchRules;
 use crate::host::bundles::Files;
 use crate::host::caddy::Caddy;
@@ -18,8 +19,9 @@ use crate::host::signals;
 use crate::host::systemd::{self, Systemd};
 use crate::plan::Rules;
 use crate::port::{Clock, SystemClock};
+use crate::pulse::Pulse;
+use crate::reconcile;
 use crate::reconcile::pass::Loop;
-use crate::reconcile::{self, Pulse};
 use crate::render::caddyfile::Proxy;
 use crate::settings::{self, Settings};
 use crate::store::{Db, MasterKey};
@@ -60,18 +62,18 @@ fn run() -> Result<(), String> {
     let (bell, ear) = bell::bell();
     let stop = Arc::new(AtomicBool::new(false));
     let pulse = Pulse::default();
+    let resync = settings.resync;
     let mut world = world(&settings, db.clone(), clock.clone(), &bell)?;
     signals::listen(bell.clone(), stop.clone()).map_err(|e| format!("could not listen to systemd: {e}"))?;
-    let doors = crate::doors::open(&settings, db, &bell, &pulse, &stop)?;
-    let looping = move || {
-        reconcile::run(&mut world, &ear, &*clock, settings.resync, &pulse, &pat_the_watchdog);
-    };
+    let beat = pulse.clone();
+    let looping = move || reconcile::run(&mut world, &ear, &*clock, resync, &beat, &pat_the_watchdog);
     let passes = std::thread::Builder::new()
         .name("loop".into())
         .spawn(looping)
         .map_err(|e| format!("could not start the loop: {e}"))?;
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    let ended = doors.serve_until_told_to_stop();
+    let ended = doors::keep_open(&settings, db, &bell, &pulse, &stop, || {
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    });
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     stop.store(true, Ordering::Relaxed);
     bell.stop();

@@ -2,16 +2,13 @@
 
 use std::process::ExitCode;
 
+use zexio::cli::{self, Entry, InitHooks};
+
 fn main() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    match args.first().map(String::as_str) {
-        Some("agent") => zexio::agent::main(),
-        Some("launch") => zexio::launch::main(),
-        Some("unpack") => zexio::unpack::main_from_stdin(&args[1..]),
-        Some("take-over") => {
-            println!("{:?}", zexio::agent::take_over_proxy(&zexio::settings::Settings::default()));
-            ExitCode::SUCCESS
-        }
-        _ => ExitCode::FAILURE,
-    }
+    cli::run(Entry {
+        agent: zexio::agent::main,
+        launch: zexio::launch::main,
+        unpack: |arguments| zexio::unpack::main_from_stdin(&arguments),
+        init: InitHooks { take_over_proxy: zexio::agent::take_over_proxy },
+    })
 }

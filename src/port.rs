@@ -2,12 +2,13 @@
 //! live with the tests.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 use zeroize::Zeroizing;
 
 use crate::model::desired::{Desired, Owner, SecretVersion, Wanted};
 pub use crate::model::failure::{Lasting, PortError};
-use crate::model::names::{EnvName, KeyId, ProcessName, ProjectId, ReleaseNo, SecretName, Slot, UnitId};
+use crate::model::names::{EnvName, KeyId, ProcessName, ProjectId, ReleaseNo, SecretName, Sha256, Slot, UnitId};
 use crate::model::observed::{BundlesSeen, FetchSeen, Probed, ProxySeen, UnitSeen};
 use crate::model::progress::{Progress, ProjectProgress};
 use crate::model::quantity::Timestamp;
@@ -191,6 +192,9 @@ pub struct SecretInfo {
     pub updated_at: Timestamp,
 }
 
+/// What is wrong with files that stand for no project of their own, by file name.
+pub type Troubles = Arc<Mutex<BTreeMap<String, String>>>;
+
 /// systemd.
 pub trait Units: Send {
     /// Returns every unit of ours, by project: those with a file, and those that are loaded without one.
@@ -314,6 +318,69 @@ pub trait Routes: Send {
     /// # Errors
     /// Says what Caddy refused; then it serves on as before.
     fn load(&self, order: &RoutesOrder) -> Result<(), PortError>;
+}
+
+/// Which lines of the journal to read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LogQuery {
+    /// Of which units, by their exact names. None: no lines.
+    pub units: Vec<String>,
+    /// The newest so many; none: from `since` on, however many.
+    pub lines: Option<u32>,
+    /// None older than this.
+    pub since: Option<Timestamp>,
+    /// Whether to wait for more.
+    pub follow: bool,
+}
+
+/// One line of the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// When it was written.
+    pub time: Timestamp,
+    /// By which unit, as the journal itself knows it, never as the writer says.
+    pub unit: String,
+    /// syslog's number: 0 is the most urgent, 7 the least.
+    pub priority: Option<u8>,
+    /// What was written.
+    pub message: String,
+}
+
+/// The lines of a query as they come. Whoever drops it ends the reading; whoever does not read loses it.
+pub type LogLines = tokio::sync::mpsc::Receiver<Result<LogLine, PortError>>;
+
+/// The journal.
+pub trait Journal: Send + Sync {
+    /// Begins to read; called within the runtime.
+    ///
+    /// # Errors
+    /// Says why the journal could not be asked.
+    fn read(&self, query: LogQuery) -> Result<LogLines, PortError>;
+}
+
+/// Takes artifacts that are sent to the server.
+pub trait Uploads: Send + Sync {
+    /// Returns how many bytes one may have.
+    fn max_bytes(&self) -> u64;
+    /// Begins one.
+    ///
+    /// # Errors
+    /// Says why nothing could be written.
+    fn begin(&self) -> Result<Box<dyn Upload>, PortError>;
+}
+
+/// An artifact on its way in. Nobody sees it before `keep`; dropped without, it is gone.
+pub trait Upload: Send {
+    /// Adds bytes.
+    ///
+    /// # Errors
+    /// Says why they could not be written.
+    fn write(&mut self, bytes: &[u8]) -> Result<(), PortError>;
+    /// Lets everybody see it under its digest; it is on disk when this returns.
+    ///
+    /// # Errors
+    /// Says why it could not be kept.
+    fn keep(self: Box<Self>, sha256: &Sha256) -> Result<(), PortError>;
 }
 
 /// The machine's clock.

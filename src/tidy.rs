@@ -32,7 +32,7 @@ const LAYERS: [Layer; 10] = [
     Layer { name: "plan", imports: &["model", "render"], pure: true },
     Layer { name: "port", imports: &["model", "plan"], pure: false },
     Layer { name: "bell", imports: &["model", "plan"], pure: false },
-    Layer { name: "reconcile", imports: &["model", "plan", "port", "render", "bell"], pure: false },
+    Layer { name: "reconcile", imports: &["model", "plan", "port", "render", "bell", "pulse"], pure: false },
     Layer { name: "store", imports: &["model", "port"], pure: false },
     Layer { name: "host", imports: &["model", "plan", "port", "render", "bell", "unpack"], pure: false },
     Layer { name: "spec_dir", imports: &["model", "port", "bell"], pure: false },

@@ -1,3 +1,339 @@
-//! The HTTP API.
+//! The HTTP API: a door through which desired state comes in and the state of things goes out. It changes nothing on
+//! the machine; it writes wishes and rings the bell.
 
+pub mod artifacts;
+pub mod auth;
+pub mod body;
+pub mod hooks;
 pub mod keys;
+pub mod logs;
+pub mod patience;
+pub mod problem;
+pub mod projects;
+pub mod query;
+pub mod route;
+pub mod secrets;
+pub mod server;
+pub mod steps;
+#[cfg(test)]
+mod tests;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use hyper::{Method, Request, Response, StatusCode, Uri};
+use serde::Serialize;
+use tokio::sync::{Semaphore, watch};
+use zeroize::Zeroizing;
+
+use crate::bell::Bell;
+use crate::model::names::ProjectId;
+use crate::model::quantity::Span;
+use crate::port::{Clock, Journal, Memory, Troubles, Uploads, Wishes};
+use crate::pulse::Pulse;
+
+use body::Body;
+use keys::Keys;
+use problem::Problem;
+use query::Query;
+use route::{Endpoint, Need, Target};
+
+pub use server::serve;
+
+/// A request's body as it comes from a connection or a test.
+pub type In = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+/// An answer's body.
+pub type Out = UnsyncBoxBody<Bytes, Infallible>;
+/// What an endpoint comes to.
+pub type Answer = Result<Response<Out>, Problem>;
+/// Tells whether an artifact may be fetched from a URL, or why not.
+pub type UrlCheck = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
+
+/// Everything the API reaches.
+pub struct ApiState {
+    /// What is remembered.
+    pub memory: Arc<dyn Memory>,
+    /// Where wishes are written.
+    pub wishes: Arc<dyn Wishes>,
+    /// The journal.
+    pub journal: Arc<dyn Journal>,
+    /// Where artifacts are sent.
+    pub uploads: Arc<dyn Uploads>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Rings the loop.
+    pub bell: Bell,
+    /// The API keys.
+    pub keys: Keys,
+    /// The rules for artifact URLs.
+    pub check_url: UrlCheck,
+    /// The loop's heartbeat.
+    pub pulse: Pulse,
+    /// How long after a pass the loop still counts as alive: more than `resync`.
+    pub pulse_within: Span,
+    /// How much of the costly kind runs at once.
+    pub slots: Slots,
+    /// What is wrong with files that no project answers for.
+    pub troubles: Troubles,
+}
+
+/// How much of the costly kind runs at once; more is answered with 503.
+pub struct Slots {
+    /// Log readers: each is a process.
+    pub readers: Arc<Semaphore>,
+    /// Bodies of webhooks: they are read before anybody has proven anything.
+    pub hooks: Arc<Semaphore>,
+    /// Artifacts on their way in.
+    pub uploads: Arc<Semaphore>,
+}
+
+impl Default for Slots {
+    fn default() -> Self {
+        let slots = |count| Arc::new(Semaphore::new(count));
+        Self { readers: slots(32), hooks: slots(16), uploads: slots(4) }
+    }
+}
+
+/// Where a request came in.
+#[derive(Clone)]
+pub struct Origin {
+    /// Whether by the Unix socket.
+    pub local: bool,
+    /// Becomes true when the agent ends; streams end with it.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// A request that was let in.
+pub struct Call {
+    /// Everything the API reaches.
+    pub state: Arc<ApiState>,
+    /// Where it came in.
+    pub origin: Origin,
+    /// Where it goes.
+    pub target: Target,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its query, as it was sent.
+    pub raw_query: String,
+    /// Its whole body; empty for an upload, which reads its own.
+    pub body: Zeroizing<Vec<u8>>,
+}
+
+impl Call {
+    /// Returns the project in the path.
+    ///
+    /// # Errors
+    /// The route has none, which only a mistake in the table could bring about.
+    pub fn project(&self) -> Result<ProjectId, Problem> {
+        self.target.project.clone().ok_or_else(|| Problem::ours("this route names no project"))
+    }
+
+    /// Returns the name in the path.
+    ///
+    /// # Errors
+    /// As `project`.
+    pub fn name(&self) -> Result<&str, Problem> {
+        self.target.name.as_deref().ok_or_else(|| Problem::ours("this route has no name"))
+    }
+
+    /// Reads the query, of which these parameters are known.
+    ///
+    /// # Errors
+    /// Names the parameter that is not.
+    pub fn query(&self, known: &[&str]) -> Result<Query, Problem> {
+        Query::parse(&self.raw_query, known)
+    }
+
+    /// Does what would block, beside the runtime.
+    ///
+    /// # Errors
+    /// What the work came to.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&ApiState) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        blocking(&self.state, work).await
+    }
+
+    /// Writes, and rings the bell when it is written. In one piece: a caller who hangs up in between must not leave
+    /// a wish that nobody heard of.
+    ///
+    /// # Errors
+    /// What the work came to.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&ApiState) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        self.ask(move |state| work(state).inspect(|_| state.bell.ring())).await
+    }
+}
+
+/// Does what would block, beside the runtime.
+///
+/// # Errors
+/// What the work came to.
+pub async fn blocking<T: Send + 'static>(
+    state: &Arc<ApiState>,
+    work: impl FnOnce(&ApiState) -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let state = Arc::clone(state);
+    let done = tokio::task::spawn_blocking(move || work(&state)).await;
+    done.unwrap_or_else(|_| Err(Problem::ours("the request failed inside; the agent's log says more")))
+}
+
+/// Answers a request, whatever happens.
+pub async fn handle(state: Arc<ApiState>, origin: Origin, request: Request<In>) -> Response<Out> {
+    // What lies between a Transfer-Encoding and its reader is where smuggled requests hide: such a connection serves
+    // one request.
+    let close = request.headers().contains_key(TRANSFER_ENCODING);
+    let line = (request.method().clone(), request.uri().path().to_owned());
+    let answer = Caught(Box::pin(answer(state, origin, request))).await;
+    let mut response = match answer {
+        Some(Ok(response)) => response,
+        Some(Err(problem)) => refusal(&line, &problem),
+        None => refusal(&line, &Problem::ours("the request failed inside; the agent's log says more")),
+    };
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if close {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+async fn answer(state: Arc<ApiState>, origin: Origin, request: Request<In>) -> Answer {
+    let (head, incoming) = request.into_parts();
+    let host = auth::host(&head.uri, &head.headers)?;
+    let target = route::find(&head.method, head.uri.path())?;
+    let most = longest_body(target.endpoint, &state);
+    body::check_length(&head.headers, most)?;
+    let digest = match target.need {
+        Need::Nothing => None,
+        _ => Some(
+            auth::check(
+                &state,
+                &origin,
+                &target,
+                &Line { method: head.method, uri: head.uri.clone(), host },
+                &head.headers,
+            )
+            .await?,
+        ),
+    };
+    let raw_query = head.uri.query().unwrap_or_default().to_owned();
+    let body = Body::new(incoming, digest, most);
+    let mut call = Call { state, origin, target, headers: head.headers, raw_query, body: Zeroizing::new(Vec::new()) };
+    if call.target.endpoint == Endpoint::Upload {
+        return artifacts::upload(&call, body).await;
+    }
+    let _slot = match call.target.endpoint {
+        Endpoint::Hook => Some(slot(&call.state.slots.hooks)?),
+        _ => None,
+    };
+    call.body = body.read(&call.headers).await?;
+    dispatch(call).await
+}
+
+/// The first line of a request and its host, as far as they are signed.
+pub struct Line {
+    /// The method.
+    pub method: Method,
+    /// The target.
+    pub uri: Uri,
+    /// The one Host header.
+    pub host: String,
+}
+
+async fn dispatch(call: Call) -> Answer {
+    match call.target.endpoint {
+        Endpoint::Health => projects::health(&call),
+        Endpoint::ListProjects => projects::list(&call).await,
+        Endpoint::GetProject => projects::get(&call).await,
+        Endpoint::PutProject => projects::put(call).await,
+        Endpoint::DeleteProject => projects::delete(&call).await,
+        Endpoint::ProjectPlan => steps::of_project(&call).await,
+        Endpoint::Plan => steps::of_all(&call).await,
+        Endpoint::Rollback => projects::rollback(&call).await,
+        Endpoint::Releases => projects::releases(&call).await,
+        Endpoint::Sync => projects::sync(&call).await,
+        Endpoint::ListSecrets => secrets::list(&call).await,
+        Endpoint::PutSecret => secrets::put(&call).await,
+        Endpoint::DeleteSecret => secrets::delete(&call).await,
+        Endpoint::ProjectLogs => logs::of_project(call).await,
+        Endpoint::SystemLogs => logs::of_system(call).await,
+        Endpoint::Hook => hooks::provider(&call).await,
+        Endpoint::GenericHook => hooks::generic(&call).await,
+        Endpoint::Upload => Err(Problem::ours("an upload reads its own body")),
+    }
+}
+
+/// Returns how long a body may be.
+fn longest_body(endpoint: Endpoint, state: &ApiState) -> u64 {
+    match endpoint {
+        Endpoint::PutProject => 256 << 10,
+        Endpoint::PutSecret => 128 << 10,
+        Endpoint::Hook | Endpoint::GenericHook => 1 << 20,
+        Endpoint::Upload => state.uploads.max_bytes(),
+        _ => 4 << 10,
+    }
+}
+
+/// Takes one of the costly places, or says that all are taken.
+///
+/// # Errors
+/// All are taken.
+pub fn slot(slots: &Arc<Semaphore>) -> Result<tokio::sync::OwnedSemaphorePermit, Problem> {
+    Arc::clone(slots).try_acquire_owned().map_err(|_| Problem::later("too many of these at once; try again"))
+}
+
+/// Makes an answer of a value.
+///
+/// # Errors
+/// None that our own types bring about.
+pub fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+    let text = serde_json::to_vec(value).map_err(|e| Problem::ours(format!("could not write the answer: {e}")))?;
+    Ok(respond(status, "application/json", text))
+}
+
+/// Makes an answer.
+pub fn respond(status: StatusCode, content_type: &'static str, text: Vec<u8>) -> Response<Out> {
+    let mut response = Response::new(Full::new(Bytes::from(text)).boxed_unsync());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+fn refusal((method, path): &(Method, String), problem: &Problem) -> Response<Out> {
+    if problem.status.is_server_error() {
+        tracing::error!(%method, path = ?path, code = problem.code, detail = ?problem.detail, "could not answer a request");
+    }
+    let mut response = respond(problem.status, "application/problem+json", problem.body());
+    if let Some(allow) = &problem.allow {
+        response.headers_mut().insert(ALLOW, allow.clone());
+    }
+    response
+}
+
+/// A future that comes to nothing where it would panic: one request's mistake must not end the others.
+struct Caught<F>(Pin<Box<F>>);
+
+impl<F: Future> Future for Caught<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let inner = self.0.as_mut();
+        // Nothing of a future that panicked is used again: it is dropped.
+        match catch_unwind(AssertUnwindSafe(|| inner.poll(cx))) {
+            Ok(Poll::Ready(done)) => Poll::Ready(Some(done)),
+            Ok(Poll::Pending) => Poll::Pending,
+            Err(_) => Poll::Ready(None),
+        }
+    }
+}

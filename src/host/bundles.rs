@@ -94,7 +94,7 @@ pub fn prepare_root(layout: &Layout) -> Result<(), PortError> {
     for (path, mode) in [
         (layout.root().to_path_buf(), 0o711),
         (layout.specs(), 0o755),
-        (layout.artifacts(), 0o700),
+        (layout.artifacts(), 0o750),
         (layout.staging(), 0o711),
         (layout.trash(), 0o700),
         (layout.apps(), 0o711),

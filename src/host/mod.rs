@@ -9,10 +9,12 @@ pub mod credential;
 pub mod disk;
 pub mod fetch;
 pub mod health;
+pub mod journal;
 pub mod listener;
 pub mod signals;
 pub mod systemd;
 pub mod unpack;
+pub mod uploads;
 pub mod users;
 
 use std::io;

@@ -83,6 +83,11 @@ pub fn parse(text: &[u8]) -> Result<Document, SpecError> {
     if problems.is_empty() { Ok(document) } else { Err(SpecError { problems }) }
 }
 
+/// Tells whether a text is a document at all: a mapping that can be read, whatever its keys mean.
+pub fn is_readable(text: &[u8]) -> bool {
+    Tree::read(text).is_ok()
+}
+
 /// Returns the project that a document names, also when the rest of it is wrong.
 pub fn project_named_in(text: &[u8]) -> Option<super::names::ProjectId> {
     Tree::read(text).ok()?.value.get("project")?.as_str()?.parse().ok()

@@ -3,18 +3,14 @@
 
 pub mod pass;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::bell::{Ear, Question, Ring};
 use crate::model::quantity::{Span, Timestamp};
 use crate::port::Clock;
+use crate::pulse::Pulse;
 
 use pass::Loop;
-
-/// When the last pass ended, for whoever wants to know whether the loop is alive.
-pub type Pulse = Arc<AtomicU64>;
 
 /// Rings that come this close together are one pass.
 const GATHER: Duration = Duration::from_millis(5);
@@ -34,7 +30,7 @@ pub fn run(world: &mut Loop, ear: &Ear, clock: &dyn Clock, resync: Span, pulse: 
             full_look_due = now.after(resync);
         }
         let look_again = world.pass(full);
-        pulse.store(clock.now().0, Ordering::Relaxed);
+        pulse.beat(clock.now());
         let until = look_again.unwrap_or(full_look_due).min(full_look_due);
         if !rest(world, ear, clock, until, resync, beat) {
             return;

@@ -8,7 +8,7 @@ pub mod scan;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -16,13 +16,11 @@ use crate::bell::Bell;
 use crate::model::desired::Owner;
 use crate::model::document;
 use crate::model::names::ProjectId;
+pub use crate::port::Troubles;
 use crate::port::{Memory, WishError, Wishes};
 use decide::{DIRECTORY, Decision, File, Listing, Prior, Verdict};
 use ear::Ear;
 use scan::Texts;
-
-/// What is wrong with files that stand for no project of their own, by file name.
-pub type Troubles = Arc<Mutex<BTreeMap<String, String>>>;
 
 /// Under which key the directory's identity is noted.
 const IDENTITY: &str = "specs.identity";

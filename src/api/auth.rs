@@ -1,0 +1,128 @@
+//! Who may come in. Everything here happens before the body is read; only its digest is left for its end.
+
+use std::sync::Arc;
+
+use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName};
+use hyper::{Method, StatusCode, Uri};
+
+use crate::model::names::Sha256;
+use crate::model::quantity::Timestamp;
+use crate::sign::{self, Head, Signature};
+
+use super::keys::Scope;
+use super::problem::Problem;
+use super::route::Target;
+use super::{ApiState, Line, Origin, blocking};
+
+/// How long a nonce is remembered after its request's time, in seconds: longer than its signature is accepted.
+const REMEMBERED: u64 = 600;
+
+/// Returns the host that a request is for.
+///
+/// # Errors
+/// There is not exactly one, or the request line names another.
+pub fn host(uri: &Uri, headers: &HeaderMap) -> Result<String, Problem> {
+    let bad = |detail: &str| Problem::bad("bad_host", detail);
+    let host = match only(headers, &HOST) {
+        Ok(Some(host)) => host.to_owned(),
+        _ => return Err(bad("a request has exactly one Host header")),
+    };
+    match uri.authority() {
+        Some(named) if !named.as_str().eq_ignore_ascii_case(&host) => {
+            Err(bad("the request line and the Host header name different hosts"))
+        }
+        _ => Ok(host),
+    }
+}
+
+/// Lets a request in, or says why not; returns what its body must hash to.
+///
+/// # Errors
+/// The request is not signed as it must be, or its key may not do this.
+pub async fn check(
+    state: &Arc<ApiState>,
+    origin: &Origin,
+    target: &Target,
+    line: &Line,
+    headers: &HeaderMap,
+) -> Result<Sha256, Problem> {
+    let signature = signature(headers)?;
+    let content_type = only(headers, &CONTENT_TYPE)
+        .map_err(|()| Problem::bad("bad_header", "a request has at most one Content-Type header"))?
+        .unwrap_or_default()
+        .to_owned();
+    let kid = signature.stamp.kid.clone();
+    let key = blocking(state, move |state| Ok(state.keys.find(&kid))).await?;
+    let (key, scope) = key.ok_or_else(|| Problem::unproven("key_unknown", "there is no such key"))?;
+    check_time(&signature, state.clock.now())?;
+    // Whoever reaches the socket reached it as `localhost`, whatever the client library calls it.
+    let host = if origin.local { "localhost" } else { &line.host };
+    let (path, query) = (line.uri.path(), line.uri.query().unwrap_or_default());
+    let head = Head { method: line.method.as_str(), host, path, query, content_type: &content_type };
+    if !signature.is_by(&key, &head) {
+        return Err(Problem::unproven("sig_bad", "the signature is not that of this request by this key"));
+    }
+    check_scope(&scope, target)?;
+    if line.method != Method::GET {
+        take_nonce(state, &signature).await?;
+    }
+    Ok(signature.stamp.body)
+}
+
+fn signature(headers: &HeaderMap) -> Result<Signature, Problem> {
+    let malformed = || {
+        let form = "X-Signature: v1,kid=<kid>,t=<unix seconds>,n=<32 hex>,d=<sha256 hex of the body>,s=<hmac hex>";
+        Problem::unproven("sig_malformed", format!("the one header must read {form}"))
+    };
+    let mut values = headers.get_all(sign::HEADER).iter();
+    let Some(value) = values.next() else {
+        return Err(Problem::unproven("sig_missing", "the request has no X-Signature header"));
+    };
+    match values.next() {
+        None => Signature::parse(value.as_bytes()).ok_or_else(malformed),
+        Some(_) => Err(malformed()),
+    }
+}
+
+fn check_time(signature: &Signature, now: Timestamp) -> Result<(), Problem> {
+    let seconds = now.0 / 1000;
+    if signature.is_fresh(seconds) {
+        return Ok(());
+    }
+    let detail = format!(
+        "signed at {}, and it is {seconds} here; at most {} s may lie between: check both clocks",
+        signature.stamp.time,
+        sign::SKEW
+    );
+    Err(Problem::unproven("clock_skew", detail))
+}
+
+fn check_scope(scope: &Scope, target: &Target) -> Result<(), Problem> {
+    if target.need.is_met_by(scope, target.project.as_ref()) {
+        return Ok(());
+    }
+    Err(Problem::new(StatusCode::FORBIDDEN, "scope", format!("a key with scope {scope} may not do this")))
+}
+
+async fn take_nonce(state: &Arc<ApiState>, signature: &Signature) -> Result<(), Problem> {
+    let stamp = signature.stamp.clone();
+    let expires = Timestamp((stamp.time + REMEMBERED) * 1000);
+    let new = blocking(state, move |state| Ok(state.wishes.take_nonce(&stamp.kid, stamp.nonce.as_str(), expires)?));
+    match new.await? {
+        true => Ok(()),
+        false => Err(Problem::unproven("replayed", "a request with this nonce came before")),
+    }
+}
+
+/// Returns a header that may be there once, as text.
+///
+/// # Errors
+/// It is there twice, or is no text.
+pub fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, ()> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => value.to_str().map(Some).map_err(|_| ()),
+        _ => Err(()),
+    }
+}

@@ -1,0 +1,203 @@
+//! GitHub's webhooks: signed over the raw body, without a time. The delivery's id is not signed, so what keeps an old
+//! body from coming back is the event's own time.
+
+use hyper::header::{HeaderMap, HeaderName};
+use serde::Deserialize;
+
+use crate::model::quantity::Timestamp;
+use crate::model::spec::{GithubEvent, GithubHook};
+use crate::sign::{hmac, parse_proof, same};
+
+use super::super::auth::only;
+use super::{Delivery, Heard, Marks, Problem, check_repo, other_branch, parse, sig_bad, sig_malformed, sig_missing};
+
+const SIGNATURE: HeaderName = HeaderName::from_static("x-hub-signature-256");
+const DELIVERY: HeaderName = HeaderName::from_static("x-github-delivery");
+const EVENT: HeaderName = HeaderName::from_static("x-github-event");
+
+#[derive(Deserialize)]
+struct Payload {
+    action: Option<String>,
+    repository: Repository,
+    release: Option<Release>,
+    workflow_run: Option<Run>,
+}
+
+#[derive(Deserialize)]
+struct Repository {
+    full_name: String,
+    default_branch: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Release {
+    tag_name: String,
+    #[serde(default)]
+    draft: bool,
+    published_at: Timestamp,
+}
+
+#[derive(Deserialize)]
+struct Run {
+    id: u64,
+    conclusion: Option<String>,
+    event: Option<String>,
+    head_branch: Option<String>,
+    head_sha: String,
+    head_repository: Option<Repository>,
+    created_at: Timestamp,
+}
+
+/// Checks and reads a delivery.
+///
+/// # Errors
+/// It is not GitHub's, or of another repository, or lacks something.
+pub fn hear(hook: &GithubHook, secret: &str, headers: &HeaderMap, body: &[u8]) -> Result<Heard, Problem> {
+    check_proof(secret, headers, body)?;
+    if only(headers, &EVENT) == Ok(Some("ping")) {
+        return Ok(Heard::Ping);
+    }
+    let payload: Payload = parse(body)?;
+    check_repo(&hook.repo, &payload.repository.full_name)?;
+    let action = payload.action.as_deref().unwrap_or_default();
+    let (made, marks) = match (hook.event, &payload.release, &payload.workflow_run) {
+        (GithubEvent::Release, Some(release), _) if action == "published" && !release.draft => {
+            (release.published_at, Marks { tag: Some(release.tag_name.clone()), ..Marks::default() })
+        }
+        (GithubEvent::WorkflowRun, _, Some(run)) if action == "completed" => match unwanted(hook, &payload, run) {
+            Some(why) => return Ok(Heard::Nothing(why)),
+            None => (run.created_at, marks(run)),
+        },
+        _ => return Ok(Heard::Nothing("it is not the event that this hook takes".to_owned())),
+    };
+    let id = match only(headers, &DELIVERY) {
+        Ok(Some(id)) if (1..=128).contains(&id.len()) => id.to_owned(),
+        _ => return Err(Problem::bad("bad_header", "a delivery has exactly one X-GitHub-Delivery header")),
+    };
+    Ok(Heard::Delivery(Delivery { id, made, bump: marks.bump(&hook.artifact)? }))
+}
+
+fn check_proof(secret: &str, headers: &HeaderMap, body: &[u8]) -> Result<(), Problem> {
+    let malformed = || sig_malformed("X-Hub-Signature-256", "sha256=<64 hex>");
+    let raw = only(headers, &SIGNATURE).map_err(|()| malformed())?;
+    let raw = raw.ok_or_else(|| sig_missing("X-Hub-Signature-256"))?;
+    let proof = raw.strip_prefix("sha256=").and_then(parse_proof).ok_or_else(malformed)?;
+    if same(&hmac(secret.as_bytes(), &[body]), &proof) { Ok(()) } else { Err(sig_bad()) }
+}
+
+/// Says why a run deploys nothing. One for a pull request builds a stranger's commit on a branch that the stranger
+/// named; it belongs to this repository all the same.
+fn unwanted(hook: &GithubHook, payload: &Payload, run: &Run) -> Option<String> {
+    if run.conclusion.as_deref() != Some("success") {
+        return Some("the run did not succeed".to_owned());
+    }
+    let of_fork = run.head_repository.as_ref().is_some_and(|head| head.full_name != hook.repo);
+    if of_fork || run.event.as_deref().is_some_and(|event| event.starts_with("pull_request")) {
+        return Some("the run is for a pull request".to_owned());
+    }
+    other_branch(&hook.artifact, run.head_branch.as_deref(), payload.repository.default_branch.as_deref())
+}
+
+fn marks(run: &Run) -> Marks {
+    Marks { tag: run.head_branch.clone(), sha: Some(run.head_sha.clone()), run: Some(run.id.to_string()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::header::HeaderValue;
+    use serde_json::{Value, json};
+
+    const SECRET: &str = "It's a Secret to Everybody";
+
+    fn hook(event: &str, artifact: &str) -> GithubHook {
+        serde_json::from_value(
+            json!({ "repo": "acme/shop", "event": event, "artifact": artifact, "secret": "GITHUB_HOOK" }),
+        )
+        .unwrap()
+    }
+
+    fn headers(body: &[u8]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let proof = format!("sha256={}", hex::encode(hmac(SECRET.as_bytes(), &[body])));
+        headers.insert(SIGNATURE, HeaderValue::from_str(&proof).unwrap());
+        headers.insert(DELIVERY, HeaderValue::from_static("d-1"));
+        headers
+    }
+
+    fn heard(hook: &GithubHook, payload: &Value) -> Result<Heard, Problem> {
+        let body = payload.to_string().into_bytes();
+        hear(hook, SECRET, &headers(&body), &body)
+    }
+
+    fn release(repo: &str) -> Value {
+        json!({
+            "action": "published",
+            "repository": { "full_name": repo },
+            "release": { "tag_name": "v1.8.2", "draft": false, "published_at": "2026-11-01T10:00:00Z" },
+        })
+    }
+
+    fn run() -> Value {
+        json!({
+            "action": "completed",
+            "repository": { "full_name": "acme/shop", "default_branch": "main" },
+            "workflow_run": {
+                "id": 77, "conclusion": "success", "event": "push", "head_branch": "main", "head_sha": "abc123",
+                "head_repository": { "full_name": "acme/shop" }, "created_at": "2026-11-01T10:00:00Z",
+            },
+        })
+    }
+
+    #[test]
+    fn githubs_own_example_is_accepted() {
+        let mut headers = HeaderMap::new();
+        let value = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+        headers.insert(SIGNATURE, HeaderValue::from_static(value));
+        assert_eq!(check_proof(SECRET, &headers, b"Hello, World!"), Ok(()));
+        assert_eq!(check_proof(SECRET, &headers, b"Hello, World").unwrap_err().code, "sig_bad");
+        assert_eq!(check_proof("other", &headers, b"Hello, World!").unwrap_err().code, "sig_bad");
+        headers.append(SIGNATURE, HeaderValue::from_static(value));
+        assert_eq!(check_proof(SECRET, &headers, b"Hello, World!").unwrap_err().code, "sig_malformed");
+        assert_eq!(check_proof(SECRET, &HeaderMap::new(), b"").unwrap_err().code, "sig_missing");
+    }
+
+    #[test]
+    fn a_published_release_becomes_an_artifact_and_other_events_nothing() {
+        let hook = hook("release", "https://x.example.com/{tag}.tar.gz");
+        let Heard::Delivery(delivery) = heard(&hook, &release("acme/shop")).unwrap() else { panic!("not taken") };
+        assert_eq!(delivery.bump.url, "https://x.example.com/v1.8.2.tar.gz");
+        assert_eq!(delivery.made, Timestamp::parse("2026-11-01T10:00:00Z").unwrap());
+        assert!(matches!(heard(&hook, &run()), Ok(Heard::Nothing(_))));
+        assert_eq!(heard(&hook, &release("evil/shop")).unwrap_err().code, "repo");
+        let mut draft = release("acme/shop");
+        draft["release"]["draft"] = json!(true);
+        assert!(matches!(heard(&hook, &draft), Ok(Heard::Nothing(_))));
+    }
+
+    #[test]
+    fn a_run_deploys_only_what_the_repositorys_own_default_branch_built() {
+        let hook = hook("workflow_run", "https://x.example.com/{sha}-{run}.tar.gz");
+        let Heard::Delivery(delivery) = heard(&hook, &run()).unwrap() else { panic!("not taken") };
+        assert_eq!(delivery.bump.url, "https://x.example.com/abc123-77.tar.gz");
+        for (field, value) in [
+            ("conclusion", json!("failure")),
+            ("event", json!("pull_request")),
+            ("event", json!("pull_request_target")),
+            ("head_branch", json!("feature")),
+            ("head_repository", json!({ "full_name": "stranger/shop" })),
+        ] {
+            let mut other = run();
+            other["workflow_run"][field] = value;
+            assert!(matches!(heard(&hook, &other), Ok(Heard::Nothing(_))), "{field}");
+        }
+    }
+
+    #[test]
+    fn a_payload_that_lacks_something_is_refused_and_nothing_panics() {
+        let hook = hook("release", "https://x.example.com/{tag}.tar.gz");
+        for payload in [json!([]), json!({}), json!(null), json!({ "repository": [] })] {
+            assert!(heard(&hook, &payload).is_err(), "{payload}");
+        }
+    }
+}

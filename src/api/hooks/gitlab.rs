@@ -1,0 +1,192 @@
+//! GitLab's webhooks: Standard Webhooks where it signs, a plain token where an older one cannot.
+
+use hyper::header::{HeaderMap, HeaderName};
+use serde::Deserialize;
+
+use crate::model::quantity::Timestamp;
+use crate::model::spec::{GitlabEvent, GitlabHook, GitlabToken};
+use crate::sign::{digest, same};
+
+use super::super::auth::only;
+use super::{
+    Delivery, Flaw, Heard, Marks, Problem, check_repo, other_branch, parse, sig_bad, sig_malformed, sig_missing,
+    standard,
+};
+
+const TOKEN: HeaderName = HeaderName::from_static("x-gitlab-token");
+
+#[derive(Deserialize)]
+struct Payload {
+    object_kind: String,
+    project: Project,
+    action: Option<String>,
+    tag: Option<String>,
+    released_at: Option<String>,
+    created_at: Option<String>,
+    commit: Option<Commit>,
+    object_attributes: Option<Pipeline>,
+}
+
+#[derive(Deserialize)]
+struct Project {
+    path_with_namespace: String,
+    default_branch: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Commit {
+    id: String,
+}
+
+#[derive(Deserialize)]
+struct Pipeline {
+    id: u64,
+    r#ref: Option<String>,
+    #[serde(default)]
+    tag: bool,
+    sha: String,
+    status: String,
+    source: Option<String>,
+    created_at: String,
+}
+
+/// Checks and reads a delivery.
+///
+/// # Errors
+/// It is not GitLab's, or of another repository, or lacks something.
+pub fn hear(
+    hook: &GitlabHook,
+    secret: &str,
+    headers: &HeaderMap,
+    body: &[u8],
+    now: Timestamp,
+) -> Result<Heard, Problem> {
+    let id = match hook.token {
+        GitlabToken::Signed => standard::check(secret, headers, body, now)?.id,
+        GitlabToken::Legacy => check_token(secret, headers, body)?,
+    };
+    let payload: Payload = parse(body)?;
+    check_repo(&hook.repo, &payload.project.path_with_namespace)?;
+    let heard = match (hook.event, payload.object_kind.as_str(), &payload.object_attributes) {
+        (GitlabEvent::Release, "release", _) if payload.action.as_deref() == Some("create") => release(&payload)?,
+        (GitlabEvent::Pipeline, "pipeline", Some(pipeline)) => match unwanted(hook, &payload, pipeline) {
+            Some(why) => return Ok(Heard::Nothing(why)),
+            None => (moment("object_attributes.created_at", &pipeline.created_at)?, marks(pipeline)),
+        },
+        _ => return Ok(Heard::Nothing("it is not the event that this hook takes".to_owned())),
+    };
+    let (made, marks) = heard;
+    Ok(Heard::Delivery(Delivery { id, made, bump: marks.bump(&hook.artifact)? }))
+}
+
+/// Compares digests, not texts: that takes the same time for a token of any length. The body's own digest stands for
+/// the id that such a delivery lacks.
+fn check_token(secret: &str, headers: &HeaderMap, body: &[u8]) -> Result<String, Problem> {
+    let token = only(headers, &TOKEN).map_err(|()| sig_malformed("X-Gitlab-Token", "the hook's secret"))?;
+    let token = token.ok_or_else(|| sig_missing("X-Gitlab-Token"))?;
+    let hash = |text: &str| digest(text.as_bytes());
+    match same(hash(token).as_str().as_bytes(), hash(secret).as_str().as_bytes()) {
+        true => Ok(digest(body).as_str().to_owned()),
+        false => Err(sig_bad()),
+    }
+}
+
+fn release(payload: &Payload) -> Result<(Timestamp, Marks), Problem> {
+    let made = payload.released_at.as_deref().or(payload.created_at.as_deref()).unwrap_or_default();
+    let sha = payload.commit.as_ref().map(|commit| commit.id.clone());
+    Ok((moment("released_at", made)?, Marks { tag: payload.tag.clone(), sha, run: None }))
+}
+
+/// Says why a pipeline deploys nothing: see GitHub's.
+fn unwanted(hook: &GitlabHook, payload: &Payload, pipeline: &Pipeline) -> Option<String> {
+    if pipeline.status != "success" {
+        return Some("the pipeline did not succeed".to_owned());
+    }
+    let source = pipeline.source.as_deref().unwrap_or_default();
+    if source.starts_with("merge_request") || source.starts_with("external_pull_request") {
+        return Some("the pipeline is for a merge request".to_owned());
+    }
+    let branch = pipeline.r#ref.as_deref().filter(|_| !pipeline.tag);
+    other_branch(&hook.artifact, branch, payload.project.default_branch.as_deref())
+}
+
+fn marks(pipeline: &Pipeline) -> Marks {
+    let tag = pipeline.r#ref.clone().filter(|_| pipeline.tag);
+    Marks { tag, sha: Some(pipeline.sha.clone()), run: Some(pipeline.id.to_string()) }
+}
+
+/// Reads GitLab's times: `2026-11-01 10:00:00 UTC`, in newer versions RFC 3339.
+fn moment(field: &str, raw: &str) -> Result<Timestamp, Problem> {
+    let bare = [" UTC", " +0000", "+00:00", "Z"].iter().find_map(|end| raw.strip_suffix(end)).unwrap_or(raw);
+    let written = format!("{}Z", bare.replacen(' ', "T", 1));
+    Timestamp::parse(&written).map_err(|cause| Problem::invalid(vec![Flaw::at(field, cause)]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::header::HeaderValue;
+    use serde_json::{Value, json};
+
+    fn hook(event: &str, artifact: &str) -> GitlabHook {
+        let hook =
+            json!({ "repo": "acme/shop", "event": event, "artifact": artifact, "secret": "S", "token": "legacy" });
+        serde_json::from_value(hook).unwrap()
+    }
+
+    fn heard(hook: &GitlabHook, token: &'static str, payload: &Value) -> Result<Heard, Problem> {
+        let mut headers = HeaderMap::new();
+        headers.insert(TOKEN, HeaderValue::from_static(token));
+        hear(hook, "token", &headers, payload.to_string().as_bytes(), Timestamp(0))
+    }
+
+    fn pipeline() -> Value {
+        json!({
+            "object_kind": "pipeline",
+            "project": { "path_with_namespace": "acme/shop", "default_branch": "main" },
+            "object_attributes": {
+                "id": 31, "ref": "main", "tag": false, "sha": "bcbb5ec", "status": "success", "source": "push",
+                "created_at": "2026-08-12 15:23:28 UTC",
+            },
+        })
+    }
+
+    #[test]
+    fn a_release_becomes_an_artifact_for_whoever_knows_the_token() {
+        let hook = hook("release", "https://x.example.com/{tag}.tar.gz");
+        let payload = json!({
+            "object_kind": "release", "action": "create", "tag": "v1.1", "released_at": "2026-11-02 12:55:12 UTC",
+            "project": { "path_with_namespace": "acme/shop" }, "commit": { "id": "ee0a3fb" },
+        });
+        let Heard::Delivery(delivery) = heard(&hook, "token", &payload).unwrap() else { panic!("not taken") };
+        assert_eq!(delivery.bump.url, "https://x.example.com/v1.1.tar.gz");
+        assert_eq!(delivery.made, Timestamp::parse("2026-11-02T12:55:12Z").unwrap());
+        assert_eq!(heard(&hook, "tokem", &payload).unwrap_err().code, "sig_bad");
+        let mut update = payload.clone();
+        update["action"] = json!("update");
+        assert!(matches!(heard(&hook, "token", &update), Ok(Heard::Nothing(_))));
+    }
+
+    #[test]
+    fn a_pipeline_deploys_only_what_the_default_branch_built() {
+        let hook = hook("pipeline", "https://x.example.com/{sha}-{run}.tar.gz");
+        assert!(matches!(heard(&hook, "token", &pipeline()), Ok(Heard::Delivery(_))));
+        for (field, value) in
+            [("status", json!("failed")), ("source", json!("merge_request_event")), ("ref", json!("feature"))]
+        {
+            let mut other = pipeline();
+            other["object_attributes"][field] = value;
+            assert!(matches!(heard(&hook, "token", &other), Ok(Heard::Nothing(_))), "{field}");
+        }
+        let mut other = pipeline();
+        other["project"]["path_with_namespace"] = json!("evil/shop");
+        assert_eq!(heard(&hook, "token", &other).unwrap_err().code, "repo");
+    }
+
+    #[test]
+    fn a_project_that_asks_for_signatures_takes_no_token() {
+        let mut hook = hook("release", "https://x.example.com/{tag}.tar.gz");
+        hook.token = GitlabToken::Signed;
+        assert_eq!(heard(&hook, "token", &pipeline()).unwrap_err().code, "sig_missing");
+    }
+}

@@ -1,0 +1,351 @@
+//! Projects: what is wanted of them, and how they are.
+
+use std::sync::PoisonError;
+
+use hyper::header::{ETAG, HeaderMap, HeaderValue, IF_MATCH};
+use hyper::{Response, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::model::desired::{Intent, Owner, Wanted};
+use crate::model::document::{self, Problem as Flaw};
+use crate::model::names::{ProjectId, ReleaseNo};
+use crate::model::progress::{ProjectProgress, Release};
+use crate::model::quantity::Timestamp;
+use crate::model::spec::{Artifact, Document, Spec};
+use crate::model::status::Status;
+use crate::port::{Put, WishError};
+
+use super::problem::Problem;
+use super::query::content_type;
+use super::{Answer, ApiState, Call, Out, json, steps};
+
+/// What a spec may be sent as. Whoever says nothing sends YAML, of which JSON is a part.
+const SPEC_TYPES: [&str; 5] =
+    ["application/json", "application/yaml", "text/yaml", "application/x-yaml", "text/x-yaml"];
+
+/// Answers `GET /healthz`.
+///
+/// # Errors
+/// None.
+pub fn health(call: &Call) -> Answer {
+    let now = call.state.clock.now();
+    let alive = call.state.pulse.is_alive(now, call.state.pulse_within);
+    let status = if alive { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let word = if alive { "ok" } else { "stuck" };
+    json(status, &json!({ "status": word, "last_pass": call.state.pulse.last() }))
+}
+
+/// Answers `GET /v1/projects`.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn list(call: &Call) -> Answer {
+    call.query(&[])?;
+    let projects = call
+        .ask(|state| {
+            let mut statuses = state.memory.statuses()?;
+            let desired = state.memory.desired()?;
+            let views = desired.0.iter().map(|(project, wanted)| view(project, wanted, statuses.remove(project)));
+            Ok(views.collect::<Vec<Value>>())
+        })
+        .await?;
+    let troubles = call.state.troubles.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    json(StatusCode::OK, &json!({ "projects": projects, "file_troubles": troubles }))
+}
+
+/// Answers `GET /v1/projects/{id}`.
+///
+/// # Errors
+/// There is no such project, or the database cannot be read.
+pub async fn get(call: &Call) -> Answer {
+    call.query(&[])?;
+    let project = call.project()?;
+    let (generation, view) = call
+        .ask(move |state| {
+            let wanted = known(state, &project)?;
+            let status = state.memory.statuses()?.remove(&project);
+            Ok((wanted.generation, view(&project, &wanted, status)))
+        })
+        .await?;
+    tagged(json(StatusCode::OK, &view)?, generation)
+}
+
+/// Answers `PUT /v1/projects/{id}`.
+///
+/// # Errors
+/// The spec is refused, or it cannot be written now.
+pub async fn put(mut call: Call) -> Answer {
+    let dry_run = call.query(&["dry_run"])?.flag("dry_run")?;
+    content_type(&call.headers, &SPEC_TYPES)?;
+    let expected = if_match(&call.headers)?;
+    let project = call.project()?;
+    let text = std::mem::take(&mut call.body);
+    let id = project.clone();
+    let document = call.ask(move |state| read(state, &id, &text)).await?;
+    if dry_run {
+        let wanted = call.ask(move |state| rehearse(state, document, expected)).await?;
+        return steps::supposing(&call, &project, wanted).await;
+    }
+    let put = call.write(move |state| Ok(state.wishes.put(document, &Owner::Api, expected)?)).await?;
+    let status = if put.created { StatusCode::CREATED } else { StatusCode::OK };
+    tagged(written(status, &project, &put)?, put.generation)
+}
+
+/// Answers `DELETE /v1/projects/{id}`.
+///
+/// # Errors
+/// There is no such project, it is another owner's, or it moved.
+pub async fn delete(call: &Call) -> Answer {
+    let keep_data = call.query(&["keep_data"])?.flag("keep_data")?;
+    let expected = if_match(&call.headers)?;
+    let project = call.project()?;
+    let id = project.clone();
+    let generation = call
+        .write(move |state| {
+            expect(&known(state, &id)?, expected)?;
+            Ok(state.wishes.delete(&id, &Owner::Api, keep_data)?)
+        })
+        .await?;
+    json(StatusCode::ACCEPTED, &json!({ "project": project, "generation": generation }))
+}
+
+/// Answers `POST …/sync`.
+///
+/// # Errors
+/// There is no such project.
+pub async fn sync(call: &Call) -> Answer {
+    let prune = call.query(&["prune"])?.flag("prune")?;
+    let project = call.project()?;
+    let id = project.clone();
+    let generation = call
+        .write(move |state| {
+            let wanted = known(state, &id)?;
+            let refused = wanted.complaint.as_ref().is_some_and(|complaint| complaint.reason == "PruneRefused");
+            match prune && refused {
+                true => Ok(state.wishes.delete(&id, &wanted.owner, false)?),
+                false => Ok(wanted.generation),
+            }
+        })
+        .await?;
+    json(StatusCode::ACCEPTED, &json!({ "project": project, "generation": generation }))
+}
+
+/// What a rollback asks for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Back {
+    to: Option<ReleaseNo>,
+}
+
+/// Answers `POST …/rollback`.
+///
+/// # Errors
+/// There is nothing to go back to.
+pub async fn rollback(call: &Call) -> Answer {
+    call.query(&[])?;
+    content_type(&call.headers, &["application/json"])?;
+    let back: Back = match call.body.is_empty() {
+        true => Back::default(),
+        false => serde_json::from_slice(&call.body)
+            .map_err(|e| Problem::bad("bad_body", format!("a rollback is {{}} or {{\"to\": <release>}}: {e}")))?,
+    };
+    let project = call.project()?;
+    let id = project.clone();
+    let (put, release) = call.write(move |state| go_back(state, &id, back.to)).await?;
+    let answer = json!({ "project": project, "generation": put.generation, "release": release });
+    json(StatusCode::ACCEPTED, &answer)
+}
+
+fn go_back(state: &ApiState, project: &ProjectId, to: Option<ReleaseNo>) -> Result<(Put, ReleaseNo), Problem> {
+    let wanted = known(state, project)?;
+    let spec = match &wanted.intent {
+        Intent::Run(spec) => spec,
+        Intent::Delete { .. } => return Err(WishError::Deleting(project.clone()).into()),
+        Intent::Nothing => return Err(nothing_good(project)),
+    };
+    let memory = remembered(state, project)?;
+    let number = match to {
+        Some(number) => number,
+        None => memory.way_back().ok_or_else(|| nothing_good(project))?,
+    };
+    let release = memory.release(number).ok_or_else(|| {
+        let kept: Vec<String> = memory.releases.keys().map(ToString::to_string).collect();
+        let detail = format!("project {project} has no release {number}; it has {}", kept.join(", "));
+        Problem::missing("unknown_release", detail)
+    })?;
+    if !release.good {
+        let detail = format!("release {number} of {project} was never healthy; nothing can go back to it");
+        return Err(Problem::conflict("never_good", detail));
+    }
+    let artifact = Artifact {
+        url: None,
+        file: None,
+        release: Some(number),
+        sha256: None,
+        version: release.version.clone(),
+        updates: spec.artifact.updates,
+    };
+    Ok((state.wishes.overlay(project, &artifact, "rollback")?, number))
+}
+
+fn nothing_good(project: &ProjectId) -> Problem {
+    let detail = format!("project {project} has no other release that was ever healthy");
+    Problem::conflict("no_good_release", detail)
+}
+
+/// Answers `GET …/releases`, the newest first.
+///
+/// # Errors
+/// There is no such project.
+pub async fn releases(call: &Call) -> Answer {
+    call.query(&[])?;
+    let project = call.project()?;
+    let id = project.clone();
+    let memory = call
+        .ask(move |state| {
+            known(state, &id)?;
+            remembered(state, &id)
+        })
+        .await?;
+    let history: Vec<Value> = memory.releases.iter().rev().map(|(number, release)| past(*number, release)).collect();
+    json(StatusCode::OK, &json!({ "project": project, "releases": history }))
+}
+
+fn past(number: ReleaseNo, release: &Release) -> Value {
+    json!({
+        "number": number,
+        "sha256": release.sha256,
+        "version": release.version,
+        "state": release.state,
+        "good": release.good,
+        "created_at": release.created_at,
+        "since": release.since,
+        "why": release.ended,
+    })
+}
+
+/// Returns what is wanted of the project in the path.
+///
+/// # Errors
+/// There is no such project.
+pub async fn wanted(call: &Call) -> Result<Wanted, Problem> {
+    let project = call.project()?;
+    call.ask(move |state| known(state, &project)).await
+}
+
+/// Returns what is wanted of a project.
+///
+/// # Errors
+/// There is no such project.
+pub fn known(state: &ApiState, project: &ProjectId) -> Result<Wanted, Problem> {
+    let wanted = state.wishes.wanted(project)?;
+    wanted.ok_or_else(|| WishError::Unknown(project.clone()).into())
+}
+
+/// Returns what is remembered of a project.
+///
+/// # Errors
+/// The database cannot be read.
+pub fn remembered(state: &ApiState, project: &ProjectId) -> Result<ProjectProgress, Problem> {
+    Ok(state.memory.progress()?.projects.remove(project).unwrap_or_default())
+}
+
+fn read(state: &ApiState, project: &ProjectId, text: &[u8]) -> Result<Document, Problem> {
+    let document = document::parse(text).map_err(|error| match document::is_readable(text) {
+        true => Problem::invalid(error.problems),
+        false => Problem { status: StatusCode::BAD_REQUEST, code: "unreadable", ..Problem::invalid(error.problems) },
+    })?;
+    if document.project != *project {
+        let message = format!("the document is of {}, the path of {project}", document.project);
+        return Err(Problem::invalid(vec![Flaw::at("project", message)]));
+    }
+    if let Some(url) = &document.artifact.url {
+        (state.check_url)(url).map_err(|cause| Problem::invalid(vec![Flaw::at("artifact.url", cause)]))?;
+    }
+    Ok(document)
+}
+
+fn rehearse(state: &ApiState, document: Document, expected: Option<u64>) -> Result<Wanted, Problem> {
+    if expected.is_some() {
+        let generation = state.wishes.wanted(&document.project)?.map_or(0, |wanted| wanted.generation);
+        expect_generation(generation, expected)?;
+    }
+    Ok(state.wishes.rehearse(document, &Owner::Api)?)
+}
+
+fn expect(wanted: &Wanted, expected: Option<u64>) -> Result<(), Problem> {
+    expect_generation(wanted.generation, expected)
+}
+
+fn expect_generation(generation: u64, expected: Option<u64>) -> Result<(), Problem> {
+    match expected {
+        Some(expected) if expected != generation => Err(WishError::Moved(generation).into()),
+        _ => Ok(()),
+    }
+}
+
+/// Reads `If-Match`: a generation, in quotes as HTTP wants it or bare as people type it.
+fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    let bad = || Problem::bad("bad_if_match", "If-Match takes one generation, like \"7\"");
+    let raw = super::auth::only(headers, &IF_MATCH).map_err(|()| bad())?;
+    let Some(raw) = raw else { return Ok(None) };
+    let bare = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(raw);
+    crate::sign::parse_time(bare).map(Some).ok_or_else(bad)
+}
+
+fn written(status: StatusCode, project: &ProjectId, put: &Put) -> Answer {
+    json(status, &json!({ "project": project, "generation": put.generation }))
+}
+
+fn tagged(mut response: Response<Out>, generation: u64) -> Answer {
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{generation}\"")) {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    Ok(response)
+}
+
+/// Shows a project: its status, its spec, and the status once more by its name.
+fn view(project: &ProjectId, wanted: &Wanted, status: Option<Status>) -> Value {
+    let mut status = status.unwrap_or_else(|| unseen(project));
+    // What is wanted is known better here than when it was last looked at.
+    status.generation = wanted.generation;
+    status.owner = wanted.owner.to_string();
+    let status = json!(status);
+    let mut view = status.clone();
+    view["spec"] = json!(wanted.spec().map(shown_spec));
+    view["status"] = status;
+    view
+}
+
+/// The status of a project that the loop has not come to yet.
+fn unseen(project: &ProjectId) -> Status {
+    Status {
+        project: project.clone(),
+        generation: 0,
+        observed_generation: 0,
+        observed_at: Timestamp(0),
+        owner: String::new(),
+        state: "pending".to_owned(),
+        conditions: Vec::new(),
+        serving: None,
+        candidate: None,
+        last_good: None,
+        rejected: Vec::new(),
+        processes: Vec::new(),
+        routes: Vec::new(),
+    }
+}
+
+/// A spec as it may be shown: the query of a presigned URL is a key to the artifact.
+fn shown_spec(spec: &Spec) -> Spec {
+    let mut spec = spec.clone();
+    let github = spec.hooks.github.as_mut().map(|hook| &mut hook.artifact);
+    let gitlab = spec.hooks.gitlab.as_mut().map(|hook| &mut hook.artifact);
+    for url in [spec.artifact.url.as_mut(), github, gitlab].into_iter().flatten() {
+        if let Some((address, _)) = url.split_once('?') {
+            *url = format!("{address}?…");
+        }
+    }
+    spec
+}

@@ -1,0 +1,105 @@
+//! A request's query and content type: what is not known is refused, so that a typing error is not silently ignored.
+
+use std::collections::BTreeMap;
+
+use hyper::StatusCode;
+use hyper::header::{CONTENT_TYPE, HeaderMap};
+
+use super::auth::only;
+use super::problem::Problem;
+
+/// The parameters of a request, each at most once.
+#[derive(Debug, Default)]
+pub struct Query(BTreeMap<String, String>);
+
+impl Query {
+    /// Reads a query.
+    ///
+    /// # Errors
+    /// Names the parameter that is unknown or comes twice.
+    pub fn parse(raw: &str, known: &[&str]) -> Result<Self, Problem> {
+        let mut found = BTreeMap::new();
+        for (name, value) in url::form_urlencoded::parse(raw.as_bytes()) {
+            if !known.contains(&name.as_ref()) {
+                return Err(bad(&name, &format!("unknown; known here: {}", listed(known))));
+            }
+            if found.insert(name.clone().into_owned(), value.into_owned()).is_some() {
+                return Err(bad(&name, "given twice"));
+            }
+        }
+        Ok(Self(found))
+    }
+
+    /// Returns a parameter's text.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// Returns a parameter that is `true` or `false`; false where it is missing.
+    ///
+    /// # Errors
+    /// It is neither.
+    pub fn flag(&self, name: &str) -> Result<bool, Problem> {
+        match self.text(name) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(other) => Err(bad(name, &format!("{other:?} is neither true nor false"))),
+        }
+    }
+
+    /// Returns a parameter as what `parse` makes of it.
+    ///
+    /// # Errors
+    /// What `parse` says, with the parameter's name.
+    pub fn read<T, E: ToString>(
+        &self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<Option<T>, Problem> {
+        self.text(name).map(|text| parse(text).map_err(|e| bad(name, &e.to_string()))).transpose()
+    }
+}
+
+fn listed(known: &[&str]) -> String {
+    if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+}
+
+fn bad(name: &str, cause: &str) -> Problem {
+    let name: String = name.chars().take(80).collect();
+    Problem::bad("bad_query", format!("query parameter {name:?}: {cause}"))
+}
+
+/// Returns the content type without its parameters, if it is one of these or missing.
+///
+/// # Errors
+/// It is another.
+pub fn content_type<'a>(headers: &HeaderMap, known: &[&'a str]) -> Result<Option<&'a str>, Problem> {
+    let refused = |found: &str| {
+        let detail = format!("content type {found:?} is not taken here; {} is", known.join(", "));
+        Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", detail)
+    };
+    let Some(found) = only(headers, &CONTENT_TYPE).map_err(|()| refused("(two of them)"))? else { return Ok(None) };
+    let essence = found.split(';').next().unwrap_or_default().trim();
+    match known.iter().find(|name| name.eq_ignore_ascii_case(essence)) {
+        Some(name) => Ok(Some(name)),
+        None => Err(refused(essence)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn detail(raw: &str) -> String {
+        Query::parse(raw, &["lines", "follow"]).map_or_else(|problem| problem.detail, |_| "taken".to_owned())
+    }
+
+    #[test]
+    fn unknown_and_repeated_parameters_are_named() {
+        assert_eq!(detail("lines=3&follow=true"), "taken");
+        assert_eq!(detail(""), "taken");
+        assert!(detail("line=3").contains("\"line\": unknown; known here: lines, follow"));
+        assert!(detail("lines=3&lines=4").contains("twice"));
+        assert!(Query::parse("follow=1", &["follow"]).unwrap().flag("follow").is_err());
+    }
+}

@@ -1,0 +1,237 @@
+//! Which paths there are, with which methods, and what a key must be allowed to use each. The one place for all three:
+//! a route without a need cannot be written.
+
+use hyper::header::HeaderValue;
+use hyper::{Method, StatusCode};
+
+use crate::model::names::ProjectId;
+
+use super::keys::Scope;
+use super::problem::Problem;
+
+/// What a path leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endpoint {
+    /// Whether the loop lives.
+    Health,
+    /// All projects.
+    ListProjects,
+    /// Write a project's spec.
+    PutProject,
+    /// A project's spec and status.
+    GetProject,
+    /// Wish a project gone.
+    DeleteProject,
+    /// What the loop would do for a project.
+    ProjectPlan,
+    /// What the loop would do.
+    Plan,
+    /// Go back to an earlier release.
+    Rollback,
+    /// A project's history.
+    Releases,
+    /// Ask for a pass.
+    Sync,
+    /// Names and versions of a project's secrets.
+    ListSecrets,
+    /// Store a secret.
+    PutSecret,
+    /// Forget a secret.
+    DeleteSecret,
+    /// A project's log.
+    ProjectLogs,
+    /// The agent's log.
+    SystemLogs,
+    /// A CI provider's webhook.
+    Hook,
+    /// Our own webhook, with our own signature.
+    GenericHook,
+    /// Send an artifact.
+    Upload,
+}
+
+/// What it takes to use a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing, or a proof of the route's own.
+    Nothing,
+    /// A key that may look at everything.
+    Look,
+    /// A key that may look at everything or at this project.
+    LookAtProject,
+    /// A key that may move this project's artifact.
+    DeployProject,
+    /// A key that may move any project's artifact.
+    Deploy,
+    /// A key that may do everything.
+    Admin,
+}
+
+impl Need {
+    /// Tells whether a key of this scope may; no scope but admin's reaches a project it does not name.
+    pub fn is_met_by(self, scope: &Scope, project: Option<&ProjectId>) -> bool {
+        match (self, scope) {
+            (Need::Nothing, _) | (_, Scope::Admin) => true,
+            (Need::Look | Need::LookAtProject, Scope::Read) => true,
+            (Need::LookAtProject | Need::DeployProject, Scope::Deploy(own)) => project == Some(own),
+            (Need::Deploy, Scope::Deploy(_)) => true,
+            (Need::Look | Need::Deploy | Need::DeployProject | Need::Admin, _) => false,
+        }
+    }
+}
+
+/// Every route. `{project}` is a project's id, `{name}` the name of something of its.
+const TABLE: &[(&str, &str, Endpoint, Need)] = &[
+    ("GET", "/healthz", Endpoint::Health, Need::Nothing),
+    ("GET", "/v1/projects", Endpoint::ListProjects, Need::Look),
+    ("GET", "/v1/projects/{project}", Endpoint::GetProject, Need::LookAtProject),
+    ("PUT", "/v1/projects/{project}", Endpoint::PutProject, Need::Admin),
+    ("DELETE", "/v1/projects/{project}", Endpoint::DeleteProject, Need::Admin),
+    ("GET", "/v1/projects/{project}/plan", Endpoint::ProjectPlan, Need::LookAtProject),
+    ("GET", "/v1/projects/{project}/releases", Endpoint::Releases, Need::LookAtProject),
+    ("GET", "/v1/projects/{project}/logs", Endpoint::ProjectLogs, Need::LookAtProject),
+    ("GET", "/v1/projects/{project}/secrets", Endpoint::ListSecrets, Need::Look),
+    ("PUT", "/v1/projects/{project}/secrets/{name}", Endpoint::PutSecret, Need::Admin),
+    ("DELETE", "/v1/projects/{project}/secrets/{name}", Endpoint::DeleteSecret, Need::Admin),
+    ("POST", "/v1/projects/{project}/rollback", Endpoint::Rollback, Need::Admin),
+    ("POST", "/v1/projects/{project}/sync", Endpoint::Sync, Need::Admin),
+    ("GET", "/v1/plan", Endpoint::Plan, Need::Look),
+    ("GET", "/v1/system/logs", Endpoint::SystemLogs, Need::Look),
+    ("POST", "/v1/artifacts", Endpoint::Upload, Need::Deploy),
+    ("POST", "/v1/hooks/{project}/generic", Endpoint::GenericHook, Need::DeployProject),
+    ("POST", "/v1/hooks/{project}/{name}", Endpoint::Hook, Need::Nothing),
+];
+
+/// Where a request goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// What the path leads to.
+    pub endpoint: Endpoint,
+    /// What it takes.
+    pub need: Need,
+    /// The project in the path.
+    pub project: Option<ProjectId>,
+    /// The name in the path.
+    pub name: Option<String>,
+}
+
+/// Finds where a request goes.
+///
+/// # Errors
+/// There is no such path, it does not take this method, or the project's id is none.
+pub fn find(method: &Method, path: &str) -> Result<Target, Problem> {
+    check_path(path)?;
+    let mut others = Vec::new();
+    for (takes, pattern, endpoint, need) in TABLE {
+        let Some((project, name)) = matches(pattern, path) else { continue };
+        if *takes != method.as_str() {
+            others.push(*takes);
+            continue;
+        }
+        let project = project.map(ProjectId::parse).transpose().map_err(|e| Problem::bad("bad_id", e.to_string()))?;
+        return Ok(Target { endpoint: *endpoint, need: *need, project, name: name.map(str::to_owned) });
+    }
+    Err(if others.is_empty() { unknown(path) } else { not_allowed(method, &mut others) })
+}
+
+/// Nothing of ours needs an escape, a dot segment or an empty one, and each of them lets two readers of one path see
+/// two paths.
+fn check_path(path: &str) -> Result<(), Problem> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._~-/".contains(&b);
+    let body = path.strip_prefix('/').unwrap_or("");
+    let fits = path.starts_with('/')
+        && path.len() <= 512
+        && path.bytes().all(plain)
+        && body.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
+    if fits || path == "/" { Ok(()) } else { Err(Problem::bad("bad_path", "the path has parts that none of ours has")) }
+}
+
+/// Compares a path with a pattern; returns what stands for `{project}` and `{name}`.
+fn matches<'a>(pattern: &str, path: &'a str) -> Option<(Option<&'a str>, Option<&'a str>)> {
+    let (mut project, mut name) = (None, None);
+    let mut parts = path.split('/');
+    for wanted in pattern.split('/') {
+        let part = parts.next()?;
+        match wanted {
+            "{project}" => project = Some(part),
+            "{name}" => name = Some(part),
+            _ if wanted == part => {}
+            _ => return None,
+        }
+    }
+    parts.next().is_none().then_some((project, name))
+}
+
+fn unknown(path: &str) -> Problem {
+    Problem::missing("unknown_route", format!("there is nothing at {path}"))
+}
+
+fn not_allowed(method: &Method, others: &mut Vec<&str>) -> Problem {
+    others.dedup();
+    let allow = others.join(", ");
+    let detail = format!("{method} is not for this path; {allow} is");
+    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
+    Problem { allow: HeaderValue::from_str(&allow).ok(), ..problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(method: Method, path: &str) -> u16 {
+        find(&method, path).map_or_else(|problem| problem.status.as_u16(), |_| 200)
+    }
+
+    #[test]
+    fn a_path_has_one_spelling() {
+        for path in [
+            "/v1/projects/a/../b",
+            "/v1/projects/./a",
+            "/v1//projects",
+            "/v1/projects/",
+            "/v1/projects/a%2fb",
+            "/v1/projects/%61",
+            "/v1/projects/a;b",
+            "*",
+            "",
+        ] {
+            assert_eq!(status(Method::GET, path), 400, "{path}");
+        }
+        for path in ["/v1/projects/A", "/v1/projects/a--b", "/v1/projects/..."] {
+            assert_eq!(find(&Method::GET, path).unwrap_err().code, "bad_id", "{path}");
+        }
+    }
+
+    #[test]
+    fn unknown_paths_and_methods_are_told_apart() {
+        assert_eq!(status(Method::GET, "/"), 404);
+        assert_eq!(status(Method::GET, "/v1/projects/shop/secret"), 404);
+        assert_eq!(status(Method::GET, "/v1/projects/shop/plan/x"), 404);
+        let refused = find(&Method::POST, "/v1/projects/shop").unwrap_err();
+        assert_eq!((refused.status.as_u16(), refused.allow.unwrap().to_str().unwrap()), (405, "GET, PUT, DELETE"));
+        assert_eq!(status(Method::HEAD, "/healthz"), 405);
+    }
+
+    #[test]
+    fn the_generic_hook_is_never_taken_for_a_providers() {
+        let target = find(&Method::POST, "/v1/hooks/shop/generic").unwrap();
+        assert_eq!((target.endpoint, target.need), (Endpoint::GenericHook, Need::DeployProject));
+    }
+
+    #[test]
+    fn each_scope_reaches_its_routes_and_no_others() {
+        let scope = |raw: &str| Scope::parse(raw).unwrap();
+        for (method, path, _, need) in TABLE {
+            let project = path.contains("{project}").then(|| ProjectId::parse("shop").unwrap());
+            let may = |raw: &str| need.is_met_by(&scope(raw), project.as_ref());
+            let open = *need == Need::Nothing;
+            assert!(may("admin"), "{method} {path}");
+            assert_eq!(may("read"), open || *method == "GET", "{method} {path}");
+            let own = ["", "/plan", "/releases", "/logs"].map(|end| format!("GET /v1/projects/{{project}}{end}"));
+            let deploys = ["POST /v1/artifacts".to_owned(), "POST /v1/hooks/{project}/generic".to_owned()];
+            let line = format!("{method} {path}");
+            assert_eq!(may("deploy:shop"), open || own.contains(&line) || deploys.contains(&line), "{line}");
+            assert_eq!(may("deploy:other"), open || line == deploys[0], "{line}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What the loop would do: its plan, shown.
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::model::desired::Wanted;
+use crate::model::names::ProjectId;
+use crate::plan::{Plan, Step};
+
+use super::problem::Problem;
+use super::{Answer, ApiState, Call, json};
+
+/// How long the loop may be busy with a pass before it answers.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A step, for programs and people.
+#[derive(Debug, Serialize)]
+pub struct Shown {
+    /// Whose; null: everybody's.
+    project: Option<ProjectId>,
+    /// What.
+    action: String,
+    /// Why.
+    reason: String,
+    /// `+`, `~` or `-`.
+    sign: char,
+}
+
+impl From<&Step> for Shown {
+    fn from(step: &Step) -> Self {
+        Self {
+            project: step.project.clone(),
+            action: step.action.to_string(),
+            reason: step.reason.to_string(),
+            sign: step.action.sign(),
+        }
+    }
+}
+
+/// Answers `GET /v1/plan`.
+///
+/// # Errors
+/// The loop does not answer.
+pub async fn of_all(call: &Call) -> Answer {
+    call.query(&[])?;
+    let plan = ask(&call.state, None).await?;
+    let steps: Vec<Shown> = plan.steps.iter().map(Shown::from).collect();
+    json(StatusCode::OK, &json!({ "steps": steps }))
+}
+
+/// Answers `GET /v1/projects/{id}/plan`.
+///
+/// # Errors
+/// There is no such project, or the loop does not answer.
+pub async fn of_project(call: &Call) -> Answer {
+    call.query(&[])?;
+    let project = call.project()?;
+    let wanted = super::projects::wanted(call).await?;
+    let plan = ask(&call.state, None).await?;
+    shown(&project, wanted.generation, &plan)
+}
+
+/// Answers what would be done if this were wanted.
+///
+/// # Errors
+/// The loop does not answer.
+pub async fn supposing(call: &Call, project: &ProjectId, wanted: Wanted) -> Answer {
+    let generation = wanted.generation;
+    let plan = ask(&call.state, Some((project.clone(), wanted))).await?;
+    shown(project, generation, &plan)
+}
+
+/// Shows the steps of one project and those of everybody: its routes are loaded together with all others.
+fn shown(project: &ProjectId, generation: u64, plan: &Plan) -> Answer {
+    let of_it = |step: &&Step| step.project.as_ref().is_none_or(|whose| whose == project);
+    let steps: Vec<Shown> = plan.steps.iter().filter(of_it).map(Shown::from).collect();
+    json(StatusCode::OK, &json!({ "project": project, "generation": generation, "steps": steps }))
+}
+
+async fn ask(state: &ApiState, suppose: Option<(ProjectId, Wanted)>) -> Result<Plan, Problem> {
+    let plan = tokio::time::timeout(PATIENCE, state.bell.plan(suppose)).await;
+    plan.unwrap_or_else(|_| Err("the loop is busy".to_owned()))
+        .map_err(|cause| Problem::later(format!("could not ask for the plan: {cause}")))
+}

@@ -1,0 +1,389 @@
+//! The journal, read through `journalctl`: it knows every version of the files, and can be killed.
+//!
+//! Lines are chosen by fields that only journald itself can write. Whatever a program says of itself (its identifier,
+//! its `UNIT=`) decides nothing.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::model::quantity::Timestamp;
+use crate::port::{Clock, Journal, LogLine, LogLines, LogQuery, PortError, SystemClock};
+
+/// How many lines wait for their reader.
+const QUEUE: usize = 256;
+/// How long a reader may take nothing before it is dropped.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Longest line of journalctl's that is read; a byte can take four characters there.
+const LONGEST: usize = 4 << 20;
+/// How much of the past is held to be turned around, newest last.
+const HELD: usize = 8 << 20;
+
+/// Reads the journal of this server.
+pub struct Journalctl {
+    program: PathBuf,
+}
+
+impl Default for Journalctl {
+    fn default() -> Self {
+        Self { program: PathBuf::from("/usr/bin/journalctl") }
+    }
+}
+
+impl Journalctl {
+    /// Uses another program in journalctl's place.
+    pub fn at(program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into() }
+    }
+}
+
+impl Journal for Journalctl {
+    fn read(&self, query: LogQuery) -> Result<LogLines, PortError> {
+        let (send, lines) = mpsc::channel(QUEUE);
+        // Without a unit to ask for, journalctl would show everybody's lines.
+        if query.units.is_empty() {
+            return Ok(lines);
+        }
+        if let Some(odd) = query.units.iter().find(|unit| !is_unit(unit)) {
+            return Err(PortError::lasting("JournalFailed", format!("could not read the journal of {odd:?}")));
+        }
+        if !self.program.exists() {
+            let message = format!("could not read the journal: there is no {}", self.program.display());
+            return Err(PortError::passing("JournalFailed", message));
+        }
+        let reader = Reader { program: self.program.clone(), units: query.units.iter().cloned().collect(), send };
+        tokio::spawn(reader.run(query, SystemClock.now()));
+        Ok(lines)
+    }
+}
+
+fn is_unit(name: &str) -> bool {
+    name.ends_with(".service") && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._@".contains(&b))
+}
+
+/// Reads for one caller.
+struct Reader {
+    program: PathBuf,
+    units: BTreeSet<String>,
+    send: mpsc::Sender<Result<LogLine, PortError>>,
+}
+
+/// A line with its place in the journal.
+struct Entry {
+    line: LogLine,
+    cursor: String,
+}
+
+impl Reader {
+    async fn run(self, query: LogQuery, now: Timestamp) {
+        if let Err(error) = self.read(&query, now).await {
+            // A reader who is gone needs no reason.
+            let _ = timeout(PATIENCE, self.send.send(Err(error))).await;
+        }
+    }
+
+    async fn read(&self, query: &LogQuery, now: Timestamp) -> Result<(), PortError> {
+        let mut cursor = None;
+        if let Some(lines) = query.lines {
+            for entry in self.newest(lines, query.since).await? {
+                cursor = Some(entry.cursor);
+                if !self.pass(entry.line).await {
+                    return Ok(());
+                }
+            }
+            if !query.follow {
+                return Ok(());
+            }
+        }
+        let from = match (cursor, query.lines) {
+            (Some(cursor), _) => format!("--after-cursor={cursor}"),
+            // Nothing came before: then from when we looked, so that what came meanwhile is not lost.
+            (None, Some(_)) => at(query.since.map_or(now, |since| since.max(now))),
+            (None, None) => at(query.since.unwrap_or(now)),
+        };
+        let mut args = vec![from];
+        if query.follow {
+            args.extend(["--follow".to_owned(), "--no-tail".to_owned()]);
+        }
+        self.rest(args, query.follow).await
+    }
+
+    /// Returns the newest lines, oldest first. Read backwards: forwards, `--since` with `-n` means the first lines in
+    /// some versions of journalctl and the last ones in others.
+    async fn newest(&self, lines: u32, since: Option<Timestamp>) -> Result<Vec<Entry>, PortError> {
+        if lines == 0 {
+            return Ok(Vec::new());
+        }
+        let mut args = vec!["--reverse".to_owned(), format!("--lines={lines}")];
+        args.extend(since.map(at));
+        let mut output = self.start(&args)?;
+        let (mut found, mut held) = (Vec::new(), 0);
+        while let Some(entry) = output.next(&self.units).await? {
+            held += entry.line.message.len();
+            found.push(entry);
+            if held > HELD || found.len() >= lines as usize {
+                break;
+            }
+        }
+        found.reverse();
+        Ok(found)
+    }
+
+    /// Passes on lines as they come.
+    async fn rest(&self, args: Vec<String>, follow: bool) -> Result<(), PortError> {
+        let mut output = self.start(&args)?;
+        loop {
+            let entry = tokio::select! {
+                entry = output.next(&self.units) => entry?,
+                () = self.send.closed() => return Ok(()),
+            };
+            match entry {
+                Some(entry) => {
+                    if !self.pass(entry.line).await {
+                        return Ok(());
+                    }
+                }
+                None if follow => return Err(failed(&self.program, &"it ended")),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    async fn pass(&self, line: LogLine) -> bool {
+        matches!(timeout(PATIENCE, self.send.send(Ok(line))).await, Ok(Ok(())))
+    }
+
+    fn start(&self, args: &[String]) -> Result<Output, PortError> {
+        let mut child = Command::new(&self.program)
+            .args(["--output=json", "--all", "--no-pager", "--quiet"])
+            .arg("--output-fields=MESSAGE,PRIORITY,_SYSTEMD_UNIT,UNIT,_PID")
+            .args(args)
+            .args(matches(&self.units))
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|e| failed(&self.program, &e))?;
+        let stdout = child.stdout.take().ok_or_else(|| failed(&self.program, &"it has no output"))?;
+        Ok(Output { child, program: self.program.clone(), lines: Box::pin(BufReader::new(stdout)) })
+    }
+}
+
+fn failed(program: &Path, cause: &dyn std::fmt::Display) -> PortError {
+    PortError::passing("JournalFailed", format!("could not read the journal with {}: {cause}", program.display()))
+}
+
+/// Says a moment as journalctl reads it: seconds with their fraction.
+fn at(moment: Timestamp) -> String {
+    format!("--since=@{}.{:03}", moment.0 / 1000, moment.0 % 1000)
+}
+
+/// Chooses what the units wrote, and what systemd itself says of them. Exact fields instead of `-u`: that would also
+/// count lines of other programs about the unit, of which some can be written by anybody.
+fn matches(units: &BTreeSet<String>) -> Vec<String> {
+    let written = units.iter().map(|unit| format!("_SYSTEMD_UNIT={unit}"));
+    let told = units.iter().map(|unit| format!("UNIT={unit}"));
+    written.chain(["+".to_owned(), "_PID=1".to_owned()]).chain(told).collect()
+}
+
+/// A running journalctl. Dropped, it is killed.
+struct Output {
+    child: Child,
+    program: PathBuf,
+    lines: std::pin::Pin<Box<dyn AsyncBufRead + Send>>,
+}
+
+impl Output {
+    /// Returns the next line of these units.
+    async fn next(&mut self, units: &BTreeSet<String>) -> Result<Option<Entry>, PortError> {
+        loop {
+            let line = read_line(&mut self.lines).await.map_err(|e| failed(&self.program, &e))?;
+            let Some(line) = line else { return self.end().await };
+            if let Some(entry) = entry(&line, units) {
+                return Ok(Some(entry));
+            }
+        }
+    }
+
+    async fn end(&mut self) -> Result<Option<Entry>, PortError> {
+        let status = self.child.wait().await.map_err(|e| failed(&self.program, &e))?;
+        if status.success() { Ok(None) } else { Err(failed(&self.program, &format!("it ended with {status}"))) }
+    }
+}
+
+/// Reads up to a line's end; a line beyond all measure is read and left out.
+async fn read_line(from: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Option<Vec<u8>>> {
+    let (mut line, mut any) = (Vec::new(), false);
+    loop {
+        let piece = from.fill_buf().await?;
+        if piece.is_empty() {
+            return Ok(any.then_some(line));
+        }
+        any = true;
+        let end = piece.iter().position(|b| *b == b'\n');
+        let taken = end.unwrap_or(piece.len());
+        if line.len() + taken <= LONGEST {
+            line.extend_from_slice(piece.get(..taken).unwrap_or_default());
+        } else {
+            line.clear();
+        }
+        from.consume(end.map_or(taken, |end| end + 1));
+        if end.is_some() {
+            return Ok(Some(line));
+        }
+    }
+}
+
+/// Reads an entry, if it is one of these units': by what journald says of its writer.
+fn entry(line: &[u8], units: &BTreeSet<String>) -> Option<Entry> {
+    let fields: Value = serde_json::from_slice(line).ok()?;
+    let field = |name: &str| fields.get(name).and_then(Value::as_str);
+    let written_by = field("_SYSTEMD_UNIT").filter(|unit| units.contains(*unit));
+    let told_by_systemd = || field("UNIT").filter(|unit| field("_PID") == Some("1") && units.contains(*unit));
+    let unit = written_by.or_else(told_by_systemd)?.to_owned();
+    let micros: u64 = field("__REALTIME_TIMESTAMP")?.parse().ok()?;
+    let line = LogLine {
+        time: Timestamp(micros / 1000),
+        unit,
+        priority: field("PRIORITY").and_then(|raw| raw.parse().ok()).filter(|priority| *priority <= 7),
+        message: text(fields.get("MESSAGE").unwrap_or(&Value::Null)),
+    };
+    Some(Entry { line, cursor: field("__CURSOR")?.to_owned() })
+}
+
+/// Reads a message: a text; its bytes, where it is not printable; a list of either, where it was given twice; null,
+/// where it has none.
+fn text(message: &Value) -> String {
+    match message {
+        Value::String(text) => text.clone(),
+        Value::Array(items) if items.iter().all(Value::is_u64) => {
+            let bytes: Vec<u8> = items.iter().filter_map(|item| u8::try_from(item.as_u64()?).ok()).collect();
+            String::from_utf8_lossy(&bytes).into_owned()
+        }
+        Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join("\n"),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    const UNIT: &str = "zexio-shop-web-r1.service";
+
+    fn units() -> BTreeSet<String> {
+        BTreeSet::from([UNIT.to_owned()])
+    }
+
+    fn record(cursor: &str, message: &str) -> String {
+        format!(
+            r#"{{"__CURSOR":"{cursor}","__REALTIME_TIMESTAMP":"1767225600123456","_SYSTEMD_UNIT":"{UNIT}","PRIORITY":"6","MESSAGE":{message}}}"#
+        )
+    }
+
+    fn message(raw: &str) -> String {
+        entry(record("c", raw).as_bytes(), &units()).unwrap().line.message
+    }
+
+    #[test]
+    fn a_message_is_text_bytes_or_nothing() {
+        assert_eq!(message(r#""hello""#), "hello");
+        assert_eq!(message("[27,91,50,74,7]"), "\u{1b}[2J\u{7}");
+        assert_eq!(message("[104,255,105]"), "h\u{fffd}i");
+        assert_eq!(message("null"), "");
+        assert_eq!(message(r#"["a",[98]]"#), "a\nb");
+    }
+
+    #[test]
+    fn whose_a_line_is_nobody_can_say_of_himself() {
+        let of = |fields: &str| {
+            let line = format!(r#"{{"__CURSOR":"c","__REALTIME_TIMESTAMP":"1","MESSAGE":"m",{fields}}}"#);
+            entry(line.as_bytes(), &units()).is_some()
+        };
+        assert!(of(&format!(r#""_SYSTEMD_UNIT":"{UNIT}""#)));
+        assert!(of(&format!(r#""_SYSTEMD_UNIT":"init.scope","_PID":"1","UNIT":"{UNIT}""#)));
+        assert!(!of(&format!(r#""_SYSTEMD_UNIT":"evil.service","_PID":"4711","UNIT":"{UNIT}""#)));
+        assert!(!of(&format!(r#""SYSLOG_IDENTIFIER":"{UNIT}","_PID":"4711""#)));
+        assert!(!of(r#""_SYSTEMD_UNIT":["a","b"]"#));
+        assert!(entry(b"not json", &units()).is_none());
+    }
+
+    /// A program in journalctl's place that notes how it was called.
+    fn stub(dir: &Path, body: &str) -> Journalctl {
+        let path = dir.join("journalctl");
+        fs::write(&path, format!("#!/bin/sh\necho \"$@\" >> {}/calls\n{body}\n", dir.display())).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        Journalctl::at(path)
+    }
+
+    fn query(lines: Option<u32>, follow: bool) -> LogQuery {
+        LogQuery { units: vec![UNIT.to_owned()], lines, since: None, follow }
+    }
+
+    async fn messages(mut lines: LogLines) -> Vec<String> {
+        let mut found = Vec::new();
+        while let Some(line) = lines.recv().await {
+            found.push(line.map_or_else(|error| format!("error: {error}"), |line| line.message));
+        }
+        found
+    }
+
+    #[tokio::test]
+    async fn the_past_comes_oldest_first_and_what_follows_begins_right_after_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two, three) = (record("c1", "\"1\""), record("c2", "\"2\""), record("c3", "\"3\""));
+        let body = format!(
+            "case \"$*\" in *--reverse*) echo '{two}'; echo '{one}';; *--after-cursor=c2*) echo '{three}';; esac"
+        );
+        let journal = stub(dir.path(), &body);
+        let mut found = messages(journal.read(query(Some(5), true)).unwrap()).await;
+        assert!(found.pop().is_some_and(|last| last.ends_with("it ended")));
+        assert_eq!(found, ["1", "2", "3"]);
+        let calls = fs::read_to_string(dir.path().join("calls")).unwrap();
+        assert!(calls.contains("--lines=5") && calls.contains("--follow --no-tail"), "{calls}");
+        assert!(calls.contains(&format!("_SYSTEMD_UNIT={UNIT} + _PID=1 UNIT={UNIT}")), "{calls}");
+    }
+
+    #[tokio::test]
+    async fn whoever_stops_reading_ends_the_program() {
+        let dir = tempfile::tempdir().unwrap();
+        let body = format!("echo $$ > {}/pid\nexec sleep 600", dir.path().display());
+        let lines = stub(dir.path(), &body).read(query(None, true)).unwrap();
+        let pid = loop {
+            match fs::read_to_string(dir.path().join("pid")) {
+                Ok(pid) if pid.ends_with('\n') => break pid,
+                _ => tokio::task::yield_now().await,
+            }
+        };
+        drop(lines);
+        let ended = async {
+            while fs::read_to_string(format!("/proc/{}/stat", pid.trim())).is_ok_and(|stat| !stat.contains(") Z")) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        assert!(timeout(Duration::from_secs(10), ended).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn nobody_is_shown_everything() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = stub(dir.path(), &format!("echo '{}'", record("c", "\"secret\"")));
+        assert!(messages(journal.read(LogQuery::default()).unwrap()).await.is_empty());
+        let odd = LogQuery { units: vec!["*".to_owned()], ..LogQuery::default() };
+        assert!(journal.read(odd).is_err());
+        let failing = stub(dir.path(), "exit 1");
+        let found = messages(failing.read(query(Some(1), false)).unwrap()).await;
+        assert!(found.first().is_some_and(|line| line.starts_with("error: could not read the journal")), "{found:?}");
+    }
+}

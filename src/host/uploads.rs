@@ -1,0 +1,104 @@
+//! Artifacts that are sent to the server: written beside, seen only whole.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::model::layout::Layout;
+use crate::model::names::Sha256;
+use crate::port::{PortError, Upload, Uploads};
+
+/// Keeps uploads on this server's disk.
+pub struct DiskUploads {
+    staging: PathBuf,
+    artifacts: PathBuf,
+    max_bytes: u64,
+    count: AtomicU64,
+}
+
+impl DiskUploads {
+    /// Keeps uploads of at most so many bytes where the layout says.
+    pub fn new(layout: &Layout, max_bytes: u64) -> Self {
+        Self { staging: layout.staging(), artifacts: layout.artifacts(), max_bytes, count: AtomicU64::new(0) }
+    }
+}
+
+impl Uploads for DiskUploads {
+    fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+
+    fn begin(&self) -> Result<Box<dyn Upload>, PortError> {
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        let path = self.staging.join(format!("upload-{}-{number}", std::process::id()));
+        let made = fs::create_dir_all(&self.staging)
+            .and_then(|()| fs::create_dir_all(&self.artifacts))
+            .and_then(|()| OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path));
+        let file = made.map_err(|e| failed(&format!("begin an upload in {}", self.staging.display()), &e))?;
+        Ok(Box::new(DiskUpload { file, path, artifacts: self.artifacts.clone() }))
+    }
+}
+
+/// A file in staging; removed unless it was moved away.
+struct DiskUpload {
+    file: File,
+    path: PathBuf,
+    artifacts: PathBuf,
+}
+
+impl Upload for DiskUpload {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), PortError> {
+        self.file.write_all(bytes).map_err(|e| failed("write an upload", &e))
+    }
+
+    fn keep(self: Box<Self>, sha256: &Sha256) -> Result<(), PortError> {
+        let place = self.artifacts.join(sha256.as_str());
+        let kept =
+            self.file.sync_all().and_then(|()| fs::rename(&self.path, &place)).and_then(|()| sync(&self.artifacts));
+        kept.map_err(|e| failed(&format!("keep an upload as {}", place.display()), &e))
+    }
+}
+
+impl Drop for DiskUpload {
+    fn drop(&mut self) {
+        // Gone already where it was kept; what cannot be removed goes when staging is wiped.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn sync(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+fn failed(what: &str, error: &io::Error) -> PortError {
+    let reason = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "DiskFull",
+        _ => "DiskFailed",
+    };
+    PortError::passing(reason, format!("could not {what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sign::digest;
+
+    #[test]
+    fn an_upload_is_seen_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::parse(dir.path().join("z").to_str().unwrap()).unwrap();
+        let uploads = DiskUploads::new(&layout, 100);
+        let mut dropped = uploads.begin().unwrap();
+        dropped.write(b"half").unwrap();
+        drop(dropped);
+        let mut kept = uploads.begin().unwrap();
+        kept.write(b"who").unwrap();
+        kept.write(b"le").unwrap();
+        assert_eq!(fs::read_dir(layout.artifacts()).unwrap().count(), 0);
+        kept.keep(&digest(b"whole")).unwrap();
+        assert_eq!(fs::read(layout.artifacts().join(digest(b"whole").as_str())).unwrap(), b"whole");
+        assert_eq!(fs::read_dir(layout.staging()).unwrap().count(), 0);
+    }
+}
