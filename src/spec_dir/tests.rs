@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::decide::PRUNE_REFUSED;
+use std::sync::Mutex;
+
 use super::*;
 use crate::bell::bell;
 use crate::model::desired::{Complaint, Desired, Intent, SecretVersion, Wanted};
