@@ -1,1 +1,14 @@
-fn main() {}
+//! One binary: the agent, its client, and the launcher of its apps.
+
+use std::process::ExitCode;
+
+use zexio::cli::{self, Entry, InitHooks};
+
+fn main() -> ExitCode {
+    cli::run(Entry {
+        agent: zexio::agent::main,
+        launch: zexio::launch::main,
+        unpack: |arguments| zexio::unpack::main_from_stdin(&arguments),
+        init: InitHooks { take_over_proxy: zexio::agent::take_over_proxy },
+    })
+}

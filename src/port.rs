@@ -1,7 +1,8 @@
 //! The few things the loop needs from the world, as small traits. One adapter each in `host` and `store`; the fakes
 //! live with the tests.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 use zeroize::Zeroizing;
 
@@ -13,7 +14,7 @@ use crate::model::progress::{Progress, ProjectProgress};
 use crate::model::quantity::Timestamp;
 use crate::model::spec::{Artifact, Document, Plain, Ready, Sealed};
 use crate::model::status::Status;
-use crate::plan::{FetchOrder, UnitOrder};
+use crate::plan::{FetchOrder, RoutesOrder, UnitOrder};
 
 /// What is wanted and remembered, on disk before a call returns.
 pub trait Memory: Send + Sync {
@@ -71,6 +72,11 @@ pub trait Wishes: Send + Sync {
     /// # Errors
     /// There is no such project, or it is another owner's.
     fn delete(&self, project: &ProjectId, owner: &Owner, keep_data: bool) -> Result<u64, WishError>;
+    /// Hands a project to another owner, nothing else of it changed: its file got a new name.
+    ///
+    /// # Errors
+    /// There is no such project, or it is not `from`'s by now.
+    fn adopt(&self, project: &ProjectId, from: &Owner, to: &Owner) -> Result<(), WishError>;
     /// Moves a project's artifact without its spec: a webhook's bump, a rollback.
     ///
     /// # Errors
@@ -86,7 +92,8 @@ pub trait Wishes: Send + Sync {
     /// # Errors
     /// As `put`.
     fn rehearse(&self, document: Document, owner: &Owner) -> Result<Wanted, WishError>;
-    /// Sets what stops a project's newest wish from being taken; none: nothing does.
+    /// Sets what stops a project's newest wish from being taken; none: nothing does. A complaint about a project
+    /// that is unknown makes one of which nothing is wanted yet; it goes again with its complaint.
     ///
     /// # Errors
     /// Says why the database could not be written.
@@ -132,6 +139,10 @@ pub trait Wishes: Send + Sync {
         id: &str,
         made: Option<Timestamp>,
     ) -> Result<bool, WishError>;
+    /// Returns what a door wrote down under this key; none where nothing is, or where it could not be read.
+    fn note(&self, key: &str) -> Option<String>;
+    /// Writes something down for a door, over restarts. A note that could not be written is tried again by its door.
+    fn set_note(&self, key: &str, value: &str);
 }
 
 /// What a written wish came to.
@@ -181,8 +192,11 @@ pub struct SecretInfo {
     pub updated_at: Timestamp,
 }
 
+/// What is wrong with files that stand for no project of their own, by file name.
+pub type Troubles = Arc<Mutex<BTreeMap<String, String>>>;
+
 /// systemd.
-pub trait Units {
+pub trait Units: Send {
     /// Returns every unit of ours, by project: those with a file, and those that are loaded without one.
     ///
     /// # Errors
@@ -218,6 +232,11 @@ pub trait Units {
     /// # Errors
     /// Says what could not be removed.
     fn remove(&self, unit: &UnitId) -> Result<(), PortError>;
+    /// Tells whether systemd runs Caddy.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    fn proxy_runs(&self) -> Result<bool, PortError>;
     /// Starts Caddy.
     ///
     /// # Errors
@@ -226,17 +245,12 @@ pub trait Units {
 }
 
 /// Directories, users, artifacts.
-pub trait Bundles {
+pub trait Bundles: Send {
     /// Returns what there is of a project.
     ///
     /// # Errors
     /// Says what could not be read.
     fn look(&self, project: &ProjectId) -> Result<BundlesSeen, PortError>;
-    /// Returns every project of which there are files.
-    ///
-    /// # Errors
-    /// Says what could not be read.
-    fn projects(&self) -> Result<BTreeSet<ProjectId>, PortError>;
     /// Returns the fetches of a project that run, or how they ended.
     fn fetches(&self, project: &ProjectId) -> BTreeMap<ReleaseNo, FetchSeen>;
     /// Makes the user and directories of a project.
@@ -287,23 +301,23 @@ pub struct ProbeOrder {
 }
 
 /// Readiness probes, beside the loop.
-pub trait Health {
+pub trait Health: Send {
     /// Probes these units from now on and no others; returns what was found so far.
     fn look(&self, orders: &[ProbeOrder]) -> BTreeMap<UnitId, Probed>;
 }
 
 /// Caddy.
-pub trait Routes {
+pub trait Routes: Send {
     /// Returns what Caddy serves.
     ///
     /// # Errors
     /// Says why it could not be asked.
     fn look(&self) -> Result<ProxySeen, PortError>;
-    /// Checks, loads and keeps a Caddyfile.
+    /// Checks, loads and keeps routes.
     ///
     /// # Errors
     /// Says what Caddy refused; then it serves on as before.
-    fn load(&self, text: &str) -> Result<(), PortError>;
+    fn load(&self, order: &RoutesOrder) -> Result<(), PortError>;
 }
 
 /// Which lines of the journal to read.

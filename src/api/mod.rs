@@ -37,7 +37,7 @@ use zeroize::Zeroizing;
 use crate::bell::Bell;
 use crate::model::names::ProjectId;
 use crate::model::quantity::Span;
-use crate::port::{Clock, Journal, Memory, Uploads, Wishes};
+use crate::port::{Clock, Journal, Memory, Troubles, Uploads, Wishes};
 use crate::pulse::Pulse;
 
 use body::Body;
@@ -81,6 +81,8 @@ pub struct ApiState {
     pub pulse_within: Span,
     /// How much of the costly kind runs at once.
     pub slots: Slots,
+    /// What is wrong with files that no project answers for.
+    pub troubles: Troubles,
 }
 
 /// How much of the costly kind runs at once; more is answered with 503.

@@ -1,5 +1,7 @@
 //! Projects: what is wanted of them, and how they are.
 
+use std::sync::PoisonError;
+
 use hyper::header::{ETAG, HeaderMap, HeaderValue, IF_MATCH};
 use hyper::{Response, StatusCode};
 use serde::Deserialize;
@@ -48,7 +50,8 @@ pub async fn list(call: &Call) -> Answer {
             Ok(views.collect::<Vec<Value>>())
         })
         .await?;
-    json(StatusCode::OK, &json!({ "projects": projects }))
+    let troubles = call.state.troubles.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    json(StatusCode::OK, &json!({ "projects": projects, "file_troubles": troubles }))
 }
 
 /// Answers `GET /v1/projects/{id}`.
@@ -164,7 +167,7 @@ fn go_back(state: &ApiState, project: &ProjectId, to: Option<ReleaseNo>) -> Resu
     let memory = remembered(state, project)?;
     let number = match to {
         Some(number) => number,
-        None => memory.last_good_before().ok_or_else(|| nothing_good(project))?,
+        None => memory.way_back().ok_or_else(|| nothing_good(project))?,
     };
     let release = memory.release(number).ok_or_else(|| {
         let kept: Vec<String> = memory.releases.keys().map(ToString::to_string).collect();

@@ -2,5 +2,30 @@
 //!
 //! [`PortError`]: crate::port::PortError
 
+pub mod address;
+pub mod bundles;
+pub mod caddy;
+pub mod credential;
+pub mod disk;
+pub mod fetch;
+pub mod health;
 pub mod journal;
+pub mod listener;
+pub mod signals;
+pub mod systemd;
+pub mod unpack;
 pub mod uploads;
+pub mod users;
+
+use std::io;
+
+use crate::port::PortError;
+
+/// Makes the error for a file operation of ours: the disk may be emptied or repaired, so it may pass.
+fn disk_error(what: &str, error: &io::Error) -> PortError {
+    let reason = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "DiskFull",
+        _ => "DiskFailed",
+    };
+    PortError::passing(reason, format!("could not {what}: {error}"))
+}

@@ -207,6 +207,8 @@ pub struct Probed {
 pub struct ProxySeen {
     /// Whether its admin socket answers.
     pub up: bool,
+    /// Whether systemd runs it.
+    pub runs: bool,
     /// The text of its Caddyfile, where it is ours.
     pub text: Option<String>,
     /// Whether its live configuration is what that text means.

@@ -163,6 +163,15 @@ impl ProjectProgress {
         others.max_by_key(|(_, release)| release.since).map(|(number, _)| *number)
     }
 
+    /// Returns the release that a rollback without a number goes to: the serving one where a newer one failed or is
+    /// still on its way, else the last good one before it.
+    pub fn way_back(&self) -> Option<ReleaseNo> {
+        let unfinished = self.serving.filter(|serving| self.target != Some(*serving));
+        unfinished
+            .filter(|serving| self.release(*serving).is_some_and(|release| release.good))
+            .or_else(|| self.last_good_before())
+    }
+
     /// Returns the releases whose units belong on the machine now.
     pub fn alive(&self) -> BTreeSet<ReleaseNo> {
         let draining = self.draining.as_ref().map(|draining| draining.release);

@@ -19,7 +19,7 @@ use crate::model::names::{ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitI
 use crate::model::observed::Observed;
 use crate::model::progress::Progress;
 use crate::model::quantity::Timestamp;
-use crate::render::caddyfile::Proxy;
+use crate::render::caddyfile::{Proxy, Site};
 use crate::render::launch::Launch;
 
 /// What the plan needs to know besides what is wanted and what is there.
@@ -67,8 +67,8 @@ pub struct Step {
 /// What the loop can do to the machine. Whoever carries it out has no choice left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Load this Caddyfile, and write it so that Caddy comes back with it.
-    LoadRoutes(String),
+    /// Load these routes, and write them so that Caddy comes back with them.
+    LoadRoutes(Box<RoutesOrder>),
     /// Start Caddy.
     StartProxy,
     /// Make the project's user and directories.
@@ -102,6 +102,15 @@ pub enum Action {
     },
     /// Forget the project.
     Forget,
+}
+
+/// Routes to load.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoutesOrder {
+    /// The Caddyfile.
+    pub text: String,
+    /// The sites that it must come to.
+    pub sites: Vec<Site>,
 }
 
 /// A release to fetch.

@@ -5,24 +5,32 @@ use std::collections::BTreeMap;
 use crate::model::names::{Hostname, ProjectId};
 use crate::model::observed::{Observed, ProxySeen, Sight};
 use crate::model::progress::{Progress, ProjectProgress};
+use crate::model::quantity::Span;
 
 use crate::render::caddyfile::{self, Site, SiteRoute};
 
-use super::{Action, Plan, Reason, Rules, Step};
+use super::{Action, Plan, Reason, RoutesOrder, Rules, Step};
 
 /// Adds the step that Caddy needs, if any; tells whether it has the routes that are wanted, or is not there.
 pub fn steps(observed: &Observed, progress: &Progress, rules: &Rules, plan: &mut Plan) -> bool {
     let Sight::Known(proxy) = &observed.proxy else { return true };
-    let Ok(text) = caddyfile::text(&rules.proxy, &sites(progress)) else { return true };
-    if !proxy.up {
-        // It reads the file as it comes up, so the file must be right first; loading waits for the next pass.
+    let sites = sites(progress);
+    let Ok(text) = caddyfile::text(&rules.proxy, &sites) else { return true };
+    if !proxy.runs {
         plan.steps.push(Step { project: None, action: Action::StartProxy, reason: Reason::ProxyDown });
+    }
+    if !proxy.up {
+        plan.look_at(observed.now.after(Span::seconds(2)));
         return true;
     }
     if has(proxy, &text) {
         return true;
     }
-    plan.steps.push(Step { project: None, action: Action::LoadRoutes(text), reason: Reason::RoutesDiffer });
+    plan.steps.push(Step {
+        project: None,
+        action: Action::LoadRoutes(Box::new(RoutesOrder { text, sites })),
+        reason: Reason::RoutesDiffer,
+    });
     false
 }
 

@@ -1,6 +1,7 @@
 //! Says what a project looks like, from what is wanted, remembered and seen. Never from intent alone.
 
 use crate::model::desired::{Intent, Wanted};
+use crate::model::failure::PortError;
 use crate::model::names::{ProjectId, ReleaseNo};
 use crate::model::observed::{ActiveState, FetchSeen, Observed, Seen};
 use crate::model::progress::{ProjectProgress, ReleaseState};
@@ -21,6 +22,8 @@ pub struct View<'a> {
     pub observed: &'a Observed,
     /// Whether Caddy has the routes that are wanted.
     pub routes_live: bool,
+    /// Why Caddy did not take them.
+    pub route_trouble: Option<&'a PortError>,
 }
 
 /// One finding: the reason's name and a sentence.
@@ -133,11 +136,18 @@ fn unready(view: &View<'_>, stalled: Option<&Finding>) -> Option<Finding> {
     }
     down_process(view).or_else(|| {
         let routed = memory.routes.values().any(|routes| !routes.is_empty());
-        let message = match view.observed.proxy.known() {
-            Some(proxy) if proxy.up => "Caddy does not have the routes yet",
-            _ => "Caddy does not answer on its admin socket; the app runs, its routes wait",
+        let finding = match (view.route_trouble, view.observed.proxy.known()) {
+            (Some(error), _) => (
+                error.reason.to_owned(),
+                format!("the app runs, its routes wait: {}; it is tried again every 10 s", error.message),
+            ),
+            (None, Some(proxy)) if proxy.up => ("RoutePending".into(), "Caddy does not have the routes yet".into()),
+            (None, _) => (
+                "RoutePending".into(),
+                "Caddy does not answer on its admin socket; the app runs, its routes wait".into(),
+            ),
         };
-        (routed && !view.routes_live).then(|| ("RoutePending".into(), message.into()))
+        (routed && !view.routes_live).then_some(finding)
     })
 }
 

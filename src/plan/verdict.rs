@@ -84,7 +84,10 @@ fn of_process(
 ) -> Verdict {
     let later = Verdict::Wait(now.after(Span::seconds(1)));
     let Some(unit) = unit else { return later };
-    if unit.restarts >= FALLS || unit.state == ActiveState::Failed {
+    // systemd shows how a process ended only until the next one starts; one more fall is waited for rather than judge
+    // without that.
+    let fell = unit.restarts > FALLS || unit.restarts == FALLS && unit.exit.is_some();
+    if fell || unit.state == ActiveState::Failed {
         let how = unit.exit.map_or("ended".to_owned(), |exit| exit.to_string());
         let message = format!("process {} {how}, {} times in a row", id.process, unit.restarts.max(1));
         return Verdict::Reject { reason: "HealthCheckFailed", message };

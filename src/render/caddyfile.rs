@@ -1,6 +1,5 @@
 //! The Caddyfile: the operator's template, filled with the sites that hold.
 
-use minijinja::syntax::SyntaxConfig;
 use serde::Serialize;
 
 use crate::model::names::{Hostname, ProcessName, ProjectId, RoutePath};
@@ -58,6 +57,9 @@ pub struct SiteRoute {
     pub b: Vec<String>,
 }
 
+/// The first line of every Caddyfile of ours: a file without it is somebody else's and is not touched.
+pub const OURS: &str = "# Written by zexio from its template /etc/zexio/Caddyfile.tmpl; edit that one.";
+
 /// Fills the template.
 ///
 /// # Errors
@@ -70,11 +72,9 @@ pub fn text(proxy: &Proxy, sites: &[Site]) -> Result<String, String> {
         sites: &'a [Site],
     }
     let mut environment = minijinja::Environment::new();
-    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(|e| e.to_string())?;
-    environment.set_syntax(syntax);
     environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
     environment
         .render_named_str("Caddyfile.tmpl", &proxy.template, minijinja::value::Serde(Context { proxy, sites }))
-        .map(|text| format!("{}\n", text.trim_end()))
+        .map(|text| format!("{OURS}\n{}\n", text.trim()))
         .map_err(|error| format!("could not fill Caddyfile.tmpl: {error:#}"))
 }

@@ -5,7 +5,7 @@
 
 use crate::model::desired::{Content, Work};
 use crate::model::layout::{LAUNCHER, Layout, user_of};
-use crate::model::names::{Slot, UnitId};
+use crate::model::names::{ReleaseNo, Slot, UnitId};
 use crate::model::quantity::Span;
 use crate::model::spec::{Sandbox, StopSignal};
 
@@ -66,7 +66,18 @@ pub fn owner(text: &str) -> Option<UnitId> {
     Some(UnitId {
         project: value("Project")?.parse().ok()?,
         process: value("Process")?.parse().ok()?,
-        release: crate::model::names::ReleaseNo(value("Release")?.parse().ok()?),
+        release: ReleaseNo(value("Release")?.parse().ok()?),
+    })
+}
+
+/// Returns the unit that a description of ours names: what is left of a unit whose file is gone.
+pub fn described(description: &str) -> Option<UnitId> {
+    let (project, rest) = description.strip_prefix("zexio app ")?.split_once(", process ")?;
+    let (process, release) = rest.split_once(", release ")?;
+    Some(UnitId {
+        project: project.parse().ok()?,
+        process: process.parse().ok()?,
+        release: ReleaseNo(release.parse().ok()?),
     })
 }
 
@@ -143,7 +154,7 @@ fn sandbox(unit: &UnitId, sandbox: Sandbox, layout: &Layout) -> String {
 mod tests {
     use super::*;
     use crate::model::desired::{Ceiling, Source};
-    use crate::model::names::{ProcessName, ProjectId, ReleaseNo};
+    use crate::model::names::{ProcessName, ProjectId};
     use crate::model::quantity::Bytes;
     use crate::model::spec::{Command, Ready, Stop};
 
@@ -186,5 +197,7 @@ mod tests {
         let unit = owner(&rendered(vec!["./y".into()], Sandbox::Off)).unwrap();
         assert_eq!(unit.name(), "zexio-shop-web-r7.service");
         assert_eq!(owner("[Unit]\nDescription=another's\n"), None);
+        assert_eq!(described("zexio app shop, process web, release 7"), Some(unit));
+        assert_eq!(described("A web server"), None);
     }
 }

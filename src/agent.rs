@@ -1,0 +1,163 @@
+//! The daemon: puts the parts together, runs the loop until it is told to stop.
+
+use std::fs::{self, File};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::bell::{self, Bell};
+use crate::doors;
+use crate::host::address::FetchRules;
+use crate::host::bundles::Files;
+use crate::host::caddy::Caddy;
+use crate::host::health::Prober;
+use crate::host::signals;
+use crate::host::systemd::{self, Systemd};
+use crate::plan::Rules;
+use crate::port::{Clock, SystemClock};
+use crate::pulse::Pulse;
+use crate::reconcile;
+use crate::reconcile::pass::Loop;
+use crate::render::caddyfile::Proxy;
+use crate::settings::{self, Settings};
+use crate::store::{Db, MasterKey};
+use crate::unpack::Limits;
+
+/// Runs the agent until it gets SIGTERM or SIGINT.
+pub fn main() -> ExitCode {
+    start_log();
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            tracing::error!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// journald writes the time and the unit beside each line.
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .with_ansi(false)
+        .init();
+}
+
+fn run() -> Result<(), String> {
+    let settings = Settings::read(Path::new(settings::FILE))?;
+    let master = MasterKey::read(Path::new(settings::MASTER_KEY))?;
+    crate::host::bundles::prepare_root(&settings.root).map_err(|e| e.to_string())?;
+    systemd::prepare().map_err(|e| e.to_string())?;
+    let _alone = only_one(&settings)?;
+    let db = Arc::new(Db::open(&settings.root.database(), &master)?);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (bell, ear) = bell::bell();
+    let stop = Arc::new(AtomicBool::new(false));
+    let pulse = Pulse::default();
+    let resync = settings.resync;
+    let mut world = world(&settings, db.clone(), clock.clone(), &bell)?;
+    signals::listen(bell.clone(), stop.clone()).map_err(|e| format!("could not listen to systemd: {e}"))?;
+    let beat = pulse.clone();
+    let looping = move || reconcile::run(&mut world, &ear, &*clock, resync, &beat, &pat_the_watchdog);
+    let passes = std::thread::Builder::new()
+        .name("loop".into())
+        .spawn(looping)
+        .map_err(|e| format!("could not start the loop: {e}"))?;
+    let ended = doors::keep_open(&settings, db, &bell, &pulse, &stop, || {
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    });
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    stop.store(true, Ordering::Relaxed);
+    bell.stop();
+    passes.join().map_err(|_| "the loop panicked; it is started again".to_owned())?;
+    ended
+}
+
+fn pat_the_watchdog() {
+    // Started by hand there is nobody to notify.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+}
+
+/// Two loops would undo each other's work. The lock ends with the process, however it ends.
+fn only_one(settings: &Settings) -> Result<Flock<File>, String> {
+    let path = settings.root.root().join(".lock");
+    let mut options = fs::OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = file.map_err(|e| format!("could not open {}: {e}", path.display()))?;
+    let holder = fs::read_to_string(&path).unwrap_or_default();
+    let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| {
+        format!("another agent (process {}) works on {}; stop it first", holder.trim(), settings.root.root().display())
+    })?;
+    fs::write(&path, format!("{}\n", std::process::id()))
+        .map_err(|e| format!("could not write {}: {e}", path.display()))?;
+    Ok(lock)
+}
+
+fn world(settings: &Settings, db: Arc<Db>, clock: Arc<dyn Clock>, bell: &Bell) -> Result<Loop, String> {
+    let artifacts = &settings.artifacts;
+    let rules = FetchRules { allow: artifacts.allow.clone(), max_bytes: artifacts.max_bytes };
+    let limits =
+        Limits { max_bytes: artifacts.max_unpacked_bytes, max_entries: artifacts.max_entries, ..Limits::default() };
+    let files = Files::open(&settings.root, rules, limits, clock.clone(), bell.clone()).map_err(|e| e.to_string())?;
+    let rules = Rules {
+        layout: settings.root.clone(),
+        ports: (settings.ports.from, settings.ports.to),
+        proxy: proxy(settings)?,
+    };
+    Ok(Loop {
+        memory: db,
+        units: Box::new(Systemd::default()),
+        bundles: Box::new(files),
+        health: Box::new(Prober::new(clock.clone(), bell.clone())),
+        routes: Box::new(Caddy::new(Path::new(&settings.caddy.admin))?),
+        clock,
+        rules,
+        turn: 0,
+        busy: 0,
+        route_trouble: None,
+        last: Default::default(),
+    })
+}
+
+/// Returns what the Caddyfile's template is told.
+///
+/// # Errors
+/// The template cannot be read, or cannot be filled.
+pub fn proxy(settings: &Settings) -> Result<Proxy, String> {
+    let path = &settings.caddy.template;
+    let template = fs::read_to_string(path)
+        .map_err(|e| format!("could not read {}: {e}; `make install` puts it there", path.display()))?;
+    let proxy = Proxy {
+        template,
+        admin: settings.caddy.admin.clone(),
+        fronts: settings.root.fronts().display().to_string(),
+        email: settings.caddy.email.clone(),
+        acme_ca: settings.caddy.acme_ca.clone(),
+        hostname: settings.hostname.clone(),
+        api: settings.listen.clone(),
+        stream_close_delay: false,
+    };
+    crate::render::caddyfile::text(&proxy, &[]).map(|_| proxy)
+}
+
+/// Gives Caddy a Caddyfile of ours and restarts it once, so that its admin socket is where only root reaches it.
+///
+/// # Errors
+/// Says what could not be done.
+pub fn take_over_proxy(settings: &Settings) -> Result<Vec<String>, String> {
+    let text = crate::render::caddyfile::text(&proxy(settings)?, &[])?;
+    let mut done = crate::host::caddy::take_over_file(&text).map_err(|e| e.to_string())?;
+    match Systemd::default().restart_proxy() {
+        Ok(()) => done.push("restarted caddy.service".to_owned()),
+        Err(error) => return Err(format!("{error}; is Caddy installed, and does systemd run?")),
+    }
+    Ok(done)
+}

@@ -1,0 +1,317 @@
+//! The command line: which verbs there are and what each takes.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::model::names::{KeyId, ProcessName, ProjectId, SecretName};
+use crate::model::quantity::Span;
+
+/// Makes a server match a written desired state.
+#[derive(Debug, Parser)]
+#[command(name = "zexio", version, about, max_term_width = 100, arg_required_else_help = true)]
+pub struct Args {
+    /// The agent's address, like https://agent.example.com; the local socket if not given
+    #[arg(long, global = true, env = "ZEXIO_AGENT", value_name = "URL")]
+    pub agent: Option<String>,
+    /// The API key to sign with; its file's name is the key's id [default: /etc/zexio/keys/admin]
+    #[arg(long, global = true, env = "ZEXIO_KEY", value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// How answers are shown
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table, value_name = "FORMAT")]
+    pub output: Format,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// How answers are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+    /// For both
+    Yaml,
+}
+
+/// How long to wait; "--wait" alone means five minutes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
+pub struct Wait {
+    /// Wait for the end of the rollout; exit status 3 if it ended other than Ready
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "5m",
+          value_parser = Span::parse)]
+    pub wait: Option<Span>,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Prepare this machine: directories, keys, users, Caddy
+    Init,
+    /// Run the agent (systemd does this)
+    Agent,
+    /// Start an app (its unit does this)
+    #[command(hide = true)]
+    Launch,
+    /// Unpack an artifact (the agent does this)
+    #[command(hide = true)]
+    Unpack {
+        /// Handed on as they are.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
+    /// Check spec files without an agent
+    Validate {
+        /// The files
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Show what would be done; exit status 2 if there is anything
+    Plan {
+        /// Only this project
+        #[arg(conflicts_with = "file")]
+        project: Option<ProjectId>,
+        /// As if this spec were applied
+        #[arg(short, long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// Write a project's desired state
+    Apply {
+        /// A spec, a directory of specs, or - for standard input
+        #[arg(short, long, value_name = "FILE|DIR|-")]
+        file: PathBuf,
+        /// Show what would be done and write nothing
+        #[arg(long, conflicts_with = "wait")]
+        dry_run: bool,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Show what is wanted and what is there
+    Get {
+        /// Only this project
+        project: Option<ProjectId>,
+    },
+    /// Show what is there
+    Status {
+        /// Only this project
+        project: Option<ProjectId>,
+        /// Show it again every two seconds
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Say in a paragraph why a project is as it is
+    Why {
+        /// The project
+        project: ProjectId,
+    },
+    /// Show a project's log
+    Logs {
+        /// The project
+        project: ProjectId,
+        /// Go on as new lines come
+        #[arg(short, long)]
+        follow: bool,
+        /// How many lines
+        #[arg(short = 'n', long, default_value_t = 100)]
+        lines: u32,
+        /// Only this process
+        #[arg(long)]
+        process: Option<ProcessName>,
+        /// Only this release
+        #[arg(long)]
+        release: Option<u32>,
+        /// Since this moment, or this long ago: 2026-12-01T08:00:00Z, 10m
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
+    },
+    /// Show a project's releases
+    History {
+        /// The project
+        project: ProjectId,
+    },
+    /// Go back to an earlier release
+    Rollback {
+        /// The project
+        project: ProjectId,
+        /// To this release; the last good one before, if not given
+        #[arg(long, value_name = "N")]
+        to: Option<u32>,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Remove a project: routes, processes, releases, secrets and data
+    Delete {
+        /// The project
+        project: ProjectId,
+        /// Leave the app's data
+        #[arg(long)]
+        keep_data: bool,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Store, list and remove a project's secrets
+    #[command(subcommand)]
+    Secret(Secret),
+    /// Make, list and revoke the API keys of this machine
+    #[command(subcommand)]
+    Key(Key),
+    /// Ask for a pass now
+    Sync {
+        /// Only this project
+        project: Option<ProjectId>,
+        /// Confirm the removals that were held back
+        #[arg(long)]
+        prune: bool,
+    },
+    /// Print the X-Signature of a request, for curl
+    Sign {
+        /// The method
+        method: String,
+        /// The URL; http://localhost/v1/... for the socket
+        url: String,
+        /// The file that will be the body
+        #[arg(long, value_name = "FILE")]
+        body: Option<PathBuf>,
+        /// The body's type
+        #[arg(long, value_name = "TYPE", default_value = "")]
+        content_type: String,
+    },
+    /// Print the version
+    Version,
+}
+
+/// What can be done with secrets.
+#[derive(Debug, Subcommand)]
+pub enum Secret {
+    /// Store a value: from a prompt, from standard input, or from a file; one newline at its end is dropped
+    Set {
+        /// The project
+        project: ProjectId,
+        /// The secret's name
+        name: SecretName,
+        /// Read the value from this file
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// List names and versions; values are never shown
+    List {
+        /// The project
+        project: ProjectId,
+    },
+    /// Remove a secret
+    Rm {
+        /// The project
+        project: ProjectId,
+        /// The secret's name
+        name: SecretName,
+    },
+}
+
+/// What can be done with keys.
+#[derive(Debug, Subcommand)]
+pub enum Key {
+    /// Make a key and print it, this once
+    Add {
+        /// The key's id
+        kid: KeyId,
+        /// What it may do: admin, read or deploy:<project>
+        #[arg(long, value_parser = crate::api::keys::Scope::parse)]
+        scope: crate::api::keys::Scope,
+    },
+    /// List the keys and what each may do
+    List,
+    /// Revoke a key, at once
+    Revoke {
+        /// The key's id
+        kid: KeyId,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Args, String> {
+        Args::try_parse_from(line.split(' ')).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_of_the_contract_is_read() {
+        for line in [
+            "zexio init",
+            "zexio agent",
+            "zexio launch",
+            "zexio unpack --from 3 -x",
+            "zexio validate a.yaml b.yaml",
+            "zexio plan",
+            "zexio plan shop",
+            "zexio plan -f shop.yaml",
+            "zexio apply -f -",
+            "zexio apply -f shop.yaml --wait",
+            "zexio apply -f shop.yaml --wait=30s -o json",
+            "zexio apply -f specs --dry-run",
+            "zexio get",
+            "zexio get shop -o yaml",
+            "zexio status shop --watch",
+            "zexio why shop",
+            "zexio logs shop -f -n 5 --process web --release 3 --since 10m",
+            "zexio history shop",
+            "zexio rollback shop --to 3 --wait",
+            "zexio delete shop --keep-data --wait --yes",
+            "zexio secret set shop TOKEN --file t",
+            "zexio secret list shop",
+            "zexio secret rm shop TOKEN",
+            "zexio key add ci --scope deploy:shop",
+            "zexio key list",
+            "zexio key revoke ci",
+            "zexio sync --prune",
+            "zexio sync shop",
+            "zexio sign PUT http://localhost/v1/projects/shop --body s.json --content-type application/json",
+            "zexio version",
+            "zexio status --agent https://a.example.com --key ./ci",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for line in [
+            "zexio get ../etc",
+            "zexio apply",
+            "zexio apply -f x --dry-run --wait",
+            "zexio apply -f x --wait=soon",
+            "zexio plan shop -f x",
+            "zexio secret set shop TOKEN value",
+            "zexio key add ci --scope root",
+            "zexio key add ../ci --scope admin",
+            "zexio status -o xml",
+            "zexio validate",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn wait_alone_means_five_minutes_and_takes_no_other_argument() {
+        let wait = |line: &str| match parse(line).unwrap().verb {
+            Verb::Rollback { wait, .. } => wait.wait,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(wait("zexio rollback shop"), None);
+        assert_eq!(wait("zexio rollback --wait shop"), Some(Span::seconds(300)));
+        assert_eq!(wait("zexio rollback shop --wait=90s"), Some(Span::seconds(90)));
+    }
+}

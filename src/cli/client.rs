@@ -1,0 +1,430 @@
+//! Talks to the agent: over its socket, or to a URL. Signs every request.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use url::Url;
+
+use super::failure::{self, Failure};
+use super::signing::Signer;
+use crate::settings::SOCKET;
+use crate::sign::Head;
+
+/// Longest answer that is read whole.
+const LONGEST: u64 = 64 << 20;
+/// How long until the agent must have begun to answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A request, without what signing adds.
+#[derive(Debug, Clone, Default)]
+pub struct Ask<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// The path, and after a `?` the query.
+    pub target: String,
+    /// The body's type; empty if there is none.
+    pub content_type: &'a str,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl<'a> Ask<'a> {
+    /// Asks for something.
+    pub fn get(target: impl Into<String>) -> Self {
+        Self { method: "GET", target: target.into(), ..Self::default() }
+    }
+
+    /// Sends a value.
+    pub fn json(method: &'a str, target: impl Into<String>, body: &Value) -> Self {
+        Self { method, target: target.into(), content_type: "application/json", body: body.to_string().into_bytes() }
+    }
+}
+
+/// What the agent answered.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// Returns the body as JSON, where the agent said yes.
+    ///
+    /// # Errors
+    /// It said no, and why.
+    pub fn value(&self) -> Result<Value, Failure> {
+        match self.status {
+            200..=299 if self.body.is_empty() => Ok(Value::Null),
+            200..=299 => serde_json::from_slice(&self.body)
+                .map_err(|e| Failure::new(format!("could not read the agent's answer: {e}"))),
+            status => Err(failure::refusal(status, &self.body)),
+        }
+    }
+}
+
+/// Where the agent is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// On this machine.
+    Socket(PathBuf),
+    /// At an address.
+    Web(Url),
+}
+
+impl Place {
+    /// Reads the address that was given; none: the local socket.
+    ///
+    /// # Errors
+    /// Says what an address looks like.
+    pub fn parse(raw: Option<&str>) -> Result<Self, Failure> {
+        let Some(raw) = raw.filter(|raw| !raw.is_empty()) else { return Ok(Place::Socket(SOCKET.into())) };
+        if let Some(path) = raw.strip_prefix("unix:").or_else(|| raw.starts_with('/').then_some(raw)) {
+            return Ok(Place::Socket(path.into()));
+        }
+        let fits =
+            |url: &Url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some() && url.path() == "/";
+        let url = Url::parse(raw).ok().filter(fits);
+        url.map(Place::Web)
+            .ok_or_else(|| Failure::new(format!("{raw:?} is not an address like https://agent.example.com")))
+    }
+
+    fn host(&self) -> String {
+        match self {
+            Place::Socket(_) => "localhost".into(),
+            Place::Web(url) => host_of(url),
+        }
+    }
+
+    fn shown(&self) -> String {
+        match self {
+            Place::Socket(path) => path.display().to_string(),
+            Place::Web(url) => url.as_str().trim_end_matches('/').to_owned(),
+        }
+    }
+}
+
+/// Returns the host as it is sent: with the port where it is not the scheme's own.
+pub fn host_of(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+/// Takes a line of an answer; its error ends the answer.
+type Take<'a> = &'a mut dyn FnMut(&str) -> Result<(), Failure>;
+
+/// Talks to one agent with one key.
+pub struct Client {
+    place: Place,
+    signer: Signer,
+}
+
+impl Client {
+    /// Makes a client.
+    pub fn new(place: Place, signer: Signer) -> Self {
+        Self { place, signer }
+    }
+
+    /// Sends a request and returns the answer.
+    ///
+    /// # Errors
+    /// The agent could not be reached.
+    pub fn send(&self, ask: &Ask<'_>) -> Result<Answer, Failure> {
+        let signature = self.sign(ask)?;
+        match &self.place {
+            Place::Socket(path) => self.over_socket(path, ask, &signature, None),
+            Place::Web(url) => {
+                let (status, body) = self.over_web(url, ask, &signature, true)?;
+                let mut all = Vec::new();
+                body.take(LONGEST).read_to_end(&mut all).map_err(|e| self.unreachable(&e))?;
+                Ok(Answer { status, body: all })
+            }
+        }
+    }
+
+    /// Sends a request and returns the agent's yes as JSON.
+    ///
+    /// # Errors
+    /// The agent could not be reached, or said no.
+    pub fn value(&self, ask: &Ask<'_>) -> Result<Value, Failure> {
+        self.send(ask)?.value()
+    }
+
+    /// Sends a request and hands on each line of the answer as it comes.
+    ///
+    /// # Errors
+    /// The agent could not be reached, said no, or the lines are not wanted any more.
+    pub fn lines(&self, ask: &Ask<'_>, take: Take<'_>) -> Result<(), Failure> {
+        let signature = self.sign(ask)?;
+        match &self.place {
+            Place::Socket(path) => {
+                let answer = self.over_socket(path, ask, &signature, Some(take))?;
+                answer.value().map(|_| ())
+            }
+            Place::Web(url) => {
+                let (status, body) = self.over_web(url, ask, &signature, false)?;
+                self.read_lines(status, body, take)
+            }
+        }
+    }
+
+    fn sign(&self, ask: &Ask<'_>) -> Result<String, Failure> {
+        let (path, query) = ask.target.split_once('?').unwrap_or((&ask.target, ""));
+        let host = self.place.host();
+        let head = Head { method: ask.method, host: &host, path, query, content_type: ask.content_type };
+        self.signer.header(&head, &ask.body)
+    }
+
+    fn read_lines(&self, status: u16, body: impl Read, take: Take<'_>) -> Result<(), Failure> {
+        let mut body = BufReader::new(body);
+        if !(200..300).contains(&status) {
+            let mut all = Vec::new();
+            body.take(LONGEST).read_to_end(&mut all).map_err(|e| self.unreachable(&e))?;
+            return Err(failure::refusal(status, &all));
+        }
+        let mut line = Vec::new();
+        while body.read_until(b'\n', &mut line).map_err(|e| self.unreachable(&e))? > 0 {
+            take(String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']))?;
+            line.clear();
+        }
+        Ok(())
+    }
+
+    fn over_web(
+        &self,
+        url: &Url,
+        ask: &Ask<'_>,
+        signature: &str,
+        whole: bool,
+    ) -> Result<(u16, impl Read + use<>), Failure> {
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            // A redirect would be another request, which this signature does not cover.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .timeout_connect(Some(Duration::from_secs(10)))
+            .timeout_recv_response(Some(PATIENCE))
+            .timeout_global(whole.then_some(PATIENCE * 2))
+            .build();
+        let target = format!("{}{}", self.place.shown(), ask.target);
+        let mut request = ureq::http::Request::builder().method(ask.method).uri(target);
+        request = request.header(crate::sign::HEADER, signature).header("host", host_of(url));
+        if !ask.content_type.is_empty() {
+            request = request.header("content-type", ask.content_type);
+        }
+        let agent = ureq::Agent::new_with_config(config);
+        let wrong = |e: ureq::http::Error| Failure::new(format!("could not form the request: {e}"));
+        // A body on GET or DELETE is an error to the library, an empty one too.
+        let sent = match ask.method {
+            "PUT" | "POST" => agent.run(request.body(ask.body.clone()).map_err(wrong)?),
+            _ => agent.run(request.body(()).map_err(wrong)?),
+        };
+        let answer = sent.map_err(|e| self.unreachable(&e))?;
+        Ok((answer.status().as_u16(), answer.into_body().into_reader()))
+    }
+
+    fn over_socket(
+        &self,
+        path: &Path,
+        ask: &Ask<'_>,
+        signature: &str,
+        take: Option<Take<'_>>,
+    ) -> Result<Answer, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|e| Failure::new(format!("could not start the client: {e}")))?;
+        runtime.block_on(self.converse(path, ask, signature, take))
+    }
+
+    async fn converse(
+        &self,
+        path: &Path,
+        ask: &Ask<'_>,
+        signature: &str,
+        take: Option<Take<'_>>,
+    ) -> Result<Answer, Failure> {
+        let stream = tokio::net::UnixStream::connect(path).await.map_err(|e| self.unreachable(&e))?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.unreachable(&e))?;
+        tokio::spawn(connection);
+        let mut request = hyper::Request::builder().method(ask.method).uri(&ask.target).header("host", "localhost");
+        request = request.header(crate::sign::HEADER, signature);
+        if !ask.content_type.is_empty() {
+            request = request.header("content-type", ask.content_type);
+        }
+        let request = request
+            .body(Full::new(Bytes::from(ask.body.clone())))
+            .map_err(|e| Failure::new(format!("could not form the request: {e}")))?;
+        let answer = tokio::time::timeout(PATIENCE, sender.send_request(request)).await;
+        let answer = answer.map_err(|_| self.unreachable(&"no answer within 60 s"))?;
+        let answer = answer.map_err(|e| self.unreachable(&e))?;
+        let status = answer.status().as_u16();
+        let body = match take.filter(|_| answer.status().is_success()) {
+            Some(take) => self.hand_on(answer.into_body(), take).await.map(|()| Vec::new())?,
+            None => {
+                let limited = http_body_util::Limited::new(answer.into_body(), LONGEST as usize);
+                limited.collect().await.map_err(|e| self.unreachable(&e))?.to_bytes().to_vec()
+            }
+        };
+        Ok(Answer { status, body })
+    }
+
+    async fn hand_on(&self, mut body: hyper::body::Incoming, take: Take<'_>) -> Result<(), Failure> {
+        let mut rest = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|e| self.unreachable(&e))?;
+            rest.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = rest.drain(..=end).collect();
+                take(String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']))?;
+            }
+        }
+        if rest.is_empty() { Ok(()) } else { take(&String::from_utf8_lossy(&rest)) }
+    }
+
+    fn unreachable(&self, cause: &dyn std::fmt::Display) -> Failure {
+        let hint = match self.place {
+            Place::Socket(_) => "; is it running? systemctl status zexio-agent",
+            Place::Web(_) => "",
+        };
+        Failure::new(format!("could not reach the agent at {}: {cause}{hint}", self.place.shown()))
+    }
+}
+
+/// Escapes a value for a query.
+pub fn query(pairs: &[(&str, String)]) -> String {
+    let mut text = url::form_urlencoded::Serializer::new(String::new());
+    text.extend_pairs(pairs);
+    let text = text.finish();
+    if text.is_empty() { text } else { format!("?{text}") }
+}
+
+/// Reads a file, or standard input for `-`.
+///
+/// # Errors
+/// Names the file and the cause.
+pub fn read_input(path: &Path) -> Result<Vec<u8>, Failure> {
+    let read = if path == Path::new("-") {
+        let mut all = Vec::new();
+        io::stdin().lock().read_to_end(&mut all).map(|_| all)
+    } else {
+        std::fs::read(path)
+    };
+    read.map_err(|e| Failure::new(format!("could not read {}: {e}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agents_place_is_a_socket_or_a_bare_address() {
+        let host = |raw: &str| Place::parse(Some(raw)).map(|place| place.host());
+        assert_eq!(Place::parse(None).unwrap(), Place::Socket(SOCKET.into()));
+        assert_eq!(host("/tmp/a.sock").unwrap(), "localhost");
+        assert_eq!(host("https://Agent.example.com:8443").unwrap(), "agent.example.com:8443");
+        assert_eq!(host("https://agent.example.com:443/").unwrap(), "agent.example.com");
+        assert_eq!(host("http://127.0.0.1:7470").unwrap(), "127.0.0.1:7470");
+        for bad in ["agent.example.com", "ftp://a.example.com", "https://a.example.com/v1", "https://"] {
+            assert!(host(bad).is_err(), "{bad}");
+        }
+    }
+
+    /// Answers one request with this, and returns what was asked.
+    fn answer_once(mut stream: impl Read + io::Write, answer: &str) -> String {
+        let mut asked = Vec::new();
+        let mut chunk = [0; 4096];
+        while !asked.ends_with(b"\r\n\r\n") && !asked.ends_with(b"}") {
+            match stream.read(&mut chunk).unwrap() {
+                0 => break,
+                n => asked.extend_from_slice(&chunk[..n]),
+            }
+        }
+        stream.write_all(answer.as_bytes()).unwrap();
+        String::from_utf8(asked).unwrap()
+    }
+
+    fn signer(dir: &Path) -> Signer {
+        std::fs::write(dir.join("ci"), "zxs_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8").unwrap();
+        Signer::read(Some(&dir.join("ci"))).unwrap()
+    }
+
+    /// Tells whether what was asked carries a signature that holds for it.
+    fn is_signed(asked: &str, method: &str, host: &str, target: &str, content_type: &str) -> bool {
+        let header = asked.lines().find_map(|line| line.strip_prefix("x-signature: ")).unwrap();
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let key = crate::sign::Key::from_bytes(std::array::from_fn(|i| i as u8));
+        let signature = crate::sign::Signature::parse(header.as_bytes()).unwrap();
+        let sent_host = asked.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+        asked.starts_with(&format!("{method} {target} HTTP/1.1\r\n"))
+            && sent_host == host
+            && signature.is_by(&key, &Head { method, host, path, query, content_type })
+    }
+
+    const NO: &str = "HTTP/1.1 409 Conflict\r\ncontent-type: application/problem+json\r\ncontent-length: 73\r\n\r\n\
+        {\"status\":409,\"code\":\"owned\",\"detail\":\"project shop belongs to file:a\"  }";
+    const LINES: &str =
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\none\nt\r\n3\r\nwo\n\r\n3\r\nend\r\n0\r\n\r\n";
+
+    #[test]
+    fn over_the_socket_requests_are_signed_for_localhost_and_refusals_are_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let server = std::thread::spawn(move || answer_once(listener.accept().unwrap().0, NO));
+        let client = Client::new(Place::Socket(path), signer(dir.path()));
+        let body = serde_json::json!({"to": 3});
+        let failure = client.value(&Ask::json("POST", "/v1/projects/shop/rollback", &body)).unwrap_err();
+        assert_eq!(failure.message, "project shop belongs to file:a (409 owned)");
+        let asked = server.join().unwrap();
+        assert!(is_signed(&asked, "POST", "localhost", "/v1/projects/shop/rollback", "application/json"), "{asked}");
+    }
+
+    #[test]
+    fn lines_are_handed_on_as_they_come_over_the_socket_and_the_web() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.sock");
+        let unix = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let web = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let host = web.local_addr().unwrap().to_string();
+        let url = Place::parse(Some(&format!("http://{host}"))).unwrap();
+        let servers = [
+            (
+                Place::Socket(path),
+                "localhost".to_owned(),
+                std::thread::spawn(move || answer_once(unix.accept().unwrap().0, LINES)),
+            ),
+            (url, host, std::thread::spawn(move || answer_once(web.accept().unwrap().0, LINES))),
+        ];
+        for (place, host, server) in servers {
+            let mut heard = Vec::new();
+            let target = "/v1/projects/shop/logs?lines=5&follow=true";
+            let mut take = |line: &str| {
+                heard.push(line.to_owned());
+                Ok(())
+            };
+            Client::new(place, signer(dir.path())).lines(&Ask::get(target), &mut take).unwrap();
+            assert_eq!(heard, ["one", "two", "end"]);
+            let asked = server.join().unwrap();
+            assert!(is_signed(&asked, "GET", &host, target, ""), "{asked}");
+        }
+    }
+
+    #[test]
+    fn an_agent_that_is_not_there_is_named_with_what_to_look_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let client = Client::new(Place::Socket(dir.path().join("agent.sock")), signer(dir.path()));
+        let said = client.send(&Ask::get("/v1/projects")).unwrap_err().message;
+        assert!(
+            said.starts_with("could not reach the agent at ") && said.ends_with("systemctl status zexio-agent"),
+            "{said}"
+        );
+    }
+}

@@ -1,0 +1,253 @@
+//! Prepares a machine: directories, keys, the user that unpacks, Caddy. Doing it twice changes nothing the second time.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use nix::unistd::{User, geteuid};
+use zeroize::Zeroizing;
+
+use super::failure::Failure;
+use super::text::say;
+use crate::api::keys::{Keys, Scope};
+use crate::model::names::KeyId;
+use crate::settings::{self, Settings};
+
+/// The user that unpacks what came from the network.
+const UNPACKER: &str = "zexio-unpack";
+
+/// What of `init` is the machine's side of the agent.
+#[derive(Clone, Copy)]
+pub struct InitHooks {
+    /// Makes Caddy ours; returns what was done, a line each.
+    pub take_over_proxy: fn(&Settings) -> Result<Vec<String>, String>,
+}
+
+/// Prepares the machine.
+///
+/// # Errors
+/// Says what could not be made.
+pub fn init(hooks: &InitHooks) -> Result<(), Failure> {
+    if !geteuid().is_root() {
+        return Err(Failure::new("could not prepare the machine: run this as root"));
+    }
+    let settings = Settings::read(Path::new(settings::FILE))?;
+    let mut done = Done::default();
+    // Whatever stands in its way, it is said what was made until then.
+    let made = prepare(&settings, hooks, &mut done);
+    say(&done.0.concat())?;
+    made?;
+    say(NEXT)
+}
+
+const NEXT: &str = "\
+\nnext steps
+  systemctl enable --now zexio-agent
+  zexio status
+  zexio apply -f shop.yaml --wait
+keep a copy of /etc/zexio/master.key in a safe place: without it the stored secrets cannot be read
+";
+
+/// What was made and what was there, a line each.
+#[derive(Debug, Default)]
+struct Done(Vec<String>);
+
+impl Done {
+    fn note(&mut self, word: &str, what: impl std::fmt::Display) {
+        self.0.push(format!("{word:<7}  {what}\n"));
+    }
+}
+
+fn prepare(settings: &Settings, hooks: &InitHooks, done: &mut Done) -> Result<(), Failure> {
+    let places = Places::of(settings);
+    make_places(&places, done)?;
+    make_unpacker(done)?;
+    for line in (hooks.take_over_proxy)(settings)? {
+        done.note("caddy", line);
+    }
+    Ok(())
+}
+
+/// Where everything goes.
+struct Places {
+    directories: Vec<(PathBuf, u32)>,
+    master_key: PathBuf,
+    keys: PathBuf,
+}
+
+impl Places {
+    fn of(settings: &Settings) -> Self {
+        let root = &settings.root;
+        let directories = vec![
+            ("/etc/zexio".into(), 0o755),
+            (settings::KEYS.into(), 0o700),
+            (crate::model::layout::CREDENTIAL_DIR.into(), 0o700),
+            // Apps reach their own directories, and see no names on the way.
+            (root.root().to_owned(), 0o711),
+            (settings.specs(), 0o755),
+            (root.artifacts(), 0o750),
+            (root.staging(), 0o711),
+            (root.apps(), 0o711),
+            (root.fronts(), 0o755),
+            (root.trash(), 0o700),
+        ];
+        Self { directories, master_key: settings::MASTER_KEY.into(), keys: settings::KEYS.into() }
+    }
+}
+
+fn make_places(places: &Places, done: &mut Done) -> Result<(), Failure> {
+    for (path, mode) in &places.directories {
+        let word = make_directory(path, *mode)
+            .map_err(|e| Failure::new(format!("could not make the directory {}: {e}", path.display())))?;
+        done.note(word, format_args!("{} {mode:04o}", path.display()));
+    }
+    let word = make_master_key(&places.master_key)
+        .map_err(|e| Failure::new(format!("could not make the master key {}: {e}", places.master_key.display())))?;
+    done.note(word, places.master_key.display());
+    make_admin(&places.keys, done)
+}
+
+/// Makes a directory, or gives the one that is there its mode. Returns a word for what was done.
+fn make_directory(path: &Path, mode: u32) -> io::Result<&'static str> {
+    match DirBuilder::new().mode(mode).create(path) {
+        Ok(()) => {
+            // The umask may have taken bits away.
+            fs::set_permissions(path, Permissions::from_mode(mode))?;
+            sync_parent(path)?;
+            Ok("made")
+        }
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => keep_directory(path, mode),
+        Err(e) => Err(e),
+    }
+}
+
+fn keep_directory(path: &Path, mode: u32) -> io::Result<&'static str> {
+    let found = fs::symlink_metadata(path)?;
+    if !found.is_dir() {
+        return Err(io::Error::other("something that is no directory is in its place"));
+    }
+    if found.uid() != geteuid().as_raw() {
+        return Err(io::Error::other(format!("it belongs to user {}, not to root", found.uid())));
+    }
+    if found.mode() & 0o7777 == mode {
+        return Ok("there");
+    }
+    fs::set_permissions(path, Permissions::from_mode(mode))?;
+    Ok("changed")
+}
+
+/// Makes the master key where there is none. One that is there is never touched: everything stored is sealed by it.
+fn make_master_key(path: &Path) -> io::Result<&'static str> {
+    if fs::symlink_metadata(path).is_ok() {
+        return Ok("there");
+    }
+    let mut bytes = Zeroizing::new([0; 32]);
+    getrandom::fill(bytes.as_mut_slice()).map_err(|e| io::Error::other(e.to_string()))?;
+    let text = Zeroizing::new(hex::encode(bytes.as_slice()));
+    // Written whole beside it and linked: a crash leaves no half key, and a link never replaces one.
+    let draft = path.with_extension(format!("draft-{}", std::process::id()));
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+    let linked =
+        writeln!(file, "{}", text.as_str()).and_then(|()| file.sync_all()).and_then(|()| fs::hard_link(&draft, path));
+    fs::remove_file(&draft)?;
+    linked?;
+    sync_parent(path)?;
+    Ok("made")
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+}
+
+fn make_admin(dir: &Path, done: &mut Done) -> Result<(), Failure> {
+    let kid = KeyId::parse("admin").map_err(|e| Failure::new(e.to_string()))?;
+    let path = dir.join(kid.as_str());
+    if fs::symlink_metadata(&path).is_ok() {
+        done.note("there", path.display());
+        return Ok(());
+    }
+    Keys::at(dir).create(&kid, &Scope::Admin)?;
+    done.note("made", path.display());
+    Ok(())
+}
+
+fn make_unpacker(done: &mut Done) -> Result<(), Failure> {
+    let fail = |cause: &dyn std::fmt::Display| Failure::new(format!("could not make the user {UNPACKER}: {cause}"));
+    if User::from_name(UNPACKER).map_err(|e| fail(&e.desc()))?.is_some() {
+        done.note("there", format_args!("user {UNPACKER}"));
+        return Ok(());
+    }
+    let run = Command::new("useradd")
+        .args(["--system", "--no-create-home", "--shell", "/usr/sbin/nologin", UNPACKER])
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| fail(&e))?;
+    if !run.status.success() {
+        return Err(fail(&String::from_utf8_lossy(&run.stderr).trim()));
+    }
+    done.note("made", format_args!("user {UNPACKER}"));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(root: &Path) -> Places {
+        let keys = root.join("keys");
+        let directories = vec![(keys.clone(), 0o700), (root.join("staging"), 0o711)];
+        Places { directories, master_key: root.join("master.key"), keys }
+    }
+
+    fn mode(path: PathBuf) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn the_second_time_finds_everything_and_changes_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let places = places(root.path());
+        let (mut first, mut second) = (Done::default(), Done::default());
+        make_places(&places, &mut first).unwrap();
+        let read = || (fs::read(&places.master_key).unwrap(), fs::read(places.keys.join("admin")).unwrap());
+        let before = read();
+        make_places(&places, &mut second).unwrap();
+        assert!(first.0.iter().all(|line| line.starts_with("made")), "{first:?}");
+        assert!(second.0.iter().all(|line| line.starts_with("there")), "{second:?}");
+        assert_eq!(read(), before);
+    }
+
+    #[test]
+    fn keys_are_roots_alone_and_well_formed() {
+        let root = tempfile::tempdir().unwrap();
+        make_places(&places(root.path()), &mut Done::default()).unwrap();
+        let key = fs::read_to_string(root.path().join("master.key")).unwrap();
+        assert!(key.trim().len() == 64 && key.trim().bytes().all(|b| b.is_ascii_hexdigit()), "{key:?}");
+        assert_eq!(mode(root.path().join("master.key")), 0o600);
+        assert_eq!(mode(root.path().join("keys/admin")), 0o600);
+        assert_eq!((mode(root.path().join("keys")), mode(root.path().join("staging"))), (0o700, 0o711));
+        assert!(fs::read_to_string(root.path().join("keys/admin")).unwrap().starts_with("zxs_"));
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 3, "no draft is left");
+    }
+
+    #[test]
+    fn a_directory_that_became_too_open_is_closed_again() {
+        let root = tempfile::tempdir().unwrap();
+        make_places(&places(root.path()), &mut Done::default()).unwrap();
+        fs::set_permissions(root.path().join("keys"), Permissions::from_mode(0o777)).unwrap();
+        let mut done = Done::default();
+        make_places(&places(root.path()), &mut done).unwrap();
+        assert!(done.0[0].starts_with("changed"), "{done:?}");
+        assert_eq!(mode(root.path().join("keys")), 0o700);
+    }
+
+    #[test]
+    fn something_else_in_a_directorys_place_is_an_error() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("keys"), "x").unwrap();
+        let failure = make_places(&places(root.path()), &mut Done::default()).unwrap_err();
+        assert!(failure.message.contains("no directory"), "{}", failure.message);
+    }
+}

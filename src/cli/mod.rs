@@ -1,0 +1,347 @@
+//! The command line. `agent`, `launch` and `unpack` are handed to whoever can do them; every other verb asks the agent,
+//! or works on this machine's own files.
+
+mod apply;
+mod args;
+mod client;
+mod failure;
+mod init;
+mod prompt;
+mod show;
+mod signing;
+mod text;
+mod validate;
+mod wait;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use serde_json::{Value, json};
+
+use args::{Args, Format, Key, Secret, Verb};
+use client::{Ask, Client, Place, query, read_input};
+use failure::{ERROR, Failure};
+pub use init::InitHooks;
+use signing::{Signer, Target};
+use text::{Paint, machine, say, table, yaml};
+
+use crate::api::keys::Keys;
+use crate::model::names::ProjectId;
+use crate::model::quantity::{Span, Timestamp};
+use crate::model::status::Status;
+use crate::port::{Clock, SystemClock};
+use crate::settings;
+
+/// What the command line does not do itself.
+#[derive(Clone, Copy)]
+pub struct Entry {
+    /// Runs the agent.
+    pub agent: fn() -> ExitCode,
+    /// Becomes an app.
+    pub launch: fn() -> ExitCode,
+    /// Unpacks an artifact.
+    pub unpack: fn(Vec<String>) -> ExitCode,
+    /// The machine's part of `init`.
+    pub init: InitHooks,
+}
+
+/// Does what the command line says.
+pub fn run(entry: Entry) -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return usage(&error),
+    };
+    let done = match args.verb {
+        Verb::Agent => return (entry.agent)(),
+        Verb::Launch => return (entry.launch)(),
+        Verb::Unpack { rest } => return (entry.unpack)(rest),
+        Verb::Init => init::init(&entry.init),
+        Verb::Version => say(concat!("zexio ", env!("CARGO_PKG_VERSION"), "\n")),
+        Verb::Validate { ref files } => validate::validate(files, args.output),
+        Verb::Key(ref verb) => key(verb, args.output),
+        Verb::Sign { ref method, ref url, ref body, ref content_type } => {
+            sign(args.key.as_deref(), method, url, body.as_deref(), content_type)
+        }
+        verb => connect(args.agent.as_deref(), args.key.as_deref())
+            .and_then(|client| ask(&Session { client, format: args.output }, verb)),
+    };
+    end(done)
+}
+
+/// Says what is wrong with the command line. Status 2 is taken: it means that `plan` found changes.
+fn usage(error: &clap::Error) -> ExitCode {
+    let status = if error.use_stderr() { ERROR } else { 0 };
+    let _ = error.print();
+    ExitCode::from(status)
+}
+
+fn end(done: Result<(), Failure>) -> ExitCode {
+    let Err(failure) = done else { return ExitCode::SUCCESS };
+    if !failure.message.is_empty() {
+        let _ = writeln!(std::io::stderr(), "error: {}", failure.message);
+    }
+    ExitCode::from(failure.status)
+}
+
+fn connect(agent: Option<&str>, key: Option<&Path>) -> Result<Client, Failure> {
+    let place = Place::parse(agent)?;
+    // Without a socket there is no agent, and that is what to say; not that the key cannot be read.
+    if let Place::Socket(path) = &place
+        && let Err(e) = path.symlink_metadata()
+    {
+        let path = path.display();
+        return Err(Failure::new(format!(
+            "could not reach the agent at {path}: {e}; is it running? systemctl status zexio-agent"
+        )));
+    }
+    Ok(Client::new(place, Signer::read(key)?))
+}
+
+/// A verb's means: whom it asks, how it answers.
+struct Session {
+    client: Client,
+    format: Format,
+}
+
+impl Session {
+    fn now() -> Timestamp {
+        SystemClock.now()
+    }
+
+    /// Asks, and shows the answer as it is or as people read it.
+    fn show(&self, ask: &Ask<'_>, people: impl FnOnce(&Value) -> Result<String, Failure>) -> Result<(), Failure> {
+        let answer = self.client.value(ask)?;
+        match machine(self.format, &answer) {
+            Some(text) => say(&text),
+            None => say(&people(&answer)?),
+        }
+    }
+
+    /// Says that something was done.
+    fn done(&self, answer: &Value, people: &str) -> Result<(), Failure> {
+        say(&machine(self.format, answer).unwrap_or_else(|| format!("{people}\n")))
+    }
+}
+
+fn ask(session: &Session, verb: Verb) -> Result<(), Failure> {
+    let format = session.format;
+    match verb {
+        Verb::Plan { file: Some(file), .. } => apply::rehearse(&session.client, &file, format).and_then(apply::changes),
+        Verb::Plan { project, file: None } => plan(session, project.as_ref()),
+        Verb::Apply { file, dry_run: true, .. } => apply::rehearse(&session.client, &file, format).map(|_| ()),
+        Verb::Apply { file, wait, .. } => apply::apply(&session.client, &file, wait.wait, format),
+        Verb::Get { project } => get(session, project.as_ref()),
+        Verb::Status { project, watch } => status(session, project.as_ref(), watch),
+        Verb::Why { project } => session.show(&Ask::get(format!("/v1/projects/{project}")), |view| {
+            Ok(show::why(&show::status_of(view)?, Session::now()))
+        }),
+        Verb::Logs { project, follow, lines, process, release, since } => {
+            let mut pairs = vec![("lines", lines.to_string())];
+            pairs.extend(process.map(|process| ("process", process.to_string())));
+            pairs.extend(release.map(|release| ("release", release.to_string())));
+            pairs.extend(since.map(|since| since_when(&since)).transpose()?.map(|at| ("since", at)));
+            pairs.extend(follow.then(|| ("follow", "true".to_owned())));
+            logs(session, &format!("/v1/projects/{project}/logs{}", query(&pairs)))
+        }
+        Verb::History { project } => session.show(&Ask::get(format!("/v1/projects/{project}/releases")), |answer| {
+            Ok(show::history(show::list(answer, "releases"), Session::now()))
+        }),
+        Verb::Rollback { project, to, wait } => rollback(session, &project, to, wait.wait),
+        Verb::Delete { project, keep_data, yes, wait } => delete(session, &project, keep_data, yes, wait.wait),
+        Verb::Secret(verb) => secret(session, &verb),
+        Verb::Sync { project, prune } => sync(session, project, prune),
+        // These need no agent and were done before.
+        Verb::Init | Verb::Agent | Verb::Launch | Verb::Unpack { .. } | Verb::Validate { .. } => Ok(()),
+        Verb::Key(_) | Verb::Sign { .. } | Verb::Version => Ok(()),
+    }
+}
+
+fn plan(session: &Session, project: Option<&ProjectId>) -> Result<(), Failure> {
+    let path = project.map_or("/v1/plan".to_owned(), |project| format!("/v1/projects/{project}/plan"));
+    let answer = session.client.value(&Ask::get(path))?;
+    apply::show_plan(show::list(&answer, "steps"), session.format).and_then(apply::changes)
+}
+
+fn get(session: &Session, project: Option<&ProjectId>) -> Result<(), Failure> {
+    match project {
+        Some(project) => session.show(&Ask::get(format!("/v1/projects/{project}")), |view| Ok(yaml(view))),
+        None => session.show(&Ask::get("/v1/projects"), |answer| {
+            let rows = statuses(answer)?.into_iter().map(|status| {
+                let Status { project, generation, owner, state, .. } = status;
+                vec![project.to_string(), generation.to_string(), owner, state]
+            });
+            let rows: Vec<Vec<String>> = rows.collect();
+            Ok(table(&["PROJECT", "GENERATION", "OWNER", "STATE"], &rows) + &troubles(answer))
+        }),
+    }
+}
+
+fn statuses(answer: &Value) -> Result<Vec<Status>, Failure> {
+    show::list(answer, "projects").iter().map(show::status_of).collect()
+}
+
+/// Shows the files of the watched directory that stand for no project of their own.
+fn troubles(answer: &Value) -> String {
+    let Some(troubles) = answer.get("file_troubles").and_then(Value::as_object) else { return String::new() };
+    let said = troubles.iter().filter_map(|(file, message)| Some((file, message.as_str()?)));
+    said.map(|(file, message)| format!("file {}: {}\n", text::clean(file), text::clean(message))).collect()
+}
+
+fn status(session: &Session, project: Option<&ProjectId>, watch: bool) -> Result<(), Failure> {
+    let paint = Paint::of_stdout();
+    loop {
+        if watch && session.format == Format::Table {
+            say(if paint.0 { "\x1b[H\x1b[2J" } else { "\n" })?;
+        }
+        match project {
+            Some(project) => session.show(&Ask::get(format!("/v1/projects/{project}")), |view| {
+                Ok(show::project(&show::status_of(view)?, Session::now(), paint))
+            })?,
+            None => session.show(&Ask::get("/v1/projects"), |answer| {
+                Ok(show::overview(&statuses(answer)?, Session::now(), paint) + &troubles(answer))
+            })?,
+        }
+        if !watch {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_secs(2));
+    }
+}
+
+/// Checks a moment, or how long ago it was. It is sent as it is written: "ten minutes ago" is by the agent's clock.
+fn since_when(raw: &str) -> Result<String, Failure> {
+    match Timestamp::parse(raw).is_ok() || Span::parse(raw).is_ok() {
+        true => Ok(raw.to_owned()),
+        false => Err(Failure::new(format!("{raw:?} is neither a time like 2026-12-01T08:00:00Z nor a span like 10m"))),
+    }
+}
+
+fn logs(session: &Session, target: &str) -> Result<(), Failure> {
+    let format = session.format;
+    session.client.lines(&Ask::get(target), &mut |line| match format {
+        _ if line.is_empty() => Ok(()),
+        Format::Table => say(&format!("{}\n", show::log_line(line))),
+        Format::Json => say(&format!("{line}\n")),
+        Format::Yaml => say(&format!("---\n{}", yaml(&serde_json::from_str(line).unwrap_or_else(|_| json!(line))))),
+    })
+}
+
+fn rollback(session: &Session, project: &ProjectId, to: Option<u32>, at_most: Option<Span>) -> Result<(), Failure> {
+    let body = to.map_or_else(|| json!({}), |release| json!({ "to": release }));
+    let answer = session.client.value(&Ask::json("POST", format!("/v1/projects/{project}/rollback"), &body))?;
+    let generation = generation_in(&answer)?;
+    let to = answer
+        .get("release")
+        .and_then(Value::as_u64)
+        .map_or(String::new(), |release| format!("  to release {release}"));
+    session.done(&answer, &format!("{project}  generation {generation}{to}"))?;
+    let Some(at_most) = at_most else { return Ok(()) };
+    let said = wait::for_ready(&session.client, project, generation, at_most)?;
+    if session.format == Format::Table { say(&format!("{project}  ready  {said}\n")) } else { Ok(()) }
+}
+
+fn generation_in(answer: &Value) -> Result<u64, Failure> {
+    let generation = answer.get("generation").and_then(Value::as_u64);
+    generation.ok_or_else(|| Failure::new("the agent's answer has no generation"))
+}
+
+fn delete(
+    session: &Session,
+    project: &ProjectId,
+    keep_data: bool,
+    yes: bool,
+    at_most: Option<Span>,
+) -> Result<(), Failure> {
+    if !yes {
+        let data = if keep_data { "; its data stays" } else { " and its data" };
+        prompt::confirm(&format!("this removes {project}{data}. Type its name to go on:"), project.as_str())?;
+    }
+    let flag = if keep_data { "?keep_data=true" } else { "" };
+    let ask = Ask { method: "DELETE", target: format!("/v1/projects/{project}{flag}"), ..Ask::default() };
+    let answer = session.client.value(&ask)?;
+    session.done(&answer, &format!("{project}  is being removed"))?;
+    let Some(at_most) = at_most else { return Ok(()) };
+    wait::for_end(&session.client, project, at_most)?;
+    if session.format == Format::Table { say(&format!("{project}  gone\n")) } else { Ok(()) }
+}
+
+fn secret(session: &Session, verb: &Secret) -> Result<(), Failure> {
+    match verb {
+        Secret::Set { project, name, file } => {
+            let value = prompt::secret(name.as_str(), file.as_deref())?;
+            let ask = Ask {
+                method: "PUT",
+                target: format!("/v1/projects/{project}/secrets/{name}"),
+                content_type: "application/octet-stream",
+                body: value.to_vec(),
+            };
+            let answer = session.client.value(&ask)?;
+            session.done(&answer, &format!("{project}  {name}  stored"))
+        }
+        Secret::List { project } => session.show(&Ask::get(format!("/v1/projects/{project}/secrets")), |answer| {
+            Ok(show::secrets(show::list(answer, "secrets"), Session::now()))
+        }),
+        Secret::Rm { project, name } => {
+            let target = format!("/v1/projects/{project}/secrets/{name}");
+            let answer = session.client.value(&Ask { method: "DELETE", target, ..Ask::default() })?;
+            session.done(&answer, &format!("{project}  {name}  removed"))
+        }
+    }
+}
+
+/// Asks for a pass over each project; with `prune`, over those whose removal was held back, which then go.
+fn sync(session: &Session, project: Option<ProjectId>, prune: bool) -> Result<(), Failure> {
+    let projects = match project {
+        Some(project) => vec![project],
+        None => {
+            let all = statuses(&session.client.value(&Ask::get("/v1/projects"))?)?;
+            all.into_iter().filter(|status| !prune || is_held_back(status)).map(|status| status.project).collect()
+        }
+    };
+    if projects.is_empty() {
+        return session.done(&json!([]), if prune { "no removal was held back" } else { "no projects yet" });
+    }
+    let flag = if prune { "?prune=true" } else { "" };
+    for project in projects {
+        let ask = Ask::json("POST", format!("/v1/projects/{project}/sync{flag}"), &json!({}));
+        let answer = session.client.value(&ask)?;
+        session
+            .done(&answer, &format!("{project}  {}", if prune { "is being removed" } else { "asked for a pass" }))?;
+    }
+    Ok(())
+}
+
+fn is_held_back(status: &Status) -> bool {
+    status.condition("Stalled").is_some_and(|condition| condition.reason == "PruneRefused")
+}
+
+fn key(verb: &Key, format: Format) -> Result<(), Failure> {
+    let keys = Keys::at(settings::KEYS);
+    match verb {
+        Key::Add { kid, scope } => {
+            let key = keys.create(kid, scope)?;
+            let text = key.text();
+            let people = format!("key {kid} ({scope}); it is shown this once:\n{}\n", text.as_str());
+            let shown = json!({ "kid": kid, "scope": scope.to_string(), "key": text.as_str() });
+            say(&machine(format, &shown).unwrap_or(people))
+        }
+        Key::List => {
+            let all = keys.list()?;
+            let shown: Vec<Value> = all.iter().map(|(kid, s)| json!({ "kid": kid, "scope": s.to_string() })).collect();
+            let rows: Vec<Vec<String>> = all.iter().map(|(kid, s)| vec![kid.to_string(), s.to_string()]).collect();
+            say(&machine(format, &json!(shown)).unwrap_or_else(|| table(&["KEY", "SCOPE"], &rows)))
+        }
+        Key::Revoke { kid } if keys.remove(kid)? => say(&format!("key {kid} revoked\n")),
+        Key::Revoke { kid } => Err(Failure::new(format!("there is no key {kid}"))),
+    }
+}
+
+fn sign(key: Option<&Path>, method: &str, url: &str, body: Option<&Path>, content_type: &str) -> Result<(), Failure> {
+    let target = Target::parse(method, url)?;
+    let body = body.map(read_input).transpose()?.unwrap_or_default();
+    let signature = Signer::read(key)?.header(&target.head(content_type), &body)?;
+    say(&format!("{signature}\n"))
+}

@@ -1,0 +1,391 @@
+//! Shows what the agent answered to people. Pure: values and a moment in, text out.
+
+use serde_json::Value;
+
+use super::failure::Failure;
+use super::text::{Colour, Paint, clean, table};
+use crate::model::quantity::Timestamp;
+use crate::model::status::{Condition, ProcessStatus, Status};
+
+/// Reads a project's status out of the API's view of it.
+///
+/// # Errors
+/// Says what of it could not be read.
+pub fn status_of(view: &Value) -> Result<Status, Failure> {
+    let status = view.get("status").filter(|status| status.is_object()).unwrap_or(view);
+    serde_json::from_value(status.clone())
+        .map_err(|e| Failure::new(format!("could not read the status in the agent's answer: {e}")))
+}
+
+/// Returns the list under a key, or the value itself where it is one.
+pub fn list<'a>(answer: &'a Value, key: &str) -> &'a [Value] {
+    answer.get(key).unwrap_or(answer).as_array().map_or(&[], Vec::as_slice)
+}
+
+/// Returns what matters most about a project now.
+pub fn leading(status: &Status) -> Option<&Condition> {
+    let held = |kind: &str| status.condition(kind).filter(|condition| condition.status == "True");
+    held("Stalled")
+        .or_else(|| held("Suspended"))
+        .or_else(|| held("Ready"))
+        .or_else(|| held("Reconciling"))
+        .or_else(|| status.condition("Ready"))
+}
+
+/// Shows all projects, one a line.
+pub fn overview(statuses: &[Status], now: Timestamp, paint: Paint) -> String {
+    if statuses.is_empty() {
+        return "no projects yet; `zexio apply -f shop.yaml` makes one\n".into();
+    }
+    let rows: Vec<Vec<String>> = statuses.iter().map(|status| row(status, now)).collect();
+    let heading = ["PROJECT", "STATE", "SERVING", "CANDIDATE", "PID", "MEM", "UPTIME", "OWNER", "REASON"];
+    let plain = table(&heading, &rows);
+    if paint.0 { coloured(&plain, statuses, paint) } else { plain }
+}
+
+fn row(status: &Status, now: Timestamp) -> Vec<String> {
+    let serving: Vec<&ProcessStatus> =
+        status.processes.iter().filter(|process| Some(process.release) == status.serving).collect();
+    let main = serving.iter().find(|process| process.port.is_some()).or(serving.first());
+    let memory: Vec<u64> = serving.iter().filter_map(|process| process.memory_bytes).collect();
+    let up = main.filter(|process| process.pid.is_some()).and_then(|process| process.since);
+    vec![
+        status.project.to_string(),
+        status.state.clone(),
+        dash(status.serving),
+        dash(status.candidate),
+        dash(main.and_then(|process| process.pid)),
+        if memory.is_empty() { "-".into() } else { size(memory.iter().sum()) },
+        up.map_or("-".into(), |since| age(since, now)),
+        status.owner.clone(),
+        leading(status).map_or("-".into(), |condition| condition.reason.clone()),
+    ]
+}
+
+/// Colours the state's word in each line. After the layout, because colour has no width.
+fn coloured(plain: &str, statuses: &[Status], paint: Paint) -> String {
+    let mut lines = plain.lines();
+    let mut text = lines.next().map(|line| format!("{line}\n")).unwrap_or_default();
+    for (line, status) in lines.zip(statuses) {
+        let word = format!(" {} ", status.state);
+        let painted = format!(" {} ", paint.put(colour(&status.state), &status.state));
+        text.push_str(&line.replacen(&word, &painted, 1));
+        text.push('\n');
+    }
+    text
+}
+
+fn colour(state: &str) -> Colour {
+    match state {
+        "running" => Colour::Green,
+        "failed" => Colour::Red,
+        _ => Colour::Yellow,
+    }
+}
+
+/// Shows one project in full.
+pub fn project(status: &Status, now: Timestamp, paint: Paint) -> String {
+    let state = paint.put(colour(&status.state), &clean(&status.state));
+    let rejected: Vec<String> = status.rejected.iter().map(ToString::to_string).collect();
+    let mut text = format!("{}  {state}\n", status.project);
+    let seen = format!("{} (seen {} ago)", status.observed_generation, age(status.observed_at, now));
+    let facts = [
+        ("owner", clean(&status.owner)),
+        ("generation", status.generation.to_string()),
+        ("observed", seen),
+        ("serving", dash(status.serving)),
+        ("candidate", dash(status.candidate)),
+        ("last good", dash(status.last_good)),
+        ("rejected", if rejected.is_empty() { "-".into() } else { rejected.join(", ") }),
+    ];
+    for (name, value) in facts {
+        text.push_str(&format!("  {name:<11} {value}\n"));
+    }
+    text.push_str(&section(&conditions(status, now)));
+    text.push_str(&section(&processes(status, now)));
+    text.push_str(&section(&routes(status)));
+    text
+}
+
+fn section(table: &str) -> String {
+    if table.is_empty() { String::new() } else { format!("\n{table}") }
+}
+
+fn conditions(status: &Status, now: Timestamp) -> String {
+    let row = |condition: &Condition| {
+        let Condition { kind, status, reason, message, since } = condition;
+        vec![kind.clone(), status.clone(), reason.clone(), age(*since, now), message.clone()]
+    };
+    let rows: Vec<Vec<String>> = status.conditions.iter().map(row).collect();
+    if rows.is_empty() { String::new() } else { table(&["CONDITION", "STATUS", "REASON", "SINCE", "MESSAGE"], &rows) }
+}
+
+fn processes(status: &Status, now: Timestamp) -> String {
+    let row = |process: &ProcessStatus| {
+        vec![
+            process.name.to_string(),
+            process.release.to_string(),
+            format!("{}/{}", word(&process.state), process.sub_state),
+            dash(process.pid),
+            dash(process.port),
+            process.memory_bytes.map_or("-".into(), size),
+            process.cpu_seconds.map_or("-".into(), |cpu| format!("{cpu:.1}s")),
+            process.restarts.to_string(),
+            process.since.map_or("-".into(), |since| age(since, now)),
+        ]
+    };
+    let rows: Vec<Vec<String>> = status.processes.iter().map(row).collect();
+    let heading = ["PROCESS", "RELEASE", "STATE", "PID", "PORT", "MEM", "CPU", "RESTARTS", "SINCE"];
+    if rows.is_empty() { String::new() } else { table(&heading, &rows) }
+}
+
+fn routes(status: &Status) -> String {
+    let row = |route: &crate::model::status::RouteStatus| {
+        let path = route.path.clone().unwrap_or_default();
+        let live = if route.live { "live" } else { "waits" };
+        vec![format!("{}{path}", route.host), route.to.clone(), live.to_owned()]
+    };
+    let rows: Vec<Vec<String>> = status.routes.iter().map(row).collect();
+    if rows.is_empty() { String::new() } else { table(&["ROUTE", "TO", "STATE"], &rows) }
+}
+
+/// Says in a paragraph why a project is as it is.
+pub fn why(status: &Status, now: Timestamp) -> String {
+    let project = &status.project;
+    let serving = match status.serving {
+        Some(release) => format!("Release {release} of {project} serves"),
+        None => format!("Nothing of {project} serves"),
+    };
+    let candidate = status.candidate.map_or(String::new(), |release| format!("; release {release} is on trial"));
+    let mut said = format!("{serving}{candidate}. Its state is {}", clean(&status.state));
+    if let Some(leading) = leading(status) {
+        let since = age(leading.since, now);
+        said.push_str(&format!(", for {since} ({}): {}", clean(&leading.reason), clean(&leading.message)));
+    }
+    said.push('.');
+    if status.observed_generation < status.generation {
+        let (wanted, seen) = (status.generation, status.observed_generation);
+        said.push_str(&format!(" Generation {wanted} is wanted; {seen} is the newest that came to an end."));
+    }
+    if let Some(release) = status.rejected.last() {
+        said.push_str(&format!(" Release {release} failed and is not tried again until its spec changes."));
+    }
+    for process in status.processes.iter().filter(|process| process.restarts > 0) {
+        let (name, times) = (&process.name, process.restarts);
+        said.push_str(&format!(" Process {name} was restarted {times} times."));
+    }
+    for route in status.routes.iter().filter(|route| !route.live) {
+        said.push_str(&format!(" Caddy does not have {} yet.", route.host));
+    }
+    said + "\n"
+}
+
+/// Shows a plan; empty where there is nothing to do.
+pub fn plan(steps: &[Value]) -> String {
+    let line = |step: &Value| {
+        let part = |key: &str| clean(step.get(key).and_then(Value::as_str).unwrap_or_default());
+        let whose = step.get("project").and_then(Value::as_str).map_or("all", |project| project);
+        format!("{} {}: {}  ({})\n", part("sign"), clean(whose), part("action"), part("reason"))
+    };
+    steps.iter().map(line).collect()
+}
+
+/// Shows a project's releases.
+pub fn history(releases: &[Value], now: Timestamp) -> String {
+    let row = |release: &Value| {
+        let part = |key: &str| release.get(key).and_then(scalar).unwrap_or("-".into());
+        let made = release.get("created_at").and_then(Value::as_str).and_then(|at| Timestamp::parse(at).ok());
+        let why = release.get("why").and_then(|why| why.get("message").unwrap_or(why).as_str()).unwrap_or_default();
+        let sha256: String = part("sha256").chars().take(12).collect();
+        let when = made.map_or("-".into(), |made| format!("{} ago", age(made, now)));
+        vec![part("number"), part("state"), part("version"), sha256, when, why.to_owned()]
+    };
+    let rows: Vec<Vec<String>> = releases.iter().map(row).collect();
+    if rows.is_empty() { "no releases yet\n".into() } else { table(&HISTORY, &rows) }
+}
+
+const HISTORY: [&str; 6] = ["RELEASE", "STATE", "VERSION", "SHA256", "MADE", "WHY IT ENDED"];
+
+/// Shows a project's secrets, by name.
+pub fn secrets(secrets: &[Value], now: Timestamp) -> String {
+    let row = |secret: &Value| {
+        let part = |key: &str| secret.get(key).and_then(scalar).unwrap_or("-".into());
+        let at = Timestamp::parse(&part("updated_at")).ok();
+        vec![part("name"), part("version"), at.map_or("-".into(), |at| format!("{} ago", age(at, now)))]
+    };
+    let rows: Vec<Vec<String>> = secrets.iter().map(row).collect();
+    if rows.is_empty() { "no secrets\n".into() } else { table(&["NAME", "VERSION", "UPDATED"], &rows) }
+}
+
+/// Shows one line of a log: a JSON object, or whatever else came.
+pub fn log_line(raw: &str) -> String {
+    let Ok(Value::Object(entry)) = serde_json::from_str::<Value>(raw) else { return clean(raw) };
+    let first = |keys: &[&str]| keys.iter().find_map(|key| entry.get(*key).and_then(scalar));
+    let Some(message) = first(&["message", "line", "text"]) else { return clean(raw) };
+    let time = first(&["time", "at", "timestamp"]).unwrap_or_default();
+    let process = first(&["process"]).unwrap_or_default();
+    let release = first(&["release"]).map(|release| format!("r{release}")).unwrap_or_default();
+    let source = [process, release].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
+    let parts = [time, source, message];
+    parts.iter().filter(|part| !part.is_empty()).map(|part| clean(part)).collect::<Vec<_>>().join("  ")
+}
+
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(flag) => Some(flag.to_string()),
+        _ => None,
+    }
+}
+
+fn word(state: &impl serde::Serialize) -> String {
+    serde_json::to_value(state).ok().as_ref().and_then(scalar).unwrap_or_default()
+}
+
+fn dash(value: Option<impl ToString>) -> String {
+    value.map_or("-".into(), |value| value.to_string())
+}
+
+/// Writes an amount of memory as people read it.
+fn size(bytes: u64) -> String {
+    let mut amount = bytes as f64;
+    for unit in ["B", "K", "M", "G"] {
+        if amount < 1024.0 {
+            return if unit == "B" { format!("{bytes}B") } else { format!("{amount:.1}{unit}") };
+        }
+        amount /= 1024.0;
+    }
+    format!("{amount:.1}T")
+}
+
+/// Writes how long ago something was, in its two largest units at most.
+fn age(since: Timestamp, now: Timestamp) -> String {
+    let seconds = now.since(since).0 / 1000;
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m{}s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{}h{}m", seconds / 3_600, seconds / 60 % 60),
+        _ => format!("{}d{}h", seconds / 86_400, seconds / 3_600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn now() -> Timestamp {
+        Timestamp::parse("2026-12-01T08:00:00Z").unwrap()
+    }
+
+    fn shop() -> Value {
+        json!({"project":"shop","generation":7,"observed_generation":6,"observed_at":"2026-12-01T07:59:58.000Z",
+          "owner":"api","state":"failed","conditions":[
+            {"type":"Ready","status":"False","reason":"HealthCheckFailed","message":"release 7 never answered /up","since":"2026-12-01T07:58:00.000Z"},
+            {"type":"Stalled","status":"True","reason":"HealthCheckFailed","message":"release 7 never answered /up","since":"2026-12-01T07:58:00.000Z"}],
+          "serving":6,"candidate":null,"last_good":5,"rejected":[7],
+          "processes":[{"name":"web","release":6,"unit":"zexio-shop-web-r6.service","state":"active","sub_state":"running",
+            "pid":4711,"slot":"a","port":21003,"memory_bytes":18_400_000,"cpu_seconds":1.25,"restarts":2,"since":"2026-11-30T06:00:00.000Z"}],
+          "routes":[{"host":"shop.example.com","to":"127.0.0.1:21003","live":true},
+                    {"host":"shop.example.com","path":"/api/*","to":"127.0.0.1:21003","live":false}]})
+    }
+
+    fn new() -> Value {
+        json!({"project":"blog","generation":1,"observed_generation":0,"observed_at":"2026-12-01T07:59:58.000Z",
+          "owner":"file:blog.yaml","state":"pending","conditions":[],"serving":null,"candidate":1,"last_good":null,
+          "rejected":[],"processes":[],"routes":[]})
+    }
+
+    fn read(view: &Value) -> Status {
+        status_of(view).unwrap()
+    }
+
+    #[test]
+    fn the_overview_has_one_line_for_each_project() {
+        let view = json!({"project":"x","status":new(),"spec":null});
+        assert_eq!(
+            overview(&[read(&shop()), read(&view)], now(), Paint(false)),
+            "\
+PROJECT  STATE    SERVING  CANDIDATE  PID   MEM    UPTIME  OWNER           REASON
+shop     failed   6        -          4711  17.5M  1d2h    api             HealthCheckFailed
+blog     pending  -        1          -     -      -       file:blog.yaml  -
+"
+        );
+        assert!(overview(&[read(&shop())], now(), Paint(true)).contains(" \x1b[31mfailed\x1b[0m "));
+    }
+
+    #[test]
+    fn a_project_is_shown_in_full() {
+        assert_eq!(
+            project(&read(&shop()), now(), Paint(false)),
+            "\
+shop  failed
+  owner       api
+  generation  7
+  observed    6 (seen 2s ago)
+  serving     6
+  candidate   -
+  last good   5
+  rejected    7
+
+CONDITION  STATUS  REASON             SINCE  MESSAGE
+Ready      False   HealthCheckFailed  2m0s   release 7 never answered /up
+Stalled    True    HealthCheckFailed  2m0s   release 7 never answered /up
+
+PROCESS  RELEASE  STATE           PID   PORT   MEM    CPU   RESTARTS  SINCE
+web      6        active/running  4711  21003  17.5M  1.2s  2         1d2h
+
+ROUTE                   TO               STATE
+shop.example.com        127.0.0.1:21003  live
+shop.example.com/api/*  127.0.0.1:21003  waits
+"
+        );
+    }
+
+    #[test]
+    fn why_says_it_in_a_paragraph() {
+        assert_eq!(
+            why(&read(&shop()), now()),
+            "Release 6 of shop serves. Its state is failed, for 2m0s (HealthCheckFailed): release 7 never answered /up. \
+             Generation 7 is wanted; 6 is the newest that came to an end. Release 7 failed and is not tried again until \
+             its spec changes. Process web was restarted 2 times. Caddy does not have shop.example.com yet.\n"
+        );
+    }
+
+    #[test]
+    fn a_plan_shows_each_step_with_its_sign_and_reason() {
+        let steps = json!([
+            {"project":"shop","action":"fetch release 2","reason":"the release is not on disk","sign":"+"},
+            {"project":null,"action":"load routes into Caddy","reason":"the routes wanted are not the ones Caddy has","sign":"~"}]);
+        assert_eq!(
+            plan(list(&steps, "steps")),
+            "+ shop: fetch release 2  (the release is not on disk)\n\
+             ~ all: load routes into Caddy  (the routes wanted are not the ones Caddy has)\n"
+        );
+    }
+
+    #[test]
+    fn history_and_secrets_are_tables() {
+        let releases = json!([{"number":2,"state":"rejected","version":"1.8.2","sha256":"9f86d081884c7d659a2feaa0","created_at":"2026-12-01T07:00:00Z",
+            "why":{"reason":"HealthCheckFailed","message":"never answered"}},{"number":1,"state":"serving","why":null}]);
+        assert_eq!(
+            history(list(&releases, "releases"), now()),
+            "\
+RELEASE  STATE     VERSION  SHA256        MADE      WHY IT ENDED
+2        rejected  1.8.2    9f86d081884c  1h0m ago  never answered
+1        serving   -        -             -
+"
+        );
+        let stored = json!([{"name":"TOKEN","version":3,"updated_at":"2026-12-01T07:59:00Z"}]);
+        assert_eq!(secrets(list(&stored, "secrets"), now()), "NAME   VERSION  UPDATED\nTOKEN  3        1m0s ago\n");
+    }
+
+    #[test]
+    fn a_log_line_cannot_write_on_the_terminal() {
+        let raw = r#"{"time":"2026-12-01T08:00:00Z","process":"web","release":7,"message":"a\u001b[2J\rfake"}"#;
+        assert_eq!(log_line(raw), "2026-12-01T08:00:00Z  web/r7  a\\u{1b}[2J\\u{d}fake");
+        assert_eq!(log_line("plain \x07"), "plain \\u{7}");
+    }
+}

@@ -1,0 +1,112 @@
+//! Text for a terminal: columns, colour where it is welcome, and nothing in it that the terminal would obey.
+
+use std::io::{IsTerminal, Write};
+
+use serde_json::Value;
+
+use super::args::Format;
+use super::failure::Failure;
+
+/// Escapes what a terminal would take for an order. Logs and messages hold what apps wrote.
+pub fn clean(raw: &str) -> String {
+    let mut shown = String::with_capacity(raw.len());
+    for c in raw.chars() {
+        match c {
+            '\t' => shown.push(c),
+            c if c.is_control() => shown.extend(c.escape_unicode()),
+            c => shown.push(c),
+        }
+    }
+    shown
+}
+
+/// Lays rows out in columns under a heading.
+pub fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
+    let heading: Vec<String> = heading.iter().map(|word| (*word).to_owned()).collect();
+    let all: Vec<Vec<String>> =
+        std::iter::once(&heading).chain(rows).map(|row| row.iter().map(|cell| clean(cell)).collect()).collect();
+    let widths: Vec<usize> = (0..heading.len())
+        .map(|at| all.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0))
+        .collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    all.iter().map(|row| line(row) + "\n").collect()
+}
+
+/// Says something on standard output.
+///
+/// # Errors
+/// Nobody reads it any more.
+pub fn say(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|_| Failure::unheard())
+}
+
+/// Writes a value for programs; none: it is to be shown to people.
+pub fn machine(format: Format, value: &Value) -> Option<String> {
+    match format {
+        Format::Table => None,
+        Format::Json => Some(format!("{value:#}\n")),
+        Format::Yaml => Some(yaml(value)),
+    }
+}
+
+/// Writes a value as YAML.
+pub fn yaml(value: &Value) -> String {
+    let text = serde_saphyr::to_string(value).unwrap_or_else(|_| format!("{value:#}"));
+    if text.ends_with('\n') { text } else { text + "\n" }
+}
+
+/// The colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Colour {
+    /// Well.
+    Green,
+    /// On its way.
+    Yellow,
+    /// Not well.
+    Red,
+}
+
+/// Colours text, where colour is welcome.
+#[derive(Debug, Clone, Copy)]
+pub struct Paint(pub bool);
+
+impl Paint {
+    /// Colours only on a terminal, and not where NO_COLOR is set.
+    pub fn of_stdout() -> Self {
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self(std::io::stdout().is_terminal() && !refused)
+    }
+
+    /// Colours a text.
+    pub fn put(self, colour: Colour, text: &str) -> String {
+        let code = match colour {
+            Colour::Green => 32,
+            Colour::Yellow => 33,
+            Colour::Red => 31,
+        };
+        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell_and_lines_end_without_spaces() {
+        let rows = [vec!["shop".to_owned(), "ü".to_owned()], vec!["a-longer-one".to_owned(), String::new()]];
+        assert_eq!(table(&["NAME", "X"], &rows), "NAME          X\nshop          ü\na-longer-one\n");
+    }
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_gets_through() {
+        assert_eq!(
+            clean("\x1b[2J\x1b]0;pwn\x07\rfake\u{9b}1m\x7f\tok"),
+            "\\u{1b}[2J\\u{1b}]0;pwn\\u{7}\\u{d}fake\\u{9b}1m\\u{7f}\tok"
+        );
+    }
+}

@@ -1,0 +1,87 @@
+//! Checks spec files without an agent, and points at what is wrong.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::args::Format;
+use super::client::read_input;
+use super::failure::{ERROR, Failure};
+use super::text::{clean, machine, say};
+use crate::model::document::{self, Problem};
+
+/// How much of a line is shown.
+const WIDEST: usize = 160;
+
+/// Checks each file and says what is wrong with it.
+///
+/// # Errors
+/// At least one is not fine; what is wrong was said.
+pub fn validate(files: &[PathBuf], format: Format) -> Result<(), Failure> {
+    let mut found = Vec::new();
+    for file in files {
+        let text = read_input(file)?;
+        let problems = document::parse(&text).err().map(|error| error.problems).unwrap_or_default();
+        if format == Format::Table {
+            say(&shown(file, &text, &problems))?;
+        }
+        found.push(json!({ "file": file.display().to_string(), "problems": problems }));
+    }
+    let bad = found.iter().any(|file| file["problems"].as_array().is_some_and(|problems| !problems.is_empty()));
+    if let Some(text) = machine(format, &json!(found)) {
+        say(&text)?;
+    }
+    if bad { Err(Failure { status: ERROR, message: String::new() }) } else { Ok(()) }
+}
+
+fn shown(file: &Path, text: &[u8], problems: &[Problem]) -> String {
+    if problems.is_empty() {
+        return format!("{}: fine\n", clean(&file.display().to_string()));
+    }
+    problems.iter().map(|problem| pointed(&file.display().to_string(), text, problem)).collect()
+}
+
+/// Shows a problem with the line it is in, and a caret under its place.
+pub fn pointed(file: &str, text: &[u8], problem: &Problem) -> String {
+    let path = if problem.path.is_empty() { String::new() } else { format!("{}: ", clean(&problem.path)) };
+    let (file, message) = (clean(file), clean(&problem.message));
+    let Some(place) = problem.place else { return format!("{file}: {path}{message}\n") };
+    let head = format!("{file}:{}:{}: {path}{message}\n", place.line, place.column);
+    let text = String::from_utf8_lossy(text);
+    let at = usize::try_from(place.line.saturating_sub(1)).unwrap_or(usize::MAX);
+    let Some(line) = text.lines().nth(at) else { return head };
+    // A tab is as wide as the terminal likes; one space is as wide as its caret.
+    let line: String = line.chars().take(WIDEST).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let before = usize::try_from(place.column.saturating_sub(1)).unwrap_or(0).min(line.chars().count());
+    let number = place.line.to_string();
+    let margin = " ".repeat(number.len());
+    format!("{head} {number} | {line}\n {margin} | {}^\n", " ".repeat(before))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &[u8]) -> String {
+        let problems = document::parse(text).err().map(|error| error.problems).unwrap_or_default();
+        shown(Path::new("shop.yaml"), text, &problems)
+    }
+
+    const MINIMAL: &str = "zexio: 1\nproject: shop\nartifact: { url: https://a.example.com/x.tar.gz }\nprocesses: { web: { run: ./shop } }\n";
+
+    #[test]
+    fn a_caret_points_at_the_place() {
+        assert_eq!(
+            check(format!("{MINIMAL}deploy:\n  drian: 5s\n").as_bytes()),
+            "shop.yaml:6:3: deploy.drian: unknown key; did you mean drain?\n 6 |   drian: 5s\n   |   ^\n"
+        );
+        assert_eq!(check(MINIMAL.as_bytes()), "shop.yaml: fine\n");
+    }
+
+    #[test]
+    fn a_problem_without_a_place_and_bytes_that_are_no_text_are_shown_too() {
+        assert!(check(&[b'a', 0xff]).starts_with("shop.yaml: not UTF-8"));
+        let tabbed = check(b"zexio: 1\n\tproject: shop\n");
+        assert!(tabbed.contains("shop.yaml:") && !tabbed.contains('\t'), "{tabbed}");
+    }
+}

@@ -1,0 +1,200 @@
+//! Waits for the end of a rollout: a pure judgement of each status, and the loop that asks for the next one.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use super::client::{Ask, Client};
+use super::failure::Failure;
+use super::show;
+use super::text::clean;
+use crate::model::names::ProjectId;
+use crate::model::quantity::Span;
+use crate::model::status::Status;
+
+/// How long between two looks.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How many failures to reach the agent in a row are borne: it may be restarted while it is waited for.
+const BEARABLE: u32 = 20;
+
+/// What a status means to somebody who waits for a generation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Turn {
+    /// Not yet; what goes on.
+    Going(String),
+    /// It came to a good end.
+    Ready(String),
+    /// It came to another end.
+    Failed(String),
+}
+
+/// Judges a status for somebody who waits for a generation to be Ready.
+pub fn judge(generation: u64, status: &Status) -> Turn {
+    let said = show::leading(status).map(|c| format!("{}: {}", clean(&c.reason), clean(&c.message)));
+    let said = said.unwrap_or_else(|| clean(&status.state));
+    let holds = |kind: &str| status.condition(kind).is_some_and(|condition| condition.status == "True");
+    match status.observed_generation >= generation {
+        true if holds("Stalled") => Turn::Failed(said),
+        true if holds("Ready") => Turn::Ready(said),
+        _ if holds("Suspended") => Turn::Failed(said),
+        _ => Turn::Going(said),
+    }
+}
+
+/// Waits until a generation of a project is Ready.
+///
+/// # Errors
+/// It came to another end, or the time is up.
+pub fn for_ready(client: &Client, project: &ProjectId, generation: u64, at_most: Span) -> Result<String, Failure> {
+    let look = |answer: Option<serde_json::Value>| match answer {
+        None => Ok(Turn::Failed("the project is gone".into())),
+        Some(view) => show::status_of(&view).map(|status| judge(generation, &status)),
+    };
+    watch(client, project, at_most, look)
+}
+
+/// Waits until nothing of a project is left.
+///
+/// # Errors
+/// The time is up.
+pub fn for_end(client: &Client, project: &ProjectId, at_most: Span) -> Result<String, Failure> {
+    let look = |answer: Option<serde_json::Value>| match answer {
+        None => Ok(Turn::Ready("gone".into())),
+        Some(view) => show::status_of(&view).map(|status| match judge(u64::MAX, &status) {
+            Turn::Going(said) | Turn::Ready(said) | Turn::Failed(said) => Turn::Going(said),
+        }),
+    };
+    watch(client, project, at_most, look)
+}
+
+fn watch(
+    client: &Client,
+    project: &ProjectId,
+    at_most: Span,
+    look: impl Fn(Option<serde_json::Value>) -> Result<Turn, Failure>,
+) -> Result<String, Failure> {
+    let until = Instant::now() + at_most.as_duration();
+    let mut progress = Progress::new(project);
+    let mut unreached = 0;
+    loop {
+        let turn = match ask(client, project) {
+            Ok(answer) => {
+                unreached = 0;
+                look(answer)?
+            }
+            Err(failure) if unreached >= BEARABLE => return Err(failure),
+            Err(failure) => {
+                unreached += 1;
+                Turn::Going(failure.message)
+            }
+        };
+        match turn {
+            Turn::Ready(said) => return Ok(progress.end(said)),
+            Turn::Failed(said) => return Err(Failure::not_ready(format!("{project}: {}", progress.end(said)))),
+            Turn::Going(said) if Instant::now() >= until => {
+                let said = progress.end(said);
+                return Err(Failure::not_ready(format!("{project}: not done after {at_most}; {said}")));
+            }
+            Turn::Going(said) => progress.tell(&said),
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Returns the project's view; none: there is no such project.
+fn ask(client: &Client, project: &ProjectId) -> Result<Option<serde_json::Value>, Failure> {
+    let answer = client.send(&Ask::get(format!("/v1/projects/{project}")))?;
+    if answer.status == 404 { Ok(None) } else { answer.value().map(Some) }
+}
+
+/// Tells how far it is, on standard error: one line that changes on a terminal, one line a change elsewhere.
+struct Progress {
+    project: ProjectId,
+    live: bool,
+    last: String,
+}
+
+impl Progress {
+    fn new(project: &ProjectId) -> Self {
+        Self { project: project.clone(), live: std::io::stderr().is_terminal(), last: String::new() }
+    }
+
+    fn tell(&mut self, said: &str) {
+        if self.last == said {
+            return;
+        }
+        self.last = said.to_owned();
+        let mut err = std::io::stderr().lock();
+        // Progress is a courtesy: that nobody reads it stops nothing.
+        let _ = match self.live {
+            true => write!(err, "\r\x1b[K{}  {}", self.project, first_line(said)).and_then(|()| err.flush()),
+            false => writeln!(err, "{}  {said}", self.project),
+        };
+    }
+
+    fn end(&self, said: String) -> String {
+        if self.live && !self.last.is_empty() {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+        said
+    }
+}
+
+/// A line that wraps could not be written over.
+fn first_line(said: &str) -> String {
+    said.chars().take(70).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn status(generation: u64, observed: u64, conditions: &[(&str, &str, &str)]) -> Status {
+        let conditions: Vec<_> = conditions
+            .iter()
+            .map(|(kind, status, reason)| {
+                json!({"type":kind,"status":status,"reason":reason,"message":"m","since":"2026-12-01T08:00:00Z"})
+            })
+            .collect();
+        let view = json!({"project":"shop","generation":generation,"observed_generation":observed,
+            "observed_at":"2026-12-01T08:00:00Z","owner":"api","state":"pending","conditions":conditions,
+            "serving":null,"candidate":null,"last_good":null,"rejected":[],"processes":[],"routes":[]});
+        show::status_of(&view).unwrap()
+    }
+
+    #[test]
+    fn a_rollout_is_waited_for_until_its_own_generation_comes_to_an_end() {
+        let going = |reason: &str| Turn::Going(format!("{reason}: m"));
+        let ready = [("Ready", "True", "Serving")];
+        let run = [
+            // The old generation serves and says Ready: that is not the end.
+            (status(7, 6, &ready), going("Serving")),
+            (status(7, 6, &[("Ready", "False", "Fetching"), ("Reconciling", "True", "Fetching")]), going("Fetching")),
+            (status(7, 6, &[("Ready", "False", "Trial"), ("Reconciling", "True", "Trial")]), going("Trial")),
+            (status(7, 7, &ready), Turn::Ready("Serving: m".into())),
+        ];
+        for (seen, turn) in run {
+            assert_eq!(judge(7, &seen), turn);
+        }
+    }
+
+    #[test]
+    fn a_stalled_rollout_is_another_end_also_where_the_old_release_serves() {
+        let stalled = [("Ready", "False", "HealthCheckFailed"), ("Stalled", "True", "HealthCheckFailed")];
+        assert_eq!(judge(7, &status(7, 7, &stalled)), Turn::Failed("HealthCheckFailed: m".into()));
+        // Stalled is what the generation before it was.
+        assert_eq!(judge(8, &status(8, 7, &stalled)), Turn::Going("HealthCheckFailed: m".into()));
+    }
+
+    #[test]
+    fn a_suspended_project_is_not_waited_for() {
+        let suspended = [("Ready", "False", "Pending"), ("Suspended", "True", "Suspended")];
+        assert_eq!(judge(7, &status(7, 6, &suspended)), Turn::Failed("Suspended: m".into()));
+    }
+
+    #[test]
+    fn a_project_that_no_pass_has_seen_is_still_going() {
+        assert_eq!(judge(1, &status(1, 0, &[])), Turn::Going("pending".into()));
+    }
+}

@@ -1,0 +1,95 @@
+//! The doors, opened: the watched directory and the API. Each only writes what is wanted and rings the bell.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::api::keys::Keys;
+use crate::api::{ApiState, Slots, serve};
+use crate::bell::Bell;
+use crate::host::address::FetchRules;
+use crate::host::journal::Journalctl;
+use crate::host::uploads::DiskUploads;
+use crate::model::quantity::Span;
+use crate::port::SystemClock;
+use crate::pulse::Pulse;
+use crate::settings::{self, Settings};
+use crate::spec_dir::{self, Troubles};
+use crate::store::Db;
+
+/// Opens the doors and keeps them open until the agent is told to stop (SIGTERM or SIGINT). `opened` is called once
+/// they are: from then on the agent can be used.
+///
+/// # Errors
+/// Says what could not be opened, and what to change.
+pub fn keep_open(
+    settings: &Settings,
+    db: Arc<Db>,
+    bell: &Bell,
+    pulse: &Pulse,
+    stop: &Arc<AtomicBool>,
+    opened: impl FnOnce(),
+) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| format!("could not start the API's threads: {e}"))?;
+    let troubles = Troubles::default();
+    spec_dir::watch(
+        settings.specs(),
+        db.clone(),
+        db.clone(),
+        bell.clone(),
+        settings.prune.max,
+        troubles.clone(),
+        stop.clone(),
+    );
+    let state = Arc::new(api_state(settings, db, bell, pulse, troubles));
+    let listen = Some(settings.listen.clone()).filter(|address| !address.is_empty());
+    runtime.block_on(async {
+        let (tell, told) = watch::channel(false);
+        let serving = tokio::spawn(serve(state, PathBuf::from(settings::SOCKET), listen, told));
+        opened();
+        let ended = wait_for_the_end(serving, &tell).await;
+        ended?
+    })
+}
+
+/// Waits for a signal, or for the API to fail by itself.
+async fn wait_for_the_end(
+    mut serving: tokio::task::JoinHandle<Result<(), String>>,
+    tell: &watch::Sender<bool>,
+) -> Result<Result<(), String>, String> {
+    let failed = |e: std::io::Error| format!("could not listen for signals: {e}");
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        ended = &mut serving => return ended.map_err(|e| format!("the API ended: {e}")),
+    }
+    let _ = tell.send(true);
+    serving.await.map_err(|e| format!("the API ended: {e}"))
+}
+
+fn api_state(settings: &Settings, db: Arc<Db>, bell: &Bell, pulse: &Pulse, troubles: Troubles) -> ApiState {
+    let rules = FetchRules { allow: settings.artifacts.allow.clone(), max_bytes: settings.artifacts.max_bytes };
+    ApiState {
+        memory: db.clone(),
+        wishes: db,
+        journal: Arc::new(Journalctl::default()),
+        uploads: Arc::new(DiskUploads::new(&settings.root, settings.artifacts.max_bytes)),
+        clock: Arc::new(SystemClock),
+        bell: bell.clone(),
+        keys: Keys::at(settings::KEYS),
+        check_url: Arc::new(move |url| rules.check_url(url).map(|_| ()).map_err(|e| e.message)),
+        pulse: pulse.clone(),
+        pulse_within: Span(settings.resync.0.saturating_mul(3)),
+        slots: Slots::default(),
+        troubles,
+    }
+}

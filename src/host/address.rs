@@ -1,0 +1,475 @@
+//! Which URLs may be fetched, and which addresses may be dialled for them.
+//!
+//! A URL in a spec is a stranger's wish that this server connect somewhere, so an address inside the server or its
+//! network is refused at both ends: when the URL is read, and again on the very address that is dialled.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::NextTimeout;
+use url::{Host, Url};
+
+use crate::port::PortError;
+
+const LONGEST_URL: usize = 4096;
+
+/// What the operator allows to be fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchRules {
+    /// URL prefixes. When there are any, every URL must start with one, and may then be http or point inside.
+    pub allow: Vec<String>,
+    /// The most that one artifact may weigh.
+    pub max_bytes: u64,
+}
+
+/// Which addresses a URL may lead to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// The operator named the prefix: wherever it leads.
+    Anywhere,
+    /// Plain http to this very machine: nowhere else, whatever a hosts file says.
+    ThisMachine,
+    /// Everything else: only what the whole internet can reach.
+    Internet,
+}
+
+impl FetchRules {
+    /// Returns the URL in its normal form if the rules allow it. Asks nobody: the same text has the same answer when
+    /// a spec is checked and when it is fetched.
+    ///
+    /// # Errors
+    /// `UrlForbidden` with the rule it breaks, `AddressForbidden` with the host.
+    pub fn check_url(&self, url: &str) -> Result<Url, PortError> {
+        self.admit(url).map(|(url, _)| url)
+    }
+
+    /// Checks a URL and says how far it may reach.
+    pub(crate) fn admit(&self, raw: &str) -> Result<(Url, Reach), PortError> {
+        let url = well_formed(raw)?;
+        let reach = self.reach_of(raw, &url).map_err(|rule| forbidden(&host_of(&url), rule))?;
+        match points_inside(&url) && reach == Reach::Internet {
+            true => Err(address_forbidden(url.host_str().unwrap_or_default())),
+            false => Ok((url, reach)),
+        }
+    }
+
+    /// Like [`admit`], for a redirect's target: the fetched server chose it, so this machine is not open to it
+    /// unless the operator named it.
+    ///
+    /// [`admit`]: Self::admit
+    pub(crate) fn admit_redirect(&self, from: &Url, to: &Url) -> Result<(Url, Reach), PortError> {
+        if from.scheme() == "https" && to.scheme() != "https" {
+            return Err(forbidden(&host_of(to), "a redirect may not leave https"));
+        }
+        match self.admit(to.as_str())? {
+            (url, Reach::ThisMachine) => Err(address_forbidden(url.host_str().unwrap_or_default())),
+            admitted => Ok(admitted),
+        }
+    }
+
+    fn reach_of(&self, raw: &str, url: &Url) -> Result<Reach, &'static str> {
+        if !self.allow.is_empty() {
+            return match self.allow.iter().any(|prefix| is_under(prefix, url)) {
+                true => Ok(Reach::Anywhere),
+                false => Err("it starts with none of the allowed prefixes"),
+            };
+        }
+        match url.scheme() {
+            "https" => Ok(Reach::Internet),
+            "http" if names_this_machine(raw) => Ok(Reach::ThisMachine),
+            _ => Err("only https, or http from 127.0.0.1, [::1] or localhost"),
+        }
+    }
+}
+
+/// Returns a URL without what may be secret in it: user info, query and fragment.
+pub fn redact(url: &str) -> String {
+    match Url::parse(url) {
+        Ok(mut url) if url.has_host() => {
+            // Neither can fail on a URL with a host.
+            let _ = url.set_username("");
+            let _ = url.set_password(None);
+            url.set_query(None);
+            url.set_fragment(None);
+            url.to_string()
+        }
+        _ => "the given URL".to_owned(),
+    }
+}
+
+fn forbidden(what: &str, rule: &str) -> PortError {
+    PortError::lasting("UrlForbidden", format!("could not accept {what}: url forbidden, {rule}"))
+}
+
+fn address_forbidden(host: &str) -> PortError {
+    PortError::lasting("AddressForbidden", format!("could not dial {host}: it is not a public address"))
+}
+
+fn host_of(url: &Url) -> String {
+    format!("a URL of {}", url.host_str().unwrap_or_default())
+}
+
+/// Parses a URL that every other reader would parse the same way.
+fn well_formed(raw: &str) -> Result<Url, PortError> {
+    let refuse = |rule| Err(forbidden("the artifact's URL", rule));
+    if raw.len() > LONGEST_URL {
+        return refuse("it has more than 4096 characters");
+    }
+    // The parser drops tabs and newlines, trims spaces and turns \ into /: what was read would not be what was written.
+    if raw.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\') {
+        return refuse("it holds a space, a backslash or a control character");
+    }
+    let Ok(url) = Url::parse(raw) else { return refuse("it is not a URL") };
+    if !matches!(url.scheme(), "http" | "https") {
+        return refuse("its scheme is not https");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return refuse("it holds user info");
+    }
+    match url.fragment() {
+        Some(_) => refuse("it holds a fragment, which no server sees"),
+        None => Ok(url),
+    }
+}
+
+/// Tells whether the text itself, not what a parser makes of it, names this machine: `127.1` and `2130706433` do not.
+fn names_this_machine(raw: &str) -> bool {
+    ["http://127.0.0.1", "http://[::1]", "http://localhost"]
+        .iter()
+        .any(|start| raw.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':', '?'])))
+}
+
+/// Tells whether the URL lies under the prefix, compared part by part: `https://a.com` does not admit
+/// `https://a.com.evil.com`, nor `/shop` admit `/shopping`.
+fn is_under(prefix: &str, url: &Url) -> bool {
+    let Ok(prefix) = Url::parse(prefix) else { return false };
+    let same_place = prefix.scheme() == url.scheme()
+        && prefix.host() == url.host()
+        && prefix.port_or_known_default() == url.port_or_known_default()
+        && prefix.query().is_none();
+    same_place && path_is_under(prefix.path(), url.path())
+}
+
+fn path_is_under(prefix: &str, path: &str) -> bool {
+    let Some(rest) = path.strip_prefix(prefix) else { return false };
+    let at_boundary = prefix.ends_with('/') || rest.is_empty() || rest.starts_with('/');
+    // Encoded slashes are text to the parser; a server may still decode them and then climb.
+    let decoded = path.to_ascii_lowercase().replace("%2f", "/").replace("%5c", "/").replace("%2e", ".");
+    at_boundary && !decoded.split('/').any(|part| part == "..")
+}
+
+/// Tells what can be known without asking a name server.
+fn points_inside(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(ip)) => !is_global_v4(ip),
+        Some(Host::Ipv6(ip)) => !is_global_v6(ip),
+        Some(Host::Domain(name)) => {
+            let name = name.trim_end_matches('.');
+            name == "localhost" || name.ends_with(".localhost")
+        }
+        None => true,
+    }
+}
+
+/// Tells whether an address may be dialled by anyone's wish.
+pub fn is_global(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => is_global_v4(ip),
+        IpAddr::V6(ip) => is_global_v6(ip),
+    }
+}
+
+fn is_global_v4(ip: Ipv4Addr) -> bool {
+    /// First address and prefix length. The last is a cloud's metadata service behind a public address.
+    const INSIDE: [(u32, u32); 16] = [
+        (0x0000_0000, 8),
+        (0x0a00_0000, 8),
+        (0x6440_0000, 10),
+        (0x7f00_0000, 8),
+        (0xa9fe_0000, 16),
+        (0xac10_0000, 12),
+        (0xc000_0000, 24),
+        (0xc000_0200, 24),
+        (0xc058_6300, 24),
+        (0xc0a8_0000, 16),
+        (0xc612_0000, 15),
+        (0xc633_6400, 24),
+        (0xcb00_7100, 24),
+        (0xe000_0000, 4),
+        (0xf000_0000, 4),
+        (0xa83f_8110, 32),
+    ];
+    let ip = u32::from(ip);
+    !INSIDE.iter().any(|(first, length)| (ip ^ first) >> (32 - length) == 0)
+}
+
+/// Only 2000::/3 is handed out; within it, tunnels carry an IPv4 address that nobody has checked.
+fn is_global_v6(ip: Ipv6Addr) -> bool {
+    let [a, b, ..] = ip.segments();
+    let handed_out = a & 0xe000 == 0x2000;
+    let protocol_or_teredo = a == 0x2001 && b < 0x0200;
+    let documentation = (a == 0x2001 && b == 0x0db8) || (a == 0x3fff && b < 0x1000);
+    let six_to_four = a == 0x2002;
+    handed_out && !protocol_or_teredo && !documentation && !six_to_four
+}
+
+/// Resolves names and keeps only the addresses that the URL may reach. The caller dials what this returns, so a name
+/// that answers differently the second time gains nothing.
+#[derive(Debug)]
+pub(crate) struct CheckedResolver {
+    pub(crate) reach: Reach,
+}
+
+/// Travels through the HTTP client's error to say that the name was found but only leads inside.
+#[derive(Debug, thiserror::Error)]
+#[error("{host} has no public address")]
+struct OnlyInside {
+    host: String,
+}
+
+impl Resolver for CheckedResolver {
+    fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let found = DefaultResolver::default().resolve(uri, config, timeout)?;
+        let mut kept = self.empty();
+        found.iter().copied().filter(|address| self.reach.admits(*address)).for_each(|address| kept.push(address));
+        if kept.is_empty() {
+            let host = uri.host().unwrap_or_default().to_owned();
+            return Err(ureq::Error::Io(io::Error::new(io::ErrorKind::PermissionDenied, OnlyInside { host })));
+        }
+        Ok(kept)
+    }
+}
+
+impl Reach {
+    fn admits(self, address: SocketAddr) -> bool {
+        match self {
+            Reach::Anywhere => true,
+            Reach::ThisMachine => address.ip().is_loopback(),
+            Reach::Internet => is_global(address.ip()),
+        }
+    }
+}
+
+/// Returns the error to show if the resolver refused every address.
+pub(crate) fn refused_address(error: &ureq::Error) -> Option<PortError> {
+    let ureq::Error::Io(error) = error else { return None };
+    let inside = error.get_ref()?.downcast_ref::<OnlyInside>()?;
+    Some(address_forbidden(&inside.host))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::port::Lasting;
+
+    fn rules(allow: &[&str]) -> FetchRules {
+        FetchRules { allow: allow.iter().map(|&prefix| prefix.to_owned()).collect(), max_bytes: 1 << 20 }
+    }
+
+    fn reason(rules: &FetchRules, url: &str) -> &'static str {
+        match rules.check_url(url) {
+            Ok(_) => "ok",
+            Err(error) => {
+                assert_eq!(error.lasting, Lasting::Yes, "{url}");
+                error.reason
+            }
+        }
+    }
+
+    #[test]
+    fn without_an_allow_list_only_https_and_this_machine_by_its_plain_name_pass() {
+        let long = format!("https://a.com/{}", "a".repeat(4096));
+        for url in [
+            "file:///etc/passwd",
+            "data:text/plain,x",
+            "ftp://a.com/x",
+            "gopher://a.com/",
+            "unix:/run/x",
+            "a.com/x",
+            "",
+            "http://a.com/x",
+            "https://user@a.com/",
+            "https://u:p@a.com/",
+            "https://a.com/#x",
+            "https://a.com/\n",
+            "https://a.com/\t",
+            " https://a.com/",
+            "https://a.com\\@b.com/",
+            "http://127.0.0.1@a.com/",
+            "https://",
+            "http://127.1/",
+            "http://2130706433/",
+            "http://0x7f000001/",
+            "http://0177.0.0.1/",
+            "http://[0::1]/",
+            "http://127.0.0.1.a.com/",
+            "http://localhost.a.com/",
+            "http://LOCALHOST/",
+            "http://127.0.0.2/",
+            "http://[::]/",
+            "http://\u{2460}27.0.0.1/",
+            &long,
+        ] {
+            assert_eq!(reason(&rules(&[]), url), "UrlForbidden", "{url}");
+        }
+        for url in ["https://a.com/x?y=1", "https://8.8.8.8/x", "https://[2606:4700::1111]/", "https://a.com:8443/"] {
+            assert_eq!(reason(&rules(&[]), url), "ok", "{url}");
+        }
+        for url in ["http://127.0.0.1:8080/x", "http://[::1]/x", "http://localhost/x", "http://localhost"] {
+            assert_eq!(reason(&rules(&[]), url), "ok", "{url}");
+        }
+    }
+
+    #[test]
+    fn an_inside_address_is_refused_however_it_is_spelled() {
+        for url in [
+            "https://127.0.0.1/",
+            "https://2852039166/",
+            "https://0xa9fea9fe/",
+            "https://0251.0376.0251.0376/",
+            "https://127.1/",
+            "https://[::1]/",
+            "https://[::ffff:169.254.169.254]/",
+            "https://10.0.0.1/",
+            "https://192.168.1.1/",
+            "https://localhost/",
+            "https://LOCALHOST./",
+            "https://x.localhost/",
+            "https://[64:ff9b::a9fe:a9fe]/",
+            "https://169.254.169.254/",
+            "https://0/",
+            "https://168.63.129.16/",
+        ] {
+            assert_eq!(reason(&rules(&[]), url), "AddressForbidden", "{url}");
+        }
+    }
+
+    #[test]
+    fn an_allowed_prefix_ends_at_a_boundary() {
+        let rules = rules(&["https://a.com", "http://10.0.0.7:9000/releases", "https://b.com/team/", "not a url"]);
+        for url in
+            ["https://a.com", "https://A.com:443/x", "http://10.0.0.7:9000/releases/1.tar", "https://b.com/team/x"]
+        {
+            assert_eq!(reason(&rules, url), "ok", "{url}");
+        }
+        for url in [
+            "https://a.com.evil.com/",
+            "https://a.comx/",
+            "http://a.com/",
+            "https://a.com:8443/",
+            "http://10.0.0.7:9000/",
+            "http://10.0.0.7:9000/releases2/x",
+            "http://10.0.0.7:90001/releases",
+            "https://b.com/team/../other",
+            "https://b.com/team/%2e%2e/other",
+            "https://b.com/team/..%2fother",
+            "https://b.com/team/%2E%2E%5Cother",
+            "http://127.0.0.1/",
+            "https://c.com/?https://a.com",
+        ] {
+            assert_eq!(reason(&rules, url), "UrlForbidden", "{url}");
+        }
+    }
+
+    #[test]
+    fn only_global_addresses_are_global() {
+        for ip in [
+            "0.0.0.0",
+            "0.1.2.3",
+            "10.255.0.1",
+            "100.64.0.1",
+            "100.127.255.255",
+            "127.0.0.1",
+            "127.255.0.1",
+            "169.254.169.254",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.0.0.1",
+            "192.0.2.1",
+            "192.168.0.1",
+            "198.18.0.1",
+            "198.19.0.1",
+            "198.51.100.1",
+            "203.0.113.1",
+            "224.0.0.1",
+            "239.1.1.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::ffff:8.8.8.8",
+            "::8.8.8.8",
+            "64:ff9b::8.8.8.8",
+            "64:ff9b:1::1",
+            "100::1",
+            "2001::1",
+            "2001:db8::1",
+            "2002:a9fe:a9fe::1",
+            "3fff::1",
+            "fc00::1",
+            "fd00::1",
+            "fe80::1",
+            "fec0::1",
+            "ff02::1",
+        ] {
+            assert!(!is_global(ip.parse().unwrap()), "{ip}");
+        }
+        for ip in [
+            "1.1.1.1",
+            "8.8.8.8",
+            "100.63.255.255",
+            "100.128.0.1",
+            "172.15.0.1",
+            "172.32.0.1",
+            "192.0.1.1",
+            "198.17.0.1",
+            "198.20.0.1",
+            "223.255.255.255",
+            "2606:4700::1111",
+            "2001:4860::8888",
+            "2a00::1",
+            "3ffe::1",
+        ] {
+            assert!(is_global(ip.parse().unwrap()), "{ip}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_leads_inside_is_refused_where_it_is_dialled() {
+        let resolve = |reach, uri: &str| {
+            let uri: Uri = uri.parse().unwrap();
+            CheckedResolver { reach }.resolve(&uri, &Config::default(), NextTimeout::default())
+        };
+        for uri in ["https://localhost/", "https://127.0.0.1/", "https://[::1]:1/"] {
+            let refused = refused_address(&resolve(Reach::Internet, uri).unwrap_err()).unwrap();
+            assert_eq!(refused.reason, "AddressForbidden", "{uri}");
+        }
+        assert!(resolve(Reach::ThisMachine, "http://10.0.0.1/").is_err());
+        assert!(resolve(Reach::ThisMachine, "http://127.0.0.1/").is_ok());
+        assert!(resolve(Reach::Anywhere, "http://10.0.0.1/").is_ok());
+        assert!(resolve(Reach::Internet, "https://1.1.1.1/").is_ok());
+    }
+
+    #[test]
+    fn a_redirect_can_neither_leave_https_nor_turn_inside() {
+        let to = |rules: &FetchRules, from: &str, to: &str| {
+            rules.admit_redirect(&Url::parse(from).unwrap(), &Url::parse(to).unwrap()).map_err(|error| error.reason)
+        };
+        let (none, local) = (rules(&[]), rules(&["http://127.0.0.1:8080/"]));
+        assert_eq!(to(&none, "https://a.com/", "http://a.com/").unwrap_err(), "UrlForbidden");
+        assert_eq!(to(&none, "https://a.com/", "http://127.0.0.1/").unwrap_err(), "UrlForbidden");
+        assert_eq!(to(&none, "http://127.0.0.1/", "http://127.0.0.1/x").unwrap_err(), "AddressForbidden");
+        assert_eq!(to(&none, "https://a.com/", "https://10.0.0.1/").unwrap_err(), "AddressForbidden");
+        assert!(to(&none, "https://a.com/", "https://b.com/x").is_ok());
+        assert!(to(&local, "http://127.0.0.1:8080/", "http://127.0.0.1:8080/x").is_ok());
+    }
+
+    #[test]
+    fn a_shown_url_has_no_secret_left() {
+        assert_eq!(redact("https://u:p@a.com/x.tar?token=S#f"), "https://a.com/x.tar");
+        assert_eq!(redact("u:p@a.com?token=S"), "the given URL");
+    }
+}

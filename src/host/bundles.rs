@@ -1,0 +1,342 @@
+//! A project's directories, its user, its markers and its link; and the fetches that fill its releases, beside the loop.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::{chown, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::bell::Bell;
+use crate::model::desired::Source;
+use crate::model::layout::{Layout, user_of};
+use crate::model::names::{ProcessName, ProjectId, ReleaseNo, Sha256, Slot};
+use crate::model::observed::{BundlesSeen, FetchSeen};
+use crate::model::quantity::Span;
+use crate::plan::FetchOrder;
+use crate::port::{Bundles, Clock, Lasting, PortError};
+use crate::unpack::Limits;
+
+use super::address::FetchRules;
+use super::unpack::{Helper, Manifest, publish, read_manifest, unpack_into};
+use super::{disk, disk_error, fetch, users};
+
+/// The files of all projects.
+pub struct Files {
+    layout: Layout,
+    works: Works,
+    fetches: Fetches,
+}
+
+/// What a fetch works with.
+#[derive(Clone)]
+struct Works {
+    layout: Layout,
+    rules: FetchRules,
+    limits: Limits,
+    clock: Arc<dyn Clock>,
+    bell: Bell,
+}
+
+type Fetches = Arc<Mutex<BTreeMap<(ProjectId, ReleaseNo), Arc<Fetch>>>>;
+
+/// One fetch: what it has come to, written by its thread, read by the loop.
+struct Fetch {
+    stop: AtomicBool,
+    bytes: AtomicU64,
+    /// 0 where the server does not say.
+    of: AtomicU64,
+    unpacking: AtomicBool,
+    failed: Mutex<Option<FetchSeen>>,
+}
+
+impl Files {
+    /// Sets up the directories that all projects share, and wipes what an earlier run left half done.
+    ///
+    /// # Errors
+    /// Says what could not be made.
+    pub fn open(
+        layout: &Layout,
+        rules: FetchRules,
+        limits: Limits,
+        clock: Arc<dyn Clock>,
+        bell: Bell,
+    ) -> Result<Self, PortError> {
+        prepare_root(layout)?;
+        let works = Works { layout: layout.clone(), rules, limits, clock, bell };
+        Ok(Self { layout: layout.clone(), works, fetches: Fetches::default() })
+    }
+
+    fn fetching(&self) -> MutexGuard<'_, BTreeMap<(ProjectId, ReleaseNo), Arc<Fetch>>> {
+        self.fetches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Moves a path out of sight at once; its end may take as long as it takes.
+    fn discard(&self, path: &Path) -> Result<(), PortError> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        // The trash is emptied at each start, so a number that starts again finds nothing in its way.
+        let trash = self.layout.trash().join(COUNT.fetch_add(1, Ordering::Relaxed).to_string());
+        match fs::rename(path, &trash) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(|e| disk_error(&format!("remove {}", path.display()), &e))?,
+        }
+        std::thread::spawn(move || remove_tree(&trash));
+        Ok(())
+    }
+}
+
+/// Makes the directories that all projects share. Others may pass through, since Caddy and the apps must.
+///
+/// # Errors
+/// Says what could not be made.
+pub fn prepare_root(layout: &Layout) -> Result<(), PortError> {
+    for (path, mode) in [
+        (layout.root().to_path_buf(), 0o711),
+        (layout.specs(), 0o755),
+        (layout.artifacts(), 0o750),
+        (layout.staging(), 0o711),
+        (layout.trash(), 0o700),
+        (layout.apps(), 0o711),
+        (layout.fronts(), 0o755),
+    ] {
+        disk::directory(&path, mode)?;
+    }
+    for stale in
+        [layout.staging(), layout.trash()].iter().flat_map(|dir| fs::read_dir(dir).into_iter().flatten().flatten())
+    {
+        remove_tree(&stale.path());
+    }
+    Ok(())
+}
+
+fn remove_tree(path: &Path) {
+    let removed = if path.is_dir() && !path.is_symlink() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    if let Err(error) = removed.or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) }) {
+        tracing::warn!(path = %path.display(), "could not remove what is left over: {error}; the next start tries again");
+    }
+}
+
+impl Bundles for Files {
+    fn look(&self, project: &ProjectId) -> Result<BundlesSeen, PortError> {
+        let fronts = self.layout.fronts().join(project.as_str());
+        let bundle = self.layout.bundle(project);
+        Ok(BundlesSeen {
+            releases: releases(&self.layout, project)?,
+            link: fs::read_link(&bundle).ok().and_then(|target| numbered(&target)),
+            markers: names_in(&fronts)?.iter().filter_map(|name| ProcessName::parse(name).ok()).collect(),
+            user: users::find(&user_of(project))?.is_some(),
+            directory: self.layout.releases(project).exists() || bundle.is_symlink(),
+            data: self.layout.data(project).exists(),
+            fronts: fronts.exists(),
+        })
+    }
+
+    fn fetches(&self, project: &ProjectId) -> BTreeMap<ReleaseNo, FetchSeen> {
+        let fetching = self.fetching();
+        fetching
+            .iter()
+            .filter(|((owner, _), _)| owner == project)
+            .map(|((_, release), fetch)| (*release, fetch.seen()))
+            .collect()
+    }
+
+    fn prepare(&self, project: &ProjectId) -> Result<(), PortError> {
+        let data = self.layout.data(project);
+        let (uid, gid) = users::make(&user_of(project), &data)?;
+        let owned = |path: &Path, uid: Option<u32>| {
+            chown(path, uid, Some(gid.as_raw())).map_err(|e| disk_error(&format!("give away {}", path.display()), &e))
+        };
+        disk::directory(&self.layout.app(project), 0o750)?;
+        owned(&self.layout.app(project), None)?;
+        disk::directory(&self.layout.releases(project), 0o755)?;
+        disk::directory(&data, 0o700)?;
+        owned(&data, Some(uid.as_raw()))?;
+        disk::directory(&self.layout.fronts().join(project.as_str()), 0o755)
+    }
+
+    fn fetch(&self, project: &ProjectId, order: &FetchOrder) -> Result<(), PortError> {
+        let fetch = Arc::new(Fetch::new());
+        let key = (project.clone(), order.release);
+        self.fetching().insert(key.clone(), fetch.clone());
+        let (works, fetches, order) = (self.works.clone(), self.fetches.clone(), order.clone());
+        let run = move || {
+            let done = works.run(&key.0, &order, &fetch);
+            match done {
+                // The release on disk says the rest.
+                Ok(()) => drop(fetches.lock().unwrap_or_else(PoisonError::into_inner).remove(&key)),
+                Err(error) => fetch.fail(&error, &*works.clock),
+            }
+            works.bell.ring();
+        };
+        std::thread::Builder::new()
+            .name("fetch".into())
+            .spawn(run)
+            .map(|_| ())
+            .map_err(|e| disk_error("begin a fetch", &e))
+    }
+
+    fn point(&self, project: &ProjectId, process: &ProcessName, slot: Slot) -> Result<(), PortError> {
+        let marker = self.layout.marker(project, process);
+        match slot {
+            Slot::A => disk::remove(&marker),
+            Slot::B => disk::replace(&marker, b"", 0o644),
+        }
+    }
+
+    fn link(&self, project: &ProjectId, release: ReleaseNo) -> Result<(), PortError> {
+        let (app, bundle) = (self.layout.app(project), self.layout.bundle(project));
+        let beside = app.join(".bundle.part");
+        let target = PathBuf::from("releases").join(release.to_string());
+        disk::remove(&beside)?;
+        symlink(target, &beside)
+            .and_then(|()| fs::rename(&beside, &bundle))
+            .and_then(|()| disk::sync(&app))
+            .map_err(|e| disk_error(&format!("link {}", bundle.display()), &e))
+    }
+
+    fn remove_release(&self, project: &ProjectId, release: ReleaseNo) -> Result<(), PortError> {
+        self.discard(&self.layout.release(project, release))
+    }
+
+    fn remove_all(&self, project: &ProjectId, keep_data: bool) -> Result<(), PortError> {
+        self.fetching()
+            .iter()
+            .filter(|((owner, _), _)| owner == project)
+            .for_each(|(_, fetch)| fetch.stop.store(true, Ordering::Relaxed));
+        self.fetching().retain(|(owner, _), _| owner != project);
+        self.discard(&self.layout.fronts().join(project.as_str()))?;
+        if keep_data {
+            disk::remove(&self.layout.bundle(project))?;
+            return self.discard(&self.layout.releases(project));
+        }
+        self.discard(&self.layout.app(project))?;
+        users::remove(&user_of(project))
+    }
+}
+
+fn names_in(directory: &Path) -> Result<Vec<String>, PortError> {
+    match fs::read_dir(directory) {
+        Ok(entries) => {
+            Ok(entries.filter_map(Result::ok).map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(disk_error(&format!("read {}", directory.display()), &error)),
+    }
+}
+
+/// A release is there when its manifest is: it is the last thing that is written of it.
+fn releases(layout: &Layout, project: &ProjectId) -> Result<BTreeMap<ReleaseNo, Sha256>, PortError> {
+    let directory = layout.releases(project);
+    let found = names_in(&directory)?.into_iter().filter_map(|name| {
+        let manifest = read_manifest(&directory.join(&name))?;
+        Some((ReleaseNo(name.parse().ok()?), manifest.sha256))
+    });
+    Ok(found.collect())
+}
+
+fn numbered(target: &Path) -> Option<ReleaseNo> {
+    target.file_name()?.to_str()?.parse().ok().map(ReleaseNo)
+}
+
+impl Fetch {
+    fn new() -> Self {
+        Self {
+            stop: AtomicBool::new(false),
+            bytes: AtomicU64::new(0),
+            of: AtomicU64::new(0),
+            unpacking: AtomicBool::new(false),
+            failed: Mutex::new(None),
+        }
+    }
+
+    fn seen(&self) -> FetchSeen {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        failed.unwrap_or_else(|| FetchSeen::Running {
+            bytes: self.bytes.load(Ordering::Relaxed),
+            of: Some(self.of.load(Ordering::Relaxed)).filter(|of| *of > 0),
+            unpacking: self.unpacking.load(Ordering::Relaxed),
+        })
+    }
+
+    fn fail(&self, error: &PortError, clock: &dyn Clock) {
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(FetchSeen::Failed {
+            at: clock.now(),
+            lasting: error.lasting == Lasting::Yes,
+            reason: error.reason.to_owned(),
+            message: error.message.clone(),
+            retry_after: error.retry_after.map(|wait| Span(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))),
+        });
+    }
+}
+
+impl Works {
+    fn run(&self, project: &ProjectId, order: &FetchOrder, fetch: &Fetch) -> Result<(), PortError> {
+        let (artifact, sha256) = match &order.source {
+            Source::Url { url, sha256 } => self.artifact_at(url, sha256.as_ref().or(order.sha256.as_ref()), fetch)?,
+            Source::File { name, sha256 } => {
+                self.artifact_named(name.as_str(), sha256.as_ref().or(order.sha256.as_ref()))?
+            }
+        };
+        fetch.unpacking.store(true, Ordering::Relaxed);
+        self.bell.ring();
+        self.unpack(project, order.release, &artifact, sha256)
+    }
+
+    /// An artifact that is here already is not fetched again: that is what makes a way back independent of the network.
+    fn artifact_at(&self, url: &str, want: Option<&Sha256>, fetch: &Fetch) -> Result<(PathBuf, Sha256), PortError> {
+        if let Some(want) = want
+            && let Ok(found) = self.artifact_named(want.as_str(), Some(want))
+        {
+            return Ok(found);
+        }
+        let seen = |bytes, of: Option<u64>| {
+            fetch.bytes.store(bytes, Ordering::Relaxed);
+            fetch.of.store(of.unwrap_or(0), Ordering::Relaxed);
+        };
+        let fetched = fetch::fetch(url, want, &self.rules, &self.layout.staging(), &seen, &fetch.stop)?;
+        let kept = self.layout.artifacts().join(fetched.sha256.as_str());
+        fs::rename(&fetched.path, &kept)
+            .and_then(|()| disk::sync(&self.layout.artifacts()))
+            .map_err(|e| disk_error(&format!("keep artifact {}", fetched.sha256), &e))?;
+        Ok((kept, fetched.sha256))
+    }
+
+    fn artifact_named(&self, name: &str, want: Option<&Sha256>) -> Result<(PathBuf, Sha256), PortError> {
+        let path = self.layout.artifacts().join(name);
+        let is_file = fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file());
+        if !is_file {
+            let message = format!(
+                "there is no artifact {name} in {}; upload it, or name a url",
+                self.layout.artifacts().display()
+            );
+            return Err(PortError::lasting("ArtifactFailed", message));
+        }
+        let (found, _) = fetch::hash_file(&path).map_err(|e| disk_error(&format!("read artifact {name}"), &e))?;
+        match want {
+            Some(want) if *want != found => {
+                Err(PortError::lasting("HashMismatch", format!("artifact {name} hashes to {found}, wanted {want}")))
+            }
+            _ => Ok((path, found)),
+        }
+    }
+
+    fn unpack(
+        &self,
+        project: &ProjectId,
+        release: ReleaseNo,
+        artifact: &Path,
+        sha256: Sha256,
+    ) -> Result<(), PortError> {
+        let (uid, gid) = users::make(users::UNPACKER, Path::new("/nonexistent"))?;
+        let staging = self.layout.staging().join(format!("{project}-r{release}"));
+        remove_tree(&staging);
+        disk::directory(&staging, 0o711)?;
+        unpack_into(artifact, &staging, &Helper::this_program(uid.as_raw(), gid.as_raw()), &self.limits)?;
+        let bytes = fs::metadata(artifact).map(|meta| meta.len()).unwrap_or_default();
+        let manifest = Manifest { project: project.clone(), release, sha256, bytes };
+        let done = publish(&staging.join("tree"), &self.layout.releases(project), release.0, &manifest);
+        remove_tree(&staging);
+        done
+    }
+}

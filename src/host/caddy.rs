@@ -1,0 +1,240 @@
+//! Caddy over its admin socket: adapts a Caddyfile, checks what it means, loads it, and writes it where Caddy finds it
+//! when it starts.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::UnixStream;
+
+use crate::model::observed::ProxySeen;
+use crate::plan::RoutesOrder;
+use crate::port::{PortError, Routes};
+use crate::render::caddyfile::OURS;
+
+use super::disk;
+
+/// Where Caddy reads its configuration when it starts.
+pub const CADDYFILE: &str = "/etc/caddy/Caddyfile";
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Caddy.
+pub struct Caddy {
+    socket: PathBuf,
+    file: PathBuf,
+    runtime: tokio::runtime::Runtime,
+    /// What the newest text of ours comes to; a cache, made again by asking Caddy.
+    adapted: RefCell<Option<(String, Value)>>,
+}
+
+impl Caddy {
+    /// Makes the adapter for an admin socket.
+    ///
+    /// # Errors
+    /// Says why its runtime could not start.
+    pub fn new(socket: &Path) -> Result<Self, String> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|e| format!("could not start a runtime: {e}"))?;
+        Ok(Self { socket: socket.to_path_buf(), file: CADDYFILE.into(), runtime, adapted: RefCell::default() })
+    }
+
+    fn call(&self, method: Method, path: &str, kind: &str, body: Vec<u8>) -> Result<(StatusCode, Vec<u8>), PortError> {
+        let answer = async { tokio::time::timeout(PATIENCE, exchange(&self.socket, method, path, kind, body)).await };
+        match self.runtime.block_on(answer) {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(down(format!("could not ask Caddy on {}: {error}", self.socket.display()))),
+            Err(_) => Err(down(format!(
+                "could not ask Caddy on {}: no answer within {} s",
+                self.socket.display(),
+                PATIENCE.as_secs()
+            ))),
+        }
+    }
+
+    fn live(&self) -> Result<Value, PortError> {
+        let (_, body) = self.call(Method::GET, "/config/", "", Vec::new())?;
+        serde_json::from_slice(&body).map_err(|e| down(format!("could not read Caddy's configuration: {e}")))
+    }
+
+    /// Asks Caddy what a text means; it answers the same for the same text, so once is enough.
+    fn adapt(&self, text: &str) -> Result<Value, PortError> {
+        if let Some((_, value)) = self.adapted.borrow().as_ref().filter(|(known, _)| known == text) {
+            return Ok(value.clone());
+        }
+        let (status, body) = self.call(Method::POST, "/adapt", "text/caddyfile", text.as_bytes().to_vec())?;
+        if !status.is_success() {
+            return Err(refusal("read the new Caddyfile", &body));
+        }
+        let answer: Value =
+            serde_json::from_slice(&body).map_err(|e| down(format!("could not read Caddy's answer: {e}")))?;
+        let value = answer.get("result").cloned().unwrap_or_default();
+        *self.adapted.borrow_mut() = Some((text.to_owned(), value.clone()));
+        Ok(value)
+    }
+
+    fn read_file(&self) -> Option<String> {
+        fs::read_to_string(&self.file).ok().filter(|text| text.starts_with(OURS))
+    }
+}
+
+impl Routes for Caddy {
+    fn look(&self) -> Result<ProxySeen, PortError> {
+        let text = self.read_file();
+        let Ok(live) = self.live() else { return Ok(ProxySeen { up: false, runs: false, text, live: false }) };
+        let live = text.as_ref().is_some_and(|text| self.adapt(text).is_ok_and(|meant| meant == live));
+        Ok(ProxySeen { up: true, runs: true, text, live })
+    }
+
+    fn load(&self, order: &RoutesOrder) -> Result<(), PortError> {
+        if self.file.exists() && self.read_file().is_none() {
+            let shown = self.file.display();
+            return Err(PortError::passing(
+                "RouteRefused",
+                format!(
+                    "{shown} is not written by zexio, so it is left alone; `zexio init` moves it aside and takes over"
+                ),
+            ));
+        }
+        let meant = self.adapt(&order.text)?;
+        check(&meant, order, &self.socket)?;
+        if self.live()? != meant {
+            let (status, body) =
+                self.call(Method::POST, "/load", "application/json", meant.to_string().into_bytes())?;
+            if !status.is_success() {
+                return Err(refusal("load the new routes", &body));
+            }
+        }
+        // Only what Caddy took is written: it must come back with it by itself.
+        disk::replace(&self.file, order.text.as_bytes(), 0o644)
+    }
+}
+
+fn down(message: String) -> PortError {
+    PortError::passing("ProxyDown", message)
+}
+
+/// Caddy's own words, which quote nothing but the configuration.
+fn refusal(what: &str, body: &[u8]) -> PortError {
+    let said =
+        serde_json::from_slice::<Value>(body).ok().and_then(|value| value.get("error")?.as_str().map(str::to_owned));
+    let said = said.unwrap_or_else(|| String::from_utf8_lossy(body).chars().take(500).collect());
+    PortError::passing("RouteRefused", format!("Caddy could not {what}: {said}; it serves on as before"))
+}
+
+async fn exchange(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    kind: &str,
+    body: Vec<u8>,
+) -> Result<(StatusCode, Vec<u8>), String> {
+    let stream = UnixStream::connect(socket).await.map_err(|e| e.to_string())?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
+    let driver = tokio::spawn(connection);
+    // On its socket Caddy 2.6 takes no host but the empty one; newer ones take that too.
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(hyper::header::HOST, "")
+        .header(hyper::header::CONTENT_TYPE, kind)
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|e| e.to_string())?;
+    let answer = sender.send_request(request).await.map_err(|e| e.to_string())?;
+    let status = answer.status();
+    let body = answer.into_body().collect().await.map_err(|e| e.to_string())?.to_bytes().to_vec();
+    driver.abort();
+    Ok((status, body))
+}
+
+/// Looks at what Caddy made of the text: whatever the template and the checks before it missed is caught here. The
+/// admin socket stays where tenants cannot reach it, every wanted host is there, and its requests go to its own ports.
+fn check(meant: &Value, order: &RoutesOrder, socket: &Path) -> Result<(), PortError> {
+    let refused =
+        |cause: String| PortError::passing("RouteRefused", format!("the new routes were not loaded: {cause}"));
+    let admin = meant.pointer("/admin/listen").and_then(Value::as_str).unwrap_or("localhost:2019");
+    if admin != format!("unix/{}", socket.display()) {
+        return Err(refused(format!(
+            "Caddy's admin endpoint would be {admin}, not {}; mend `admin` in the template",
+            socket.display()
+        )));
+    }
+    let dials = dials_by_host(meant);
+    for site in &order.sites {
+        let expected: BTreeSet<String> =
+            site.routes.iter().flat_map(|route| route.a.iter().chain(&route.b)).cloned().collect();
+        match dials.get(site.host.as_str()) {
+            None => return Err(refused(format!("the template left out {}", site.host))),
+            Some(found) if *found != expected => {
+                return Err(refused(format!("requests for {} would go to {found:?}, not to {expected:?}", site.host)));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Returns where the requests of each host may go.
+fn dials_by_host(meant: &Value) -> BTreeMap<String, BTreeSet<String>> {
+    let servers = meant.pointer("/apps/http/servers").and_then(Value::as_object);
+    let routes = servers
+        .into_iter()
+        .flat_map(|servers| servers.values())
+        .filter_map(|server| server.get("routes")?.as_array())
+        .flatten();
+    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for route in routes {
+        let matches = route.get("match").and_then(Value::as_array).into_iter().flatten();
+        let hosts = matches.filter_map(|one| one.get("host")?.as_array()).flatten().filter_map(Value::as_str);
+        for host in hosts {
+            collect_dials(route, found.entry(host.to_owned()).or_default());
+        }
+    }
+    found
+}
+
+fn collect_dials(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(table) => {
+            found.extend(table.get("dial").and_then(Value::as_str).map(str::to_owned));
+            table.values().for_each(|value| collect_dials(value, found));
+        }
+        Value::Array(items) => items.iter().for_each(|value| collect_dials(value, found)),
+        _ => {}
+    }
+}
+
+/// Puts a first Caddyfile of ours in place, before Caddy listens where the agent can reach it. One that is somebody
+/// else's is moved aside, never lost. Returns what was done, for the operator.
+///
+/// # Errors
+/// Says what could not be written.
+pub fn take_over_file(text: &str) -> Result<Vec<String>, PortError> {
+    let file = Path::new(CADDYFILE);
+    let found = fs::read_to_string(file).unwrap_or_default();
+    if found.starts_with(OURS) {
+        return Ok(vec![format!("{CADDYFILE} is zexio's already")]);
+    }
+    let mut done = Vec::new();
+    if file.exists() {
+        let aside = Path::new("/etc/caddy/Caddyfile.before-zexio");
+        fs::rename(file, aside).map_err(|e| super::disk_error(&format!("move {CADDYFILE} aside"), &e))?;
+        done.push(format!(
+            "moved {CADDYFILE} to {}; sites of your own go into /etc/zexio/Caddyfile.tmpl",
+            aside.display()
+        ));
+    }
+    disk::directory(Path::new("/etc/caddy"), 0o755)?;
+    disk::replace(file, text.as_bytes(), 0o644)?;
+    done.push(format!("wrote {CADDYFILE}"));
+    Ok(done)
+}

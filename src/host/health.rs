@@ -1,0 +1,123 @@
+//! Readiness probes, each in a thread of its own beside the loop. What they found is a cache: a new agent probes anew.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::bell::Bell;
+use crate::model::names::UnitId;
+use crate::model::observed::Probed;
+use crate::model::spec::Ready;
+use crate::port::{Clock, Health, ProbeOrder};
+
+use super::listener::{self, Listener};
+
+/// The probes that run.
+pub struct Prober {
+    clock: Arc<dyn Clock>,
+    bell: Bell,
+    probes: Mutex<BTreeMap<UnitId, Probe>>,
+}
+
+struct Probe {
+    order: ProbeOrder,
+    found: Arc<Mutex<Option<Probed>>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Prober {
+    /// Makes a prober without probes.
+    pub fn new(clock: Arc<dyn Clock>, bell: Bell) -> Self {
+        Self { clock, bell, probes: Mutex::default() }
+    }
+
+    fn begin(&self, order: &ProbeOrder) -> Probe {
+        let (found, stop) = (Arc::new(Mutex::new(None)), Arc::new(AtomicBool::new(false)));
+        let probe = Probe { order: order.clone(), found: found.clone(), stop: stop.clone() };
+        let (order, clock, bell) = (order.clone(), self.clock.clone(), self.bell.clone());
+        let run = move || {
+            while !stop.load(Ordering::Relaxed) {
+                if note(&found, &order, probe_once(&order), &*clock) {
+                    bell.ring();
+                }
+                std::thread::sleep(order.ready.interval.as_duration());
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("probe".into()).spawn(run) {
+            tracing::error!(unit = %probe.order.unit, "could not begin to probe: {error}");
+        }
+        probe
+    }
+}
+
+impl Health for Prober {
+    fn look(&self, orders: &[ProbeOrder]) -> BTreeMap<UnitId, Probed> {
+        let mut probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
+        // A new run of a unit is probed anew: what was found of the old one says nothing of it.
+        probes.retain(|_, probe| {
+            let wanted = orders.contains(&probe.order);
+            probe.stop.store(!wanted, Ordering::Relaxed);
+            wanted
+        });
+        for order in orders {
+            probes.entry(order.unit.clone()).or_insert_with(|| self.begin(order));
+        }
+        let found = |probe: &Probe| probe.found.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        probes.iter().filter_map(|(unit, probe)| Some((unit.clone(), found(probe)?))).collect()
+    }
+}
+
+/// Writes a finding down; tells whether it says something new.
+fn note(found: &Mutex<Option<Probed>>, order: &ProbeOrder, result: Result<String, String>, clock: &dyn Clock) -> bool {
+    let at = clock.now();
+    let mut held = found.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = held.as_ref().and_then(|probed| probed.ok_since);
+    let (ok_since, last) = match result {
+        Ok(last) => (Some(before.unwrap_or(at)), last),
+        Err(last) => (None, last),
+    };
+    let news = held.as_ref().is_none_or(|old| old.ok_since != ok_since || old.last != last);
+    *held = Some(Probed { invocation: order.invocation.clone(), at, ok_since, last });
+    news
+}
+
+fn probe_once(order: &ProbeOrder) -> Result<String, String> {
+    match listener::on_port(order.port, &order.cgroup) {
+        Listener::Ours => {}
+        Listener::Nobody => return Err(format!("nothing listens on 127.0.0.1:{} ($PORT) yet", order.port)),
+        Listener::Stranger(who) => return Err(format!("port {} is taken by {who}", order.port)),
+    }
+    match &order.ready.http {
+        Some(path) => get(order.port, path.as_str(), &order.ready),
+        None => connect(order.port, order.ready.timeout.as_duration()),
+    }
+}
+
+fn connect(port: u16, timeout: Duration) -> Result<String, String> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    TcpStream::connect_timeout(&address, timeout)
+        .map(|_| format!("{address} takes connections"))
+        .map_err(|e| format!("could not connect to {address}: {e}"))
+}
+
+/// Always this machine and this port, and no redirect is followed: a probe reaches nothing that a spec could choose.
+fn get(port: u16, path: &str, ready: &Ready) -> Result<String, String> {
+    let config = ureq::Agent::config_builder()
+        .timeout_global(Some(ready.timeout.as_duration()))
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .http_status_as_error(false)
+        .proxy(None)
+        .build();
+    let shown = format!("GET {path} on port {port}");
+    let answer = ureq::Agent::new_with_config(config).get(format!("http://127.0.0.1:{port}{path}")).call();
+    match answer {
+        Ok(answer) if answer.status().is_success() || answer.status().is_redirection() => {
+            Ok(format!("{shown} answered {}", answer.status().as_u16()))
+        }
+        Ok(answer) => Err(format!("{shown} answered {}", answer.status().as_u16())),
+        Err(error) => Err(format!("{shown} failed: {error}")),
+    }
+}

@@ -1,0 +1,84 @@
+//! Who listens on a port: the app, nobody, or a stranger who would be taken for it.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+/// Who listens on a port of loopback.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listener {
+    /// A process of the cgroup.
+    Ours,
+    /// Nobody.
+    Nobody,
+    /// Somebody else, as far as can be said who.
+    Stranger(String),
+}
+
+/// Finds who listens on a TCP port, as seen from a cgroup.
+pub fn on_port(port: u16, cgroup: &str) -> Listener {
+    let sockets = listening_sockets(port);
+    if sockets.is_empty() {
+        return Listener::Nobody;
+    }
+    if processes_of(cgroup).into_iter().any(|pid| holds(pid, &sockets)) {
+        return Listener::Ours;
+    }
+    Listener::Stranger(holder(&sockets).unwrap_or_else(|| "an unknown process".to_owned()))
+}
+
+/// The inodes of the sockets that listen on a port, of both address families.
+fn listening_sockets(port: u16) -> BTreeSet<String> {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
+    tables.iter().flat_map(|table| table.lines().skip(1)).filter_map(|line| listening_inode(line, port)).collect()
+}
+
+/// A line of /proc/net/tcp: number, local address, remote address, state (0A: listening), … , inode (the tenth).
+fn listening_inode(line: &str, port: u16) -> Option<String> {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
+    let found = u16::from_str_radix(local.rsplit_once(':')?.1, 16).ok()?;
+    (found == port && *state == "0A").then(|| format!("socket:[{inode}]"))
+}
+
+/// systemd keeps its tree at one of these, depending on the version of the machine's cgroups.
+fn processes_of(cgroup: &str) -> Vec<u32> {
+    let roots = ["/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
+    roots
+        .iter()
+        .find_map(|root| fs::read_to_string(format!("{root}{cgroup}/cgroup.procs")).ok())
+        .map(|text| text.lines().filter_map(|line| line.parse().ok()).collect())
+        .unwrap_or_default()
+}
+
+fn holds(pid: u32, sockets: &BTreeSet<String>) -> bool {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    entries
+        .filter_map(Result::ok)
+        .filter_map(|entry| fs::read_link(entry.path()).ok())
+        .any(|target| sockets.contains(&*target.to_string_lossy()))
+}
+
+fn holder(sockets: &BTreeSet<String>) -> Option<String> {
+    let entries = fs::read_dir("/proc").ok()?;
+    let pids = entries.filter_map(Result::ok).filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let pid = pids.into_iter().find(|pid| holds(*pid, sockets))?;
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    Some(format!("process {pid} ({})", name.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stranger_on_the_port_is_not_taken_for_the_app() {
+        let stranger = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = stranger.local_addr().unwrap().port();
+        match on_port(port, "/no-such-cgroup") {
+            Listener::Stranger(who) => assert!(who.contains(&std::process::id().to_string()), "{who}"),
+            other => panic!("{other:?}"),
+        }
+        drop(stranger);
+        assert_eq!(on_port(port, "/no-such-cgroup"), Listener::Nobody);
+    }
+}

@@ -1,0 +1,333 @@
+//! systemd over D-Bus: looks at units, writes their files, starts and stops them. The one file that knows `dbus`.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use dbus::arg::{PropMap, RefArg, prop_cast};
+use dbus::blocking::{Connection, Proxy};
+
+use crate::model::layout::{CREDENTIAL_DIR, LAUNCHER, Layout, UNIT_DIR, user_of};
+use crate::model::names::{ProjectId, UnitId};
+use crate::model::observed::{ActiveState, Exit, UnitSeen};
+use crate::model::quantity::Timestamp;
+use crate::plan::UnitOrder;
+use crate::port::{PortError, Units};
+use crate::render::unit;
+
+use super::credential;
+use super::disk;
+
+const BUS_NAME: &str = "org.freedesktop.systemd1";
+const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
+const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+const UNIT: &str = "org.freedesktop.systemd1.Unit";
+const SERVICE: &str = "org.freedesktop.systemd1.Service";
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+const PROXY: &str = "caddy.service";
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// systemd, with a connection that is made anew when it breaks.
+#[derive(Default)]
+pub struct Systemd {
+    connection: RefCell<Option<Connection>>,
+}
+
+/// A row of ListUnits: name, description, load state, active state, sub state, followed, path, job, its type and path.
+type Listed = (String, String, String, String, String, String, dbus::Path<'static>, u32, String, dbus::Path<'static>);
+
+impl Systemd {
+    /// Calls systemd. A call that fails because the bus went away drops the connection; the next one makes a new one.
+    fn call<T>(&self, what: &str, work: impl FnOnce(&Connection) -> Result<T, dbus::Error>) -> Result<T, PortError> {
+        let mut held = self.connection.borrow_mut();
+        let connection = match held.take() {
+            Some(connection) => connection,
+            None => Connection::new_system().map_err(|e| refused("connect to the system bus", &e))?,
+        };
+        let done = work(&connection);
+        let bus_is_gone = matches!(&done, Err(error) if matches!(error.name(), Some(name) if name.ends_with(".Disconnected") || name.ends_with(".NoReply")));
+        if !bus_is_gone {
+            *held = Some(connection);
+        }
+        done.map_err(|e| refused(what, &e))
+    }
+
+    /// Calls a method of the manager that answers a job or nothing we need.
+    fn manage<A: dbus::arg::AppendAll>(&self, what: &str, method: &str, args: A) -> Result<(), PortError> {
+        self.call(what, |bus| {
+            let message = dbus::Message::new_method_call(BUS_NAME, MANAGER_PATH, MANAGER, method)
+                .map_err(|e| dbus::Error::new_failed(&e))?;
+            let mut message = message;
+            message.append_all(args);
+            dbus::blocking::BlockingSender::send_with_reply_and_block(bus, message, TIMEOUT).map(|_| ())
+        })
+    }
+
+    fn list(&self) -> Result<BTreeMap<String, Listed>, PortError> {
+        let patterns = (Vec::<String>::new(), vec!["zexio-*.service".to_owned()]);
+        let (rows,): (Vec<Listed>,) =
+            self.call("list units", |bus| manager(bus).method_call(MANAGER, "ListUnitsByPatterns", patterns))?;
+        Ok(rows.into_iter().map(|row| (row.0.clone(), row)).collect())
+    }
+
+    fn properties(&self, path: &dbus::Path<'static>, interface: &str) -> Result<PropMap, PortError> {
+        let (found,): (PropMap,) = self.call("read a unit", |bus| {
+            bus.with_proxy(BUS_NAME, path, TIMEOUT).method_call(PROPERTIES, "GetAll", (interface,))
+        })?;
+        Ok(found)
+    }
+
+    fn fill(&self, seen: &mut UnitSeen, row: &Listed) -> Result<(), PortError> {
+        let unit = self.properties(&row.6, UNIT)?;
+        let service = self.properties(&row.6, SERVICE)?;
+        seen.state = settled(active_state(text(&unit, "ActiveState")), row.7 != 0);
+        seen.sub_state = text(&unit, "SubState").to_owned();
+        seen.invocation = prop_cast::<Vec<u8>>(&unit, "InvocationID").filter(|id| !id.is_empty()).map(hex::encode);
+        let key = if seen.state == ActiveState::Active { "ActiveEnterTimestamp" } else { "StateChangeTimestamp" };
+        seen.since = number(&unit, key).filter(|micros| *micros > 0).map(|micros| Timestamp(micros / 1000));
+        seen.needs_reload = prop_cast::<bool>(&unit, "NeedDaemonReload").copied().unwrap_or(false);
+        seen.pid = prop_cast::<u32>(&service, "MainPID").copied().filter(|pid| *pid != 0);
+        seen.restarts = prop_cast::<u32>(&service, "NRestarts").copied().unwrap_or(0);
+        seen.memory_bytes = number(&service, "MemoryCurrent");
+        seen.cpu_nanos = number(&service, "CPUUsageNSec");
+        seen.cgroup = Some(text(&service, "ControlGroup")).filter(|path| !path.is_empty()).map(str::to_owned);
+        seen.exit = exit(&service);
+        Ok(())
+    }
+
+    /// Makes sure that systemd read what was written: a drop-in of somebody else or a limit it did not understand must
+    /// not start an app with other rights than its spec says.
+    fn read_back(&self, id: &UnitId) -> Result<(), PortError> {
+        let name = id.name();
+        let (path,): (dbus::Path<'static>,) =
+            self.call(&format!("load unit {name}"), |bus| manager(bus).method_call(MANAGER, "LoadUnit", (&name,)))?;
+        let unit = self.properties(&path, UNIT)?;
+        if prop_cast::<bool>(&unit, "NeedDaemonReload").copied().unwrap_or(false) {
+            // systemd kept an older unit of this name in memory: a boot target held on to it.
+            self.reload()?;
+        }
+        let unit = self.properties(&path, UNIT)?;
+        let service = self.properties(&path, SERVICE)?;
+        match difference(id, &unit, &service) {
+            None => Ok(()),
+            Some(found) => Err(PortError::lasting(
+                "UnitTampered",
+                format!(
+                    "systemd does not read {name} as it was written: {found}; remove what changes it and put the spec again"
+                ),
+            )),
+        }
+    }
+}
+
+fn manager(bus: &Connection) -> Proxy<'_, &Connection> {
+    bus.with_proxy(BUS_NAME, MANAGER_PATH, TIMEOUT)
+}
+
+fn refused(what: &str, error: &dbus::Error) -> PortError {
+    PortError::passing("Systemd", format!("could not {what}: {}", error.message().unwrap_or("systemd did not say why")))
+}
+
+fn text<'a>(properties: &'a PropMap, key: &str) -> &'a str {
+    prop_cast::<String>(properties, key).map_or("", String::as_str)
+}
+
+/// systemd answers u64::MAX for "not set": unknown, not a number.
+fn number(properties: &PropMap, key: &str) -> Option<u64> {
+    prop_cast::<u64>(properties, key).copied().filter(|value| *value != u64::MAX)
+}
+
+fn active_state(raw: &str) -> ActiveState {
+    match raw {
+        "active" => ActiveState::Active,
+        "reloading" | "refreshing" => ActiveState::Reloading,
+        "failed" => ActiveState::Failed,
+        "activating" | "maintenance" => ActiveState::Activating,
+        "deactivating" => ActiveState::Deactivating,
+        _ => ActiveState::Inactive,
+    }
+}
+
+/// A unit with a job waiting is already on its way: asking again would do nothing.
+fn settled(state: ActiveState, job: bool) -> ActiveState {
+    match (state, job) {
+        (ActiveState::Inactive | ActiveState::Failed, true) => ActiveState::Activating,
+        (ActiveState::Active, true) => ActiveState::Deactivating,
+        (state, _) => state,
+    }
+}
+
+/// The codes are those of waitid: 1 exited, 2 killed, 3 killed with a core dump.
+fn exit(service: &PropMap) -> Option<Exit> {
+    let status = *prop_cast::<i32>(service, "ExecMainStatus")?;
+    match *prop_cast::<i32>(service, "ExecMainCode")? {
+        1 => Some(Exit::Status(status)),
+        2 | 3 => Some(Exit::Signal(status)),
+        _ => None,
+    }
+}
+
+fn difference(id: &UnitId, unit: &PropMap, service: &PropMap) -> Option<String> {
+    let file = fs::read_to_string(Layout::unit_file(id)).unwrap_or_default();
+    let line = |key: &str| {
+        file.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap_or_default().to_owned()
+    };
+    let fragment = text(unit, "FragmentPath");
+    if Path::new(fragment) != Layout::unit_file(id) {
+        return Some(format!("it reads {fragment:?}"));
+    }
+    let foreign =
+        prop_cast::<Vec<String>>(unit, "DropInPaths").into_iter().flatten().find(|path| !is_for_every_service(path));
+    if let Some(path) = foreign {
+        return Some(format!("{path} changes it"));
+    }
+    let user = text(service, "User");
+    if user != user_of(&id.project) {
+        return Some(format!("User is {user:?}"));
+    }
+    if !starts_the_launcher(service) {
+        return Some("ExecStart is not the launcher".to_owned());
+    }
+    let limits = [("MemoryMax", line("MemoryMax")), ("TasksMax", line("TasksMax"))];
+    limits.into_iter().filter(|(_, written)| !written.is_empty()).find_map(|(key, written)| {
+        let read = number(service, key);
+        (read != written.parse().ok()).then(|| format!("{key} is {read:?}, not {written}"))
+    })
+}
+
+/// A distribution's drop-in for all services is no business of ours; one for our units is.
+fn is_for_every_service(path: &str) -> bool {
+    Path::new(path).parent().and_then(Path::file_name).is_some_and(|dir| dir == "service.d")
+}
+
+fn starts_the_launcher(service: &PropMap) -> bool {
+    let Some(commands) = service.get("ExecStart").and_then(|value| value.0.as_iter()) else { return false };
+    let commands: Vec<Vec<String>> = commands
+        .filter_map(|command| command.as_iter())
+        .map(|parts| {
+            let words = parts.filter_map(|part| part.as_iter()).flatten();
+            words.filter_map(|word| word.as_str().map(str::to_owned)).collect()
+        })
+        .collect();
+    commands.iter().any(|words| words.iter().map(String::as_str).eq([LAUNCHER, "launch"]))
+}
+
+impl Units for Systemd {
+    fn look(&self) -> Result<BTreeMap<ProjectId, BTreeMap<UnitId, UnitSeen>>, PortError> {
+        let mut listed = self.list()?;
+        let mut all: BTreeMap<ProjectId, BTreeMap<UnitId, UnitSeen>> = BTreeMap::new();
+        for (id, text) in unit_files()? {
+            let mut seen = UnitSeen {
+                text: Some(text),
+                enabled: boot_link(&id).is_symlink(),
+                credential: Layout::credential(&id).exists(),
+                ..UnitSeen::default()
+            };
+            if let Some(row) = listed.remove(&id.name()) {
+                self.fill(&mut seen, &row)?;
+            }
+            all.entry(id.project.clone()).or_default().insert(id, seen);
+        }
+        // What systemd still holds although its file is gone. Dead ones it drops by itself.
+        for row in listed.into_values().filter(|row| row.3 != "inactive") {
+            if let Some(id) = unit::described(&row.1) {
+                let mut seen = UnitSeen { credential: Layout::credential(&id).exists(), ..UnitSeen::default() };
+                self.fill(&mut seen, &row)?;
+                all.entry(id.project.clone()).or_default().insert(id, seen);
+            }
+        }
+        Ok(all)
+    }
+
+    fn write(&self, order: &UnitOrder, blob: &[u8]) -> Result<(), PortError> {
+        let sealed = credential::seal(&unit::credential_name(&order.unit), blob)?;
+        // The blob first: a unit file without one would fail at boot.
+        disk::replace(&Layout::credential(&order.unit), &sealed, 0o600)?;
+        disk::replace(&Layout::unit_file(&order.unit), order.text.as_bytes(), 0o644)
+    }
+
+    fn reload(&self) -> Result<(), PortError> {
+        self.manage("reload systemd", "Reload", ())
+    }
+
+    fn start(&self, unit: &UnitId) -> Result<(), PortError> {
+        let name = unit.name();
+        self.read_back(unit)?;
+        // A unit that failed is not started again before its failure is forgotten; one that did not has none.
+        let _ = self.manage("reset a unit", "ResetFailedUnit", (&name,));
+        self.manage(&format!("start {name}"), "StartUnit", (&name, "replace"))
+    }
+
+    fn stop(&self, unit: &UnitId) -> Result<(), PortError> {
+        let name = unit.name();
+        self.manage(&format!("stop {name}"), "StopUnit", (&name, "replace"))
+    }
+
+    fn enable(&self, unit: &UnitId) -> Result<(), PortError> {
+        let name = unit.name();
+        self.manage(&format!("enable {name}"), "EnableUnitFiles", (vec![name.as_str()], false, true))
+    }
+
+    fn remove(&self, unit: &UnitId) -> Result<(), PortError> {
+        disk::remove(&boot_link(unit))?;
+        disk::remove(&Layout::unit_file(unit))?;
+        disk::remove(&Layout::credential(unit))?;
+        let _ = self.manage("reset a unit", "ResetFailedUnit", (&unit.name(),));
+        Ok(())
+    }
+
+    fn proxy_runs(&self) -> Result<bool, PortError> {
+        let (path,): (dbus::Path<'static>,) =
+            self.call("load caddy.service", |bus| manager(bus).method_call(MANAGER, "LoadUnit", (PROXY,)))?;
+        let unit = self.properties(&path, UNIT)?;
+        Ok(!matches!(active_state(text(&unit, "ActiveState")), ActiveState::Inactive | ActiveState::Failed))
+    }
+
+    fn start_proxy(&self) -> Result<(), PortError> {
+        let _ = self.manage("reset Caddy", "ResetFailedUnit", (PROXY,));
+        self.manage("start Caddy", "StartUnit", (PROXY, "replace"))
+    }
+}
+
+impl Systemd {
+    /// Restarts Caddy: once, when its admin socket is moved to where tenants cannot reach it.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    pub fn restart_proxy(&self) -> Result<(), PortError> {
+        self.reload()?;
+        self.manage("enable Caddy", "EnableUnitFiles", (vec![PROXY], false, true))?;
+        self.manage("restart Caddy", "RestartUnit", (PROXY, "replace"))
+    }
+}
+
+/// Returns the unit files that are ours, by their own section.
+fn unit_files() -> Result<Vec<(UnitId, String)>, PortError> {
+    let entries = fs::read_dir(UNIT_DIR).map_err(|e| super::disk_error(&format!("read {UNIT_DIR}"), &e))?;
+    let mut found = Vec::new();
+    for entry in entries.filter_map(Result::ok) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !(name.starts_with("zexio-") && name.ends_with(".service")) {
+            continue;
+        }
+        let text = fs::read_to_string(entry.path()).unwrap_or_default();
+        if let Some(id) = unit::owner(&text).filter(|id| id.name() == name) {
+            found.push((id, text));
+        }
+    }
+    Ok(found)
+}
+
+fn boot_link(unit: &UnitId) -> PathBuf {
+    Path::new(UNIT_DIR).join("multi-user.target.wants").join(unit.name())
+}
+
+/// Makes the directory of launch blobs.
+///
+/// # Errors
+/// Says why it could not be made.
+pub fn prepare() -> Result<(), PortError> {
+    disk::directory(Path::new(CREDENTIAL_DIR), 0o700)
+}

@@ -1,0 +1,62 @@
+//! System users: one for each project, one for the helper that unpacks. Made and removed by the distribution's own
+//! programs, with fixed arguments.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nix::unistd::{Gid, Uid, User};
+
+use crate::port::PortError;
+
+/// The user that unpacks artifacts.
+pub const UNPACKER: &str = "zexio-unpack";
+
+/// Returns a user's ids, if there is one of this name.
+///
+/// # Errors
+/// Says why the user database could not be read.
+pub fn find(name: &str) -> Result<Option<(Uid, Gid)>, PortError> {
+    let found = User::from_name(name)
+        .map_err(|e| PortError::passing("UserFailed", format!("could not look up user {name}: {e}")))?;
+    Ok(found.map(|user| (user.uid, user.gid)))
+}
+
+/// Makes a system user that cannot log in, unless it is there.
+///
+/// # Errors
+/// Says what the program said.
+pub fn make(name: &str, home: &Path) -> Result<(Uid, Gid), PortError> {
+    if let Some(ids) = find(name)? {
+        return Ok(ids);
+    }
+    let home = home.to_string_lossy();
+    let fixed =
+        ["--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", "--home-dir", &home, name];
+    run("/usr/sbin/useradd", &fixed, &format!("make user {name}"))?;
+    find(name)?.ok_or_else(|| {
+        PortError::passing("UserFailed", format!("could not make user {name}: it is not there afterwards"))
+    })
+}
+
+/// Removes a user, if it is there.
+///
+/// # Errors
+/// Says what the program said.
+pub fn remove(name: &str) -> Result<(), PortError> {
+    if find(name)?.is_none() { Ok(()) } else { run("/usr/sbin/userdel", &[name], &format!("remove user {name}")) }
+}
+
+fn run(program: &str, args: &[&str], what: &str) -> Result<(), PortError> {
+    let failed = |cause: String| PortError::passing("UserFailed", format!("could not {what}: {cause}"));
+    let output = Command::new(program)
+        .args(args)
+        .env_clear()
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| failed(format!("{program}: {e}")))?;
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+    }
+}

@@ -1,0 +1,357 @@
+//! One pass: read what is wanted, look at the machine, fold, plan, check, apply, record. Nothing in it waits.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::model::desired::{Desired, Wanted};
+use crate::model::failure::PortError;
+use crate::model::names::{ProjectId, Slot, UnitId};
+use crate::model::observed::{Observed, ProxySeen, Seen, Sight, UnitSeen};
+use crate::model::progress::{Progress, ProjectProgress};
+use crate::model::quantity::{Span, Timestamp};
+use crate::model::status::Status;
+use crate::plan::{self, Action, Plan, Rules, Step, advance, check, routes, status, verdict};
+use crate::port::{Bundles, Clock, Health, Memory, ProbeOrder, Routes, Units};
+
+/// How long until Caddy is offered routes again that it did not take.
+const ROUTE_RETRY: Span = Span::seconds(10);
+
+/// Everything the loop works with. Between two passes it keeps nothing that cannot be thrown away.
+pub struct Loop {
+    /// What is wanted and remembered.
+    pub memory: Arc<dyn Memory>,
+    /// systemd.
+    pub units: Box<dyn Units>,
+    /// Directories, users, artifacts.
+    pub bundles: Box<dyn Bundles>,
+    /// Readiness.
+    pub health: Box<dyn Health>,
+    /// Caddy.
+    pub routes: Box<dyn Routes>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// What the plan needs to know.
+    pub rules: Rules,
+    /// Whose turn it is to be first.
+    pub turn: usize,
+    /// How many passes in a row took a step.
+    pub busy: u32,
+    /// Why Caddy could not be given its routes, the last time that was tried.
+    pub route_trouble: Option<PortError>,
+    /// What each project looked like after the last pass.
+    pub last: BTreeMap<ProjectId, Status>,
+}
+
+/// What a pass starts from.
+struct View {
+    desired: Desired,
+    observed: Observed,
+    progress: Progress,
+}
+
+impl Loop {
+    /// Runs one pass; returns when to look again although nothing rang. `full`: record every status, changed or not.
+    pub fn pass(&mut self, full: bool) -> Option<Timestamp> {
+        match self.converge(full) {
+            Ok(look_again) => look_again,
+            Err(error) => {
+                tracing::error!(reason = error.reason, "{error}; the loop tries again");
+                Some(self.clock.now().after(Span::seconds(5)))
+            }
+        }
+    }
+
+    /// Returns what a pass would do now, as if this were wanted. Changes nothing.
+    ///
+    /// # Errors
+    /// Says what could not be read.
+    pub fn rehearse(&mut self, suppose: Option<(ProjectId, Wanted)>) -> Result<Plan, String> {
+        let mut view = self.look(suppose).map_err(|e| e.to_string())?;
+        advance::advance(&view.desired, &view.observed, &mut view.progress, &self.rules);
+        Ok(plan::plan(&view.desired, &view.observed, &view.progress, &self.rules))
+    }
+
+    fn converge(&mut self, full: bool) -> Result<Option<Timestamp>, PortError> {
+        let mut view = self.look(None)?;
+        let before = view.progress.clone();
+        advance::advance(&view.desired, &view.observed, &mut view.progress, &self.rules);
+        self.remember(&before, &view.progress)?;
+        log_changes(&before, &view.progress);
+        let mut plan = plan::plan(&view.desired, &view.observed, &view.progress, &self.rules);
+        self.drop_breaches(&mut plan, &view);
+        let advanced = view.progress.clone();
+        let touched = self.apply(&plan, &mut view);
+        let statuses = self.statuses(&mut view);
+        self.remember(&advanced, &view.progress)?;
+        self.record(statuses, full)?;
+        Ok(self.next_look(!touched.is_empty(), view.observed.now, plan.look_again))
+    }
+
+    /// After steps comes another pass at once: it sees what they came to. Many such passes in a row mean steps without
+    /// effect; then the loop slows down rather than spin.
+    fn next_look(&mut self, touched: bool, now: Timestamp, planned: Option<Timestamp>) -> Option<Timestamp> {
+        self.busy = if touched { self.busy.saturating_add(1) } else { 0 };
+        let pause = if self.busy > 20 { Span::seconds(1) } else { Span(0) };
+        let soon = touched.then(|| now.after(pause));
+        let retry = self.route_trouble.as_ref().map(|_| now.after(ROUTE_RETRY));
+        soon.into_iter().chain(planned).chain(retry).min()
+    }
+
+    fn look(&self, suppose: Option<(ProjectId, Wanted)>) -> Result<View, PortError> {
+        let mut desired = self.memory.desired()?;
+        desired.0.extend(suppose);
+        let progress = self.memory.progress()?;
+        let now = self.clock.now();
+        let units = self.units.look();
+        let mut projects: BTreeMap<ProjectId, Seen> =
+            desired.0.keys().map(|project| (project.clone(), self.look_at(project, &units))).collect();
+        let found = self.health.look(&probes(&projects, &progress));
+        for (unit, probed) in found {
+            if let Some(seen) = projects.get_mut(&unit.project) {
+                seen.health.insert(unit, probed);
+            }
+        }
+        let proxy = sight(self.look_at_proxy());
+        Ok(View { desired, observed: Observed { now, projects, proxy }, progress })
+    }
+
+    fn look_at_proxy(&self) -> Result<ProxySeen, PortError> {
+        let seen = self.routes.look()?;
+        let runs = seen.up || self.units.proxy_runs()?;
+        Ok(ProxySeen { runs, ..seen })
+    }
+
+    fn look_at(
+        &self,
+        project: &ProjectId,
+        units: &Result<BTreeMap<ProjectId, BTreeMap<UnitId, UnitSeen>>, PortError>,
+    ) -> Seen {
+        Seen {
+            units: sight(
+                units.as_ref().map(|all| all.get(project).cloned().unwrap_or_default()).map_err(PortError::clone),
+            ),
+            bundles: sight(self.bundles.look(project)),
+            fetches: self.bundles.fetches(project),
+            health: BTreeMap::new(),
+        }
+    }
+
+    fn remember(&self, before: &Progress, after: &Progress) -> Result<(), PortError> {
+        let changed: BTreeMap<ProjectId, ProjectProgress> = after
+            .projects
+            .iter()
+            .filter(|(project, memory)| before.projects.get(project) != Some(memory))
+            .map(|(project, memory)| (project.clone(), memory.clone()))
+            .collect();
+        if changed.is_empty() { Ok(()) } else { self.memory.remember(&changed) }
+    }
+
+    /// A plan that would break a promise is a fault of ours: its project stands still, and the log says why.
+    fn drop_breaches(&self, plan: &mut Plan, view: &View) {
+        for breach in check::breaches(plan, &view.desired, &view.observed, &view.progress) {
+            tracing::error!(project = %breach.project, "a planned step would break a promise and is not taken: {breach}");
+            plan.steps.retain(|step| step.project.as_ref() != Some(&breach.project));
+        }
+    }
+
+    /// Takes the steps in order; returns the projects that were touched. A failure halts its project for this pass.
+    fn apply(&mut self, plan: &Plan, view: &mut View) -> BTreeSet<Option<ProjectId>> {
+        let (mut touched, mut halted) = (BTreeSet::new(), BTreeSet::new());
+        for step in self.in_turn(&plan.steps) {
+            if halted.contains(&step.project) {
+                continue;
+            }
+            match self.take(step, view) {
+                Ok(()) => {
+                    log_step(step);
+                    self.route_trouble = self.route_trouble.take().filter(|_| step.project.is_some());
+                    touched.insert(step.project.clone());
+                }
+                Err(error) => {
+                    self.fail(step, &error, view);
+                    halted.insert(step.project.clone());
+                }
+            }
+        }
+        for project in touched.difference(&halted).flatten() {
+            if let Some(memory) = view.progress.projects.get_mut(project) {
+                memory.backoff = None;
+            }
+        }
+        touched
+    }
+
+    /// Each pass starts with the next project in turn, so that one with slow steps does not starve the others. Caddy's
+    /// steps, which are everybody's, come first.
+    fn in_turn<'a>(&mut self, steps: &'a [Step]) -> Vec<&'a Step> {
+        let projects: Vec<&ProjectId> =
+            steps.iter().filter_map(|step| step.project.as_ref()).collect::<BTreeSet<_>>().into_iter().collect();
+        self.turn = self.turn.wrapping_add(1);
+        let first = if projects.is_empty() { 0 } else { self.turn % projects.len() };
+        let order = projects[first..].iter().chain(&projects[..first]).map(|project| Some((*project).clone()));
+        std::iter::once(None)
+            .chain(order)
+            .flat_map(|project| steps.iter().filter(move |step| step.project == project))
+            .collect()
+    }
+
+    fn take(&self, step: &Step, view: &mut View) -> Result<(), PortError> {
+        let Some(project) = &step.project else { return self.take_for_all(&step.action) };
+        match &step.action {
+            Action::Prepare => self.bundles.prepare(project),
+            Action::Fetch(order) => self.bundles.fetch(project, order),
+            Action::WriteUnit(order) => {
+                let values = self.memory.open_values(project, &order.launch.env, &order.launch.secrets)?;
+                self.units.write(order, &order.launch.blob(&values))
+            }
+            Action::ReloadSystemd => self.units.reload(),
+            Action::Start(unit) => self.units.start(unit),
+            Action::Enable(unit) => self.units.enable(unit),
+            Action::Point(process, slot) => self.bundles.point(project, process, *slot),
+            Action::Link(release) => self.bundles.link(project, *release),
+            Action::Stop(unit) => self.units.stop(unit),
+            Action::RemoveUnit(unit) => self.units.remove(unit),
+            Action::RemoveRelease(release) => self.bundles.remove_release(project, *release),
+            Action::RemoveMarker(process) => self.bundles.point(project, process, Slot::A),
+            Action::RemoveFiles { keep_data } => self.bundles.remove_all(project, *keep_data),
+            Action::Forget => {
+                self.memory.forget(project)?;
+                view.progress.projects.remove(project);
+                Ok(())
+            }
+            Action::LoadRoutes(_) | Action::StartProxy => self.take_for_all(&step.action),
+        }
+    }
+
+    fn take_for_all(&self, action: &Action) -> Result<(), PortError> {
+        match action {
+            Action::LoadRoutes(order) => self.routes.load(order),
+            Action::StartProxy => self.units.start_proxy(),
+            other => Err(PortError::lasting("Internal", format!("{other} belongs to a project"))),
+        }
+    }
+
+    fn fail(&mut self, step: &Step, error: &PortError, view: &mut View) {
+        let project = step.project.as_ref();
+        let shown = project.map_or("-", |project| project.as_str());
+        tracing::warn!(project = shown, step = %step.action, reason = error.reason, "{error}");
+        if project.is_none() {
+            self.route_trouble = Some(error.clone());
+        }
+        if let Some(memory) = project.and_then(|project| view.progress.projects.get_mut(project)) {
+            let told = PortError { message: format!("could not {}: {}", step.action, error.message), ..error.clone() };
+            verdict::of_failed_step(memory, &told, view.observed.now);
+        }
+    }
+
+    fn statuses(&self, view: &mut View) -> BTreeMap<ProjectId, Status> {
+        let routes_live = routes_live(view, &self.rules);
+        let mut current = BTreeMap::new();
+        for (project, wanted) in &view.desired.0 {
+            let (Some(memory), Some(seen)) =
+                (view.progress.projects.get_mut(project), view.observed.projects.get(project))
+            else {
+                continue;
+            };
+            let shown = status::of(
+                &status::View {
+                    project,
+                    wanted,
+                    memory,
+                    seen,
+                    observed: &view.observed,
+                    routes_live,
+                    route_trouble: self.route_trouble.as_ref(),
+                },
+                self.last.get(project),
+            );
+            memory.observed_generation = shown.observed_generation;
+            current.insert(project.clone(), shown);
+        }
+        current
+    }
+
+    fn record(&mut self, current: BTreeMap<ProjectId, Status>, full: bool) -> Result<(), PortError> {
+        let is_news = |status: &&Status| full || self.last.get(&status.project).is_none_or(|old| differ(old, status));
+        let news: Vec<Status> = current.values().filter(is_news).cloned().collect();
+        if !news.is_empty() {
+            self.memory.record(&news)?;
+        }
+        self.last = current;
+        Ok(())
+    }
+}
+
+fn sight<T>(found: Result<T, PortError>) -> Sight<T> {
+    match found {
+        Ok(value) => Sight::Known(value),
+        Err(error) => Sight::Unknown(error.message),
+    }
+}
+
+/// Returns what is to be probed: the web processes of candidates, while they run.
+fn probes(projects: &BTreeMap<ProjectId, Seen>, progress: &Progress) -> Vec<ProbeOrder> {
+    let mut orders = Vec::new();
+    for (project, seen) in projects {
+        let Some(memory) = progress.projects.get(project) else { continue };
+        let (Some(candidate), Some(units)) = (memory.candidate(), seen.units.known()) else { continue };
+        let Some(release) = memory.release(candidate) else { continue };
+        for unit in memory.units_of(project, candidate) {
+            let work = release.content.processes.get(&unit.process);
+            let ready = work.filter(|work| work.web).and_then(|work| work.ready.clone()).filter(|ready| !ready.notify);
+            let port = memory.ports.get(&unit.process).map(|ports| ports.of(release.slot));
+            let running = units.get(&unit).filter(|seen| seen.is_up());
+            if let (Some(ready), Some(port), Some(running)) = (ready, port, running) {
+                let cgroup = running.cgroup.clone().unwrap_or_default();
+                orders.push(ProbeOrder { unit, invocation: running.invocation.clone(), cgroup, port, ready });
+            }
+        }
+    }
+    orders
+}
+
+fn routes_live(view: &View, rules: &Rules) -> bool {
+    let Some(proxy) = view.observed.proxy.known() else { return false };
+    crate::render::caddyfile::text(&rules.proxy, &routes::sites(&view.progress))
+        .is_ok_and(|text| routes::has(proxy, &text))
+}
+
+/// Tells whether two statuses differ in more than when and with how much memory they were seen.
+fn differ(old: &Status, new: &Status) -> bool {
+    let bare = |status: &Status| {
+        let mut bare = status.clone();
+        bare.observed_at = Timestamp(0);
+        for process in &mut bare.processes {
+            process.memory_bytes = None;
+            process.cpu_seconds = None;
+        }
+        bare
+    };
+    bare(old) != bare(new)
+}
+
+fn log_step(step: &Step) {
+    let project = step.project.as_ref().map_or("-", |project| project.as_str());
+    tracing::info!(project, step = %step.action, reason = %step.reason, "done");
+}
+
+/// One line for each decision that was folded into the memory.
+fn log_changes(before: &Progress, after: &Progress) {
+    for (project, memory) in &after.projects {
+        let old = before.projects.get(project);
+        if memory.stalled.is_some() && old.and_then(|old| old.stalled.as_ref()) != memory.stalled.as_ref() {
+            let (reason, message) = memory
+                .stalled
+                .as_ref()
+                .map(|stall| (stall.reason.as_str(), stall.message.as_str()))
+                .unwrap_or_default();
+            tracing::warn!(project = %project, reason, "{message}");
+        }
+        if memory.serving.is_some() && old.and_then(|old| old.serving) != memory.serving {
+            tracing::info!(project = %project, release = memory.serving.map(|release| release.0), "serves");
+        }
+        if memory.candidate().is_some() && old.and_then(ProjectProgress::candidate) != memory.candidate() {
+            tracing::info!(project = %project, release = memory.candidate().map(|release| release.0), "on trial");
+        }
+    }
+}

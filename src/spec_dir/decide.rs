@@ -1,0 +1,740 @@
+//! Says what a look at the watched directory means. Pure: what the files hold, what is wanted and what was seen before
+//! go in; what is to be written comes out. A file that is not there is the weakest of all evidence, so it takes two
+//! looks, an unchanged directory and a small number before anything goes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::model::desired::{Complaint, Desired, Intent, Owner};
+use crate::model::names::ProjectId;
+
+/// How long a file must be gone before that means anything.
+pub const GONE_FOR: Duration = Duration::from_secs(2);
+/// How long a file must be wrong before anybody is told: editors and copies write in pieces.
+pub const WRONG_FOR: Duration = Duration::from_millis(500);
+/// The key among the troubles that stands for the directory itself.
+pub const DIRECTORY: &str = ".";
+/// The reason of the complaint that holds a removal back.
+pub const PRUNE_REFUSED: &str = "PruneRefused";
+
+/// The SHA-256 of a file.
+pub type Digest = [u8; 32];
+
+/// What a look at the directory showed.
+#[derive(Debug, Clone)]
+pub enum Listing {
+    /// Nothing, and why: it is gone, or cannot be read.
+    Lost(String),
+    /// Its files.
+    Read {
+        /// Which directory it is; another one under the same path has another identity.
+        identity: String,
+        /// By name.
+        files: BTreeMap<String, File>,
+    },
+}
+
+/// A file in the directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// Of its bytes; none where they were not read.
+    pub digest: Option<Digest>,
+    /// What they say.
+    pub holds: Holds,
+}
+
+/// What a file holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holds {
+    /// The spec of a project.
+    Spec(ProjectId),
+    /// Nothing that can be used.
+    Nothing {
+        /// The project that it names all the same.
+        named: Option<ProjectId>,
+        /// What is wrong with it, and what to do.
+        why: String,
+    },
+}
+
+/// What earlier looks left behind.
+#[derive(Debug, Clone, Default)]
+pub struct Prior {
+    /// The directory whose files are the ones that are wanted; none: it was never noted.
+    pub identity: Option<String>,
+    /// What was written from each file since the agent started.
+    pub taken: BTreeMap<String, (ProjectId, Digest)>,
+    /// Doubts that only time settles.
+    pub doubts: Doubts,
+}
+
+/// Doubts that only time settles.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Doubts {
+    /// The projects whose file is not there, and since when.
+    pub absent: BTreeMap<ProjectId, Duration>,
+    /// The files that are wrong, and since when.
+    pub broken: BTreeMap<String, Duration>,
+    /// The files that want another file's project.
+    pub contesting: BTreeSet<String>,
+}
+
+/// What is to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Take a file's spec.
+    Put(ProjectId, String),
+    /// Let a file take over the project of one that is gone.
+    Adopt {
+        /// Which.
+        project: ProjectId,
+        /// Whose it was.
+        from: Owner,
+        /// Whose it is.
+        to: Owner,
+    },
+    /// Tell what stops a project's file from being taken; none: nothing does.
+    Complain(ProjectId, Owner, Option<Complaint>),
+    /// Let a project go.
+    Delete(ProjectId, Owner),
+    /// Note which directory it is.
+    Note(String),
+}
+
+/// What a look comes to.
+#[derive(Debug, Clone, Default)]
+pub struct Verdict {
+    /// In order.
+    pub decisions: Vec<Decision>,
+    /// What is wrong with files, by name.
+    pub troubles: BTreeMap<String, String>,
+    /// What only another look will settle.
+    pub doubts: Doubts,
+    /// When that look is due, if nothing stirs before.
+    pub look_again: Option<Duration>,
+}
+
+/// Says what is to be written after a look at the directory.
+pub fn decide(listing: &Listing, known: &Desired, prior: &Prior, now: Duration, prune_max: usize) -> Verdict {
+    let mut look = Look { known, prior, now, verdict: Verdict::default(), holders: BTreeMap::new() };
+    match listing {
+        Listing::Lost(why) => look.lost(why),
+        Listing::Read { identity, files } => {
+            look.keep_holders(files);
+            look.take_specs(files);
+            look.judge_broken(files);
+            look.judge_absent(identity, prune_max);
+        }
+    }
+    look.verdict
+}
+
+struct Look<'a> {
+    known: &'a Desired,
+    prior: &'a Prior,
+    now: Duration,
+    verdict: Verdict,
+    /// The file that stands for each project now.
+    holders: BTreeMap<ProjectId, String>,
+}
+
+/// Who may have a project, as one file sees it.
+enum Claim {
+    /// It is this file's already.
+    Mine,
+    /// Nobody has it.
+    Free,
+    /// It was this owner's, whose file is gone.
+    Left(Owner),
+    /// Not now, and why.
+    No(String),
+}
+
+impl Look<'_> {
+    /// A directory that is not there says nothing about its files.
+    fn lost(&mut self, why: &str) {
+        self.verdict.doubts = self.prior.doubts.clone();
+        self.verdict.doubts.absent.clear();
+        self.verdict.troubles.insert(DIRECTORY.into(), why.to_owned());
+        for (project, owner) in self.running_from_files() {
+            if self.gone_for_long(&project) {
+                self.refuse_prune(&project, &owner, why);
+            }
+        }
+    }
+
+    /// A file that was here before keeps its project, also while it cannot be read.
+    fn keep_holders(&mut self, files: &BTreeMap<String, File>) {
+        for (project, wanted) in &self.known.0 {
+            let Owner::File(name) = &wanted.owner else { continue };
+            let stands = files.get(name).is_some_and(|file| match &file.holds {
+                Holds::Spec(claimed) => claimed == project,
+                Holds::Nothing { .. } => true,
+            });
+            if stands {
+                self.holders.insert(project.clone(), name.clone());
+            }
+        }
+    }
+
+    fn take_specs(&mut self, files: &BTreeMap<String, File>) {
+        for (name, file) in files {
+            if let (Holds::Spec(project), Some(digest)) = (&file.holds, &file.digest) {
+                self.take_spec(name, project, digest);
+            }
+        }
+    }
+
+    fn take_spec(&mut self, name: &str, project: &ProjectId, digest: &Digest) {
+        if !self.claim(name, project) {
+            return;
+        }
+        let wanted = self.known.0.get(project);
+        let runs = wanted.is_some_and(|wanted| wanted.spec().is_some());
+        let taken = self.prior.taken.get(name).is_some_and(|(of, as_of)| of == project && as_of == digest);
+        if !(runs && taken) {
+            self.verdict.decisions.push(Decision::Put(project.clone(), name.to_owned()));
+        }
+        if wanted.is_some_and(|wanted| wanted.complaint.is_some()) {
+            self.complain(project, &Owner::File(name.to_owned()), None);
+        }
+    }
+
+    /// Makes a project this file's, if it may be; otherwise says who has it.
+    fn claim(&mut self, name: &str, project: &ProjectId) -> bool {
+        let to = Owner::File(name.to_owned());
+        match self.standing(name, project) {
+            Claim::No(why) => {
+                self.verdict.troubles.insert(name.to_owned(), why);
+                return false;
+            }
+            Claim::Left(from) => {
+                self.verdict.decisions.push(Decision::Adopt { project: project.clone(), from, to });
+            }
+            Claim::Mine | Claim::Free => {}
+        }
+        self.holders.insert(project.clone(), name.to_owned());
+        true
+    }
+
+    fn standing(&mut self, name: &str, project: &ProjectId) -> Claim {
+        let wanted = self.known.0.get(project);
+        if matches!(wanted.map(|wanted| &wanted.intent), Some(Intent::Delete { .. })) {
+            self.look_at(self.now + GONE_FOR);
+            return Claim::No(format!("project {project} is being deleted; the file is taken once it is gone"));
+        }
+        if let Some(holder) = self.holders.get(project).filter(|holder| *holder != name) {
+            let why = format!("project {project} belongs to file:{holder}; remove one of the two files");
+            self.verdict.doubts.contesting.insert(name.to_owned());
+            return Claim::No(why);
+        }
+        match wanted.map(|wanted| &wanted.owner) {
+            None => Claim::Free,
+            Some(Owner::Api) => {
+                Claim::No(format!("project {project} belongs to api; delete it there first, or change it there"))
+            }
+            Some(Owner::File(owner)) if owner == name => Claim::Mine,
+            Some(left) => self.inherit(name, project, left.clone()),
+        }
+    }
+
+    /// A new name for the same file takes over at once. A file that wanted another's project all along waits until
+    /// that one is really gone: an editor may be about to put it back.
+    fn inherit(&mut self, name: &str, project: &ProjectId, from: Owner) -> Claim {
+        if !self.prior.doubts.contesting.contains(name) || self.gone_for_long(project) {
+            return Claim::Left(from);
+        }
+        self.verdict.doubts.contesting.insert(name.to_owned());
+        Claim::No(format!("project {project} belongs to {from}, which is gone; this file is about to take over"))
+    }
+
+    fn judge_broken(&mut self, files: &BTreeMap<String, File>) {
+        for (name, file) in files {
+            if let Holds::Nothing { named, why } = &file.holds {
+                self.judge_file(name, named.as_ref(), why);
+            }
+        }
+    }
+
+    fn judge_file(&mut self, name: &str, named: Option<&ProjectId>, why: &str) {
+        let since = self.prior.doubts.broken.get(name).copied().unwrap_or(self.now);
+        self.verdict.doubts.broken.insert(name.to_owned(), since);
+        if self.now < since + WRONG_FOR {
+            self.look_at(since + WRONG_FOR);
+            self.hold_named(name, named);
+            return;
+        }
+        let message = format!("{name}: {why}");
+        let mut projects = self.projects_of(name);
+        if projects.is_empty() {
+            projects.extend(self.guess(name, named).filter(|project| self.claim(name, project)));
+        }
+        self.verdict.troubles.insert(name.to_owned(), why.to_owned());
+        let complaint = Complaint { reason: "SpecInvalid".into(), message };
+        for project in projects {
+            self.complain(&project, &Owner::File(name.to_owned()), Some(complaint.clone()));
+        }
+    }
+
+    /// A file that got a new name and is half written still stands for the project that it names.
+    fn hold_named(&mut self, name: &str, named: Option<&ProjectId>) {
+        if let Some(project) = self.guess(name, named) {
+            self.holders.entry(project).or_insert_with(|| name.to_owned());
+        }
+    }
+
+    /// Returns the project that a wrong file is most likely about.
+    fn guess(&self, name: &str, named: Option<&ProjectId>) -> Option<ProjectId> {
+        let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+        named.cloned().or_else(|| stem.parse().ok())
+    }
+
+    fn projects_of(&self, name: &str) -> Vec<ProjectId> {
+        let owned = self.known.0.iter().filter(|(_, wanted)| {
+            !matches!(wanted.intent, Intent::Delete { .. })
+                && matches!(&wanted.owner, Owner::File(file) if file == name)
+        });
+        owned.map(|(project, _)| project.clone()).collect()
+    }
+
+    fn judge_absent(&mut self, identity: &str, prune_max: usize) {
+        self.drop_placeholders();
+        let absent: Vec<(ProjectId, Owner)> =
+            self.running_from_files().into_iter().filter(|(project, _)| !self.holders.contains_key(project)).collect();
+        let moved = self.prior.identity.as_deref() != Some(identity);
+        if absent.is_empty() && moved {
+            self.verdict.decisions.push(Decision::Note(identity.to_owned()));
+        }
+        let guard = match absent.len() {
+            _ if moved => Some("the watched directory is not the one that was there before".to_owned()),
+            count if count > prune_max => {
+                Some(format!("{count} projects would go at once, and prune.max is {prune_max}"))
+            }
+            _ => None,
+        };
+        for (project, owner) in absent {
+            self.judge_removal(project, &owner, guard.as_deref());
+        }
+    }
+
+    fn judge_removal(&mut self, project: ProjectId, owner: &Owner, guard: Option<&str>) {
+        if !self.gone_for_long(&project) {
+            return;
+        }
+        match guard {
+            Some(why) => self.refuse_prune(&project, owner, why),
+            // What was refused stays so: files that come back one by one must not take the last one with them.
+            None if self.prior_refused(&project) => {}
+            None => self.verdict.decisions.push(Decision::Delete(project, owner.clone())),
+        }
+    }
+
+    /// A project of which nothing was ever wanted goes with its file.
+    fn drop_placeholders(&mut self) {
+        let empty: Vec<(ProjectId, Owner)> = self
+            .known
+            .0
+            .iter()
+            .filter(|(project, wanted)| {
+                matches!((&wanted.intent, &wanted.owner), (Intent::Nothing, Owner::File(_)))
+                    && !self.holders.contains_key(project)
+            })
+            .map(|(project, wanted)| (project.clone(), wanted.owner.clone()))
+            .collect();
+        for (project, owner) in empty {
+            if self.gone_for_long(&project) {
+                self.complain(&project, &owner, None);
+            }
+        }
+    }
+
+    fn running_from_files(&self) -> Vec<(ProjectId, Owner)> {
+        let from_files =
+            self.known.0.iter().filter(|(_, wanted)| wanted.spec().is_some() && matches!(wanted.owner, Owner::File(_)));
+        from_files.map(|(project, wanted)| (project.clone(), wanted.owner.clone())).collect()
+    }
+
+    fn prior_refused(&self, project: &ProjectId) -> bool {
+        let complaint = self.known.0.get(project).and_then(|wanted| wanted.complaint.as_ref());
+        complaint.is_some_and(|complaint| complaint.reason == PRUNE_REFUSED)
+    }
+
+    fn refuse_prune(&mut self, project: &ProjectId, owner: &Owner, why: &str) {
+        if self.prior_refused(project) {
+            return;
+        }
+        let file = owner.to_string();
+        let file = file.strip_prefix("file:").unwrap_or(&file);
+        let message = format!(
+            "{file} is gone, but {why}; nothing was removed. Restore the file, or run `zexio sync --prune` to remove the project"
+        );
+        self.complain(project, owner, Some(Complaint { reason: PRUNE_REFUSED.into(), message }));
+    }
+
+    /// Tells whether a project's file is gone for long enough; where not yet, asks for another look.
+    fn gone_for_long(&mut self, project: &ProjectId) -> bool {
+        let since = self.prior.doubts.absent.get(project).copied().unwrap_or(self.now);
+        self.verdict.doubts.absent.insert(project.clone(), since);
+        let long = self.now >= since + GONE_FOR;
+        if !long {
+            self.look_at(since + GONE_FOR);
+        }
+        long
+    }
+
+    /// Complains only where that changes something.
+    fn complain(&mut self, project: &ProjectId, owner: &Owner, complaint: Option<Complaint>) {
+        let standing = self.known.0.get(project);
+        let placeholder_goes = complaint.is_none() && standing.is_some_and(|w| w.intent == Intent::Nothing);
+        if standing.and_then(|wanted| wanted.complaint.as_ref()) != complaint.as_ref() || placeholder_goes {
+            self.verdict.decisions.push(Decision::Complain(project.clone(), owner.clone(), complaint));
+        }
+    }
+
+    fn look_at(&mut self, moment: Duration) {
+        self.verdict.look_again = Some(self.verdict.look_again.map_or(moment, |other| other.min(moment)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::desired::Wanted;
+    use crate::model::document;
+    use crate::model::spec::{Sealed, Spec};
+
+    const A: Digest = [1; 32];
+    const B: Digest = [2; 32];
+
+    fn id(name: &str) -> ProjectId {
+        name.parse().unwrap()
+    }
+
+    fn spec(project: &str) -> Spec {
+        let text = format!(
+            "zexio: 1\nproject: {project}\nartifact: {{ url: https://a.example.com/x }}\nprocesses: {{ web: {{ run: ./x }} }}\n"
+        );
+        document::parse(text.as_bytes()).unwrap().try_map_env(|_, _| Ok::<_, ()>(Sealed { sealed: 1 })).unwrap()
+    }
+
+    fn wanted(owner: Owner, intent: Intent) -> Wanted {
+        Wanted { generation: 1, intent, owner, secrets: BTreeMap::new(), complaint: None }
+    }
+
+    fn file(name: &str) -> Owner {
+        Owner::File(name.into())
+    }
+
+    fn complaint(reason: &str) -> Option<Complaint> {
+        Some(Complaint { reason: reason.into(), message: "m".into() })
+    }
+
+    /// A directory and what is wanted, over several looks.
+    struct Door {
+        files: BTreeMap<String, File>,
+        identity: &'static str,
+        known: Desired,
+        prior: Prior,
+        prune_max: usize,
+    }
+
+    impl Door {
+        fn new() -> Self {
+            let prior = Prior { identity: Some("1:1".into()), ..Prior::default() };
+            Self { files: BTreeMap::new(), identity: "1:1", known: Desired::default(), prior, prune_max: 1 }
+        }
+
+        fn runs(mut self, project: &str, owner: Owner) -> Self {
+            let intent = Intent::Run(Box::new(spec(project)));
+            self.known.0.insert(id(project), wanted(owner, intent));
+            self
+        }
+
+        fn placeholder(mut self, project: &str, name: &str) -> Self {
+            let mut wish = wanted(file(name), Intent::Nothing);
+            wish.complaint = complaint("SpecInvalid");
+            self.known.0.insert(id(project), wish);
+            self
+        }
+
+        fn complained(mut self, project: &str, reason: &str) -> Self {
+            self.known.0.get_mut(&id(project)).unwrap().complaint = complaint(reason);
+            self
+        }
+
+        fn has(mut self, name: &str, project: &str) -> Self {
+            self.files.insert(name.into(), File { digest: Some(A), holds: Holds::Spec(id(project)) });
+            self
+        }
+
+        /// The file was taken before, as it is.
+        fn took(mut self, name: &str, project: &str) -> Self {
+            self.prior.taken.insert(name.into(), (id(project), A));
+            self.has(name, project)
+        }
+
+        fn broken(mut self, name: &str, named: Option<&str>) -> Self {
+            let holds = Holds::Nothing { named: named.map(id), why: "line 3, column 1: nonsense".into() };
+            self.files.insert(name.into(), File { digest: Some(B), holds });
+            self
+        }
+
+        fn without(mut self, name: &str) -> Self {
+            self.files.remove(name);
+            self
+        }
+
+        fn look(&mut self, ms: u64) -> Verdict {
+            let listing = Listing::Read { identity: self.identity.into(), files: self.files.clone() };
+            self.look_at(&listing, ms)
+        }
+
+        fn look_at(&mut self, listing: &Listing, ms: u64) -> Verdict {
+            let verdict = decide(listing, &self.known, &self.prior, Duration::from_millis(ms), self.prune_max);
+            self.prior.doubts = verdict.doubts.clone();
+            verdict
+        }
+
+        /// Looks now and three seconds later; returns what comes of the second look.
+        fn settled(&mut self) -> Verdict {
+            let first = self.look(0);
+            assert!(!first.decisions.iter().any(|d| matches!(d, Decision::Delete(..))), "deleted at first sight");
+            self.look(3_000)
+        }
+    }
+
+    fn reasons(verdict: &Verdict) -> Vec<(String, Option<String>)> {
+        let said = verdict.decisions.iter().filter_map(|decision| match decision {
+            Decision::Complain(project, _, complaint) => {
+                Some((project.to_string(), complaint.as_ref().map(|c| c.reason.clone())))
+            }
+            _ => None,
+        });
+        said.collect()
+    }
+
+    fn deleted(verdict: &Verdict) -> Vec<String> {
+        let gone = verdict.decisions.iter().filter_map(|decision| match decision {
+            Decision::Delete(project, _) => Some(project.to_string()),
+            _ => None,
+        });
+        gone.collect()
+    }
+
+    #[test]
+    fn a_new_file_is_taken_and_an_unchanged_one_writes_nothing() {
+        let verdict = Door::new().has("shop.yaml", "shop").look(0);
+        assert_eq!(verdict.decisions, [Decision::Put(id("shop"), "shop.yaml".into())]);
+        let mut same = Door::new().runs("shop", file("shop.yaml")).took("shop.yaml", "shop");
+        let verdict = same.look(0);
+        assert!(verdict.decisions.is_empty() && verdict.look_again.is_none(), "{verdict:?}");
+    }
+
+    #[test]
+    fn a_file_of_before_the_agent_started_is_put_once_more() {
+        let verdict = Door::new().runs("shop", file("shop.yaml")).has("shop.yaml", "shop").look(0);
+        assert_eq!(verdict.decisions, [Decision::Put(id("shop"), "shop.yaml".into())]);
+    }
+
+    #[test]
+    fn a_file_that_an_editor_replaces_is_never_removed() {
+        let mut door = Door::new().runs("shop", file("shop.yaml")).took("shop.yaml", "shop");
+        door = door.without("shop.yaml");
+        assert!(door.look(0).decisions.is_empty());
+        door = door.took("shop.yaml", "shop");
+        assert!(door.look(400).decisions.is_empty());
+        // The absence before counts no more.
+        door = door.without("shop.yaml");
+        assert!(door.look(2_500).decisions.is_empty());
+    }
+
+    #[test]
+    fn one_removed_file_removes_its_project_at_the_second_look() {
+        let mut door = Door::new().runs("shop", file("shop.yaml")).runs("blog", file("blog.yaml"));
+        door = door.took("blog.yaml", "blog");
+        let first = door.look(0);
+        assert!(first.decisions.is_empty());
+        assert_eq!(first.look_again, Some(GONE_FOR));
+        assert_eq!(deleted(&door.look(2_000)), ["shop"]);
+    }
+
+    #[test]
+    fn more_than_may_go_at_once_do_not_go() {
+        let mut door = Door::new().runs("shop", file("shop.yaml")).runs("blog", file("blog.yaml"));
+        let verdict = door.settled();
+        let refused = |name: &str| (name.to_owned(), Some(PRUNE_REFUSED.to_owned()));
+        assert_eq!(reasons(&verdict), [refused("blog"), refused("shop")]);
+        assert!(deleted(&verdict).is_empty());
+        let Decision::Complain(_, _, Some(said)) = &verdict.decisions[0] else { panic!("no complaint") };
+        assert!(said.message.contains("2 projects would go at once, and prune.max is 1"), "{}", said.message);
+        assert!(said.message.contains("zexio sync --prune"), "{}", said.message);
+        door.prune_max = 2;
+        assert_eq!(deleted(&door.look(6_000)), ["blog", "shop"]);
+    }
+
+    #[test]
+    fn files_that_come_back_one_by_one_do_not_take_the_last_one_with_them() {
+        let mut door = Door::new().runs("shop", file("shop.yaml")).runs("blog", file("blog.yaml"));
+        door = door.complained("shop", PRUNE_REFUSED).complained("blog", PRUNE_REFUSED).took("blog.yaml", "blog");
+        let verdict = door.settled();
+        assert_eq!(reasons(&verdict), [("blog".to_owned(), None)]);
+        assert!(deleted(&verdict).is_empty());
+    }
+
+    #[test]
+    fn a_directory_that_vanished_removes_nothing() {
+        let mut door = Door::new().runs("shop", file("shop.yaml")).runs("api-made", Owner::Api);
+        let lost = Listing::Lost("could not read the watched directory /zexio/specs: not found".into());
+        assert!(door.look_at(&lost, 0).decisions.is_empty());
+        let verdict = door.look_at(&lost, 2_000);
+        assert_eq!(reasons(&verdict), [("shop".to_owned(), Some(PRUNE_REFUSED.to_owned()))]);
+        assert!(verdict.troubles[DIRECTORY].contains("/zexio/specs"));
+    }
+
+    #[test]
+    fn another_directory_under_the_same_path_removes_nothing() {
+        let mut door = Door::new().runs("shop", file("shop.yaml"));
+        door.identity = "2:2";
+        let verdict = door.settled();
+        assert_eq!(reasons(&verdict), [("shop".to_owned(), Some(PRUNE_REFUSED.to_owned()))]);
+        assert!(!verdict.decisions.contains(&Decision::Note("2:2".into())), "it is not the one to trust yet");
+        door = door.took("shop.yaml", "shop").complained("shop", PRUNE_REFUSED);
+        let verdict = door.look(9_000);
+        assert_eq!(reasons(&verdict), [("shop".to_owned(), None)]);
+        assert!(verdict.decisions.contains(&Decision::Note("2:2".into())));
+    }
+
+    #[test]
+    fn a_directory_that_was_never_noted_removes_nothing() {
+        let mut door = Door::new().runs("shop", file("shop.yaml"));
+        door.prior.identity = None;
+        assert!(deleted(&door.settled()).is_empty());
+    }
+
+    #[test]
+    fn a_broken_file_keeps_its_project_and_tells_after_a_while() {
+        let mut door = Door::new().runs("shop", file("shop.yaml")).broken("shop.yaml", None);
+        let first = door.look(0);
+        assert!(first.decisions.is_empty() && first.troubles.is_empty(), "half-written files are given time");
+        assert_eq!(first.look_again, Some(WRONG_FOR));
+        let verdict = door.look(500);
+        let [Decision::Complain(_, owner, Some(said))] = &verdict.decisions[..] else { panic!("{verdict:?}") };
+        assert_eq!((owner, said.reason.as_str()), (&file("shop.yaml"), "SpecInvalid"));
+        assert_eq!(said.message, "shop.yaml: line 3, column 1: nonsense");
+        assert!(deleted(&door.look(9_000)).is_empty());
+    }
+
+    #[test]
+    fn a_complaint_is_written_once_and_taken_back_when_the_file_is_fine() {
+        let mut door = Door::new().runs("shop", file("shop.yaml")).broken("shop.yaml", None);
+        let message = "shop.yaml: line 3, column 1: nonsense".to_owned();
+        door.known.0.get_mut(&id("shop")).unwrap().complaint =
+            Some(Complaint { reason: "SpecInvalid".into(), message });
+        assert!(door.settled().decisions.is_empty());
+        door = door.took("shop.yaml", "shop");
+        assert_eq!(reasons(&door.look(9_000)), [("shop".to_owned(), None)]);
+    }
+
+    #[test]
+    fn a_broken_file_of_an_unknown_project_is_shown_under_the_name_it_names_or_has() {
+        let said = Some("SpecInvalid".to_owned());
+        let verdict = Door::new().broken("x.yaml", Some("shop")).settled();
+        assert_eq!(reasons(&verdict), [("shop".to_owned(), said.clone())]);
+        let verdict = Door::new().broken("blog.yaml", None).settled();
+        assert_eq!(reasons(&verdict), [("blog".to_owned(), said)]);
+        let verdict = Door::new().broken("My Notes.yaml", None).settled();
+        assert!(verdict.decisions.is_empty());
+        assert_eq!(verdict.troubles["My Notes.yaml"], "line 3, column 1: nonsense");
+    }
+
+    #[test]
+    fn a_placeholder_goes_with_its_file_and_counts_for_no_guard() {
+        let mut door = Door::new().placeholder("shop", "shop.yaml").placeholder("blog", "blog.yaml");
+        let verdict = door.settled();
+        assert_eq!(reasons(&verdict), [("blog".to_owned(), None), ("shop".to_owned(), None)]);
+        assert!(deleted(&verdict).is_empty());
+    }
+
+    #[test]
+    fn a_placeholder_whose_file_is_repaired_becomes_its_project() {
+        let verdict = Door::new().placeholder("shop", "shop.yaml").has("shop.yaml", "shop").look(0);
+        assert_eq!(verdict.decisions[0], Decision::Put(id("shop"), "shop.yaml".into()));
+        assert_eq!(reasons(&verdict), [("shop".to_owned(), None)]);
+    }
+
+    #[test]
+    fn of_two_files_for_one_project_the_first_keeps_it_without_a_word() {
+        let verdict = Door::new().has("a.yaml", "shop").has("b.yaml", "shop").look(0);
+        assert_eq!(verdict.decisions, [Decision::Put(id("shop"), "a.yaml".into())]);
+        assert!(verdict.troubles["b.yaml"].contains("belongs to file:a.yaml"));
+        // The first is the one that had it, not the one with the smaller name.
+        let mut door = Door::new().runs("shop", file("b.yaml")).took("b.yaml", "shop").has("a.yaml", "shop");
+        let verdict = door.settled();
+        assert!(verdict.decisions.is_empty(), "{verdict:?}");
+        assert!(verdict.troubles["a.yaml"].contains("belongs to file:b.yaml"));
+    }
+
+    #[test]
+    fn a_contesting_file_takes_over_only_once_the_first_is_really_gone() {
+        let mut door = Door::new().runs("shop", file("a.yaml")).took("a.yaml", "shop").has("b.yaml", "shop");
+        door.look(0);
+        door = door.without("a.yaml");
+        assert!(door.look(1_000).decisions.is_empty());
+        let verdict = door.look(3_000);
+        assert!(matches!(verdict.decisions[0], Decision::Adopt { .. }), "{verdict:?}");
+        assert!(deleted(&verdict).is_empty());
+    }
+
+    #[test]
+    fn a_renamed_file_takes_its_project_along() {
+        let verdict = Door::new().runs("shop", file("a.yaml")).has("b.yaml", "shop").look(0);
+        let adopt = Decision::Adopt { project: id("shop"), from: file("a.yaml"), to: file("b.yaml") };
+        assert_eq!(verdict.decisions, [adopt, Decision::Put(id("shop"), "b.yaml".into())]);
+        assert!(verdict.look_again.is_none());
+    }
+
+    #[test]
+    fn a_file_renamed_and_broken_at_once_keeps_its_project_too() {
+        let mut door = Door::new().runs("shop", file("a.yaml")).broken("b.yaml", Some("shop"));
+        let verdict = door.settled();
+        assert!(matches!(verdict.decisions[0], Decision::Adopt { .. }), "{verdict:?}");
+        assert_eq!(reasons(&verdict), [("shop".to_owned(), Some("SpecInvalid".to_owned()))]);
+        assert!(deleted(&verdict).is_empty());
+    }
+
+    #[test]
+    fn two_files_that_swap_their_projects_swap_owners() {
+        let mut door = Door::new().runs("shop", file("a.yaml")).runs("blog", file("b.yaml"));
+        door = door.has("a.yaml", "blog").has("b.yaml", "shop");
+        let verdict = door.settled();
+        assert_eq!(verdict.decisions.iter().filter(|d| matches!(d, Decision::Adopt { .. })).count(), 2);
+        assert!(deleted(&verdict).is_empty());
+    }
+
+    #[test]
+    fn a_file_that_names_another_project_removes_the_one_it_named_before() {
+        let mut door = Door::new().runs("shop", file("a.yaml")).has("a.yaml", "store");
+        let verdict = door.settled();
+        assert_eq!(deleted(&verdict), ["shop"]);
+        assert_eq!(verdict.decisions[0], Decision::Put(id("store"), "a.yaml".into()));
+    }
+
+    #[test]
+    fn a_project_of_the_api_is_not_taken_by_a_file() {
+        let mut door = Door::new().runs("shop", Owner::Api).has("shop.yaml", "shop");
+        let verdict = door.settled();
+        assert!(verdict.decisions.is_empty());
+        assert!(verdict.troubles["shop.yaml"].contains("project shop belongs to api"));
+        let verdict = Door::new().runs("shop", Owner::Api).broken("shop.yaml", Some("shop")).settled();
+        assert!(verdict.decisions.is_empty(), "a broken file does not stall it either");
+    }
+
+    #[test]
+    fn a_file_that_returns_while_its_project_goes_waits_for_the_end() {
+        let mut door = Door::new().has("shop.yaml", "shop");
+        door.known.0.insert(id("shop"), wanted(file("shop.yaml"), Intent::Delete { keep_data: false }));
+        let verdict = door.look(0);
+        assert!(verdict.decisions.is_empty() && verdict.look_again.is_some());
+        assert!(verdict.troubles["shop.yaml"].contains("being deleted"));
+    }
+}

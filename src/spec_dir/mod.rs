@@ -1,0 +1,205 @@
+//! The watched directory: the door for those who write files. It looks whenever something stirs there, decides, writes
+//! what is wanted, and rings. It never touches the machine.
+
+pub mod decide;
+mod ear;
+pub mod scan;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::bell::Bell;
+use crate::model::desired::Owner;
+use crate::model::document;
+use crate::model::names::ProjectId;
+pub use crate::port::Troubles;
+use crate::port::{Memory, WishError, Wishes};
+use decide::{DIRECTORY, Decision, File, Listing, Prior, Verdict};
+use ear::Ear;
+use scan::Texts;
+
+/// Under which key the directory's identity is noted.
+const IDENTITY: &str = "specs.identity";
+/// How long until the next try after something could not be written.
+const RETRY: Duration = Duration::from_secs(5);
+/// How often to look where nothing can tell that something stirs.
+const POLL: Duration = Duration::from_secs(30);
+/// How often to look although nothing stirred: a watch can be lost without a word.
+const RESYNC: Duration = Duration::from_secs(300);
+
+/// Watches the directory, on a thread of its own, until it is told to stop.
+pub fn watch(
+    dir: PathBuf,
+    wishes: Arc<dyn Wishes>,
+    memory: Arc<dyn Memory>,
+    bell: Bell,
+    prune_max: usize,
+    troubles: Troubles,
+    stop: Arc<AtomicBool>,
+) -> JoinHandle<()> {
+    let prior = Prior { identity: wishes.note(IDENTITY), ..Prior::default() };
+    let files = BTreeMap::new();
+    let mut door = Door { dir, wishes, memory, bell, prune_max, troubles, prior, files, began: Instant::now() };
+    std::thread::spawn(move || door.serve(&stop))
+}
+
+struct Door {
+    dir: PathBuf,
+    wishes: Arc<dyn Wishes>,
+    memory: Arc<dyn Memory>,
+    bell: Bell,
+    prune_max: usize,
+    troubles: Troubles,
+    prior: Prior,
+    /// What the last look showed, so that only what changed is parsed.
+    files: BTreeMap<String, File>,
+    began: Instant,
+}
+
+impl Door {
+    fn serve(&mut self, stop: &AtomicBool) {
+        let mut ear = Ear::deaf();
+        while !stop.load(Ordering::Relaxed) {
+            // Listening begins before looking: what changes in between is heard.
+            ear.attend(&self.dir);
+            let again = self.look();
+            let at_most = if ear.hears() { RESYNC } else { POLL };
+            ear.wait(again.unwrap_or(at_most).min(at_most), stop);
+        }
+    }
+
+    /// Looks once; returns how long until the next look, where one is due.
+    fn look(&mut self) -> Option<Duration> {
+        let known = match self.memory.desired() {
+            Ok(known) => known,
+            Err(error) => {
+                tracing::warn!(error = %error, "could not read what is wanted");
+                return Some(RETRY);
+            }
+        };
+        let now = self.began.elapsed();
+        let (listing, texts) = scan::read(&self.dir, &self.files);
+        let mut verdict = decide::decide(&listing, &known, &self.prior, now, self.prune_max);
+        let failed = self.carry_out(&mut verdict, &listing, &texts);
+        self.remember(listing, &verdict);
+        let due = verdict.look_again.map(|moment| moment.saturating_sub(self.began.elapsed()));
+        if failed { Some(due.map_or(RETRY, |due| due.min(RETRY))) } else { due }
+    }
+
+    /// Writes what was decided; returns whether something could not be written.
+    fn carry_out(&mut self, verdict: &mut Verdict, listing: &Listing, texts: &Texts) -> bool {
+        let mut failed = BTreeSet::new();
+        let mut wrote = false;
+        for decision in std::mem::take(&mut verdict.decisions) {
+            let project = decision.project().cloned();
+            if project.as_ref().is_some_and(|project| failed.contains(project)) {
+                continue;
+            }
+            match self.write(&decision, listing, texts) {
+                Ok(changed) => wrote |= changed,
+                Err(error) => {
+                    let place = decision.file().unwrap_or(DIRECTORY).to_owned();
+                    verdict.troubles.insert(place, error.to_string());
+                    failed.extend(project);
+                }
+            }
+        }
+        self.tell(&verdict.troubles);
+        if wrote {
+            self.bell.ring();
+        }
+        !failed.is_empty()
+    }
+
+    fn write(&mut self, decision: &Decision, listing: &Listing, texts: &Texts) -> Result<bool, WishError> {
+        match decision {
+            Decision::Put(project, file) => return self.put(project, file, listing, texts),
+            Decision::Adopt { project, from, to } => {
+                tracing::info!(project = %project, from = %from, to = %to, "the project's file has a new name");
+                self.wishes.adopt(project, from, to)?;
+            }
+            Decision::Complain(project, owner, complaint) => {
+                if let Some(complaint) = complaint {
+                    tracing::warn!(project = %project, reason = %complaint.reason, message = ?complaint.message);
+                }
+                self.wishes.complain(project, owner, complaint.as_ref())?;
+            }
+            Decision::Delete(project, owner) => {
+                tracing::info!(project = %project, owner = %owner, "the project's file is gone");
+                self.wishes.delete(project, owner, false)?;
+            }
+            Decision::Note(identity) => {
+                self.wishes.set_note(IDENTITY, identity);
+                self.prior.identity = Some(identity.clone());
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn put(&mut self, project: &ProjectId, file: &str, listing: &Listing, texts: &Texts) -> Result<bool, WishError> {
+        // The scan parsed this very text; were it otherwise, the next look would say so.
+        let Some(document) = texts.get(file).and_then(|text| document::parse(text).ok()) else { return Ok(false) };
+        let put = self.wishes.put(document, &Owner::File(file.to_owned()), None)?;
+        if let Some(digest) = listing.digest(file) {
+            self.prior.taken.insert(file.to_owned(), (project.clone(), digest));
+        }
+        if put.changed {
+            tracing::info!(project = %project, file = ?file, generation = put.generation, "took the file's spec");
+        }
+        Ok(put.changed)
+    }
+
+    fn remember(&mut self, listing: Listing, verdict: &Verdict) {
+        self.prior.doubts = verdict.doubts.clone();
+        if let Listing::Read { files, .. } = listing {
+            self.prior.taken.retain(|name, _| files.contains_key(name));
+            self.files = files;
+        }
+    }
+
+    /// Shows what is wrong with files, and logs what is new of it.
+    fn tell(&self, troubles: &BTreeMap<String, String>) {
+        let mut shown = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        for (file, message) in troubles.iter().filter(|(file, message)| shown.get(*file) != Some(message)) {
+            tracing::warn!(file = ?file, message = ?message, "could not take a file");
+        }
+        shown.clone_from(troubles);
+    }
+}
+
+impl Decision {
+    fn project(&self) -> Option<&ProjectId> {
+        match self {
+            Decision::Put(project, _) | Decision::Complain(project, ..) | Decision::Delete(project, _) => Some(project),
+            Decision::Adopt { project, .. } => Some(project),
+            Decision::Note(_) => None,
+        }
+    }
+
+    fn file(&self) -> Option<&str> {
+        match self {
+            Decision::Put(_, file) => Some(file),
+            Decision::Adopt { to: Owner::File(file), .. } => Some(file),
+            Decision::Complain(_, Owner::File(file), _) | Decision::Delete(_, Owner::File(file)) => Some(file),
+            _ => None,
+        }
+    }
+}
+
+impl Listing {
+    fn digest(&self, name: &str) -> Option<decide::Digest> {
+        match self {
+            Listing::Read { files, .. } => files.get(name)?.digest,
+            Listing::Lost(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

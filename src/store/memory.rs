@@ -1,0 +1,164 @@
+//! The loop's side: reads what is wanted, keeps what must be remembered.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use zeroize::Zeroizing;
+
+use crate::model::desired::{Desired, SecretVersion};
+use crate::model::failure::PortError;
+use crate::model::names::{EnvName, ProjectId};
+use crate::model::progress::{Progress, ProjectProgress};
+use crate::model::spec::Sealed;
+use crate::model::status::Status;
+use crate::port::{Memory, WishError};
+
+use super::wishes::{forget, open_value, read_desired};
+use super::{Db, damaged, refused};
+
+impl Memory for Db {
+    fn desired(&self) -> Result<Desired, PortError> {
+        read_desired(&self.lock()).map(Desired).map_err(plain)
+    }
+
+    fn progress(&self) -> Result<Progress, PortError> {
+        let projects = read_texts(&self.lock(), "SELECT project, memory FROM progress")?;
+        let projects = projects
+            .into_iter()
+            .map(|(project, text)| Ok((project, parse(&text)?)))
+            .collect::<Result<_, PortError>>()?;
+        Ok(Progress { projects })
+    }
+
+    fn remember(&self, changed: &BTreeMap<ProjectId, ProjectProgress>) -> Result<(), PortError> {
+        let mut connection = self.lock();
+        let failed = |e: rusqlite::Error| refused("remember progress", &e);
+        let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        // Everything is taken back before anything is given out: a port may move from one project to another at once.
+        for project in changed.keys() {
+            tx.execute("DELETE FROM ports WHERE project = ?1", params![project.as_str()]).map_err(failed)?;
+            tx.execute("DELETE FROM hosts WHERE project = ?1", params![project.as_str()]).map_err(failed)?;
+        }
+        for (project, memory) in changed {
+            keep(&tx, project, memory).map_err(failed)?;
+            drop_unused_values(&tx, project, memory).map_err(failed)?;
+        }
+        tx.commit().map_err(failed)
+    }
+
+    fn statuses(&self) -> Result<BTreeMap<ProjectId, Status>, PortError> {
+        let texts = read_texts(&self.lock(), "SELECT project, status FROM status")?;
+        // A status of an older form is no loss: the next pass writes a new one.
+        Ok(texts.into_iter().filter_map(|(project, text)| Some((project, serde_json::from_str(&text).ok()?))).collect())
+    }
+
+    fn record(&self, statuses: &[Status]) -> Result<(), PortError> {
+        let mut connection = self.lock();
+        let failed = |e: rusqlite::Error| refused("record statuses", &e);
+        let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        for status in statuses {
+            let text = serde_json::to_string(status).map_err(|e| damaged("a status", e))?;
+            let sql = "INSERT INTO status (project, status) SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM projects WHERE project = ?1)
+                ON CONFLICT (project) DO UPDATE SET status = ?2";
+            tx.execute(sql, params![status.project.as_str(), text]).map_err(failed)?;
+        }
+        tx.commit().map_err(failed)
+    }
+
+    fn open_values(
+        &self,
+        project: &ProjectId,
+        env: &BTreeMap<EnvName, Sealed>,
+        secrets: &BTreeMap<EnvName, SecretVersion>,
+    ) -> Result<BTreeMap<EnvName, Zeroizing<String>>, PortError> {
+        let connection = self.lock();
+        let open = |kind, name, version| open_value(&connection, &self.sealer, kind, project, name, version);
+        let plain = env.iter().map(|(name, value)| Ok((name.clone(), open("env", name.as_str(), value.sealed)?)));
+        let secret = secrets
+            .iter()
+            .map(|(variable, secret)| Ok((variable.clone(), open("secret", secret.name.as_str(), secret.version)?)));
+        plain.chain(secret).collect()
+    }
+
+    fn forget(&self, project: &ProjectId) -> Result<(), PortError> {
+        let mut connection = self.lock();
+        let failed = |e: rusqlite::Error| refused("forget a project", &e);
+        let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        let sql = "SELECT 1 FROM projects WHERE project = ?1 AND intent = 'delete'";
+        if tx.query_row(sql, params![project.as_str()], |_| Ok(())).optional().map_err(failed)?.is_some() {
+            forget(&tx, project).map_err(plain)?;
+        }
+        tx.commit().map_err(failed)
+    }
+}
+
+fn plain(error: WishError) -> PortError {
+    match error {
+        WishError::Store(error) => error,
+        other => PortError::passing("Database", other.to_string()),
+    }
+}
+
+/// Reads what is remembered of one project.
+pub(super) fn read_progress(connection: &Connection, project: &ProjectId) -> Result<ProjectProgress, PortError> {
+    let text: Option<String> = connection
+        .query_row("SELECT memory FROM progress WHERE project = ?1", params![project.as_str()], |row| row.get(0))
+        .optional()
+        .map_err(|e| refused("read progress", &e))?;
+    text.map_or(Ok(ProjectProgress::default()), |text| parse(&text))
+}
+
+fn parse(text: &str) -> Result<ProjectProgress, PortError> {
+    serde_json::from_str(text).map_err(|e| damaged("progress", e))
+}
+
+fn read_texts(connection: &Connection, sql: &str) -> Result<Vec<(ProjectId, String)>, PortError> {
+    let mut statement = connection.prepare_cached(sql).map_err(|e| refused("read", &e))?;
+    let rows: Vec<(String, String)> = statement
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .and_then(Iterator::collect)
+        .map_err(|e| refused("read", &e))?;
+    rows.into_iter()
+        .map(|(name, text)| Ok((ProjectId::parse(&name).map_err(|e| damaged("a project's id", e))?, text)))
+        .collect()
+}
+
+/// Writes a project's memory. Ports and hosts stand in tables of their own too, where no two projects can have one.
+fn keep(tx: &Transaction<'_>, project: &ProjectId, memory: &ProjectProgress) -> rusqlite::Result<()> {
+    let text = serde_json::to_string(memory).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
+    let sql = "INSERT INTO progress (project, memory) VALUES (?1, ?2) ON CONFLICT (project) DO UPDATE SET memory = ?2";
+    tx.execute(sql, params![project.as_str(), text])?;
+    for port in memory.ports.values().flat_map(|ports| [ports.a, ports.b]) {
+        tx.execute("INSERT INTO ports (port, project) VALUES (?1, ?2)", params![port, project.as_str()])?;
+    }
+    for host in &memory.hosts {
+        tx.execute("INSERT INTO hosts (host, project) VALUES (?1, ?2)", params![host.as_str(), project.as_str()])?;
+    }
+    Ok(())
+}
+
+/// Removes versions of values that neither the spec nor a known release names. The newest of each stays: a new value
+/// is told from it.
+fn drop_unused_values(tx: &Transaction<'_>, project: &ProjectId, memory: &ProjectProgress) -> rusqlite::Result<()> {
+    let contents = memory.releases.values().map(|release| &release.content);
+    let env = contents
+        .clone()
+        .flat_map(|content| content.env.iter().map(|(name, value)| ("env", name.as_str().to_owned(), value.sealed)));
+    let secrets = contents.flat_map(|content| {
+        content.secrets.values().map(|secret| ("secret", secret.name.as_str().to_owned(), secret.version))
+    });
+    let used: BTreeSet<(&str, String, u32)> = env.chain(secrets).collect();
+    let sql = "SELECT kind, name, version FROM sealed AS s WHERE project = ?1
+        AND version < (SELECT max(version) FROM sealed WHERE project = ?1 AND kind = s.kind AND name = s.name)";
+    let mut statement = tx.prepare_cached(sql)?;
+    let old: Vec<(String, String, u32)> = statement
+        .query_map(params![project.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    for (kind, name, version) in old {
+        if !used.contains(&(kind.as_str(), name.clone(), version)) {
+            let sql = "DELETE FROM sealed WHERE project = ?1 AND kind = ?2 AND name = ?3 AND version = ?4";
+            tx.execute(sql, params![project.as_str(), kind, name, version])?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! SQLite: what is wanted and what is remembered. One connection writes and reads; the values of variables and secrets
+//! are sealed before they reach it.
+
+mod memory;
+mod schema;
+mod seal;
+mod wishes;
+
+use std::fmt::Display;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rusqlite::{Connection, ErrorCode};
+
+use crate::model::failure::PortError;
+pub use seal::{MasterKey, Sealer};
+
+/// The database.
+pub struct Db {
+    connection: Mutex<Connection>,
+    sealer: Sealer,
+}
+
+impl Db {
+    /// Opens the database, makes it if it is not there, brings its tables up to date.
+    ///
+    /// # Errors
+    /// The file is damaged, of a newer agent, or the disk refuses; the apps run on meanwhile.
+    pub fn open(path: &Path, master: &MasterKey) -> Result<Self, String> {
+        let shown = path.display();
+        let connection = Connection::open(path).map_err(|e| format!("could not open database {shown}: {e}"))?;
+        schema::prepare(&connection).map_err(|cause| {
+            format!("could not use database {shown}: {cause}; the apps run on without it; restore it from a backup, or move it away and put every project again")
+        })?;
+        Ok(Self { connection: Mutex::new(connection), sealer: Sealer::new(master) })
+    }
+
+    /// A panic in another thread leaves no half-done transaction behind, so a poisoned lock is as good as a whole one.
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says what the database could not do. A full or read-only disk may be mended without a change of spec.
+fn refused(what: &str, error: &rusqlite::Error) -> PortError {
+    let reason = match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => "DiskFull",
+        Some(ErrorCode::ReadOnly) => "ReadOnly",
+        _ => "Database",
+    };
+    PortError::passing(reason, format!("could not {what} in the database: {error}"))
+}
+
+/// Says that a row of our own does not read back.
+fn damaged(what: &str, error: impl Display) -> PortError {
+    PortError::passing("Database", format!("could not read {what} from the database: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::model::desired::{Complaint, Intent, Owner};
+    use crate::model::document;
+    use crate::model::names::{KeyId, ProjectId, SecretName};
+    use crate::model::quantity::Timestamp;
+    use crate::model::spec::{Artifact, Plain, Updates};
+    use crate::port::{Memory, WishError, Wishes};
+
+    fn db(dir: &tempfile::TempDir) -> Db {
+        Db::open(&dir.path().join("zexio.db"), &MasterKey::parse(&"ab".repeat(32)).unwrap()).unwrap()
+    }
+
+    fn shop() -> ProjectId {
+        ProjectId::parse("shop").unwrap()
+    }
+
+    fn spec(artifact: &str, env: &str) -> Result<crate::model::spec::Document, document::SpecError> {
+        let text = format!(
+            "zexio: 1\nproject: shop\nartifact: {{ {artifact} }}\nenv: {{ {env} }}\nprocesses: {{ web: {{ run: ./x }} }}"
+        );
+        document::parse(text.as_bytes())
+    }
+
+    const ONE: &str = "url: 'https://a.example.com/1'";
+    const TWO: &str = "url: 'https://a.example.com/2'";
+
+    #[test]
+    fn an_equal_spec_is_no_change_and_a_generation_that_moved_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = db(&dir);
+        let first = db.put(spec(ONE, "A: x").unwrap(), &Owner::Api, None).unwrap();
+        assert!(first.created && first.generation == 1);
+        let same = db.put(spec(ONE, "A: x").unwrap(), &Owner::Api, Some(1)).unwrap();
+        assert!(!same.changed && same.generation == 1);
+        assert_eq!(db.put(spec(ONE, "A: y").unwrap(), &Owner::Api, None).unwrap().generation, 2);
+        assert_eq!(db.put(spec(ONE, "A: z").unwrap(), &Owner::Api, Some(1)), Err(WishError::Moved(2)));
+        assert_eq!(db.wanted(&shop()).unwrap().unwrap().generation, 2);
+    }
+
+    #[test]
+    fn a_project_has_one_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = db(&dir);
+        let file = Owner::File("shop.yaml".into());
+        db.put(spec(ONE, "").unwrap(), &file, None).unwrap();
+        assert!(matches!(db.put(spec(TWO, "").unwrap(), &Owner::Api, None), Err(WishError::Owned { .. })));
+        assert!(matches!(db.delete(&shop(), &Owner::Api, false), Err(WishError::Owned { .. })));
+        db.delete(&shop(), &file, false).unwrap();
+        assert!(matches!(db.put(spec(ONE, "").unwrap(), &file, None), Err(WishError::Deleting(_))));
+        db.forget(&shop()).unwrap();
+        assert!(db.put(spec(ONE, "").unwrap(), &Owner::Api, None).unwrap().created);
+    }
+
+    #[test]
+    fn a_changed_artifact_in_the_spec_beats_a_webhooks_and_an_unchanged_one_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = db(&dir);
+        let artifact = |db: &Db| db.wanted(&shop()).unwrap().unwrap().spec().unwrap().artifact.url.clone();
+        db.put(spec(ONE, "").unwrap(), &Owner::Api, None).unwrap();
+        let bumped = Artifact {
+            url: Some("https://a.example.com/9".into()),
+            file: None,
+            release: None,
+            sha256: None,
+            version: None,
+            updates: Updates::Webhook,
+        };
+        assert_eq!(db.overlay(&shop(), &bumped, "webhook").unwrap().generation, 2);
+        db.put(spec(ONE, "A: x").unwrap(), &Owner::Api, None).unwrap();
+        assert_eq!(artifact(&db).unwrap(), "https://a.example.com/9");
+        db.put(spec(TWO, "A: x").unwrap(), &Owner::Api, None).unwrap();
+        assert_eq!(artifact(&db).unwrap(), "https://a.example.com/2");
+    }
+
+    #[test]
+    fn no_value_stands_in_the_database_in_clear() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = db(&dir);
+        let sentinel = "sentinel-4711-value";
+        db.put(spec(ONE, &format!("A: {sentinel}")).unwrap(), &Owner::Api, None).unwrap();
+        let secret = SecretName::parse("S").unwrap();
+        db.set_secret(&shop(), &secret, &Plain::parse(sentinel.into()).unwrap()).unwrap();
+        assert_eq!(db.open_secret(&shop(), &secret).unwrap().unwrap().as_str(), sentinel);
+        for entry in std::fs::read_dir(dir.path()).unwrap() {
+            let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+            assert!(!bytes.windows(sentinel.len()).any(|window| window == sentinel.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn a_rehearsal_writes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = db(&dir);
+        assert_eq!(db.rehearse(spec(ONE, "A: x").unwrap(), &Owner::Api).unwrap().generation, 1);
+        assert_eq!(db.wanted(&shop()).unwrap(), None);
+    }
+
+    #[test]
+    fn a_nonce_is_good_once_also_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = KeyId::parse("admin").unwrap();
+        assert!(db(&dir).take_nonce(&key, "aa", Timestamp(5_000_000)).unwrap());
+        assert!(!db(&dir).take_nonce(&key, "aa", Timestamp(5_000_000)).unwrap());
+        assert!(db(&dir).take_nonce(&KeyId::parse("other").unwrap(), "aa", Timestamp(5_000_000)).unwrap());
+    }
+
+    #[test]
+    fn a_delivery_is_taken_once_and_never_an_older_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = db(&dir);
+        assert!(db.take_delivery(&shop(), "github", "b", Some(Timestamp(20))).unwrap());
+        assert!(!db.take_delivery(&shop(), "github", "b", Some(Timestamp(20))).unwrap());
+        assert!(!db.take_delivery(&shop(), "github", "a", Some(Timestamp(10))).unwrap());
+        assert!(db.take_delivery(&shop(), "github", "c", Some(Timestamp(30))).unwrap());
+    }
+
+    #[test]
+    fn a_file_that_was_never_readable_is_shown_and_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = db(&dir);
+        let owner = Owner::File("shop.yaml".into());
+        let complaint = Complaint { reason: "SpecInvalid".into(), message: "line 1".into() };
+        db.complain(&shop(), &owner, Some(&complaint)).unwrap();
+        assert_eq!(db.wanted(&shop()).unwrap().unwrap().intent, Intent::Nothing);
+        db.complain(&shop(), &owner, None).unwrap();
+        assert_eq!(db.wanted(&shop()).unwrap(), None);
+    }
+
+    #[test]
+    fn values_that_no_release_needs_are_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = db(&dir);
+        for value in ["x", "y", "z"] {
+            db.put(spec(ONE, &format!("A: {value}")).unwrap(), &Owner::Api, None).unwrap();
+        }
+        db.remember(&BTreeMap::from([(shop(), Default::default())])).unwrap();
+        let count: u32 = db.lock().query_row("SELECT count(*) FROM sealed", [], |row| row.get(0)).unwrap();
+        assert_eq!(count, 1);
+        assert_eq!(db.progress().unwrap().projects.len(), 1);
+    }
+
+    #[test]
+    fn a_database_of_a_newer_agent_or_a_damaged_one_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(db(&dir));
+        let path = dir.path().join("zexio.db");
+        Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
+        let master = MasterKey::parse(&"ab".repeat(32)).unwrap();
+        assert!(Db::open(&path, &master).err().unwrap().contains("version 99"));
+        std::fs::write(&path, b"not a database at all, but long enough to be looked at").unwrap();
+        assert!(Db::open(&path, &master).is_err());
+        assert!(std::fs::read(&path).unwrap().starts_with(b"not a database"));
+    }
+}

@@ -1,0 +1,445 @@
+//! The doors' side: writes what is wanted, in one transaction each.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use zeroize::Zeroizing;
+
+use crate::model::desired::{Complaint, Intent, Owner, Wanted};
+use crate::model::failure::PortError;
+use crate::model::names::{ArtifactName, KeyId, ProjectId, SecretName};
+use crate::model::progress::ProjectProgress;
+use crate::model::quantity::Timestamp;
+use crate::model::spec::{Artifact, Document, Plain, Sealed, Spec, SpecOf};
+use crate::port::{Clock, Put, SecretInfo, SystemClock, WishError, Wishes};
+
+use super::memory::read_progress;
+use super::seal::{Label, SealedBody, Sealer};
+use super::{Db, damaged, refused};
+
+impl Wishes for Db {
+    fn put(&self, document: Document, owner: &Owner, expect: Option<u64>) -> Result<Put, WishError> {
+        self.write("write a spec", |tx| put(tx, &self.sealer, document, owner, expect))
+    }
+
+    fn rehearse(&self, document: Document, owner: &Owner) -> Result<Wanted, WishError> {
+        let mut connection = self.lock();
+        let tx = begin(&mut connection)?;
+        let project = document.project.clone();
+        put(&tx, &self.sealer, document, owner, None)?;
+        // Dropped without a commit: everything was real, and nothing of it stays.
+        Row::read(&tx, &project)?.ok_or(WishError::Unknown(project.clone()))?.wanted(&tx, &project)
+    }
+
+    fn delete(&self, project: &ProjectId, owner: &Owner, keep_data: bool) -> Result<u64, WishError> {
+        self.write("delete a project", |tx| {
+            let row = owned_row(tx, project, owner)?;
+            if row.intent == "delete" {
+                return Ok(row.generation);
+            }
+            let sql = "UPDATE projects SET intent = 'delete', keep_data = ?2, generation = generation + 1, overlay = NULL, complaint = NULL WHERE project = ?1";
+            execute(tx, sql, params![project.as_str(), keep_data])?;
+            Ok(row.generation + 1)
+        })
+    }
+
+    fn adopt(&self, project: &ProjectId, from: &Owner, to: &Owner) -> Result<(), WishError> {
+        self.write("move a project to another owner", |tx| {
+            owned_row(tx, project, from)?;
+            execute(tx, "UPDATE projects SET owner = ?2 WHERE project = ?1", params![project.as_str(), to.to_string()])
+        })
+    }
+
+    fn note(&self, key: &str) -> Option<String> {
+        self.lock()
+            .query_row("SELECT value FROM notes WHERE name = ?1", params![key], |row| row.get(0))
+            .optional()
+            .ok()
+            .flatten()
+    }
+
+    fn set_note(&self, key: &str, value: &str) {
+        let sql = "INSERT INTO notes (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2";
+        if let Err(error) = self.lock().execute(sql, params![key, value]) {
+            tracing::warn!(key, "could not write a note: {error}; it is tried again");
+        }
+    }
+
+    fn overlay(&self, project: &ProjectId, artifact: &Artifact, by: &str) -> Result<Put, WishError> {
+        self.write("move an artifact", |tx| {
+            let row = Row::read(tx, project)?.ok_or_else(|| WishError::Unknown(project.clone()))?;
+            let spec = match (&row.spec, row.intent.as_str()) {
+                (Some(spec), "run") => spec,
+                (_, "delete") => return Err(WishError::Deleting(project.clone())),
+                _ => return Err(WishError::Unknown(project.clone())),
+            };
+            let moved = Artifact { updates: spec.artifact.updates, ..artifact.clone() };
+            let overlay = (moved != spec.artifact).then_some(moved);
+            if overlay == row.overlay {
+                return Ok(Put { generation: row.generation, created: false, changed: false });
+            }
+            let sql =
+                "UPDATE projects SET overlay = ?2, overlay_by = ?3, generation = generation + 1 WHERE project = ?1";
+            execute(tx, sql, params![project.as_str(), overlay.as_ref().map(json), by])?;
+            Ok(Put { generation: row.generation + 1, created: false, changed: true })
+        })
+    }
+
+    fn wanted(&self, project: &ProjectId) -> Result<Option<Wanted>, WishError> {
+        let connection = self.lock();
+        Row::read(&connection, project)?.map(|row| row.wanted(&connection, project)).transpose()
+    }
+
+    fn complain(&self, project: &ProjectId, owner: &Owner, complaint: Option<&Complaint>) -> Result<(), WishError> {
+        self.write("write a complaint", |tx| match (Row::read(tx, project)?, complaint) {
+            (Some(row), _) if row.owner != *owner => Ok(()),
+            (Some(row), None) if row.intent == "nothing" => forget(tx, project),
+            (Some(_), complaint) => {
+                execute(tx, "UPDATE projects SET complaint = ?2 WHERE project = ?1", params![project.as_str(), complaint.map(json)])
+            }
+            (None, Some(complaint)) => {
+                let sql = "INSERT INTO projects (project, generation, intent, owner, complaint) VALUES (?1, 0, 'nothing', ?2, ?3)";
+                execute(tx, sql, params![project.as_str(), owner.to_string(), json(complaint)])
+            }
+            (None, None) => Ok(()),
+        })
+    }
+
+    fn set_secret(&self, project: &ProjectId, name: &SecretName, value: &Plain) -> Result<u32, WishError> {
+        self.write("store a secret", |tx| {
+            let version = seal_value(tx, &self.sealer, "secret", project, name.as_str(), value)?;
+            let sql = "UPDATE sealed SET listed = (version = ?3) WHERE project = ?1 AND kind = 'secret' AND name = ?2";
+            execute(tx, sql, params![project.as_str(), name.as_str(), version])?;
+            Ok(version)
+        })
+    }
+
+    fn remove_secret(&self, project: &ProjectId, name: &SecretName) -> Result<bool, WishError> {
+        self.write("remove a secret", |tx| {
+            let sql =
+                "UPDATE sealed SET listed = 0 WHERE project = ?1 AND kind = 'secret' AND name = ?2 AND listed = 1";
+            let removed = tx
+                .execute(sql, params![project.as_str(), name.as_str()])
+                .map_err(|e| refused("remove a secret", &e))?;
+            Ok(removed > 0)
+        })
+    }
+
+    fn secrets(&self, project: &ProjectId) -> Result<Vec<SecretInfo>, WishError> {
+        let connection = self.lock();
+        let sql = "SELECT name, version, updated_at FROM sealed WHERE project = ?1 AND kind = 'secret' AND listed = 1 ORDER BY name";
+        let rows = rows(&connection, sql, project, |row| Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?)))?;
+        rows.into_iter()
+            .map(|(name, version, at)| {
+                let name = SecretName::parse(&name).map_err(|e| damaged("a secret's name", e))?;
+                Ok(SecretInfo { name, version, updated_at: Timestamp(at) })
+            })
+            .collect()
+    }
+
+    fn open_secret(&self, project: &ProjectId, name: &SecretName) -> Result<Option<Zeroizing<String>>, WishError> {
+        let connection = self.lock();
+        match listed_secrets(&connection, project)?.get(name) {
+            Some(version) => open_value(&connection, &self.sealer, "secret", project, name.as_str(), *version)
+                .map(Some)
+                .map_err(WishError::from),
+            None => Ok(None),
+        }
+    }
+
+    fn take_nonce(&self, key: &KeyId, nonce: &str, expires: Timestamp) -> Result<bool, WishError> {
+        self.write("remember a nonce", |tx| {
+            // Judged by the request's own time, so that a clock that jumps back brings no nonce to life again.
+            let old = i64::try_from(expires.0.saturating_sub(1_200_000)).unwrap_or(0);
+            execute(tx, "DELETE FROM nonces WHERE expires < ?1", params![old])?;
+            let sql = "INSERT OR IGNORE INTO nonces (key, nonce, expires) VALUES (?1, ?2, ?3)";
+            let expires = i64::try_from(expires.0).unwrap_or(i64::MAX);
+            let new =
+                tx.execute(sql, params![key.as_str(), nonce, expires]).map_err(|e| refused("remember a nonce", &e))?;
+            Ok(new == 1)
+        })
+    }
+
+    fn take_delivery(
+        &self,
+        project: &ProjectId,
+        provider: &str,
+        id: &str,
+        made: Option<Timestamp>,
+    ) -> Result<bool, WishError> {
+        self.write("remember a delivery", |tx| {
+            let sql = "SELECT coalesce(max(made), 0), coalesce(max(id = ?3), 0) FROM deliveries WHERE project = ?1 AND provider = ?2";
+            let (newest, seen): (u64, bool) = tx
+                .query_row(sql, params![project.as_str(), provider, id], |row| Ok((row.get(0)?, row.get(1)?)))
+                .map_err(|e| refused("read deliveries", &e))?;
+            if seen || made.is_some_and(|made| made.0 < newest) {
+                return Ok(false);
+            }
+            let made = made.map_or(newest, |made| made.0);
+            let sql = "INSERT INTO deliveries (project, provider, id, made) VALUES (?1, ?2, ?3, ?4)";
+            execute(tx, sql, params![project.as_str(), provider, id, made])?;
+            Ok(true)
+        })
+    }
+}
+
+impl Db {
+    /// Runs one write: everything of it is on disk when it returns, or nothing is.
+    fn write<T>(
+        &self,
+        what: &str,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, WishError>,
+    ) -> Result<T, WishError> {
+        let mut connection = self.lock();
+        let tx = begin(&mut connection)?;
+        let done = work(&tx)?;
+        tx.commit().map_err(|e| refused(what, &e))?;
+        Ok(done)
+    }
+}
+
+fn begin(connection: &mut Connection) -> Result<Transaction<'_>, WishError> {
+    connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(|e| refused("begin", &e).into())
+}
+
+fn execute(connection: &Connection, sql: &str, values: impl rusqlite::Params) -> Result<(), WishError> {
+    connection.execute(sql, values).map(|_| ()).map_err(|e| refused("write", &e).into())
+}
+
+fn rows<T>(
+    connection: &Connection,
+    sql: &str,
+    project: &ProjectId,
+    read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>, PortError> {
+    let mut statement = connection.prepare_cached(sql).map_err(|e| refused("read", &e))?;
+    let rows = statement.query_map(params![project.as_str()], read).map_err(|e| refused("read", &e))?;
+    rows.collect::<rusqlite::Result<_>>().map_err(|e| refused("read", &e))
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    // Our own types of strings, numbers and maps with string keys: writing them as JSON cannot fail.
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// A project's row.
+pub(super) struct Row {
+    generation: u64,
+    intent: String,
+    keep_data: bool,
+    owner: Owner,
+    spec: Option<Spec>,
+    overlay: Option<Artifact>,
+    complaint: Option<Complaint>,
+}
+
+impl Row {
+    fn read(connection: &Connection, project: &ProjectId) -> Result<Option<Self>, PortError> {
+        type Texts = (u64, String, bool, String, Option<String>, Option<String>, Option<String>);
+        let sql =
+            "SELECT generation, intent, keep_data, owner, spec, overlay, complaint FROM projects WHERE project = ?1";
+        let texts: Option<Texts> = connection
+            .query_row(sql, params![project.as_str()], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
+            })
+            .optional()
+            .map_err(|e| refused("read a project", &e))?;
+        let Some((generation, intent, keep_data, owner, spec, overlay, complaint)) = texts else { return Ok(None) };
+        Ok(Some(Self {
+            generation,
+            intent,
+            keep_data,
+            owner: Owner::parse(&owner),
+            spec: parsed(spec, "a spec")?,
+            overlay: parsed(overlay, "an overlay")?,
+            complaint: parsed(complaint, "a complaint")?,
+        }))
+    }
+
+    fn wanted(self, connection: &Connection, project: &ProjectId) -> Result<Wanted, WishError> {
+        let intent = match (self.intent.as_str(), self.spec) {
+            ("delete", _) => Intent::Delete { keep_data: self.keep_data },
+            ("run", Some(spec)) => Intent::Run(Box::new(with_overlay(spec, self.overlay))),
+            _ => Intent::Nothing,
+        };
+        let secrets = listed_secrets(connection, project)?;
+        Ok(Wanted { generation: self.generation, intent, owner: self.owner, secrets, complaint: self.complaint })
+    }
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(text: Option<String>, what: &str) -> Result<Option<T>, PortError> {
+    text.map(|text| serde_json::from_str(&text).map_err(|e| damaged(what, e))).transpose()
+}
+
+fn with_overlay(spec: Spec, overlay: Option<Artifact>) -> Spec {
+    match overlay {
+        Some(artifact) => Spec { artifact, ..spec },
+        None => spec,
+    }
+}
+
+/// Reads everything that is wanted.
+pub(super) fn read_desired(connection: &Connection) -> Result<BTreeMap<ProjectId, Wanted>, WishError> {
+    let mut statement =
+        connection.prepare_cached("SELECT project FROM projects").map_err(|e| refused("read projects", &e))?;
+    let names: Vec<String> = statement
+        .query_map([], |row| row.get(0))
+        .and_then(Iterator::collect)
+        .map_err(|e| refused("read projects", &e))?;
+    let mut desired = BTreeMap::new();
+    for name in names {
+        let project = ProjectId::parse(&name).map_err(|e| damaged("a project's id", e))?;
+        if let Some(row) = Row::read(connection, &project)? {
+            let wanted = row.wanted(connection, &project)?;
+            desired.insert(project, wanted);
+        }
+    }
+    Ok(desired)
+}
+
+fn owned_row(tx: &Transaction<'_>, project: &ProjectId, owner: &Owner) -> Result<Row, WishError> {
+    match Row::read(tx, project)? {
+        None => Err(WishError::Unknown(project.clone())),
+        Some(row) if row.owner != *owner => Err(WishError::Owned { project: project.clone(), owner: row.owner }),
+        Some(row) => Ok(row),
+    }
+}
+
+fn put(
+    tx: &Transaction<'_>,
+    sealer: &Sealer,
+    document: Document,
+    owner: &Owner,
+    expect: Option<u64>,
+) -> Result<Put, WishError> {
+    let project = document.project.clone();
+    let old = Row::read(tx, &project)?;
+    let generation = old.as_ref().map_or(0, |row| row.generation);
+    match &old {
+        Some(row) if row.intent == "delete" => return Err(WishError::Deleting(project)),
+        Some(row) if row.owner != *owner && row.intent != "nothing" => {
+            return Err(WishError::Owned { project, owner: row.owner.clone() });
+        }
+        _ if expect.is_some_and(|expected| expected != generation) => return Err(WishError::Moved(generation)),
+        _ => {}
+    }
+    let spec: Spec = document.try_map_env(|name, value| {
+        seal_value(tx, sealer, "env", &project, name.as_str(), &value).map(|version| Sealed { sealed: version })
+    })?;
+    let created = old.as_ref().is_none_or(|row| row.spec.is_none());
+    let overlay = match old.as_ref().and_then(|row| row.spec.as_ref().zip(row.overlay.clone())) {
+        Some((before, overlay)) => overlay_after(before, &spec, overlay, &read_progress(tx, &project)?),
+        None => None,
+    };
+    let changed = old.as_ref().is_none_or(|row| row.spec.as_ref() != Some(&spec) || row.overlay != overlay);
+    let generation = if changed { generation + 1 } else { generation };
+    let sql = "INSERT INTO projects (project, generation, intent, owner, spec, overlay) VALUES (?1, ?2, 'run', ?3, ?4, ?5)
+        ON CONFLICT (project) DO UPDATE SET generation = ?2, intent = 'run', owner = ?3, spec = ?4, overlay = ?5, complaint = NULL";
+    let values = params![project.as_str(), generation, owner.to_string(), json(&spec), overlay.as_ref().map(json)];
+    execute(tx, sql, values)?;
+    Ok(Put { generation, created, changed })
+}
+
+/// Says what becomes of a moved artifact when the spec is written again. A changed artifact in the spec wins, an
+/// unchanged one does not. After a rollback to a whole release, a spec that changes something else than the artifact
+/// means that change: it gets the older release's bytes with the new rest.
+fn overlay_after(before: &Spec, spec: &Spec, overlay: Artifact, memory: &ProjectProgress) -> Option<Artifact> {
+    if spec.artifact != before.artifact {
+        return None;
+    }
+    let Some(number) = overlay.release.filter(|_| makes_other_release(before, spec)) else { return Some(overlay) };
+    let release = memory.release(number)?;
+    let sha256 = release.sha256.clone()?;
+    let file = ArtifactName::parse(sha256.as_str()).ok()?;
+    Some(Artifact {
+        url: None,
+        file: Some(file),
+        release: None,
+        sha256: Some(sha256),
+        version: release.version.clone(),
+        updates: spec.artifact.updates,
+    })
+}
+
+fn makes_other_release(before: &Spec, spec: &Spec) -> bool {
+    let bare = |spec: &Spec| -> Spec {
+        let mut bare = SpecOf {
+            artifact: before.artifact.clone(),
+            deploy: before.deploy.clone(),
+            hooks: before.hooks.clone(),
+            keep: before.keep,
+            suspend: before.suspend.clone(),
+            ..spec.clone()
+        };
+        bare.processes.values_mut().for_each(|process| process.routes.clear());
+        bare
+    };
+    bare(before) != bare(spec)
+}
+
+/// Seals a value as its name's next version, unless it equals the newest one.
+fn seal_value(
+    tx: &Transaction<'_>,
+    sealer: &Sealer,
+    kind: &str,
+    project: &ProjectId,
+    name: &str,
+    value: &Plain,
+) -> Result<u32, WishError> {
+    let sql = "SELECT coalesce(max(version), 0) FROM sealed WHERE project = ?1 AND kind = ?2 AND name = ?3";
+    let newest: u32 = tx
+        .query_row(sql, params![project.as_str(), kind, name], |row| row.get(0))
+        .map_err(|e| refused("read a value", &e))?;
+    if newest > 0 && open_value(tx, sealer, kind, project, name, newest).is_ok_and(|old| *old == value.open()) {
+        return Ok(newest);
+    }
+    let version = newest + 1;
+    let label = Label { kind, project: project.as_str(), name, version };
+    let sealed = sealer
+        .seal(label, value.open())
+        .map_err(|e| PortError::passing("KeyUnavailable", format!("could not seal {name}: {e}")))?;
+    let sql = "INSERT INTO sealed (project, kind, name, version, key, nonce, body, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let now = i64::try_from(SystemClock.now().0).unwrap_or(i64::MAX);
+    execute(tx, sql, params![project.as_str(), kind, name, version, sealed.key, sealed.nonce, sealed.body, now])?;
+    Ok(version)
+}
+
+/// Opens one version of a value.
+pub(super) fn open_value(
+    connection: &Connection,
+    sealer: &Sealer,
+    kind: &str,
+    project: &ProjectId,
+    name: &str,
+    version: u32,
+) -> Result<Zeroizing<String>, PortError> {
+    let sql = "SELECT key, nonce, body FROM sealed WHERE project = ?1 AND kind = ?2 AND name = ?3 AND version = ?4";
+    let sealed = connection
+        .query_row(sql, params![project.as_str(), kind, name, version], |row| {
+            Ok(SealedBody { key: row.get(0)?, nonce: row.get(1)?, body: row.get(2)? })
+        })
+        .optional()
+        .map_err(|e| refused("read a value", &e))?;
+    let failed = |cause: &dyn std::fmt::Display| {
+        PortError::passing("KeyUnavailable", format!("could not open version {version} of {name}: {cause}"))
+    };
+    let sealed = sealed.ok_or_else(|| failed(&"it is not stored"))?;
+    sealer.open(Label { kind, project: project.as_str(), name, version }, &sealed).map_err(|e| failed(&e))
+}
+
+fn listed_secrets(connection: &Connection, project: &ProjectId) -> Result<BTreeMap<SecretName, u32>, PortError> {
+    let sql = "SELECT name, version FROM sealed WHERE project = ?1 AND kind = 'secret' AND listed = 1";
+    let found = rows(connection, sql, project, |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?;
+    found
+        .into_iter()
+        .map(|(name, version)| Ok((SecretName::parse(&name).map_err(|e| damaged("a secret's name", e))?, version)))
+        .collect()
+}
+
+/// Removes every row of a project.
+pub(super) fn forget(connection: &Connection, project: &ProjectId) -> Result<(), WishError> {
+    for table in ["projects", "sealed", "progress", "ports", "hosts", "status", "deliveries"] {
+        execute(connection, &format!("DELETE FROM {table} WHERE project = ?1"), params![project.as_str()])?;
+    }
+    Ok(())
+}

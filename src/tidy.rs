@@ -1,0 +1,117 @@
+//! Reads the sources and fails on a crossed line: who may import whom, and what may stand nowhere. Never taste.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A part of the program, what of ours it may import, and which crates it must not know.
+struct Layer {
+    name: &'static str,
+    imports: &'static [&'static str],
+    pure: bool,
+}
+
+/// Crates and modules that do something; whoever decides knows none of them.
+const DOING: [&str; 12] = [
+    "tokio::",
+    "hyper::",
+    "rusqlite::",
+    "dbus::",
+    "ureq::",
+    "notify::",
+    "nix::",
+    "tracing::",
+    "std::fs",
+    "std::net",
+    "std::process",
+    "SystemTime::now",
+];
+
+const LAYERS: [Layer; 10] = [
+    Layer { name: "model", imports: &[], pure: true },
+    Layer { name: "render", imports: &["model"], pure: true },
+    Layer { name: "plan", imports: &["model", "render"], pure: true },
+    Layer { name: "port", imports: &["model", "plan"], pure: false },
+    Layer { name: "bell", imports: &["model", "plan"], pure: false },
+    Layer { name: "reconcile", imports: &["model", "plan", "port", "render", "bell", "pulse"], pure: false },
+    Layer { name: "store", imports: &["model", "port"], pure: false },
+    Layer { name: "host", imports: &["model", "plan", "port", "render", "bell", "unpack"], pure: false },
+    Layer { name: "spec_dir", imports: &["model", "port", "bell"], pure: false },
+    Layer { name: "api", imports: &["model", "plan", "port", "bell", "sign", "pulse"], pure: false },
+];
+
+fn sources(layer: &str) -> Vec<(PathBuf, String)> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    collect(&src.join(layer), &mut found);
+    let single = src.join(format!("{layer}.rs"));
+    if single.exists() {
+        found.push(single);
+    }
+    found.into_iter().map(|path| (path.clone(), without_tests(&fs::read_to_string(path).unwrap()))).collect()
+}
+
+fn collect(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        match entry.path() {
+            path if path.is_dir() => collect(&path, found),
+            path if path.extension().is_some_and(|ext| ext == "rs") && !path.ends_with("tests.rs") => found.push(path),
+            _ => {}
+        }
+    }
+}
+
+fn without_tests(text: &str) -> String {
+    text.split("\n#[cfg(test)]").next().unwrap_or_default().to_owned()
+}
+
+/// The lines of a file that are code, with the part of ours each names.
+fn crossings<'a>(text: &'a str, layer: &'a Layer) -> impl Iterator<Item = &'a str> {
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).filter(move |line| {
+        line.split("crate::").skip(1).any(|rest| {
+            let part: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            part != layer.name && !layer.imports.contains(&part.as_str())
+        })
+    })
+}
+
+#[test]
+fn nobody_imports_what_stands_above_it() {
+    for layer in &LAYERS {
+        for (path, text) in sources(layer.name) {
+            let crossed: Vec<&str> = crossings(&text, layer).collect();
+            assert!(crossed.is_empty(), "{} may not import this: {crossed:?}", path.display());
+        }
+    }
+}
+
+#[test]
+fn whoever_decides_does_nothing() {
+    for layer in LAYERS.iter().filter(|layer| layer.pure) {
+        for (path, text) in sources(layer.name) {
+            let found = DOING.iter().find(|what| text.contains(**what));
+            assert_eq!(found, None, "{} is pure", path.display());
+        }
+    }
+}
+
+#[test]
+fn order_is_part_of_every_result() {
+    for layer in LAYERS.iter().filter(|layer| layer.pure) {
+        for (path, text) in sources(layer.name) {
+            assert!(!text.contains("HashMap"), "{}: a plan prints the same twice; use BTreeMap", path.display());
+        }
+    }
+}
+
+#[test]
+fn no_shell_runs_anywhere() {
+    let mut all = Vec::new();
+    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut all);
+    assert!(all.len() > 30, "the sources were found");
+    for path in all.iter().filter(|path| !path.ends_with("tidy.rs")) {
+        let text = fs::read_to_string(path).unwrap();
+        for shell in ["\"sh\"", "\"bash\"", "/bin/sh\"", "/bin/bash\"", "\"systemctl\""] {
+            assert!(!text.contains(&format!("Command::new({shell}")), "{} runs {shell}", path.display());
+        }
+    }
+}

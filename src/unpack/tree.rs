@@ -1,0 +1,312 @@
+//! The tree being written: what is where, which names may be, and where links may lead.
+//!
+//! While files are written there is no link on the disk at all, so nothing can be written through one. Links come
+//! last, when all that they could lead to is known.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use super::budget::Budget;
+use super::{Code, Limits, UnpackError, Unpacked};
+
+/// The agent's own mark on a finished release, which no archive may bring along.
+pub const MANIFEST: &str = ".zexio-release.json";
+const LONGEST_NAME: usize = 255;
+/// Leaves room below the kernel's 4096 for where releases lie.
+const LONGEST_PATH: usize = 2048;
+const LONGEST_TARGET: usize = 1024;
+/// The kernel follows as many.
+const MOST_LINKS: usize = 40;
+
+/// A path that stays in the tree: names joined by `/`, no `.` or `..`. Empty for the root itself.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct EntryName(String);
+
+impl EntryName {
+    /// Returns the name under which a bare executable is installed.
+    pub(super) fn app() -> Self {
+        Self("app".to_owned())
+    }
+
+    fn parse(raw: &[u8], limits: &Limits) -> Result<Self, UnpackError> {
+        let shown = String::from_utf8_lossy(raw);
+        let shown: String = shown.chars().take(200).collect();
+        let refuse = |code, rule: String| Err(UnpackError::new(code, format!("could not accept {shown:?}: {rule}")));
+        let text = match text(raw) {
+            Ok(text) => text,
+            Err(rule) => return refuse(Code::EntryForbidden, format!("its name {rule}")),
+        };
+        if text.starts_with('/') {
+            return refuse(Code::PathEscapes, "its path is absolute".to_owned());
+        }
+        let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+        if parts.contains(&"..") {
+            return refuse(Code::PathEscapes, "its path holds ..".to_owned());
+        }
+        if parts.iter().any(|part| part.len() > LONGEST_NAME) {
+            return refuse(Code::EntryForbidden, format!("one name has more than {LONGEST_NAME} bytes"));
+        }
+        let path = parts.join("/");
+        if parts.len() as u64 > limits.max_depth || path.len() > LONGEST_PATH {
+            let rule = format!("path too deep: more than {} names or {LONGEST_PATH} bytes", limits.max_depth);
+            return refuse(Code::PathTooDeep, rule);
+        }
+        Ok(Self(path))
+    }
+
+    /// Returns the directories above, outermost first.
+    fn parents(&self) -> impl Iterator<Item = &str> {
+        self.0.match_indices('/').map(|(end, _)| &self.0[..end])
+    }
+}
+
+/// Returns bytes as text that looks the same to every reader and in every terminal.
+fn text(raw: &[u8]) -> Result<&str, &'static str> {
+    let text = std::str::from_utf8(raw).map_err(|_| "is not UTF-8")?;
+    if text.chars().any(char::is_control) {
+        return Err("holds a control character");
+    }
+    match text.contains('\\') {
+        true => Err("holds a backslash"),
+        false => Ok(text),
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Node {
+    Dir,
+    File,
+    Link(String),
+}
+
+/// The tree under construction.
+pub(super) struct Tree<'a> {
+    root: &'a Path,
+    limits: Limits,
+    budget: Budget,
+    entries: u64,
+    nodes: BTreeMap<String, Node>,
+}
+
+impl<'a> Tree<'a> {
+    pub(super) fn new(root: &'a Path, limits: &Limits, artifact: u64) -> Self {
+        let budget = Budget::new(limits, artifact);
+        Self { root, limits: *limits, budget, entries: 0, nodes: BTreeMap::new() }
+    }
+
+    /// Checks an entry's name, and counts the entry: one that is refused later has cost its share.
+    pub(super) fn name(&mut self, raw: &[u8]) -> Result<EntryName, UnpackError> {
+        self.entries += 1;
+        self.check_count()?;
+        self.path(raw)
+    }
+
+    /// Checks a path that is no entry of its own: a hard link's target.
+    pub(super) fn path(&self, raw: &[u8]) -> Result<EntryName, UnpackError> {
+        EntryName::parse(raw, &self.limits)
+    }
+
+    /// Makes a directory. A second entry for it is fine: many tools write them.
+    pub(super) fn dir(&mut self, name: &EntryName) -> Result<(), UnpackError> {
+        self.make_parents(name)?;
+        match self.nodes.get(&name.0) {
+            _ if name.0.is_empty() => Ok(()),
+            Some(Node::Dir) => Ok(()),
+            Some(_) => Err(duplicate(&name.0)),
+            None => self.make_dir(&name.0),
+        }
+    }
+
+    /// Writes a file and returns its size. Of its mode only "may be executed" is kept.
+    pub(super) fn file(
+        &mut self,
+        name: EntryName,
+        executable: bool,
+        content: &mut dyn Read,
+        blame: &dyn Fn(io::Error) -> UnpackError,
+    ) -> Result<u64, UnpackError> {
+        self.claim(&name, Node::File)?;
+        let failed = |error: io::Error| UnpackError::writing(&name.0, &error);
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.at(&name.0)).map_err(failed)?;
+        let before = self.budget.used;
+        let mut chunk = vec![0; 64 << 10];
+        loop {
+            let read = match content.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(blame(error)),
+            };
+            self.budget.spend(read as u64)?;
+            file.write_all(&chunk[..read]).map_err(failed)?;
+        }
+        let mode = if executable { 0o755 } else { 0o644 };
+        file.set_permissions(Permissions::from_mode(mode)).map_err(failed)?;
+        Ok(self.budget.used - before)
+    }
+
+    /// Remembers a link; it is made once the tree is complete.
+    pub(super) fn symlink(&mut self, name: EntryName, target: &[u8]) -> Result<(), UnpackError> {
+        let refuse = |code, rule: &str| {
+            let target = String::from_utf8_lossy(target);
+            Err(UnpackError::new(code, format!("could not accept the link {:?} to {target:?}: {rule}", name.0)))
+        };
+        let target = match text(target) {
+            Ok(target) => target,
+            Err(rule) => return refuse(Code::EntryForbidden, &format!("its target {rule}")),
+        };
+        if target.is_empty() || target.len() > LONGEST_TARGET {
+            return refuse(Code::EntryForbidden, "its target is empty or has more than 1024 bytes");
+        }
+        if target.starts_with('/') {
+            return refuse(Code::PathEscapes, "its target is absolute");
+        }
+        self.claim(&name, Node::Link(target.to_owned()))
+    }
+
+    /// Gives an earlier file a second name.
+    pub(super) fn hardlink(&mut self, name: EntryName, target: &EntryName) -> Result<(), UnpackError> {
+        if self.nodes.get(&target.0) != Some(&Node::File) {
+            let rule = format!("{:?} is not an earlier file of the archive", target.0);
+            return Err(UnpackError::new(
+                Code::PathEscapes,
+                format!("could not accept the hard link {:?}: {rule}", name.0),
+            ));
+        }
+        self.claim(&name, Node::File)?;
+        let linked = fs::hard_link(self.at(&target.0), self.at(&name.0));
+        linked.map_err(|error| UnpackError::writing(&name.0, &error))
+    }
+
+    /// Leaves out a lone top directory and makes the links.
+    pub(super) fn finish(mut self) -> Result<Unpacked, UnpackError> {
+        if !self.nodes.values().any(|node| *node == Node::File) {
+            return Err(UnpackError::damaged("it holds no files"));
+        }
+        if let Some(top) = self.lone_top() {
+            self.hoist(&top).map_err(|error| UnpackError::writing(&top, &error))?;
+        }
+        if self.nodes.contains_key(MANIFEST) {
+            let message = format!("could not accept {MANIFEST:?}: the name belongs to the agent");
+            return Err(UnpackError::new(Code::EntryForbidden, message));
+        }
+        self.make_links()?;
+        Ok(Unpacked { entries: self.nodes.len() as u64, bytes: self.budget.used })
+    }
+
+    /// Makes sure that a path is free, that all above it are directories, and takes it.
+    fn claim(&mut self, name: &EntryName, node: Node) -> Result<(), UnpackError> {
+        self.make_parents(name)?;
+        if name.0.is_empty() || self.nodes.contains_key(&name.0) {
+            return Err(duplicate(&name.0));
+        }
+        self.nodes.insert(name.0.clone(), node);
+        self.check_count()
+    }
+
+    fn make_parents(&mut self, name: &EntryName) -> Result<(), UnpackError> {
+        for parent in name.parents() {
+            let (code, what) = match self.nodes.get(parent) {
+                Some(Node::Dir) => continue,
+                None => {
+                    self.make_dir(parent)?;
+                    continue;
+                }
+                Some(Node::File) => (Code::DuplicateEntry, "file"),
+                Some(Node::Link(_)) => (Code::PathEscapes, "link"),
+            };
+            let message = format!("could not accept {:?}: it lies under the {what} {parent:?}", name.0);
+            return Err(UnpackError::new(code, message));
+        }
+        Ok(())
+    }
+
+    fn make_dir(&mut self, path: &str) -> Result<(), UnpackError> {
+        self.nodes.insert(path.to_owned(), Node::Dir);
+        self.check_count()?;
+        let made = DirBuilder::new().mode(0o755).create(self.at(path));
+        made.map_err(|error| UnpackError::writing(path, &error))
+    }
+
+    fn check_count(&self) -> Result<(), UnpackError> {
+        let most = self.limits.max_entries;
+        match self.entries.max(self.nodes.len() as u64) > most {
+            true => Err(UnpackError::new(Code::TooManyEntries, format!("too many entries: more than {most}"))),
+            false => Ok(()),
+        }
+    }
+
+    /// Returns the directory that holds everything, as in most source archives.
+    fn lone_top(&self) -> Option<String> {
+        let mut tops = self.nodes.iter().filter(|(path, _)| !path.contains('/'));
+        match (tops.next(), tops.next()) {
+            (Some((top, Node::Dir)), None) => Some(top.clone()),
+            _ => None,
+        }
+    }
+
+    fn hoist(&mut self, top: &str) -> io::Result<()> {
+        let inside = format!("{top}/");
+        let nodes = std::mem::take(&mut self.nodes);
+        let nodes = nodes.into_iter().filter_map(|(path, node)| Some((path.strip_prefix(&inside)?.to_owned(), node)));
+        self.nodes = nodes.collect();
+        // The directory may hold something of its own name, so it steps aside first.
+        let aside = (0..).map(|n| format!(".top-{n}")).find(|name| !self.nodes.contains_key(name.as_str()));
+        let aside = self.root.join(aside.unwrap_or_default());
+        fs::rename(self.root.join(top), &aside)?;
+        for child in fs::read_dir(&aside)? {
+            let child = child?;
+            fs::rename(child.path(), self.root.join(child.file_name()))?;
+        }
+        fs::remove_dir(aside)
+    }
+
+    fn make_links(&self) -> Result<(), UnpackError> {
+        for (path, node) in &self.nodes {
+            let Node::Link(target) = node else { continue };
+            self.check_link(path, target).map_err(|rule| {
+                let message = format!("could not accept the link {path:?} to {target:?}: {rule}");
+                UnpackError::new(Code::PathEscapes, message)
+            })?;
+            symlink(target, self.at(path)).map_err(|error| UnpackError::writing(path, &error))?;
+        }
+        Ok(())
+    }
+
+    /// Walks where the kernel would walk, links on the way included. What does not exist may be named, as long as it
+    /// would lie inside.
+    fn check_link(&self, path: &str, target: &str) -> Result<(), &'static str> {
+        let mut at: Vec<&str> = path.split('/').collect();
+        at.pop();
+        let mut rest: Vec<&str> = target.split('/').rev().collect();
+        let mut links = 0;
+        while let Some(part) = rest.pop() {
+            match part {
+                "" | "." => continue,
+                ".." => at.pop().map(drop).ok_or("it leads out of the tree")?,
+                name => at.push(name),
+            }
+            if let Some(Node::Link(next)) = self.nodes.get(&at.join("/")) {
+                at.pop();
+                links += 1;
+                rest.extend(next.split('/').rev());
+            }
+            if links > MOST_LINKS {
+                return Err("it never arrives");
+            }
+        }
+        Ok(())
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+}
+
+fn duplicate(path: &str) -> UnpackError {
+    UnpackError::new(Code::DuplicateEntry, format!("could not accept {path:?}: there is already an entry of that name"))
+}

@@ -1,0 +1,106 @@
+//! Reads a zip archive entry by entry.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+
+use zip::{CompressionMethod, ZipArchive};
+
+use super::tree::{EntryName, Tree};
+use super::{Code, UnpackError};
+
+const END_RECORD: u64 = 22;
+const END_MAGIC: &[u8; 4] = b"PK\x05\x06";
+/// The part of a Unix mode that says what kind of entry it is.
+const KIND_OF_MODE: u32 = 0o170_000;
+const LONGEST_TARGET: u64 = 4096;
+
+/// Puts every entry into the tree. The file must be one zip archive from its first byte to its last.
+pub(super) fn unpack(mut artifact: File, length: u64, tree: &mut Tree) -> Result<(), UnpackError> {
+    let mut end = artifact.try_clone().map_err(UnpackError::damaged)?;
+    artifact.seek(SeekFrom::Start(0)).map_err(UnpackError::damaged)?;
+    let mut archive = ZipArchive::new(BufReader::new(artifact)).map_err(UnpackError::damaged)?;
+    let comment = archive.comment().len() as u64;
+    if archive.offset() != 0 || !ends_with_record(&mut end, length, comment).map_err(UnpackError::damaged)? {
+        return Err(UnpackError::damaged("something precedes or follows the zip archive"));
+    }
+    if archive.has_duplicate_names() {
+        return Err(UnpackError::new(Code::DuplicateEntry, "could not accept the archive: two entries have one name"));
+    }
+    // A reader that goes by the local headers must see the same archive as one that goes by the directory.
+    archive.validate_header_consistency().map_err(UnpackError::damaged)?;
+    (0..archive.len()).try_for_each(|index| put(&mut archive, index, tree))
+}
+
+/// Tells whether the end record that was used ends where the file ends.
+fn ends_with_record(file: &mut File, length: u64, comment: u64) -> io::Result<bool> {
+    let Some(at) = length.checked_sub(END_RECORD + comment) else { return Ok(false) };
+    let mut magic = [0; 4];
+    file.seek(SeekFrom::Start(at))?;
+    file.read_exact(&mut magic)?;
+    Ok(magic == *END_MAGIC)
+}
+
+/// What the directory says about an entry.
+struct About {
+    raw: Vec<u8>,
+    shown: String,
+    mode: u32,
+    size: u64,
+}
+
+fn put(archive: &mut ZipArchive<BufReader<File>>, index: usize, tree: &mut Tree) -> Result<(), UnpackError> {
+    let about = about(archive, index)?;
+    let name = tree.name(&about.raw)?;
+    let is_dir = about.raw.ends_with(b"/");
+    match (about.mode & KIND_OF_MODE, is_dir) {
+        (0 | 0o100_000 | 0o040_000, true) if about.size == 0 => tree.dir(&name),
+        (_, true) => Err(forbidden(&about.shown, "it is named like a directory but is none")),
+        (0 | 0o100_000, false) => put_file(archive, index, name, &about, tree),
+        (0o120_000, false) => {
+            let target = read_target(archive, index, &about)?;
+            tree.symlink(name, &target)
+        }
+        _ => Err(forbidden(&about.shown, "it is neither file, directory nor link")),
+    }
+}
+
+fn about(archive: &ZipArchive<BufReader<File>>, index: usize) -> Result<About, UnpackError> {
+    let entry = archive.by_index_data(index).map_err(UnpackError::damaged)?;
+    let raw = entry.name_raw().to_vec();
+    let shown = String::from_utf8_lossy(&raw).into_owned();
+    if entry.encrypted() {
+        return Err(forbidden(&shown, "it is encrypted"));
+    }
+    if !matches!(entry.compression(), CompressionMethod::Stored | CompressionMethod::Deflated) {
+        return Err(forbidden(&shown, &format!("its compression {} is not supported", entry.compression())));
+    }
+    Ok(About { raw, shown, mode: entry.unix_mode().unwrap_or(0o644), size: entry.size() })
+}
+
+fn put_file(
+    archive: &mut ZipArchive<BufReader<File>>,
+    index: usize,
+    name: EntryName,
+    about: &About,
+    tree: &mut Tree,
+) -> Result<(), UnpackError> {
+    let damaged = |error: io::Error| UnpackError::damaged(format_args!("{:?}: {error}", about.shown));
+    let mut entry = archive.by_index(index).map_err(UnpackError::damaged)?;
+    let written = tree.file(name, about.mode & 0o111 != 0, &mut entry, &damaged)?;
+    match written == about.size {
+        true => Ok(()),
+        false => Err(UnpackError::damaged(format_args!("{:?} has {written}/{} bytes", about.shown, about.size))),
+    }
+}
+
+fn read_target(archive: &mut ZipArchive<BufReader<File>>, index: usize, about: &About) -> Result<Vec<u8>, UnpackError> {
+    let mut target = Vec::new();
+    let entry = archive.by_index(index).map_err(UnpackError::damaged)?;
+    let read = entry.take(LONGEST_TARGET).read_to_end(&mut target);
+    read.map_err(|error| UnpackError::damaged(format_args!("{:?}: {error}", about.shown)))?;
+    Ok(target)
+}
+
+fn forbidden(shown: &str, rule: &str) -> UnpackError {
+    UnpackError::new(Code::EntryForbidden, format!("could not accept {shown:?}: {rule}"))
+}

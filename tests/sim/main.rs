@@ -1,0 +1,4 @@
+//! Claims about the loop, on a machine of plain maps: no time passes, nothing runs, everything can go wrong.
+
+mod rollouts;
+mod world;
