@@ -629,6 +629,9 @@ pub enum Sandbox {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Hooks {
+    /// Any CI that signs with a deploy key. It needs no settings: the key says whose it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generic: Option<GenericHook>,
     /// GitHub.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub github: Option<GithubHook>,
@@ -646,6 +649,11 @@ impl Hooks {
         *self == Self::default()
     }
 }
+
+/// Webhooks signed with a deploy key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GenericHook {}
 
 /// GitHub's webhooks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
