@@ -133,6 +133,7 @@ impl Bench {
             pulse: Pulse::default(),
             pulse_within: Span::seconds(180),
             slots: Slots::default(),
+            troubles: Default::default(),
         };
         Self { state: Arc::new(state), store, journal, kept, rings, stop: watch::channel(false).0, _dir: dir }
     }
@@ -210,6 +211,7 @@ impl Bench {
             };
             memory.releases.insert(ReleaseNo(number), release);
             memory.serving = Some(ReleaseNo(number));
+            memory.target = memory.serving;
         }
     }
 
