@@ -48,7 +48,7 @@ pub async fn check(
 ) -> Result<Sha256, Problem> {
     let signature = signature(headers)?;
     let content_type = only(headers, &CONTENT_TYPE)
-        .map_err(|()| Problem::bad("bad_header", "a request has at most one Content-Type header"))?
+        .map_err(|_| Problem::bad("bad_header", "a request has at most one Content-Type header"))?
         .unwrap_or_default()
         .to_owned();
     let kid = signature.stamp.kid.clone();
@@ -114,15 +114,19 @@ async fn take_nonce(state: &Arc<ApiState>, signature: &Signature) -> Result<(), 
     }
 }
 
+/// A header is there twice, or is no text: nobody can say what it means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ambiguous;
+
 /// Returns a header that may be there once, as text.
 ///
 /// # Errors
 /// It is there twice, or is no text.
-pub fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, ()> {
+pub fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Ambiguous> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
-        (Some(value), None) => value.to_str().map(Some).map_err(|_| ()),
-        _ => Err(()),
+        (Some(value), None) => value.to_str().map(Some).map_err(|_| Ambiguous),
+        _ => Err(Ambiguous),
     }
 }

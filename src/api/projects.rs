@@ -288,7 +288,7 @@ fn expect_generation(generation: u64, expected: Option<u64>) -> Result<(), Probl
 /// Reads `If-Match`: a generation, in quotes as HTTP wants it or bare as people type it.
 fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let bad = || Problem::bad("bad_if_match", "If-Match takes one generation, like \"7\"");
-    let raw = super::auth::only(headers, &IF_MATCH).map_err(|()| bad())?;
+    let raw = super::auth::only(headers, &IF_MATCH).map_err(|_| bad())?;
     let Some(raw) = raw else { return Ok(None) };
     let bare = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(raw);
     crate::sign::parse_time(bare).map(Some).ok_or_else(bad)

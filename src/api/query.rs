@@ -78,7 +78,7 @@ pub fn content_type<'a>(headers: &HeaderMap, known: &[&'a str]) -> Result<Option
         let detail = format!("content type {found:?} is not taken here; {} is", known.join(", "));
         Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", detail)
     };
-    let Some(found) = only(headers, &CONTENT_TYPE).map_err(|()| refused("(two of them)"))? else { return Ok(None) };
+    let Some(found) = only(headers, &CONTENT_TYPE).map_err(|_| refused("(two of them)"))? else { return Ok(None) };
     let essence = found.split(';').next().unwrap_or_default().trim();
     match known.iter().find(|name| name.eq_ignore_ascii_case(essence)) {
         Some(name) => Ok(Some(name)),

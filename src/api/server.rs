@@ -45,13 +45,13 @@ pub async fn serve(
     tcp: Option<String>,
     stop: watch::Receiver<bool>,
 ) -> Result<(), String> {
-    let socket = Listener::Unix(bind_unix(&unix)?);
-    let local = accept_all(Arc::clone(&state), socket, stop.clone());
-    match tcp {
-        Some(address) => {
-            let listener = Listener::Tcp(bind_tcp(&address).await?);
-            tokio::join!(local, accept_all(state, listener, stop));
-        }
+    let outside = match &tcp {
+        Some(address) => Some(Listener::Tcp(bind_tcp(address).await?)),
+        None => None,
+    };
+    let local = accept_all(Arc::clone(&state), Listener::Unix(bind_unix(&unix)?), stop.clone());
+    match outside {
+        Some(outside) => drop(tokio::join!(local, accept_all(state, outside, stop))),
         None => local.await,
     }
     // Left behind it would only be a name that refuses connections.

@@ -129,8 +129,8 @@ mod tests {
             &b""[..],
             b"x\0",
             b"zexio-launch-1\0/d\0",
-            b"zexio-launch-1\0/d\02\0a\0",
-            b"zexio-launch-1\0/d\01\0a\0noequals\0",
+            b"zexio-launch-1\0/d\x002\0a\0",
+            b"zexio-launch-1\0/d\x001\0a\0noequals\0",
         ] {
             assert!(open(blob).is_err(), "{blob:?}");
         }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Mutex;
 
 use super::decide::PRUNE_REFUSED;
 use std::sync::Mutex;

@@ -79,7 +79,7 @@ pub fn hear(hook: &GithubHook, secret: &str, headers: &HeaderMap, body: &[u8]) -
 
 fn check_proof(secret: &str, headers: &HeaderMap, body: &[u8]) -> Result<(), Problem> {
     let malformed = || sig_malformed("X-Hub-Signature-256", "sha256=<64 hex>");
-    let raw = only(headers, &SIGNATURE).map_err(|()| malformed())?;
+    let raw = only(headers, &SIGNATURE).map_err(|_| malformed())?;
     let raw = raw.ok_or_else(|| sig_missing("X-Hub-Signature-256"))?;
     let proof = raw.strip_prefix("sha256=").and_then(parse_proof).ok_or_else(malformed)?;
     if same(&hmac(secret.as_bytes(), &[body]), &proof) { Ok(()) } else { Err(sig_bad()) }

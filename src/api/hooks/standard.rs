@@ -57,7 +57,7 @@ pub fn check(secret: &str, headers: &HeaderMap, body: &[u8], now: Timestamp) -> 
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<&'a str, Problem> {
-    let found = only(headers, name).map_err(|()| sig_malformed(name.as_str(), "one value"))?;
+    let found = only(headers, name).map_err(|_| sig_malformed(name.as_str(), "one value"))?;
     found.ok_or_else(|| sig_missing(name.as_str()))
 }
 

@@ -1,0 +1,239 @@
+//! Webhooks, logs, health, and the sockets themselves.
+
+use std::os::unix::fs::PermissionsExt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use super::*;
+use crate::sign::hmac;
+
+const HOOKS: &str = "hooks:\n  github: { repo: acme/shop, event: release, artifact: 'https://g.example.com/{tag}.tar.gz', secret: GH }\n  standard: { secret: SW }";
+
+fn github(tag: &str, at: &str, delivery: &str, secret: &str) -> Ask {
+    let payload = json!({
+        "action": "published", "repository": { "full_name": "acme/shop" },
+        "release": { "tag_name": tag, "draft": false, "published_at": at },
+    });
+    let body = payload.to_string();
+    let proof = format!("sha256={}", hex::encode(hmac(secret.as_bytes(), &[body.as_bytes()])));
+    ask("POST", "/v1/hooks/shop/github")
+        .body("application/json", body)
+        .header("x-hub-signature-256", proof)
+        .header("x-github-delivery", delivery)
+        .header("x-github-event", "release")
+}
+
+fn standard(body: &str, id: &str) -> Ask {
+    let time = (NOW.0 / 1000).to_string();
+    let key = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+    let proof = hmac(&key, &[format!("{id}.{time}.{body}").as_bytes()]);
+    ask("POST", "/v1/hooks/shop/standard")
+        .body("application/json", body)
+        .header("webhook-id", id)
+        .header("webhook-timestamp", time)
+        .header("webhook-signature", format!("v1,{}", STANDARD.encode(proof)))
+}
+
+async fn with_hooks() -> Bench {
+    let bench = Bench::new();
+    bench.given("shop", HOOKS).await;
+    bench.secret("GH", "gh-secret");
+    bench.secret("SW", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+    bench.rings().await;
+    bench
+}
+
+#[tokio::test]
+async fn a_delivery_moves_the_artifact_once_and_never_back() {
+    let bench = with_hooks().await;
+    let new = || github("v2", "2026-01-02T00:00:00Z", "d2", "gh-secret");
+    let taken = bench.send_bare(new()).await;
+    assert_eq!((taken.status, taken.json()), (202, json!({ "project": "shop", "generation": 2 })));
+    assert_eq!(bench.artifact_url(), "https://g.example.com/v2.tar.gz");
+    for again in [new(), github("v1", "2026-01-01T00:00:00Z", "d3", "gh-secret")] {
+        let ignored = bench.send_bare(again).await;
+        assert_eq!((ignored.status, ignored.json()["ignored"].is_string()), (202, true), "{}", ignored.text);
+    }
+    assert_eq!(bench.artifact_url(), "https://g.example.com/v2.tar.gz");
+    let ping = github("v3", "2026-01-03T00:00:00Z", "d4", "gh-secret");
+    let ping =
+        Ask { headers: ping.headers.into_iter().filter(|(name, _)| *name != "x-github-event").collect(), ..ping };
+    assert_eq!(bench.send_bare(ping.header("x-github-event", "ping")).await.status, 200);
+    assert_eq!(bench.artifact_url(), "https://g.example.com/v2.tar.gz");
+}
+
+#[tokio::test]
+async fn a_hook_takes_only_its_own_projects_proof_for_its_own_provider() {
+    let bench = with_hooks().await;
+    let at = "2026-01-02T00:00:00Z";
+    assert_eq!(bench.send_bare(github("v2", at, "d", "other")).await.outcome(), (401, "sig_bad".to_owned()));
+    let standard_at_github = Ask { target: "/v1/hooks/shop/github".into(), ..standard("{}", "m1") };
+    assert_eq!(bench.send_bare(standard_at_github).await.outcome(), (401, "sig_missing".to_owned()));
+    for target in ["/v1/hooks/shop/gitlab", "/v1/hooks/nobody/github", "/v1/hooks/shop/unknown"] {
+        let elsewhere = Ask { target: target.into(), ..github("v2", at, "d", "gh-secret") };
+        assert_eq!(bench.send_bare(elsewhere).await.outcome(), (404, "unknown_hook".to_owned()), "{target}");
+    }
+    // The generic hook has no other proof than ours.
+    let generic = Ask { target: "/v1/hooks/shop/generic".into(), ..github("v2", at, "d", "gh-secret") };
+    assert_eq!(bench.send_bare(generic).await.outcome(), (401, "sig_missing".to_owned()));
+    let long = Ask { body: vec![b' '; (1 << 20) + 1], ..github("v2", at, "d", "gh-secret") };
+    assert_eq!(bench.send_bare(long).await.status, 413);
+    let unready = Bench::new();
+    unready.given("shop", HOOKS).await;
+    assert_eq!(unready.send_bare(github("v2", at, "d", "")).await.outcome(), (409, "hook_unready".to_owned()));
+    assert_eq!(bench.rings().await, 0);
+}
+
+#[tokio::test]
+async fn a_standard_delivery_names_the_artifact_itself_within_the_rules() {
+    let bench = with_hooks().await;
+    for (body, status) in [
+        (r#"{"url":"ftp://a.example.com/2"}"#, 422),
+        (r#"{"url":"https://a.example.com/2","sha256":"short"}"#, 422),
+        (r#"{"url":"https://a.example.com/2","run":"rm"}"#, 422),
+        (r#"{"url""#, 400),
+        ("[]", 422),
+        (r#"{"url":"https://a.example.com/2","version":"2"}"#, 202),
+    ] {
+        assert_eq!(bench.send_bare(standard(body, "m1")).await.status, status, "{body}");
+    }
+    assert_eq!(bench.artifact_url(), "https://a.example.com/2");
+}
+
+#[tokio::test]
+async fn a_project_that_is_fixed_is_not_moved() {
+    let bench = Bench::new();
+    let fixed = spec("shop", "").replace("updates: webhook", "updates: fixed");
+    bench.send(ask("PUT", "/v1/projects/shop").body("", fixed)).await;
+    let bump = ask("POST", "/v1/hooks/shop/generic").body("application/json", r#"{"url":"https://a.example.com/2"}"#);
+    assert_eq!(bench.send(bump.by("ci")).await.outcome(), (409, "updates_fixed".to_owned()));
+}
+
+#[tokio::test]
+async fn a_log_line_stays_one_line_of_its_own_project() {
+    let bench = Bench::new();
+    bench.given("shop", "").await;
+    bench.history(&[true, true]);
+    let logs = bench.send(ask("GET", "/v1/projects/shop/logs?lines=5&release=2&since=10m")).await;
+    assert_eq!(logs.headers["content-type"], "application/x-ndjson");
+    assert_eq!(logs.text.lines().count(), 1);
+    assert!(!logs.text.contains('\u{1b}'));
+    let line = logs.json();
+    assert_eq!((line["process"].as_str(), line["release"].as_u64()), (Some("web"), Some(2)));
+    let query = bench.journal.asked.lock().unwrap().pop().unwrap();
+    assert_eq!(query.units, ["zexio-shop-web-r2.service"]);
+    assert_eq!((query.lines, query.since), (Some(5), Some(Timestamp(NOW.0 - 600_000))));
+    let events = bench.send(ask("GET", "/v1/projects/shop/logs").header("accept", "text/event-stream")).await;
+    assert_eq!(events.text.lines().filter(|line| line.starts_with("data: {")).count(), 2);
+    assert!(!events.text.contains("\ndata: forged"));
+    for query in ["lines=-1", "lines=10001", "since=yesterday", "follow=1", "process=A", "release=x", "unit=x"] {
+        let refused = bench.send(ask("GET", &format!("/v1/projects/shop/logs?{query}"))).await;
+        assert_eq!(refused.outcome(), (400, "bad_query".to_owned()), "{query}");
+    }
+    bench.send(ask("GET", "/v1/system/logs")).await;
+    assert_eq!(bench.journal.asked.lock().unwrap().pop().unwrap().units, ["zexio-agent.service"]);
+}
+
+#[tokio::test]
+async fn whoever_follows_a_deploy_sees_the_new_release_from_its_first_line() {
+    let bench = Arc::new(Bench::new());
+    bench.given("shop", "").await;
+    bench.history(&[true]);
+    let asked = |count: usize| {
+        let bench = Arc::clone(&bench);
+        async move {
+            while bench.journal.asked.lock().unwrap().len() < count {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    let follower = Arc::clone(&bench);
+    let following = tokio::spawn(async move { follower.send(ask("GET", "/v1/projects/shop/logs?follow=true")).await });
+    asked(1).await;
+    bench.history(&[true, true]);
+    asked(2).await;
+    let second = bench.journal.asked.lock().unwrap().pop().unwrap();
+    assert_eq!(second.units, ["zexio-shop-web-r2.service"]);
+    assert_eq!((second.lines, second.since, second.follow), (None, Some(Timestamp(2)), true));
+    bench.stop.send(true).unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(5), following).await.unwrap().unwrap();
+    assert_eq!(ended.status, 200);
+}
+
+#[tokio::test]
+async fn health_is_the_loops_and_needs_no_key() {
+    let bench = Bench::new();
+    assert_eq!(bench.send_bare(ask("GET", "/healthz")).await.status, 503);
+    bench.state.pulse.beat(Timestamp(NOW.0 - 10_000));
+    assert_eq!(bench.send_bare(ask("GET", "/healthz")).await.json()["status"], "ok");
+    bench.state.pulse.beat(Timestamp(NOW.0 - 181_000));
+    assert_eq!(bench.send_bare(ask("GET", "/healthz")).await.status, 503);
+}
+
+async fn raw(path: &std::path::Path, request: &str) -> String {
+    let mut stream = UnixStream::connect(path).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_socket_is_roots_alone_takes_localhost_and_ends_when_told() {
+    let bench = Bench::new();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.sock");
+    // What a crash leaves behind is in nobody's way.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let serving = tokio::spawn(super::super::serve(
+        Arc::clone(&bench.state),
+        path.clone(),
+        Some("127.0.0.1:0".to_owned()),
+        bench.stop.subscribe(),
+    ));
+    while UnixStream::connect(&path).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let get = Ask { host: "localhost", ..ask("GET", "/v1/projects") };
+    let signature = bench.signature(&get);
+    let request =
+        format!("GET /v1/projects HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Signature: {signature}\r\n\r\n");
+    assert!(raw(&path, &request).await.starts_with("HTTP/1.1 200"));
+    for (hostile, status) in [
+        ("GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n", "400"),
+        ("GET /healthz HTTP/1.1\r\nHost: a\r\nHost: a\r\nConnection: close\r\n\r\n", "400"),
+        ("POST /v1/artifacts HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx", "400"),
+        ("GET /healthz HTTP/1.1\r\nHost: a\r\nX-A : b\r\n\r\n", "400"),
+    ] {
+        let answer = tokio::time::timeout(Duration::from_secs(20), raw(&path, hostile)).await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{hostile:?}: {answer}");
+    }
+    let many = format!("GET /healthz HTTP/1.1\r\nHost: a\r\n{}\r\n", "X-A: b\r\n".repeat(200));
+    assert!(raw(&path, &many).await.starts_with("HTTP/1.1 431"));
+    let second = super::super::serve(Arc::clone(&bench.state), path.clone(), None, bench.stop.subscribe()).await;
+    assert!(second.is_err_and(|cause| cause.contains("another agent")));
+    bench.stop.send(true).unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(5), serving).await;
+    assert_eq!(ended.unwrap().unwrap(), Ok(()));
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_named() {
+    let bench = Bench::new();
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let dir = tempfile::tempdir().unwrap();
+    let served = super::super::serve(
+        Arc::clone(&bench.state),
+        dir.path().join("s"),
+        Some(address.clone()),
+        bench.stop.subscribe(),
+    );
+    assert!(served.await.is_err_and(|cause| cause.contains(&address) && cause.contains("listen in agent.yaml")));
+}

@@ -1,0 +1,255 @@
+//! The API against fakes: requests in, answers out, and what they left behind.
+
+mod doors;
+mod fake;
+mod keys;
+mod writes;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper::header::{CONTENT_TYPE, HOST, HeaderMap};
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::bell::{Ring, bell};
+use crate::model::names::{KeyId, ProjectId, ReleaseNo};
+use crate::model::progress::{Release, ReleaseState};
+use crate::model::quantity::{Span, Timestamp};
+use crate::plan::{Action, Plan, Reason, Step};
+use crate::pulse::Pulse;
+use crate::sign::{Head, Nonce, Stamp, digest, sign};
+
+use super::keys::{Keys, Scope};
+use super::{ApiState, In, Origin, Slots, handle};
+use fake::{Kept, Lines, Stopped, Store};
+
+const NOW: Timestamp = Timestamp(1_767_225_600_000);
+const HOSTNAME: &str = "agent.example.com:8443";
+
+fn spec(project: &str, rest: &str) -> String {
+    format!(
+        "zexio: 1\nproject: {project}\nartifact: {{ url: 'https://a.example.com/x.tar?sig=abc', updates: webhook }}\nenv: {{ TOKEN: hidden }}\nprocesses: {{ web: {{ run: ./x }} }}\n{rest}\n"
+    )
+}
+
+/// An API with one key of each scope.
+struct Bench {
+    state: Arc<ApiState>,
+    store: Arc<Store>,
+    journal: Arc<Lines>,
+    kept: Kept,
+    rings: Arc<AtomicUsize>,
+    stop: watch::Sender<bool>,
+    _dir: tempfile::TempDir,
+}
+
+/// What came back.
+struct Answered {
+    status: u16,
+    headers: HeaderMap,
+    text: String,
+}
+
+impl Answered {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_default()
+    }
+    fn code(&self) -> String {
+        self.json()["code"].as_str().unwrap_or_default().to_owned()
+    }
+    fn outcome(&self) -> (u16, String) {
+        (self.status, self.code())
+    }
+}
+
+/// A request before it is signed, and the ways to spoil it.
+#[derive(Clone)]
+struct Ask {
+    kid: &'static str,
+    method: &'static str,
+    target: String,
+    content_type: &'static str,
+    body: Vec<u8>,
+    headers: Vec<(&'static str, String)>,
+    host: &'static str,
+    at: u64,
+    nonce: Option<Nonce>,
+}
+
+fn ask(method: &'static str, target: &str) -> Ask {
+    Ask {
+        kid: "admin",
+        method,
+        target: target.to_owned(),
+        content_type: "",
+        body: Vec::new(),
+        headers: Vec::new(),
+        host: HOSTNAME,
+        at: NOW.0 / 1000,
+        nonce: None,
+    }
+}
+
+impl Ask {
+    fn by(self, kid: &'static str) -> Self {
+        Self { kid, ..self }
+    }
+    fn body(self, content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
+        Self { content_type, body: body.into(), ..self }
+    }
+    fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = Keys::at(dir.path());
+        for (kid, scope) in [("admin", "admin"), ("read", "read"), ("ci", "deploy:shop"), ("other", "deploy:other")] {
+            keys.create(&KeyId::parse(kid).unwrap(), &Scope::parse(scope).unwrap()).unwrap();
+        }
+        let store = Arc::new(Store::default());
+        let (journal, kept) = (Arc::new(Lines::default()), Kept::default());
+        let (bell, rings) = answering_loop();
+        let state = ApiState {
+            memory: store.clone(),
+            wishes: store.clone(),
+            journal: journal.clone(),
+            uploads: Arc::new(kept.clone()),
+            clock: Arc::new(Stopped(NOW)),
+            bell,
+            keys,
+            check_url: Arc::new(|url| match url.starts_with("https://") {
+                true => Ok(()),
+                false => Err("only https".to_owned()),
+            }),
+            pulse: Pulse::default(),
+            pulse_within: Span::seconds(180),
+            slots: Slots::default(),
+            troubles: Default::default(),
+        };
+        Self { state: Arc::new(state), store, journal, kept, rings, stop: watch::channel(false).0, _dir: dir }
+    }
+
+    fn signature(&self, ask: &Ask) -> String {
+        let (key, _) = self.state.keys.find(&KeyId::parse(ask.kid).unwrap()).unwrap();
+        let (path, query) = ask.target.split_once('?').unwrap_or((&ask.target, ""));
+        let head = Head { method: ask.method, host: ask.host, path, query, content_type: ask.content_type };
+        let stamp = Stamp {
+            kid: KeyId::parse(ask.kid).unwrap(),
+            time: ask.at,
+            nonce: ask.nonce.clone().unwrap_or_else(|| Nonce::generate().unwrap()),
+            body: digest(&ask.body),
+        };
+        sign(&key, &head, stamp).to_string()
+    }
+
+    /// Signs and sends.
+    async fn send(&self, ask: Ask) -> Answered {
+        let signature = self.signature(&ask);
+        self.send_bare(ask.header("x-signature", signature)).await
+    }
+
+    /// Sends as it is.
+    async fn send_bare(&self, ask: Ask) -> Answered {
+        let mut request = Request::builder().method(ask.method).uri(&ask.target);
+        if !ask.host.is_empty() {
+            request = request.header(HOST, ask.host);
+        }
+        if !ask.content_type.is_empty() {
+            request = request.header(CONTENT_TYPE, ask.content_type);
+        }
+        for (name, value) in &ask.headers {
+            request = request.header(*name, value);
+        }
+        let body: In = Full::new(Bytes::from(ask.body)).map_err(|never| match never {}).boxed_unsync();
+        let origin = Origin { local: false, stop: self.stop.subscribe() };
+        let response = handle(Arc::clone(&self.state), origin, request.body(body).unwrap()).await;
+        let (head, body) = response.into_parts();
+        let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+        Answered { status: head.status.as_u16(), headers: head.headers, text }
+    }
+
+    /// Puts a project as the API would.
+    async fn given(&self, project: &str, rest: &str) {
+        let put = ask("PUT", &format!("/v1/projects/{project}")).body("application/yaml", spec(project, rest));
+        assert_eq!(self.send(put).await.status, 201);
+    }
+
+    fn secret(&self, name: &str, value: &str) {
+        let key = (ProjectId::parse("shop").unwrap(), name.parse().unwrap());
+        self.store.0.lock().unwrap().secrets.insert(key, (1, value.to_owned()));
+    }
+
+    /// Remembers releases of the shop, of which some were good; the last serves.
+    fn history(&self, good: &[bool]) {
+        let project = ProjectId::parse("shop").unwrap();
+        let mut tables = self.store.0.lock().unwrap();
+        let spec = tables.wanted[&project].spec().unwrap().clone();
+        let source = crate::model::desired::Source::of(&spec.artifact).unwrap();
+        let content = crate::model::desired::Content::of(&spec, source, &Default::default()).unwrap();
+        let memory = tables.progress.projects.entry(project).or_default();
+        for (number, good) in (1..).zip(good) {
+            let release = Release {
+                content: content.clone(),
+                sha256: None,
+                version: None,
+                generation: 1,
+                slot: crate::model::names::Slot::A,
+                state: ReleaseState::Retired,
+                created_at: Timestamp(u64::from(number)),
+                since: Timestamp(u64::from(number)),
+                good: *good,
+                ended: None,
+            };
+            memory.releases.insert(ReleaseNo(number), release);
+            memory.serving = Some(ReleaseNo(number));
+            memory.target = memory.serving;
+        }
+    }
+
+    async fn rings(&self) -> usize {
+        // The loop hears in order: once it has answered, it has heard what came before.
+        self.state.bell.plan(None).await.unwrap();
+        self.rings.swap(0, Ordering::SeqCst)
+    }
+
+    fn artifact_url(&self) -> String {
+        let tables = self.store.0.lock().unwrap();
+        let wanted = &tables.wanted[&ProjectId::parse("shop").unwrap()];
+        wanted.spec().unwrap().artifact.url.clone().unwrap_or_default()
+    }
+}
+
+/// A loop that counts rings, and would prepare whatever is supposed.
+fn answering_loop() -> (crate::bell::Bell, Arc<AtomicUsize>) {
+    let (bell, ear) = bell();
+    let rings = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&rings);
+    std::thread::spawn(move || {
+        loop {
+            for ring in ear.listen(Duration::from_secs(3600)) {
+                match ring {
+                    Ring::Changed => drop(count.fetch_add(1, Ordering::SeqCst)),
+                    Ring::Ask(question) => {
+                        let mut plan = Plan::default();
+                        if let Some((project, _)) = question.suppose {
+                            let project = Some(project);
+                            plan.steps.push(Step { project, action: Action::Prepare, reason: Reason::ProjectNew });
+                        }
+                        let _ = question.answer.send(Ok(plan));
+                    }
+                    Ring::Stop => return,
+                }
+            }
+        }
+    });
+    (bell, rings)
+}

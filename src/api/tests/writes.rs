@@ -1,0 +1,183 @@
+//! What requests write, and what they show.
+
+use super::*;
+use crate::model::desired::{Complaint, Owner};
+
+fn put(rest: &str) -> Ask {
+    ask("PUT", "/v1/projects/shop").body("application/yaml", spec("shop", rest))
+}
+
+#[tokio::test]
+async fn a_spec_is_new_once_and_equal_afterwards() {
+    let bench = Bench::new();
+    let first = bench.send(put("")).await;
+    assert_eq!((first.status, first.json()), (201, serde_json::json!({ "project": "shop", "generation": 1 })));
+    assert_eq!(first.headers["etag"], "\"1\"");
+    assert_eq!(bench.send(put("")).await.json()["generation"], 1);
+    assert_eq!(bench.send(put("keep: 3")).await.json()["generation"], 2);
+    assert_eq!(bench.rings().await, 3);
+}
+
+#[tokio::test]
+async fn a_project_is_shown_without_what_must_stay_hidden() {
+    let bench = Bench::new();
+    bench.given("shop", "").await;
+    let shown = bench.send(ask("GET", "/v1/projects/shop")).await;
+    let json = shown.json();
+    assert_eq!((json["project"].as_str(), json["owner"].as_str()), (Some("shop"), Some("api")));
+    assert_eq!(json["spec"]["env"]["TOKEN"], serde_json::json!({ "sealed": 1 }));
+    assert_eq!(json["spec"]["artifact"]["url"], "https://a.example.com/x.tar?…");
+    assert_eq!(json["status"]["generation"], json["generation"]);
+    assert!(json["conditions"].is_array() && json["serving"].is_null());
+    assert!(!shown.text.contains("hidden") && !shown.text.contains("sig=abc"));
+    assert_eq!(shown.headers["etag"], "\"1\"");
+    assert_eq!(bench.send(ask("GET", "/v1/projects")).await.json()["projects"][0]["project"], "shop");
+    assert_eq!(bench.send(ask("GET", "/v1/projects/nobody")).await.outcome(), (404, "unknown_project".to_owned()));
+}
+
+#[tokio::test]
+async fn a_spec_that_moved_meanwhile_is_not_overwritten() {
+    let bench = Bench::new();
+    bench.given("shop", "").await;
+    for (tag, status) in [("\"7\"", 412), ("x", 400), ("*", 400), ("\"1\"", 200), ("1", 412), ("2", 200)] {
+        let rest = if status == 200 { format!("x-n: 1\nkeep: {}", tag.len()) } else { "keep: 9".to_owned() };
+        assert_eq!(bench.send(put(&rest).header("if-match", tag)).await.status, status, "{tag}");
+    }
+    let dry = ask("PUT", "/v1/projects/shop?dry_run=true").body("", spec("shop", "")).header("if-match", "1");
+    assert_eq!(bench.send(dry).await.outcome(), (412, "moved".to_owned()));
+}
+
+#[tokio::test]
+async fn a_dry_run_tells_the_steps_and_writes_nothing() {
+    let bench = Bench::new();
+    let dry = ask("PUT", "/v1/projects/shop?dry_run=true").body("", spec("shop", ""));
+    let answered = bench.send(dry).await;
+    assert_eq!(answered.status, 200);
+    assert_eq!(answered.json()["generation"], 1);
+    assert_eq!(
+        answered.json()["steps"][0],
+        serde_json::json!({
+            "project": "shop", "action": "make user and directories",
+            "reason": "the project has no user or directory here", "sign": "+",
+        })
+    );
+    assert_eq!(bench.rings().await, 0);
+    assert_eq!(bench.send(ask("GET", "/v1/projects/shop")).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_spec_that_is_wrong_is_refused_where_it_is_wrong() {
+    let bench = Bench::new();
+    let unknown = bench.send(put("secrts: [A]")).await;
+    assert_eq!(unknown.status, 422);
+    assert_eq!(unknown.headers["content-type"], "application/problem+json");
+    let error = &unknown.json()["errors"][0];
+    assert_eq!((error["path"].as_str(), error["line"].as_u64()), (Some("secrts"), Some(6)));
+    for (asked, status, said) in [
+        (put("").body("", "zexio: [1"), 400, "unreadable"),
+        (put("").body("", "a: 1\na: 2\n"), 400, "unreadable"),
+        (put("").body("", spec("other", "")), 422, "project"),
+        (put("").body("", spec("shop", "").replace("https://", "ftp://")), 422, "only https"),
+        (put("").body("text/html", spec("shop", "")), 415, "content_type"),
+        (put("").body("application/json; charset=utf-8", "{}"), 422, "zexio"),
+        (put("").body("", vec![b'#'; (256 << 10) + 1]), 413, "too_large"),
+        (put("").body("", vec![0xff, 0xfe]), 400, "unreadable"),
+    ] {
+        let answered = bench.send(asked).await;
+        assert_eq!(answered.status, status, "{}", answered.text);
+        assert!(answered.text.contains(said), "{}", answered.text);
+    }
+    assert_eq!(bench.rings().await, 0);
+}
+
+#[tokio::test]
+async fn a_project_belongs_to_one_side_and_goes_only_once() {
+    let bench = Bench::new();
+    bench.given("shop", "").await;
+    let owner = |owner: Owner| {
+        let mut tables = bench.store.0.lock().unwrap();
+        tables.wanted.get_mut(&ProjectId::parse("shop").unwrap()).unwrap().owner = owner;
+    };
+    owner(Owner::File("shop.yaml".into()));
+    let refused = bench.send(put("")).await;
+    assert_eq!(refused.outcome(), (409, "owned".to_owned()));
+    assert!(refused.text.contains("file:shop.yaml"));
+    assert_eq!(bench.send(ask("DELETE", "/v1/projects/shop")).await.outcome(), (409, "owned".to_owned()));
+    owner(Owner::Api);
+    let stale = ask("DELETE", "/v1/projects/shop").header("if-match", "9");
+    assert_eq!(bench.send(stale).await.status, 412);
+    assert_eq!(bench.send(ask("DELETE", "/v1/projects/shop?keep_data=true")).await.status, 202);
+    assert_eq!(bench.send(put("")).await.outcome(), (409, "deleting".to_owned()));
+    let secret = ask("PUT", "/v1/projects/shop/secrets/S").body("text/plain", "v");
+    assert_eq!(bench.send(secret).await.outcome(), (409, "deleting".to_owned()));
+    assert_eq!(bench.send(ask("DELETE", "/v1/projects/nobody")).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_removal_that_was_refused_is_confirmed_by_name() {
+    let bench = Bench::new();
+    bench.given("shop", "").await;
+    let id = ProjectId::parse("shop").unwrap();
+    {
+        let mut tables = bench.store.0.lock().unwrap();
+        let wanted = tables.wanted.get_mut(&id).unwrap();
+        wanted.owner = Owner::File("shop.yaml".into());
+        wanted.complaint = Some(Complaint { reason: "PruneRefused".into(), message: "too many".into() });
+    }
+    assert_eq!(bench.send(ask("POST", "/v1/projects/shop/sync")).await.json()["generation"], 1);
+    assert_eq!(bench.send(ask("POST", "/v1/projects/shop/sync?prune=true")).await.json()["generation"], 2);
+    assert!(bench.store.0.lock().unwrap().wanted[&id].spec().is_none());
+}
+
+#[tokio::test]
+async fn a_rollback_goes_to_a_release_that_was_good() {
+    let bench = Bench::new();
+    bench.given("shop", "").await;
+    let back = |body: &str| ask("POST", "/v1/projects/shop/rollback").body("application/json", body);
+    assert_eq!(bench.send(back("{}")).await.outcome(), (409, "no_good_release".to_owned()));
+    bench.history(&[true, false, true]);
+    assert_eq!(bench.send(back(r#"{"to":9}"#)).await.outcome(), (404, "unknown_release".to_owned()));
+    assert_eq!(bench.send(back(r#"{"to":2}"#)).await.outcome(), (409, "never_good".to_owned()));
+    assert_eq!(bench.send(back(r#"{"too":2}"#)).await.outcome(), (400, "bad_body".to_owned()));
+    let done = bench.send(back("{}")).await;
+    assert_eq!((done.status, done.json()["release"].as_u64()), (202, Some(1)));
+    let releases = bench.send(ask("GET", "/v1/projects/shop/releases")).await.json();
+    assert_eq!(releases["releases"][0]["number"], 3);
+    assert_eq!(bench.send(ask("POST", "/v1/projects/nobody/rollback")).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_secret_goes_in_and_never_comes_out() {
+    let bench = Bench::new();
+    let put = |kind, body: &str| ask("PUT", "/v1/projects/shop/secrets/DATABASE_URL").body(kind, body);
+    assert_eq!(bench.send(put("text/plain", "postgres://x")).await.status, 201);
+    assert_eq!(bench.send(put("application/json", r#"{"value":"postgres://y"}"#)).await.status, 204);
+    let listed = bench.send(ask("GET", "/v1/projects/shop/secrets")).await;
+    assert_eq!(listed.json()["secrets"][0]["version"], 2);
+    assert!(!listed.text.contains("postgres"));
+    let wrong = bench.send(put("application/json", r#"{"valu":"hunter2"}"#)).await;
+    assert!(wrong.status == 422 && !wrong.text.contains("hunter2"));
+    assert_eq!(bench.send(put("text/html", "x")).await.status, 415);
+    assert_eq!(bench.send(put("", &"x".repeat((128 << 10) + 1))).await.status, 413);
+    assert_eq!(bench.send(put("", "nul\0")).await.status, 422);
+    assert_eq!(bench.send(ask("PUT", "/v1/projects/shop/secrets/1A")).await.status, 400);
+    assert_eq!(bench.send(ask("DELETE", "/v1/projects/shop/secrets/DATABASE_URL")).await.status, 204);
+    let gone = bench.send(ask("DELETE", "/v1/projects/shop/secrets/DATABASE_URL")).await;
+    assert_eq!(gone.outcome(), (404, "unknown_secret".to_owned()));
+}
+
+#[tokio::test]
+async fn an_artifact_is_kept_under_its_digest_or_not_at_all() {
+    let bench = Bench::new();
+    let bytes = vec![7; 700_000];
+    let sent = bench.send(ask("POST", "/v1/artifacts").body("", bytes.clone()).by("ci")).await;
+    let sha256 = digest(&bytes).to_string();
+    assert_eq!(sent.json(), serde_json::json!({ "sha256": sha256, "bytes": 700_000 }));
+    let mut other = ask("POST", "/v1/artifacts").body("", bytes);
+    let signature = bench.signature(&other);
+    other.body[0] = 8;
+    assert_eq!(bench.send_bare(other.header("x-signature", signature)).await.code(), "sig_bad");
+    assert_eq!(bench.send(ask("POST", "/v1/artifacts").body("", vec![1; (1 << 20) + 1])).await.status, 413);
+    assert_eq!(bench.send(ask("POST", "/v1/artifacts")).await.status, 400);
+    assert_eq!(bench.kept.0.lock().unwrap().keys().collect::<Vec<_>>(), [&sha256]);
+}
