@@ -5,8 +5,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Mutex;
 
 use super::decide::PRUNE_REFUSED;
-use std::sync::Mutex;
-
 use super::*;
 use crate::bell::bell;
 use crate::model::desired::{Complaint, Desired, Intent, SecretVersion, Wanted};
