@@ -227,6 +227,16 @@ pub trait Units: Send {
     /// # Errors
     /// Says what systemd answered.
     fn enable(&self, unit: &UnitId) -> Result<(), PortError>;
+    /// Lets a unit's timer count, now and after a boot.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    fn arm(&self, unit: &UnitId) -> Result<(), PortError>;
+    /// Lets a unit's timer count no more. What it started goes on.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    fn disarm(&self, unit: &UnitId) -> Result<(), PortError>;
     /// Removes a stopped unit: boot link, file, launch blob.
     ///
     /// # Errors
@@ -253,11 +263,13 @@ pub trait Bundles: Send {
     fn look(&self, project: &ProjectId) -> Result<BundlesSeen, PortError>;
     /// Returns the fetches of a project that run, or how they ended.
     fn fetches(&self, project: &ProjectId) -> BTreeMap<ReleaseNo, FetchSeen>;
-    /// Makes the user and directories of a project.
+    /// Makes the user and directories of a project. `open`: Caddy may pass through, to a static site.
     ///
     /// # Errors
     /// Says what could not be made.
-    fn prepare(&self, project: &ProjectId) -> Result<(), PortError>;
+    fn prepare(&self, project: &ProjectId, open: bool) -> Result<(), PortError>;
+    /// Ends a fetch, or forgets how it ended.
+    fn cancel(&self, project: &ProjectId, release: ReleaseNo);
     /// Begins to fetch and unpack a release, beside the loop.
     ///
     /// # Errors

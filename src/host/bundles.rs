@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::{chown, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +14,7 @@ use crate::model::layout::{Layout, user_of};
 use crate::model::names::{ProcessName, ProjectId, ReleaseNo, Sha256, Slot};
 use crate::model::observed::{BundlesSeen, FetchSeen};
 use crate::model::quantity::Span;
+use crate::model::spec::SiteDirectory;
 use crate::plan::FetchOrder;
 use crate::port::{Bundles, Clock, Lasting, PortError};
 use crate::unpack::Limits;
@@ -127,6 +128,7 @@ impl Bundles for Files {
             markers: names_in(&fronts)?.iter().filter_map(|name| ProcessName::parse(name).ok()).collect(),
             user: users::find(&user_of(project))?.is_some(),
             directory: self.layout.releases(project).exists() || bundle.is_symlink(),
+            open: fs::metadata(self.layout.app(project)).is_ok_and(|meta| meta.permissions().mode() & 0o001 != 0),
             data: self.layout.data(project).exists(),
             fronts: fronts.exists(),
         })
@@ -141,13 +143,13 @@ impl Bundles for Files {
             .collect()
     }
 
-    fn prepare(&self, project: &ProjectId) -> Result<(), PortError> {
+    fn prepare(&self, project: &ProjectId, open: bool) -> Result<(), PortError> {
         let data = self.layout.data(project);
         let (uid, gid) = users::make(&user_of(project), &data)?;
         let owned = |path: &Path, uid: Option<u32>| {
             chown(path, uid, Some(gid.as_raw())).map_err(|e| disk_error(&format!("give away {}", path.display()), &e))
         };
-        disk::directory(&self.layout.app(project), 0o750)?;
+        disk::directory(&self.layout.app(project), if open { 0o751 } else { 0o750 })?;
         owned(&self.layout.app(project), None)?;
         disk::directory(&self.layout.releases(project), 0o755)?;
         disk::directory(&data, 0o700)?;
@@ -174,6 +176,12 @@ impl Bundles for Files {
             .spawn(run)
             .map(|_| ())
             .map_err(|e| disk_error("begin a fetch", &e))
+    }
+
+    fn cancel(&self, project: &ProjectId, release: ReleaseNo) {
+        if let Some(fetch) = self.fetching().remove(&(project.clone(), release)) {
+            fetch.stop.store(true, Ordering::Relaxed);
+        }
     }
 
     fn point(&self, project: &ProjectId, process: &ProcessName, slot: Slot) -> Result<(), PortError> {
@@ -280,7 +288,7 @@ impl Works {
         };
         fetch.unpacking.store(true, Ordering::Relaxed);
         self.bell.ring();
-        self.unpack(project, order.release, &artifact, sha256)
+        self.unpack(project, order, &artifact, sha256)
     }
 
     /// An artifact that is here already is not fetched again: that is what makes a way back independent of the network.
@@ -324,19 +332,34 @@ impl Works {
     fn unpack(
         &self,
         project: &ProjectId,
-        release: ReleaseNo,
+        order: &FetchOrder,
         artifact: &Path,
         sha256: Sha256,
     ) -> Result<(), PortError> {
         let (uid, gid) = users::make(users::UNPACKER, Path::new("/nonexistent"))?;
-        let staging = self.layout.staging().join(format!("{project}-r{release}"));
+        let staging = self.layout.staging().join(format!("{project}-r{}", order.release));
         remove_tree(&staging);
         disk::directory(&staging, 0o711)?;
+        let tree = staging.join("tree");
         unpack_into(artifact, &staging, &Helper::this_program(uid.as_raw(), gid.as_raw()), &self.limits)?;
-        let bytes = fs::metadata(artifact).map(|meta| meta.len()).unwrap_or_default();
-        let manifest = Manifest { project: project.clone(), release, sha256, bytes };
-        let done = publish(&staging.join("tree"), &self.layout.releases(project), release.0, &manifest);
+        let done = has_sites(&tree, &order.sites).and_then(|()| {
+            let bytes = fs::metadata(artifact).map(|meta| meta.len()).unwrap_or_default();
+            let manifest = Manifest { project: project.clone(), release: order.release, sha256, bytes };
+            publish(&tree, &self.layout.releases(project), order.release.0, &manifest)
+        });
         remove_tree(&staging);
         done
     }
+}
+
+/// A site that Caddy is to serve must be there, as a directory of the artifact itself.
+fn has_sites(tree: &Path, sites: &[SiteDirectory]) -> Result<(), PortError> {
+    let missing =
+        sites.iter().find(|site| !fs::symlink_metadata(tree.join(site.as_str())).is_ok_and(|meta| meta.is_dir()));
+    missing.map_or(Ok(()), |site| {
+        Err(PortError::lasting(
+            "ArtifactFailed",
+            format!("the artifact has no directory {}, which a process serves as static", site.as_str()),
+        ))
+    })
 }

@@ -79,7 +79,8 @@ fn note(found: &Mutex<Option<Probed>>, order: &ProbeOrder, result: Result<String
         Err(last) => (None, last),
     };
     let news = held.as_ref().is_none_or(|old| old.ok_since != ok_since || old.last != last);
-    *held = Some(Probed { invocation: order.invocation.clone(), at, ok_since, last });
+    let tries = held.as_ref().map_or(0, |old| old.tries).saturating_add(1);
+    *held = Some(Probed { invocation: order.invocation.clone(), at, ok_since, tries, last });
     news
 }
 

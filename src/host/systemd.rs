@@ -11,7 +11,7 @@ use dbus::blocking::{Connection, Proxy};
 
 use crate::model::layout::{CREDENTIAL_DIR, LAUNCHER, Layout, UNIT_DIR, user_of};
 use crate::model::names::{ProjectId, UnitId};
-use crate::model::observed::{ActiveState, Exit, UnitSeen};
+use crate::model::observed::{ActiveState, Exit, TimerSeen, UnitSeen};
 use crate::model::quantity::Timestamp;
 use crate::plan::UnitOrder;
 use crate::port::{PortError, Units};
@@ -27,6 +27,8 @@ const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const SERVICE: &str = "org.freedesktop.systemd1.Service";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const PROXY: &str = "caddy.service";
+/// Where systemd notes when a persistent timer last fired.
+const STAMPS: &str = "/var/lib/systemd/timers";
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// systemd, with a connection that is made anew when it breaks.
@@ -66,7 +68,7 @@ impl Systemd {
     }
 
     fn list(&self) -> Result<BTreeMap<String, Listed>, PortError> {
-        let patterns = (Vec::<String>::new(), vec!["zexio-*.service".to_owned()]);
+        let patterns = (Vec::<String>::new(), vec!["zexio-*.service".to_owned(), "zexio-*.timer".to_owned()]);
         let (rows,): (Vec<Listed>,) =
             self.call("list units", |bus| manager(bus).method_call(MANAGER, "ListUnitsByPatterns", patterns))?;
         Ok(rows.into_iter().map(|row| (row.0.clone(), row)).collect())
@@ -94,6 +96,7 @@ impl Systemd {
         seen.cpu_nanos = number(&service, "CPUUsageNSec");
         seen.cgroup = Some(text(&service, "ControlGroup")).filter(|path| !path.is_empty()).map(str::to_owned);
         seen.exit = exit(&service);
+        seen.result = text(&service, "Result").to_owned();
         Ok(())
     }
 
@@ -218,25 +221,31 @@ impl Units for Systemd {
     fn look(&self) -> Result<BTreeMap<ProjectId, BTreeMap<UnitId, UnitSeen>>, PortError> {
         let mut listed = self.list()?;
         let mut all: BTreeMap<ProjectId, BTreeMap<UnitId, UnitSeen>> = BTreeMap::new();
-        for (id, text) in unit_files()? {
-            let mut seen = UnitSeen {
-                text: Some(text),
-                enabled: boot_link(&id).is_symlink(),
-                credential: Layout::credential(&id).exists(),
-                ..UnitSeen::default()
-            };
+        for (id, text) in unit_files(".service")? {
+            let mut seen = UnitSeen { text: Some(text), enabled: boot_link(&id).is_symlink(), ..UnitSeen::default() };
             if let Some(row) = listed.remove(&id.name()) {
                 self.fill(&mut seen, &row)?;
             }
             all.entry(id.project.clone()).or_default().insert(id, seen);
         }
+        for (id, text) in unit_files(".timer")? {
+            let row = listed.remove(&id.timer());
+            let enabled = timer_link(&id).is_symlink();
+            let timer = TimerSeen { text: Some(text), active: row.is_some_and(|row| row.3 == "active"), enabled };
+            all.entry(id.project.clone()).or_default().entry(id).or_default().timer = Some(timer);
+        }
         // What systemd still holds although its file is gone. Dead ones it drops by itself.
         for row in listed.into_values().filter(|row| row.3 != "inactive") {
-            if let Some(id) = unit::described(&row.1) {
-                let mut seen = UnitSeen { credential: Layout::credential(&id).exists(), ..UnitSeen::default() };
-                self.fill(&mut seen, &row)?;
-                all.entry(id.project.clone()).or_default().insert(id, seen);
+            let Some(id) = unit::described(&row.1) else { continue };
+            let seen = all.entry(id.project.clone()).or_default().entry(id).or_default();
+            if row.0.ends_with(".timer") {
+                seen.timer = Some(TimerSeen { text: None, active: row.3 == "active", enabled: false });
+            } else {
+                self.fill(seen, &row)?;
             }
+        }
+        for (id, seen) in all.values_mut().flatten() {
+            seen.credential = Layout::credential(id).exists();
         }
         Ok(all)
     }
@@ -245,7 +254,11 @@ impl Units for Systemd {
         let sealed = credential::seal(&unit::credential_name(&order.unit), blob)?;
         // The blob first: a unit file without one would fail at boot.
         disk::replace(&Layout::credential(&order.unit), &sealed, 0o600)?;
-        disk::replace(&Layout::unit_file(&order.unit), order.text.as_bytes(), 0o644)
+        disk::replace(&Layout::unit_file(&order.unit), order.text.as_bytes(), 0o644)?;
+        match &order.timer {
+            Some(text) => disk::replace(&Layout::timer_file(&order.unit), text.as_bytes(), 0o644),
+            None => Ok(()),
+        }
     }
 
     fn reload(&self) -> Result<(), PortError> {
@@ -270,8 +283,30 @@ impl Units for Systemd {
         self.manage(&format!("enable {name}"), "EnableUnitFiles", (vec![name.as_str()], false, true))
     }
 
+    fn arm(&self, unit: &UnitId) -> Result<(), PortError> {
+        let timer = unit.timer();
+        self.read_back(unit)?;
+        self.manage(&format!("enable {timer}"), "EnableUnitFiles", (vec![timer.as_str()], false, true))?;
+        self.manage(&format!("start {timer}"), "StartUnit", (&timer, "replace")).map_err(|error| {
+            // It was written by us of checked parts; what systemd may still not take is the calendar expression.
+            PortError::lasting(
+                "ScheduleRefused",
+                format!("{error}; `systemd-analyze calendar` says what is wrong with its schedule"),
+            )
+        })
+    }
+
+    fn disarm(&self, unit: &UnitId) -> Result<(), PortError> {
+        let timer = unit.timer();
+        disk::remove(&timer_link(unit))?;
+        self.manage(&format!("stop {timer}"), "StopUnit", (&timer, "replace"))
+    }
+
     fn remove(&self, unit: &UnitId) -> Result<(), PortError> {
         disk::remove(&boot_link(unit))?;
+        disk::remove(&timer_link(unit))?;
+        disk::remove(&Layout::timer_file(unit))?;
+        disk::remove(&Path::new(STAMPS).join(format!("stamp-{}", unit.timer())))?;
         disk::remove(&Layout::unit_file(unit))?;
         disk::remove(&Layout::credential(unit))?;
         let _ = self.manage("reset a unit", "ResetFailedUnit", (&unit.name(),));
@@ -304,16 +339,16 @@ impl Systemd {
 }
 
 /// Returns the unit files that are ours, by their own section.
-fn unit_files() -> Result<Vec<(UnitId, String)>, PortError> {
+fn unit_files(suffix: &str) -> Result<Vec<(UnitId, String)>, PortError> {
     let entries = fs::read_dir(UNIT_DIR).map_err(|e| super::disk_error(&format!("read {UNIT_DIR}"), &e))?;
     let mut found = Vec::new();
     for entry in entries.filter_map(Result::ok) {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if !(name.starts_with("zexio-") && name.ends_with(".service")) {
+        if !(name.starts_with("zexio-") && name.ends_with(suffix)) {
             continue;
         }
         let text = fs::read_to_string(entry.path()).unwrap_or_default();
-        if let Some(id) = unit::owner(&text).filter(|id| id.name() == name) {
+        if let Some(id) = unit::owner(&text).filter(|id| format!("{}{suffix}", id.stem()) == name) {
             found.push((id, text));
         }
     }
@@ -322,6 +357,10 @@ fn unit_files() -> Result<Vec<(UnitId, String)>, PortError> {
 
 fn boot_link(unit: &UnitId) -> PathBuf {
     Path::new(UNIT_DIR).join("multi-user.target.wants").join(unit.name())
+}
+
+fn timer_link(unit: &UnitId) -> PathBuf {
+    Path::new(UNIT_DIR).join("timers.target.wants").join(unit.timer())
 }
 
 /// Makes the directory of launch blobs.

@@ -6,8 +6,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::names::{EnvName, ProcessName, ProjectId, SecretName};
-use super::quantity::{Bytes, CpuShare};
-use super::spec::{Artifact, Command, Limits, Process, Ready, Sandbox, Sealed, Spec, Stop};
+use super::quantity::{Bytes, CpuShare, Span};
+use super::spec::{
+    Artifact, Calendar, Command, Limits, Process, Ready, ReleaseCommand, Sandbox, Sealed, SiteDirectory, Spec, Stop,
+};
 
 /// Everything the operator asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -163,22 +165,71 @@ impl Source {
 /// One process as a release runs it: without its routes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Work {
-    /// The command.
-    pub run: Command,
+    /// What kind of process it is.
+    pub kind: Kind,
+    /// The command; a site has none.
+    pub run: Option<Command>,
     /// When it is ready; none: as soon as it stays up.
     pub ready: Option<Ready>,
     /// How it is stopped.
     pub stop: Stop,
-    /// Whether it has ports.
-    pub web: bool,
+    /// How many run side by side.
+    pub instances: u32,
+}
+
+/// What kind of process it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// It listens on ports of its own.
+    Web,
+    /// It runs all the time and listens on nothing of ours.
+    Worker,
+    /// It runs when a calendar says so.
+    Scheduled(Calendar),
+    /// It is a directory that Caddy serves.
+    Site {
+        /// The directory.
+        directory: SiteDirectory,
+        /// Whether unknown paths get its index.
+        spa: bool,
+    },
+    /// It runs once, before the release gets traffic, for at most this long.
+    Release(Span),
 }
 
 impl Work {
     fn of(process: &Process) -> Self {
         let web = process.is_web();
+        let kind = match (&process.schedule, &process.static_site) {
+            (Some(calendar), _) => Kind::Scheduled(calendar.clone()),
+            (None, Some(directory)) => Kind::Site { directory: directory.clone(), spa: process.spa },
+            (None, None) if web => Kind::Web,
+            (None, None) => Kind::Worker,
+        };
         let ready = process.ready.clone().or_else(|| web.then(Ready::default_tcp));
-        Self { run: process.run.clone(), ready, stop: process.stop.clone(), web }
+        Self { kind, run: process.run.clone(), ready, stop: process.stop.clone(), instances: process.instances.count() }
     }
+
+    fn of_release(command: &ReleaseCommand) -> Self {
+        let kind = Kind::Release(command.timeout);
+        Self { kind, run: Some(command.run.clone()), ready: None, stop: Stop::default(), instances: 1 }
+    }
+
+    /// Tells whether it runs all the time.
+    pub fn is_daemon(&self) -> bool {
+        matches!(self.kind, Kind::Web | Kind::Worker)
+    }
+}
+
+/// The name under which the release command runs beside the processes; no process can have it.
+pub const RELEASE_COMMAND: &str = "release";
+
+fn works(spec: &Spec) -> BTreeMap<ProcessName, Work> {
+    let processes = spec.processes.iter().map(|(name, process)| (name.clone(), Work::of(process)));
+    let name = ProcessName::parse(RELEASE_COMMAND).ok();
+    let command = name.zip(spec.release.as_ref()).map(|(name, command)| (name, Work::of_release(command)));
+    processes.chain(command).collect()
 }
 
 /// What each process may use, with nothing left open.
@@ -217,7 +268,7 @@ impl Content {
             source,
             env: spec.env.clone(),
             secrets: versions.collect(),
-            processes: spec.processes.iter().map(|(name, process)| (name.clone(), Work::of(process))).collect(),
+            processes: works(spec),
             limits: Ceiling::from(&spec.limits),
             sandbox: spec.sandbox,
         })
@@ -230,6 +281,14 @@ impl Content {
 
     /// Returns the names of the processes that have ports.
     pub fn web(&self) -> impl Iterator<Item = &ProcessName> {
-        self.processes.iter().filter(|(_, work)| work.web).map(|(name, _)| name)
+        self.processes.iter().filter(|(_, work)| work.kind == Kind::Web).map(|(name, _)| name)
+    }
+
+    /// Returns the directories that Caddy serves.
+    pub fn sites(&self) -> impl Iterator<Item = &SiteDirectory> {
+        self.processes.values().filter_map(|work| match &work.kind {
+            Kind::Site { directory, .. } => Some(directory),
+            _ => None,
+        })
     }
 }

@@ -346,11 +346,6 @@ mod tests {
     #[test]
     fn what_this_version_lacks_says_so() {
         assert!(with("needs: [redis]\n").contains("does not support it yet"));
-        assert!(with("release: { run: ./migrate }\n").contains("does not support it yet"));
-        for part in ["schedule: daily", "static: public", "instances: 2"] {
-            let said = refusal(&MINIMAL.replace("run: ./shop", &format!("run: ./shop, {part}")));
-            assert!(said.contains("yet") && said.contains("processes.web"), "{said}");
-        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::document::Problem;
-use super::names::Hostname;
+use super::names::{Hostname, ProcessName};
 use super::quantity::{Bytes, Span};
 use super::spec::{Artifact, Document, Process, Ready, Route, SecretUse, Tls};
 
@@ -16,6 +16,7 @@ pub fn problems(spec: &Document) -> Vec<Problem> {
         found.push(Problem::at("processes", "a project needs at least one process"));
     }
     for (name, process) in &spec.processes {
+        kind(name, process, &mut found);
         readiness(
             &format!("processes.{name}"),
             process,
@@ -55,6 +56,30 @@ fn variables(spec: &Document, found: &mut Vec<Problem>) {
             ));
         }
     }
+}
+
+/// A process is one of three things, and each bears only what it can mean.
+fn kind(name: &ProcessName, process: &Process, found: &mut Vec<Problem>) {
+    let at = |field: &str| format!("processes.{name}{field}");
+    let mut refuse = |field: &str, there: bool, why: &str| {
+        if there {
+            found.push(Problem::at(at(field), why));
+        }
+    };
+    let (site, timed) = (process.static_site.is_some(), process.schedule.is_some());
+    refuse("", process.run.is_none() && !site, "needs run, a command, or static, a directory");
+    refuse("", name.as_str() == "release", "the name is taken by the release command; choose another");
+    refuse(".run", process.run.is_some() && site, "a static site runs nothing; leave it out");
+    refuse(".routes", process.routes.is_empty() && site, "a static site needs a route");
+    refuse(".spa", process.spa && !site, "only a static site has it");
+    refuse(".ready", process.ready.is_some() && (site || timed), "only a process that runs all the time has it");
+    refuse(
+        ".instances",
+        process.instances.count() > 1 && (site || timed),
+        "only a process that runs all the time has it",
+    );
+    refuse(".schedule", timed && site, "a static site has none");
+    refuse(".routes", timed && !process.routes.is_empty(), "a process with a schedule gets no requests");
 }
 
 fn readiness(path: &str, process: &Process, after: Span, deadline: Span, found: &mut Vec<Problem>) {
@@ -135,6 +160,14 @@ mod tests {
             ("{}", "", "at least one process"),
             (web, "env: { A: x }\nsecrets: [A]", "set twice"),
             (web, "limits: { memory: 1M }", "4M"),
+            ("{ web: { ready: { tcp: true } } }", "", "needs run"),
+            ("{ release: { run: ./x } }", "", "taken by the release command"),
+            ("{ docs: { static: public } }", "", "needs a route"),
+            ("{ docs: { static: ../etc, routes: [{ host: a.b.c }] } }", "", "beneath the bundle"),
+            ("{ docs: { static: public, run: ./x, routes: [{ host: a.b.c }] } }", "", "runs nothing"),
+            ("{ jobs: { run: ./x, schedule: daily, instances: 2 } }", "", "runs all the time"),
+            ("{ jobs: { run: ./x, schedule: 'daily\\nUser=root' } }", "", "calendar expression"),
+            ("{ web: { run: ./x, instances: 65 } }", "", "between 1 and 64"),
             ("{ web: { run: ./x, ready: { http: /up, tcp: true } } }", "", "exactly one of http"),
             ("{ web: { run: ./x, ready: { tcp: true, within: 5m } } }", "", "deploy.deadline"),
             ("{ web: { run: ./x, routes: [{ host: a.b.c }, { host: a.b.c }] } }", "", "routed twice"),

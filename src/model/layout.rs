@@ -92,6 +92,10 @@ impl Layout {
     pub fn unit_file(unit: &UnitId) -> PathBuf {
         Path::new(UNIT_DIR).join(unit.name())
     }
+    /// Returns the file of the timer beside a unit.
+    pub fn timer_file(unit: &UnitId) -> PathBuf {
+        Path::new(UNIT_DIR).join(unit.timer())
+    }
     /// Returns a unit's launch blob.
     pub fn credential(unit: &UnitId) -> PathBuf {
         Path::new(CREDENTIAL_DIR).join(format!("{}.cred", unit.name()))

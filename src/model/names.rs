@@ -271,7 +271,8 @@ impl Ports {
     }
 }
 
-/// The systemd unit of one process of one release: `zexio-<project>-<process>-r<n>.service`.
+/// The systemd unit of one process of one release: `zexio-<project>-<process>-r<n>.service`, with `-<i>` before the
+/// suffix where the process has several instances.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct UnitId {
     /// Whose.
@@ -280,13 +281,32 @@ pub struct UnitId {
     pub process: ProcessName,
     /// Of which release.
     pub release: ReleaseNo,
+    /// Which instance, from 1; none where there is only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<u32>,
 }
 
 impl UnitId {
     /// Returns the unit's name. It cannot be split back: `a-b` and `c` read like `a` and `b-c`; the unit file's
     /// own section says which it is.
     pub fn name(&self) -> String {
-        format!("zexio-{}-{}-r{}.service", self.project, self.process, self.release)
+        format!("{}.service", self.stem())
+    }
+
+    /// Returns the name of the timer beside it.
+    pub fn timer(&self) -> String {
+        format!("{}.timer", self.stem())
+    }
+
+    /// Returns the name without a suffix.
+    pub fn stem(&self) -> String {
+        let instance = self.instance.map(|instance| format!("-{instance}")).unwrap_or_default();
+        format!("zexio-{}-{}-r{}{instance}", self.project, self.process, self.release)
+    }
+
+    /// Returns where the instance's ports stand among those of its process.
+    pub fn index(&self) -> usize {
+        self.instance.map_or(0, |instance| instance.saturating_sub(1) as usize)
     }
 }
 

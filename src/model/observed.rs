@@ -89,9 +89,34 @@ pub struct UnitSeen {
     pub needs_reload: bool,
     /// Its cgroup, as systemd names it.
     pub cgroup: Option<String>,
+    /// How systemd judges its last run: `success`, `exit-code`, `oom-kill`, `timeout` …
+    pub result: String,
+    /// The timer beside it.
+    pub timer: Option<TimerSeen>,
+}
+
+/// A timer beside a unit.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TimerSeen {
+    /// The text of its file, where it has one.
+    pub text: Option<String>,
+    /// Whether it counts.
+    pub active: bool,
+    /// Whether it starts at boot.
+    pub enabled: bool,
 }
 
 impl UnitSeen {
+    /// Tells whether its command ran to its end and is remembered as done.
+    pub fn is_done(&self) -> bool {
+        self.state == ActiveState::Active && self.sub_state == "exited"
+    }
+
+    /// Tells whether its timer counts.
+    pub fn is_timed(&self) -> bool {
+        self.timer.as_ref().is_some_and(|timer| timer.active)
+    }
+
     /// Tells whether a process of it may be alive.
     pub fn is_up(&self) -> bool {
         !matches!(self.state, ActiveState::Inactive | ActiveState::Failed)
@@ -149,6 +174,8 @@ pub struct BundlesSeen {
     pub user: bool,
     /// Whether the project's directory exists, apart from its data.
     pub directory: bool,
+    /// Whether Caddy may pass through the directory, to a static site.
+    pub open: bool,
     /// Whether the data directory exists.
     pub data: bool,
     /// Whether the directory of its markers exists.
@@ -198,6 +225,8 @@ pub struct Probed {
     pub at: Timestamp,
     /// Since when every probe succeeded; none: the last one failed.
     pub ok_since: Option<Timestamp>,
+    /// How many there were.
+    pub tries: u32,
     /// What the last probe found.
     pub last: String,
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::desired::Content;
+use super::desired::{Content, Kind, Work};
 use super::names::{Hostname, Ports, ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitId};
 use super::quantity::Timestamp;
 use super::spec::{Label, Route};
@@ -41,8 +41,8 @@ pub struct ProjectProgress {
     pub draining: Option<Draining>,
     /// A rejected release that is left running to be looked at.
     pub held: Option<ReleaseNo>,
-    /// Two ports for each web process, for as long as it exists.
-    pub ports: BTreeMap<ProcessName, Ports>,
+    /// Two ports for each instance of a web process, for as long as it exists.
+    pub ports: BTreeMap<ProcessName, Vec<Ports>>,
     /// The hosts that are this project's.
     pub hosts: BTreeSet<Hostname>,
     /// The routes that hold: those of the newest spec whose release serves.
@@ -64,6 +64,9 @@ pub struct Trial {
     pub since: Timestamp,
     /// Whether the release was seen healthy for long enough: from here on traffic moves, whatever else happens.
     pub proven: bool,
+    /// Whether its release command has succeeded: it runs once.
+    #[serde(default)]
+    pub released: bool,
     /// What goes wrong in getting its artifact, for now.
     pub fetch: Option<Backoff>,
 }
@@ -100,6 +103,21 @@ pub struct Release {
     pub good: bool,
     /// Why it ended.
     pub ended: Option<Stall>,
+    /// Whether it was rolled back from: nothing but its owner's spec brings it back.
+    #[serde(default)]
+    pub vetoed: bool,
+    /// What it showed when it failed.
+    #[serde(default)]
+    pub evidence: Option<Evidence>,
+}
+
+/// What a release showed when it failed, kept as long as the release.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Evidence {
+    /// How its processes ended, and what the last probe of each found, a line each.
+    pub findings: Vec<String>,
+    /// Its last log lines.
+    pub log: Vec<String>,
 }
 
 /// What has become of a release.
@@ -178,11 +196,36 @@ impl ProjectProgress {
         [self.serving, self.candidate(), draining, self.held].into_iter().flatten().collect()
     }
 
-    /// Returns the units of a release.
+    /// Returns the units of a release, without that of its release command.
     pub fn units_of(&self, project: &ProjectId, release: ReleaseNo) -> Vec<UnitId> {
-        let processes = self.release(release).map(|r| &r.content.processes);
-        let unit = |process: &ProcessName| UnitId { project: project.clone(), process: process.clone(), release };
-        processes.map(|all| all.keys().map(unit).collect()).unwrap_or_default()
+        let works = self.release(release).into_iter().flat_map(|release| &release.content.processes);
+        let running = works.filter(|(_, work)| work.is_daemon() || matches!(work.kind, Kind::Scheduled(_)));
+        let units = running.flat_map(|(process, work)| {
+            let instances = (1..=work.instances).map(move |instance| (work.instances > 1).then_some(instance));
+            instances.map(|instance| UnitId { project: project.clone(), process: process.clone(), release, instance })
+        });
+        units.collect()
+    }
+
+    /// Returns the unit of a release's command, where it has one that has not run yet.
+    pub fn command_unit(&self, project: &ProjectId, release: ReleaseNo) -> Option<UnitId> {
+        let open =
+            self.trial.as_ref().is_some_and(|trial| !trial.released && !trial.proven) && self.target == Some(release);
+        let works = &self.release(release).filter(|_| open)?.content.processes;
+        let (process, _) = works.iter().find(|(_, work)| matches!(work.kind, Kind::Release(_)))?;
+        Some(UnitId { project: project.clone(), process: process.clone(), release, instance: None })
+    }
+
+    /// Returns what a unit runs.
+    pub fn work_of(&self, unit: &UnitId) -> Option<&Work> {
+        self.release(unit.release)?.content.processes.get(&unit.process)
+    }
+
+    /// Returns the port that a unit listens on; none where it listens on nothing of ours.
+    pub fn port_of(&self, unit: &UnitId) -> Option<u16> {
+        let release = self.release(unit.release)?;
+        let work = release.content.processes.get(&unit.process).filter(|work| work.kind == Kind::Web);
+        work.and_then(|_| self.ports.get(&unit.process)?.get(unit.index())).map(|ports| ports.of(release.slot))
     }
 
     /// Ends a release for a reason.

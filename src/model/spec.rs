@@ -34,7 +34,7 @@ pub struct SpecOf<E> {
     pub secrets: Vec<SecretUse>,
     /// A command to run once per release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub release: Option<NotYet>,
+    pub release: Option<ReleaseCommand>,
     /// What runs.
     pub processes: BTreeMap<ProcessName, Process>,
     /// How a new release takes over.
@@ -244,12 +244,30 @@ impl From<SecretUse> for String {
     }
 }
 
-/// One process.
+/// A command to run once per release, before it gets traffic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseCommand {
+    /// The command.
+    pub run: Command,
+    /// How long it may take.
+    #[serde(default = "ReleaseCommand::default_timeout")]
+    pub timeout: Span,
+}
+
+impl ReleaseCommand {
+    fn default_timeout() -> Span {
+        Span::seconds(300)
+    }
+}
+
+/// One process: a command that runs, one that runs by a calendar, or a directory that Caddy serves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Process {
     /// Its command.
-    pub run: Command,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Command>,
     /// When it counts as ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<Ready>,
@@ -262,21 +280,87 @@ pub struct Process {
     /// How many run side by side.
     #[serde(default)]
     pub instances: Instances,
-    /// A calendar expression.
+    /// When it runs, instead of all the time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub schedule: Option<NotYet>,
-    /// A directory that Caddy serves.
+    pub schedule: Option<Calendar>,
+    /// A directory of the artifact that Caddy serves, instead of a command.
     #[serde(default, rename = "static", skip_serializing_if = "Option::is_none")]
-    pub static_site: Option<NotYet>,
-    /// Whether unknown paths of a static site get its index.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub spa: Option<NotYet>,
+    pub static_site: Option<SiteDirectory>,
+    /// Whether a static site's unknown paths get its index, for an app that routes in the browser.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub spa: bool,
 }
 
 impl Process {
-    /// Tells whether it listens on a port of its own: it has routes, or a readiness check that needs one.
+    /// Tells whether it listens on ports of its own: it has routes, or a readiness check that needs one.
     pub fn is_web(&self) -> bool {
-        !self.routes.is_empty() || self.ready.as_ref().is_some_and(|ready| ready.http.is_some() || ready.tcp)
+        let probed = self.ready.as_ref().is_some_and(|ready| ready.http.is_some() || ready.tcp);
+        self.static_site.is_none() && (!self.routes.is_empty() || probed)
+    }
+}
+
+/// When a process runs: a calendar expression of systemd. It reaches a timer's file, so it holds nothing but the
+/// characters of such an expression; whether systemd understands it is asked before it is used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Calendar(String);
+
+impl Calendar {
+    /// Returns the expression.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Calendar {
+    type Error = String;
+    fn try_from(raw: String) -> Result<Self, String> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b" *:,./~-_+".contains(&b);
+        let fits = (1..=100).contains(&raw.len()) && raw.bytes().all(plain) && raw.trim() == raw;
+        if fits {
+            Ok(Self(raw))
+        } else {
+            Err(format!("{raw:?} is not a calendar expression like daily or *-*-* 03:00"))
+        }
+    }
+}
+
+impl From<Calendar> for String {
+    fn from(calendar: Calendar) -> String {
+        calendar.0
+    }
+}
+
+/// A directory beneath the bundle: `public`, `dist/site`, or `.` for all of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SiteDirectory(String);
+
+impl SiteDirectory {
+    /// Returns the path, relative to the bundle.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for SiteDirectory {
+    type Error = String;
+    fn try_from(raw: String) -> Result<Self, String> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-/".contains(&b);
+        let path = raw.trim_start_matches("./").trim_end_matches('/');
+        let beneath = path.split('/').all(|part| !part.is_empty() && part != ".." && (part != "." || path == "."));
+        let fits = raw.len() <= 200 && raw.bytes().all(plain) && !raw.starts_with('/') && beneath;
+        if fits {
+            Ok(Self(path.to_owned()))
+        } else {
+            Err(format!("{raw:?} is not a directory beneath the bundle like public"))
+        }
+    }
+}
+
+impl From<SiteDirectory> for String {
+    fn from(directory: SiteDirectory) -> String {
+        directory.0
     }
 }
 
@@ -302,14 +386,17 @@ impl Default for Instances {
     }
 }
 
+impl Instances {
+    /// Returns the number.
+    pub fn count(self) -> u32 {
+        self.0
+    }
+}
+
 impl TryFrom<u32> for Instances {
     type Error = String;
     fn try_from(raw: u32) -> Result<Self, String> {
-        if raw == 1 {
-            Ok(Self(1))
-        } else {
-            Err(format!("{raw} instances: this version runs 1 and does not support more yet"))
-        }
+        if (1..=64).contains(&raw) { Ok(Self(raw)) } else { Err(format!("{raw} instances: between 1 and 64")) }
     }
 }
 

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use crate::model::desired::{Desired, Intent};
+use crate::model::desired::{Content, Desired, Intent, Work};
 use crate::model::failure::PortError;
-use crate::model::names::{ProjectId, ReleaseNo};
+use crate::model::names::{ProjectId, ReleaseNo, UnitId};
 use crate::model::observed::{BundlesSeen, FetchSeen, Observed, Seen, Sight};
 use crate::model::progress::{Draining, Progress, ProjectProgress, ReleaseState, Stall};
 use crate::model::quantity::{Span, Timestamp};
@@ -53,8 +53,9 @@ fn roll(project: &ProjectId, spec: &Spec, seen: &Seen, memory: &mut ProjectProgr
         stay_where_nothing_is_new(memory);
     }
     count_fetch_failure(seen, memory, &spec.deploy, now);
+    note_release_command(project, seen, memory);
     judge(project, seen, memory, &spec.deploy, now);
-    promote_what_was_switched(project, seen, memory, &spec.deploy, now);
+    promote_what_was_switched(project, seen, memory, spec, now);
     end_drain(seen, memory, now);
     if memory.trial.is_none() && memory.serving.is_some() && memory.serving == memory.target {
         memory.routes = spec.processes.iter().map(|(name, process)| (name.clone(), process.routes.clone())).collect();
@@ -79,7 +80,7 @@ fn stay_where_nothing_is_new(memory: &mut ProjectProgress) {
     let (Some(candidate), Some(serving)) = (memory.candidate(), memory.serving) else { return };
     let (Some(new), Some(old)) = (memory.release(candidate), memory.release(serving)) else { return };
     let same_bytes = new.sha256.is_some() && new.sha256 == old.sha256;
-    let as_old = crate::model::desired::Content { source: old.content.source.clone(), ..new.content.clone() };
+    let as_old = Content { source: old.content.source.clone(), ..new.content.clone() };
     if same_bytes && as_old == old.content {
         let source = new.content.source.clone();
         memory.releases.remove(&candidate);
@@ -106,6 +107,17 @@ fn count_fetch_failure(seen: &Seen, memory: &mut ProjectProgress, deploy: &Deplo
     let mut error = PortError::passing("ArtifactFailed", message.clone());
     error.retry_after = retry_after.map(|span| Duration::from_millis(span.0));
     trial.fetch = Some(verdict::strike(trial.fetch.as_ref(), &error, *at));
+}
+
+/// A release command that ran to its end does not run again, whatever happens to the agent or the machine after.
+fn note_release_command(project: &ProjectId, seen: &Seen, memory: &mut ProjectProgress) {
+    let command = memory.candidate().and_then(|candidate| memory.command_unit(project, candidate));
+    let done = command
+        .zip(seen.units.known())
+        .is_some_and(|(unit, units)| units.get(&unit).is_some_and(|seen| seen.is_done()));
+    if let Some(trial) = memory.trial.as_mut().filter(|_| done) {
+        trial.released = true;
+    }
 }
 
 fn judge(project: &ProjectId, seen: &Seen, memory: &mut ProjectProgress, deploy: &Deploy, now: Timestamp) {
@@ -153,7 +165,7 @@ fn promote_what_was_switched(
     project: &ProjectId,
     seen: &Seen,
     memory: &mut ProjectProgress,
-    deploy: &Deploy,
+    spec: &Spec,
     now: Timestamp,
 ) {
     let Some(candidate) = memory.candidate().filter(|_| memory.trial.as_ref().is_some_and(|trial| trial.proven)) else {
@@ -169,10 +181,14 @@ fn promote_what_was_switched(
     if let Some(release) = memory.releases.get_mut(&candidate) {
         release.good = true;
     }
+    if spec.artifact.release.is_none() {
+        // A different version has arrived and holds: what was left behind is history.
+        memory.releases.values_mut().for_each(|release| release.vetoed = false);
+    }
     if let Some(old) = old {
         let why = Stall { reason: "Replaced".into(), message: format!("release {candidate} took over"), since: now };
         memory.end(old, ReleaseState::Retired, Some(why), now);
-        memory.draining = Some(Draining { release: old, until: now.after(deploy.drain.max(SHORTEST_DRAIN)) });
+        memory.draining = Some(Draining { release: old, until: now.after(spec.deploy.drain.max(SHORTEST_DRAIN)) });
     }
 }
 
@@ -183,14 +199,20 @@ pub fn has_traffic(project: &ProjectId, number: ReleaseNo, seen: &Seen, memory: 
     else {
         return false;
     };
-    let enabled = memory.units_of(project, number).iter().all(|unit| units.get(unit).is_some_and(|seen| seen.enabled));
+    let starts_at_boot = |unit: &UnitId| match (units.get(unit), memory.work_of(unit)) {
+        (Some(seen), Some(work)) if work.is_daemon() => seen.enabled,
+        (Some(seen), Some(_)) => seen.timer.as_ref().is_some_and(|timer| timer.active && timer.enabled),
+        _ => false,
+    };
     let pointed = release.content.web().all(|process| super::rollout::slot_pointed(bundles, process) == release.slot);
-    enabled && pointed && bundles.link == Some(number)
+    memory.units_of(project, number).iter().all(starts_at_boot) && pointed && bundles.link == Some(number)
 }
 
+/// A command that a calendar started is left to finish; it holds up nobody.
 fn end_drain(seen: &Seen, memory: &mut ProjectProgress, now: Timestamp) {
     let Some((draining, units)) = memory.draining.as_ref().zip(seen.units.known()) else { return };
-    if now >= draining.until && !units.keys().any(|unit| unit.release == draining.release) {
+    let mut left = units.iter().filter(|(unit, _)| unit.release == draining.release);
+    if now >= draining.until && !left.any(|(unit, _)| memory.work_of(unit).is_none_or(Work::is_daemon)) {
         memory.draining = None;
     }
 }

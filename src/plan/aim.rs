@@ -33,10 +33,12 @@ pub fn take(project: &ProjectId, wanted: &Wanted, spec: &Spec, progress: &mut Pr
         Err((reason, message)) => stall(memory, reason, message, now),
         Ok(number) => {
             unstall_what_is_mended(memory);
-            let web = memory.release(number).map(|r| r.content.web().cloned().collect::<Vec<_>>()).unwrap_or_default();
-            match ports::allot(memory, &web, &mut taken, rules.ports) {
+            match ports::allot(memory, number, &mut taken, rules.ports) {
                 Err(message) => stall(memory, "PortsExhausted", message, now),
-                Ok(()) => aim_at(memory, number, now),
+                Ok(()) => {
+                    veto_what_is_left(memory, spec, number);
+                    aim_at(memory, number, now);
+                }
             }
         }
     }
@@ -121,9 +123,19 @@ fn new_release(
         since: now,
         good: false,
         ended: None,
+        vetoed: false,
+        evidence: None,
     };
     memory.releases.insert(ReleaseNo(memory.newest), release);
     ReleaseNo(memory.newest)
+}
+
+/// Whoever goes back to an earlier release means that the one left behind is not to come again by itself.
+fn veto_what_is_left(memory: &mut ProjectProgress, spec: &Spec, number: ReleaseNo) {
+    let left = memory.target.filter(|target| spec.artifact.release.is_some() && *target != number);
+    if let Some(release) = left.and_then(|left| memory.releases.get_mut(&left)) {
+        release.vetoed = true;
+    }
 }
 
 /// Points the project at a release. A rollout that was on its way to another one ends here.
@@ -157,5 +169,5 @@ fn aim_at(memory: &mut ProjectProgress, number: ReleaseNo, now: Timestamp) {
         release.since = now;
         release.ended = None;
     }
-    memory.trial = Some(Trial { since: now, proven: false, fetch: None });
+    memory.trial = Some(Trial { since: now, proven: false, released: false, fetch: None });
 }

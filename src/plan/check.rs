@@ -1,6 +1,6 @@
 //! A second look at a plan, by rules that are simpler than the planner: a plan that breaks one is not carried out.
 
-use crate::model::desired::{Desired, Intent};
+use crate::model::desired::{Desired, Intent, Work};
 use crate::model::names::ProjectId;
 use crate::model::observed::{ActiveState, Observed};
 use crate::model::progress::{Progress, ProjectProgress};
@@ -70,7 +70,7 @@ fn pointed_at_running(
         let runs = |state: ActiveState| !matches!(state, ActiveState::Failed | ActiveState::Inactive);
         let up = units
             .iter()
-            .filter(|(unit, _)| unit.release == number)
+            .filter(|(unit, _)| unit.release == number && memory.work_of(unit).is_some_and(Work::is_daemon))
             .all(|(_, seen)| runs(seen.state) || Some(number) == memory.serving);
         release.slot == slot && up
     })

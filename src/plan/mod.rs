@@ -19,6 +19,7 @@ use crate::model::names::{ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitI
 use crate::model::observed::Observed;
 use crate::model::progress::Progress;
 use crate::model::quantity::Timestamp;
+use crate::model::spec::SiteDirectory;
 use crate::render::caddyfile::{Proxy, Site};
 use crate::render::launch::Launch;
 
@@ -72,10 +73,15 @@ pub enum Action {
     /// Start Caddy.
     StartProxy,
     /// Make the project's user and directories.
-    Prepare,
+    Prepare {
+        /// Whether Caddy may pass through, to a static site.
+        open: bool,
+    },
     /// Get a release's artifact and unpack it, beside the loop.
     Fetch(Box<FetchOrder>),
-    /// Write a unit's launch blob and file.
+    /// End a fetch that nobody needs any more.
+    CancelFetch(ReleaseNo),
+    /// Write a unit's launch blob and file, and its timer's.
     WriteUnit(Box<UnitOrder>),
     /// Let systemd read its files again.
     ReloadSystemd,
@@ -83,6 +89,10 @@ pub enum Action {
     Start(UnitId),
     /// Let a unit start at boot.
     Enable(UnitId),
+    /// Let a unit's timer count, now and after a boot.
+    ArmTimer(UnitId),
+    /// Let a unit's timer count no more; what it started finishes.
+    DisarmTimer(UnitId),
     /// Move a web process's traffic to a slot.
     Point(ProcessName, Slot),
     /// Point the bundle link.
@@ -122,6 +132,8 @@ pub struct FetchOrder {
     pub source: Source,
     /// What it must be, where that is known.
     pub sha256: Option<Sha256>,
+    /// The directories that Caddy is to serve: they must be in it.
+    pub sites: Vec<SiteDirectory>,
 }
 
 /// A unit to write.
@@ -131,6 +143,8 @@ pub struct UnitOrder {
     pub unit: UnitId,
     /// Its file's text.
     pub text: String,
+    /// Its timer's text, where it has one.
+    pub timer: Option<String>,
     /// What its launcher is told; secret values by name only.
     pub launch: Launch,
 }
@@ -140,7 +154,10 @@ impl fmt::Display for Action {
         match self {
             Action::LoadRoutes(_) => write!(f, "load routes into Caddy"),
             Action::StartProxy => write!(f, "start Caddy"),
-            Action::Prepare => write!(f, "make user and directories"),
+            Action::Prepare { .. } => write!(f, "make user and directories"),
+            Action::CancelFetch(release) => write!(f, "end the fetch of release {release}"),
+            Action::ArmTimer(unit) => write!(f, "arm {}", unit.timer()),
+            Action::DisarmTimer(unit) => write!(f, "disarm {}", unit.timer()),
             Action::Fetch(order) => write!(f, "fetch release {}", order.release),
             Action::WriteUnit(order) => write!(f, "write {}", order.unit),
             Action::ReloadSystemd => write!(f, "reload systemd"),
@@ -163,8 +180,15 @@ impl Action {
     /// Tells whether the action adds, changes or removes something: the marker that a shown plan gives it.
     pub fn sign(&self) -> char {
         match self {
-            Action::Prepare | Action::Fetch(_) | Action::WriteUnit(_) | Action::Start(_) | Action::StartProxy => '+',
+            Action::Prepare { .. }
+            | Action::Fetch(_)
+            | Action::WriteUnit(_)
+            | Action::Start(_)
+            | Action::ArmTimer(_)
+            | Action::StartProxy => '+',
             Action::Stop(_)
+            | Action::CancelFetch(_)
+            | Action::DisarmTimer(_)
             | Action::RemoveUnit(_)
             | Action::RemoveRelease(_)
             | Action::RemoveMarker(_)
@@ -229,13 +253,15 @@ impl fmt::Display for Reason {
 /// Says what is to be done, of everything that was seen.
 pub fn plan(desired: &Desired, observed: &Observed, progress: &Progress, rules: &Rules) -> Plan {
     let mut plan = Plan::default();
-    let unrouted = routes::steps(observed, progress, rules, &mut plan);
+    let routed = routes::steps(observed, progress, rules, &mut plan);
     for (project, seen) in &observed.projects {
         let (Some(wanted), Some(memory)) = (desired.0.get(project), progress.projects.get(project)) else { continue };
         match &wanted.intent {
-            Intent::Run(spec) => rollout::steps(project, spec, seen, memory, observed.now, rules, &mut plan),
+            Intent::Run(spec) => {
+                rollout::steps(project, spec, seen, memory, routed, observed.now, rules, &mut plan);
+            }
             Intent::Delete { keep_data } => {
-                removal::steps(project, *keep_data, seen, memory, unrouted, observed.now, &mut plan)
+                removal::steps(project, *keep_data, seen, memory, routed, observed.now, &mut plan)
             }
             Intent::Nothing => {}
         }

@@ -2,34 +2,49 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::names::{Ports, ProcessName};
+use crate::model::desired::Kind;
+use crate::model::names::{Ports, ProcessName, ReleaseNo};
 use crate::model::progress::{Progress, ProjectProgress};
 
 /// Returns every port that some project has.
 pub fn taken(progress: &Progress) -> BTreeSet<u16> {
-    progress.projects.values().flat_map(|memory| memory.ports.values()).flat_map(|ports| [ports.a, ports.b]).collect()
+    progress
+        .projects
+        .values()
+        .flat_map(|memory| memory.ports.values())
+        .flatten()
+        .flat_map(|ports| [ports.a, ports.b])
+        .collect()
 }
 
-/// Gives each of these processes two ports, unless it has them; takes them from processes that no release knows.
+/// Gives each instance of a release's web processes two ports, unless it has them.
 ///
 /// # Errors
 /// Says how many ports there are when none is left.
 pub fn allot(
     memory: &mut ProjectProgress,
-    web: &[ProcessName],
+    release: ReleaseNo,
     taken: &mut BTreeSet<u16>,
     range: (u16, u16),
 ) -> Result<(), String> {
-    for process in web {
-        if memory.ports.contains_key(process) {
-            continue;
+    let works = memory.release(release).into_iter().flat_map(|release| &release.content.processes);
+    let web: Vec<(ProcessName, usize)> = works
+        .filter(|(_, work)| work.kind == Kind::Web)
+        .map(|(name, work)| (name.clone(), work.instances as usize))
+        .collect();
+    for (process, instances) in web {
+        let ports = memory.ports.entry(process).or_default();
+        while ports.len() < instances {
+            let mut free = (range.0..=range.1).filter(|port| !taken.contains(port));
+            let (Some(a), Some(b)) = (free.next(), free.next()) else {
+                return Err(format!(
+                    "all ports from {} to {} are taken; widen `ports` in agent.yaml",
+                    range.0, range.1
+                ));
+            };
+            taken.extend([a, b]);
+            ports.push(Ports { a, b });
         }
-        let mut free = (range.0..=range.1).filter(|port| !taken.contains(port));
-        let (Some(a), Some(b)) = (free.next(), free.next()) else {
-            return Err(format!("all ports from {} to {} are taken; widen `ports` in agent.yaml", range.0, range.1));
-        };
-        taken.extend([a, b]);
-        memory.ports.insert(process.clone(), Ports { a, b });
     }
     Ok(())
 }

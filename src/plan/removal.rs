@@ -6,16 +6,16 @@ use crate::model::observed::Seen;
 use crate::model::progress::ProjectProgress;
 use crate::model::quantity::{Span, Timestamp};
 
-use super::rollout::release_unit;
+use super::rollout::{Patience, release_unit};
 use super::{Action, Plan, Reason};
 
-/// Adds the next steps of a removal. `unrouted`: Caddy has the routes that are wanted, or is not there to have any.
+/// Adds the next steps of a removal. `routed`: Caddy has the routes that are wanted, or is not there.
 pub fn steps(
     project: &ProjectId,
     keep_data: bool,
     seen: &Seen,
     memory: &ProjectProgress,
-    unrouted: bool,
+    routed: bool,
     now: Timestamp,
     plan: &mut Plan,
 ) {
@@ -26,11 +26,11 @@ pub fn steps(
     if seen.is_gone(keep_data) {
         return plan.push(project, Action::Forget, Reason::ProjectDeleted);
     }
-    if !unrouted && memory.serving.is_some() {
+    if !routed && memory.serving.is_some() {
         return plan.look_at(now.after(Span::seconds(1)));
     }
     for (unit, seen) in units {
-        release_unit(project, unit, seen, Reason::ProjectDeleted, now, plan);
+        release_unit(project, unit, seen, Patience::None, Reason::ProjectDeleted, now, plan);
     }
     if units.is_empty() {
         plan.push(project, Action::RemoveFiles { keep_data: keep_data && bundles.data }, Reason::ProjectDeleted);

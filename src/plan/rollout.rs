@@ -1,11 +1,12 @@
 //! The steps of a project that is to run: bring a release up, give it the traffic, let the old one go. A rollback is
 //! the same with an older release as its target; healing is the same with the serving one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::model::desired::{Kind, Work};
 use crate::model::names::{ProcessName, ProjectId, ReleaseNo, Slot, UnitId};
 use crate::model::observed::{ActiveState, BundlesSeen, FetchSeen, Seen, UnitSeen};
-use crate::model::progress::{ProjectProgress, Release};
+use crate::model::progress::ProjectProgress;
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::spec::{Spec, Strategy};
 use crate::render::launch::Launch;
@@ -21,6 +22,8 @@ struct Scene<'a> {
     units: &'a BTreeMap<UnitId, UnitSeen>,
     bundles: &'a BundlesSeen,
     memory: &'a ProjectProgress,
+    /// Whether Caddy has the routes that are wanted.
+    routed: bool,
     now: Timestamp,
     rules: &'a Rules,
 }
@@ -31,6 +34,7 @@ pub fn steps(
     spec: &Spec,
     seen: &Seen,
     memory: &ProjectProgress,
+    routed: bool,
     now: Timestamp,
     rules: &Rules,
     plan: &mut Plan,
@@ -45,7 +49,7 @@ pub fn steps(
     if let Some(backoff) = memory.backoff.as_ref().filter(|backoff| now < backoff.until) {
         return plan.look_at(backoff.until);
     }
-    let scene = Scene { project, seen, units, bundles, memory, now, rules };
+    let scene = Scene { project, seen, units, bundles, memory, routed, now, rules };
     scene.prepare(plan);
     scene.let_go(plan);
     scene.serve(spec, plan);
@@ -60,38 +64,69 @@ pub fn slot_pointed(bundles: &BundlesSeen, process: &ProcessName) -> Slot {
 
 impl Scene<'_> {
     fn prepare(&self, plan: &mut Plan) {
-        let there = self.bundles.user && self.bundles.directory && self.bundles.data && self.bundles.fronts;
-        if !there && !self.memory.alive().is_empty() {
-            plan.push(self.project, Action::Prepare, Reason::ProjectNew);
+        let alive = self.memory.alive();
+        let open = alive
+            .iter()
+            .filter_map(|number| self.memory.release(*number))
+            .any(|release| release.content.sites().next().is_some());
+        let made = self.bundles.user && self.bundles.directory && self.bundles.data && self.bundles.fronts;
+        if !alive.is_empty() && !(made && self.bundles.open == open) {
+            plan.push(self.project, Action::Prepare { open }, Reason::ProjectNew);
         }
     }
 
-    /// Stops and removes the units of every release that should not run now.
+    /// Stops and removes every unit that should not run now.
     fn let_go(&self, plan: &mut Plan) {
-        let alive = self.memory.alive();
         let draining = self.memory.draining.as_ref();
+        let wanted = self.wanted_units();
         for (unit, seen) in self.units {
-            let drained =
-                draining.is_some_and(|draining| draining.release == unit.release && self.now >= draining.until);
-            if alive.contains(&unit.release) && !drained {
-                continue;
+            let drains = draining.filter(|draining| draining.release == unit.release);
+            match drains {
+                Some(_) if seen.is_timed() => {
+                    plan.push(self.project, Action::DisarmTimer(unit.clone()), Reason::CandidateHealthy);
+                }
+                Some(draining) if self.now < draining.until => plan.look_at(draining.until),
+                Some(_) => release_unit(
+                    self.project,
+                    unit,
+                    seen,
+                    Patience::ForTimed(self.memory),
+                    Reason::Drained,
+                    self.now,
+                    plan,
+                ),
+                None if wanted.contains(unit) => {}
+                None => release_unit(
+                    self.project,
+                    unit,
+                    seen,
+                    Patience::ForTimed(self.memory),
+                    Reason::NotWanted,
+                    self.now,
+                    plan,
+                ),
             }
-            let reason = if drained { Reason::Drained } else { Reason::NotWanted };
-            release_unit(self.project, unit, seen, reason, self.now, plan);
         }
-        if let Some(draining) = draining.filter(|draining| self.now < draining.until) {
-            plan.look_at(draining.until);
-        }
+    }
+
+    /// Returns the units of the serving release, of the candidate, and of one that is held to be looked at.
+    fn wanted_units(&self) -> BTreeSet<UnitId> {
+        let alive = self.memory.alive();
+        let units = alive.iter().flat_map(|number| self.memory.units_of(self.project, *number));
+        units.chain(self.command()).collect()
+    }
+
+    /// Returns the candidate's release command, while it is still to run.
+    fn command(&self) -> Option<UnitId> {
+        self.memory.command_unit(self.project, self.memory.candidate()?)
     }
 
     /// Keeps the serving release up and pointed at, unless a proven candidate is taking over.
     fn serve(&self, spec: &Spec, plan: &mut Plan) {
         let Some(serving) = self.memory.serving else { return };
-        let makes_room = spec.deploy.strategy == Strategy::Recreate && self.candidate_on_disk().is_some();
-        if makes_room {
-            for (unit, _) in self.units.iter().filter(|(unit, seen)| {
-                unit.release == serving && seen.state != ActiveState::Deactivating && seen.is_up()
-            }) {
+        if self.must_make_room(spec) {
+            let ups = self.units.iter().filter(|(unit, seen)| unit.release == serving && seen.is_up());
+            for (unit, _) in ups.filter(|(_, seen)| seen.state != ActiveState::Deactivating) {
                 plan.push(self.project, Action::Stop(unit.clone()), Reason::Recreate);
             }
             return;
@@ -102,8 +137,10 @@ impl Scene<'_> {
         }
     }
 
-    fn candidate_on_disk(&self) -> Option<ReleaseNo> {
-        self.memory.candidate().filter(|candidate| self.bundles.releases.contains_key(candidate))
+    /// An app that cannot run twice stops once the new release has everything but the place.
+    fn must_make_room(&self, spec: &Spec) -> bool {
+        let on_disk = self.memory.candidate().is_some_and(|candidate| self.bundles.releases.contains_key(&candidate));
+        spec.deploy.strategy == Strategy::Recreate && on_disk && self.command().is_none()
     }
 
     fn try_candidate(&self, spec: &Spec, plan: &mut Plan) {
@@ -112,14 +149,8 @@ impl Scene<'_> {
         if let Some(backoff) = trial.fetch.as_ref().filter(|backoff| self.now < backoff.until) {
             return plan.look_at(backoff.until);
         }
-        if self.slot_is_free_for(candidate, spec) {
-            self.bring_up(candidate, Reason::CandidateWanted, plan);
-        } else if self.bundles.releases.contains_key(&candidate) {
-            plan.look_at(self.now.after(Span::seconds(1)));
-        } else {
-            self.fetch(candidate, plan);
-        }
-        if trial.proven {
+        self.bring_up_candidate(candidate, spec, plan);
+        if trial.proven && (self.routed || !self.changes_width(candidate)) {
             self.give_traffic(candidate, Reason::CandidateHealthy, plan);
         } else if let Verdict::Wait(at) =
             verdict::of_candidate(self.project, candidate, self.memory, trial, &spec.deploy, self.seen, self.now)
@@ -128,31 +159,56 @@ impl Scene<'_> {
         }
     }
 
+    /// Its artifact, then its release command, then its processes.
+    fn bring_up_candidate(&self, candidate: ReleaseNo, spec: &Spec, plan: &mut Plan) {
+        if !self.bundles.releases.contains_key(&candidate) {
+            return self.fetch(candidate, plan);
+        }
+        match self.command() {
+            Some(unit) => self.bring_up_unit(&unit, Reason::CandidateWanted, plan),
+            None if self.slot_is_free_for(candidate, spec) => self.bring_up(candidate, Reason::CandidateWanted, plan),
+            None => plan.look_at(self.now.after(Span::seconds(1))),
+        }
+    }
+
+    /// With more or fewer instances Caddy's configuration must name them before they get traffic.
+    fn changes_width(&self, candidate: ReleaseNo) -> bool {
+        let widths = |number: ReleaseNo| -> Option<Vec<u32>> {
+            let content = &self.memory.release(number)?.content;
+            Some(
+                content.web().filter_map(|process| content.processes.get(process)).map(|work| work.instances).collect(),
+            )
+        };
+        self.memory.serving.is_some_and(|serving| widths(serving) != widths(candidate))
+    }
+
     /// Two releases cannot listen on one slot's ports; an app that cannot run twice has no neighbour at all.
     fn slot_is_free_for(&self, candidate: ReleaseNo, spec: &Spec) -> bool {
         let slot = self.memory.release(candidate).map(|release| release.slot);
         !self.units.iter().any(|(unit, seen)| {
+            let listens = self.memory.work_of(unit).is_none_or(|work| work.kind == Kind::Web);
             let same_slot = self.memory.release(unit.release).is_none_or(|release| Some(release.slot) == slot);
-            let in_the_way = same_slot || spec.deploy.strategy == Strategy::Recreate;
-            unit.release != candidate && seen.is_up() && in_the_way
+            let runs_twice =
+                self.memory.work_of(unit).is_none_or(Work::is_daemon) && spec.deploy.strategy == Strategy::Recreate;
+            unit.release != candidate && seen.is_up() && (listens && same_slot || runs_twice)
         })
     }
 
     fn bring_up(&self, number: ReleaseNo, reason: Reason, plan: &mut Plan) {
-        let Some(release) = self.memory.release(number) else { return };
         if !self.bundles.releases.contains_key(&number) {
             return self.fetch(number, plan);
         }
         for unit in self.memory.units_of(self.project, number) {
-            self.bring_up_unit(&unit, release, reason, plan);
+            self.bring_up_unit(&unit, reason, plan);
         }
     }
 
-    fn bring_up_unit(&self, unit: &UnitId, release: &Release, reason: Reason, plan: &mut Plan) {
+    fn bring_up_unit(&self, unit: &UnitId, reason: Reason, plan: &mut Plan) {
         let absent = UnitSeen::default();
         let seen = self.units.get(unit).unwrap_or(&absent);
-        let Some(order) = self.order(unit, release) else { return };
-        let rewritten = seen.text.as_ref() != Some(&order.text);
+        let (Some(order), Some(work)) = (self.order(unit), self.memory.work_of(unit)) else { return };
+        let written_timer = seen.timer.as_ref().and_then(|timer| timer.text.as_ref());
+        let rewritten = seen.text.as_ref() != Some(&order.text) || written_timer != order.timer.as_ref();
         // A unit that systemd holds in memory must be read again; one it never saw needs no reload, which is what
         // keeps reloads off the way of a deploy.
         let stale = seen.needs_reload || rewritten && (seen.text.is_some() || seen.is_up());
@@ -162,17 +218,24 @@ impl Scene<'_> {
         if stale {
             plan.push(self.project, Action::ReloadSystemd, Reason::UnitChanged);
         }
-        if !seen.is_up() {
+        let failed_command = matches!(work.kind, Kind::Release(_)) && seen.state == ActiveState::Failed;
+        let runs_by_itself = matches!(work.kind, Kind::Scheduled(_));
+        if !seen.is_up() && !runs_by_itself && !failed_command {
             plan.push(self.project, Action::Start(unit.clone()), reason);
         }
     }
 
-    fn order(&self, unit: &UnitId, release: &Release) -> Option<UnitOrder> {
+    fn order(&self, unit: &UnitId) -> Option<UnitOrder> {
+        let release = self.memory.release(unit.release)?;
         let work = release.content.processes.get(&unit.process)?;
-        let port = if work.web { Some(self.memory.ports.get(&unit.process)?.of(release.slot)) } else { None };
+        let port = self.memory.port_of(unit);
+        let timer = match &work.kind {
+            Kind::Scheduled(calendar) => Some(unit::timer_text(unit, calendar, release.slot)),
+            _ => None,
+        };
         let text = unit::text(unit, work, &release.content, release.slot, port, &self.rules.layout);
         let launch = Launch::of(unit, work, &release.content, port, &self.rules.layout);
-        Some(UnitOrder { unit: unit.clone(), text, launch })
+        Some(UnitOrder { unit: unit.clone(), text, timer, launch })
     }
 
     fn fetch(&self, number: ReleaseNo, plan: &mut Plan) {
@@ -180,8 +243,12 @@ impl Scene<'_> {
         if matches!(fetch, Some(FetchSeen::Running { .. })) {
             return;
         }
-        let order =
-            FetchOrder { release: number, source: release.content.source.clone(), sha256: release.sha256.clone() };
+        let order = FetchOrder {
+            release: number,
+            source: release.content.source.clone(),
+            sha256: release.sha256.clone(),
+            sites: release.content.sites().cloned().collect(),
+        };
         plan.push(self.project, Action::Fetch(Box::new(order)), Reason::ReleaseMissing);
     }
 
@@ -192,9 +259,7 @@ impl Scene<'_> {
             return;
         }
         for unit in self.memory.units_of(self.project, number) {
-            if !self.units.get(&unit).is_some_and(|seen| seen.enabled) {
-                plan.push(self.project, Action::Enable(unit), reason);
-            }
+            self.let_start_at_boot(unit, reason, plan);
         }
         for process in release.content.web().filter(|process| slot_pointed(self.bundles, process) != release.slot) {
             plan.push(self.project, Action::Point(process.clone(), release.slot), reason);
@@ -204,20 +269,58 @@ impl Scene<'_> {
         }
     }
 
-    /// Removes what no known release needs: old releases on disk, markers of processes that are no more.
+    /// A daemon starts at boot; what runs by a calendar counts from now on, and its forerunner's timer no more.
+    fn let_start_at_boot(&self, unit: UnitId, reason: Reason, plan: &mut Plan) {
+        let Some(seen) = self.units.get(&unit) else { return };
+        if self.memory.work_of(&unit).is_some_and(Work::is_daemon) {
+            if !seen.enabled {
+                plan.push(self.project, Action::Enable(unit), reason);
+            }
+            return;
+        }
+        if !seen.timer.as_ref().is_some_and(|timer| timer.active && timer.enabled) {
+            let others =
+                self.units.iter().filter(|(other, _)| other.process == unit.process && other.release != unit.release);
+            for (other, _) in others.filter(|(_, seen)| seen.is_timed()) {
+                plan.push(self.project, Action::DisarmTimer(other.clone()), reason);
+            }
+            plan.push(self.project, Action::ArmTimer(unit), reason);
+        }
+    }
+
+    /// Removes what no known release needs: old releases on disk, fetches for them, markers of processes that are no
+    /// more.
     fn tidy(&self, plan: &mut Plan) {
         let used = |number: &ReleaseNo| self.units.keys().any(|unit| unit.release == *number);
         let known = |number: &ReleaseNo| self.memory.releases.contains_key(number);
-        for number in self
-            .bundles
-            .releases
-            .keys()
-            .filter(|number| !known(number) && !used(number) && self.bundles.link != Some(**number))
-        {
+        for number in self.bundles.releases.keys().filter(|n| !known(n) && !used(n) && self.bundles.link != Some(**n)) {
             plan.push(self.project, Action::RemoveRelease(*number), Reason::Retention);
+        }
+        let needed = [self.memory.candidate(), self.memory.serving];
+        for (number, _) in self.seen.fetches.iter().filter(|(number, _)| !needed.contains(&Some(**number))) {
+            plan.push(self.project, Action::CancelFetch(*number), Reason::NotWanted);
         }
         for process in self.bundles.markers.iter().filter(|process| !self.memory.ports.contains_key(process)) {
             plan.push(self.project, Action::RemoveMarker(process.clone()), Reason::NotWanted);
+        }
+    }
+}
+
+/// Whether a running unit is left to finish.
+pub enum Patience<'a> {
+    /// No: everything stops.
+    None,
+    /// What a calendar started is; a daemon never finishes by itself.
+    ForTimed(&'a ProjectProgress),
+}
+
+impl Patience<'_> {
+    fn is_with(&self, unit: &UnitId) -> bool {
+        match self {
+            Patience::None => false,
+            Patience::ForTimed(memory) => {
+                memory.work_of(unit).is_some_and(|work| matches!(work.kind, Kind::Scheduled(_)))
+            }
         }
     }
 }
@@ -227,13 +330,18 @@ pub fn release_unit(
     project: &ProjectId,
     unit: &UnitId,
     seen: &UnitSeen,
+    patience: Patience<'_>,
     reason: Reason,
     now: Timestamp,
     plan: &mut Plan,
 ) {
+    if seen.is_timed() {
+        plan.push(project, Action::DisarmTimer(unit.clone()), reason);
+    }
     match seen.state {
         ActiveState::Inactive | ActiveState::Failed => plan.push(project, Action::RemoveUnit(unit.clone()), reason),
         ActiveState::Deactivating => plan.look_at(now.after(Span::seconds(1))),
+        _ if patience.is_with(unit) => {}
         _ => plan.push(project, Action::Stop(unit.clone()), reason),
     }
 }

@@ -1,8 +1,12 @@
 //! What Caddy is to serve: the routes that hold, of every project whose serving release has the process.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use crate::model::names::{Hostname, ProjectId};
+use crate::model::desired::{Kind, Work};
+use crate::model::layout::Layout;
+use crate::model::names::{Hostname, ProcessName, ProjectId, Slot};
 use crate::model::observed::{Observed, ProxySeen, Sight};
 use crate::model::progress::{Progress, ProjectProgress};
 use crate::model::quantity::Span;
@@ -14,7 +18,7 @@ use super::{Action, Plan, Reason, RoutesOrder, Rules, Step};
 /// Adds the step that Caddy needs, if any; tells whether it has the routes that are wanted, or is not there.
 pub fn steps(observed: &Observed, progress: &Progress, rules: &Rules, plan: &mut Plan) -> bool {
     let Sight::Known(proxy) = &observed.proxy else { return true };
-    let sites = sites(progress);
+    let sites = sites(progress, &rules.layout);
     let Ok(text) = caddyfile::text(&rules.proxy, &sites) else { return true };
     if !proxy.runs {
         plan.steps.push(Step { project: None, action: Action::StartProxy, reason: Reason::ProxyDown });
@@ -40,27 +44,24 @@ pub fn has(proxy: &ProxySeen, text: &str) -> bool {
 }
 
 /// Returns the sites that Caddy is to serve, by host.
-pub fn sites(progress: &Progress) -> Vec<Site> {
+pub fn sites(progress: &Progress, layout: &Layout) -> Vec<Site> {
     let mut sites: BTreeMap<Hostname, Site> = BTreeMap::new();
     for (project, memory) in &progress.projects {
-        add_sites(project, memory, &mut sites);
+        add_sites(project, memory, layout, &mut sites);
     }
     let mut sites: Vec<Site> = sites.into_values().collect();
     for site in &mut sites {
         // Caddy takes the first route that matches: the longest path goes first, the one without a path last.
-        site.routes.sort_by_key(|route| {
-            (std::cmp::Reverse(route.path.as_ref().map_or(0, |path| path.as_str().len())), route.name.clone())
-        });
+        let length = |route: &SiteRoute| route.path.as_ref().map_or(0, |path| path.as_str().len());
+        site.routes.sort_by_key(|route| (Reverse(length(route)), route.name.clone()));
     }
     sites
 }
 
-fn add_sites(project: &ProjectId, memory: &ProjectProgress, sites: &mut BTreeMap<Hostname, Site>) {
+fn add_sites(project: &ProjectId, memory: &ProjectProgress, layout: &Layout, sites: &mut BTreeMap<Hostname, Site>) {
     let Some(serving) = memory.serving.and_then(|serving| memory.release(serving)) else { return };
     for (process, routes) in &memory.routes {
-        let Some(ports) = memory.ports.get(process).filter(|_| serving.content.processes.contains_key(process)) else {
-            continue;
-        };
+        let Some(work) = serving.content.processes.get(process) else { continue };
         for (i, route) in routes.iter().enumerate() {
             let site = sites.entry(route.host.clone()).or_insert_with(|| Site {
                 host: route.host.clone(),
@@ -74,14 +75,33 @@ fn add_sites(project: &ProjectId, memory: &ProjectProgress, sites: &mut BTreeMap
                     path: route.path.clone(),
                     project: project.clone(),
                     process: process.clone(),
-                    a: vec![dial(ports.a)],
-                    b: vec![dial(ports.b)],
+                    a: upstreams(memory, process, work, Slot::A),
+                    b: upstreams(memory, process, work, Slot::B),
+                    root: root(work, &layout.bundle(project)),
+                    spa: matches!(work.kind, Kind::Site { spa: true, .. }),
                 });
             }
         }
     }
 }
 
-fn dial(port: u16) -> String {
-    format!("127.0.0.1:{port}")
+/// The bundle link leads to the serving release, and Caddy follows it anew for each request: a deploy of a site is the
+/// link's change.
+fn root(work: &Work, bundle: &Path) -> Option<String> {
+    match &work.kind {
+        Kind::Site { directory, .. } if directory.as_str() == "." => Some(bundle.display().to_string()),
+        Kind::Site { directory, .. } => Some(bundle.join(directory.as_str()).display().to_string()),
+        _ => None,
+    }
+}
+
+/// Returns the addresses of a slot: as many as the release in it has instances; where it is empty, as many as the
+/// serving release has, so that a deploy of the same width changes nothing here.
+fn upstreams(memory: &ProjectProgress, process: &ProcessName, serving: &Work, slot: Slot) -> Vec<String> {
+    let alive = memory.alive().into_iter().filter_map(|number| memory.release(number));
+    let here =
+        alive.filter(|release| release.slot == slot).filter_map(|release| release.content.processes.get(process));
+    let width = here.map(|work| work.instances).max().unwrap_or(serving.instances) as usize;
+    let ports = memory.ports.get(process).into_iter().flatten().take(width);
+    ports.map(|ports| format!("127.0.0.1:{}", ports.of(slot))).collect()
 }

@@ -1,6 +1,6 @@
 //! Says what a project looks like, from what is wanted, remembered and seen. Never from intent alone.
 
-use crate::model::desired::{Intent, Wanted};
+use crate::model::desired::{Intent, Wanted, Work};
 use crate::model::failure::PortError;
 use crate::model::names::{ProjectId, ReleaseNo};
 use crate::model::observed::{ActiveState, FetchSeen, Observed, Seen};
@@ -156,7 +156,9 @@ fn down_process(view: &View<'_>) -> Option<Finding> {
     let Some(units) = view.seen.units.known() else {
         return Some(("Unknown".into(), "systemd could not be asked; what is shown may be old".into()));
     };
-    view.memory.units_of(view.project, serving).into_iter().find_map(|unit| {
+    let daemons = view.memory.units_of(view.project, serving).into_iter();
+    let mut daemons = daemons.filter(|unit| view.memory.work_of(unit).is_some_and(Work::is_daemon));
+    daemons.find_map(|unit| {
         let seen = units.get(&unit);
         let up = seen.is_some_and(|seen| matches!(seen.state, ActiveState::Active | ActiveState::Reloading));
         if up {
@@ -262,11 +264,8 @@ fn rejected(memory: &ProjectProgress) -> Vec<ReleaseNo> {
 fn processes(view: &View<'_>) -> Vec<ProcessStatus> {
     let Some(units) = view.seen.units.known() else { return Vec::new() };
     let shown = units.iter().map(|(unit, seen)| {
-        let release = view.memory.release(unit.release);
-        let web =
-            release.is_some_and(|release| release.content.processes.get(&unit.process).is_some_and(|work| work.web));
-        let slot = release.filter(|_| web).map(|release| release.slot);
-        let port = slot.and_then(|slot| view.memory.ports.get(&unit.process).map(|ports| ports.of(slot)));
+        let port = view.memory.port_of(unit);
+        let slot = view.memory.release(unit.release).filter(|_| port.is_some()).map(|release| release.slot);
         ProcessStatus {
             name: unit.process.clone(),
             release: unit.release,
@@ -295,12 +294,10 @@ fn routes(view: &View<'_>) -> Vec<RouteStatus> {
         .iter()
         .flat_map(|(process, routes)| routes.iter().map(move |route| (process, route)))
         .map(|(process, route)| {
-            let port = slot.and_then(|slot| view.memory.ports.get(process).map(|ports| ports.of(slot)));
-            let to = route
-                .redirect
-                .as_ref()
-                .map(|site| site.as_str().to_owned())
-                .or(port.map(|port| format!("127.0.0.1:{port}")));
+            let upstream = slot.and_then(|slot| Some(view.memory.ports.get(process)?.first()?.of(slot)));
+            let bundle = view.memory.ports.get(process).is_none().then(|| "bundle".to_owned());
+            let redirect = route.redirect.as_ref().map(|site| site.as_str().to_owned());
+            let to = redirect.or(upstream.map(|port| format!("127.0.0.1:{port}"))).or(bundle);
             RouteStatus {
                 host: route.host.clone(),
                 path: route.path.as_ref().map(|path| path.as_str().to_owned()),

@@ -40,20 +40,23 @@ pub fn of_candidate(
     now: Timestamp,
 ) -> Verdict {
     let deadline = trial.since.after(deploy.deadline);
-    let Some((release, units)) = memory.release(number).zip(seen.units.known()) else { return Verdict::Wait(deadline) };
-    let judged: Vec<Verdict> = release
-        .content
-        .processes
-        .iter()
-        .map(|(process, work)| {
-            let unit = UnitId { project: project.clone(), process: process.clone(), release: number };
+    let Some(units) = seen.units.known() else { return Verdict::Wait(deadline) };
+    let on_disk = seen.bundles.known().is_some_and(|bundles| bundles.releases.contains_key(&number));
+    let command = memory.command_unit(project, number).map(|unit| of_command(units.get(&unit), now));
+    let processes = memory.units_of(project, number).into_iter().map(|unit| match memory.work_of(&unit) {
+        Some(work) if work.is_daemon() => {
             of_process(work, units.get(&unit), &unit, &seen.health, deploy.min_healthy, now)
-        })
-        .collect();
+        }
+        // What runs by a calendar proves nothing before its time; that it was written is all there is to see.
+        _ if units.get(&unit).is_some_and(|seen| seen.text.is_some()) => Verdict::Healthy,
+        _ => Verdict::Wait(now.after(Span::seconds(1))),
+    });
+    let site = if on_disk { Verdict::Healthy } else { Verdict::Wait(deadline) };
+    let judged: Vec<Verdict> = command.into_iter().chain(processes).chain([site]).collect();
     if let Some(reject) = judged.iter().find(|verdict| matches!(verdict, Verdict::Reject { .. })) {
         return reject.clone();
     }
-    if !judged.is_empty() && judged.iter().all(|verdict| *verdict == Verdict::Healthy) {
+    if judged.iter().all(|verdict| *verdict == Verdict::Healthy) {
         return Verdict::Healthy;
     }
     if now >= deadline {
@@ -62,6 +65,19 @@ pub fn of_candidate(
     let soonest =
         judged.iter().filter_map(|verdict| if let Verdict::Wait(at) = verdict { Some(*at) } else { None }).min();
     Verdict::Wait(soonest.unwrap_or(deadline).min(deadline))
+}
+
+/// Judges a release command: it has to run to its end once, and well.
+fn of_command(unit: Option<&UnitSeen>, now: Timestamp) -> Verdict {
+    let later = Verdict::Wait(now.after(Span::seconds(1)));
+    let Some(unit) = unit.filter(|unit| unit.state == ActiveState::Failed) else { return later };
+    let how = match (unit.result.as_str(), unit.exit) {
+        ("timeout", _) => "took longer than its timeout and was stopped".to_owned(),
+        ("oom-kill", _) => "was killed for want of memory".to_owned(),
+        (_, Some(exit)) => exit.to_string(),
+        (result, None) => format!("failed: {result}"),
+    };
+    Verdict::Reject { reason: "ReleaseCommandFailed", message: format!("its release command {how}") }
 }
 
 fn past_deadline(trial: &Trial, deploy: &Deploy, seen: &Seen, number: ReleaseNo) -> String {
@@ -88,7 +104,11 @@ fn of_process(
     // without that.
     let fell = unit.restarts > FALLS || unit.restarts == FALLS && unit.exit.is_some();
     if fell || unit.state == ActiveState::Failed {
-        let how = unit.exit.map_or("ended".to_owned(), |exit| exit.to_string());
+        let how = match unit.exit {
+            _ if unit.result == "oom-kill" => "was killed for want of memory".to_owned(),
+            Some(exit) => exit.to_string(),
+            None => "ended".to_owned(),
+        };
         let message = format!("process {} {how}, {} times in a row", id.process, unit.restarts.max(1));
         return Verdict::Reject { reason: "HealthCheckFailed", message };
     }

@@ -198,7 +198,11 @@ impl Loop {
     fn take(&self, step: &Step, view: &mut View) -> Result<(), PortError> {
         let Some(project) = &step.project else { return self.take_for_all(&step.action) };
         match &step.action {
-            Action::Prepare => self.bundles.prepare(project),
+            Action::Prepare { open } => self.bundles.prepare(project, *open),
+            Action::CancelFetch(release) => {
+                self.bundles.cancel(project, *release);
+                Ok(())
+            }
             Action::Fetch(order) => self.bundles.fetch(project, order),
             Action::WriteUnit(order) => {
                 let values = self.memory.open_values(project, &order.launch.env, &order.launch.secrets)?;
@@ -207,6 +211,8 @@ impl Loop {
             Action::ReloadSystemd => self.units.reload(),
             Action::Start(unit) => self.units.start(unit),
             Action::Enable(unit) => self.units.enable(unit),
+            Action::ArmTimer(unit) => self.units.arm(unit),
+            Action::DisarmTimer(unit) => self.units.disarm(unit),
             Action::Point(process, slot) => self.bundles.point(project, process, *slot),
             Action::Link(release) => self.bundles.link(project, *release),
             Action::Stop(unit) => self.units.stop(unit),
@@ -295,11 +301,9 @@ fn probes(projects: &BTreeMap<ProjectId, Seen>, progress: &Progress) -> Vec<Prob
     for (project, seen) in projects {
         let Some(memory) = progress.projects.get(project) else { continue };
         let (Some(candidate), Some(units)) = (memory.candidate(), seen.units.known()) else { continue };
-        let Some(release) = memory.release(candidate) else { continue };
         for unit in memory.units_of(project, candidate) {
-            let work = release.content.processes.get(&unit.process);
-            let ready = work.filter(|work| work.web).and_then(|work| work.ready.clone()).filter(|ready| !ready.notify);
-            let port = memory.ports.get(&unit.process).map(|ports| ports.of(release.slot));
+            let ready = memory.work_of(&unit).and_then(|work| work.ready.clone()).filter(|ready| !ready.notify);
+            let port = memory.port_of(&unit);
             let running = units.get(&unit).filter(|seen| seen.is_up());
             if let (Some(ready), Some(port), Some(running)) = (ready, port, running) {
                 let cgroup = running.cgroup.clone().unwrap_or_default();
@@ -312,7 +316,7 @@ fn probes(projects: &BTreeMap<ProjectId, Seen>, progress: &Progress) -> Vec<Prob
 
 fn routes_live(view: &View, rules: &Rules) -> bool {
     let Some(proxy) = view.observed.proxy.known() else { return false };
-    crate::render::caddyfile::text(&rules.proxy, &routes::sites(&view.progress))
+    crate::render::caddyfile::text(&rules.proxy, &routes::sites(&view.progress, &rules.layout))
         .is_ok_and(|text| routes::has(proxy, &text))
 }
 

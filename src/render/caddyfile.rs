@@ -55,6 +55,10 @@ pub struct SiteRoute {
     pub a: Vec<String>,
     /// Slot b's addresses.
     pub b: Vec<String>,
+    /// The directory of a static site, which then has no addresses.
+    pub root: Option<String>,
+    /// Whether the site's unknown paths get its index.
+    pub spa: bool,
 }
 
 /// The first line of every Caddyfile of ours: a file without it is somebody else's and is not touched.

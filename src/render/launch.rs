@@ -45,7 +45,7 @@ impl Launch {
         own.extend(port.map(|port| ("PORT".to_owned(), port.to_string())));
         Self {
             directory: layout.release(&unit.project, unit.release).display().to_string(),
-            words: work.run.words().to_vec(),
+            words: work.run.as_ref().map(|run| run.words().to_vec()).unwrap_or_default(),
             own,
             env: content.env.clone(),
             secrets: content.secrets.clone(),

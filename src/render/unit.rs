@@ -3,41 +3,36 @@
 //! systemd ends a line at a bare carriage return, takes a leading `+` for "as root" and expands `%`; so no text of a
 //! user reaches this file. Command, variables and directory travel in the launch blob.
 
-use crate::model::desired::{Content, Work};
+use crate::model::desired::{Content, Kind, Work};
 use crate::model::layout::{LAUNCHER, Layout, user_of};
 use crate::model::names::{ReleaseNo, Slot, UnitId};
-use crate::model::quantity::Span;
-use crate::model::spec::{Sandbox, StopSignal};
+use crate::model::spec::{Calendar, Sandbox, StopSignal};
 
 /// Returns the name under which systemd hands a unit its launch blob. The blob is sealed for this name alone.
 pub fn credential_name(unit: &UnitId) -> String {
-    unit.name().trim_end_matches(".service").to_owned()
+    unit.stem()
 }
 
 /// Returns the unit file's text.
 pub fn text(unit: &UnitId, work: &Work, content: &Content, slot: Slot, port: Option<u16>, layout: &Layout) -> String {
     let user = user_of(&unit.project);
-    let notify = work.ready.as_ref().filter(|ready| ready.notify);
-    let start_within = notify.map_or(Span::seconds(90), |ready| ready.within);
     let lines = [
         "# Written by zexio for one release and never changed after; change the spec instead.".to_owned(),
         "[Unit]".to_owned(),
-        format!("Description=zexio app {}, process {}, release {}", unit.project, unit.process, unit.release),
+        format!("Description={}", describe(unit)),
         "After=network.target".to_owned(),
         // systemd goes on restarting an app whatever happens: the agent may be away. A release that falls during its
         // trial is stopped by the agent.
         "StartLimitIntervalSec=0".to_owned(),
         String::new(),
         "[Service]".to_owned(),
-        format!("Type={}", if notify.is_some() { "notify" } else { "exec" }),
+        way_of_running(work).to_owned(),
+        format!("TimeoutStartSec={}", start_timeout(work)),
         format!("User={user}"),
         format!("Group={user}"),
         "Slice=zexio-apps.slice".to_owned(),
         format!("ExecStart={LAUNCHER} launch"),
         format!("LoadCredentialEncrypted={}:{}", credential_name(unit), Layout::credential(unit).display()),
-        "Restart=always".to_owned(),
-        "RestartSec=2".to_owned(),
-        format!("TimeoutStartSec={}ms", start_within.0),
         format!("TimeoutStopSec={}ms", work.stop.within.0),
         format!("KillSignal={}", signal(work.stop.signal)),
         "KillMode=mixed".to_owned(),
@@ -48,15 +43,62 @@ pub fn text(unit: &UnitId, work: &Work, content: &Content, slot: Slot, port: Opt
         "[Install]".to_owned(),
         "WantedBy=multi-user.target".to_owned(),
         String::new(),
-        "[X-Zexio]".to_owned(),
-        format!("Project={}", unit.project),
-        format!("Process={}", unit.process),
-        format!("Release={}", unit.release),
-        format!("Slot={slot}"),
-        format!("Port={}", port.unwrap_or(0)),
-        String::new(),
+        own_section(unit, slot, port),
     ];
     lines.join("\n")
+}
+
+/// Returns the text of the timer beside a unit.
+pub fn timer_text(unit: &UnitId, calendar: &Calendar, slot: Slot) -> String {
+    let lines = [
+        "# Written by zexio for one release and never changed after; change the spec instead.".to_owned(),
+        "[Unit]".to_owned(),
+        format!("Description={}", describe(unit)),
+        String::new(),
+        "[Timer]".to_owned(),
+        format!("OnCalendar={}", calendar.as_str()),
+        // A run that fell into the machine's absence is made up for once.
+        "Persistent=yes".to_owned(),
+        "AccuracySec=1s".to_owned(),
+        String::new(),
+        "[Install]".to_owned(),
+        "WantedBy=timers.target".to_owned(),
+        String::new(),
+        own_section(unit, slot, None),
+    ];
+    lines.join("\n")
+}
+
+fn describe(unit: &UnitId) -> String {
+    let instance = unit.instance.map(|instance| format!(", instance {instance}")).unwrap_or_default();
+    format!("zexio app {}, process {}, release {}{instance}", unit.project, unit.process, unit.release)
+}
+
+/// A daemon is kept up by systemd; a command runs to its end; the release command is then remembered as done.
+fn way_of_running(work: &Work) -> &'static str {
+    match &work.kind {
+        Kind::Release(_) => "Type=oneshot\nRemainAfterExit=yes",
+        Kind::Scheduled(_) => "Type=oneshot",
+        _ if work.ready.as_ref().is_some_and(|ready| ready.notify) => "Type=notify\nRestart=always\nRestartSec=2",
+        _ => "Type=exec\nRestart=always\nRestartSec=2",
+    }
+}
+
+fn start_timeout(work: &Work) -> String {
+    match (&work.kind, &work.ready) {
+        (Kind::Release(timeout), _) => format!("{}ms", timeout.0),
+        (Kind::Scheduled(_), _) => "infinity".to_owned(),
+        (_, Some(ready)) if ready.notify => format!("{}ms", ready.within.0),
+        _ => "90s".to_owned(),
+    }
+}
+
+fn own_section(unit: &UnitId, slot: Slot, port: Option<u16>) -> String {
+    let UnitId { project, process, release, instance } = unit;
+    let (instance, port) = (instance.unwrap_or(0), port.unwrap_or(0));
+    format!(
+        "[X-Zexio]\nProject={project}\nProcess={process}\nRelease={release}\nInstance={instance}\nSlot={slot}\nPort={port}\n"
+    )
 }
 
 /// Returns the unit that a file of ours is for, by its own section; none where it is not ours.
@@ -67,17 +109,21 @@ pub fn owner(text: &str) -> Option<UnitId> {
         project: value("Project")?.parse().ok()?,
         process: value("Process")?.parse().ok()?,
         release: ReleaseNo(value("Release")?.parse().ok()?),
+        instance: Some(value("Instance")?.parse().ok()?).filter(|instance| *instance > 0),
     })
 }
 
 /// Returns the unit that a description of ours names: what is left of a unit whose file is gone.
 pub fn described(description: &str) -> Option<UnitId> {
     let (project, rest) = description.strip_prefix("zexio app ")?.split_once(", process ")?;
-    let (process, release) = rest.split_once(", release ")?;
+    let (process, rest) = rest.split_once(", release ")?;
+    let (release, instance) =
+        rest.split_once(", instance ").map_or((rest, None), |(release, instance)| (release, Some(instance)));
     Some(UnitId {
         project: project.parse().ok()?,
         process: process.parse().ok()?,
         release: ReleaseNo(release.parse().ok()?),
+        instance: instance.map(str::parse).transpose().ok()?,
     })
 }
 
@@ -163,12 +209,14 @@ mod tests {
             project: ProjectId::parse("shop").unwrap(),
             process: ProcessName::parse("web").unwrap(),
             release: ReleaseNo(7),
+            instance: None,
         };
         let work = Work {
-            run: Command::of_words(command).unwrap(),
+            kind: Kind::Web,
+            run: Some(Command::of_words(command).unwrap()),
             ready: Some(Ready::default_tcp()),
             stop: Stop::default(),
-            web: true,
+            instances: 1,
         };
         let content = Content {
             source: Source::Url { url: "https://a.example.com/x".into(), sha256: None },
@@ -197,7 +245,10 @@ mod tests {
         let unit = owner(&rendered(vec!["./y".into()], Sandbox::Off)).unwrap();
         assert_eq!(unit.name(), "zexio-shop-web-r7.service");
         assert_eq!(owner("[Unit]\nDescription=another's\n"), None);
-        assert_eq!(described("zexio app shop, process web, release 7"), Some(unit));
+        assert_eq!(described("zexio app shop, process web, release 7"), Some(unit.clone()));
         assert_eq!(described("A web server"), None);
+        let second = UnitId { instance: Some(2), ..unit };
+        assert_eq!(second.name(), "zexio-shop-web-r7-2.service");
+        assert_eq!(described(&describe(&second)), Some(second));
     }
 }

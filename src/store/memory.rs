@@ -128,7 +128,7 @@ fn keep(tx: &Transaction<'_>, project: &ProjectId, memory: &ProjectProgress) -> 
     let text = serde_json::to_string(memory).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
     let sql = "INSERT INTO progress (project, memory) VALUES (?1, ?2) ON CONFLICT (project) DO UPDATE SET memory = ?2";
     tx.execute(sql, params![project.as_str(), text])?;
-    for port in memory.ports.values().flat_map(|ports| [ports.a, ports.b]) {
+    for port in memory.ports.values().flatten().flat_map(|ports| [ports.a, ports.b]) {
         tx.execute("INSERT INTO ports (port, project) VALUES (?1, ?2)", params![port, project.as_str()])?;
     }
     for host in &memory.hosts {

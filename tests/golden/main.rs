@@ -28,7 +28,12 @@ fn unit_text(extra: &str) -> String {
     let source = Source::of(&spec.artifact).unwrap();
     let content = Content::of(&spec, source, &Default::default()).unwrap();
     let process = ProcessName::parse("web").unwrap();
-    let unit = UnitId { project: ProjectId::parse("shop").unwrap(), process: process.clone(), release: ReleaseNo(7) };
+    let unit = UnitId {
+        project: ProjectId::parse("shop").unwrap(),
+        process: process.clone(),
+        release: ReleaseNo(7),
+        instance: None,
+    };
     unit::text(&unit, &content.processes[&process], &content, Slot::A, Some(21002), &Layout::parse("/zexio").unwrap())
 }
 
@@ -50,6 +55,8 @@ fn route(path: Option<&str>, process: &str, port: u16) -> SiteRoute {
         process: ProcessName::parse(process).unwrap(),
         a: vec![format!("127.0.0.1:{port}")],
         b: vec![format!("127.0.0.1:{}", port + 1)],
+        root: None,
+        spa: false,
     }
 }
 
@@ -72,6 +79,16 @@ fn a_caddyfile() {
     let sites = [
         site("shop.example.com", Tls::Auto, None, vec![route(Some("/api/*"), "api", 21004), route(None, "web", 21002)]),
         site("www.example.com", Tls::Internal, Some("https://shop.example.com"), vec![]),
+        site(
+            "docs.example.com",
+            Tls::Auto,
+            None,
+            vec![SiteRoute {
+                root: Some("/zexio/apps/shop/bundle/public".into()),
+                spa: true,
+                ..route(None, "docs", 0)
+            }],
+        ),
         site("plain.example.com", Tls::Off, None, vec![route(None, "web", 21002)]),
     ];
     assert_golden("Caddyfile", &caddyfile::text(&proxy, &sites).unwrap());

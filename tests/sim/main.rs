@@ -1,4 +1,5 @@
 //! Claims about the loop, on a machine of plain maps: no time passes, nothing runs, everything can go wrong.
 
+mod kinds;
 mod rollouts;
 mod world;

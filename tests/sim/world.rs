@@ -79,6 +79,13 @@ impl Machine {
         for unit in self.units.keys().cloned().collect::<Vec<_>>() {
             let behaviour = self.behaviour_of(&unit);
             let Some(seen) = self.units.get_mut(&unit) else { continue };
+            if seen.state == ActiveState::Activating && unit.process.as_str() == "release" {
+                let fails = behaviour.starts_with("unmigrated");
+                seen.state = if fails { ActiveState::Failed } else { ActiveState::Active };
+                seen.sub_state = if fails { "failed".into() } else { "exited".into() };
+                seen.exit = Some(Exit::Status(i32::from(fails)));
+                continue;
+            }
             match (seen.state, behaviour.starts_with("exits")) {
                 (ActiveState::Activating, false) => {
                     seen.state = ActiveState::Active;
@@ -198,6 +205,9 @@ impl Units for World {
         let seen = machine.units.entry(order.unit.clone()).or_default();
         seen.text = Some(order.text.clone());
         seen.credential = true;
+        if let Some(text) = &order.timer {
+            seen.timer.get_or_insert_default().text = Some(text.clone());
+        }
         Ok(())
     }
     fn reload(&self) -> Result<(), PortError> {
@@ -231,6 +241,18 @@ impl Units for World {
         machine.units.entry(unit.clone()).or_default().enabled = true;
         Ok(())
     }
+    fn arm(&self, unit: &UnitId) -> Result<(), PortError> {
+        let mut machine = self.call(format!("arm {}", unit.timer()));
+        let timer = machine.units.entry(unit.clone()).or_default().timer.get_or_insert_default();
+        (timer.active, timer.enabled) = (true, true);
+        Ok(())
+    }
+    fn disarm(&self, unit: &UnitId) -> Result<(), PortError> {
+        let mut machine = self.call(format!("disarm {}", unit.timer()));
+        let timer = machine.units.entry(unit.clone()).or_default().timer.get_or_insert_default();
+        (timer.active, timer.enabled) = (false, false);
+        Ok(())
+    }
     fn remove(&self, unit: &UnitId) -> Result<(), PortError> {
         self.call(format!("remove {unit}")).units.remove(unit);
         Ok(())
@@ -257,10 +279,11 @@ impl Bundles for World {
             .map(|((_, n), fetch)| (*n, fetch.clone()))
             .collect()
     }
-    fn prepare(&self, project: &ProjectId) -> Result<(), PortError> {
+    fn prepare(&self, project: &ProjectId, open: bool) -> Result<(), PortError> {
         let mut machine = self.call(format!("prepare {project}"));
         let bundle = machine.bundle(project);
         (bundle.user, bundle.directory, bundle.data, bundle.fronts) = (true, true, true, true);
+        bundle.open = open;
         Ok(())
     }
     fn fetch(&self, project: &ProjectId, order: &FetchOrder) -> Result<(), PortError> {
@@ -269,6 +292,9 @@ impl Bundles for World {
             .fetches
             .insert((project.clone(), order.release), FetchSeen::Running { bytes: 0, of: None, unpacking: false });
         Ok(())
+    }
+    fn cancel(&self, project: &ProjectId, release: ReleaseNo) {
+        self.call(format!("cancel {project} {release}")).fetches.remove(&(project.clone(), release));
     }
     fn point(&self, project: &ProjectId, process: &ProcessName, slot: Slot) -> Result<(), PortError> {
         let mut machine = self.call(format!("point {project} {process} {slot}"));
@@ -301,7 +327,8 @@ impl Health for World {
         let found = orders.iter().map(|order| {
             let ok_since = machine.ready.get(&order.unit).copied();
             let last = if ok_since.is_some() { "GET /up answered 200" } else { "GET /up answered 503" };
-            let probed = Probed { invocation: order.invocation.clone(), at: machine.now, ok_since, last: last.into() };
+            let probed =
+                Probed { invocation: order.invocation.clone(), at: machine.now, ok_since, tries: 1, last: last.into() };
             (order.unit.clone(), probed)
         });
         found.collect()
@@ -354,13 +381,18 @@ impl Life {
         self.want_spec(project, &format!("url: 'https://a.example.com/{artifact}'"), "");
     }
 
+    pub fn want_text(&mut self, text: &str) {
+        let document = document::parse(text.as_bytes()).expect("the spec of a test");
+        let project = document.project.to_string();
+        let spec = document.try_map_env(|_, _| Ok::<_, ()>(Sealed { sealed: 1 })).expect("sealing cannot fail here");
+        self.intend(&project, Intent::Run(Box::new(spec)));
+    }
+
     pub fn want_spec(&mut self, project: &str, artifact: &str, extra: &str) {
         let text = format!(
             "zexio: 1\nproject: {project}\nartifact: {{ {artifact} }}\nprocesses:\n  web:\n    run: ./app\n    ready: {{ http: /up, within: 10s }}\n    routes: [{{ host: {project}.example.com }}]\n{extra}\n"
         );
-        let document = document::parse(text.as_bytes()).expect("the spec of a test");
-        let spec = document.try_map_env(|_, _| Ok::<_, ()>(Sealed { sealed: 1 })).expect("sealing cannot fail here");
-        self.intend(project, Intent::Run(Box::new(spec)));
+        self.want_text(&text);
     }
 
     pub fn delete(&mut self, project: &str) {
