@@ -208,6 +208,8 @@ impl Bench {
                 since: Timestamp(u64::from(number)),
                 good: *good,
                 ended: None,
+                vetoed: false,
+                evidence: None,
             };
             memory.releases.insert(ReleaseNo(number), release);
             memory.serving = Some(ReleaseNo(number));
@@ -242,7 +244,7 @@ fn answering_loop() -> (crate::bell::Bell, Arc<AtomicUsize>) {
                         let mut plan = Plan::default();
                         if let Some((project, _)) = question.suppose {
                             let project = Some(project);
-                            plan.steps.push(Step { project, action: Action::Prepare, reason: Reason::ProjectNew });
+                            plan.steps.push(Step { project, action: Action::Prepare { open: false }, reason: Reason::ProjectNew });
                         }
                         let _ = question.answer.send(Ok(plan));
                     }
