@@ -15,6 +15,7 @@ use crate::host::address::FetchRules;
 use crate::host::bundles::Files;
 use crate::host::caddy::Caddy;
 use crate::host::health::Prober;
+use crate::host::journal::Journalctl;
 use crate::host::signals;
 use crate::host::systemd::{self, Systemd};
 use crate::plan::Rules;
@@ -118,6 +119,7 @@ fn world(settings: &Settings, db: Arc<Db>, clock: Arc<dyn Clock>, bell: &Bell) -
         bundles: Box::new(files),
         health: Box::new(Prober::new(clock.clone(), bell.clone())),
         routes: Box::new(Caddy::new(Path::new(&settings.caddy.admin))?),
+        tail: Box::new(Journalctl::default()),
         clock,
         rules,
         turn: 0,

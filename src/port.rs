@@ -395,6 +395,13 @@ pub trait Upload: Send {
     fn keep(self: Box<Self>, sha256: &Sha256) -> Result<(), PortError>;
 }
 
+/// The last words of units.
+pub trait Tail: Send {
+    /// Returns the newest log lines of these units, oldest first, each with its time; none where the journal cannot be
+    /// read.
+    fn tail(&self, units: &[UnitId], lines: u32) -> Vec<String>;
+}
+
 /// The machine's clock.
 pub trait Clock: Send + Sync {
     /// Returns the moment.

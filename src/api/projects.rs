@@ -222,6 +222,8 @@ fn past(number: ReleaseNo, release: &Release) -> Value {
         "created_at": release.created_at,
         "since": release.since,
         "why": release.ended,
+        "vetoed": release.vetoed,
+        "evidence": release.evidence,
     })
 }
 

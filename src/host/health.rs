@@ -14,6 +14,9 @@ use crate::port::{Clock, Health, ProbeOrder};
 
 use super::listener::{self, Listener};
 
+/// How many findings of a run are kept.
+const TRANSCRIPT: usize = 20;
+
 /// The probes that run.
 pub struct Prober {
     clock: Arc<dyn Clock>,
@@ -79,8 +82,13 @@ fn note(found: &Mutex<Option<Probed>>, order: &ProbeOrder, result: Result<String
         Err(last) => (None, last),
     };
     let news = held.as_ref().is_none_or(|old| old.ok_since != ok_since || old.last != last);
+    let mut transcript = held.as_ref().map(|old| old.transcript.clone()).unwrap_or_default();
+    if held.as_ref().is_none_or(|old| old.last != last) {
+        transcript.push(format!("{at} {last}"));
+        transcript.drain(..transcript.len().saturating_sub(TRANSCRIPT));
+    }
     let tries = held.as_ref().map_or(0, |old| old.tries).saturating_add(1);
-    *held = Some(Probed { invocation: order.invocation.clone(), at, ok_since, tries, last });
+    *held = Some(Probed { invocation: order.invocation.clone(), at, ok_since, tries, transcript, last });
     news
 }
 

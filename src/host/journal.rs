@@ -14,8 +14,9 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::model::names::UnitId;
 use crate::model::quantity::Timestamp;
-use crate::port::{Clock, Journal, LogLine, LogLines, LogQuery, PortError, SystemClock};
+use crate::port::{Clock, Journal, LogLine, LogLines, LogQuery, PortError, SystemClock, Tail};
 
 /// How many lines wait for their reader.
 const QUEUE: usize = 256;
@@ -61,6 +62,29 @@ impl Journal for Journalctl {
         let reader = Reader { program: self.program.clone(), units: query.units.iter().cloned().collect(), send };
         tokio::spawn(reader.run(query, SystemClock.now()));
         Ok(lines)
+    }
+}
+
+impl Tail for Journalctl {
+    fn tail(&self, units: &[UnitId], lines: u32) -> Vec<String> {
+        let units: BTreeSet<String> = units.iter().map(UnitId::name).collect();
+        let (send, _nobody) = mpsc::channel(1);
+        let reader = Reader { program: self.program.clone(), units, send };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let read = runtime.map_err(|e| failed(&self.program, &e)).and_then(|runtime| {
+            runtime.block_on(async {
+                timeout(PATIENCE, reader.newest(lines, None)).await.map_err(|e| failed(&self.program, &e))?
+            })
+        });
+        match read {
+            Ok(entries) => {
+                entries.into_iter().map(|Entry { line, .. }| format!("{} {}", line.time, line.message)).collect()
+            }
+            Err(error) => {
+                tracing::warn!("{error}");
+                Vec::new()
+            }
+        }
     }
 }
 

@@ -227,6 +227,8 @@ pub struct Probed {
     pub ok_since: Option<Timestamp>,
     /// How many there were.
     pub tries: u32,
+    /// The last findings that differed, oldest first, each with the moment it was first made.
+    pub transcript: Vec<String>,
     /// What the last probe found.
     pub last: String,
 }

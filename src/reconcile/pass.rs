@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::evidence;
 use crate::model::desired::{Desired, Wanted};
 use crate::model::failure::PortError;
 use crate::model::names::{ProjectId, Slot, UnitId};
@@ -11,7 +12,7 @@ use crate::model::progress::{Progress, ProjectProgress};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::status::Status;
 use crate::plan::{self, Action, Plan, Rules, Step, advance, check, routes, status, verdict};
-use crate::port::{Bundles, Clock, Health, Memory, ProbeOrder, Routes, Units};
+use crate::port::{Bundles, Clock, Health, Memory, ProbeOrder, Routes, Tail, Units};
 
 /// How long until Caddy is offered routes again that it did not take.
 const ROUTE_RETRY: Span = Span::seconds(10);
@@ -28,6 +29,8 @@ pub struct Loop {
     pub health: Box<dyn Health>,
     /// Caddy.
     pub routes: Box<dyn Routes>,
+    /// The last words of what failed.
+    pub tail: Box<dyn Tail>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// What the plan needs to know.
@@ -75,6 +78,7 @@ impl Loop {
         let mut view = self.look(None)?;
         let before = view.progress.clone();
         advance::advance(&view.desired, &view.observed, &mut view.progress, &self.rules);
+        evidence::gather(&view.observed, &mut view.progress, &*self.tail);
         self.remember(&before, &view.progress)?;
         log_changes(&before, &view.progress);
         let mut plan = plan::plan(&view.desired, &view.observed, &view.progress, &self.rules);

@@ -1,6 +1,6 @@
 //! A project's life, step by step, as the operator and the visitors see it.
 
-use zexio::model::names::{ProjectId, Slot};
+use zexio::model::names::{ProjectId, ReleaseNo, Slot};
 use zexio::model::observed::ActiveState;
 use zexio::model::quantity::Span;
 
@@ -68,6 +68,10 @@ fn a_release_that_fails_leaves_the_old_one_as_it_was() {
         assert!(stalled.message.contains(said) && stalled.message.contains("release 1 serves"), "{}", stalled.message);
         assert_eq!(status.rejected.iter().map(|n| n.0).collect::<Vec<_>>(), [2], "{bad}");
         assert_eq!(status.observed_generation, 2);
+        let machine = life.world.lock();
+        let release = &machine.progress.projects[&shop()].releases[&ReleaseNo(2)];
+        let evidence = release.evidence.clone().expect("what it showed is kept");
+        assert_eq!(evidence.log.is_empty(), bad == "missing", "{bad}: {evidence:?}");
     }
 }
 

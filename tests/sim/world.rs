@@ -14,7 +14,7 @@ use zexio::model::quantity::{Span, Timestamp};
 use zexio::model::spec::Sealed;
 use zexio::model::status::Status;
 use zexio::plan::{FetchOrder, RoutesOrder, Rules, UnitOrder};
-use zexio::port::{Bundles, Clock, Health, Memory, PortError, ProbeOrder, Routes, Units};
+use zexio::port::{Bundles, Clock, Health, Memory, PortError, ProbeOrder, Routes, Tail, Units};
 use zexio::reconcile::pass::Loop;
 use zexio::render::caddyfile::Proxy;
 
@@ -327,11 +327,23 @@ impl Health for World {
         let found = orders.iter().map(|order| {
             let ok_since = machine.ready.get(&order.unit).copied();
             let last = if ok_since.is_some() { "GET /up answered 200" } else { "GET /up answered 503" };
-            let probed =
-                Probed { invocation: order.invocation.clone(), at: machine.now, ok_since, tries: 1, last: last.into() };
+            let probed = Probed {
+                invocation: order.invocation.clone(),
+                at: machine.now,
+                ok_since,
+                tries: 1,
+                transcript: vec![last.into()],
+                last: last.into(),
+            };
             (order.unit.clone(), probed)
         });
         found.collect()
+    }
+}
+
+impl Tail for World {
+    fn tail(&self, units: &[UnitId], _: u32) -> Vec<String> {
+        units.iter().map(|unit| format!("last words of {unit}")).collect()
     }
 }
 
@@ -461,6 +473,7 @@ fn agent(world: &World) -> Loop {
         bundles: Box::new(world.clone()),
         health: Box::new(world.clone()),
         routes: Box::new(world.clone()),
+        tail: Box::new(world.clone()),
         clock: Arc::new(world.clone()),
         rules: Rules {
             layout: Layout::parse("/zexio").expect("a root"),

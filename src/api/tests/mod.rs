@@ -244,7 +244,11 @@ fn answering_loop() -> (crate::bell::Bell, Arc<AtomicUsize>) {
                         let mut plan = Plan::default();
                         if let Some((project, _)) = question.suppose {
                             let project = Some(project);
-                            plan.steps.push(Step { project, action: Action::Prepare { open: false }, reason: Reason::ProjectNew });
+                            plan.steps.push(Step {
+                                project,
+                                action: Action::Prepare { open: false },
+                                reason: Reason::ProjectNew,
+                            });
                         }
                         let _ = question.answer.send(Ok(plan));
                     }
