@@ -325,6 +325,11 @@ pub trait Routes: Send {
     /// # Errors
     /// Says why it could not be asked.
     fn look(&self) -> Result<ProxySeen, PortError>;
+    /// Tells why Caddy would refuse routes; none: it would take them. Changes nothing.
+    ///
+    /// # Errors
+    /// Says why it could not be asked.
+    fn refusal(&self, order: &RoutesOrder) -> Result<Option<String>, PortError>;
     /// Checks, loads and keeps routes.
     ///
     /// # Errors

@@ -23,6 +23,8 @@ use super::disk;
 
 /// Where Caddy reads its configuration when it starts.
 pub const CADDYFILE: &str = "/etc/caddy/Caddyfile";
+/// The reason of everything that Caddy, or the check of what it made, does not take.
+const REFUSED: &str = "RouteRefused";
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Caddy.
@@ -94,11 +96,19 @@ impl Routes for Caddy {
         Ok(ProxySeen { up: true, runs: true, text, live })
     }
 
+    fn refusal(&self, order: &RoutesOrder) -> Result<Option<String>, PortError> {
+        match self.adapt(&order.text).and_then(|meant| check(&meant, order, &self.socket)) {
+            Ok(()) => Ok(None),
+            Err(error) if error.reason == REFUSED => Ok(Some(error.message)),
+            Err(error) => Err(error),
+        }
+    }
+
     fn load(&self, order: &RoutesOrder) -> Result<(), PortError> {
         if self.file.exists() && self.read_file().is_none() {
             let shown = self.file.display();
             return Err(PortError::passing(
-                "RouteRefused",
+                REFUSED,
                 format!(
                     "{shown} is not written by zexio, so it is left alone; `zexio init` moves it aside and takes over"
                 ),
@@ -127,7 +137,7 @@ fn refusal(what: &str, body: &[u8]) -> PortError {
     let said =
         serde_json::from_slice::<Value>(body).ok().and_then(|value| value.get("error")?.as_str().map(str::to_owned));
     let said = said.unwrap_or_else(|| String::from_utf8_lossy(body).chars().take(500).collect());
-    PortError::passing("RouteRefused", format!("Caddy could not {what}: {said}; it serves on as before"))
+    PortError::passing(REFUSED, format!("Caddy could not {what}: {said}; it serves on as before"))
 }
 
 async fn exchange(
@@ -159,8 +169,7 @@ async fn exchange(
 /// Looks at what Caddy made of the text: whatever the template and the checks before it missed is caught here. The
 /// admin socket stays where tenants cannot reach it, every wanted host is there, and its requests go to its own ports.
 fn check(meant: &Value, order: &RoutesOrder, socket: &Path) -> Result<(), PortError> {
-    let refused =
-        |cause: String| PortError::passing("RouteRefused", format!("the new routes were not loaded: {cause}"));
+    let refused = |cause: String| PortError::passing(REFUSED, format!("the new routes were not loaded: {cause}"));
     let admin = meant.pointer("/admin/listen").and_then(Value::as_str).unwrap_or("localhost:2019");
     if admin != format!("unix/{}", socket.display()) {
         return Err(refused(format!(

@@ -116,6 +116,9 @@ fn routes(spec: &Document, found: &mut Vec<Problem>) {
             if redirect.is_some() && path.is_some() {
                 found.push(Problem::at(at(".path"), "a redirect takes every path; leave it out"));
             }
+            if redirect.is_some() && !route.headers.is_empty() {
+                found.push(Problem::at(at(".headers"), "a redirect's answer gets none; leave them out"));
+            }
             if redirect.as_ref().is_some_and(|site| site.as_str().ends_with(&format!("://{host}"))) {
                 found.push(Problem::at(at(".redirect"), "leads back to the same host"));
             }

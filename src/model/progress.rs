@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::desired::{Content, Kind, Work};
+use super::desired::{Content, Kind, Source, Work};
 use super::names::{Hostname, Ports, ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitId};
 use super::quantity::Timestamp;
-use super::spec::{Label, Route};
+use super::spec::{Artifact, Label, Route};
 
 /// What is remembered of everything.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -47,6 +47,8 @@ pub struct ProjectProgress {
     pub hosts: BTreeSet<Hostname>,
     /// The routes that hold: those of the newest spec whose release serves.
     pub routes: BTreeMap<ProcessName, Vec<Route>>,
+    /// Why Caddy does not take its routes; they are left out so that the others' hold.
+    pub quarantine: Option<Stall>,
     /// Every release still known.
     pub releases: BTreeMap<ReleaseNo, Release>,
     /// The number of the newest release ever.
@@ -188,6 +190,18 @@ impl ProjectProgress {
         unfinished
             .filter(|serving| self.release(*serving).is_some_and(|release| release.good))
             .or_else(|| self.last_good_before())
+    }
+
+    /// Returns the release that stands against an artifact: it has the same bytes, and it failed or was rolled back
+    /// from. A door that moves artifacts by itself must not bring it back; its owner's spec may.
+    pub fn veto_on(&self, artifact: &Artifact) -> Option<ReleaseNo> {
+        let source = Source::of(artifact)?;
+        let same = |release: &Release| match (&artifact.sha256, &release.sha256) {
+            (Some(asked), Some(known)) => asked == known,
+            _ => source.same_as(&release.content.source),
+        };
+        let stands = |release: &Release| release.vetoed || release.state == ReleaseState::Rejected;
+        self.releases.iter().rev().find(|(_, release)| stands(release) && same(release)).map(|(number, _)| *number)
     }
 
     /// Returns the releases whose units belong on the machine now.

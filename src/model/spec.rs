@@ -545,9 +545,57 @@ pub struct Route {
     /// Where the host's certificate comes from.
     #[serde(default)]
     pub tls: Tls,
+    /// Headers that every answer gets.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<HeaderName, HeaderText>,
     /// Answer with a redirect to this site instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirect: Option<Site>,
+}
+
+/// The name of a header.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HeaderName(String);
+
+impl TryFrom<String> for HeaderName {
+    type Error = String;
+    fn try_from(raw: String) -> Result<Self, String> {
+        let fits = (1..=64).contains(&raw.len())
+            && raw.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !raw.starts_with('-');
+        if fits { Ok(Self(raw)) } else { Err(format!("{raw:?} is not a header's name like X-Frame-Options")) }
+    }
+}
+
+impl From<HeaderName> for String {
+    fn from(name: HeaderName) -> String {
+        name.0
+    }
+}
+
+/// The text of a header: printable, and nothing that a Caddyfile would take for more than text.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HeaderText(String);
+
+impl TryFrom<String> for HeaderText {
+    type Error = String;
+    fn try_from(raw: String) -> Result<Self, String> {
+        let plain = |b: u8| (b' '..=b'~').contains(&b) && !b"{}\"`\\$".contains(&b);
+        let fits = (1..=1000).contains(&raw.len()) && raw.bytes().all(plain);
+        if fits {
+            Ok(Self(raw))
+        } else {
+            Err(format!("{raw:?} is not a header's text: printable, without {{ }} \" ` \\ $"))
+        }
+    }
+}
+
+impl From<HeaderText> for String {
+    fn from(text: HeaderText) -> String {
+        text.0
+    }
 }
 
 /// Where a certificate comes from.

@@ -17,6 +17,9 @@ use super::{Rules, aim, ports};
 /// A request may have looked at the marker before the switch and dial after it.
 const SHORTEST_DRAIN: Span = Span::seconds(1);
 
+/// Refused routes are offered again after this long: what stood against them may be gone from the template.
+const QUARANTINE: Span = Span::seconds(600);
+
 /// Folds what was seen of every project that was looked at.
 pub fn advance(desired: &Desired, observed: &Observed, progress: &mut Progress, rules: &Rules) {
     for (project, seen) in &observed.projects {
@@ -62,6 +65,7 @@ fn roll(project: &ProjectId, spec: &Spec, seen: &Seen, memory: &mut ProjectProgr
         memory.routes.retain(|_, routes| !routes.is_empty());
         memory.hosts = aim::hosts_of(spec);
     }
+    memory.quarantine = memory.quarantine.take().filter(|stall| now < stall.since.after(QUARANTINE));
     retire(memory, spec.keep.count());
     ports::give_back(memory);
 }

@@ -21,6 +21,7 @@ pub fn take(project: &ProjectId, wanted: &Wanted, spec: &Spec, progress: &mut Pr
         memory.generation = wanted.generation;
         memory.stalled = None;
         memory.backoff = None;
+        memory.quarantine = None;
     }
     if let Some((host, owner)) = conflict {
         let message = format!(

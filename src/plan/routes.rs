@@ -43,10 +43,28 @@ pub fn has(proxy: &ProxySeen, text: &str) -> bool {
     proxy.up && proxy.live && proxy.text.as_deref() == Some(text)
 }
 
+/// Finds the projects whose sites Caddy refuses, by adding one project after the other to those it takes. `refuses`
+/// says why it does not take these sites, if it does not.
+pub fn culprits(sites: &[Site], mut refuses: impl FnMut(&[Site]) -> Option<String>) -> BTreeMap<ProjectId, String> {
+    let mut owners: Vec<&ProjectId> = sites.iter().map(|site| &site.project).collect();
+    owners.sort_unstable();
+    owners.dedup();
+    let (mut taken, mut found) = (Vec::new(), BTreeMap::new());
+    for owner in owners {
+        let before = taken.len();
+        taken.extend(sites.iter().filter(|site| site.project == *owner).cloned());
+        if let Some(why) = refuses(&taken) {
+            taken.truncate(before);
+            found.insert(owner.clone(), why);
+        }
+    }
+    found
+}
+
 /// Returns the sites that Caddy is to serve, by host.
 pub fn sites(progress: &Progress, layout: &Layout) -> Vec<Site> {
     let mut sites: BTreeMap<Hostname, Site> = BTreeMap::new();
-    for (project, memory) in &progress.projects {
+    for (project, memory) in progress.projects.iter().filter(|(_, memory)| memory.quarantine.is_none()) {
         add_sites(project, memory, layout, &mut sites);
     }
     let mut sites: Vec<Site> = sites.into_values().collect();
@@ -64,6 +82,7 @@ fn add_sites(project: &ProjectId, memory: &ProjectProgress, layout: &Layout, sit
         let Some(work) = serving.content.processes.get(process) else { continue };
         for (i, route) in routes.iter().enumerate() {
             let site = sites.entry(route.host.clone()).or_insert_with(|| Site {
+                project: project.clone(),
                 host: route.host.clone(),
                 tls: route.tls,
                 redirect: route.redirect.as_ref().map(|site| site.as_str().to_owned()),
@@ -79,6 +98,7 @@ fn add_sites(project: &ProjectId, memory: &ProjectProgress, layout: &Layout, sit
                     b: upstreams(memory, process, work, Slot::B),
                     root: root(work, &layout.bundle(project)),
                     spa: matches!(work.kind, Kind::Site { spa: true, .. }),
+                    headers: route.headers.clone(),
                 });
             }
         }

@@ -103,7 +103,8 @@ fn stalled(view: &View<'_>) -> Option<Finding> {
     }
     let complaint =
         view.wanted.complaint.as_ref().map(|complaint| (complaint.reason.clone(), complaint.message.clone()));
-    complaint.or_else(|| view.memory.stalled.as_ref().map(|stall| (stall.reason.clone(), stall.message.clone())))
+    let standing = view.memory.stalled.as_ref().or(view.memory.quarantine.as_ref());
+    complaint.or_else(|| standing.map(|stall| (stall.reason.clone(), stall.message.clone())))
 }
 
 fn suspended(view: &View<'_>) -> Option<Finding> {
@@ -288,7 +289,7 @@ fn processes(view: &View<'_>) -> Vec<ProcessStatus> {
 
 fn routes(view: &View<'_>) -> Vec<RouteStatus> {
     let slot = view.memory.serving.and_then(|serving| view.memory.release(serving)).map(|release| release.slot);
-    let live = view.routes_live;
+    let live = view.routes_live && view.memory.quarantine.is_none();
     view.memory
         .routes
         .iter()

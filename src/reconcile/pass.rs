@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::render::caddyfile::Site;
+
 use super::evidence;
 use crate::model::desired::{Desired, Wanted};
 use crate::model::failure::PortError;
 use crate::model::names::{ProjectId, Slot, UnitId};
 use crate::model::observed::{Observed, ProxySeen, Seen, Sight, UnitSeen};
-use crate::model::progress::{Progress, ProjectProgress};
+use crate::model::progress::{Progress, ProjectProgress, Stall};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::status::Status;
-use crate::plan::{self, Action, Plan, Rules, Step, advance, check, routes, status, verdict};
+use crate::plan::{self, Action, Plan, RoutesOrder, Rules, Step, advance, check, routes, status, verdict};
 use crate::port::{Bundles, Clock, Health, Memory, ProbeOrder, Routes, Tail, Units};
 
 /// How long until Caddy is offered routes again that it did not take.
@@ -245,12 +247,35 @@ impl Loop {
         let project = step.project.as_ref();
         let shown = project.map_or("-", |project| project.as_str());
         tracing::warn!(project = shown, step = %step.action, reason = error.reason, "{error}");
-        if project.is_none() {
+        if let (None, Action::LoadRoutes(order)) = (project, &step.action) {
+            self.quarantine(order, view);
             self.route_trouble = Some(error.clone());
         }
         if let Some(memory) = project.and_then(|project| view.progress.projects.get_mut(project)) {
             let told = PortError { message: format!("could not {}: {}", step.action, error.message), ..error.clone() };
             verdict::of_failed_step(memory, &told, view.observed.now);
+        }
+    }
+
+    /// Leaves out the projects whose routes Caddy refuses, so that the others' are taken. Where nobody alone is at
+    /// fault, the template is.
+    fn quarantine(&self, order: &RoutesOrder, view: &mut View) {
+        let refuses = |sites: &[Site]| {
+            let text = crate::render::caddyfile::text(&self.rules.proxy, sites);
+            let order = text.map(|text| RoutesOrder { text, sites: sites.to_vec() });
+            order.map_or_else(Some, |order| self.routes.refusal(&order).ok().flatten())
+        };
+        if refuses(&[]).is_some() {
+            return;
+        }
+        for (project, why) in routes::culprits(&order.sites, refuses) {
+            let message = format!(
+                "its routes are left out, since Caddy refuses them: {why}; they are tried again when the spec changes, or after ten minutes"
+            );
+            tracing::warn!(project = %project, reason = "RouteRefused", "{message}");
+            if let Some(memory) = view.progress.projects.get_mut(&project) {
+                memory.quarantine = Some(Stall { reason: "RouteRefused".into(), message, since: view.observed.now });
+            }
         }
     }
 

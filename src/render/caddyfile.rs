@@ -1,9 +1,11 @@
 //! The Caddyfile: the operator's template, filled with the sites that hold.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::model::names::{Hostname, ProcessName, ProjectId, RoutePath};
-use crate::model::spec::Tls;
+use crate::model::spec::{HeaderName, HeaderText, Tls};
 
 /// What the template is told besides the sites.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -30,6 +32,8 @@ pub struct Proxy {
 /// One host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Site {
+    /// Whose: a host has one owner.
+    pub project: ProjectId,
     /// The host.
     pub host: Hostname,
     /// Where its certificate comes from.
@@ -59,6 +63,8 @@ pub struct SiteRoute {
     pub root: Option<String>,
     /// Whether the site's unknown paths get its index.
     pub spa: bool,
+    /// Headers that its answers get.
+    pub headers: BTreeMap<HeaderName, HeaderText>,
 }
 
 /// The first line of every Caddyfile of ours: a file without it is somebody else's and is not touched.

@@ -6,7 +6,7 @@ use zexio::model::desired::{Content, Source};
 use zexio::model::document;
 use zexio::model::layout::Layout;
 use zexio::model::names::{ProcessName, ProjectId, ReleaseNo, Slot, UnitId};
-use zexio::model::spec::{Sealed, Spec, Tls};
+use zexio::model::spec::{HeaderName, HeaderText, Sealed, Spec, Tls};
 use zexio::render::caddyfile::{self, Proxy, Site, SiteRoute};
 use zexio::render::unit;
 
@@ -57,11 +57,23 @@ fn route(path: Option<&str>, process: &str, port: u16) -> SiteRoute {
         b: vec![format!("127.0.0.1:{}", port + 1)],
         root: None,
         spa: false,
+        headers: Default::default(),
     }
 }
 
 fn site(host: &str, tls: Tls, redirect: Option<&str>, routes: Vec<SiteRoute>) -> Site {
-    Site { host: host.parse().unwrap(), tls, redirect: redirect.map(str::to_owned), routes }
+    Site {
+        project: ProjectId::parse("shop").unwrap(),
+        host: host.parse().unwrap(),
+        tls,
+        redirect: redirect.map(str::to_owned),
+        routes,
+    }
+}
+
+fn headers() -> std::collections::BTreeMap<HeaderName, HeaderText> {
+    serde_json::from_str(r#"{"X-Frame-Options":"DENY","Content-Security-Policy":"default-src 'self'; img-src *"}"#)
+        .unwrap()
 }
 
 #[test]
@@ -89,7 +101,7 @@ fn a_caddyfile() {
                 ..route(None, "docs", 0)
             }],
         ),
-        site("plain.example.com", Tls::Off, None, vec![route(None, "web", 21002)]),
+        site("plain.example.com", Tls::Off, None, vec![SiteRoute { headers: headers(), ..route(None, "web", 21002) }]),
     ];
     assert_golden("Caddyfile", &caddyfile::text(&proxy, &sites).unwrap());
 }

@@ -265,3 +265,42 @@ fn a_suspended_project_is_watched_and_not_touched() {
     assert!(status.condition("Suspended").unwrap().message.contains("night"));
     assert_eq!(status.serving.map(|n| n.0), Some(1));
 }
+
+#[test]
+fn a_refused_route_is_left_out_and_the_others_are_applied() {
+    let mut life = Life::begin();
+    life.want("refused", "good-1");
+    life.want("shop", "good-1");
+    life.settle();
+    let text = life.world.lock().proxy.text.clone().unwrap();
+    assert!(text.contains("shop.example.com") && !text.contains("refused.example.com"), "{text}");
+    let stalled = life.status("refused").condition("Stalled").cloned().unwrap();
+    assert_eq!(stalled.reason, "RouteRefused");
+    assert!(stalled.message.contains("ambiguous site"), "{}", stalled.message);
+    assert_eq!(life.status("shop").state, "running");
+    assert!(life.running().contains("zexio-refused-web-r1.service"), "the app itself runs on");
+}
+
+#[test]
+fn what_failed_or_was_left_behind_is_not_brought_back_by_a_door() {
+    let mut life = Life::begin();
+    life.want("shop", "good-1");
+    life.settle();
+    life.want("shop", "never-ready");
+    life.settle();
+    life.want("shop", "good-2");
+    life.settle();
+    life.want_spec("shop", "release: 1", "");
+    life.settle();
+    let vetoed = |life: &Life, name: &str| {
+        let text = format!("{{\"url\": \"https://a.example.com/{name}\"}}");
+        let artifact: zexio::model::spec::Artifact = serde_json::from_str(&text).unwrap();
+        life.world.lock().progress.projects[&shop()].veto_on(&artifact).map(|release| release.0)
+    };
+    assert_eq!(vetoed(&life, "never-ready"), Some(2));
+    assert_eq!(vetoed(&life, "good-2"), Some(3), "it was rolled back from");
+    assert_eq!(vetoed(&life, "good-1"), None);
+    life.want("shop", "good-4");
+    life.settle();
+    assert_eq!(vetoed(&life, "good-2"), None, "a different version has arrived and holds");
+}

@@ -351,7 +351,16 @@ impl Routes for World {
     fn look(&self) -> Result<ProxySeen, PortError> {
         Ok(self.lock().proxy.clone())
     }
+    fn refusal(&self, order: &RoutesOrder) -> Result<Option<String>, PortError> {
+        Ok(order
+            .text
+            .contains("refused.example.com")
+            .then(|| "ambiguous site definition: refused.example.com".to_owned()))
+    }
     fn load(&self, order: &RoutesOrder) -> Result<(), PortError> {
+        if let Some(why) = self.refusal(order)? {
+            return Err(PortError::passing("RouteRefused", why));
+        }
         let mut machine = self.call("load routes".into());
         machine.proxy.text = Some(order.text.clone());
         machine.proxy.live = true;
