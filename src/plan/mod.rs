@@ -250,19 +250,27 @@ impl fmt::Display for Reason {
     }
 }
 
+/// What every project's steps depend on besides the project.
+#[derive(Clone, Copy)]
+pub struct Setting<'a> {
+    /// The moment.
+    pub now: Timestamp,
+    /// Whether Caddy has the routes that are wanted, or is not there to have any.
+    pub routed: bool,
+    /// The rules.
+    pub rules: &'a Rules,
+}
+
 /// Says what is to be done, of everything that was seen.
 pub fn plan(desired: &Desired, observed: &Observed, progress: &Progress, rules: &Rules) -> Plan {
     let mut plan = Plan::default();
     let routed = routes::steps(observed, progress, rules, &mut plan);
+    let setting = Setting { now: observed.now, routed, rules };
     for (project, seen) in &observed.projects {
         let (Some(wanted), Some(memory)) = (desired.0.get(project), progress.projects.get(project)) else { continue };
         match &wanted.intent {
-            Intent::Run(spec) => {
-                rollout::steps(project, spec, seen, memory, routed, observed.now, rules, &mut plan);
-            }
-            Intent::Delete { keep_data } => {
-                removal::steps(project, *keep_data, seen, memory, routed, observed.now, &mut plan)
-            }
+            Intent::Run(spec) => rollout::steps(project, spec, seen, memory, setting, &mut plan),
+            Intent::Delete { keep_data } => removal::steps(project, *keep_data, seen, memory, setting, &mut plan),
             Intent::Nothing => {}
         }
     }

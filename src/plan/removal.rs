@@ -4,21 +4,21 @@
 use crate::model::names::ProjectId;
 use crate::model::observed::Seen;
 use crate::model::progress::ProjectProgress;
-use crate::model::quantity::{Span, Timestamp};
+use crate::model::quantity::Span;
 
 use super::rollout::{Patience, release_unit};
-use super::{Action, Plan, Reason};
+use super::{Action, Plan, Reason, Setting};
 
-/// Adds the next steps of a removal. `routed`: Caddy has the routes that are wanted, or is not there.
+/// Adds the next steps of a removal.
 pub fn steps(
     project: &ProjectId,
     keep_data: bool,
     seen: &Seen,
     memory: &ProjectProgress,
-    routed: bool,
-    now: Timestamp,
+    setting: Setting<'_>,
     plan: &mut Plan,
 ) {
+    let Setting { now, routed, .. } = setting;
     let (Some(units), Some(bundles)) = (seen.units.known(), seen.bundles.known()) else { return };
     if let Some(backoff) = memory.backoff.as_ref().filter(|backoff| now < backoff.until) {
         return plan.look_at(backoff.until);

@@ -13,7 +13,7 @@ use crate::render::launch::Launch;
 use crate::render::unit;
 
 use super::verdict::{self, Verdict};
-use super::{Action, FetchOrder, Plan, Reason, Rules, UnitOrder, advance};
+use super::{Action, FetchOrder, Plan, Reason, Rules, Setting, UnitOrder, advance};
 
 /// What one project's steps are made from; both facets were read.
 struct Scene<'a> {
@@ -34,11 +34,10 @@ pub fn steps(
     spec: &Spec,
     seen: &Seen,
     memory: &ProjectProgress,
-    routed: bool,
-    now: Timestamp,
-    rules: &Rules,
+    setting: Setting<'_>,
     plan: &mut Plan,
 ) {
+    let Setting { now, routed, rules } = setting;
     if let Some(suspension) = spec.suspend.at(now) {
         if let Some(until) = suspension.until {
             plan.look_at(until);
@@ -70,7 +69,8 @@ impl Scene<'_> {
             .filter_map(|number| self.memory.release(*number))
             .any(|release| release.content.sites().next().is_some());
         let made = self.bundles.user && self.bundles.directory && self.bundles.data && self.bundles.fronts;
-        if !alive.is_empty() && !(made && self.bundles.open == open) {
+        let as_wanted = made && self.bundles.open == open;
+        if !alive.is_empty() && !as_wanted {
             plan.push(self.project, Action::Prepare { open }, Reason::ProjectNew);
         }
     }

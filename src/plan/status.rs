@@ -296,7 +296,7 @@ fn routes(view: &View<'_>) -> Vec<RouteStatus> {
         .flat_map(|(process, routes)| routes.iter().map(move |route| (process, route)))
         .map(|(process, route)| {
             let upstream = slot.and_then(|slot| Some(view.memory.ports.get(process)?.first()?.of(slot)));
-            let bundle = view.memory.ports.get(process).is_none().then(|| "bundle".to_owned());
+            let bundle = (!view.memory.ports.contains_key(process)).then(|| "bundle".to_owned());
             let redirect = route.redirect.as_ref().map(|site| site.as_str().to_owned());
             let to = redirect.or(upstream.map(|port| format!("127.0.0.1:{port}"))).or(bundle);
             RouteStatus {
