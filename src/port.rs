@@ -290,6 +290,16 @@ pub trait Bundles: Send {
     /// # Errors
     /// Says what could not be removed.
     fn remove_release(&self, project: &ProjectId, release: ReleaseNo) -> Result<(), PortError>;
+    /// Returns the artifacts that are named by their digest, and when each came.
+    ///
+    /// # Errors
+    /// Says what could not be read.
+    fn artifacts(&self) -> Result<BTreeMap<Sha256, Timestamp>, PortError>;
+    /// Removes an artifact.
+    ///
+    /// # Errors
+    /// Says what could not be removed.
+    fn remove_artifact(&self, sha256: &Sha256) -> Result<(), PortError>;
     /// Removes a project's directories and user; ends its fetches.
     ///
     /// # Errors

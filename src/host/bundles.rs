@@ -7,13 +7,14 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::UNIX_EPOCH;
 
 use crate::bell::Bell;
 use crate::model::desired::Source;
 use crate::model::layout::{Layout, user_of};
 use crate::model::names::{ProcessName, ProjectId, ReleaseNo, Sha256, Slot};
 use crate::model::observed::{BundlesSeen, FetchSeen};
-use crate::model::quantity::Span;
+use crate::model::quantity::{Span, Timestamp};
 use crate::model::spec::SiteDirectory;
 use crate::plan::FetchOrder;
 use crate::port::{Bundles, Clock, Lasting, PortError};
@@ -205,6 +206,20 @@ impl Bundles for Files {
 
     fn remove_release(&self, project: &ProjectId, release: ReleaseNo) -> Result<(), PortError> {
         self.discard(&self.layout.release(project, release))
+    }
+
+    fn artifacts(&self) -> Result<BTreeMap<Sha256, Timestamp>, PortError> {
+        let directory = self.layout.artifacts();
+        let found = names_in(&directory)?.into_iter().filter_map(|name| {
+            let came = fs::symlink_metadata(directory.join(&name)).ok()?.modified().ok()?;
+            let since = came.duration_since(UNIX_EPOCH).ok()?;
+            Some((Sha256::parse(&name).ok()?, Timestamp(u64::try_from(since.as_millis()).ok()?)))
+        });
+        Ok(found.collect())
+    }
+
+    fn remove_artifact(&self, sha256: &Sha256) -> Result<(), PortError> {
+        disk::remove(&self.layout.artifacts().join(sha256.as_str()))
     }
 
     fn remove_all(&self, project: &ProjectId, keep_data: bool) -> Result<(), PortError> {

@@ -35,6 +35,8 @@ pub struct Observed {
     pub projects: BTreeMap<ProjectId, Seen>,
     /// Caddy.
     pub proxy: Sight<ProxySeen>,
+    /// The artifacts on the server that are named by their digest, and when each came.
+    pub artifacts: Sight<BTreeMap<Sha256, Timestamp>>,
 }
 
 /// What belongs to one project.

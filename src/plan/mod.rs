@@ -3,6 +3,7 @@
 
 pub mod advance;
 pub mod aim;
+pub mod artifacts;
 pub mod check;
 pub mod ports;
 pub mod removal;
@@ -103,6 +104,8 @@ pub enum Action {
     RemoveUnit(UnitId),
     /// Remove a release from disk.
     RemoveRelease(ReleaseNo),
+    /// Remove an artifact.
+    RemoveArtifact(Sha256),
     /// Remove the marker of a process that is no more.
     RemoveMarker(ProcessName),
     /// Remove the project's directories and user.
@@ -168,6 +171,7 @@ impl fmt::Display for Action {
             Action::Stop(unit) => write!(f, "stop {unit}"),
             Action::RemoveUnit(unit) => write!(f, "remove {unit}"),
             Action::RemoveRelease(release) => write!(f, "remove release {release}"),
+            Action::RemoveArtifact(sha256) => write!(f, "remove artifact {sha256}"),
             Action::RemoveMarker(process) => write!(f, "remove the marker of {process}"),
             Action::RemoveFiles { keep_data: true } => write!(f, "remove files and keep data"),
             Action::RemoveFiles { keep_data: false } => write!(f, "remove files, data and user"),
@@ -191,6 +195,7 @@ impl Action {
             | Action::DisarmTimer(_)
             | Action::RemoveUnit(_)
             | Action::RemoveRelease(_)
+            | Action::RemoveArtifact(_)
             | Action::RemoveMarker(_)
             | Action::RemoveFiles { .. }
             | Action::Forget => '-',
@@ -218,7 +223,7 @@ pub enum Reason {
     Drained,
     /// It belongs to no release that should run.
     NotWanted,
-    /// More releases than are kept.
+    /// Nothing that is kept needs it.
     Retention,
     /// The project is to be gone.
     ProjectDeleted,
@@ -241,7 +246,7 @@ impl fmt::Display for Reason {
             Reason::Recreate => "strategy recreate: the old one stops first",
             Reason::Drained => "its drain is over",
             Reason::NotWanted => "it belongs to no release that should run",
-            Reason::Retention => "more releases than keep",
+            Reason::Retention => "nothing that is kept needs it",
             Reason::ProjectDeleted => "the project is to be gone",
             Reason::RoutesDiffer => "the routes wanted are not the ones Caddy has",
             Reason::ProxyDown => "Caddy does not run",
@@ -274,5 +279,6 @@ pub fn plan(desired: &Desired, observed: &Observed, progress: &Progress, rules: 
             Intent::Nothing => {}
         }
     }
+    artifacts::steps(desired, observed, progress, &mut plan);
     plan
 }

@@ -118,7 +118,8 @@ impl Loop {
             }
         }
         let proxy = sight(self.look_at_proxy());
-        Ok(View { desired, observed: Observed { now, projects, proxy }, progress })
+        let artifacts = sight(self.bundles.artifacts());
+        Ok(View { desired, observed: Observed { now, projects, proxy, artifacts }, progress })
     }
 
     fn look_at_proxy(&self) -> Result<ProxySeen, PortError> {
@@ -231,7 +232,7 @@ impl Loop {
                 view.progress.projects.remove(project);
                 Ok(())
             }
-            Action::LoadRoutes(_) | Action::StartProxy => self.take_for_all(&step.action),
+            Action::LoadRoutes(_) | Action::StartProxy | Action::RemoveArtifact(_) => self.take_for_all(&step.action),
         }
     }
 
@@ -239,6 +240,7 @@ impl Loop {
         match action {
             Action::LoadRoutes(order) => self.routes.load(order),
             Action::StartProxy => self.units.start_proxy(),
+            Action::RemoveArtifact(sha256) => self.bundles.remove_artifact(sha256),
             other => Err(PortError::lasting("Internal", format!("{other} belongs to a project"))),
         }
     }

@@ -304,3 +304,17 @@ fn what_failed_or_was_left_behind_is_not_brought_back_by_a_door() {
     life.settle();
     assert_eq!(vetoed(&life, "good-2"), None, "a different version has arrived and holds");
 }
+
+#[test]
+fn artifacts_of_kept_releases_stay_and_others_go_after_a_day() {
+    let mut life = Life::begin();
+    for n in 1..=6 {
+        life.want_spec("shop", &format!("url: 'https://a.example.com/good-{n}'"), "keep: 2");
+        life.settle();
+    }
+    assert_eq!(life.world.lock().artifacts.len(), 6, "none goes at once: it may have been sent ahead");
+    life.world.lock().tick(Span::seconds(25 * 3600));
+    life.settle();
+    assert_eq!(life.world.lock().artifacts.len(), 4, "those of the kept releases");
+    assert_eq!(life.plan(), Vec::<String>::new());
+}

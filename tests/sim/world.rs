@@ -31,6 +31,7 @@ pub struct Machine {
     /// When each run of a unit became ready.
     pub ready: BTreeMap<UnitId, Timestamp>,
     pub proxy: ProxySeen,
+    pub artifacts: BTreeMap<Sha256, Timestamp>,
     pub network: bool,
     pub facets_blind: bool,
     /// Every mutating call, in order.
@@ -136,6 +137,8 @@ impl Machine {
         } else {
             self.fetches.remove(&key);
             let digest = digest(&name);
+            let now = self.now;
+            self.artifacts.insert(digest.clone(), now);
             self.bundle(&project).releases.insert(release, digest);
         }
     }
@@ -311,6 +314,13 @@ impl Bundles for World {
     }
     fn remove_release(&self, project: &ProjectId, release: ReleaseNo) -> Result<(), PortError> {
         self.call(format!("remove release {project} {release}")).bundle(project).releases.remove(&release);
+        Ok(())
+    }
+    fn artifacts(&self) -> Result<BTreeMap<Sha256, Timestamp>, PortError> {
+        Ok(self.lock().artifacts.clone())
+    }
+    fn remove_artifact(&self, sha256: &Sha256) -> Result<(), PortError> {
+        self.call(format!("remove artifact {sha256}")).artifacts.remove(sha256);
         Ok(())
     }
     fn remove_all(&self, project: &ProjectId, keep_data: bool) -> Result<(), PortError> {

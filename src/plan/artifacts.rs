@@ -1,0 +1,40 @@
+//! Which artifacts on the server nobody needs. Those that an operator put there under a name of his own stay.
+
+use std::collections::BTreeSet;
+
+use crate::model::desired::Desired;
+use crate::model::names::Sha256;
+use crate::model::observed::Observed;
+use crate::model::progress::Progress;
+use crate::model::quantity::Span;
+
+use super::{Action, Plan, Reason, Step};
+
+/// How long an artifact stays that nobody names: one that was sent ahead waits for its spec.
+const PATIENCE: Span = Span::seconds(24 * 3600);
+
+/// Adds the removals of artifacts that no kept release and no spec names.
+pub fn steps(desired: &Desired, observed: &Observed, progress: &Progress, plan: &mut Plan) {
+    let Some(artifacts) = observed.artifacts.known() else { return };
+    let needed = needed(desired, progress);
+    for (sha256, came) in artifacts.iter().filter(|(sha256, _)| !needed.contains(sha256.as_str())) {
+        if observed.now >= came.after(PATIENCE) {
+            plan.steps.push(Step {
+                project: None,
+                action: Action::RemoveArtifact(sha256.clone()),
+                reason: Reason::Retention,
+            });
+        }
+    }
+}
+
+fn needed<'a>(desired: &'a Desired, progress: &'a Progress) -> BTreeSet<&'a str> {
+    let kept = progress.projects.values().flat_map(|memory| memory.releases.values());
+    let kept = kept.filter_map(|release| release.sha256.as_ref()).map(Sha256::as_str);
+    let artifacts = desired.0.values().filter_map(|wanted| wanted.spec()).map(|spec| &spec.artifact);
+    let named = artifacts.flat_map(|artifact| {
+        let file = artifact.file.as_ref().map(|file| file.as_str());
+        file.into_iter().chain(artifact.sha256.as_ref().map(Sha256::as_str))
+    });
+    kept.chain(named).collect()
+}
