@@ -1,15 +1,17 @@
 //! The few things the loop needs from the world, as small traits. One adapter each in `host` and `store`; the fakes
 //! live with the tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use zeroize::Zeroizing;
 
 use crate::model::desired::{Desired, Owner, SecretVersion, Wanted};
 pub use crate::model::failure::{Lasting, PortError};
-use crate::model::names::{EnvName, KeyId, ProcessName, ProjectId, ReleaseNo, SecretName, Sha256, Slot, UnitId};
-use crate::model::observed::{BundlesSeen, FetchSeen, Probed, ProxySeen, UnitSeen};
+use crate::model::names::{
+    EnvName, Hostname, KeyId, ProcessName, ProjectId, ReleaseNo, SecretName, Sha256, Slot, UnitId,
+};
+use crate::model::observed::{BundlesSeen, CertificateSeen, FetchSeen, Probed, ProxySeen, UnitSeen};
 use crate::model::progress::{Progress, ProjectProgress};
 use crate::model::quantity::Timestamp;
 use crate::model::spec::{Artifact, Document, Plain, Ready, Sealed};
@@ -335,6 +337,8 @@ pub trait Routes: Send {
     /// # Errors
     /// Says why it could not be asked.
     fn look(&self) -> Result<ProxySeen, PortError>;
+    /// Returns which of these hosts have their public certificate.
+    fn certificates(&self, hosts: &BTreeSet<Hostname>) -> BTreeMap<Hostname, CertificateSeen>;
     /// Tells why Caddy would refuse routes; none: it would take them. Changes nothing.
     ///
     /// # Errors

@@ -14,11 +14,13 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
-use crate::model::observed::ProxySeen;
+use crate::model::names::Hostname;
+use crate::model::observed::{CertificateSeen, ProxySeen};
 use crate::plan::RoutesOrder;
 use crate::port::{PortError, Routes};
 use crate::render::caddyfile::OURS;
 
+use super::certificates::Certificates;
 use super::disk;
 
 /// Where Caddy reads its configuration when it starts.
@@ -34,6 +36,7 @@ pub struct Caddy {
     runtime: tokio::runtime::Runtime,
     /// What the newest text of ours comes to; a cache, made again by asking Caddy.
     adapted: RefCell<Option<(String, Value)>>,
+    certificates: RefCell<Certificates>,
 }
 
 impl Caddy {
@@ -46,7 +49,13 @@ impl Caddy {
             .enable_all()
             .build()
             .map_err(|e| format!("could not start a runtime: {e}"))?;
-        Ok(Self { socket: socket.to_path_buf(), file: CADDYFILE.into(), runtime, adapted: RefCell::default() })
+        Ok(Self {
+            socket: socket.to_path_buf(),
+            file: CADDYFILE.into(),
+            runtime,
+            adapted: RefCell::default(),
+            certificates: RefCell::default(),
+        })
     }
 
     fn call(&self, method: Method, path: &str, kind: &str, body: Vec<u8>) -> Result<(StatusCode, Vec<u8>), PortError> {
@@ -91,9 +100,13 @@ impl Caddy {
 impl Routes for Caddy {
     fn look(&self) -> Result<ProxySeen, PortError> {
         let text = self.read_file();
-        let Ok(live) = self.live() else { return Ok(ProxySeen { up: false, runs: false, text, live: false }) };
+        let Ok(live) = self.live() else { return Ok(ProxySeen { text, ..ProxySeen::default() }) };
         let live = text.as_ref().is_some_and(|text| self.adapt(text).is_ok_and(|meant| meant == live));
-        Ok(ProxySeen { up: true, runs: true, text, live })
+        Ok(ProxySeen { up: true, runs: true, text, live, ..ProxySeen::default() })
+    }
+
+    fn certificates(&self, hosts: &BTreeSet<Hostname>) -> BTreeMap<Hostname, CertificateSeen> {
+        if hosts.is_empty() { BTreeMap::new() } else { self.certificates.borrow_mut().look(hosts) }
     }
 
     fn refusal(&self, order: &RoutesOrder) -> Result<Option<String>, PortError> {

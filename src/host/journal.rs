@@ -67,24 +67,31 @@ impl Journal for Journalctl {
 
 impl Tail for Journalctl {
     fn tail(&self, units: &[UnitId], lines: u32) -> Vec<String> {
-        let units: BTreeSet<String> = units.iter().map(UnitId::name).collect();
+        let entries = self.newest_now(units.iter().map(UnitId::name).collect(), lines);
+        entries.into_iter().map(|Entry { line, .. }| format!("{} {}", line.time, line.message)).collect()
+    }
+}
+
+impl Journalctl {
+    /// Returns the newest messages of a unit, oldest first; none where the journal cannot be read.
+    pub fn newest_of(&self, unit: &str, lines: u32) -> Vec<String> {
+        let entries = self.newest_now(BTreeSet::from([unit.to_owned()]), lines);
+        entries.into_iter().map(|Entry { line, .. }| line.message).collect()
+    }
+
+    /// Reads for the loop, which is no async.
+    fn newest_now(&self, units: BTreeSet<String>, lines: u32) -> Vec<Entry> {
         let (send, _nobody) = mpsc::channel(1);
         let reader = Reader { program: self.program.clone(), units, send };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let read = runtime.map_err(|e| failed(&self.program, &e)).and_then(|runtime| {
-            runtime.block_on(async {
-                timeout(PATIENCE, reader.newest(lines, None)).await.map_err(|e| failed(&self.program, &e))?
-            })
+            let read = async { timeout(PATIENCE, reader.newest(lines, None)).await };
+            runtime.block_on(read).map_err(|e| failed(&self.program, &e))?
         });
-        match read {
-            Ok(entries) => {
-                entries.into_iter().map(|Entry { line, .. }| format!("{} {}", line.time, line.message)).collect()
-            }
-            Err(error) => {
-                tracing::warn!("{error}");
-                Vec::new()
-            }
-        }
+        read.unwrap_or_else(|error| {
+            tracing::warn!("{error}");
+            Vec::new()
+        })
     }
 }
 

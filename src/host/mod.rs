@@ -5,6 +5,7 @@
 pub mod address;
 pub mod bundles;
 pub mod caddy;
+pub mod certificates;
 pub mod credential;
 pub mod disk;
 pub mod fetch;

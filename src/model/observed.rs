@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::names::{ProcessName, ProjectId, ReleaseNo, Sha256, UnitId};
+use super::names::{Hostname, ProcessName, ProjectId, ReleaseNo, Sha256, UnitId};
 use super::quantity::{Span, Timestamp};
 
 /// A facet of the machine. One that could not be read is not an empty one: no step may depend on it.
@@ -246,4 +246,15 @@ pub struct ProxySeen {
     pub text: Option<String>,
     /// Whether its live configuration is what that text means.
     pub live: bool,
+    /// The certificates of the hosts that are to have a public one.
+    pub certificates: BTreeMap<Hostname, CertificateSeen>,
+}
+
+/// A host's public certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CertificateSeen {
+    /// Caddy has it.
+    Issued,
+    /// Caddy does not have it yet; why not, where its log says so.
+    Missing(Option<String>),
 }

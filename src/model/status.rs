@@ -103,4 +103,7 @@ pub struct RouteStatus {
     pub to: String,
     /// Whether Caddy has it.
     pub live: bool,
+    /// `issued`, `pending`, or why there is none; only where the host is to have a public one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub certificate: Option<String>,
 }

@@ -1,7 +1,7 @@
 //! What Caddy is to serve: the routes that hold, of every project whose serving release has the process.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::model::desired::{Kind, Work};
@@ -10,6 +10,7 @@ use crate::model::names::{Hostname, ProcessName, ProjectId, Slot};
 use crate::model::observed::{Observed, ProxySeen, Sight};
 use crate::model::progress::{Progress, ProjectProgress};
 use crate::model::quantity::Span;
+use crate::model::spec::Tls;
 
 use crate::render::caddyfile::{self, Site, SiteRoute};
 
@@ -59,6 +60,12 @@ pub fn culprits(sites: &[Site], mut refuses: impl FnMut(&[Site]) -> Option<Strin
         }
     }
     found
+}
+
+/// Returns the hosts that are to have a public certificate.
+pub fn public_hosts(progress: &Progress) -> BTreeSet<Hostname> {
+    let routes = progress.projects.values().flat_map(|memory| memory.routes.values()).flatten();
+    routes.filter(|route| route.tls == Tls::Auto).map(|route| route.host.clone()).collect()
 }
 
 /// Returns the sites that Caddy is to serve, by host.

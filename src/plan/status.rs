@@ -3,9 +3,10 @@
 use crate::model::desired::{Intent, Wanted, Work};
 use crate::model::failure::PortError;
 use crate::model::names::{ProjectId, ReleaseNo};
-use crate::model::observed::{ActiveState, FetchSeen, Observed, Seen};
+use crate::model::observed::{ActiveState, CertificateSeen, FetchSeen, Observed, Seen};
 use crate::model::progress::{ProjectProgress, ReleaseState};
 use crate::model::quantity::{Bytes, Timestamp};
+use crate::model::spec::{Route, Tls};
 use crate::model::status::{Condition, ProcessStatus, RouteStatus, Status};
 
 /// What a project's status is made from.
@@ -178,7 +179,8 @@ fn serving_message(view: &View<'_>) -> String {
     let Some(serving) = view.memory.serving else { return String::new() };
     let version = view.memory.release(serving).and_then(|release| release.version.as_ref());
     let named = version.map_or(String::new(), |version| format!(" ({})", version.as_str()));
-    format!("release {serving}{named} serves{}", unenforced_limits(view).unwrap_or_default())
+    let limits = unenforced_limits(view).unwrap_or_default();
+    format!("release {serving}{named} serves{limits}{}", missing_certificates(view))
 }
 
 /// systemd takes a limit and says nothing where the kernel cannot enforce it.
@@ -304,9 +306,26 @@ fn routes(view: &View<'_>) -> Vec<RouteStatus> {
                 path: route.path.as_ref().map(|path| path.as_str().to_owned()),
                 to: to.unwrap_or_default(),
                 live,
+                certificate: certificate(view, route),
             }
         })
         .collect()
+}
+
+fn certificate(view: &View<'_>, route: &Route) -> Option<String> {
+    let seen = view.observed.proxy.known()?.certificates.get(&route.host).filter(|_| route.tls == Tls::Auto)?;
+    Some(match seen {
+        CertificateSeen::Issued => "issued".to_owned(),
+        CertificateSeen::Missing(None) => "pending".to_owned(),
+        CertificateSeen::Missing(Some(why)) => format!("none yet, Caddy tries again: {why}"),
+    })
+}
+
+/// A certificate that cannot be had is no reason to call a running app broken, but it has to be said.
+fn missing_certificates(view: &View<'_>) -> String {
+    let routes = view.memory.routes.values().flatten();
+    let missing = routes.filter_map(|route| Some((route, certificate(view, route).filter(|state| state != "issued")?)));
+    missing.map(|(route, state)| format!("; certificate of {}: {state}", route.host)).collect()
 }
 
 /// Returns the status of a project that no pass has seen yet.

@@ -117,15 +117,16 @@ impl Loop {
                 seen.health.insert(unit, probed);
             }
         }
-        let proxy = sight(self.look_at_proxy());
+        let proxy = sight(self.look_at_proxy(&progress));
         let artifacts = sight(self.bundles.artifacts());
         Ok(View { desired, observed: Observed { now, projects, proxy, artifacts }, progress })
     }
 
-    fn look_at_proxy(&self) -> Result<ProxySeen, PortError> {
+    fn look_at_proxy(&self, progress: &Progress) -> Result<ProxySeen, PortError> {
         let seen = self.routes.look()?;
         let runs = seen.up || self.units.proxy_runs()?;
-        Ok(ProxySeen { runs, ..seen })
+        let certificates = self.routes.certificates(&routes::public_hosts(progress));
+        Ok(ProxySeen { runs, certificates, ..seen })
     }
 
     fn look_at(
