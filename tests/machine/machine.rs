@@ -46,6 +46,12 @@ impl Machine {
     /// Boots a machine and installs the agent as a person would, with an artifact server beside it.
     pub fn with_agent() -> Self {
         let machine = Self::start();
+        machine.install_agent();
+        machine
+    }
+
+    pub fn install_agent(&self) {
+        let machine = self;
         machine.must("systemctl enable --now caddy");
         let profile = profile_dir().file_name().unwrap_or_default().to_string_lossy().into_owned();
         let profile = if profile == "debug" { "dev".to_owned() } else { profile };
@@ -57,7 +63,6 @@ impl Machine {
             "mkdir -p /srv/artifacts && systemd-run --unit=artifacts caddy file-server --listen 127.0.0.1:9000 --root /srv/artifacts",
         );
         machine.wait_until("the agent to be healthy", || machine.healthy());
-        machine
     }
 
     pub fn healthy(&self) -> bool {

@@ -3,6 +3,7 @@
 //! These tests never skip. Where no machine can be booted (not root, no systemd-nspawn) they fail and say why.
 
 mod boots;
+mod certificates;
 mod deploys;
 mod machine;
 mod routes;
