@@ -332,10 +332,13 @@ impl Works {
         let staging = self.layout.staging().join(format!("{project}-r{release}"));
         remove_tree(&staging);
         disk::directory(&staging, 0o711)?;
-        unpack_into(artifact, &staging, &Helper::this_program(uid.as_raw(), gid.as_raw()), &self.limits)?;
-        let bytes = fs::metadata(artifact).map(|meta| meta.len()).unwrap_or_default();
-        let manifest = Manifest { project: project.clone(), release, sha256, bytes };
-        let done = publish(&staging.join("tree"), &self.layout.releases(project), release.0, &manifest);
+        let helper = Helper::this_program(uid.as_raw(), gid.as_raw());
+        let done = unpack_into(artifact, &staging, &helper, &self.limits).and_then(|()| {
+            let bytes = fs::metadata(artifact).map(|meta| meta.len()).unwrap_or_default();
+            let manifest = Manifest { project: project.clone(), release, sha256, bytes };
+            publish(&staging.join("tree"), &self.layout.releases(project), release.0, &manifest)
+        });
+        // After a failure too: what a bomb left is as large as the limits let it grow.
         remove_tree(&staging);
         done
     }
