@@ -16,7 +16,7 @@ const BATCH: usize = 256 << 10;
 ///
 /// # Errors
 /// The artifact is too long, not what was signed, or cannot be written.
-pub async fn upload(call: &Call, mut body: Body) -> Answer {
+pub async fn upload(call: &Call, mut body: Body<'_>) -> Answer {
     call.query(&[])?;
     let _slot = slot(&call.state.slots.uploads)?;
     let mut upload = call.ask(|state| Ok(state.uploads.begin()?)).await?;

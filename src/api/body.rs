@@ -19,10 +19,29 @@ use super::problem::Problem;
 const SILENCE: Duration = Duration::from_secs(30);
 /// How long a body that is kept in memory may take as a whole.
 const WHOLE: Duration = Duration::from_secs(60);
+/// How much of a refused body is read all the same, and for how long.
+const LET_GO: usize = 4 << 20;
+const LET_GO_WITHIN: Duration = Duration::from_secs(2);
+
+/// Reads on for a while what nobody wants any more. A connection that is closed while its client still sends is reset,
+/// and the client never reads why it was refused.
+pub async fn let_go(incoming: &mut In) {
+    let rest = async {
+        let mut left = LET_GO;
+        while let Some(Ok(frame)) = incoming.frame().await {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            match left.checked_sub(length) {
+                Some(less) => left = less,
+                None => return,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LET_GO_WITHIN, rest).await;
+}
 
 /// A body on its way in.
-pub struct Body {
-    incoming: In,
+pub struct Body<'a> {
+    incoming: &'a mut In,
     hasher: Hasher,
     expected: Option<Sha256>,
     seen: u64,
@@ -41,9 +60,9 @@ fn length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-impl Body {
+impl<'a> Body<'a> {
     /// Begins; `expected` is the digest that was signed.
-    pub fn new(incoming: In, expected: Option<Sha256>, most: u64) -> Self {
+    pub fn new(incoming: &'a mut In, expected: Option<Sha256>, most: u64) -> Self {
         Self { incoming, hasher: Hasher::new(), expected, seen: 0, most }
     }
 

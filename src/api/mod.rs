@@ -4,6 +4,7 @@
 pub mod artifacts;
 pub mod auth;
 pub mod body;
+pub mod head;
 pub mod hooks;
 pub mod keys;
 pub mod logs;
@@ -28,7 +29,8 @@ use std::task::{Context, Poll};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use serde::Serialize;
 use tokio::sync::{Semaphore, watch};
@@ -41,6 +43,7 @@ use crate::port::{Clock, Journal, Memory, Troubles, Uploads, Wishes};
 use crate::pulse::Pulse;
 
 use body::Body;
+use head::Flaws;
 use keys::Keys;
 use problem::Problem;
 use query::Query;
@@ -109,6 +112,8 @@ pub struct Origin {
     pub local: bool,
     /// Becomes true when the agent ends; streams end with it.
     pub stop: watch::Receiver<bool>,
+    /// What the parser forgave.
+    pub flaws: Flaws,
 }
 
 /// A request that was let in.
@@ -191,25 +196,27 @@ pub async fn blocking<T: Send + 'static>(
 
 /// Answers a request, whatever happens.
 pub async fn handle(state: Arc<ApiState>, origin: Origin, request: Request<In>) -> Response<Out> {
-    // What lies between a Transfer-Encoding and its reader is where smuggled requests hide: such a connection serves
-    // one request.
-    let close = request.headers().contains_key(TRANSFER_ENCODING);
-    let line = (request.method().clone(), request.uri().path().to_owned());
-    let answer = Caught(Box::pin(answer(state, origin, request))).await;
+    let (head, mut incoming) = request.into_parts();
+    let line = (head.method.clone(), head.uri.path().to_owned());
+    // Whoever waits for our word before sending the body sends none when the word is no.
+    let sends = !head.headers.contains_key(EXPECT);
+    let answer = Caught(Box::pin(answer(state, origin, head, &mut incoming))).await;
+    if sends && !matches!(answer, Some(Ok(_))) {
+        body::let_go(&mut incoming).await;
+    }
     let mut response = match answer {
         Some(Ok(response)) => response,
         Some(Err(problem)) => refusal(&line, &problem),
         None => refusal(&line, &Problem::ours("the request failed inside; the agent's log says more")),
     };
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if close {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
     response
 }
 
-async fn answer(state: Arc<ApiState>, origin: Origin, request: Request<In>) -> Answer {
-    let (head, incoming) = request.into_parts();
+async fn answer(state: Arc<ApiState>, origin: Origin, head: Parts, incoming: &mut In) -> Answer {
+    if origin.flaws.two_lengths() {
+        return Err(Problem::bad("bad_header", "a request has Content-Length or Transfer-Encoding, not both"));
+    }
     let host = auth::host(&head.uri, &head.headers)?;
     let target = route::find(&head.method, head.uri.path())?;
     let most = longest_body(target.endpoint, &state);

@@ -20,6 +20,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::head::{Flaws, Watched};
 use super::patience::Patient;
 use super::{ApiState, In, Origin, handle};
 
@@ -111,7 +112,7 @@ impl Listener {
 }
 
 async fn accept_all(state: Arc<ApiState>, listener: Listener, mut stop: watch::Receiver<bool>) {
-    let origin = Origin { local: matches!(listener, Listener::Unix(_)), stop: stop.clone() };
+    let origin = Origin { local: matches!(listener, Listener::Unix(_)), stop: stop.clone(), flaws: Flaws::default() };
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut open = JoinSet::new();
     loop {
@@ -142,19 +143,24 @@ async fn accept_all(state: Arc<ApiState>, listener: Listener, mut stop: watch::R
     let _ = tokio::time::timeout(GRACE, all).await;
 }
 
-async fn converse(state: Arc<ApiState>, origin: Origin, stream: Box<dyn Stream>, _place: OwnedSemaphorePermit) {
+async fn converse(state: Arc<ApiState>, mut origin: Origin, stream: Box<dyn Stream>, _place: OwnedSemaphorePermit) {
     let mut stop = origin.stop.clone();
+    origin.flaws = Flaws::default();
+    let stream = Watched::new(Patient::new(stream), origin.flaws.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         let (state, origin) = (Arc::clone(&state), origin.clone());
         let request = request.map(|body| -> In { body.map_err(Into::into).boxed_unsync() });
         async move { Ok::<_, Infallible>(handle(state, origin, request).await) }
     });
+    // One request a connection: nothing can hide between two of them, and the head that is watched is the one that
+    // is answered.
     let connection = http1::Builder::new()
+        .keep_alive(false)
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_headers(HEADERS)
         .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(Patient::new(stream)), service);
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let done = tokio::select! {
         done = connection.as_mut() => done,

@@ -355,13 +355,14 @@ impl Works {
         let staging = self.layout.staging().join(format!("{project}-r{}", order.release));
         remove_tree(&staging);
         disk::directory(&staging, 0o711)?;
-        let tree = staging.join("tree");
-        unpack_into(artifact, &staging, &Helper::this_program(uid.as_raw(), gid.as_raw()), &self.limits)?;
-        let done = has_sites(&tree, &order.sites).and_then(|()| {
+        let (tree, helper) = (staging.join("tree"), Helper::this_program(uid.as_raw(), gid.as_raw()));
+        let unpacked = unpack_into(artifact, &staging, &helper, &self.limits);
+        let done = unpacked.and_then(|()| has_sites(&tree, &order.sites)).and_then(|()| {
             let bytes = fs::metadata(artifact).map(|meta| meta.len()).unwrap_or_default();
             let manifest = Manifest { project: project.clone(), release: order.release, sha256, bytes };
             publish(&tree, &self.layout.releases(project), order.release.0, &manifest)
         });
+        // After a failure too: what a bomb left is as large as the limits let it grow.
         remove_tree(&staging);
         done
     }

@@ -107,8 +107,10 @@ impl Systemd {
         let (path,): (dbus::Path<'static>,) =
             self.call(&format!("load unit {name}"), |bus| manager(bus).method_call(MANAGER, "LoadUnit", (&name,)))?;
         let unit = self.properties(&path, UNIT)?;
-        if prop_cast::<bool>(&unit, "NeedDaemonReload").copied().unwrap_or(false) {
-            // systemd kept an older unit of this name in memory: a boot target held on to it.
+        let old = prop_cast::<bool>(&unit, "NeedDaemonReload").copied().unwrap_or(false);
+        if old || text(&unit, "LoadState") != "loaded" {
+            // systemd kept an older unit of this name in memory: a boot target held on to it. Or it read the file when
+            // somebody had just taken it away; then it asks for no reload and refuses to start for ever.
             self.reload()?;
         }
         let unit = self.properties(&path, UNIT)?;

@@ -64,6 +64,9 @@ pub struct Manifest {
     pub bytes: u64,
 }
 
+/// How a failure to unpack begins.
+const UNPACKING: &str = "could not unpack the artifact: ";
+
 /// Unpacks an artifact into `staging/tree`, which afterwards belongs to root and is on the disk. The helper's user
 /// must be able to pass through the directories above.
 ///
@@ -200,7 +203,9 @@ fn judge(status: ExitStatus, verdict: &str) -> Result<Unpacked, PortError> {
 }
 
 fn artifact_failed(cause: &str) -> PortError {
-    PortError::lasting("ArtifactFailed", format!("could not unpack the artifact: {cause}"))
+    // The helper says it in the same words where no entry is at fault.
+    let cause = cause.strip_prefix(UNPACKING).unwrap_or(cause);
+    PortError::lasting("ArtifactFailed", format!("{UNPACKING}{cause}"))
 }
 
 fn helper_failed(cause: &str) -> PortError {

@@ -126,6 +126,9 @@ fn reword(path: String, message: &str) -> Problem {
     if message.starts_with("missing field") {
         return Problem::at(join(quoted.first().copied().unwrap_or_default()), "required, and missing");
     }
+    if let Some((found, _)) = message.split_once(", expected struct ") {
+        return Problem::at(path, format!("{found}, expected a mapping of keys to values"));
+    }
     let quote_it = message.starts_with("invalid type") && message.ends_with("expected a string");
     let hint = if quote_it { "; put it in quotes" } else { "" };
     Problem::at(path, format!("{message}{hint}"))
@@ -185,7 +188,13 @@ fn parse_problem(error: &serde_saphyr::Error) -> Problem {
     let shown = error.without_snippet().to_string();
     let message = shown.lines().next().unwrap_or_default();
     let message = message.split_once(" at line ").map_or(message, |(head, _)| head);
-    Problem { path: String::new(), message: message.trim_end_matches(':').to_owned(), place }
+    // The parser speaks to whoever programs with it; its advice means nothing to whoever writes a spec.
+    let message = match message.split_once(", set DuplicateKeyPolicy") {
+        Some((what, _)) => what.to_owned(),
+        None if message.starts_with("multiple YAML documents") => "more than one document; a file holds one".to_owned(),
+        None => message.trim_end_matches(':').to_owned(),
+    };
+    Problem { path: String::new(), message, place }
 }
 
 /// A value and where it stands.
@@ -326,16 +335,19 @@ mod tests {
         );
         assert!(with("env: { A: ~ }\n").contains("env.A"), "{}", with("env: { A: ~ }\n"));
         assert!(with("env: { LD_PRELOAD: x }\n").contains("LD_PRELOAD"));
+        assert!(
+            with("limits: 3\n").ends_with("limits: invalid type: integer `3`, expected a mapping of keys to values")
+        );
         assert!(with("limits: { memory: 12x }\n").contains("512M"));
         assert!(with("keep: 0\n").contains("keep"));
     }
 
     #[test]
     fn duplicate_keys_bombs_and_broken_text_are_refused_quickly() {
-        assert!(with("keep: 3\nkeep: 4\n").contains("line 6"), "{}", with("keep: 3\nkeep: 4\n"));
+        assert_eq!(with("keep: 3\nkeep: 4\n"), "line 6, column 1: duplicate mapping key: keep");
         assert!(with("env: { A: x, A: y }\n") != "accepted");
         assert!(refusal(&"[".repeat(200_000)) != "accepted");
-        assert!(refusal("zexio: 1\n---\nzexio: 1\n") != "accepted");
+        assert!(refusal("zexio: 1\n---\nzexio: 1\n").contains("more than one document"));
         assert!(parse(&[0xff, 0xfe, b'a']).is_err());
         assert!(parse(&vec![b' '; LONGEST + 1]).is_err());
         for text in ["", "- a", "a", "\0", "a:\tb: c", "zexio: [1"] {

@@ -76,7 +76,9 @@ fn wanted_release(
 ) -> Result<ReleaseNo, (&'static str, String)> {
     let Some(source) = Source::of(&spec.artifact) else { return earlier_release(spec, memory) };
     let content = Content::of(spec, source, &wanted.secrets).map_err(|missing| {
-        let names: Vec<&str> = missing.iter().map(|name| name.as_str()).collect();
+        // Two variables may need the same one.
+        let names: BTreeSet<&str> = missing.iter().map(|name| name.as_str()).collect();
+        let names: Vec<&str> = names.into_iter().collect();
         let how = format!("zexio secret set {} {}", spec.project, names[0]);
         ("SecretMissing", format!("no value is stored for {}; store it with `{how}`", names.join(", ")))
     })?;

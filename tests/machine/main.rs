@@ -2,9 +2,13 @@
 //!
 //! These tests never skip. Where no machine can be booted (not root, no systemd-nspawn) they fail and say why.
 
+mod api;
+mod artifacts;
 mod boots;
 mod certificates;
 mod deploys;
+mod faults;
+mod isolation;
 mod machine;
 mod routes;
 mod survives;

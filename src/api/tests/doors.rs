@@ -209,10 +209,22 @@ async fn the_socket_is_roots_alone_takes_localhost_and_ends_when_told() {
         ("GET /healthz HTTP/1.1\r\nHost: a\r\nHost: a\r\nConnection: close\r\n\r\n", "400"),
         ("POST /v1/artifacts HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx", "400"),
         ("GET /healthz HTTP/1.1\r\nHost: a\r\nX-A : b\r\n\r\n", "400"),
+        (
+            "PUT /v1/projects/shop HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "400",
+        ),
     ] {
         let answer = tokio::time::timeout(Duration::from_secs(20), raw(&path, hostile)).await.unwrap();
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{hostile:?}: {answer}");
     }
+    let padded = request.replace(&signature, &format!("{signature} "));
+    let answer = raw(&path, &padded).await;
+    assert!(answer.starts_with("HTTP/1.1 401") && answer.contains("sig_malformed"), "{answer}");
+    // Whoever sends more than is taken still reads why: the connection is not cut off under the sender.
+    let long = 1 << 20;
+    let head = format!("PUT /v1/projects/shop HTTP/1.1\r\nHost: a\r\nContent-Length: {long}\r\n\r\n");
+    let answer = raw(&path, &format!("{head}{}", "x".repeat(long))).await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
     let many = format!("GET /healthz HTTP/1.1\r\nHost: a\r\n{}\r\n", "X-A: b\r\n".repeat(200));
     assert!(raw(&path, &many).await.starts_with("HTTP/1.1 431"));
     let second = super::super::serve(Arc::clone(&bench.state), path.clone(), None, bench.stop.subscribe()).await;

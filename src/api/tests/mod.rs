@@ -170,7 +170,7 @@ impl Bench {
             request = request.header(*name, value);
         }
         let body: In = Full::new(Bytes::from(ask.body)).map_err(|never| match never {}).boxed_unsync();
-        let origin = Origin { local: false, stop: self.stop.subscribe() };
+        let origin = Origin { local: false, stop: self.stop.subscribe(), flaws: Default::default() };
         let response = handle(Arc::clone(&self.state), origin, request.body(body).unwrap()).await;
         let (head, body) = response.into_parts();
         let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();

@@ -1,0 +1,120 @@
+//! What goes wrong by itself or by hand, and how it is healed or said.
+
+use crate::machine::{Machine, web_spec};
+
+const UNIT: &str = "zexio-shop-web-r1.service";
+
+fn with_shop() -> Machine {
+    let machine = Machine::with_agent();
+    machine.publish("1.0.0");
+    machine.publish("2.0.0");
+    let said = machine.apply("shop", &web_spec("shop", "1.0.0", "./hello", ""));
+    assert_eq!(said.status, 0, "{}{}", said.stdout, said.stderr);
+    machine
+}
+
+fn kill_the_agent(machine: &Machine) {
+    machine.must("systemctl kill -s KILL zexio-agent; systemctl reset-failed zexio-agent; systemctl start zexio-agent");
+}
+
+#[test]
+fn an_agent_killed_at_any_moment_of_a_rollout_goes_on_and_stops_nobody() {
+    let machine = with_shop();
+    let serving = machine.main_pid(UNIT);
+    machine.must("systemctl stop artifacts");
+    machine.write_file("/root/next.yaml", &web_spec("shop", "2.0.0", "./hello", ""));
+    machine.must("zexio apply -f /root/next.yaml");
+    for _ in 0..3 {
+        kill_the_agent(&machine);
+        assert_eq!(machine.main_pid(UNIT), serving, "the app runs on");
+    }
+    machine.must("systemd-run --unit=artifacts2 caddy file-server --listen 127.0.0.1:9000 --root /srv/artifacts");
+    // Each kill falls a little later in the rollout than the one before.
+    for fifth in 0..6 {
+        kill_the_agent(&machine);
+        machine.wait_until("the agent to be healthy", || machine.healthy());
+        machine.sh(&format!("zexio apply -f /root/next.yaml --wait={}ms", 200 * fifth));
+    }
+    machine.must("zexio apply -f /root/next.yaml --wait=60s");
+    assert!(machine.get("shop.example.com", "/").1.contains("hello from shop 2.0.0 (release 2)"));
+    machine.wait_until("release 1 to be gone", || machine.must("ls /etc/systemd/system").find("web-r1").is_none());
+    assert_eq!(machine.must("ls -A /zexio/staging"), "");
+}
+
+#[test]
+fn what_was_changed_by_hand_is_put_right_without_a_restart() {
+    let machine = with_shop();
+    let file = format!("/etc/systemd/system/{UNIT}");
+    let (written, pid) = (machine.must(&format!("cat {file}")), machine.main_pid(UNIT));
+    let as_written = || machine.sh(&format!("cat {file}")).stdout.trim() == written;
+    machine.must(&format!("printf '\\n[Service]\\nUser=root\\n' >>{file} && systemctl daemon-reload"));
+    machine.wait_until("the unit to be as it was written", as_written);
+    machine.must(&format!("rm {file}"));
+    machine.wait_until("the unit to be back", as_written);
+    machine.wait_until("systemd to know it", || machine.must(&format!("systemctl show -P User {UNIT}")) == "zx-shop");
+    assert_eq!(machine.main_pid(UNIT), pid, "the app was not restarted");
+
+    machine.must(&format!("systemctl stop {UNIT}"));
+    machine.wait_for_answer("shop.example.com", "/", "hello from shop");
+    machine.must("systemctl stop caddy");
+    machine.wait_for_answer("shop.example.com", "/", "hello from shop");
+    machine.must("systemctl kill -s KILL caddy");
+    machine.wait_for_answer("shop.example.com", "/", "hello from shop");
+    machine.must("sed -i s/shop/gone/ /etc/caddy/Caddyfile && systemctl reload caddy");
+    machine.wait_for_answer("shop.example.com", "/", "hello from shop");
+    machine.wait_until("the Caddyfile to be back", || machine.sh("grep -q gone /etc/caddy/Caddyfile").status != 0);
+}
+
+#[test]
+fn a_unit_that_a_drop_in_made_roots_is_not_started() {
+    let machine = Machine::with_agent();
+    machine.publish("1.0.0");
+    let run = "[/bin/sh, -c, \"id -u >$DATA_DIR/uid; exec ./hello\"]";
+    machine.write_file("/etc/systemd/system/zexio-shop-.service.d/x.conf", "[Service]\nUser=root\n");
+    assert_eq!(machine.apply("shop", &web_spec("shop", "1.0.0", run, "")).status, 3);
+    assert!(machine.status_has("shop", "UnitTampered"));
+    assert_ne!(machine.sh("test -e /zexio/apps/shop/data/uid").status, 0, "it never ran");
+}
+
+#[test]
+fn a_stranger_on_the_port_is_not_taken_for_the_app() {
+    let machine = with_shop();
+    let port = machine.must("sed -n 's/^Port=//p' /etc/systemd/system/zexio-shop-web-r1.service");
+    let other = port.parse::<u16>().expect("a port") + 1;
+    machine.must(&format!("systemd-run --unit=stranger -E PORT={other} /built/*/examples/hello"));
+    let said = machine.apply("shop", &web_spec("shop", "2.0.0", "./hello --no-listen", ""));
+    assert_eq!(said.status, 3, "{}{}", said.stdout, said.stderr);
+    let status = machine.must("zexio get shop -o json");
+    assert!(status.contains("HealthCheckFailed") && status.contains("stranger.service"), "{status}");
+    assert!(machine.get("shop.example.com", "/").1.contains("1.0.0 (release 1)"));
+}
+
+#[test]
+fn an_agent_that_cannot_work_safely_says_why_and_does_not_start() {
+    let machine = with_shop();
+    let refusal = || machine.exec(&["zexio", "agent"]);
+    let second = refusal();
+    assert!(second.status == 1 && second.stderr.contains("another agent"), "{}", second.stderr);
+    machine.must("systemctl stop zexio-agent && chmod 0644 /etc/zexio/master.key");
+    let open = refusal();
+    assert!(open.status == 1 && open.stderr.contains("/etc/zexio/master.key"), "{}", open.stderr);
+    machine.must("chmod 0600 /etc/zexio/master.key && cp /etc/zexio/agent.yaml /root/ && echo 'lisen: x' >>/etc/zexio/agent.yaml");
+    let unknown = refusal();
+    assert!(unknown.status == 1 && unknown.stderr.contains("lisen"), "{}", unknown.stderr);
+    assert!(machine.get("shop.example.com", "/").1.contains("hello from shop"), "the app needs no agent");
+    machine.must("cp /root/agent.yaml /etc/zexio/ && systemctl start zexio-agent");
+    machine.wait_until("the agent to be healthy", || machine.healthy());
+}
+
+#[test]
+fn a_machine_that_dies_in_a_rollout_comes_back_to_one_release() {
+    let machine = with_shop();
+    machine.write_file("/root/next.yaml", &web_spec("shop", "2.0.0", "./hello", "").replace("500ms", "3s"));
+    machine.must("zexio apply -f /root/next.yaml");
+    machine.wait_until("release 2 to be tried", || machine.status_has("shop", r#""candidate":2"#));
+    machine.crash();
+    machine.wait_for_answer("shop.example.com", "/", "hello from shop");
+    machine.must("systemctl start artifacts 2>/dev/null || systemd-run --unit=artifacts2 caddy file-server --listen 127.0.0.1:9000 --root /srv/artifacts");
+    machine.wait_for_answer("shop.example.com", "/", "2.0.0 (release 2)");
+    machine.wait_until("release 1 to be gone", || machine.must("ls /etc/systemd/system").find("web-r1").is_none());
+}
