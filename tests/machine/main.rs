@@ -3,7 +3,9 @@
 //! These tests never skip. Where no machine can be booted (not root, no systemd-nspawn) they fail and say why.
 
 mod boots;
+mod demo;
 mod deploys;
 mod machine;
+mod readme;
 mod routes;
 mod survives;
