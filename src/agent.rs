@@ -17,6 +17,7 @@ use crate::host::caddy::Caddy;
 use crate::host::health::Prober;
 use crate::host::signals;
 use crate::host::systemd::{self, Systemd};
+use crate::host::users;
 use crate::plan::Rules;
 use crate::port::{Clock, SystemClock};
 use crate::pulse::Pulse;
@@ -146,6 +147,14 @@ pub fn proxy(settings: &Settings) -> Result<Proxy, String> {
         stream_close_delay: false,
     };
     crate::render::caddyfile::text(&proxy, &[]).map(|_| proxy)
+}
+
+/// Makes the user that unpacks artifacts, unless it is there; returns its name.
+///
+/// # Errors
+/// Says what could not be done.
+pub fn make_unpacker() -> Result<&'static str, String> {
+    users::make_unpacker().map(|_| users::UNPACKER).map_err(|e| e.to_string())
 }
 
 /// Gives Caddy a Caddyfile of ours and restarts it once, so that its admin socket is where only root reaches it.

@@ -308,8 +308,7 @@ impl<W: Write> Sink<W> {
     }
 
     fn sha256(&self) -> Sha256 {
-        let digest = hex::encode(self.hash.clone().finalize());
-        Sha256::parse(&digest).expect("a SHA-256 in hex is 64 lower-case hex digits")
+        Sha256::of_digest(self.hash.clone().finalize().into())
     }
 }
 

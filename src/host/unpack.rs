@@ -23,6 +23,7 @@ use nix::unistd::{Gid, Uid, fchown, fchownat, syncfs};
 use serde::{Deserialize, Serialize};
 
 use super::disk_error;
+use crate::files;
 use crate::model::names::{ProjectId, ReleaseNo, Sha256};
 use crate::port::PortError;
 use crate::unpack::{Code, Limits, MANIFEST, UnpackError, Unpacked};
@@ -90,7 +91,7 @@ pub fn publish(tree: &Path, releases_dir: &Path, number: u32, manifest: &Manifes
         return Ok(());
     }
     write_manifest(tree, manifest).map_err(|error| disk_error(&format!("write {MANIFEST}"), &error))?;
-    let moved = fs::rename(tree, &release).and_then(|()| File::open(releases_dir)?.sync_all());
+    let moved = fs::rename(tree, &release).and_then(|()| files::sync(releases_dir));
     moved.map_err(|error| match error.kind() {
         io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
             PortError::lasting("ReleaseExists", format!("could not publish release {number}: it already exists"))
@@ -117,7 +118,7 @@ fn write_manifest(tree: &Path, manifest: &Manifest) -> io::Result<()> {
         .open(tree.join(MANIFEST))?;
     writeln!(file, "{line}")?;
     file.sync_all()?;
-    File::open(tree)?.sync_all()
+    files::sync(tree)
 }
 
 /// Starts afresh: what an earlier try left may be half a tree.
