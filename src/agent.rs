@@ -11,7 +11,6 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::bell::{self, Bell};
 use crate::doors;
-use crate::host::address::FetchRules;
 use crate::host::bundles::Files;
 use crate::host::caddy::Caddy;
 use crate::host::health::Prober;
@@ -104,10 +103,10 @@ fn only_one(settings: &Settings) -> Result<Flock<File>, String> {
 
 fn world(settings: &Settings, db: Arc<Db>, clock: Arc<dyn Clock>, bell: &Bell) -> Result<Loop, String> {
     let artifacts = &settings.artifacts;
-    let rules = FetchRules { allow: artifacts.allow.clone(), max_bytes: artifacts.max_bytes };
     let limits =
         Limits { max_bytes: artifacts.max_unpacked_bytes, max_entries: artifacts.max_entries, ..Limits::default() };
-    let files = Files::open(&settings.root, rules, limits, clock.clone(), bell.clone()).map_err(|e| e.to_string())?;
+    let files = Files::open(&settings.root, artifacts.rules(), limits, clock.clone(), bell.clone());
+    let files = files.map_err(|e| e.to_string())?;
     let rules = Rules {
         layout: settings.root.clone(),
         ports: (settings.ports.from, settings.ports.to),
