@@ -11,13 +11,13 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::bell::{self, Bell};
 use crate::doors;
-use crate::host::address::FetchRules;
 use crate::host::bundles::Files;
 use crate::host::caddy::Caddy;
 use crate::host::health::Prober;
 use crate::host::journal::Journalctl;
 use crate::host::signals;
 use crate::host::systemd::{self, Systemd};
+use crate::host::users;
 use crate::plan::Rules;
 use crate::port::{Clock, SystemClock};
 use crate::pulse::Pulse;
@@ -104,10 +104,10 @@ fn only_one(settings: &Settings) -> Result<Flock<File>, String> {
 
 fn world(settings: &Settings, db: Arc<Db>, clock: Arc<dyn Clock>, bell: &Bell) -> Result<Loop, String> {
     let artifacts = &settings.artifacts;
-    let rules = FetchRules { allow: artifacts.allow.clone(), max_bytes: artifacts.max_bytes };
     let limits =
         Limits { max_bytes: artifacts.max_unpacked_bytes, max_entries: artifacts.max_entries, ..Limits::default() };
-    let files = Files::open(&settings.root, rules, limits, clock.clone(), bell.clone()).map_err(|e| e.to_string())?;
+    let files = Files::open(&settings.root, artifacts.rules(), limits, clock.clone(), bell.clone());
+    let files = files.map_err(|e| e.to_string())?;
     let rules = Rules {
         layout: settings.root.clone(),
         ports: (settings.ports.from, settings.ports.to),
@@ -148,6 +148,14 @@ pub fn proxy(settings: &Settings) -> Result<Proxy, String> {
         stream_close_delay: false,
     };
     crate::render::caddyfile::text(&proxy, &[]).map(|_| proxy)
+}
+
+/// Makes the user that unpacks artifacts, unless it is there; returns its name.
+///
+/// # Errors
+/// Says what could not be done.
+pub fn make_unpacker() -> Result<&'static str, String> {
+    users::make_unpacker().map(|_| users::UNPACKER).map_err(|e| e.to_string())
 }
 
 /// Gives Caddy a Caddyfile of ours and restarts it once, so that its admin socket is where only root reaches it.

@@ -10,14 +10,13 @@ use tokio::sync::watch;
 use crate::api::keys::Keys;
 use crate::api::{ApiState, Slots, serve};
 use crate::bell::Bell;
-use crate::host::address::FetchRules;
 use crate::host::journal::Journalctl;
 use crate::host::uploads::DiskUploads;
 use crate::model::quantity::Span;
-use crate::port::SystemClock;
+use crate::port::{SystemClock, Troubles};
 use crate::pulse::Pulse;
 use crate::settings::{self, Settings};
-use crate::spec_dir::{self, Troubles};
+use crate::spec_dir;
 use crate::store::Db;
 
 /// Opens the doors and keeps them open until the agent is told to stop (SIGTERM or SIGINT). `opened` is called once
@@ -77,7 +76,7 @@ async fn wait_for_the_end(
 }
 
 fn api_state(settings: &Settings, db: Arc<Db>, bell: &Bell, pulse: &Pulse, troubles: Troubles) -> ApiState {
-    let rules = FetchRules { allow: settings.artifacts.allow.clone(), max_bytes: settings.artifacts.max_bytes };
+    let rules = settings.artifacts.rules();
     ApiState {
         memory: db.clone(),
         wishes: db,

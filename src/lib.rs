@@ -5,6 +5,7 @@ pub mod api;
 pub mod bell;
 pub mod cli;
 pub mod doors;
+pub mod files;
 pub mod host;
 pub mod launch;
 pub mod model;

@@ -9,6 +9,6 @@ fn main() -> ExitCode {
         agent: zexio::agent::main,
         launch: zexio::launch::main,
         unpack: |arguments| zexio::unpack::main_from_stdin(&arguments),
-        init: InitHooks { take_over_proxy: zexio::agent::take_over_proxy },
+        init: InitHooks { make_unpacker: zexio::agent::make_unpacker, take_over_proxy: zexio::agent::take_over_proxy },
     })
 }

@@ -97,12 +97,7 @@ pub fn same(one: &[u8], other: &[u8]) -> bool {
 
 /// Returns the digest of a body.
 pub fn digest(body: &[u8]) -> Sha256 {
-    hex_digest(Hasher::digest(body).as_slice())
-}
-
-/// Returns a digest's text.
-pub fn hex_digest(bytes: &[u8]) -> Sha256 {
-    Sha256::parse(&hex::encode(bytes)).unwrap_or_else(|_| unreachable!("a SHA-256 has 64 hex digits"))
+    Sha256::of_digest(Hasher::digest(body).into())
 }
 
 /// A number used once: 32 lower-case hex digits.

@@ -60,6 +60,7 @@ fn main() {
     } else if !options.no_listen {
         let about = Arc::new(About::read());
         let listener = listen();
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]); // without a socket to tell it to, nothing happens
         thread::spawn(move || serve(&listener, &about, options.never_ready));
     }
     loop {

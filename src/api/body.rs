@@ -10,7 +10,6 @@ use sha2::{Digest, Sha256 as Hasher};
 use zeroize::Zeroizing;
 
 use crate::model::names::Sha256;
-use crate::sign::hex_digest;
 
 use super::In;
 use super::problem::Problem;
@@ -91,7 +90,7 @@ impl<'a> Body<'a> {
     /// # Errors
     /// It is not.
     pub fn finish(self) -> Result<Sha256, Problem> {
-        let found = hex_digest(self.hasher.finalize().as_slice());
+        let found = Sha256::of_digest(self.hasher.finalize().into());
         match &self.expected {
             Some(expected) if *expected != found => {
                 Err(Problem::unproven("sig_bad", format!("the body's sha256 is {found}; {expected} was signed")))

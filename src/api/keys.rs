@@ -4,14 +4,15 @@
 //! somebody else could have written is no key.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::libc::{O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK};
 use zeroize::Zeroizing;
 
+use crate::files;
 use crate::model::names::{KeyId, ProjectId};
 use crate::sign::Key;
 
@@ -119,8 +120,8 @@ impl Keys {
         }
         let key = Key::generate()?;
         let text = Zeroizing::new(format!("{}\n", key.text().as_str()));
-        self.replace(&self.scope_file(kid), &format!("{scope}\n")).map_err(failed)?;
-        self.publish(&self.key_file(kid), &text).map_err(failed)?;
+        files::replace(&self.scope_file(kid), format!("{scope}\n").as_bytes(), 0o600).map_err(failed)?;
+        files::publish(&self.key_file(kid), text.as_bytes(), 0o600).map_err(failed)?;
         Ok(key)
     }
 
@@ -130,9 +131,9 @@ impl Keys {
     /// Says what could not be removed.
     pub fn remove(&self, kid: &KeyId) -> Result<bool, String> {
         let failed = |e: io::Error| format!("could not remove key {kid} from {}: {e}", self.dir.display());
-        let removed = remove_file(&self.key_file(kid)).map_err(failed)?;
-        self.sync().map_err(failed)?;
-        remove_file(&self.scope_file(kid)).map_err(failed)?;
+        let removed = files::remove(&self.key_file(kid)).map_err(failed)?;
+        files::sync(&self.dir).map_err(failed)?;
+        files::remove(&self.scope_file(kid)).map_err(failed)?;
         Ok(removed)
     }
 
@@ -143,42 +144,6 @@ impl Keys {
     /// The dot keeps the two apart: no key id has one.
     fn scope_file(&self, kid: &KeyId) -> PathBuf {
         self.dir.join(format!("{kid}.scope"))
-    }
-
-    fn replace(&self, path: &Path, text: &str) -> io::Result<()> {
-        let draft = self.draft(path, text)?;
-        fs::rename(&draft, path)?;
-        self.sync()
-    }
-
-    /// Lets a file appear whole, and only where there is none: a link fails where a rename would replace.
-    fn publish(&self, path: &Path, text: &str) -> io::Result<()> {
-        let draft = self.draft(path, text)?;
-        let linked = fs::hard_link(&draft, path);
-        fs::remove_file(&draft)?;
-        linked?;
-        self.sync()
-    }
-
-    fn draft(&self, path: &Path, text: &str) -> io::Result<PathBuf> {
-        let draft = path.with_extension(format!("draft-{}", std::process::id()));
-        remove_file(&draft)?;
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        Ok(draft)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        File::open(&self.dir)?.sync_all()
-    }
-}
-
-fn remove_file(path: &Path) -> io::Result<bool> {
-    match fs::remove_file(path) {
-        Ok(()) => Ok(true),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(e),
     }
 }
 

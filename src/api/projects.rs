@@ -14,6 +14,7 @@ use crate::model::progress::{ProjectProgress, Release};
 use crate::model::quantity::Timestamp;
 use crate::model::spec::{Artifact, Document, Spec};
 use crate::model::status::Status;
+use crate::plan::status::unseen;
 use crate::port::{Put, WishError};
 
 use super::problem::Problem;
@@ -46,7 +47,10 @@ pub async fn list(call: &Call) -> Answer {
         .ask(|state| {
             let mut statuses = state.memory.statuses()?;
             let desired = state.memory.desired()?;
-            let views = desired.0.iter().map(|(project, wanted)| view(project, wanted, statuses.remove(project)));
+            let views = desired
+                .0
+                .iter()
+                .map(|(project, wanted)| view(project, wanted, statuses.remove(project), state.clock.now()));
             Ok(views.collect::<Vec<Value>>())
         })
         .await?;
@@ -65,7 +69,7 @@ pub async fn get(call: &Call) -> Answer {
         .ask(move |state| {
             let wanted = known(state, &project)?;
             let status = state.memory.statuses()?.remove(&project);
-            Ok((wanted.generation, view(&project, &wanted, status)))
+            Ok((wanted.generation, view(&project, &wanted, status, state.clock.now())))
         })
         .await?;
     tagged(json(StatusCode::OK, &view)?, generation)
@@ -308,8 +312,8 @@ fn tagged(mut response: Response<Out>, generation: u64) -> Answer {
 }
 
 /// Shows a project: its status, its spec, and the status once more by its name.
-fn view(project: &ProjectId, wanted: &Wanted, status: Option<Status>) -> Value {
-    let mut status = status.unwrap_or_else(|| unseen(project));
+fn view(project: &ProjectId, wanted: &Wanted, status: Option<Status>, now: Timestamp) -> Value {
+    let mut status = status.unwrap_or_else(|| unseen(project, wanted, now));
     // What is wanted is known better here than when it was last looked at.
     status.generation = wanted.generation;
     status.owner = wanted.owner.to_string();
@@ -318,25 +322,6 @@ fn view(project: &ProjectId, wanted: &Wanted, status: Option<Status>) -> Value {
     view["spec"] = json!(wanted.spec().map(shown_spec));
     view["status"] = status;
     view
-}
-
-/// The status of a project that the loop has not come to yet.
-fn unseen(project: &ProjectId) -> Status {
-    Status {
-        project: project.clone(),
-        generation: 0,
-        observed_generation: 0,
-        observed_at: Timestamp(0),
-        owner: String::new(),
-        state: "pending".to_owned(),
-        conditions: Vec::new(),
-        serving: None,
-        candidate: None,
-        last_good: None,
-        rejected: Vec::new(),
-        processes: Vec::new(),
-        routes: Vec::new(),
-    }
 }
 
 /// A spec as it may be shown: the query of a presigned URL is a key to the artifact.

@@ -1,26 +1,25 @@
 //! Prepares a machine: directories, keys, the user that unpacks, Caddy. Doing it twice changes nothing the second time.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use nix::unistd::{User, geteuid};
+use nix::unistd::geteuid;
 use zeroize::Zeroizing;
 
 use super::failure::Failure;
 use super::text::say;
 use crate::api::keys::{Keys, Scope};
+use crate::files;
 use crate::model::names::KeyId;
 use crate::settings::{self, Settings};
-
-/// The user that unpacks what came from the network.
-const UNPACKER: &str = "zexio-unpack";
 
 /// What of `init` is the machine's side of the agent.
 #[derive(Clone, Copy)]
 pub struct InitHooks {
+    /// Makes the user that unpacks what came from the network, unless it is there; returns its name.
+    pub make_unpacker: fn() -> Result<&'static str, String>,
     /// Makes Caddy ours; returns what was done, a line each.
     pub take_over_proxy: fn(&Settings) -> Result<Vec<String>, String>,
 }
@@ -63,7 +62,7 @@ impl Done {
 fn prepare(settings: &Settings, hooks: &InitHooks, done: &mut Done) -> Result<(), Failure> {
     let places = Places::of(settings);
     make_places(&places, done)?;
-    make_unpacker(done)?;
+    done.note("user", (hooks.make_unpacker)()?);
     for line in (hooks.take_over_proxy)(settings)? {
         done.note("caddy", line);
     }
@@ -79,20 +78,13 @@ struct Places {
 
 impl Places {
     fn of(settings: &Settings) -> Self {
-        let root = &settings.root;
-        let directories = vec![
+        let mut directories = vec![
             ("/etc/zexio".into(), 0o755),
             (settings::KEYS.into(), 0o700),
             (crate::model::layout::CREDENTIAL_DIR.into(), 0o700),
-            // Apps reach their own directories, and see no names on the way.
-            (root.root().to_owned(), 0o711),
-            (settings.specs(), 0o755),
-            (root.artifacts(), 0o750),
-            (root.staging(), 0o711),
-            (root.apps(), 0o711),
-            (root.fronts(), 0o755),
-            (root.trash(), 0o700),
         ];
+        directories.extend(settings.root.shared());
+        directories.extend(settings.specs.clone().map(|specs| (specs, 0o755)));
         Self { directories, master_key: settings::MASTER_KEY.into(), keys: settings::KEYS.into() }
     }
 }
@@ -115,7 +107,7 @@ fn make_directory(path: &Path, mode: u32) -> io::Result<&'static str> {
         Ok(()) => {
             // The umask may have taken bits away.
             fs::set_permissions(path, Permissions::from_mode(mode))?;
-            sync_parent(path)?;
+            files::sync_parent(path)?;
             Ok("made")
         }
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => keep_directory(path, mode),
@@ -145,20 +137,9 @@ fn make_master_key(path: &Path) -> io::Result<&'static str> {
     }
     let mut bytes = Zeroizing::new([0; 32]);
     getrandom::fill(bytes.as_mut_slice()).map_err(|e| io::Error::other(e.to_string()))?;
-    let text = Zeroizing::new(hex::encode(bytes.as_slice()));
-    // Written whole beside it and linked: a crash leaves no half key, and a link never replaces one.
-    let draft = path.with_extension(format!("draft-{}", std::process::id()));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-    let linked =
-        writeln!(file, "{}", text.as_str()).and_then(|()| file.sync_all()).and_then(|()| fs::hard_link(&draft, path));
-    fs::remove_file(&draft)?;
-    linked?;
-    sync_parent(path)?;
+    let text = Zeroizing::new(hex::encode(bytes.as_slice()) + "\n");
+    files::publish(path, text.as_bytes(), 0o600)?;
     Ok("made")
-}
-
-fn sync_parent(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
 fn make_admin(dir: &Path, done: &mut Done) -> Result<(), Failure> {
@@ -170,24 +151,6 @@ fn make_admin(dir: &Path, done: &mut Done) -> Result<(), Failure> {
     }
     Keys::at(dir).create(&kid, &Scope::Admin)?;
     done.note("made", path.display());
-    Ok(())
-}
-
-fn make_unpacker(done: &mut Done) -> Result<(), Failure> {
-    let fail = |cause: &dyn std::fmt::Display| Failure::new(format!("could not make the user {UNPACKER}: {cause}"));
-    if User::from_name(UNPACKER).map_err(|e| fail(&e.desc()))?.is_some() {
-        done.note("there", format_args!("user {UNPACKER}"));
-        return Ok(());
-    }
-    let run = Command::new("useradd")
-        .args(["--system", "--no-create-home", "--shell", "/usr/sbin/nologin", UNPACKER])
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| fail(&e))?;
-    if !run.status.success() {
-        return Err(fail(&String::from_utf8_lossy(&run.stderr).trim()));
-    }
-    done.note("made", format_args!("user {UNPACKER}"));
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::UNIX_EPOCH;
 
 use crate::bell::Bell;
+use crate::files;
 use crate::model::desired::Source;
 use crate::model::layout::{Layout, user_of};
 use crate::model::names::{ProcessName, ProjectId, ReleaseNo, Sha256, Slot};
@@ -88,20 +89,12 @@ impl Files {
     }
 }
 
-/// Makes the directories that all projects share. Others may pass through, since Caddy and the apps must.
+/// Makes the directories that all projects share, and wipes what an earlier run left half done.
 ///
 /// # Errors
 /// Says what could not be made.
 pub fn prepare_root(layout: &Layout) -> Result<(), PortError> {
-    for (path, mode) in [
-        (layout.root().to_path_buf(), 0o711),
-        (layout.specs(), 0o755),
-        (layout.artifacts(), 0o750),
-        (layout.staging(), 0o711),
-        (layout.trash(), 0o700),
-        (layout.apps(), 0o711),
-        (layout.fronts(), 0o755),
-    ] {
+    for (path, mode) in layout.shared() {
         disk::directory(&path, mode)?;
     }
     for stale in
@@ -200,7 +193,7 @@ impl Bundles for Files {
         disk::remove(&beside)?;
         symlink(target, &beside)
             .and_then(|()| fs::rename(&beside, &bundle))
-            .and_then(|()| disk::sync(&app))
+            .and_then(|()| files::sync(&app))
             .map_err(|e| disk_error(&format!("link {}", bundle.display()), &e))
     }
 
@@ -320,7 +313,7 @@ impl Works {
         let fetched = fetch::fetch(url, want, &self.rules, &self.layout.staging(), &seen, &fetch.stop)?;
         let kept = self.layout.artifacts().join(fetched.sha256.as_str());
         fs::rename(&fetched.path, &kept)
-            .and_then(|()| disk::sync(&self.layout.artifacts()))
+            .and_then(|()| files::sync(&self.layout.artifacts()))
             .map_err(|e| disk_error(&format!("keep artifact {}", fetched.sha256), &e))?;
         Ok((kept, fetched.sha256))
     }
@@ -351,7 +344,7 @@ impl Works {
         artifact: &Path,
         sha256: Sha256,
     ) -> Result<(), PortError> {
-        let (uid, gid) = users::make(users::UNPACKER, Path::new("/nonexistent"))?;
+        let (uid, gid) = users::make_unpacker()?;
         let staging = self.layout.staging().join(format!("{project}-r{}", order.release));
         remove_tree(&staging);
         disk::directory(&staging, 0o711)?;

@@ -23,6 +23,7 @@ use nix::unistd::{Gid, Uid, fchown, fchownat, syncfs};
 use serde::{Deserialize, Serialize};
 
 use super::disk_error;
+use crate::files;
 use crate::model::names::{ProjectId, ReleaseNo, Sha256};
 use crate::port::PortError;
 use crate::unpack::{Code, Limits, MANIFEST, UnpackError, Unpacked};
@@ -93,7 +94,7 @@ pub fn publish(tree: &Path, releases_dir: &Path, number: u32, manifest: &Manifes
         return Ok(());
     }
     write_manifest(tree, manifest).map_err(|error| disk_error(&format!("write {MANIFEST}"), &error))?;
-    let moved = fs::rename(tree, &release).and_then(|()| File::open(releases_dir)?.sync_all());
+    let moved = fs::rename(tree, &release).and_then(|()| files::sync(releases_dir));
     moved.map_err(|error| match error.kind() {
         io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
             PortError::lasting("ReleaseExists", format!("could not publish release {number}: it already exists"))
@@ -120,7 +121,7 @@ fn write_manifest(tree: &Path, manifest: &Manifest) -> io::Result<()> {
         .open(tree.join(MANIFEST))?;
     writeln!(file, "{line}")?;
     file.sync_all()?;
-    File::open(tree)?.sync_all()
+    files::sync(tree)
 }
 
 /// Starts afresh: what an earlier try left may be half a tree.
@@ -313,9 +314,9 @@ mod tests {
         dir
     }
 
-    /// Only root gives files away.
-    fn is_root() -> bool {
-        nix::unistd::geteuid().is_root()
+    /// Only root gives files away. A test that is skipped in silence says nothing, so it fails.
+    fn needs_root() {
+        assert!(nix::unistd::geteuid().is_root(), "run this as root: it hands files to another user");
     }
 
     /// Makes a helper of a few lines of shell.
@@ -367,9 +368,7 @@ mod tests {
 
     #[test]
     fn the_real_helper_unpacks_and_the_tree_is_then_roots() {
-        if !is_root() {
-            return;
-        }
+        needs_root();
         let (dir, result) = unpack_by(&real_helper(), &tar_of("bin/run", 0o6777));
         result.unwrap();
         for (path, mode) in [("tree", 0o755), ("tree/run", 0o755)] {
@@ -380,9 +379,7 @@ mod tests {
 
     #[test]
     fn the_real_helper_names_the_entry_it_refuses() {
-        if !is_root() {
-            return;
-        }
+        needs_root();
         let error = unpack_by(&real_helper(), &tar_of("../x", 0o644)).1.unwrap_err();
         assert_eq!((error.lasting, error.reason), (Lasting::Yes, "ArtifactFailed"));
         assert!(error.message.contains("../x"), "{error}");
@@ -390,9 +387,7 @@ mod tests {
 
     #[test]
     fn the_helper_has_nothing_but_the_artifact_and_the_tree() {
-        if !is_root() {
-            return;
-        }
+        needs_root();
         let lines =
             format!("id -u > who; id -G >> who; env | grep -v -e ^PWD= -e ^_= -e ^SHLVL= >> who; cat > copy; {DONE}");
         let (dir, result) = unpack_by(&lines, b"content");
@@ -403,9 +398,7 @@ mod tests {
 
     #[test]
     fn each_verdict_says_whether_it_may_pass() {
-        if !is_root() {
-            return;
-        }
+        needs_root();
         let verdict = |code: &str| format!(r#"echo '{{"code":"{code}","message":"could not x\u001b"}}'; exit 1"#);
         for (lines, lasting, reason) in [
             (verdict("path_escapes"), Lasting::Yes, "ArtifactFailed"),
@@ -427,9 +420,7 @@ mod tests {
 
     #[test]
     fn a_helper_that_never_ends_is_ended() {
-        if !is_root() {
-            return;
-        }
+        needs_root();
         let dir = place();
         let helper = script(dir.path(), "read line < fifo");
         make_tree(&dir.path().join("tree"), &helper).unwrap();
@@ -443,9 +434,7 @@ mod tests {
 
     #[test]
     fn taking_over_follows_no_link_and_takes_nothing_that_was_not_the_helpers() {
-        if !is_root() {
-            return;
-        }
+        needs_root();
         let dir = place();
         let helper = script(dir.path(), "");
         let (tree, secret) = (dir.path().join("tree"), dir.path().join("secret"));

@@ -1,14 +1,17 @@
 //! Artifacts that are sent to the server: written beside, seen only whole.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::files;
 use crate::model::layout::Layout;
 use crate::model::names::Sha256;
 use crate::port::{PortError, Upload, Uploads};
+
+use super::disk_error;
 
 /// Keeps uploads on this server's disk.
 pub struct DiskUploads {
@@ -36,7 +39,7 @@ impl Uploads for DiskUploads {
         let made = fs::create_dir_all(&self.staging)
             .and_then(|()| fs::create_dir_all(&self.artifacts))
             .and_then(|()| OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path));
-        let file = made.map_err(|e| failed(&format!("begin an upload in {}", self.staging.display()), &e))?;
+        let file = made.map_err(|e| disk_error(&format!("begin an upload in {}", self.staging.display()), &e))?;
         Ok(Box::new(DiskUpload { file, path, artifacts: self.artifacts.clone() }))
     }
 }
@@ -50,14 +53,17 @@ struct DiskUpload {
 
 impl Upload for DiskUpload {
     fn write(&mut self, bytes: &[u8]) -> Result<(), PortError> {
-        self.file.write_all(bytes).map_err(|e| failed("write an upload", &e))
+        self.file.write_all(bytes).map_err(|e| disk_error("write an upload", &e))
     }
 
     fn keep(self: Box<Self>, sha256: &Sha256) -> Result<(), PortError> {
         let place = self.artifacts.join(sha256.as_str());
-        let kept =
-            self.file.sync_all().and_then(|()| fs::rename(&self.path, &place)).and_then(|()| sync(&self.artifacts));
-        kept.map_err(|e| failed(&format!("keep an upload as {}", place.display()), &e))
+        let kept = self
+            .file
+            .sync_all()
+            .and_then(|()| fs::rename(&self.path, &place))
+            .and_then(|()| files::sync(&self.artifacts));
+        kept.map_err(|e| disk_error(&format!("keep an upload as {}", place.display()), &e))
     }
 }
 
@@ -66,18 +72,6 @@ impl Drop for DiskUpload {
         // Gone already where it was kept; what cannot be removed goes when staging is wiped.
         let _ = fs::remove_file(&self.path);
     }
-}
-
-fn sync(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
-fn failed(what: &str, error: &io::Error) -> PortError {
-    let reason = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "DiskFull",
-        _ => "DiskFailed",
-    };
-    PortError::passing(reason, format!("could not {what}: {error}"))
 }
 
 #[cfg(test)]

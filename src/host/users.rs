@@ -8,8 +8,16 @@ use nix::unistd::{Gid, Uid, User};
 
 use crate::port::PortError;
 
-/// The user that unpacks artifacts.
+/// The user that unpacks artifacts: it owns nothing and may do nothing.
 pub const UNPACKER: &str = "zexio-unpack";
+
+/// Makes the user that unpacks artifacts, unless it is there.
+///
+/// # Errors
+/// Says what the program said.
+pub fn make_unpacker() -> Result<(Uid, Gid), PortError> {
+    make(UNPACKER, Path::new("/nonexistent"))
+}
 
 /// Returns a user's ids, if there is one of this name.
 ///

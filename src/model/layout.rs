@@ -36,6 +36,19 @@ impl Layout {
     pub fn root(&self) -> &Path {
         &self.root
     }
+    /// Returns the directories that all projects share, with their modes, parents first. Apps and Caddy reach what
+    /// is theirs, and see no names on the way.
+    pub fn shared(&self) -> [(PathBuf, u32); 7] {
+        [
+            (self.root.clone(), 0o711),
+            (self.specs(), 0o755),
+            (self.artifacts(), 0o750),
+            (self.staging(), 0o711),
+            (self.trash(), 0o700),
+            (self.apps(), 0o711),
+            (self.fronts(), 0o755),
+        ]
+    }
     /// Returns the database.
     pub fn database(&self) -> PathBuf {
         self.root.join("zexio.db")

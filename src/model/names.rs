@@ -121,6 +121,13 @@ checked_name!(
     |raw| raw.len() == 64 && raw.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 );
 
+impl Sha256 {
+    /// Returns the name of a digest.
+    pub fn of_digest(digest: [u8; 32]) -> Self {
+        Self(hex::encode(digest))
+    }
+}
+
 checked_name!(
     /// The name of an artifact file on the server.
     ArtifactName, "an artifact's name",

@@ -1,5 +1,6 @@
 //! The texts that other programs read, whole: a changed line shows in review. `UPDATE_GOLDEN=1` writes them anew.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use zexio::model::desired::{Content, Source};
@@ -45,6 +46,25 @@ fn a_standard_unit() {
 #[test]
 fn an_open_unit() {
     assert_golden("open.service", &unit_text("sandbox: off\n"));
+}
+
+#[test]
+fn every_spec_of_this_repository_is_ready_to_drop() {
+    let mut projects = BTreeSet::new();
+    let mut hosts = BTreeSet::new();
+    let entries = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("specs")).unwrap();
+    for path in entries.map(|entry| entry.unwrap().path()) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let path = path.display();
+        assert!(text.starts_with("# "), "{path} does not begin by saying what it shows");
+        let spec = document::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{path}: {error:?}"));
+        let routes = spec.processes.values().flat_map(|process| &process.routes);
+        let named: BTreeSet<_> = routes.map(|route| route.host.clone()).collect();
+        assert!(projects.insert(spec.project.clone()), "{path}: another file has project {}", spec.project);
+        assert!(hosts.is_disjoint(&named), "{path}: another file has one of {named:?}");
+        hosts.extend(named);
+    }
+    assert!(projects.len() > 10, "the specs were found");
 }
 
 fn route(path: Option<&str>, process: &str, port: u16) -> SiteRoute {

@@ -1,9 +1,6 @@
 //! The machine itself: what every other test stands on.
 
-use std::fs;
-use std::process::Command;
-
-use crate::machine::{Machine, state_dir};
+use crate::machine::{Machine, leftovers};
 
 #[test]
 fn systemd_journald_and_caddy_run_as_on_a_server() {
@@ -66,22 +63,7 @@ fn a_disk_can_be_made_small_enough_to_fill() {
 fn nothing_is_left_behind_after_stop() {
     let machine = Machine::start();
     machine.must("systemd-run --unit=stubborn bash -c 'trap \"\" TERM; sleep 1000'");
+    assert_ne!(leftovers(&machine.name), Vec::<String>::new(), "what runs is found");
     assert_eq!(machine.stop().status, 0);
-    assert!(!state_dir().join(&machine.name).exists(), "its directory is left");
-    let mounts = fs::read_to_string("/proc/mounts").expect("mounts can be read");
-    assert!(!mounts.contains(&machine.name), "a mount is left: {mounts}");
-    let found = |program: &str, args: &[&str]| {
-        let output = Command::new(program).args(args).output().expect("it runs");
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    };
-    let pattern = format!("zx-{}-*", machine.name);
-    assert_eq!(found("find", &["/sys/fs/cgroup", "-name", &pattern]), "", "a cgroup is left");
-    let processes = fs::read_dir("/proc").expect("processes can be listed").flatten();
-    let left: Vec<_> = processes
-        .filter_map(|entry| fs::read_to_string(entry.path().join("cmdline")).ok())
-        .filter(|line| {
-            line.contains(&format!("--machine={}", machine.name)) || line.contains(&format!("{}\0", machine.name))
-        })
-        .collect();
-    assert!(left.is_empty(), "processes are left: {left:?}");
+    assert_eq!(leftovers(&machine.name), Vec::<String>::new());
 }

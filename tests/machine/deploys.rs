@@ -24,14 +24,21 @@ fn every_spec_of_this_repository_is_deployed() {
     machine.wait_until("keeper to be known", || machine.sh("zexio get keeper").status == 0);
     machine
         .must("for s in DATABASE_URL SHARED_SMTP_KEY; do printf 'value of %s' $s | zexio secret set keeper $s; done");
-    machine.must("cp /src/specs/*.yaml /zexio/specs/");
-    for host in ["hello", "greeter", "bumped", "keeper", "paths", "modest", "single"] {
+    machine.must("cp /srv/artifacts/hello-1.0.0.tar.gz /zexio/artifacts/ && cp /src/specs/*.yaml /zexio/specs/");
+    let web = ["hello", "greeter", "bumped", "keeper", "paths", "modest", "single", "stored", "ledger", "roomy"];
+    for host in web.iter().chain(&["telling", "tagged"]) {
         machine.wait_for_answer(&format!("{host}.example.com"), "/", "hello from");
     }
     assert_eq!(machine.get("keeper.example.com", "/env/GREETING").1, "good morning");
     assert_eq!(machine.get("keeper.example.com", "/env/SMTP_KEY").1, "value of SHARED_SMTP_KEY");
     assert_eq!(machine.get("paths.example.com", "/env/ZEXIO_PROCESS").1, "api");
     machine.wait_until("the worker", || machine.sh("systemctl is-active zexio-worker-jobs-r1.service").status == 0);
+    assert!(machine.status_has("paused", r#""state":"suspended""#));
+    assert_ne!(
+        machine.sh("systemctl is-active zexio-paused-web-r1.service").status,
+        0,
+        "a suspended project is started"
+    );
 }
 
 #[test]

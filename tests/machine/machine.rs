@@ -53,9 +53,7 @@ impl Machine {
     pub fn install_agent(&self) {
         let machine = self;
         machine.must("systemctl enable --now caddy");
-        let profile = profile_dir().file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let profile = if profile == "debug" { "dev".to_owned() } else { profile };
-        machine.must(&format!("make -s -C /src install PROFILE={profile} CARGO_TARGET_DIR=/built"));
+        machine.must(&format!("make -s -C /src install PROFILE={} CARGO_TARGET_DIR=/built", profile()));
         machine.must("zexio init");
         machine.must(r#"echo 'artifacts: { allow: ["http://127.0.0.1:9000/"] }' >>/etc/zexio/agent.yaml"#);
         machine.must("systemctl enable --now zexio-agent");
@@ -116,10 +114,11 @@ impl Machine {
 
     /// Publishes the hello example under a version as `/hello-<version>.tar.gz`; answers with its sha256.
     pub fn publish(&self, version: &str) -> String {
-        let examples = profile_dir().file_name().unwrap_or_default().to_string_lossy().into_owned();
-        assert!(profile_dir().join("examples/hello").exists(), "build the examples first: cargo build --examples");
+        let built = profile_dir();
+        assert!(built.join("examples/hello").exists(), "build the examples first: cargo build --examples");
+        let built = built.file_name().unwrap_or_default().to_string_lossy();
         self.must(&format!(
-            "d=$(mktemp -d) && mkdir $d/hello-{version} && cp /built/{examples}/examples/hello $d/hello-{version}/
+            "d=$(mktemp -d) && mkdir $d/hello-{version} && cp /built/{built}/examples/hello $d/hello-{version}/
              echo {version} >$d/hello-{version}/VERSION
              mkdir -p /srv/artifacts && tar -C $d -czf /srv/artifacts/hello-{version}.tar.gz hello-{version} && rm -r $d
              sha256sum /srv/artifacts/hello-{version}.tar.gz | cut -d' ' -f1"
@@ -201,14 +200,37 @@ deploy: {{ min_healthy: 500ms, drain: 1s }}
 }
 
 /// Where machines keep their state on the host.
-pub fn state_dir() -> PathBuf {
+fn state_dir() -> PathBuf {
     std::env::var_os("ZX_MACHINES")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/machines"), PathBuf::from)
 }
 
-fn profile_dir() -> PathBuf {
+/// Returns what of a machine is still on the host, a line each; empty once it is torn down.
+pub fn leftovers(name: &str) -> Vec<String> {
+    let mut left = Vec::new();
+    let state = state_dir().join(name);
+    left.extend(state.exists().then(|| format!("directory {}", state.display())));
+    let mounts = fs::read_to_string("/proc/mounts").expect("mounts can be read");
+    left.extend(mounts.lines().filter(|line| line.contains(&format!("/{name}/"))).map(|line| format!("mount {line}")));
+    let found = Command::new("find").args(["/sys/fs/cgroup", "-name", &format!("zx-{name}-*")]).output();
+    let found = String::from_utf8_lossy(&found.expect("find runs").stdout).into_owned();
+    left.extend(found.lines().map(|line| format!("cgroup {line}")));
+    let lines = fs::read_dir("/proc").expect("processes can be listed").flatten();
+    let lines = lines.filter_map(|entry| fs::read_to_string(entry.path().join("cmdline")).ok());
+    let (boots, knows) = (format!("--machine={name}"), format!("{name}\0"));
+    left.extend(lines.filter(|line| line.contains(&boots) || line.contains(&knows)).map(|l| format!("process {l:?}")));
+    left
+}
+
+/// The directory with what cargo built for these tests.
+pub fn profile_dir() -> PathBuf {
     let binary = fs::canonicalize(env!("CARGO_BIN_EXE_zexio")).expect("cargo built the binary");
     binary.parent().expect("a binary lies in a directory").to_owned()
+}
+
+/// The cargo profile of what was built for these tests.
+pub fn profile() -> String {
+    profile_dir().file_name().unwrap_or_default().to_string_lossy().replace("debug", "dev")
 }
 
 fn target_dir() -> PathBuf {

@@ -1,0 +1,202 @@
+//! Downloads from servers that lie, stall and break off.
+
+use std::cell::Cell;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+
+use super::*;
+use crate::port::Lasting;
+
+const HELLO: &str = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+
+/// Answers one connection after the other with the given bytes, then is gone.
+fn server(answers: Vec<String>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for answer in answers {
+            let (stream, _) = listener.accept().unwrap();
+            skip_request(&stream, answer.starts_with("HTTP/"));
+            // A client that has seen enough hangs up.
+            let _ = (&stream).write_all(answer.as_bytes());
+        }
+    });
+    base
+}
+
+/// Reads up to the empty line; of what is no HTTP request, a part.
+fn skip_request(mut stream: &std::net::TcpStream, is_http: bool) {
+    if !is_http {
+        let _ = stream.read(&mut [0; 4096]);
+        return;
+    }
+    let mut lines = BufReader::new(stream).lines();
+    while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+}
+
+fn answer(status: &str, headers: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\nconnection: close\r\n{headers}\r\n{body}")
+}
+
+fn ok(body: &str) -> String {
+    answer("200 OK", &format!("content-length: {}\r\n", body.len()), body)
+}
+
+struct Case {
+    dir: tempfile::TempDir,
+    rules: FetchRules,
+    stop: AtomicBool,
+}
+
+impl Case {
+    fn new() -> Self {
+        let rules = FetchRules { allow: Vec::new(), max_bytes: 1000 };
+        Self { dir: tempfile::tempdir().unwrap(), rules, stop: AtomicBool::new(false) }
+    }
+
+    fn fetch(&self, url: &str, want: Option<&str>) -> Result<Fetched, PortError> {
+        let want = want.map(|want| Sha256::parse(want).unwrap());
+        fetch(url, want.as_ref(), &self.rules, self.dir.path(), &|_, _| {}, &self.stop)
+    }
+
+    /// Fetches, and sees to it that the failure left nothing behind and told no secret.
+    fn fail(&self, url: &str) -> PortError {
+        let error = self.fetch(&format!("{url}/a.tar?token=SECRET"), Some(&HELLO.replace('2', "3"))).unwrap_err();
+        assert_eq!(fs::read_dir(self.dir.path()).unwrap().count(), 0, "{error}");
+        assert!(!error.message.contains("SECRET"), "{error}");
+        error
+    }
+}
+
+#[test]
+fn a_good_artifact_lies_complete_in_the_directory() {
+    let case = Case::new();
+    let last = Cell::new((0, None));
+    let url = server(vec![ok("hello")]);
+    let want = Sha256::parse(HELLO).unwrap();
+    let told = |bytes, of| last.set((bytes, of));
+    let fetched = fetch(&url, Some(&want), &case.rules, case.dir.path(), &told, &case.stop).unwrap();
+    assert_eq!((fetched.sha256, fetched.bytes, last.get()), (want.clone(), 5, (5, Some(5))));
+    assert_eq!(fs::read(&fetched.path).unwrap(), b"hello");
+    assert_eq!(hash_file(&fetched.path).unwrap(), (want, 5));
+    assert_eq!(fetched.path.parent(), Some(case.dir.path()));
+}
+
+#[test]
+fn an_answer_without_a_length_is_taken_until_it_ends() {
+    let url = server(vec![answer("200 OK", "", "hello")]);
+    assert_eq!(Case::new().fetch(&url, Some(HELLO)).unwrap().bytes, 5);
+    let url = server(vec![answer("200 OK", "transfer-encoding: chunked\r\n", "5\r\nhello\r\n0\r\n\r\n")]);
+    assert_eq!(Case::new().fetch(&url, Some(HELLO)).unwrap().bytes, 5);
+}
+
+#[test]
+fn each_bad_answer_has_its_reason_and_says_whether_it_may_pass() {
+    let chunked = "transfer-encoding: chunked\r\n";
+    let big = "x".repeat(1001);
+    for (answer, lasting, reason, text) in [
+        (ok("other"), Lasting::Yes, "HashMismatch", "want 3cf"),
+        (answer("200 OK", "content-length: 9\r\n", "SECRET"), Lasting::No, "ArtifactFailed", "truncated: 6/9"),
+        (answer("200 OK", chunked, "9\r\nSECRET"), Lasting::No, "ArtifactFailed", "truncated: 6/"),
+        (answer("200 OK", "content-length: 1001\r\n", ""), Lasting::Yes, "ArtifactTooLarge", "1000 bytes"),
+        (answer("200 OK", "", &big), Lasting::Yes, "ArtifactTooLarge", "1000 bytes"),
+        (answer("404 SECRET", "", "SECRET"), Lasting::Yes, "ArtifactFailed", "127.0.0.1 answered 404"),
+        (answer("400 x", "", "SECRET"), Lasting::Yes, "ArtifactFailed", "400"),
+        (answer("401 x", "", "SECRET"), Lasting::Yes, "ArtifactFailed", "401"),
+        (answer("403 x", "", "SECRET"), Lasting::Yes, "ArtifactFailed", "403"),
+        (answer("410 x", "", "SECRET"), Lasting::Yes, "ArtifactFailed", "410"),
+        (answer("206 x", "", "SECRET"), Lasting::Yes, "ArtifactFailed", "206"),
+        (answer("304 x", "", ""), Lasting::Yes, "ArtifactFailed", "304"),
+        (answer("408 x", "", "SECRET"), Lasting::No, "ArtifactFailed", "408"),
+        (answer("500 x", "", "SECRET"), Lasting::No, "ArtifactFailed", "500"),
+        ("SECRET\r\n\r\n".to_owned(), Lasting::No, "ArtifactFailed", "127.0.0.1"),
+    ] {
+        let error = Case::new().fail(&server(vec![answer.clone()]));
+        assert_eq!((error.lasting, error.reason), (lasting, reason), "{answer}: {error}");
+        assert!(error.message.contains(text), "{error}");
+    }
+}
+
+#[test]
+fn retry_after_is_honoured_up_to_ten_minutes() {
+    for (given, want) in [("7", Some(7)), ("86400", Some(600)), ("soon", None), ("-1", None)] {
+        let header = format!("retry-after: {given}\r\n");
+        for status in ["503 x", "429 x"] {
+            let error = Case::new().fail(&server(vec![answer(status, &header, "")]));
+            assert_eq!((error.lasting, error.retry_after), (Lasting::No, want.map(Duration::from_secs)), "{given}");
+        }
+    }
+}
+
+#[test]
+fn a_redirect_is_checked_like_a_new_url() {
+    let to = |location: &str| answer("302 x", &format!("location: {location}\r\n"), "");
+    for (location, reason) in [
+        ("/next", "AddressForbidden"),
+        ("http://127.0.0.1:1/SECRET", "AddressForbidden"),
+        ("https://169.254.169.254/SECRET", "AddressForbidden"),
+        ("http://example.com/SECRET", "UrlForbidden"),
+        ("file:///etc/SECRET", "UrlForbidden"),
+    ] {
+        let error = Case::new().fail(&server(vec![to(location)]));
+        assert_eq!((error.lasting, error.reason), (Lasting::Yes, reason), "{location}");
+    }
+}
+
+#[test]
+fn five_redirects_are_followed_and_no_more() {
+    let to = || answer("302 x", "location: /next#part\r\n", "");
+    let run = |redirects: usize| {
+        let mut answers: Vec<_> = (0..redirects).map(|_| to()).collect();
+        answers.push(ok("hello"));
+        let url = server(answers);
+        let mut case = Case::new();
+        case.rules.allow = vec![url.clone()];
+        case.fetch(&url, Some(HELLO))
+    };
+    assert_eq!(run(5).unwrap().bytes, 5);
+    let error = run(6).unwrap_err();
+    assert_eq!((error.lasting, error.reason), (Lasting::Yes, "ArtifactFailed"));
+    assert!(error.message.ends_with("more than 5 redirects"), "{error}");
+}
+
+#[test]
+fn a_server_that_is_not_there_may_come_back() {
+    let error = Case::new().fail(&server(Vec::new()));
+    assert_eq!((error.lasting, error.reason), (Lasting::No, "ArtifactFailed"));
+}
+
+#[test]
+fn a_handshake_that_fails_may_succeed_later() {
+    let url = server(vec!["SECRET, not a handshake".to_owned()]).replace("http:", "https:");
+    let mut case = Case::new();
+    case.rules.allow = vec![url.clone()];
+    let error = case.fail(&url);
+    assert_eq!((error.lasting, error.reason), (Lasting::No, "ArtifactFailed"));
+}
+
+#[test]
+fn a_download_that_is_called_off_ends_at_once() {
+    let case = Case::new();
+    case.stop.store(true, Ordering::Relaxed);
+    assert_eq!(case.fail(&server(vec![ok("hello")])).reason, "Interrupted");
+}
+
+#[test]
+fn a_trickle_is_too_slow_only_after_a_whole_window() {
+    let start = Instant::now();
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let mut rate = Rate::since(start);
+    assert!(rate.fast_enough(at(59), 1));
+    assert!(!rate.fast_enough(at(60), 1));
+    let mut rate = Rate::since(start);
+    assert!(rate.fast_enough(at(60), Rate::LEAST));
+    assert!(!rate.fast_enough(at(120), Rate::LEAST - 1));
+}
+
+#[test]
+fn a_download_leaves_the_reserve_free() {
+    assert_eq!(missing_room(RESERVE + 5, 5), None);
+    assert_eq!(missing_room(RESERVE + 4, 5), Some(RESERVE + 5));
+    assert_eq!(missing_room(0, u64::MAX), Some(u64::MAX));
+}

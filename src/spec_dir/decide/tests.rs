@@ -1,0 +1,340 @@
+//! Looks at directories that never were: what each one means, and what it must not mean.
+
+use super::*;
+use crate::model::desired::Wanted;
+use crate::model::document;
+use crate::model::spec::{Sealed, Spec};
+
+const A: Digest = [1; 32];
+const B: Digest = [2; 32];
+
+fn id(name: &str) -> ProjectId {
+    name.parse().unwrap()
+}
+
+fn spec(project: &str) -> Spec {
+    let text = format!(
+        "zexio: 1\nproject: {project}\nartifact: {{ url: https://a.example.com/x }}\nprocesses: {{ web: {{ run: ./x }} }}\n"
+    );
+    document::parse(text.as_bytes()).unwrap().try_map_env(|_, _| Ok::<_, ()>(Sealed { sealed: 1 })).unwrap()
+}
+
+fn wanted(owner: Owner, intent: Intent) -> Wanted {
+    Wanted { generation: 1, intent, owner, secrets: BTreeMap::new(), complaint: None }
+}
+
+fn file(name: &str) -> Owner {
+    Owner::File(name.into())
+}
+
+fn complaint(reason: &str) -> Option<Complaint> {
+    Some(Complaint { reason: reason.into(), message: "m".into() })
+}
+
+/// A directory and what is wanted, over several looks.
+struct Door {
+    files: BTreeMap<String, File>,
+    identity: &'static str,
+    known: Desired,
+    prior: Prior,
+    prune_max: usize,
+}
+
+impl Door {
+    fn new() -> Self {
+        let prior = Prior { identity: Some("1:1".into()), ..Prior::default() };
+        Self { files: BTreeMap::new(), identity: "1:1", known: Desired::default(), prior, prune_max: 1 }
+    }
+
+    fn runs(mut self, project: &str, owner: Owner) -> Self {
+        let intent = Intent::Run(Box::new(spec(project)));
+        self.known.0.insert(id(project), wanted(owner, intent));
+        self
+    }
+
+    fn placeholder(mut self, project: &str, name: &str) -> Self {
+        let mut wish = wanted(file(name), Intent::Nothing);
+        wish.complaint = complaint("SpecInvalid");
+        self.known.0.insert(id(project), wish);
+        self
+    }
+
+    fn complained(mut self, project: &str, reason: &str) -> Self {
+        self.known.0.get_mut(&id(project)).unwrap().complaint = complaint(reason);
+        self
+    }
+
+    fn has(mut self, name: &str, project: &str) -> Self {
+        self.files.insert(name.into(), File { digest: Some(A), holds: Holds::Spec(id(project)) });
+        self
+    }
+
+    /// The file was taken before, as it is.
+    fn took(mut self, name: &str, project: &str) -> Self {
+        self.prior.taken.insert(name.into(), (id(project), A));
+        self.has(name, project)
+    }
+
+    fn broken(mut self, name: &str, named: Option<&str>) -> Self {
+        let holds = Holds::Nothing { named: named.map(id), why: "line 3, column 1: nonsense".into() };
+        self.files.insert(name.into(), File { digest: Some(B), holds });
+        self
+    }
+
+    fn without(mut self, name: &str) -> Self {
+        self.files.remove(name);
+        self
+    }
+
+    fn look(&mut self, ms: u64) -> Verdict {
+        let listing = Listing::Read { identity: self.identity.into(), files: self.files.clone() };
+        self.look_at(&listing, ms)
+    }
+
+    fn look_at(&mut self, listing: &Listing, ms: u64) -> Verdict {
+        let verdict = decide(listing, &self.known, &self.prior, Duration::from_millis(ms), self.prune_max);
+        self.prior.doubts = verdict.doubts.clone();
+        verdict
+    }
+
+    /// Looks now and three seconds later; returns what comes of the second look.
+    fn settled(&mut self) -> Verdict {
+        let first = self.look(0);
+        assert!(!first.decisions.iter().any(|d| matches!(d, Decision::Delete(..))), "deleted at first sight");
+        self.look(3_000)
+    }
+}
+
+fn reasons(verdict: &Verdict) -> Vec<(String, Option<String>)> {
+    let said = verdict.decisions.iter().filter_map(|decision| match decision {
+        Decision::Complain(project, _, complaint) => {
+            Some((project.to_string(), complaint.as_ref().map(|c| c.reason.clone())))
+        }
+        _ => None,
+    });
+    said.collect()
+}
+
+fn deleted(verdict: &Verdict) -> Vec<String> {
+    let gone = verdict.decisions.iter().filter_map(|decision| match decision {
+        Decision::Delete(project, _) => Some(project.to_string()),
+        _ => None,
+    });
+    gone.collect()
+}
+
+#[test]
+fn a_new_file_is_taken_and_an_unchanged_one_writes_nothing() {
+    let verdict = Door::new().has("shop.yaml", "shop").look(0);
+    assert_eq!(verdict.decisions, [Decision::Put(id("shop"), "shop.yaml".into())]);
+    let mut same = Door::new().runs("shop", file("shop.yaml")).took("shop.yaml", "shop");
+    let verdict = same.look(0);
+    assert!(verdict.decisions.is_empty() && verdict.look_again.is_none(), "{verdict:?}");
+}
+
+#[test]
+fn a_file_of_before_the_agent_started_is_put_once_more() {
+    let verdict = Door::new().runs("shop", file("shop.yaml")).has("shop.yaml", "shop").look(0);
+    assert_eq!(verdict.decisions, [Decision::Put(id("shop"), "shop.yaml".into())]);
+}
+
+#[test]
+fn a_file_that_an_editor_replaces_is_never_removed() {
+    let mut door = Door::new().runs("shop", file("shop.yaml")).took("shop.yaml", "shop");
+    door = door.without("shop.yaml");
+    assert!(door.look(0).decisions.is_empty());
+    door = door.took("shop.yaml", "shop");
+    assert!(door.look(400).decisions.is_empty());
+    // The absence before counts no more.
+    door = door.without("shop.yaml");
+    assert!(door.look(2_500).decisions.is_empty());
+}
+
+#[test]
+fn one_removed_file_removes_its_project_at_the_second_look() {
+    let mut door = Door::new().runs("shop", file("shop.yaml")).runs("blog", file("blog.yaml"));
+    door = door.took("blog.yaml", "blog");
+    let first = door.look(0);
+    assert!(first.decisions.is_empty());
+    assert_eq!(first.look_again, Some(GONE_FOR));
+    assert_eq!(deleted(&door.look(2_000)), ["shop"]);
+}
+
+#[test]
+fn more_than_may_go_at_once_do_not_go() {
+    let mut door = Door::new().runs("shop", file("shop.yaml")).runs("blog", file("blog.yaml"));
+    let verdict = door.settled();
+    let refused = |name: &str| (name.to_owned(), Some(PRUNE_REFUSED.to_owned()));
+    assert_eq!(reasons(&verdict), [refused("blog"), refused("shop")]);
+    assert!(deleted(&verdict).is_empty());
+    let Decision::Complain(_, _, Some(said)) = &verdict.decisions[0] else { panic!("no complaint") };
+    assert!(said.message.contains("2 projects would go at once, and prune.max is 1"), "{}", said.message);
+    assert!(said.message.contains("zexio sync --prune"), "{}", said.message);
+    door.prune_max = 2;
+    assert_eq!(deleted(&door.look(6_000)), ["blog", "shop"]);
+}
+
+#[test]
+fn files_that_come_back_one_by_one_do_not_take_the_last_one_with_them() {
+    let mut door = Door::new().runs("shop", file("shop.yaml")).runs("blog", file("blog.yaml"));
+    door = door.complained("shop", PRUNE_REFUSED).complained("blog", PRUNE_REFUSED).took("blog.yaml", "blog");
+    let verdict = door.settled();
+    assert_eq!(reasons(&verdict), [("blog".to_owned(), None)]);
+    assert!(deleted(&verdict).is_empty());
+}
+
+#[test]
+fn a_directory_that_vanished_removes_nothing() {
+    let mut door = Door::new().runs("shop", file("shop.yaml")).runs("api-made", Owner::Api);
+    let lost = Listing::Lost("could not read the watched directory /zexio/specs: not found".into());
+    assert!(door.look_at(&lost, 0).decisions.is_empty());
+    let verdict = door.look_at(&lost, 2_000);
+    assert_eq!(reasons(&verdict), [("shop".to_owned(), Some(PRUNE_REFUSED.to_owned()))]);
+    assert!(verdict.troubles[DIRECTORY].contains("/zexio/specs"));
+}
+
+#[test]
+fn another_directory_under_the_same_path_removes_nothing() {
+    let mut door = Door::new().runs("shop", file("shop.yaml"));
+    door.identity = "2:2";
+    let verdict = door.settled();
+    assert_eq!(reasons(&verdict), [("shop".to_owned(), Some(PRUNE_REFUSED.to_owned()))]);
+    assert!(!verdict.decisions.contains(&Decision::Note("2:2".into())), "it is not the one to trust yet");
+    door = door.took("shop.yaml", "shop").complained("shop", PRUNE_REFUSED);
+    let verdict = door.look(9_000);
+    assert_eq!(reasons(&verdict), [("shop".to_owned(), None)]);
+    assert!(verdict.decisions.contains(&Decision::Note("2:2".into())));
+}
+
+#[test]
+fn a_directory_that_was_never_noted_removes_nothing() {
+    let mut door = Door::new().runs("shop", file("shop.yaml"));
+    door.prior.identity = None;
+    assert!(deleted(&door.settled()).is_empty());
+}
+
+#[test]
+fn a_broken_file_keeps_its_project_and_tells_after_a_while() {
+    let mut door = Door::new().runs("shop", file("shop.yaml")).broken("shop.yaml", None);
+    let first = door.look(0);
+    assert!(first.decisions.is_empty() && first.troubles.is_empty(), "half-written files are given time");
+    assert_eq!(first.look_again, Some(WRONG_FOR));
+    let verdict = door.look(500);
+    let [Decision::Complain(_, owner, Some(said))] = &verdict.decisions[..] else { panic!("{verdict:?}") };
+    assert_eq!((owner, said.reason.as_str()), (&file("shop.yaml"), "SpecInvalid"));
+    assert_eq!(said.message, "shop.yaml: line 3, column 1: nonsense");
+    assert!(deleted(&door.look(9_000)).is_empty());
+}
+
+#[test]
+fn a_complaint_is_written_once_and_taken_back_when_the_file_is_fine() {
+    let mut door = Door::new().runs("shop", file("shop.yaml")).broken("shop.yaml", None);
+    let message = "shop.yaml: line 3, column 1: nonsense".to_owned();
+    door.known.0.get_mut(&id("shop")).unwrap().complaint = Some(Complaint { reason: "SpecInvalid".into(), message });
+    assert!(door.settled().decisions.is_empty());
+    door = door.took("shop.yaml", "shop");
+    assert_eq!(reasons(&door.look(9_000)), [("shop".to_owned(), None)]);
+}
+
+#[test]
+fn a_broken_file_of_an_unknown_project_is_shown_under_the_name_it_names_or_has() {
+    let said = Some("SpecInvalid".to_owned());
+    let verdict = Door::new().broken("x.yaml", Some("shop")).settled();
+    assert_eq!(reasons(&verdict), [("shop".to_owned(), said.clone())]);
+    let verdict = Door::new().broken("blog.yaml", None).settled();
+    assert_eq!(reasons(&verdict), [("blog".to_owned(), said)]);
+    let verdict = Door::new().broken("My Notes.yaml", None).settled();
+    assert!(verdict.decisions.is_empty());
+    assert_eq!(verdict.troubles["My Notes.yaml"], "line 3, column 1: nonsense");
+}
+
+#[test]
+fn a_placeholder_goes_with_its_file_and_counts_for_no_guard() {
+    let mut door = Door::new().placeholder("shop", "shop.yaml").placeholder("blog", "blog.yaml");
+    let verdict = door.settled();
+    assert_eq!(reasons(&verdict), [("blog".to_owned(), None), ("shop".to_owned(), None)]);
+    assert!(deleted(&verdict).is_empty());
+}
+
+#[test]
+fn a_placeholder_whose_file_is_repaired_becomes_its_project() {
+    let verdict = Door::new().placeholder("shop", "shop.yaml").has("shop.yaml", "shop").look(0);
+    assert_eq!(verdict.decisions[0], Decision::Put(id("shop"), "shop.yaml".into()));
+    assert_eq!(reasons(&verdict), [("shop".to_owned(), None)]);
+}
+
+#[test]
+fn of_two_files_for_one_project_the_first_keeps_it_without_a_word() {
+    let verdict = Door::new().has("a.yaml", "shop").has("b.yaml", "shop").look(0);
+    assert_eq!(verdict.decisions, [Decision::Put(id("shop"), "a.yaml".into())]);
+    assert!(verdict.troubles["b.yaml"].contains("belongs to file:a.yaml"));
+    // The first is the one that had it, not the one with the smaller name.
+    let mut door = Door::new().runs("shop", file("b.yaml")).took("b.yaml", "shop").has("a.yaml", "shop");
+    let verdict = door.settled();
+    assert!(verdict.decisions.is_empty(), "{verdict:?}");
+    assert!(verdict.troubles["a.yaml"].contains("belongs to file:b.yaml"));
+}
+
+#[test]
+fn a_contesting_file_takes_over_only_once_the_first_is_really_gone() {
+    let mut door = Door::new().runs("shop", file("a.yaml")).took("a.yaml", "shop").has("b.yaml", "shop");
+    door.look(0);
+    door = door.without("a.yaml");
+    assert!(door.look(1_000).decisions.is_empty());
+    let verdict = door.look(3_000);
+    assert!(matches!(verdict.decisions[0], Decision::Adopt { .. }), "{verdict:?}");
+    assert!(deleted(&verdict).is_empty());
+}
+
+#[test]
+fn a_renamed_file_takes_its_project_along() {
+    let verdict = Door::new().runs("shop", file("a.yaml")).has("b.yaml", "shop").look(0);
+    let adopt = Decision::Adopt { project: id("shop"), from: file("a.yaml"), to: file("b.yaml") };
+    assert_eq!(verdict.decisions, [adopt, Decision::Put(id("shop"), "b.yaml".into())]);
+    assert!(verdict.look_again.is_none());
+}
+
+#[test]
+fn a_file_renamed_and_broken_at_once_keeps_its_project_too() {
+    let mut door = Door::new().runs("shop", file("a.yaml")).broken("b.yaml", Some("shop"));
+    let verdict = door.settled();
+    assert!(matches!(verdict.decisions[0], Decision::Adopt { .. }), "{verdict:?}");
+    assert_eq!(reasons(&verdict), [("shop".to_owned(), Some("SpecInvalid".to_owned()))]);
+    assert!(deleted(&verdict).is_empty());
+}
+
+#[test]
+fn two_files_that_swap_their_projects_swap_owners() {
+    let mut door = Door::new().runs("shop", file("a.yaml")).runs("blog", file("b.yaml"));
+    door = door.has("a.yaml", "blog").has("b.yaml", "shop");
+    let verdict = door.settled();
+    assert_eq!(verdict.decisions.iter().filter(|d| matches!(d, Decision::Adopt { .. })).count(), 2);
+    assert!(deleted(&verdict).is_empty());
+}
+
+#[test]
+fn a_file_that_names_another_project_removes_the_one_it_named_before() {
+    let mut door = Door::new().runs("shop", file("a.yaml")).has("a.yaml", "store");
+    let verdict = door.settled();
+    assert_eq!(deleted(&verdict), ["shop"]);
+    assert_eq!(verdict.decisions[0], Decision::Put(id("store"), "a.yaml".into()));
+}
+
+#[test]
+fn a_project_of_the_api_is_not_taken_by_a_file() {
+    let mut door = Door::new().runs("shop", Owner::Api).has("shop.yaml", "shop");
+    let verdict = door.settled();
+    assert!(verdict.decisions.is_empty());
+    assert!(verdict.troubles["shop.yaml"].contains("project shop belongs to api"));
+    let verdict = Door::new().runs("shop", Owner::Api).broken("shop.yaml", Some("shop")).settled();
+    assert!(verdict.decisions.is_empty(), "a broken file does not stall it either");
+}
+
+#[test]
+fn a_file_that_returns_while_its_project_goes_waits_for_the_end() {
+    let mut door = Door::new().has("shop.yaml", "shop");
+    door.known.0.insert(id("shop"), wanted(file("shop.yaml"), Intent::Delete { keep_data: false }));
+    let verdict = door.look(0);
+    assert!(verdict.decisions.is_empty() && verdict.look_again.is_some());
+    assert!(verdict.troubles["shop.yaml"].contains("being deleted"));
+}
