@@ -130,21 +130,27 @@ pub trait Wishes: Send + Sync {
     /// # Errors
     /// Says why the database could not be written.
     fn take_nonce(&self, key: &KeyId, nonce: &str, expires: Timestamp) -> Result<bool, WishError>;
-    /// Remembers a webhook's delivery; tells whether it is new and no older than the last one taken.
+    /// Moves a project's artifact as a webhook's delivery asks, if the delivery is new and no older than the last one
+    /// taken. Both are on disk, or neither; none where the delivery was taken before.
     ///
     /// # Errors
-    /// Says why the database could not be written.
-    fn take_delivery(
-        &self,
-        project: &ProjectId,
-        provider: &str,
-        id: &str,
-        made: Option<Timestamp>,
-    ) -> Result<bool, WishError>;
+    /// As `overlay`.
+    fn deliver(&self, project: &ProjectId, artifact: &Artifact, delivery: &Delivery) -> Result<Option<Put>, WishError>;
     /// Returns what a door wrote down under this key; none where nothing is, or where it could not be read.
     fn note(&self, key: &str) -> Option<String>;
     /// Writes something down for a door, over restarts. A note that could not be written is tried again by its door.
     fn set_note(&self, key: &str, value: &str);
+}
+
+/// A webhook's delivery, as its provider names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// The provider.
+    pub provider: &'static str,
+    /// Its id of the delivery.
+    pub id: String,
+    /// When what it tells of happened.
+    pub made: Timestamp,
 }
 
 /// What a written wish came to.

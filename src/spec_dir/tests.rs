@@ -13,7 +13,7 @@ use crate::model::progress::{Progress, ProjectProgress};
 use crate::model::quantity::Timestamp;
 use crate::model::spec::{Artifact, Document, Plain, Sealed};
 use crate::model::status::Status;
-use crate::port::{PortError, Put, SecretInfo};
+use crate::port::{Delivery, PortError, Put, SecretInfo};
 use zeroize::Zeroizing;
 
 /// What is wanted, in memory.
@@ -116,7 +116,7 @@ impl Wishes for Book {
     fn take_nonce(&self, _: &KeyId, _: &str, _: Timestamp) -> Result<bool, WishError> {
         unimplemented!()
     }
-    fn take_delivery(&self, _: &ProjectId, _: &str, _: &str, _: Option<Timestamp>) -> Result<bool, WishError> {
+    fn deliver(&self, _: &ProjectId, _: &Artifact, _: &Delivery) -> Result<Option<Put>, WishError> {
         unimplemented!()
     }
     fn note(&self, key: &str) -> Option<String> {

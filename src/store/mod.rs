@@ -66,7 +66,7 @@ mod tests {
     use crate::model::names::{KeyId, ProjectId, SecretName};
     use crate::model::quantity::Timestamp;
     use crate::model::spec::{Artifact, Plain, Updates};
-    use crate::port::{Memory, WishError, Wishes};
+    use crate::port::{Delivery, Memory, WishError, Wishes};
 
     fn db(dir: &tempfile::TempDir) -> Db {
         Db::open(&dir.path().join("zexio.db"), &MasterKey::parse(&"ab".repeat(32)).unwrap()).unwrap()
@@ -170,10 +170,18 @@ mod tests {
     fn a_delivery_is_taken_once_and_never_an_older_one() {
         let dir = tempfile::tempdir().unwrap();
         let db = db(&dir);
-        assert!(db.take_delivery(&shop(), "github", "b", Some(Timestamp(20))).unwrap());
-        assert!(!db.take_delivery(&shop(), "github", "b", Some(Timestamp(20))).unwrap());
-        assert!(!db.take_delivery(&shop(), "github", "a", Some(Timestamp(10))).unwrap());
-        assert!(db.take_delivery(&shop(), "github", "c", Some(Timestamp(30))).unwrap());
+        db.put(spec(ONE, "").unwrap(), &Owner::Api, None).unwrap();
+        let delivered = |id: &str, made: u64| {
+            let url = Some(format!("https://a.example.com/{id}"));
+            let artifact =
+                Artifact { url, file: None, release: None, sha256: None, version: None, updates: Updates::Webhook };
+            let delivery = Delivery { provider: "github", id: id.into(), made: Timestamp(made) };
+            db.deliver(&shop(), &artifact, &delivery).unwrap().map(|put| put.generation)
+        };
+        assert_eq!(delivered("b", 20), Some(2));
+        assert_eq!(delivered("b", 20), None);
+        assert_eq!(delivered("a", 10), None);
+        assert_eq!(delivered("c", 30), Some(3));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::model::names::{ArtifactName, KeyId, ProjectId, SecretName};
 use crate::model::progress::ProjectProgress;
 use crate::model::quantity::Timestamp;
 use crate::model::spec::{Artifact, Document, Plain, Sealed, Spec, SpecOf};
-use crate::port::{Clock, Put, SecretInfo, SystemClock, WishError, Wishes};
+use crate::port::{Clock, Delivery, Put, SecretInfo, SystemClock, WishError, Wishes};
 
 use super::memory::read_progress;
 use super::seal::{Label, SealedBody, Sealer};
@@ -66,23 +66,7 @@ impl Wishes for Db {
     }
 
     fn overlay(&self, project: &ProjectId, artifact: &Artifact, by: &str) -> Result<Put, WishError> {
-        self.write("move an artifact", |tx| {
-            let row = Row::read(tx, project)?.ok_or_else(|| WishError::Unknown(project.clone()))?;
-            let spec = match (&row.spec, row.intent.as_str()) {
-                (Some(spec), "run") => spec,
-                (_, "delete") => return Err(WishError::Deleting(project.clone())),
-                _ => return Err(WishError::Unknown(project.clone())),
-            };
-            let moved = Artifact { updates: spec.artifact.updates, ..artifact.clone() };
-            let overlay = (moved != spec.artifact).then_some(moved);
-            if overlay == row.overlay {
-                return Ok(Put { generation: row.generation, created: false, changed: false });
-            }
-            let sql =
-                "UPDATE projects SET overlay = ?2, overlay_by = ?3, generation = generation + 1 WHERE project = ?1";
-            execute(tx, sql, params![project.as_str(), overlay.as_ref().map(json), by])?;
-            Ok(Put { generation: row.generation + 1, created: false, changed: true })
-        })
+        self.write("move an artifact", |tx| overlay(tx, project, artifact, by))
     }
 
     fn wanted(&self, project: &ProjectId) -> Result<Option<Wanted>, WishError> {
@@ -160,27 +144,46 @@ impl Wishes for Db {
         })
     }
 
-    fn take_delivery(
-        &self,
-        project: &ProjectId,
-        provider: &str,
-        id: &str,
-        made: Option<Timestamp>,
-    ) -> Result<bool, WishError> {
-        self.write("remember a delivery", |tx| {
-            let sql = "SELECT coalesce(max(made), 0), coalesce(max(id = ?3), 0) FROM deliveries WHERE project = ?1 AND provider = ?2";
-            let (newest, seen): (u64, bool) = tx
-                .query_row(sql, params![project.as_str(), provider, id], |row| Ok((row.get(0)?, row.get(1)?)))
-                .map_err(|e| refused("read deliveries", &e))?;
-            if seen || made.is_some_and(|made| made.0 < newest) {
-                return Ok(false);
+    fn deliver(&self, project: &ProjectId, artifact: &Artifact, delivery: &Delivery) -> Result<Option<Put>, WishError> {
+        self.write("take a delivery", |tx| {
+            if !take_delivery(tx, project, delivery)? {
+                return Ok(None);
             }
-            let made = made.map_or(newest, |made| made.0);
-            let sql = "INSERT INTO deliveries (project, provider, id, made) VALUES (?1, ?2, ?3, ?4)";
-            execute(tx, sql, params![project.as_str(), provider, id, made])?;
-            Ok(true)
+            overlay(tx, project, artifact, &format!("webhook:{}", delivery.provider)).map(Some)
         })
     }
+}
+
+fn overlay(tx: &Transaction<'_>, project: &ProjectId, artifact: &Artifact, by: &str) -> Result<Put, WishError> {
+    let row = Row::read(tx, project)?.ok_or_else(|| WishError::Unknown(project.clone()))?;
+    let spec = match (&row.spec, row.intent.as_str()) {
+        (Some(spec), "run") => spec,
+        (_, "delete") => return Err(WishError::Deleting(project.clone())),
+        _ => return Err(WishError::Unknown(project.clone())),
+    };
+    let moved = Artifact { updates: spec.artifact.updates, ..artifact.clone() };
+    let overlay = (moved != spec.artifact).then_some(moved);
+    if overlay == row.overlay {
+        return Ok(Put { generation: row.generation, created: false, changed: false });
+    }
+    let sql = "UPDATE projects SET overlay = ?2, overlay_by = ?3, generation = generation + 1 WHERE project = ?1";
+    execute(tx, sql, params![project.as_str(), overlay.as_ref().map(json), by])?;
+    Ok(Put { generation: row.generation + 1, created: false, changed: true })
+}
+
+fn take_delivery(tx: &Transaction<'_>, project: &ProjectId, delivery: &Delivery) -> Result<bool, WishError> {
+    let Delivery { provider, id, made } = delivery;
+    let sql =
+        "SELECT coalesce(max(made), 0), coalesce(max(id = ?3), 0) FROM deliveries WHERE project = ?1 AND provider = ?2";
+    let (newest, seen): (u64, bool) = tx
+        .query_row(sql, params![project.as_str(), provider, id], |row| Ok((row.get(0)?, row.get(1)?)))
+        .map_err(|e| refused("read deliveries", &e))?;
+    if seen || made.0 < newest {
+        return Ok(false);
+    }
+    let sql = "INSERT INTO deliveries (project, provider, id, made) VALUES (?1, ?2, ?3, ?4)";
+    execute(tx, sql, params![project.as_str(), provider, id, made.0])?;
+    Ok(true)
 }
 
 impl Db {

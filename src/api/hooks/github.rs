@@ -9,7 +9,7 @@ use crate::model::spec::{GithubEvent, GithubHook};
 use crate::sign::{hmac, parse_proof, same};
 
 use super::super::auth::only;
-use super::{Delivery, Heard, Marks, Problem, check_repo, other_branch, parse, sig_bad, sig_malformed, sig_missing};
+use super::{Heard, Marks, Moved, Problem, check_repo, other_branch, parse, sig_bad, sig_malformed, sig_missing};
 
 const SIGNATURE: HeaderName = HeaderName::from_static("x-hub-signature-256");
 const DELIVERY: HeaderName = HeaderName::from_static("x-github-delivery");
@@ -74,7 +74,7 @@ pub fn hear(hook: &GithubHook, secret: &str, headers: &HeaderMap, body: &[u8]) -
         Ok(Some(id)) if (1..=128).contains(&id.len()) => id.to_owned(),
         _ => return Err(Problem::bad("bad_header", "a delivery has exactly one X-GitHub-Delivery header")),
     };
-    Ok(Heard::Delivery(Delivery { id, made, bump: marks.bump(&hook.artifact)? }))
+    Ok(Heard::Delivery(Moved { id, made, bump: marks.bump(&hook.artifact)? }))
 }
 
 fn check_proof(secret: &str, headers: &HeaderMap, body: &[u8]) -> Result<(), Problem> {

@@ -9,8 +9,7 @@ use crate::sign::{digest, same};
 
 use super::super::auth::only;
 use super::{
-    Delivery, Flaw, Heard, Marks, Problem, check_repo, other_branch, parse, sig_bad, sig_malformed, sig_missing,
-    standard,
+    Flaw, Heard, Marks, Moved, Problem, check_repo, other_branch, parse, sig_bad, sig_malformed, sig_missing, standard,
 };
 
 const TOKEN: HeaderName = HeaderName::from_static("x-gitlab-token");
@@ -76,7 +75,7 @@ pub fn hear(
         _ => return Ok(Heard::Nothing("it is not the event that this hook takes".to_owned())),
     };
     let (made, marks) = heard;
-    Ok(Heard::Delivery(Delivery { id, made, bump: marks.bump(&hook.artifact)? }))
+    Ok(Heard::Delivery(Moved { id, made, bump: marks.bump(&hook.artifact)? }))
 }
 
 /// Compares digests, not texts: that takes the same time for a token of any length. The body's own digest stands for

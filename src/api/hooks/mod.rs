@@ -15,6 +15,7 @@ use crate::model::document::Problem as Flaw;
 use crate::model::names::{ProjectId, SecretName, Sha256};
 use crate::model::quantity::Timestamp;
 use crate::model::spec::{Artifact, Hooks, Label, Spec, Updates};
+use crate::port::Delivery;
 
 use super::problem::Problem;
 use super::query::content_type;
@@ -46,7 +47,7 @@ impl Bump {
 
 /// A delivery that was proven.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Delivery {
+pub struct Moved {
     /// Its id.
     pub id: String,
     /// When what it tells of happened: an older one must not undo a newer one.
@@ -63,7 +64,7 @@ pub enum Heard {
     /// Nothing for us, and why.
     Nothing(String),
     /// Another artifact.
-    Delivery(Delivery),
+    Delivery(Moved),
 }
 
 /// Which provider a request is for, with what its project says of it.
@@ -136,14 +137,20 @@ pub async fn generic(call: &Call) -> Answer {
     let project = call.project()?;
     let bump = Bump::parse(&call.body)?;
     let id = project.clone();
-    let put = call
+    let taken = call
         .write(move |state| {
             let spec = spec_of(state, &id)?;
             let artifact = artifact(state, &spec, bump)?;
-            Ok(state.wishes.overlay(&id, &artifact, "webhook:generic")?)
+            match vetoed(state, &id, &artifact)? {
+                Some(why) => Ok(Err(why)),
+                None => Ok(Ok(state.wishes.overlay(&id, &artifact, "webhook:generic")?)),
+            }
         })
         .await?;
-    json(StatusCode::ACCEPTED, &json!({ "project": project, "generation": put.generation }))
+    match taken {
+        Ok(put) => json(StatusCode::ACCEPTED, &json!({ "project": project, "generation": put.generation })),
+        Err(why) => ignored(call, &project, why).await,
+    }
 }
 
 /// Finds what a project says of a provider. An unknown project and an unknown provider are told in the same words:
@@ -190,20 +197,34 @@ fn artifact(state: &ApiState, spec: &Spec, bump: Bump) -> Result<Artifact, Probl
 
 /// Takes a delivery once, and only if it is no older than the last one. Everything that could refuse it comes first:
 /// a provider that sends it again uses the same id.
-async fn take(call: &Call, project: &ProjectId, spec: &Spec, provider: &'static str, delivery: Delivery) -> Answer {
-    let Delivery { id, made, bump } = delivery;
-    let artifact = artifact(&call.state, spec, bump)?;
+async fn take(call: &Call, project: &ProjectId, spec: &Spec, provider: &'static str, proven: Moved) -> Answer {
+    let artifact = artifact(&call.state, spec, proven.bump)?;
+    let delivery = Delivery { provider, id: proven.id, made: proven.made };
     let whose = project.clone();
     let taken = call
-        .write(move |state| match state.wishes.take_delivery(&whose, provider, &id, Some(made))? {
-            false => Ok(None),
-            true => Ok(Some(state.wishes.overlay(&whose, &artifact, &format!("webhook:{provider}"))?)),
+        .write(move |state| match vetoed(state, &whose, &artifact)? {
+            Some(why) => Ok(Err(why)),
+            None => Ok(state
+                .wishes
+                .deliver(&whose, &artifact, &delivery)?
+                .ok_or_else(|| "it came before, or a newer one did".to_owned())),
         })
         .await?;
     match taken {
-        Some(put) => json(StatusCode::ACCEPTED, &json!({ "project": project, "generation": put.generation })),
-        None => ignored(call, project, "it came before, or a newer one did".to_owned()).await,
+        Ok(put) => json(StatusCode::ACCEPTED, &json!({ "project": project, "generation": put.generation })),
+        Err(why) => ignored(call, project, why).await,
     }
+}
+
+/// What failed, or was rolled back from, is not brought back by a webhook: only its owner's spec may.
+fn vetoed(state: &ApiState, project: &ProjectId, artifact: &Artifact) -> Result<Option<String>, Problem> {
+    let memory = state.memory.progress()?.projects.remove(project).unwrap_or_default();
+    let why = |release| {
+        format!(
+            "release {release} of the same artifact failed or was rolled back from; send another version, or put the spec with a change"
+        )
+    };
+    Ok(memory.veto_on(artifact).map(why))
 }
 
 /// Acknowledges what changes nothing: a provider must not take it for a failure.

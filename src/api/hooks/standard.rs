@@ -9,7 +9,7 @@ use crate::model::quantity::Timestamp;
 use crate::sign::{SKEW, hmac, parse_time, same};
 
 use super::super::auth::only;
-use super::{Bump, Delivery, Heard, Problem, sig_bad, sig_malformed, sig_missing};
+use super::{Bump, Heard, Moved, Problem, sig_bad, sig_malformed, sig_missing};
 
 const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIME: HeaderName = HeaderName::from_static("webhook-timestamp");
@@ -32,7 +32,7 @@ pub struct Proven {
 /// It is not proven, or not of that form.
 pub fn hear(secret: &str, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Result<Heard, Problem> {
     let Proven { id, time } = check(secret, headers, body, now)?;
-    Ok(Heard::Delivery(Delivery { id, made: time, bump: Bump::parse(body)? }))
+    Ok(Heard::Delivery(Moved { id, made: time, bump: Bump::parse(body)? }))
 }
 
 /// Checks a message's proof.

@@ -12,7 +12,8 @@ use crate::model::quantity::Timestamp;
 use crate::model::spec::{Artifact, Document, Plain, Sealed, Spec};
 use crate::model::status::Status;
 use crate::port::{
-    Clock, Journal, LogLine, LogLines, LogQuery, Memory, PortError, Put, SecretInfo, Upload, Uploads, WishError, Wishes,
+    Clock, Delivery, Journal, LogLine, LogLines, LogQuery, Memory, PortError, Put, SecretInfo, Upload, Uploads,
+    WishError, Wishes,
 };
 
 /// Everything that is stored.
@@ -156,19 +157,15 @@ impl Wishes for Store {
     fn take_nonce(&self, key: &KeyId, nonce: &str, _: Timestamp) -> Result<bool, WishError> {
         Ok(self.0.lock().unwrap().nonces.insert((key.to_string(), nonce.to_owned())))
     }
-    fn take_delivery(
-        &self,
-        project: &ProjectId,
-        provider: &str,
-        id: &str,
-        made: Option<Timestamp>,
-    ) -> Result<bool, WishError> {
-        let mut tables = self.0.lock().unwrap();
-        let (ids, newest) = tables.deliveries.entry((project.clone(), provider.to_owned())).or_default();
-        let made = made.map_or(*newest, |made| made.0);
-        let taken = made >= *newest && ids.insert(id.to_owned());
-        *newest = made.max(*newest);
-        Ok(taken)
+    fn deliver(&self, project: &ProjectId, artifact: &Artifact, delivery: &Delivery) -> Result<Option<Put>, WishError> {
+        let taken = {
+            let mut tables = self.0.lock().unwrap();
+            let (ids, newest) = tables.deliveries.entry((project.clone(), delivery.provider.to_owned())).or_default();
+            let taken = delivery.made.0 >= *newest && ids.insert(delivery.id.clone());
+            *newest = delivery.made.0.max(*newest);
+            taken
+        };
+        if taken { self.overlay(project, artifact, delivery.provider).map(Some) } else { Ok(None) }
     }
 }
 
