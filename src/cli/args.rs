@@ -65,8 +65,11 @@ pub enum Verb {
     /// Check spec files without an agent
     Validate {
         /// The files
-        #[arg(required = true, value_name = "FILE")]
+        #[arg(required_unless_present = "more", value_name = "FILE")]
         files: Vec<PathBuf>,
+        /// The same, as `plan` and `apply` take it
+        #[arg(short = 'f', long = "file", value_name = "FILE")]
+        more: Vec<PathBuf>,
     },
     /// Show what would be done; exit status 2 if there is anything
     Plan {

@@ -60,7 +60,7 @@ pub fn run(entry: Entry) -> ExitCode {
         Verb::Unpack { rest } => return (entry.unpack)(rest),
         Verb::Init => init::init(&entry.init),
         Verb::Version => say(concat!("zexio ", env!("CARGO_PKG_VERSION"), "\n")),
-        Verb::Validate { ref files } => validate::validate(files, args.output),
+        Verb::Validate { ref files, ref more } => validate::validate(&[files.as_slice(), more].concat(), args.output),
         Verb::Key(ref verb) => key(verb, args.output),
         Verb::Sign { ref method, ref url, ref body, ref content_type } => {
             sign(args.key.as_deref(), method, url, body.as_deref(), content_type)

@@ -85,7 +85,7 @@ fn a_stranger_on_the_port_is_not_taken_for_the_app() {
     let said = machine.apply("shop", &web_spec("shop", "2.0.0", "./hello --no-listen", ""));
     assert_eq!(said.status, 3, "{}{}", said.stdout, said.stderr);
     let status = machine.must("zexio get shop -o json");
-    assert!(status.contains("HealthCheckFailed") && status.contains("stranger.service"), "{status}");
+    assert!(status.contains("HealthCheckFailed") && status.contains("is taken by process"), "{status}");
     assert!(machine.get("shop.example.com", "/").1.contains("1.0.0 (release 1)"));
 }
 
