@@ -12,7 +12,8 @@ use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::model::names::Hostname;
 use crate::model::observed::{CertificateSeen, ProxySeen};
@@ -22,9 +23,14 @@ use crate::render::caddyfile::OURS;
 
 use super::certificates::Certificates;
 use super::disk;
+use super::listener::{self, Listener};
 
 /// Where Caddy reads its configuration when it starts.
 pub const CADDYFILE: &str = "/etc/caddy/Caddyfile";
+/// Where Caddy listens for orders unless its Caddyfile says otherwise.
+const DEFAULT_ADMIN: (&str, u16) = ("127.0.0.1", 2019);
+/// The cgroup of its unit.
+const CGROUP: &str = "/system.slice/caddy.service";
 /// The reason of everything that Caddy, or the check of what it made, does not take.
 const REFUSED: &str = "RouteRefused";
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -59,7 +65,7 @@ impl Caddy {
     }
 
     fn call(&self, method: Method, path: &str, kind: &str, body: Vec<u8>) -> Result<(StatusCode, Vec<u8>), PortError> {
-        let answer = async { tokio::time::timeout(PATIENCE, exchange(&self.socket, method, path, kind, body)).await };
+        let answer = async { tokio::time::timeout(PATIENCE, exchange(self.admin(), method, path, kind, body)).await };
         match self.runtime.block_on(answer) {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(down(format!("could not ask Caddy on {}: {error}", self.socket.display()))),
@@ -68,6 +74,17 @@ impl Caddy {
                 self.socket.display(),
                 PATIENCE.as_secs()
             ))),
+        }
+    }
+
+    /// Where Caddy listens for us. A Caddyfile of somebody else may have moved it to Caddy's own default; it is asked
+    /// there only if it is Caddy that listens: anybody on this machine could.
+    fn admin(&self) -> Admin<'_> {
+        let gone = std::os::unix::net::UnixStream::connect(&self.socket).is_err();
+        if gone && listener::on_port(DEFAULT_ADMIN.1, CGROUP) == Listener::Ours {
+            Admin::Default
+        } else {
+            Admin::Socket(&self.socket)
         }
     }
 
@@ -118,15 +135,6 @@ impl Routes for Caddy {
     }
 
     fn load(&self, order: &RoutesOrder) -> Result<(), PortError> {
-        if self.file.exists() && self.read_file().is_none() {
-            let shown = self.file.display();
-            return Err(PortError::passing(
-                REFUSED,
-                format!(
-                    "{shown} is not written by zexio, so it is left alone; `zexio init` moves it aside and takes over"
-                ),
-            ));
-        }
         let meant = self.adapt(&order.text)?;
         check(&meant, order, &self.socket)?;
         if self.live()? != meant {
@@ -135,6 +143,12 @@ impl Routes for Caddy {
             if !status.is_success() {
                 return Err(refusal("load the new routes", &body));
             }
+        }
+        if let Some(aside) = set_aside(&self.file)? {
+            tracing::warn!(
+                "{CADDYFILE} was somebody else's; it is now {}, and sites of its own go into the template",
+                aside.display()
+            );
         }
         // Only what Caddy took is written: it must come back with it by itself.
         disk::replace(&self.file, order.text.as_bytes(), 0o644)
@@ -153,22 +167,48 @@ fn refusal(what: &str, body: &[u8]) -> PortError {
     PortError::passing(REFUSED, format!("Caddy could not {what}: {said}; it serves on as before"))
 }
 
+/// Where Caddy is asked.
+enum Admin<'a> {
+    Socket(&'a Path),
+    Default,
+}
+
+/// A connection to either.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+impl Admin<'_> {
+    async fn connect(&self) -> std::io::Result<Box<dyn Stream>> {
+        Ok(match self {
+            Admin::Socket(path) => Box::new(UnixStream::connect(path).await?),
+            Admin::Default => Box::new(TcpStream::connect(DEFAULT_ADMIN).await?),
+        })
+    }
+
+    /// On its socket Caddy 2.6 takes no host but the empty one; newer ones take that too.
+    fn host(&self) -> &'static str {
+        match self {
+            Admin::Socket(_) => "",
+            Admin::Default => "localhost:2019",
+        }
+    }
+}
+
 async fn exchange(
-    socket: &Path,
+    admin: Admin<'_>,
     method: Method,
     path: &str,
     kind: &str,
     body: Vec<u8>,
 ) -> Result<(StatusCode, Vec<u8>), String> {
-    let stream = UnixStream::connect(socket).await.map_err(|e| e.to_string())?;
+    let stream = admin.connect().await.map_err(|e| e.to_string())?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
     let driver = tokio::spawn(connection);
-    // On its socket Caddy 2.6 takes no host but the empty one; newer ones take that too.
     let request = Request::builder()
         .method(method)
         .uri(path)
-        .header(hyper::header::HOST, "")
+        .header(hyper::header::HOST, admin.host())
         .header(hyper::header::CONTENT_TYPE, kind)
         .body(Full::new(Bytes::from(body)))
         .map_err(|e| e.to_string())?;
@@ -246,17 +286,29 @@ pub fn take_over_file(text: &str) -> Result<Vec<String>, PortError> {
     if found.starts_with(OURS) {
         return Ok(vec![format!("{CADDYFILE} is zexio's already")]);
     }
-    let mut done = Vec::new();
-    if file.exists() {
-        let aside = Path::new("/etc/caddy/Caddyfile.before-zexio");
-        fs::rename(file, aside).map_err(|e| super::disk_error(&format!("move {CADDYFILE} aside"), &e))?;
-        done.push(format!(
-            "moved {CADDYFILE} to {}; sites of your own go into /etc/zexio/Caddyfile.tmpl",
-            aside.display()
-        ));
-    }
+    let aside = set_aside(file)?;
+    let mut done: Vec<String> = aside
+        .map(|aside| {
+            format!("moved {CADDYFILE} to {}; sites of your own go into /etc/zexio/Caddyfile.tmpl", aside.display())
+        })
+        .into_iter()
+        .collect();
     disk::directory(Path::new("/etc/caddy"), 0o755)?;
     disk::replace(file, text.as_bytes(), 0o644)?;
     done.push(format!("wrote {CADDYFILE}"));
     Ok(done)
+}
+
+/// Moves a Caddyfile that is not ours out of the way, to a name that is free.
+fn set_aside(file: &Path) -> Result<Option<PathBuf>, PortError> {
+    let theirs = fs::read_to_string(file).is_ok_and(|text| !text.starts_with(OURS));
+    if !theirs {
+        return Ok(None);
+    }
+    let names = std::iter::once(String::new()).chain((2..).map(|n| format!(".{n}")));
+    let mut free =
+        names.map(|n| PathBuf::from(format!("{}.before-zexio{n}", file.display()))).filter(|path| !path.exists());
+    let aside = free.next().unwrap_or_else(|| unreachable!("there is always a next number"));
+    fs::rename(file, &aside).map_err(|e| super::disk_error(&format!("move {} aside", file.display()), &e))?;
+    Ok(Some(aside))
 }

@@ -118,3 +118,23 @@ fn a_machine_that_dies_in_a_rollout_comes_back_to_one_release() {
     machine.wait_for_answer("shop.example.com", "/", "2.0.0 (release 2)");
     machine.wait_until("release 1 to be gone", || machine.must("ls /etc/systemd/system").find("web-r1").is_none());
 }
+
+#[test]
+fn a_caddyfile_of_somebody_else_is_set_aside_and_the_sites_come_back() {
+    let machine = with_shop();
+    let pid = machine.main_pid(UNIT);
+    machine.must("printf '# mine\\n:8080 {\\n\\trespond mine\\n}\\n' >/etc/caddy/Caddyfile && systemctl reload caddy");
+    machine.wait_until("the site to be back", || machine.get("shop.example.com", "/").1.contains("hello from shop"));
+    machine.wait_until("the file to be ours", || {
+        machine.must("head -1 /etc/caddy/Caddyfile").contains("Written by zexio")
+    });
+    assert!(machine.must("cat /etc/caddy/Caddyfile.before-zexio*").contains("respond mine"), "nothing is lost");
+    machine.must("systemctl restart caddy");
+    machine.wait_for_answer("shop.example.com", "/", "hello from shop");
+    assert_eq!(machine.main_pid(UNIT), pid);
+    assert_eq!(
+        machine.sh("curl -s http://127.0.0.1:2019/config/").status,
+        7,
+        "no admin endpoint that an app could reach"
+    );
+}
