@@ -135,9 +135,7 @@ fn ask(session: &Session, verb: Verb) -> Result<(), Failure> {
         Verb::Apply { file, wait, .. } => apply::apply(&session.client, &file, wait.wait, format),
         Verb::Get { project } => get(session, project.as_ref()),
         Verb::Status { project, watch } => status(session, project.as_ref(), watch),
-        Verb::Why { project } => session.show(&Ask::get(format!("/v1/projects/{project}")), |view| {
-            Ok(show::why(&show::status_of(view)?, Session::now()))
-        }),
+        Verb::Why { project } => why(session, &project),
         Verb::Logs { project, follow, lines, process, release, since } => {
             let mut pairs = vec![("lines", lines.to_string())];
             pairs.extend(process.map(|process| ("process", process.to_string())));
@@ -157,6 +155,22 @@ fn ask(session: &Session, verb: Verb) -> Result<(), Failure> {
         Verb::Init | Verb::Agent | Verb::Launch | Verb::Unpack { .. } | Verb::Validate { .. } => Ok(()),
         Verb::Key(_) | Verb::Sign { .. } | Verb::Version => Ok(()),
     }
+}
+
+/// Says in a paragraph how a project is; where its newest release failed, also what that release showed.
+fn why(session: &Session, project: &ProjectId) -> Result<(), Failure> {
+    session.show(&Ask::get(format!("/v1/projects/{project}")), |view| {
+        let status = show::status_of(view)?;
+        let failed = status.rejected.last().filter(|_| status.condition("Stalled").is_some());
+        let evidence = match failed {
+            Some(release) => {
+                let history = session.client.value(&Ask::get(format!("/v1/projects/{project}/releases")))?;
+                show::evidence(*release, show::list(&history, "releases"))
+            }
+            None => String::new(),
+        };
+        Ok(show::why(&status, Session::now()) + &evidence)
+    })
 }
 
 fn plan(session: &Session, project: Option<&ProjectId>) -> Result<(), Failure> {

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::failure::Failure;
 use super::text::{Colour, Paint, clean, table};
+use crate::model::names::ReleaseNo;
 use crate::model::quantity::Timestamp;
 use crate::model::status::{Condition, ProcessStatus, Status};
 
@@ -180,6 +181,26 @@ pub fn why(status: &Status, now: Timestamp) -> String {
     said + "\n"
 }
 
+/// How many of a failed release's last log lines are shown; `history -o json` has them all.
+const LAST_LINES: usize = 20;
+
+/// Shows what a release showed when it failed.
+pub fn evidence(number: ReleaseNo, releases: &[Value]) -> String {
+    let release =
+        releases.iter().find(|release| release.get("number").and_then(Value::as_u64) == Some(u64::from(number.0)));
+    let Some(evidence) = release.and_then(|release| release.get("evidence")) else { return String::new() };
+    let lines = |key: &str| -> Vec<String> {
+        let lines = evidence.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+        lines.map(|line| format!("  {}\n", clean(line))).collect()
+    };
+    let (findings, log) = (lines("findings"), lines("log"));
+    let shown = &log[log.len().saturating_sub(LAST_LINES)..];
+    let part = |head: String, lines: &[String]| {
+        if lines.is_empty() { String::new() } else { format!("\n{head}\n{}", lines.concat()) }
+    };
+    part(format!("What release {number} showed:"), &findings) + &part("Its last log lines:".to_owned(), shown)
+}
+
 /// Shows a plan; empty where there is nothing to do.
 pub fn plan(steps: &[Value]) -> String {
     let line = |step: &Value| {
@@ -352,6 +373,19 @@ shop.example.com/api/*  127.0.0.1:21003  waits
              Generation 7 is wanted; 6 is the newest that came to an end. Release 7 failed and is not tried again until \
              its spec changes. Process web was restarted 2 times. Caddy does not have shop.example.com yet.\n"
         );
+    }
+
+    #[test]
+    fn what_a_failed_release_showed_follows_the_paragraph() {
+        let releases =
+            json!([{"number":7,"evidence":{"findings":["web: exited with status 3"],"log":["a","\u{1b}[2Jb"]}}]);
+        let said = evidence(ReleaseNo(7), list(&json!({ "releases": releases }), "releases"));
+        assert!(
+            said.starts_with("\nWhat release 7 showed:\n  web: exited with status 3\n\nIts last log lines:\n  a\n"),
+            "{said}"
+        );
+        assert!(!said.contains('\u{1b}'), "what an app writes is shown, not run");
+        assert_eq!(evidence(ReleaseNo(6), &[]), "");
     }
 
     #[test]
