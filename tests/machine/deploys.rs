@@ -26,12 +26,16 @@ fn every_spec_of_this_repository_is_deployed() {
         .must("for s in DATABASE_URL SHARED_SMTP_KEY; do printf 'value of %s' $s | zexio secret set keeper $s; done");
     machine.must("cp /srv/artifacts/hello-1.0.0.tar.gz /zexio/artifacts/ && cp /src/specs/*.yaml /zexio/specs/");
     let web = ["hello", "greeter", "bumped", "keeper", "paths", "modest", "single", "stored", "ledger", "roomy"];
-    for host in web.iter().chain(&["telling", "tagged"]) {
+    for host in web.iter().chain(&["telling", "tagged", "many"]) {
         machine.wait_for_answer(&format!("{host}.example.com"), "/", "hello from");
     }
     assert_eq!(machine.get("keeper.example.com", "/env/GREETING").1, "good morning");
     assert_eq!(machine.get("keeper.example.com", "/env/SMTP_KEY").1, "value of SHARED_SMTP_KEY");
     assert_eq!(machine.get("paths.example.com", "/env/ZEXIO_PROCESS").1, "api");
+    machine.wait_for_answer("manual.example.com", "/any/path", "manual of 1.0.0");
+    assert_eq!(machine.get("manual.example.com", "/.zexio-release.json").1, "manual of 1.0.0", "dotfiles are hidden");
+    machine.wait_until("a tick", || machine.sh("grep -q 'tick of release 1' /zexio/apps/punctual/data/ticks").status == 0);
+    assert_eq!(machine.must("cat /zexio/apps/punctual/data/migrated"), "migrating to release 1");
     machine.wait_until("the worker", || machine.sh("systemctl is-active zexio-worker-jobs-r1.service").status == 0);
     assert!(machine.status_has("paused", r#""state":"suspended""#));
     assert_ne!(

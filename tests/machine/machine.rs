@@ -120,6 +120,7 @@ impl Machine {
         self.must(&format!(
             "d=$(mktemp -d) && mkdir $d/hello-{version} && cp /built/{built}/examples/hello $d/hello-{version}/
              echo {version} >$d/hello-{version}/VERSION
+             mkdir $d/hello-{version}/public && echo 'manual of {version}' >$d/hello-{version}/public/index.html
              mkdir -p /srv/artifacts && tar -C $d -czf /srv/artifacts/hello-{version}.tar.gz hello-{version} && rm -r $d
              sha256sum /srv/artifacts/hello-{version}.tar.gz | cut -d' ' -f1"
         ))
