@@ -145,7 +145,7 @@ pub fn proxy(settings: &Settings) -> Result<Proxy, String> {
         acme_ca: settings.caddy.acme_ca.clone(),
         hostname: settings.hostname.clone(),
         api: settings.listen.clone(),
-        stream_close_delay: false,
+        stream_close_delay: crate::host::caddy::keeps_streams(),
     };
     crate::render::caddyfile::text(&proxy, &[]).map(|_| proxy)
 }

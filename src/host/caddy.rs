@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
@@ -33,6 +34,7 @@ const DEFAULT_ADMIN: (&str, u16) = ("127.0.0.1", 2019);
 const CGROUP: &str = "/system.slice/caddy.service";
 /// The reason of everything that Caddy, or the check of what it made, does not take.
 const REFUSED: &str = "RouteRefused";
+const PROGRAM: &str = "/usr/bin/caddy";
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Caddy.
@@ -275,6 +277,19 @@ fn collect_dials(value: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
+/// Tells whether the Caddy of this machine can keep streams open over a change of routes: 2.7 and newer can. An older
+/// one cuts WebSockets when routes change; deploys change none.
+pub fn keeps_streams() -> bool {
+    let output = Command::new(PROGRAM).arg("version").env_clear().stdin(Stdio::null()).output();
+    output.is_ok_and(|output| is_at_least_2_7(&String::from_utf8_lossy(&output.stdout)))
+}
+
+fn is_at_least_2_7(version: &str) -> bool {
+    let numbers =
+        version.trim_start_matches('v').split(['.', ' ', '-', '\n']).map_while(|part| part.parse::<u32>().ok());
+    numbers.take(2).collect::<Vec<_>>() >= vec![2, 7]
+}
+
 /// Puts a first Caddyfile of ours in place, before Caddy listens where the agent can reach it. One that is somebody
 /// else's is moved aside, never lost. Returns what was done, for the operator.
 ///
@@ -311,4 +326,23 @@ fn set_aside(file: &Path) -> Result<Option<PathBuf>, PortError> {
     let aside = free.next().unwrap_or_else(|| unreachable!("there is always a next number"));
     fs::rename(file, &aside).map_err(|e| super::disk_error(&format!("move {} aside", file.display()), &e))?;
     Ok(Some(aside))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_caddy_that_knows_the_option_is_given_it() {
+        for (version, knows) in [
+            ("2.6.2\n", false),
+            ("v2.7.0 h1:abc=\n", true),
+            ("v2.11.9 h1:abc=\n", true),
+            ("v3.0.0\n", true),
+            ("(devel)\n", false),
+            ("", false),
+        ] {
+            assert_eq!(is_at_least_2_7(version), knows, "{version:?}");
+        }
+    }
 }

@@ -34,7 +34,8 @@ fn every_spec_of_this_repository_is_deployed() {
     assert_eq!(machine.get("paths.example.com", "/env/ZEXIO_PROCESS").1, "api");
     machine.wait_for_answer("manual.example.com", "/any/path", "manual of 1.0.0");
     assert_eq!(machine.get("manual.example.com", "/.zexio-release.json").1, "manual of 1.0.0", "dotfiles are hidden");
-    machine.wait_until("a tick", || machine.sh("grep -q 'tick of release 1' /zexio/apps/punctual/data/ticks").status == 0);
+    machine
+        .wait_until("a tick", || machine.sh("grep -q 'tick of release 1' /zexio/apps/punctual/data/ticks").status == 0);
     assert_eq!(machine.must("cat /zexio/apps/punctual/data/migrated"), "migrating to release 1");
     machine.wait_until("the worker", || machine.sh("systemctl is-active zexio-worker-jobs-r1.service").status == 0);
     assert!(machine.status_has("paused", r#""state":"suspended""#));
