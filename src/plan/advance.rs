@@ -7,7 +7,7 @@ use crate::model::desired::{Content, Desired, Intent, Work};
 use crate::model::failure::PortError;
 use crate::model::names::{ProjectId, ReleaseNo, UnitId};
 use crate::model::observed::{BundlesSeen, FetchSeen, Observed, Seen, Sight};
-use crate::model::progress::{Draining, Progress, ProjectProgress, ReleaseState, Stall};
+use crate::model::progress::{Draining, Progress, ProjectProgress, ReleaseState, Stall, Trial};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::spec::{Deploy, OnFailure, Spec};
 
@@ -126,16 +126,24 @@ fn note_release_command(project: &ProjectId, seen: &Seen, memory: &mut ProjectPr
 
 fn judge(project: &ProjectId, seen: &Seen, memory: &mut ProjectProgress, deploy: &Deploy, now: Timestamp) {
     let (Some(candidate), Some(trial)) = (memory.candidate(), memory.trial.clone()) else { return };
-    if trial.proven {
+    if trial.proven && switch_has_begun(candidate, seen, memory) {
         return;
     }
     match verdict::of_candidate(project, candidate, memory, &trial, deploy, seen, now) {
-        Verdict::Wait(_) => {}
-        Verdict::Healthy => memory.trial = Some(crate::model::progress::Trial { proven: true, ..trial }),
+        Verdict::Wait(_) => memory.trial = Some(Trial { proven: false, ..trial }),
+        Verdict::Healthy => memory.trial = Some(Trial { proven: true, ..trial }),
         Verdict::Reject { reason, message } => {
             reject(memory, candidate, reason, message, deploy.on_failure == OnFailure::Hold, now);
         }
     }
+}
+
+/// A proof holds only until the switch begins: a candidate that fell in between must prove itself anew. A switch that
+/// has begun is carried through, since going back would be a switch too.
+fn switch_has_begun(candidate: ReleaseNo, seen: &Seen, memory: &ProjectProgress) -> bool {
+    let (Some(bundles), Some(release)) = (seen.bundles.known(), memory.release(candidate)) else { return true };
+    let pointed = release.content.web().any(|process| super::rollout::slot_pointed(bundles, process) == release.slot);
+    bundles.link == Some(candidate) || memory.serving.is_some() && pointed
 }
 
 /// Ends a rollout that failed. What served before goes on serving; the project is stalled until its spec changes.

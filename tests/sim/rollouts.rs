@@ -318,3 +318,35 @@ fn artifacts_of_kept_releases_stay_and_others_go_after_a_day() {
     assert_eq!(life.world.lock().artifacts.len(), 4, "those of the kept releases");
     assert_eq!(life.plan(), Vec::<String>::new());
 }
+
+#[test]
+fn a_candidate_that_falls_between_its_proof_and_the_switch_gets_no_traffic() {
+    let mut life = Life::begin();
+    life.want("shop", "good-1");
+    life.settle();
+    life.want("shop", "good-2");
+    let proven = |life: &Life| {
+        let machine = life.world.lock();
+        machine.progress.projects[&shop()].trial.as_ref().is_some_and(|trial| trial.proven)
+    };
+    // The agent dies with the proof on disk and before its first step.
+    life.world.lock().deaf = true;
+    while !proven(&life) {
+        let started = life.world.lock().calls.iter().any(|call| call.starts_with("start zexio-shop-web-r2"));
+        life.world.lock().deaf = started;
+        life.pass();
+        life.world.lock().tick(Span::seconds(1));
+    }
+    let candidate = life.world.lock().units.keys().find(|unit| unit.release == ReleaseNo(2)).cloned().unwrap();
+    {
+        let mut machine = life.world.lock();
+        machine.deaf = false;
+        machine.ready.remove(&candidate);
+        machine.units.get_mut(&candidate).unwrap().state = ActiveState::Inactive;
+    }
+    life.restart_agent();
+    life.pass();
+    assert!(!life.world.lock().calls.iter().any(|call| call == "point shop web b"));
+    life.settle();
+    assert_eq!(life.serving("shop"), Some(2), "once it is healthy again it takes over");
+}

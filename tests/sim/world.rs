@@ -34,6 +34,8 @@ pub struct Machine {
     pub artifacts: BTreeMap<Sha256, Timestamp>,
     pub network: bool,
     pub facets_blind: bool,
+    /// Nothing that is asked of systemd or the disk is done.
+    pub deaf: bool,
     /// Every mutating call, in order.
     pub calls: Vec<String>,
     runs: u64,
@@ -54,6 +56,10 @@ fn behaviour(source: &Source) -> &str {
 impl World {
     pub fn lock(&self) -> MutexGuard<'_, Machine> {
         self.0.lock().expect("no test panics while it holds the machine")
+    }
+
+    fn hears(&self) -> Result<(), PortError> {
+        if self.lock().deaf { Err(PortError::passing("Deaf", "nobody answers")) } else { Ok(()) }
     }
 
     fn call(&self, what: String) -> MutexGuard<'_, Machine> {
@@ -240,6 +246,7 @@ impl Units for World {
         Ok(())
     }
     fn enable(&self, unit: &UnitId) -> Result<(), PortError> {
+        self.hears()?;
         let mut machine = self.call(format!("enable {unit}"));
         machine.units.entry(unit.clone()).or_default().enabled = true;
         Ok(())
@@ -300,6 +307,7 @@ impl Bundles for World {
         self.call(format!("cancel {project} {release}")).fetches.remove(&(project.clone(), release));
     }
     fn point(&self, project: &ProjectId, process: &ProcessName, slot: Slot) -> Result<(), PortError> {
+        self.hears()?;
         let mut machine = self.call(format!("point {project} {process} {slot}"));
         let markers = &mut machine.bundle(project).markers;
         match slot {
@@ -309,6 +317,7 @@ impl Bundles for World {
         Ok(())
     }
     fn link(&self, project: &ProjectId, release: ReleaseNo) -> Result<(), PortError> {
+        self.hears()?;
         self.call(format!("link {project} {release}")).bundle(project).link = Some(release);
         Ok(())
     }
