@@ -36,8 +36,8 @@ impl Prober {
         Self { clock, bell, probes: Mutex::default() }
     }
 
-    fn begin(&self, order: &ProbeOrder) -> Probe {
-        let (found, stop) = (Arc::new(Mutex::new(None)), Arc::new(AtomicBool::new(false)));
+    fn begin(&self, order: &ProbeOrder, before: Option<Probed>) -> Probe {
+        let (found, stop) = (Arc::new(Mutex::new(before)), Arc::new(AtomicBool::new(false)));
         let probe = Probe { order: order.clone(), found: found.clone(), stop: stop.clone() };
         let (order, clock, bell) = (order.clone(), self.clock.clone(), self.bell.clone());
         let run = move || {
@@ -58,16 +58,21 @@ impl Prober {
 impl Health for Prober {
     fn look(&self, orders: &[ProbeOrder]) -> BTreeMap<UnitId, Probed> {
         let mut probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
-        // A new run of a unit is probed anew: what was found of the old one says nothing of it.
-        probes.retain(|_, probe| {
+        let found = |probe: &Probe| probe.found.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // A new run of a unit is probed anew: what was found of the old one says nothing of it. But an app that falls
+        // again and again is explained by what its earlier runs showed, so that is kept.
+        let mut before = BTreeMap::new();
+        probes.retain(|unit, probe| {
             let wanted = orders.contains(&probe.order);
             probe.stop.store(!wanted, Ordering::Relaxed);
+            if !wanted {
+                before.extend(found(probe).map(|probed| (unit.clone(), Probed { ok_since: None, ..probed })));
+            }
             wanted
         });
         for order in orders {
-            probes.entry(order.unit.clone()).or_insert_with(|| self.begin(order));
+            probes.entry(order.unit.clone()).or_insert_with(|| self.begin(order, before.remove(&order.unit)));
         }
-        let found = |probe: &Probe| probe.found.lock().unwrap_or_else(PoisonError::into_inner).clone();
         probes.iter().filter_map(|(unit, probe)| Some((unit.clone(), found(probe)?))).collect()
     }
 }

@@ -1,6 +1,7 @@
 //! The loop: one thread that runs passes. Whatever rings the bell only asks for a pass; nothing else changes the
 //! machine.
 
+mod crash;
 mod evidence;
 pub mod pass;
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::crash::{self, Side};
 use super::evidence;
 use crate::model::desired::{Desired, Wanted};
 use crate::model::failure::PortError;
@@ -165,7 +166,10 @@ impl Loop {
             if halted.contains(&step.project) {
                 continue;
             }
-            match self.take(step, view) {
+            crash::point(Side::Before);
+            let taken = self.take(step, view);
+            crash::point(Side::After);
+            match taken {
                 Ok(()) => {
                     log_step(step);
                     self.route_trouble = self.route_trouble.take().filter(|_| step.project.is_some());

@@ -5,5 +5,6 @@
 mod boots;
 mod deploys;
 mod machine;
+mod rollouts;
 mod routes;
 mod survives;
