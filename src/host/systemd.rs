@@ -106,12 +106,12 @@ impl Systemd {
         let name = id.name();
         let (path,): (dbus::Path<'static>,) =
             self.call(&format!("load unit {name}"), |bus| manager(bus).method_call(MANAGER, "LoadUnit", (&name,)))?;
-        let unit = self.properties(&path, UNIT)?;
+        let mut unit = self.properties(&path, UNIT)?;
         if prop_cast::<bool>(&unit, "NeedDaemonReload").copied().unwrap_or(false) {
             // systemd kept an older unit of this name in memory: a boot target held on to it.
             self.reload()?;
+            unit = self.properties(&path, UNIT)?;
         }
-        let unit = self.properties(&path, UNIT)?;
         let service = self.properties(&path, SERVICE)?;
         match difference(id, &unit, &service) {
             None => Ok(()),
