@@ -11,12 +11,13 @@ confdir    = $(DESTDIR)/etc/zexio
 target_dir = $(or $(CARGO_TARGET_DIR),target)
 built      = $(target_dir)/$(patsubst dev,debug,$(PROFILE))
 
-.PHONY: help build demo test lint install uninstall clean packages
+.PHONY: help build demo test bench lint install uninstall clean packages
 
 help:
 	@echo 'make build     build the binary (PROFILE=release|dev)'
 	@echo 'make demo      boot a throwaway machine, deploy the examples in it, tell the story (KEEP=1 leaves it up)'
 	@echo 'make test      all tests: pure ones, and the contract on throwaway machines'
+	@echo 'make bench     time a deploy against the same steps by hand; figures in target/bench.json'
 	@echo 'make lint      formatting and clippy'
 	@echo 'make install   install the binary, units and template (PREFIX=/usr, DESTDIR=)'
 	@echo 'make clean     remove what was built'
@@ -31,6 +32,10 @@ demo: packages
 # Two at a time: each machine test boots a machine of its own. Examples are built too: the machines run them.
 test: packages
 	$(CARGO) test --locked --no-fail-fast -- --test-threads=2
+
+bench: packages
+	$(CARGO) build --locked --profile $(PROFILE) --bin zexio --example hello --example bench
+	PROFILE=$(PROFILE) BUILT=$(abspath $(built)) tests/machine/bench.sh
 
 lint:
 	$(CARGO) fmt --check

@@ -1,11 +1,12 @@
 //! Load for a site behind Caddy: says how many requests failed while something was going on.
 //!
 //! Keeps five kinds of request running at once, each as users' clients make them, until stdin closes or `--seconds` are
-//! over, and prints one JSON line. Failed means: refused, reset, cut off, or any status that is not 2xx.
+//! over, and prints one JSON line. Failed means: refused, reset, cut off, or any status that is not 2xx. With
+//! `--streams-of` it also holds a WebSocket and an event stream of another site open, and counts how often they were cut.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
-use std::net::SocketAddr;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::exit;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,6 +14,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde::Serialize;
 use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
@@ -41,6 +45,9 @@ struct Options {
     /// Milliseconds between two requests of one client
     #[arg(long, default_value_t = 10)]
     pause: u64,
+    /// Another site, whose /ws and /sse are to stay open
+    #[arg(long)]
+    streams_of: Option<String>,
     /// How long; without it until stdin closes
     #[arg(long)]
     seconds: Option<u64>,
@@ -78,8 +85,17 @@ struct Tally {
     seconds: f64,
     slowest_ms: u128,
     by_kind: BTreeMap<&'static str, Count>,
+    streams: BTreeMap<&'static str, Stream>,
     errors: Vec<String>,
     bodies: BTreeSet<String>,
+}
+
+/// A stream that is to stay open: what came, and how often it ended or lost something.
+#[derive(Default, Serialize)]
+struct Stream {
+    events: u64,
+    echoes: u64,
+    cuts: u64,
 }
 
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -98,6 +114,14 @@ fn main() {
         Kind::Slow,
         Kind::Slow,
     ]);
+    let streams = options.streams_of.iter().flat_map(|_| ["sse", "websocket"]);
+    let streams: Vec<_> = streams
+        .map(|kind| {
+            let agent = agent(&options, &certificates, Kind::Slow);
+            let (options, tally) = (options.clone(), Arc::clone(&tally));
+            thread::spawn(move || hold_open(kind, &agent, &options, &tally, started))
+        })
+        .collect();
     let clients: Vec<_> = kinds
         .map(|kind| {
             let agent = agent(&options, &certificates, kind);
@@ -107,7 +131,7 @@ fn main() {
         .collect();
     wait(options.seconds);
     STOP.store(true, Ordering::SeqCst);
-    for client in clients {
+    for client in clients.into_iter().chain(streams) {
         client.join().expect("a client does not panic");
     }
     let mut tally = tally.lock().expect("no client panics");
@@ -159,7 +183,8 @@ fn agent(options: &Options, certificates: &[Certificate<'static>], kind: Kind) -
         .http_status_as_error(false)
         .max_idle_connections(kept)
         .max_idle_connections_per_host(kept)
-        .timeout_global(Some(Duration::from_secs(60)))
+        .timeout_global(if options.streams_of.is_some() { None } else { Some(Duration::from_secs(60)) })
+        .timeout_recv_response(Some(Duration::from_secs(60)))
         .build();
     Agent::with_parts(config, DefaultConnector::new(), Fixed(options.to))
 }
@@ -207,4 +232,112 @@ fn request(kind: Kind, agent: &Agent, url: &str) -> Result<String, String> {
         200..300 => Ok(body),
         status => Err(format!("status {status}: {}", body.trim())),
     }
+}
+
+/// Keeps one stream open, again and again; whatever ends it before the load ends is a cut.
+fn hold_open(kind: &'static str, agent: &Agent, options: &Options, tally: &Mutex<Tally>, started: Instant) {
+    let host = options.streams_of.as_deref().unwrap_or_default();
+    while !STOP.load(Ordering::SeqCst) {
+        let mut expected = 0;
+        let mut take = |event: &str| -> io::Result<()> {
+            let mut tally = tally.lock().expect("no client panics");
+            let stream = tally.streams.entry(kind).or_default();
+            match event.strip_prefix("echo") {
+                Some(_) => stream.echoes += 1,
+                None => stream.events += 1,
+            }
+            match event.parse::<u64>() {
+                Ok(number) if number != expected => Err(io::Error::other(format!("{number} came after {expected}"))),
+                Ok(_) => {
+                    expected += 1;
+                    Ok(())
+                }
+                Err(_) => Ok(()),
+            }
+        };
+        let ended = match kind {
+            "sse" => read_events(agent, host, &mut take),
+            _ => read_websocket(options, host, &mut take),
+        };
+        if STOP.load(Ordering::SeqCst) {
+            return;
+        }
+        let why = ended.map_or_else(|error| error.to_string(), |()| "it ended".to_owned());
+        let mut tally = tally.lock().expect("no client panics");
+        tally.streams.entry(kind).or_default().cuts += 1;
+        tally.errors.push(format!("{:.3} s, {kind}: {why}", started.elapsed().as_secs_f64()));
+        drop(tally);
+        thread::sleep(Duration::from_millis(200));
+    }
+}
+
+type Take<'a> = &'a mut dyn FnMut(&str) -> io::Result<()>;
+
+fn read_events(agent: &Agent, host: &str, take: Take<'_>) -> io::Result<()> {
+    let mut answer = agent.get(format!("https://{host}/sse")).call().map_err(io::Error::other)?;
+    for line in BufReader::new(answer.body_mut().as_reader()).lines() {
+        if STOP.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        if let Some(event) = line?.strip_prefix("data: ") {
+            take(event)?;
+        }
+    }
+    Ok(())
+}
+
+fn read_websocket(options: &Options, host: &str, take: Take<'_>) -> io::Result<()> {
+    let mut stream = connect_tls(options, host)?;
+    write!(
+        stream,
+        "GET /ws HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )?;
+    let mut stream = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head)? > 0 {}
+    // The key is the one of RFC 6455, and so is the answer to it.
+    if !head.starts_with("HTTP/1.1 101") || !head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=") {
+        return Err(io::Error::other(format!("no handshake: {head}")));
+    }
+    for count in 1u64.. {
+        if STOP.load(Ordering::SeqCst) {
+            break;
+        }
+        let (kind, payload) = read_frame(&mut stream)?;
+        let text = String::from_utf8_lossy(&payload);
+        match kind {
+            1 => take(text.strip_prefix("tick ").unwrap_or(&text))?,
+            kind => return Err(io::Error::other(format!("a frame of kind {kind}"))),
+        }
+        if count % 5 == 0 {
+            // Masked with zeros: a mask that changes nothing is one, too.
+            stream.get_mut().write_all(&[&[0x81, 0x84, 0, 0, 0, 0], &b"echo"[..]].concat())?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads a short frame of a server.
+fn read_frame(stream: &mut impl Read) -> io::Result<(u8, Vec<u8>)> {
+    let mut head = [0; 2];
+    stream.read_exact(&mut head)?;
+    let mut payload = vec![0; usize::from(head[1])];
+    stream.read_exact(&mut payload)?;
+    Ok((head[0] & 0x0f, payload))
+}
+
+fn connect_tls(options: &Options, host: &str) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    for certificate in
+        CertificateDer::pem_file_iter(options.ca.as_deref().unwrap_or_default()).map_err(io::Error::other)?
+    {
+        roots.add(certificate.map_err(io::Error::other)?).map_err(io::Error::other)?;
+    }
+    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+    let connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+    let socket = TcpStream::connect(options.to)?;
+    socket.set_read_timeout(Some(Duration::from_secs(20)))?; // it says something ten times a second
+    Ok(StreamOwned::new(connection, socket))
 }

@@ -4,6 +4,8 @@
 //! deploy is measured with should not hide anything. On SIGTERM it finishes the requests in flight, closes idle
 //! connections and exits 0.
 
+mod websocket;
+
 use std::collections::HashMap;
 use std::env;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -23,6 +25,7 @@ const USAGE: &str =
   GET /slow?ms=N   answers after N ms
   GET /env/NAME    the value of an environment variable, or 404
   GET /sse         an event every 100 ms, until SIGTERM
+  GET /ws          a WebSocket: a number every 100 ms, an echo of every text, until SIGTERM
   GET /crash       exits 1
   POST /           answers with the body it got";
 
@@ -158,6 +161,9 @@ fn converse(stream: &TcpStream, id: u64, about: &About, never_ready: bool) -> io
     CONNECTIONS.idle(id, stream.try_clone()?);
     let mut reader = BufReader::new(stream);
     while let Some(request) = Request::read(&mut reader, || CONNECTIONS.busy(id))? {
+        if let Some(key) = request.websocket.as_ref().filter(|_| request.target == "/ws") {
+            return websocket::talk(&mut reader, stream, key, || CONNECTIONS.stopping());
+        }
         answer(stream, &request, about, never_ready)?;
         if request.close || CONNECTIONS.stopping() {
             return Ok(());
@@ -218,6 +224,8 @@ struct Request {
     target: String,
     body: Vec<u8>,
     close: bool,
+    /// The key of a handshake.
+    websocket: Option<String>,
 }
 
 impl Request {
@@ -234,6 +242,7 @@ impl Request {
             target: words.next().unwrap_or_default().to_owned(),
             body: Vec::new(),
             close: words.next() == Some("HTTP/1.0"),
+            websocket: None,
         };
         let mut length = 0;
         let mut chunked = false;
@@ -242,6 +251,7 @@ impl Request {
             match name.to_ascii_lowercase().as_str() {
                 "content-length" => length = value.trim().parse().unwrap_or(0),
                 "transfer-encoding" => chunked = value.contains("chunked"),
+                "sec-websocket-key" => request.websocket = Some(value.trim().to_owned()),
                 "connection" => request.close |= value.trim().eq_ignore_ascii_case("close"),
                 _ => {}
             }

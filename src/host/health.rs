@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::bell::Bell;
 use crate::model::names::UnitId;
@@ -16,6 +16,9 @@ use super::listener::{self, Listener};
 
 /// How many findings of a run are kept.
 const TRANSCRIPT: usize = 20;
+
+/// The pause after the first probe of a run.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 
 /// The probes that run.
 pub struct Prober {
@@ -36,16 +39,19 @@ impl Prober {
         Self { clock, bell, probes: Mutex::default() }
     }
 
-    fn begin(&self, order: &ProbeOrder) -> Probe {
-        let (found, stop) = (Arc::new(Mutex::new(None)), Arc::new(AtomicBool::new(false)));
+    fn begin(&self, order: &ProbeOrder, before: Option<Probed>) -> Probe {
+        let (found, stop) = (Arc::new(Mutex::new(before)), Arc::new(AtomicBool::new(false)));
         let probe = Probe { order: order.clone(), found: found.clone(), stop: stop.clone() };
         let (order, clock, bell) = (order.clone(), self.clock.clone(), self.bell.clone());
         let run = move || {
+            let began = Instant::now();
             while !stop.load(Ordering::Relaxed) {
                 if note(&found, &order, probe_once(&order), &*clock) {
                     bell.ring();
                 }
-                std::thread::sleep(order.ready.interval.as_duration());
+                let ready =
+                    found.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|p| p.ok_since.is_some());
+                std::thread::sleep(pause(&order.ready, ready, began.elapsed()));
             }
         };
         if let Err(error) = std::thread::Builder::new().name("probe".into()).spawn(run) {
@@ -58,18 +64,30 @@ impl Prober {
 impl Health for Prober {
     fn look(&self, orders: &[ProbeOrder]) -> BTreeMap<UnitId, Probed> {
         let mut probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
-        // A new run of a unit is probed anew: what was found of the old one says nothing of it.
-        probes.retain(|_, probe| {
+        let found = |probe: &Probe| probe.found.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // A new run of a unit is probed anew: what was found of the old one says nothing of it. But an app that falls
+        // again and again is explained by what its earlier runs showed, so that is kept.
+        let mut before = BTreeMap::new();
+        probes.retain(|unit, probe| {
             let wanted = orders.contains(&probe.order);
             probe.stop.store(!wanted, Ordering::Relaxed);
+            if !wanted {
+                before.extend(found(probe).map(|probed| (unit.clone(), Probed { ok_since: None, ..probed })));
+            }
             wanted
         });
         for order in orders {
-            probes.entry(order.unit.clone()).or_insert_with(|| self.begin(order));
+            probes.entry(order.unit.clone()).or_insert_with(|| self.begin(order, before.remove(&order.unit)));
         }
-        let found = |probe: &Probe| probe.found.lock().unwrap_or_else(PoisonError::into_inner).clone();
         probes.iter().filter_map(|(unit, probe)| Some((unit.clone(), found(probe)?))).collect()
     }
+}
+
+/// An app that is still coming up is asked at shorter intervals the younger it is, so that the waiting adds little to
+/// what its start takes anyway.
+fn pause(ready: &Ready, is_ready: bool, age: Duration) -> Duration {
+    let interval = ready.interval.as_duration();
+    if is_ready { interval } else { (age / 10).max(SHORTEST_PAUSE).min(interval) }
 }
 
 /// Writes a finding down; tells whether it says something new.

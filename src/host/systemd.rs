@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use dbus::arg::{PropMap, RefArg, prop_cast};
+use dbus::arg::{PropMap, RefArg, Variant, prop_cast};
 use dbus::blocking::{Connection, Proxy};
 
 use crate::model::layout::{CREDENTIAL_DIR, LAUNCHER, Layout, UNIT_DIR, user_of};
@@ -35,7 +35,18 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Default)]
 pub struct Systemd {
     connection: RefCell<Option<Connection>>,
+    /// What was read of units that run undisturbed, by name.
+    steady: RefCell<BTreeMap<String, Steady>>,
 }
+
+/// What was read of a unit's run. As long as that run goes on, all that changes of it is how much it uses.
+struct Steady {
+    read: Instant,
+    seen: UnitSeen,
+}
+
+/// How old what a unit uses may be.
+const REREAD: Duration = Duration::from_secs(10);
 
 /// A row of ListUnits: name, description, load state, active state, sub state, followed, path, job, its type and path.
 type Listed = (String, String, String, String, String, String, dbus::Path<'static>, u32, String, dbus::Path<'static>);
@@ -81,12 +92,54 @@ impl Systemd {
         Ok(found)
     }
 
+    fn property<T>(&self, row: &Listed, name: &str) -> Result<T, PortError>
+    where
+        T: for<'b> dbus::arg::Get<'b> + dbus::arg::Arg,
+    {
+        let (found,): (Variant<T>,) = self.call("read a unit", |bus| {
+            bus.with_proxy(BUS_NAME, &row.6, TIMEOUT).method_call(PROPERTIES, "Get", (UNIT, name))
+        })?;
+        Ok(found.0)
+    }
+
+    /// Reads a unit. Everything of it costs systemd about 3 ms, and most units just run: of those only what tells one
+    /// run from the next is asked for each time.
     fn fill(&self, seen: &mut UnitSeen, row: &Listed) -> Result<(), PortError> {
+        let steady = row.3 == "active" && row.7 == 0;
+        let known = self.steady.borrow_mut().remove(&row.0).filter(|known| {
+            steady
+                && known.read.elapsed() < REREAD
+                && known.seen.sub_state == row.4
+                && known.seen.state == ActiveState::Active
+        });
+        let known = match known {
+            Some(known) if known.seen.invocation == invocation(&self.property::<Vec<u8>>(row, "InvocationID")?) => {
+                Some(known)
+            }
+            _ => None,
+        };
+        let (read, found) = match known {
+            Some(Steady { read, seen }) => {
+                (read, UnitSeen { needs_reload: self.property(row, "NeedDaemonReload")?, ..seen })
+            }
+            None => (Instant::now(), self.read_whole(row)?),
+        };
+        if steady {
+            self.steady.borrow_mut().insert(row.0.clone(), Steady { read, seen: found.clone() });
+        }
+        let old = std::mem::take(seen);
+        *seen =
+            UnitSeen { text: old.text, credential: old.credential, enabled: old.enabled, timer: old.timer, ..found };
+        Ok(())
+    }
+
+    fn read_whole(&self, row: &Listed) -> Result<UnitSeen, PortError> {
+        let mut seen = UnitSeen::default();
         let unit = self.properties(&row.6, UNIT)?;
         let service = self.properties(&row.6, SERVICE)?;
         seen.state = settled(active_state(text(&unit, "ActiveState")), row.7 != 0);
         seen.sub_state = text(&unit, "SubState").to_owned();
-        seen.invocation = prop_cast::<Vec<u8>>(&unit, "InvocationID").filter(|id| !id.is_empty()).map(hex::encode);
+        seen.invocation = prop_cast::<Vec<u8>>(&unit, "InvocationID").and_then(|id| invocation(id));
         let key = if seen.state == ActiveState::Active { "ActiveEnterTimestamp" } else { "StateChangeTimestamp" };
         seen.since = number(&unit, key).filter(|micros| *micros > 0).map(|micros| Timestamp(micros / 1000));
         seen.needs_reload = prop_cast::<bool>(&unit, "NeedDaemonReload").copied().unwrap_or(false);
@@ -97,7 +150,7 @@ impl Systemd {
         seen.cgroup = Some(text(&service, "ControlGroup")).filter(|path| !path.is_empty()).map(str::to_owned);
         seen.exit = exit(&service);
         seen.result = text(&service, "Result").to_owned();
-        Ok(())
+        Ok(seen)
     }
 
     /// Makes sure that systemd read what was written: a drop-in of somebody else or a limit it did not understand must
@@ -106,14 +159,14 @@ impl Systemd {
         let name = id.name();
         let (path,): (dbus::Path<'static>,) =
             self.call(&format!("load unit {name}"), |bus| manager(bus).method_call(MANAGER, "LoadUnit", (&name,)))?;
-        let unit = self.properties(&path, UNIT)?;
+        let mut unit = self.properties(&path, UNIT)?;
         let old = prop_cast::<bool>(&unit, "NeedDaemonReload").copied().unwrap_or(false);
         if old || text(&unit, "LoadState") != "loaded" {
             // systemd kept an older unit of this name in memory: a boot target held on to it. Or it read the file when
             // somebody had just taken it away; then it asks for no reload and refuses to start for ever.
             self.reload()?;
+            unit = self.properties(&path, UNIT)?;
         }
-        let unit = self.properties(&path, UNIT)?;
         let service = self.properties(&path, SERVICE)?;
         match difference(id, &unit, &service) {
             None => Ok(()),
@@ -125,6 +178,10 @@ impl Systemd {
             )),
         }
     }
+}
+
+fn invocation(id: &[u8]) -> Option<String> {
+    (!id.is_empty()).then(|| hex::encode(id))
 }
 
 fn manager(bus: &Connection) -> Proxy<'_, &Connection> {
@@ -222,6 +279,7 @@ fn starts_the_launcher(service: &PropMap) -> bool {
 impl Units for Systemd {
     fn look(&self) -> Result<BTreeMap<ProjectId, BTreeMap<UnitId, UnitSeen>>, PortError> {
         let mut listed = self.list()?;
+        self.steady.borrow_mut().retain(|name, _| listed.contains_key(name));
         let mut all: BTreeMap<ProjectId, BTreeMap<UnitId, UnitSeen>> = BTreeMap::new();
         for (id, text) in unit_files(".service")? {
             let mut seen = UnitSeen { text: Some(text), enabled: boot_link(&id).is_symlink(), ..UnitSeen::default() };

@@ -1,6 +1,7 @@
 //! The loop: one thread that runs passes. Whatever rings the bell only asks for a pass; nothing else changes the
 //! machine.
 
+mod crash;
 mod evidence;
 pub mod pass;
 
@@ -14,7 +15,7 @@ use crate::pulse::Pulse;
 use pass::Loop;
 
 /// Rings that come this close together are one pass.
-const GATHER: Duration = Duration::from_millis(5);
+const GATHER: Duration = Duration::from_millis(2);
 
 /// An idle loop shows at least this often that it is alive.
 const BEAT: Duration = Duration::from_secs(10);
@@ -30,7 +31,9 @@ pub fn run(world: &mut Loop, ear: &Ear, clock: &dyn Clock, resync: Span, pulse: 
         if full {
             full_look_due = now.after(resync);
         }
+        let began = Instant::now();
         let look_again = world.pass(full);
+        tracing::debug!(micros = began.elapsed().as_micros(), full, "pass");
         pulse.beat(clock.now());
         let until = look_again.unwrap_or(full_look_due).min(full_look_due);
         if !rest(world, ear, clock, until, resync, beat) {
@@ -46,8 +49,11 @@ fn rest(world: &mut Loop, ear: &Ear, clock: &dyn Clock, until: Timestamp, resync
     loop {
         beat();
         let left = whole.saturating_sub(begun.elapsed());
-        let mut rings = ear.listen(left.clamp(GATHER, BEAT));
-        rings.extend(ear.listen(GATHER));
+        let mut rings = ear.listen(left.min(BEAT));
+        // A pass that is due is not put off for a ring that may come.
+        if !left.is_zero() && !rings.is_empty() {
+            rings.extend(ear.listen(GATHER));
+        }
         let mut changed = begun.elapsed() >= whole;
         for ring in rings {
             match ring {

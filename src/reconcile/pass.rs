@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::render::caddyfile::Site;
-
+use super::crash::{self, Side};
 use super::evidence;
 use crate::model::desired::{Desired, Wanted};
 use crate::model::failure::PortError;
@@ -15,6 +14,7 @@ use crate::model::quantity::{Span, Timestamp};
 use crate::model::status::Status;
 use crate::plan::{self, Action, Plan, RoutesOrder, Rules, Step, advance, check, routes, status, verdict};
 use crate::port::{Bundles, Clock, Health, Memory, ProbeOrder, Routes, Tail, Units};
+use crate::render::caddyfile::Site;
 
 /// How long until Caddy is offered routes again that it did not take.
 const ROUTE_RETRY: Span = Span::seconds(10);
@@ -169,7 +169,10 @@ impl Loop {
             if halted.contains(&step.project) {
                 continue;
             }
-            match self.take(step, view) {
+            crash::point(Side::Before);
+            let taken = self.take(step, view);
+            crash::point(Side::After);
+            match taken {
                 Ok(()) => {
                     log_step(step);
                     self.route_trouble = self.route_trouble.take().filter(|_| step.project.is_some());

@@ -137,6 +137,12 @@ impl Machine {
         self.sh(&format!("zexio apply -f /root/{project}.yaml --wait=60s"))
     }
 
+    /// Hands a spec to the API through the CLI and waits for nothing.
+    pub fn apply_and_go(&self, project: &str, spec: &str) -> Said {
+        self.write_file(&format!("/root/{project}.yaml"), spec);
+        self.sh(&format!("zexio apply -f /root/{project}.yaml"))
+    }
+
     /// Sends one signed request over the agent's socket; answers with the status code and the body.
     pub fn signed(&self, method: &str, path: &str, body: &str, content_type: &str, key: &str) -> (u16, String) {
         self.write_file("/root/body", body);

@@ -12,5 +12,6 @@ mod faults;
 mod isolation;
 mod machine;
 mod readme;
+mod rollouts;
 mod routes;
 mod survives;

@@ -1,5 +1,6 @@
 //! Claims about the loop, on a machine of plain maps: no time passes, nothing runs, everything can go wrong.
 
+mod crashes;
 mod kinds;
 mod rollouts;
 mod world;

@@ -38,6 +38,11 @@ pub struct Machine {
     pub deaf: bool,
     /// Every mutating call, in order.
     pub calls: Vec<String>,
+    /// Before which change, counted from here, the agent dies: a call, or a write to its memory.
+    pub dies_before: Option<usize>,
+    /// How often a web process of a project had the traffic and was not up and ready, after it once was.
+    pub unserved: Vec<String>,
+    served: BTreeSet<ProjectId>,
     runs: u64,
 }
 
@@ -63,11 +68,28 @@ impl World {
     }
 
     fn call(&self, what: String) -> MutexGuard<'_, Machine> {
+        self.change(&what);
         let mut machine = self.lock();
         machine.calls.push(what);
         machine
     }
+
+    /// Comes before every change that the agent makes: where a test wants it to, the agent dies instead of it. Dying
+    /// after a change is dying before the next one.
+    fn change(&self, what: &str) {
+        let mut machine = self.lock();
+        machine.watch_traffic(what);
+        let left = machine.dies_before;
+        machine.dies_before = left.and_then(|left| left.checked_sub(1));
+        if left == Some(0) {
+            drop(machine);
+            std::panic::resume_unwind(Box::new(Death));
+        }
+    }
 }
+
+/// How an agent ends that a test kills.
+struct Death;
 
 impl Machine {
     fn bundle(&mut self, project: &ProjectId) -> &mut BundlesSeen {
@@ -77,6 +99,30 @@ impl Machine {
     fn behaviour_of(&self, unit: &UnitId) -> String {
         let release = self.progress.projects.get(&unit.project).and_then(|memory| memory.release(unit.release));
         release.map(|release| behaviour(&release.content.source).to_owned()).unwrap_or_default()
+    }
+
+    /// Looks whether each project that once served has its traffic where a process is up and ready.
+    pub fn watch_traffic(&mut self, when: &str) {
+        for (project, wanted) in &self.desired.0 {
+            let slot = self.slot(project, "web");
+            let marked = format!("\nSlot={slot}\n");
+            let serves = self.units.iter().any(|(unit, seen)| {
+                unit.project == *project
+                    && unit.process.as_str() == "web"
+                    && seen.text.as_ref().is_some_and(|text| text.contains(&marked))
+                    && seen.state == ActiveState::Active
+                    && self.ready.contains_key(unit)
+            });
+            let leaves = !matches!(wanted.intent, Intent::Run(_));
+            if serves {
+                self.served.insert(project.clone());
+            } else if !leaves && self.served.contains(project) {
+                self.unserved.push(format!("{project} slot {slot} at {}, before: {when}", self.now));
+            }
+            if leaves {
+                self.served.remove(project);
+            }
+        }
     }
 
     /// Lets time pass and the machine's own parts move: jobs end, broken apps fall, fetches come in.
@@ -170,6 +216,7 @@ impl Memory for World {
         Ok(self.lock().progress.clone())
     }
     fn remember(&self, changed: &BTreeMap<ProjectId, ProjectProgress>) -> Result<(), PortError> {
+        self.change("remember");
         self.lock().progress.projects.extend(changed.clone());
         Ok(())
     }
@@ -177,6 +224,7 @@ impl Memory for World {
         Ok(self.lock().statuses.clone())
     }
     fn record(&self, statuses: &[Status]) -> Result<(), PortError> {
+        self.change("record");
         self.lock().statuses.extend(statuses.iter().map(|status| (status.project.clone(), status.clone())));
         Ok(())
     }
@@ -451,7 +499,22 @@ impl Life {
     }
 
     pub fn pass(&mut self) {
-        self.agent.pass(true);
+        self.agent.pass(false);
+    }
+
+    /// Runs a pass; when the agent dies in it, another one takes its place. Tells whether it died.
+    pub fn pass_or_die(&mut self) -> bool {
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.pass()));
+        let Err(cause) = done else { return false };
+        assert!(cause.is::<Death>(), "the agent broke");
+        let mut machine = self.world.lock();
+        // What ran beside the loop died with it, and what probes found is gone.
+        machine.fetches.clear();
+        let now = machine.now;
+        machine.ready.values_mut().for_each(|since| *since = now);
+        drop(machine);
+        self.restart_agent();
+        true
     }
 
     /// Runs passes and lets time pass until nothing is done any more; returns the calls that were made.
@@ -460,7 +523,8 @@ impl Life {
         let mut quiet = 0;
         for _ in 0..2000 {
             let before = self.world.lock().calls.len();
-            self.pass();
+            self.pass_or_die();
+            self.world.lock().watch_traffic("time");
             let idle = self.world.lock().calls.len() == before;
             let ended = self.world.lock().statuses.values().all(|status| status.condition("Reconciling").is_none());
             quiet = if idle && ended { quiet + 1 } else { 0 };
