@@ -30,7 +30,7 @@ pub fn keep_open(
     bell: &Bell,
     pulse: &Pulse,
     stop: &Arc<AtomicBool>,
-    opened: impl FnOnce(),
+    opened: impl FnOnce() + Send + 'static,
 ) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -51,8 +51,7 @@ pub fn keep_open(
     let listen = Some(settings.listen.clone()).filter(|address| !address.is_empty());
     runtime.block_on(async {
         let (tell, told) = watch::channel(false);
-        let serving = tokio::spawn(serve(state, PathBuf::from(settings::SOCKET), listen, told));
-        opened();
+        let serving = tokio::spawn(serve(state, PathBuf::from(settings::SOCKET), listen, told, opened));
         let ended = wait_for_the_end(serving, &tell).await;
         ended?
     })

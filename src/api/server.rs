@@ -36,7 +36,8 @@ const HEAD_BYTES: usize = 64 << 10;
 /// How long requests may take to their end once the agent is to end.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Serves until `stop` becomes true and what is in flight has ended, or has had its time.
+/// Serves until `stop` becomes true and what is in flight has ended, or has had its time. `opened` is called as soon as
+/// clients can connect: whoever waits for the agent's start may use it at once.
 ///
 /// # Errors
 /// Names the address that could not be listened on, and what to change.
@@ -45,12 +46,14 @@ pub async fn serve(
     unix: PathBuf,
     tcp: Option<String>,
     stop: watch::Receiver<bool>,
+    opened: impl FnOnce() + Send,
 ) -> Result<(), String> {
     let outside = match &tcp {
         Some(address) => Some(Listener::Tcp(bind_tcp(address).await?)),
         None => None,
     };
     let local = accept_all(Arc::clone(&state), Listener::Unix(bind_unix(&unix)?), stop.clone());
+    opened();
     match outside {
         Some(outside) => drop(tokio::join!(local, accept_all(state, outside, stop))),
         None => local.await,

@@ -194,6 +194,7 @@ async fn the_socket_is_roots_alone_takes_localhost_and_ends_when_told() {
         path.clone(),
         Some("127.0.0.1:0".to_owned()),
         bench.stop.subscribe(),
+        || (),
     ));
     while UnixStream::connect(&path).await.is_err() {
         tokio::task::yield_now().await;
@@ -227,7 +228,7 @@ async fn the_socket_is_roots_alone_takes_localhost_and_ends_when_told() {
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
     let many = format!("GET /healthz HTTP/1.1\r\nHost: a\r\n{}\r\n", "X-A: b\r\n".repeat(200));
     assert!(raw(&path, &many).await.starts_with("HTTP/1.1 431"));
-    let second = super::super::serve(Arc::clone(&bench.state), path.clone(), None, bench.stop.subscribe()).await;
+    let second = super::super::serve(Arc::clone(&bench.state), path.clone(), None, bench.stop.subscribe(), || ()).await;
     assert!(second.is_err_and(|cause| cause.contains("another agent")));
     bench.stop.send(true).unwrap();
     let ended = tokio::time::timeout(Duration::from_secs(5), serving).await;
@@ -246,6 +247,7 @@ async fn an_address_that_is_taken_is_named() {
         dir.path().join("s"),
         Some(address.clone()),
         bench.stop.subscribe(),
+        || (),
     );
     assert!(served.await.is_err_and(|cause| cause.contains(&address) && cause.contains("listen in agent.yaml")));
 }
