@@ -31,6 +31,7 @@ demo: packages
 
 # Two at a time: each machine test boots a machine of its own. Examples are built too: the machines run them.
 test: packages
+	tests/machine/newer-caddy.sh $(target_dir)/caddy
 	$(CARGO) test --locked --no-fail-fast -- --test-threads=2
 
 bench: packages

@@ -135,6 +135,30 @@ fn twenty_upgrades_under_mixed_load_lose_no_request_and_cut_no_stream_of_another
     eprintln!("twenty upgrades: {tally}");
 }
 
+#[test]
+fn with_a_newer_caddy_streams_live_through_changes_of_routes_too() {
+    let machine = Machine::start();
+    machine.must("install -m 755 /built/caddy/caddy /usr/bin/caddy");
+    machine.install_agent();
+    machine.publish("1.0.0");
+    deploy(&machine, &spec("1", "./hello", "", ""));
+    let other = machine.apply("other", &web_spec("other", "1.0.0", "./hello", ""));
+    assert_eq!(other.status, 0, "{}{}", other.stdout, other.stderr);
+    let load = Load::start(&machine, "--streams-of other.example.com");
+    for round in 2..=5 {
+        let routed = spec(&round.to_string(), "./hello", "", "")
+            .replace("routes: [", &format!("routes: [{{ host: extra-{round}.example.com, tls: internal }}, "));
+        deploy(&machine, &routed);
+        machine.wait_for_answer(&format!("extra-{round}.example.com"), "/", &format!("(release {round})"));
+    }
+    let tally = load.stop();
+    for stream in ["sse", "websocket"] {
+        assert_eq!(tally["streams"][stream]["cuts"], 0, "{tally}");
+        assert!(tally["streams"][stream]["events"].as_u64() > Some(50), "{tally}");
+    }
+    eprintln!("four changes of routes: {tally}");
+}
+
 /// One way to fail: the spec, the reason in the status, what its message says, and what the evidence shows.
 struct Bad {
     spec: String,
