@@ -105,7 +105,7 @@ fn a_rollback_needs_no_network() {
         assert_eq!(machine.apply("hello", &web_spec("hello", version, "./hello", "")).status, 0);
     }
     machine.must("systemctl stop artifacts && rm -r /srv/artifacts");
-    machine.must("zexio rollback hello --wait=60s");
+    machine.must("zexio rollback hello --wait=150s");
     machine.wait_for_answer("hello.example.com", "/", "hello from hello 1.0.0");
 }
 
@@ -117,7 +117,7 @@ fn delete_leaves_nothing() {
     for version in ["1.0.0", "2.0.0"] {
         assert_eq!(machine.apply("hello", &web_spec("hello", version, "./hello", "")).status, 0);
     }
-    machine.must("zexio delete hello --wait=60s");
+    machine.must("zexio delete hello --wait=150s");
     let left = "ls -d /etc/systemd/system/zexio-hello-* /etc/systemd/system/*/zexio-hello-* /zexio/apps/hello \
                 /zexio/fronts/hello /etc/zexio/cred/zexio-hello-* 2>/dev/null
                 systemctl list-units --all --plain --no-legend 'zexio-hello-*'

@@ -35,7 +35,7 @@ fn an_agent_killed_at_any_moment_of_a_rollout_goes_on_and_stops_nobody() {
         machine.wait_until("the agent to be healthy", || machine.healthy());
         machine.sh(&format!("zexio apply -f /root/next.yaml --wait={}ms", 200 * fifth));
     }
-    machine.must("zexio apply -f /root/next.yaml --wait=60s");
+    machine.must("zexio apply -f /root/next.yaml --wait=150s");
     assert!(machine.get("shop.example.com", "/").1.contains("hello from shop 2.0.0 (release 2)"));
     machine.wait_until("release 1 to be gone", || machine.must("ls /etc/systemd/system").find("web-r1").is_none());
     assert_eq!(machine.must("ls -A /zexio/staging"), "");

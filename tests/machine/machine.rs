@@ -134,7 +134,7 @@ impl Machine {
     /// Hands a spec to the API through the CLI and waits for it; answers with what the CLI said.
     pub fn apply(&self, project: &str, spec: &str) -> Said {
         self.write_file(&format!("/root/{project}.yaml"), spec);
-        self.sh(&format!("zexio apply -f /root/{project}.yaml --wait=60s"))
+        self.sh(&format!("zexio apply -f /root/{project}.yaml --wait=150s"))
     }
 
     /// Hands a spec to the API through the CLI and waits for nothing.
