@@ -29,16 +29,16 @@ impl Memory for Book {
         Ok(self.wanted.lock().unwrap().clone())
     }
     fn progress(&self) -> Result<Progress, PortError> {
-        unimplemented!()
+        unreachable!("the watched directory does not ask for this")
     }
     fn remember(&self, _: &BTreeMap<ProjectId, ProjectProgress>) -> Result<(), PortError> {
-        unimplemented!()
+        unreachable!("the watched directory does not ask for this")
     }
     fn statuses(&self) -> Result<BTreeMap<ProjectId, Status>, PortError> {
-        unimplemented!()
+        unreachable!("the watched directory does not ask for this")
     }
     fn record(&self, _: &[Status]) -> Result<(), PortError> {
-        unimplemented!()
+        unreachable!("the watched directory does not ask for this")
     }
     fn open_values(
         &self,
@@ -46,10 +46,10 @@ impl Memory for Book {
         _: &BTreeMap<EnvName, Sealed>,
         _: &BTreeMap<EnvName, SecretVersion>,
     ) -> Result<BTreeMap<EnvName, Zeroizing<String>>, PortError> {
-        unimplemented!()
+        unreachable!("the watched directory does not ask for this")
     }
     fn forget(&self, _: &ProjectId) -> Result<(), PortError> {
-        unimplemented!()
+        unreachable!("the watched directory does not ask for this")
     }
 }
 
@@ -77,13 +77,13 @@ impl Wishes for Book {
         Ok(())
     }
     fn overlay(&self, _: &ProjectId, _: &Artifact, _: &str) -> Result<Put, WishError> {
-        unimplemented!()
+        unreachable!("the watched directory does not ask for this")
     }
     fn wanted(&self, project: &ProjectId) -> Result<Option<Wanted>, WishError> {
         Ok(self.wanted.lock().unwrap().0.get(project).cloned())
     }
     fn rehearse(&self, _: Document, _: &Owner) -> Result<Wanted, WishError> {
-        unimplemented!()
+        unreachable!("the watched directory does not ask for this")
     }
     fn complain(&self, project: &ProjectId, owner: &Owner, complaint: Option<&Complaint>) -> Result<(), WishError> {
         let mut all = self.wanted.lock().unwrap();
@@ -102,22 +102,22 @@ impl Wishes for Book {
         Ok(())
     }
     fn set_secret(&self, _: &ProjectId, _: &SecretName, _: &Plain) -> Result<u32, WishError> {
-        unimplemented!()
+        unreachable!("the watched directory does not ask for this")
     }
     fn remove_secret(&self, _: &ProjectId, _: &SecretName) -> Result<bool, WishError> {
-        unimplemented!()
+        unreachable!("the watched directory does not ask for this")
     }
     fn secrets(&self, _: &ProjectId) -> Result<Vec<SecretInfo>, WishError> {
-        unimplemented!()
+        unreachable!("the watched directory does not ask for this")
     }
     fn open_secret(&self, _: &ProjectId, _: &SecretName) -> Result<Option<Zeroizing<String>>, WishError> {
-        unimplemented!()
+        unreachable!("the watched directory does not ask for this")
     }
     fn take_nonce(&self, _: &KeyId, _: &str, _: Timestamp) -> Result<bool, WishError> {
-        unimplemented!()
+        unreachable!("the watched directory does not ask for this")
     }
     fn deliver(&self, _: &ProjectId, _: &Artifact, _: &Delivery) -> Result<Option<Put>, WishError> {
-        unimplemented!()
+        unreachable!("the watched directory does not ask for this")
     }
     fn note(&self, key: &str) -> Option<String> {
         self.notes.lock().unwrap().get(key).cloned()
