@@ -70,6 +70,32 @@ pub struct SiteRoute {
 /// The first line of every Caddyfile of ours: a file without it is somebody else's and is not touched.
 pub const OURS: &str = "# Written by zexio from its template /etc/zexio/Caddyfile.tmpl; edit that one.";
 
+/// Fills the template with a site of each kind, so that a mistake in it shows before the first site needs it.
+///
+/// # Errors
+/// As `text`.
+pub fn try_template(proxy: &Proxy) -> Result<(), String> {
+    let name = |raw: &str| ProcessName::parse(raw).map_err(|e| e.to_string());
+    let (host, project) = (Hostname::parse("a.example.com"), ProjectId::parse("a"));
+    let (host, project) = (host.map_err(|e| e.to_string())?, project.map_err(|e| e.to_string())?);
+    let route = SiteRoute {
+        name: "a_a_0".to_owned(),
+        path: RoutePath::parse("/a/*").ok(),
+        project: project.clone(),
+        process: name("a")?,
+        a: vec!["127.0.0.1:1".to_owned()],
+        b: vec!["127.0.0.1:2".to_owned()],
+        root: None,
+        spa: false,
+        headers: BTreeMap::new(),
+    };
+    let folder = SiteRoute { path: None, root: Some("/a".to_owned()), spa: true, ..route.clone() };
+    let site = Site { project, host, tls: Tls::Internal, redirect: None, routes: vec![route, folder] };
+    let plain = Site { tls: Tls::Off, ..site.clone() };
+    let moved = Site { redirect: Some("https://b.example.com".to_owned()), routes: Vec::new(), ..site.clone() };
+    text(proxy, &[]).and_then(|_| text(proxy, &[site, plain, moved])).map(|_| ())
+}
+
 /// Fills the template.
 ///
 /// # Errors

@@ -138,6 +138,9 @@ fn a_template_that_an_operator_broke_says_where() {
         api: String::new(),
         stream_close_delay: false,
     };
+    let in_a_site = "{% for site in sites %}\n{{ site.hots }}\n{% endfor %}".to_owned();
+    let hidden = caddyfile::try_template(&Proxy { template: in_a_site, ..proxy.clone() });
+    assert!(hidden.is_err(), "also where only a site would show it");
     let error = caddyfile::text(&proxy, &[]).unwrap_err();
     assert!(error.contains("Caddyfile.tmpl") && error.contains('4'), "{error}");
 }
