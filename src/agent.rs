@@ -13,6 +13,7 @@ use crate::bell::{self, Bell};
 use crate::doors;
 use crate::host::bundles::Files;
 use crate::host::caddy::Caddy;
+use crate::host::disk;
 use crate::host::health::Prober;
 use crate::host::journal::Journalctl;
 use crate::host::signals;
@@ -55,9 +56,10 @@ fn start_log() {
 fn run() -> Result<(), String> {
     let settings = Settings::read(Path::new(settings::FILE))?;
     let master = MasterKey::read(Path::new(settings::MASTER_KEY))?;
-    crate::host::bundles::prepare_root(&settings.root).map_err(|e| e.to_string())?;
-    systemd::prepare().map_err(|e| e.to_string())?;
+    // The lock comes before anything is wiped or made: what stands in staging may be the other agent's.
+    disk::directory(settings.root.root(), 0o711).map_err(|e| e.to_string())?;
     let _alone = only_one(&settings)?;
+    systemd::prepare().map_err(|e| e.to_string())?;
     let db = Arc::new(Db::open(&settings.root.database(), &master)?);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (bell, ear) = bell::bell();
@@ -147,7 +149,7 @@ pub fn proxy(settings: &Settings) -> Result<Proxy, String> {
         api: settings.listen.clone(),
         stream_close_delay: crate::host::caddy::keeps_streams(),
     };
-    crate::render::caddyfile::text(&proxy, &[]).map(|_| proxy)
+    crate::render::caddyfile::try_template(&proxy).map(|()| proxy)
 }
 
 /// Makes the user that unpacks artifacts, unless it is there; returns its name.

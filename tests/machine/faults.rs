@@ -93,8 +93,10 @@ fn a_stranger_on_the_port_is_not_taken_for_the_app() {
 fn an_agent_that_cannot_work_safely_says_why_and_does_not_start() {
     let machine = with_shop();
     let refusal = || machine.exec(&["zexio", "agent"]);
+    machine.must("touch /zexio/staging/half-fetched");
     let second = refusal();
     assert!(second.status == 1 && second.stderr.contains("another agent"), "{}", second.stderr);
+    machine.must("test -e /zexio/staging/half-fetched"); // what the first one works on is not the second's to wipe
     machine.must("systemctl stop zexio-agent && chmod 0644 /etc/zexio/master.key");
     let open = refusal();
     assert!(open.status == 1 && open.stderr.contains("/etc/zexio/master.key"), "{}", open.stderr);
