@@ -12,7 +12,7 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::bell::{self, Bell};
 use crate::doors;
 use crate::host::bundles::Files;
-use crate::host::caddy::Caddy;
+use crate::host::caddy::{Caddy, Version};
 use crate::host::disk;
 use crate::host::health::Prober;
 use crate::host::journal::Journalctl;
@@ -61,6 +61,7 @@ fn run() -> Result<(), String> {
     let _alone = only_one(&settings)?;
     systemd::prepare().map_err(|e| e.to_string())?;
     let db = Arc::new(Db::open(&settings.root.database(), &master)?);
+    advise_newer_caddy();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (bell, ear) = bell::bell();
     let stop = Arc::new(AtomicBool::new(false));
@@ -82,6 +83,14 @@ fn run() -> Result<(), String> {
     bell.stop();
     passes.join().map_err(|_| "the loop panicked; it is started again".to_owned())?;
     ended
+}
+
+fn advise_newer_caddy() {
+    let version = Version::installed();
+    if version.is_outdated() {
+        let advice = "it works, but lacks fixes of known holes; Caddy 2.11.9 or newer comes from its own repository";
+        tracing::warn!(caddy_outdated = true, "this server has Caddy {version}: {advice}");
+    }
 }
 
 fn pat_the_watchdog() {
@@ -147,7 +156,7 @@ pub fn proxy(settings: &Settings) -> Result<Proxy, String> {
         acme_ca: settings.caddy.acme_ca.clone(),
         hostname: settings.hostname.clone(),
         api: settings.listen.clone(),
-        stream_close_delay: crate::host::caddy::keeps_streams(),
+        stream_close_delay: Version::installed().keeps_streams(),
     };
     crate::render::caddyfile::try_template(&proxy).map(|()| proxy)
 }

@@ -277,17 +277,43 @@ fn collect_dials(value: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
-/// Tells whether the Caddy of this machine can keep streams open over a change of routes: 2.7 and newer can. An older
-/// one cuts WebSockets when routes change; deploys change none.
-pub fn keeps_streams() -> bool {
-    let output = Command::new(PROGRAM).arg("version").env_clear().stdin(Stdio::null()).output();
-    output.is_ok_and(|output| is_at_least_2_7(&String::from_utf8_lossy(&output.stdout)))
+/// The version of a Caddy: its numbers as far as they could be read, none where it could not be asked.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version(Vec<u32>);
+
+impl Version {
+    /// Asks the Caddy of this machine.
+    pub fn installed() -> Self {
+        let output = Command::new(PROGRAM).arg("version").env_clear().stdin(Stdio::null()).output();
+        Self::parse(&output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default())
+    }
+
+    fn parse(text: &str) -> Self {
+        Self(
+            text.trim_start_matches('v')
+                .split(['.', ' ', '-', '\n'])
+                .map_while(|part| part.parse().ok())
+                .take(3)
+                .collect(),
+        )
+    }
+
+    /// Tells whether it keeps streams open over a change of routes when it is told to: 2.7 and newer do. An older one
+    /// cuts WebSockets when routes change; deploys change none.
+    pub fn keeps_streams(&self) -> bool {
+        self.0 >= vec![2, 7]
+    }
+
+    /// Tells whether it lacks fixes of known holes (CVE-2026-27586 and its kin). It works all the same.
+    pub fn is_outdated(&self) -> bool {
+        self.0 < vec![2, 11, 9]
+    }
 }
 
-fn is_at_least_2_7(version: &str) -> bool {
-    let numbers =
-        version.trim_start_matches('v').split(['.', ' ', '-', '\n']).map_while(|part| part.parse::<u32>().ok());
-    numbers.take(2).collect::<Vec<_>>() >= vec![2, 7]
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.iter().map(u32::to_string).collect::<Vec<_>>().join("."))
+    }
 }
 
 /// Puts a first Caddyfile of ours in place, before Caddy listens where the agent can reach it. One that is somebody
@@ -333,16 +359,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_caddy_that_knows_the_option_is_given_it() {
-        for (version, knows) in [
-            ("2.6.2\n", false),
-            ("v2.7.0 h1:abc=\n", true),
-            ("v2.11.9 h1:abc=\n", true),
-            ("v3.0.0\n", true),
-            ("(devel)\n", false),
-            ("", false),
+    fn a_caddy_is_told_only_what_it_knows_and_an_old_one_is_named() {
+        for (version, keeps, outdated) in [
+            ("2.6.2\n", false, true),
+            ("v2.7.0 h1:abc=\n", true, true),
+            ("v2.11.7 h1:abc=\n", true, true),
+            ("v2.11.9 h1:abc=\n", true, false),
+            ("v3.0.0\n", true, false),
+            ("(devel)\n", false, true),
+            ("", false, true),
         ] {
-            assert_eq!(is_at_least_2_7(version), knows, "{version:?}");
+            let read = Version::parse(version);
+            assert_eq!((read.keeps_streams(), read.is_outdated()), (keeps, outdated), "{version:?}");
         }
     }
 }
