@@ -78,7 +78,8 @@ fn api_state(settings: &Settings, db: Arc<Db>, bell: &Bell, pulse: &Pulse, troub
     let rules = settings.artifacts.rules();
     ApiState {
         memory: db.clone(),
-        wishes: db,
+        wishes: db.clone(),
+        events: db,
         journal: Arc::new(Journalctl::default()),
         uploads: Arc::new(DiskUploads::new(&settings.root, settings.artifacts.max_bytes)),
         clock: Arc::new(SystemClock),

@@ -15,3 +15,4 @@ mod readme;
 mod rollouts;
 mod routes;
 mod survives;
+mod suspended;

@@ -3,4 +3,5 @@
 mod crashes;
 mod kinds;
 mod rollouts;
+mod suspended;
 mod world;

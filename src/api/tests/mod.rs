@@ -1,6 +1,7 @@
 //! The API against fakes: requests in, answers out, and what they left behind.
 
 mod doors;
+mod events;
 mod fake;
 mod keys;
 mod writes;
@@ -26,7 +27,7 @@ use crate::sign::{Head, Nonce, Stamp, digest, sign};
 
 use super::keys::{Keys, Scope};
 use super::{ApiState, In, Origin, Slots, handle};
-use fake::{Kept, Lines, Stopped, Store};
+use fake::{Happened, Kept, Lines, Stopped, Store};
 
 const NOW: Timestamp = Timestamp(1_767_225_600_000);
 const HOSTNAME: &str = "agent.example.com:8443";
@@ -42,6 +43,7 @@ struct Bench {
     state: Arc<ApiState>,
     store: Arc<Store>,
     journal: Arc<Lines>,
+    happened: Arc<Happened>,
     kept: Kept,
     rings: Arc<AtomicUsize>,
     stop: watch::Sender<bool>,
@@ -117,11 +119,13 @@ impl Bench {
         }
         let store = Arc::new(Store::default());
         let (journal, kept) = (Arc::new(Lines::default()), Kept::default());
+        let happened = Arc::new(Happened { all: Default::default(), told: watch::Sender::new(0) });
         let (bell, rings) = answering_loop();
         let state = ApiState {
             memory: store.clone(),
             wishes: store.clone(),
             journal: journal.clone(),
+            events: happened.clone(),
             uploads: Arc::new(kept.clone()),
             clock: Arc::new(Stopped(NOW)),
             bell,
@@ -135,7 +139,7 @@ impl Bench {
             slots: Slots::default(),
             troubles: Default::default(),
         };
-        Self { state: Arc::new(state), store, journal, kept, rings, stop: watch::channel(false).0, _dir: dir }
+        Self { state: Arc::new(state), store, journal, happened, kept, rings, stop: watch::channel(false).0, _dir: dir }
     }
 
     fn signature(&self, ask: &Ask) -> String {
