@@ -63,7 +63,7 @@ async fn answer(call: Call, project: Option<ProjectId>) -> Answer {
     let (kept, newest) = call.ask(move |state| begin(state, &first)).await?;
     let events = follow || logs::wants_events(&call.headers);
     let (out, body) = mpsc::channel(QUEUE);
-    let rest = follow.then(|| (EventQuery { after: Some(newest), lines: None, ..asked }, news));
+    let rest = follow.then_some((EventQuery { after: Some(newest), lines: None, ..asked }, news));
     tokio::spawn(Pump { call, events, out }.run(kept, rest, place));
     let mut response = Response::new(Lines(body).boxed_unsync());
     let kind = if events { "text/event-stream" } else { "application/x-ndjson" };

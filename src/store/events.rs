@@ -108,8 +108,8 @@ fn take_repeated(tx: &Transaction<'_>, event: &Event) -> rusqlite::Result<Option
     let project = event.project.as_ref().map(ProjectId::as_str);
     let release = event.release.map(|release| release.0);
     let values = params![project, REPEATS, event.reason, event.message, event.generation, release];
-    let found = tx.prepare_cached(sql)?.query_row(values, |row| Ok((row.get(0)?, Timestamp(row.get(1)?)))).optional();
-    found
+    let mut statement = tx.prepare_cached(sql)?;
+    statement.query_row(values, |row| Ok((row.get(0)?, Timestamp(row.get(1)?)))).optional()
 }
 
 fn prune(tx: &Transaction<'_>, events: &[Event]) -> rusqlite::Result<()> {

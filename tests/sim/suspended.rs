@@ -1,7 +1,7 @@
 //! Stop, and go on; and what was told of it all.
 
 use zexio::model::desired::Hold;
-use zexio::model::names::ProjectId;
+use zexio::model::names::{ProjectId, Slot};
 use zexio::model::observed::ActiveState;
 use zexio::model::quantity::{Span, Timestamp};
 
@@ -140,6 +140,22 @@ fn a_life_is_told_in_order_and_an_idle_loop_tells_and_writes_nothing() {
     }
     let machine = life.world.lock();
     assert_eq!((machine.events.len(), machine.writes), (events, writes));
+}
+
+#[test]
+fn telling_makes_no_deploy_write_more_often() {
+    let mut life = Life::begin();
+    life.want("shop", "good-1");
+    life.settle();
+    life.world.lock().writes_of_events = 0;
+    life.want("shop", "good-2");
+    while life.world.lock().slot(&ProjectId::parse("shop").unwrap(), "web") == Slot::A {
+        life.pass();
+        let machine = life.world.lock();
+        assert_eq!(machine.writes_of_events, 0, "before the traffic moved: {:?}", machine.events);
+        drop(machine);
+        life.world.lock().tick(Span::seconds(1));
+    }
 }
 
 #[test]

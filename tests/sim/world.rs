@@ -29,6 +29,8 @@ pub struct Machine {
     pub events: Vec<Event>,
     /// How often the agent wrote to its memory.
     pub writes: usize,
+    /// How many of these were made for events alone.
+    pub writes_of_events: usize,
     pub units: BTreeMap<UnitId, UnitSeen>,
     pub bundles: BTreeMap<ProjectId, BundlesSeen>,
     pub fetches: BTreeMap<(ProjectId, ReleaseNo), FetchSeen>,
@@ -233,6 +235,7 @@ impl Memory for World {
         self.change("record");
         self.lock().events.extend_from_slice(events);
         self.lock().writes += 1;
+        self.lock().writes_of_events += usize::from(statuses.is_empty());
         self.lock().statuses.extend(statuses.iter().map(|status| (status.project.clone(), status.clone())));
         Ok(())
     }
