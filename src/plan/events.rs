@@ -24,7 +24,7 @@ pub fn of_changes(desired: &Desired, before: &Progress, after: &Progress, now: T
             continue;
         }
         let generation = new.generation;
-        let found = decisions(old, new, now).into_iter().chain(pause(project, desired, old, new, now));
+        let found = pause(project, desired, old, new, now).into_iter().chain(decisions(old, new, now));
         told.extend(found.map(|event| event.of(project, generation)));
     }
     told

@@ -5,8 +5,10 @@ use crate::machine::{Machine, web_spec};
 const UNIT: &str = "zexio-hello-web-r1.service";
 
 fn reasons(machine: &Machine) -> String {
-    machine
-        .must("zexio events hello -n 1000 -o json | grep -o '\"reason\":\"[A-Za-z]*\"' | cut -d'\"' -f4 | tr '\\n' ' '")
+    let said = machine.must("zexio events hello -n 1000 -o json");
+    let reason =
+        |line: &str| serde_json::from_str::<serde_json::Value>(line).ok()?["reason"].as_str().map(str::to_owned);
+    said.lines().filter_map(reason).map(|reason| reason + " ").collect()
 }
 
 #[test]
@@ -78,5 +80,8 @@ fn a_removal_waits_for_its_suspension_and_the_events_outlive_the_project() {
         machine.sh("grep -q 'forget the project' /root/followed").status == 0
     });
     let followed = machine.must("cat /root/followed; kill $(cat /root/follower)");
-    assert!(followed.contains("key admin wrote generation 1") && followed.contains("release 1 serves"), "{followed}");
+    assert!(
+        followed.contains("key admin wrote generation 1") && followed.contains("release 1 (1.0.0) serves"),
+        "{followed}"
+    );
 }
