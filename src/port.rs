@@ -74,7 +74,7 @@ pub struct EventQuery {
     pub since: Option<Timestamp>,
     /// None up to the one with this id.
     pub after: Option<u64>,
-    /// The newest so many; none: all that are kept.
+    /// At most so many: the newest, or the first ones after that id. None: all that are kept.
     pub lines: Option<u32>,
 }
 

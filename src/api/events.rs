@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 use hyper::Response;
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::model::event::Kept;
@@ -22,6 +22,8 @@ use super::{Answer, ApiState, Call, blocking, slot};
 
 /// How many events wait for a reader; more are read from the database once it has taken these.
 const QUEUE: usize = 64;
+/// How many events are read at once for whoever goes on.
+const PAGE: u32 = 256;
 /// How often a reader who follows gets a sign of life.
 const LIFE: Duration = Duration::from_secs(15);
 /// The header in which a reader says what it had last.
@@ -53,18 +55,19 @@ async fn answer(call: Call, project: Option<ProjectId>) -> Answer {
         reason: query.text("reason").map(str::to_owned),
         since: query.read("since", |raw| logs::since(raw, call.state.clock.now()))?,
         after,
-        // Whoever goes on wants everything that came since.
-        lines: if after.is_some() { None } else { Some(query.read("lines", logs::lines)?.unwrap_or(100)) },
+        lines: Some(query.read("lines", logs::lines)?.unwrap_or(100)),
     };
     let place = slot(&call.state.slots.readers)?;
     // Listening begins before reading: what comes in between is heard.
     let news = call.state.events.news();
     let first = asked.clone();
-    let (kept, newest) = call.ask(move |state| begin(state, &first)).await?;
+    let (past, newest) = call.ask(move |state| begin(state, &first)).await?;
     let events = follow || logs::wants_events(&call.headers);
     let (out, body) = mpsc::channel(QUEUE);
-    let rest = follow.then_some((EventQuery { after: Some(newest), lines: None, ..asked }, news));
-    tokio::spawn(Pump { call, events, out }.run(kept, rest, place));
+    let rest = EventQuery { after: Some(after.map_or(newest, |after| after.min(newest))), lines: Some(PAGE), ..asked };
+    let goes_on = follow || after.is_some();
+    let pump = Pump { call, events, out, rest };
+    tokio::spawn(pump.run(past, goes_on, follow.then_some(news), place));
     let mut response = Response::new(Lines(body).boxed_unsync());
     let kind = if events { "text/event-stream" } else { "application/x-ndjson" };
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -77,49 +80,55 @@ fn last_seen(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     raw.map(|raw| raw.parse().map_err(|_| bad())).transpose()
 }
 
-/// Reads the past, and up to where that is all of it.
+/// Reads the past, and up to where that is all of it. Whoever goes on where it was gets the past page by page instead.
 fn begin(state: &ApiState, asked: &EventQuery) -> Result<(Vec<Kept>, u64), Problem> {
-    let newest = state.events.read(&EventQuery { lines: Some(1), ..EventQuery::default() })?;
-    let newest = newest.last().map_or(0, |kept| kept.id);
-    // A database that was restored has lost what the reader had last.
-    let after = asked.after.map(|after| after.min(newest));
-    let kept = state.events.read(&EventQuery { after, ..asked.clone() })?;
-    if let Some(project) = asked.project.as_ref().filter(|_| kept.is_empty()) {
-        let any = EventQuery { project: asked.project.clone(), lines: Some(1), ..EventQuery::default() };
-        if state.events.read(&any)?.is_empty() && state.wishes.wanted(project)?.is_none() {
-            return Err(WishError::Unknown(project.clone()).into());
-        }
+    let newest = |project: Option<ProjectId>| {
+        let found = state.events.read(&EventQuery { project, lines: Some(1), ..EventQuery::default() });
+        found.map(|found| found.last().map(|kept| kept.id))
+    };
+    if let Some(project) = &asked.project
+        && newest(asked.project.clone())?.is_none()
+        && state.wishes.wanted(project)?.is_none()
+    {
+        return Err(WishError::Unknown(project.clone()).into());
     }
-    let newest = kept.last().map_or(newest, |kept| kept.id.max(newest));
-    Ok((kept, newest))
+    let newest = newest(None)?.unwrap_or(0);
+    let past = if asked.after.is_some() { Vec::new() } else { state.events.read(asked)? };
+    let newest = past.last().map_or(newest, |kept| kept.id.max(newest));
+    Ok((past, newest))
 }
-
-/// What a reader who follows waits for.
-type Rest = (EventQuery, tokio::sync::watch::Receiver<u64>);
 
 /// Moves events to one reader.
 struct Pump {
     call: Call,
     events: bool,
     out: mpsc::Sender<Bytes>,
+    /// What is read next.
+    rest: EventQuery,
 }
 
 impl Pump {
-    async fn run(self, past: Vec<Kept>, rest: Option<Rest>, _place: OwnedSemaphorePermit) {
-        if !self.hand_out(&past).await {
+    async fn run(
+        mut self,
+        past: Vec<Kept>,
+        goes_on: bool,
+        news: Option<watch::Receiver<u64>>,
+        _place: OwnedSemaphorePermit,
+    ) {
+        if !self.hand_out(past).await || !goes_on || !self.catch_up().await {
             return;
         }
-        drop(past);
-        let Some((mut query, mut news)) = rest else { return };
+        let Some(mut news) = news else { return };
         let mut stop = self.call.origin.stop.clone();
+        let out = self.out.clone();
         let mut beat = interval(LIFE);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let goes_on = tokio::select! {
-                changed = news.changed() => changed.is_ok() && self.hand_out_new(&mut query).await,
+                changed = news.changed() => changed.is_ok() && self.catch_up().await,
                 _ = beat.tick() => self.send(Bytes::from_static(b":\n\n")).await,
                 () = ended(&mut stop) => false,
-                () = self.out.closed() => false,
+                () = out.closed() => false,
             };
             if !goes_on {
                 return;
@@ -127,18 +136,23 @@ impl Pump {
         }
     }
 
-    async fn hand_out_new(&self, query: &mut EventQuery) -> bool {
-        let asked = query.clone();
-        let Ok(new) = blocking(&self.call.state, move |state| Ok(state.events.read(&asked)?)).await else {
-            return false;
-        };
-        query.after = new.last().map(|kept| kept.id).or(query.after);
-        self.hand_out(&new).await
+    /// Hands out all that came after what the reader has, never more of it in memory than a page.
+    async fn catch_up(&mut self) -> bool {
+        loop {
+            let asked = self.rest.clone();
+            let page = blocking(&self.call.state, move |state| Ok(state.events.read(&asked)?)).await;
+            let Ok(page) = page else { return false };
+            let Some(last) = page.last().map(|kept| kept.id) else { return true };
+            self.rest.after = Some(last);
+            if !self.hand_out(page).await {
+                return false;
+            }
+        }
     }
 
-    async fn hand_out(&self, kept: &[Kept]) -> bool {
-        for kept in kept {
-            if !self.send(self.shown(kept)).await {
+    async fn hand_out(&self, page: Vec<Kept>) -> bool {
+        for kept in page {
+            if !self.send(self.shown(&kept)).await {
                 return false;
             }
         }

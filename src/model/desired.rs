@@ -51,8 +51,9 @@ impl Hold {
         paused(&format!(", by {}", self.by), self.reason.as_deref(), self.until)
     }
 
-    fn is_over(&self, now: Timestamp) -> bool {
-        self.until.is_some_and(|until| now >= until)
+    /// Tells whether it is not over.
+    pub fn holds_at(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| now < until)
     }
 }
 
@@ -95,7 +96,7 @@ impl Wanted {
 
     /// Returns the stop that somebody said and that is not over. It holds a removal too.
     pub fn hold_at(&self, now: Timestamp) -> Option<&Hold> {
-        self.hold.as_ref().filter(|hold| !hold.is_over(now))
+        self.hold.as_ref().filter(|hold| hold.holds_at(now))
     }
 
     /// Returns what keeps the agent's hands off now: a stop that somebody said, or the spec's own.

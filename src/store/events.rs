@@ -33,17 +33,20 @@ impl Events for Db {
 type Row = (Option<String>, String, Kept);
 
 fn read(connection: &Connection, query: &EventQuery) -> rusqlite::Result<Vec<Row>> {
-    // Of what came after an event all, else the newest; the oldest first in either case.
-    let sql = "SELECT * FROM (
+    // Of what came after an event the first, else the newest; the oldest first in either case.
+    let order = if query.after.is_some() { "ASC" } else { "DESC" };
+    let sql = format!(
+        "SELECT * FROM (
             SELECT id, project, generation, release, level, reason, message, time, count, last_seen FROM events
             WHERE (?1 IS NULL OR project = ?1) AND (?2 IS NULL OR reason = ?2) AND last_seen >= ?3 AND id > ?4
-            ORDER BY id DESC LIMIT ?5
-        ) ORDER BY id";
+            ORDER BY id {order} LIMIT ?5
+        ) ORDER BY id"
+    );
     let project = query.project.as_ref().map(ProjectId::as_str);
     let since = i64::try_from(query.since.map_or(0, |since| since.0)).unwrap_or(i64::MAX);
     let after = i64::try_from(query.after.unwrap_or(0)).unwrap_or(i64::MAX);
     let most = query.lines.unwrap_or(IN_ALL);
-    let mut statement = connection.prepare_cached(sql)?;
+    let mut statement = connection.prepare_cached(&sql)?;
     let rows = statement.query_map(params![project, query.reason, since, after, most], |row| {
         let event = Event {
             time: Timestamp(row.get(7)?),
@@ -176,7 +179,8 @@ mod tests {
         assert_eq!(reasons(&db, &EventQuery { project: Some(id("shop")), ..some() }), ["A", "C"]);
         assert_eq!(reasons(&db, &EventQuery { reason: Some("B".into()), ..some() }), ["B"]);
         assert_eq!(reasons(&db, &EventQuery { since: Some(Timestamp(3)), ..some() }), ["C", "D"]);
-        assert_eq!(reasons(&db, &EventQuery { after: Some(1), lines: Some(2), ..some() }), ["C", "D"]);
+        assert_eq!(reasons(&db, &EventQuery { lines: Some(2), ..some() }), ["C", "D"]);
+        assert_eq!(reasons(&db, &EventQuery { after: Some(1), lines: Some(2), ..some() }), ["B", "C"]);
         assert_eq!(db.read(&some()).unwrap()[0].event, all[0]);
         assert_eq!(db.read(&some()).unwrap()[3].event, all[3]);
     }
@@ -238,7 +242,8 @@ mod tests {
         db.forget(&id("shop")).unwrap();
         let kept = db.read(&EventQuery { project: Some(id("shop")), ..EventQuery::default() }).unwrap();
         let said: Vec<&str> = kept.iter().map(|kept| kept.event.message.as_str()).collect();
-        assert_eq!(said, ["key ci wrote generation 1", "key ci asked for its removal"], "an equal spec is no event");
+        assert_eq!(said, ["key ci wrote generation 1", "key ci asked for its removal"]);
+        assert_eq!(kept[0].count, 1, "an equal spec is no event");
         db.lock().execute_batch("DELETE FROM events").unwrap();
         db.record(&[], &[event("shop", 1, "A")]).unwrap();
         assert!(db.read(&EventQuery::default()).unwrap()[0].id > kept[1].id);

@@ -219,8 +219,13 @@ mod tests {
         assert_eq!(held(&db(&dir)), Some((2, Some(hold.clone()))));
         db(&dir).delete(&shop(), &file, false, &by()).unwrap();
         assert_eq!(held(&db(&dir)), Some((3, Some(hold))));
+        // The removal waits, so the same spec takes it back.
+        assert!(db(&dir).put(spec(TWO, "").unwrap(), &file, None, &by()).unwrap().changed);
+        assert!(db(&dir).wanted(&shop()).unwrap().unwrap().spec().is_some());
+        db(&dir).delete(&shop(), &file, false, &by()).unwrap();
         db(&dir).hold(&shop(), None, &by()).unwrap();
-        assert_eq!(held(&db(&dir)), Some((3, None)));
+        assert_eq!(held(&db(&dir)), Some((5, None)));
+        assert_eq!(db(&dir).put(spec(TWO, "").unwrap(), &file, None, &by()), Err(WishError::Deleting(shop())));
     }
 
     #[test]

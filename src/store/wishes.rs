@@ -353,6 +353,11 @@ impl Row {
         }))
     }
 
+    /// Tells whether somebody said stop. Then a removal has not begun, or stands still: it can be taken back.
+    fn is_held(&self) -> bool {
+        self.hold.as_ref().is_some_and(|hold| hold.holds_at(now()))
+    }
+
     fn wanted(mut self, connection: &Connection, project: &ProjectId) -> Result<Wanted, WishError> {
         let intent = match (self.intent.as_str(), self.spec.take()) {
             ("delete", _) => Intent::Delete { keep_data: self.keep_data },
@@ -414,7 +419,7 @@ fn put(
     let old = Row::read(tx, &project)?;
     let generation = old.as_ref().map_or(0, |row| row.generation);
     match &old {
-        Some(row) if row.intent == "delete" => return Err(WishError::Deleting(project)),
+        Some(row) if row.intent == "delete" && !row.is_held() => return Err(WishError::Deleting(project)),
         Some(row) if row.owner != *owner && row.intent != "nothing" => {
             return Err(WishError::Owned { project, owner: row.owner.clone() });
         }
@@ -429,7 +434,9 @@ fn put(
         Some((before, overlay)) => overlay_after(before, &spec, overlay, &read_progress(tx, &project)?),
         None => None,
     };
-    let changed = old.as_ref().is_none_or(|row| row.spec.as_ref() != Some(&spec) || row.overlay != overlay);
+    let changed = old
+        .as_ref()
+        .is_none_or(|row| row.spec.as_ref() != Some(&spec) || row.overlay != overlay || row.intent == "delete");
     let generation = if changed { generation + 1 } else { generation };
     let sql = "INSERT INTO projects (project, generation, intent, owner, spec, overlay) VALUES (?1, ?2, 'run', ?3, ?4, ?5)
         ON CONFLICT (project) DO UPDATE SET generation = ?2, intent = 'run', owner = ?3, spec = ?4, overlay = ?5, complaint = NULL";

@@ -91,6 +91,33 @@ fn the_removal_of_a_held_project_waits_until_it_is_resumed() {
 }
 
 #[test]
+fn a_removal_that_was_stopped_halfway_can_be_taken_back() {
+    // Wherever the stop comes: each pass of the removal is one case.
+    for passes in 0..12 {
+        let mut life = Life::begin();
+        life.want("shop", "good-1");
+        life.settle();
+        life.delete("shop");
+        for _ in 0..passes {
+            life.pass();
+            life.world.lock().tick(Span::seconds(1));
+        }
+        if life.world.lock().desired.0.is_empty() {
+            assert!(passes > 2, "the removal takes some passes");
+            return;
+        }
+        hold(&mut life, "shop", None);
+        assert_eq!(life.settle(), Vec::<String>::new());
+        life.want("shop", "good-1");
+        assert_eq!(life.settle(), Vec::<String>::new());
+        resume(&mut life, "shop");
+        life.settle();
+        assert_eq!((life.status("shop").state.as_str(), life.running().len()), ("running", 1), "after {passes} passes");
+    }
+    panic!("the removal did not come to its end");
+}
+
+#[test]
 fn a_spec_that_suspends_itself_does_not_hold_its_own_removal() {
     let mut life = Life::begin();
     life.want_spec("shop", "url: 'https://a.example.com/good-1'", "suspend: true");

@@ -83,6 +83,8 @@ async fn a_follower_gets_the_past_then_what_comes_and_goes_on_where_it_was() {
     let mut body = follow(&bench, again("1")).await;
     assert!(next(&mut body).await.unwrap().starts_with("id: 2\n"));
     assert!(next(&mut body).await.unwrap().starts_with("id: 3\n"));
+    let once = bench.send(ask("GET", "/v1/events?lines=1").header("last-event-id", "1")).await;
+    assert_eq!(ids(&once.text), [2, 3], "all that came since, and then the end");
     // The database was restored, and has not come as far as this reader had seen.
     let mut body = follow(&bench, again("900")).await;
     bench.happened.add(4, "shop", "Trial");

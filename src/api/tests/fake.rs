@@ -209,8 +209,9 @@ impl Events for Happened {
                 && query.since.is_none_or(|since| kept.last_seen >= since)
         });
         let asked: Vec<KeptEvent> = asked.cloned().collect();
-        let surplus = query.lines.map_or(0, |lines| asked.len().saturating_sub(lines as usize));
-        Ok(asked[surplus..].to_vec())
+        let most = query.lines.map_or(asked.len(), |lines| asked.len().min(lines as usize));
+        let from = if query.after.is_some() { 0 } else { asked.len() - most };
+        Ok(asked[from..from + most].to_vec())
     }
     fn news(&self) -> tokio::sync::watch::Receiver<u64> {
         self.told.subscribe()
