@@ -34,7 +34,7 @@ const MOST: u32 = 10_000;
 /// How many lines wait for a reader.
 const QUEUE: usize = 256;
 /// How long a reader may take nothing before it is dropped.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a reader who follows is told about new releases' units.
 const REFRESH: Duration = Duration::from_secs(1);
 /// How many beats of `REFRESH` lie between two signs of life.
@@ -156,7 +156,7 @@ fn stream(call: Call, ask: Ask, units: Units, project: Option<ProjectId>) -> Ans
     Ok(response)
 }
 
-fn wants_events(headers: &HeaderMap) -> bool {
+pub(super) fn wants_events(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     accepted.flat_map(|value| value.split(',')).any(|kind| kind.trim().starts_with("text/event-stream"))
 }
@@ -268,7 +268,7 @@ async fn forward(mut lines: LogLines, to: Merged) {
 }
 
 /// A body of lines as they come.
-struct Lines(mpsc::Receiver<Bytes>);
+pub(super) struct Lines(pub(super) mpsc::Receiver<Bytes>);
 
 impl Body for Lines {
     type Data = Bytes;

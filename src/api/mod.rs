@@ -15,6 +15,7 @@ pub mod query;
 pub mod route;
 pub mod secrets;
 pub mod server;
+pub mod stats;
 pub mod steps;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
@@ -37,9 +39,10 @@ use tokio::sync::{Semaphore, watch};
 use zeroize::Zeroizing;
 
 use crate::bell::Bell;
+use crate::metrics::Metrics;
 use crate::model::names::ProjectId;
 use crate::model::quantity::Span;
-use crate::port::{Clock, Journal, Memory, Troubles, Uploads, Wishes};
+use crate::port::{Clock, Journal, Memory, Stats, Troubles, Uploads, Wishes};
 use crate::pulse::Pulse;
 
 use body::Body;
@@ -82,6 +85,10 @@ pub struct ApiState {
     pub pulse: Pulse,
     /// How long after a pass the loop still counts as alive: more than `resync`.
     pub pulse_within: Span,
+    /// The server's figures.
+    pub stats: Arc<dyn Stats>,
+    /// What is counted.
+    pub metrics: Metrics,
     /// How much of the costly kind runs at once.
     pub slots: Slots,
     /// What is wrong with files that no project answers for.
@@ -198,6 +205,7 @@ pub async fn blocking<T: Send + 'static>(
 pub async fn handle(state: Arc<ApiState>, origin: Origin, request: Request<In>) -> Response<Out> {
     let (head, mut incoming) = request.into_parts();
     let line = (head.method.clone(), head.uri.path().to_owned());
+    let (began, metrics) = (Instant::now(), state.metrics.clone());
     // Whoever waits for our word before sending the body sends none when the word is no.
     let sends = !head.headers.contains_key(EXPECT);
     let answer = Caught(Box::pin(answer(state, origin, head, &mut incoming))).await;
@@ -210,6 +218,8 @@ pub async fn handle(state: Arc<ApiState>, origin: Origin, request: Request<In>) 
         None => refusal(&line, &Problem::ours("the request failed inside; the agent's log says more")),
     };
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let (method, route) = route::label(&line.0, &line.1);
+    metrics.answered(method, route, response.status().as_u16(), began.elapsed());
     response
 }
 
@@ -275,6 +285,8 @@ async fn dispatch(call: Call) -> Answer {
         Endpoint::DeleteSecret => secrets::delete(&call).await,
         Endpoint::ProjectLogs => logs::of_project(call).await,
         Endpoint::SystemLogs => logs::of_system(call).await,
+        Endpoint::SystemStats => stats::of_system(call).await,
+        Endpoint::Metrics => stats::metrics(&call).await,
         Endpoint::Hook => hooks::provider(&call).await,
         Endpoint::GenericHook => hooks::generic(&call).await,
         Endpoint::Upload => Err(Problem::ours("an upload reads its own body")),

@@ -147,6 +147,9 @@ impl Systemd {
         seen.restarts = prop_cast::<u32>(&service, "NRestarts").copied().unwrap_or(0);
         seen.memory_bytes = number(&service, "MemoryCurrent");
         seen.cpu_nanos = number(&service, "CPUUsageNSec");
+        seen.tasks = number(&service, "TasksCurrent");
+        seen.io_read_bytes = number(&service, "IOReadBytes");
+        seen.io_write_bytes = number(&service, "IOWriteBytes");
         seen.cgroup = Some(text(&service, "ControlGroup")).filter(|path| !path.is_empty()).map(str::to_owned);
         seen.exit = exit(&service);
         seen.result = text(&service, "Result").to_owned();

@@ -10,4 +10,5 @@ pub mod observed;
 pub mod progress;
 pub mod quantity;
 pub mod spec;
+pub mod stats;
 pub mod status;

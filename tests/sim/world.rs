@@ -400,7 +400,9 @@ impl Health for World {
                 ok_since,
                 tries: 1,
                 transcript: vec![last.into()],
-                last: last.into(),
+                metrics: Default::default(),
+        phases: Default::default(),
+        last: last.into(),
             };
             (order.unit.clone(), probed)
         });
