@@ -12,6 +12,7 @@ use crate::model::names::{
     EnvName, Hostname, KeyId, ProcessName, ProjectId, ReleaseNo, SecretName, Sha256, Slot, UnitId,
 };
 use crate::model::observed::{BundlesSeen, CertificateSeen, FetchSeen, Probed, ProxySeen, UnitSeen};
+use crate::model::pattern::Pattern;
 use crate::model::progress::{Progress, ProjectProgress};
 use crate::model::quantity::Timestamp;
 use crate::model::spec::{Artifact, Document, Plain, Ready, Sealed};
@@ -367,6 +368,8 @@ pub struct LogQuery {
     pub lines: Option<u32>,
     /// None older than this.
     pub since: Option<Timestamp>,
+    /// Only those in which this occurs.
+    pub grep: Option<Pattern>,
     /// Whether to wait for more.
     pub follow: bool,
 }

@@ -1,6 +1,7 @@
 //! The server's figures, once or as server-sent events each second, and the metrics for Prometheus.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http_body_util::BodyExt;
 use hyper::body::Bytes;
@@ -39,7 +40,7 @@ fn stream(call: Call) -> Answer {
     let place = slot(&call.state.slots.readers)?;
     let figures = call.state.stats.watch()?;
     let (out, body) = mpsc::channel(1);
-    tokio::spawn(pump(figures, out, call.origin.stop.clone(), place));
+    tokio::spawn(pump(figures, out, call.origin.stop.clone(), place, PATIENCE));
     let mut response = Response::new(Lines(body).boxed_unsync());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     Ok(response)
@@ -51,6 +52,7 @@ async fn pump(
     out: mpsc::Sender<Bytes>,
     mut stop: watch::Receiver<bool>,
     _place: OwnedSemaphorePermit,
+    patience: Duration,
 ) {
     figures.mark_changed();
     loop {
@@ -61,7 +63,7 @@ async fn pump(
         }
         let newest = figures.borrow_and_update().clone();
         let Some(event) = newest.and_then(|seen: Arc<SystemStats>| serde_json::to_string(&*seen).ok()) else { continue };
-        let sent = timeout(PATIENCE, out.send(Bytes::from(format!("data: {event}\n\n")))).await;
+        let sent = timeout(patience, out.send(Bytes::from(format!("data: {event}\n\n")))).await;
         if !matches!(sent, Ok(Ok(()))) {
             return;
         }
@@ -78,4 +80,32 @@ pub async fn metrics(call: &Call) -> Answer {
         .ask(|state| state.metrics.text().map_err(|e| Problem::ours(format!("could not write the metrics: {e}"))))
         .await?;
     Ok(respond(StatusCode::OK, metrics::CONTENT_TYPE, text.into_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::api::tests::Still;
+    use crate::port::Stats;
+
+    #[tokio::test]
+    async fn whoever_takes_nothing_is_dropped_and_nothing_piles_up_for_him() {
+        let seen = Still::default();
+        let (out, mut body) = mpsc::channel(1);
+        let places = Arc::new(Semaphore::new(1));
+        let place = Arc::clone(&places).try_acquire_owned().unwrap();
+        let (_stop, told) = watch::channel(false);
+        let pumping = tokio::spawn(pump(seen.watch().unwrap(), out, told, place, Duration::from_millis(50)));
+        let dropped = async {
+            while !pumping.is_finished() {
+                seen.0.send_modify(|_| ());
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(30), dropped).await.unwrap();
+        assert_eq!((places.available_permits(), seen.0.receiver_count()), (1, 0), "place and look are given back");
+        assert!(body.recv().await.is_some() && body.recv().await.is_none(), "one event waited, no more");
+    }
 }

@@ -7,6 +7,7 @@ pub mod fit;
 pub mod layout;
 pub mod names;
 pub mod observed;
+pub mod pattern;
 pub mod progress;
 pub mod quantity;
 pub mod spec;

@@ -3,6 +3,7 @@
 mod doors;
 mod fake;
 mod keys;
+mod stats;
 mod writes;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::sign::{Head, Nonce, Stamp, digest, sign};
 
 use super::keys::{Keys, Scope};
 use super::{ApiState, In, Origin, Slots, handle};
+pub use fake::Still;
 use fake::{Kept, Lines, Stopped, Store};
 
 const NOW: Timestamp = Timestamp(1_767_225_600_000);
@@ -42,6 +44,7 @@ struct Bench {
     state: Arc<ApiState>,
     store: Arc<Store>,
     journal: Arc<Lines>,
+    stats: Arc<Still>,
     kept: Kept,
     rings: Arc<AtomicUsize>,
     stop: watch::Sender<bool>,
@@ -117,6 +120,7 @@ impl Bench {
         }
         let store = Arc::new(Store::default());
         let (journal, kept) = (Arc::new(Lines::default()), Kept::default());
+        let stats = Arc::new(Still::default());
         let (bell, rings) = answering_loop();
         let state = ApiState {
             memory: store.clone(),
@@ -132,10 +136,12 @@ impl Bench {
             }),
             pulse: Pulse::default(),
             pulse_within: Span::seconds(180),
+            stats: stats.clone(),
+            metrics: Default::default(),
             slots: Slots::default(),
             troubles: Default::default(),
         };
-        Self { state: Arc::new(state), store, journal, kept, rings, stop: watch::channel(false).0, _dir: dir }
+        Self { state: Arc::new(state), store, journal, stats, kept, rings, stop: watch::channel(false).0, _dir: dir }
     }
 
     fn signature(&self, ask: &Ask) -> String {
