@@ -11,6 +11,11 @@ const LONGEST: usize = 1024;
 pub struct Pattern(Regex);
 
 impl Pattern {
+    /// Returns it as it was written.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
     /// Reads a pattern.
     ///
     /// # Errors
@@ -38,7 +43,7 @@ fn cause(error: &regex::Error) -> String {
 
 impl PartialEq for Pattern {
     fn eq(&self, other: &Self) -> bool {
-        self.0.as_str() == other.0.as_str()
+        self.as_str() == other.as_str()
     }
 }
 
