@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode_registry;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
@@ -293,11 +293,14 @@ fn gauge(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: f64) -> 
 
 fn rows(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, kind: MetricType, rows: Rows<'_>) -> fmt::Result {
     let mut metric = to.encode_descriptor(name, help, None, kind)?;
+    let write = |to: MetricEncoder<'_>, value: f64| match kind {
+        MetricType::Counter => ConstCounter::new(value).encode(to),
+        _ => ConstGauge::new(value).encode(to),
+    };
     for (labels, value) in rows {
-        let labelled = metric.encode_family(&labels)?;
-        match kind {
-            MetricType::Counter => ConstCounter::new(value).encode(labelled)?,
-            _ => ConstGauge::new(value).encode(labelled)?,
+        match labels.is_empty() {
+            true => return write(metric, value),
+            false => write(metric.encode_family(&labels)?, value)?,
         }
     }
     Ok(())

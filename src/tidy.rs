@@ -39,7 +39,11 @@ const LAYERS: [Layer; 12] = [
     Layer { name: "store", imports: &["model", "port", "metrics"], pure: false },
     Layer { name: "host", imports: &["model", "plan", "port", "render", "bell", "unpack", "files"], pure: false },
     Layer { name: "spec_dir", imports: &["model", "port", "bell"], pure: false },
-    Layer { name: "api", imports: &["model", "plan", "port", "bell", "sign", "pulse", "files", "metrics"], pure: false },
+    Layer {
+        name: "api",
+        imports: &["model", "plan", "port", "bell", "sign", "pulse", "files", "metrics"],
+        pure: false,
+    },
 ];
 
 fn sources(layer: &str) -> Vec<(PathBuf, String)> {

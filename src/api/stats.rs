@@ -62,7 +62,9 @@ async fn pump(
             () = out.closed() => return,
         }
         let newest = figures.borrow_and_update().clone();
-        let Some(event) = newest.and_then(|seen: Arc<SystemStats>| serde_json::to_string(&*seen).ok()) else { continue };
+        let Some(event) = newest.and_then(|seen: Arc<SystemStats>| serde_json::to_string(&*seen).ok()) else {
+            continue;
+        };
         let sent = timeout(patience, out.send(Bytes::from(format!("data: {event}\n\n")))).await;
         if !matches!(sent, Ok(Ok(()))) {
             return;

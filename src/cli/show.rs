@@ -143,7 +143,8 @@ fn processes(status: &Status, now: Timestamp) -> String {
         ]
     };
     let rows: Vec<Vec<String>> = status.processes.iter().map(row).collect();
-    let heading = ["PROCESS", "RELEASE", "STATE", "PID", "PORT", "MEM", "CPU", "TASKS", "READ/WRITTEN", "RESTARTS", "SINCE"];
+    let heading =
+        ["PROCESS", "RELEASE", "STATE", "PID", "PORT", "MEM", "CPU", "TASKS", "READ/WRITTEN", "RESTARTS", "SINCE"];
     if rows.is_empty() { String::new() } else { table(&heading, &rows) }
 }
 

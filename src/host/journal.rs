@@ -212,7 +212,7 @@ impl Reader {
     fn start(&self, args: &[String]) -> Result<Output, PortError> {
         let mut child = Command::new(&self.program)
             .args(["--output=json", "--all", "--no-pager", "--quiet"])
-            .arg("--output-fields=MESSAGE,PRIORITY,_SYSTEMD_UNIT,UNIT,_PID")
+            .arg("--output-fields=MESSAGE,PRIORITY,_SYSTEMD_UNIT,UNIT,_PID,OBJECT_SYSTEMD_UNIT,_TRANSPORT")
             .args(args)
             .args(matches(&self.units))
             .env_clear()
@@ -236,12 +236,14 @@ fn at(moment: Timestamp) -> String {
     format!("--since=@{}.{:03}", moment.0 / 1000, moment.0 % 1000)
 }
 
-/// Chooses what the units wrote, and what systemd itself says of them. Exact fields instead of `-u`: that would also
+/// Chooses what the units wrote, what systemd itself says of them, and what journald says that it left out. Exact fields instead of `-u`: that would also
 /// count lines of other programs about the unit, of which some can be written by anybody.
 fn matches(units: &BTreeSet<String>) -> Vec<String> {
     let written = units.iter().map(|unit| format!("_SYSTEMD_UNIT={unit}"));
     let told = units.iter().map(|unit| format!("UNIT={unit}"));
-    written.chain(["+".to_owned(), "_PID=1".to_owned()]).chain(told).collect()
+    let left_out = units.iter().map(|unit| format!("OBJECT_SYSTEMD_UNIT={unit}"));
+    let or = |trusted: &str| ["+".to_owned(), trusted.to_owned()];
+    written.chain(or("_PID=1")).chain(told).chain(or("_TRANSPORT=driver")).chain(left_out).collect()
 }
 
 /// A running journalctl. Dropped, it is killed.
@@ -298,7 +300,10 @@ fn entry(line: &[u8], units: &BTreeSet<String>) -> Option<Entry> {
     let field = |name: &str| fields.get(name).and_then(Value::as_str);
     let written_by = field("_SYSTEMD_UNIT").filter(|unit| units.contains(*unit));
     let told_by_systemd = || field("UNIT").filter(|unit| field("_PID") == Some("1") && units.contains(*unit));
-    let unit = written_by.or_else(told_by_systemd)?.to_owned();
+    // Only journald itself writes by this transport: that so many lines came too fast to be kept.
+    let told_by_journald =
+        || field("OBJECT_SYSTEMD_UNIT").filter(|unit| field("_TRANSPORT") == Some("driver") && units.contains(*unit));
+    let unit = written_by.or_else(told_by_systemd).or_else(told_by_journald)?.to_owned();
     let micros: u64 = field("__REALTIME_TIMESTAMP")?.parse().ok()?;
     let line = LogLine {
         time: Timestamp(micros / 1000),
@@ -364,6 +369,9 @@ mod tests {
         assert!(of(&format!(r#""_SYSTEMD_UNIT":"init.scope","_PID":"1","UNIT":"{UNIT}""#)));
         assert!(!of(&format!(r#""_SYSTEMD_UNIT":"evil.service","_PID":"4711","UNIT":"{UNIT}""#)));
         assert!(!of(&format!(r#""SYSLOG_IDENTIFIER":"{UNIT}","_PID":"4711""#)));
+        let journald = r#""_SYSTEMD_UNIT":"systemd-journald.service","_PID":"88""#;
+        assert!(of(&format!(r#"{journald},"_TRANSPORT":"driver","OBJECT_SYSTEMD_UNIT":"{UNIT}""#)));
+        assert!(!of(&format!(r#"{journald},"_TRANSPORT":"journal","OBJECT_SYSTEMD_UNIT":"{UNIT}""#)));
         assert!(!of(r#""_SYSTEMD_UNIT":["a","b"]"#));
         assert!(entry(b"not json", &units()).is_none());
     }

@@ -401,8 +401,8 @@ impl Health for World {
                 tries: 1,
                 transcript: vec![last.into()],
                 metrics: Default::default(),
-        phases: Default::default(),
-        last: last.into(),
+                phases: Default::default(),
+                last: last.into(),
             };
             (order.unit.clone(), probed)
         });

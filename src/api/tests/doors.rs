@@ -130,7 +130,9 @@ async fn a_log_line_stays_one_line_of_its_own_project() {
     let events = bench.send(ask("GET", "/v1/projects/shop/logs").header("accept", "text/event-stream")).await;
     assert_eq!(events.text.lines().filter(|line| line.starts_with("data: {")).count(), 2);
     assert!(!events.text.contains("\ndata: forged"));
-    for query in ["lines=-1", "lines=10001", "since=yesterday", "follow=1", "process=A", "release=x", "unit=x", "grep=("] {
+    for query in
+        ["lines=-1", "lines=10001", "since=yesterday", "follow=1", "process=A", "release=x", "unit=x", "grep=("]
+    {
         let refused = bench.send(ask("GET", &format!("/v1/projects/shop/logs?{query}"))).await;
         assert_eq!(refused.outcome(), (400, "bad_query".to_owned()), "{query}");
     }

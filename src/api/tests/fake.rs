@@ -13,8 +13,8 @@ use crate::model::spec::{Artifact, Document, Plain, Sealed, Spec};
 use crate::model::stats::{AgentStats, Cpu, Load, Swap, SystemStats};
 use crate::model::status::Status;
 use crate::port::{
-    Clock, Delivery, Figures, Journal, LogLine, LogLines, LogQuery, Memory, PortError, Put, SecretInfo, Stats, Upload, Uploads,
-    WishError, Wishes,
+    Clock, Delivery, Figures, Journal, LogLine, LogLines, LogQuery, Memory, PortError, Put, SecretInfo, Stats, Upload,
+    Uploads, WishError, Wishes,
 };
 
 /// Everything that is stored.
