@@ -2,5 +2,6 @@
 
 mod crashes;
 mod kinds;
+mod metrics;
 mod rollouts;
 mod world;
