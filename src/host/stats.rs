@@ -145,6 +145,7 @@ fn mounts(table: &str) -> Vec<Mount> {
         if !LOCAL.contains(&kind) && path != "/" {
             continue;
         }
+        // Each subvolume of btrfs has a device number of its own.
         let key = if source.starts_with("/dev/") { source } else { device };
         let mount = Mount { path: unescaped(path), kind: kind.to_owned() };
         let shown = found.entry(key.to_owned()).or_insert_with(|| mount.clone());
@@ -168,14 +169,14 @@ fn disks(table: &str) -> Vec<Disk> {
     let measured = mounts(table).into_iter().filter_map(|mount| {
         // One that the agent may not see has no figures.
         let found = statvfs(Path::new(&mount.path)).ok()?;
-        let inodes = Some(u64::from(found.files())).filter(|count| *count > 0);
+        let inodes = Some(found.files()).filter(|count| *count > 0);
         Some(Disk {
             mount: mount.path,
             kind: mount.kind,
-            total_bytes: u64::from(found.blocks()).saturating_mul(found.fragment_size()),
-            free_bytes: u64::from(found.blocks_available()).saturating_mul(found.fragment_size()),
+            total_bytes: found.blocks().saturating_mul(found.fragment_size()),
+            free_bytes: found.blocks_available().saturating_mul(found.fragment_size()),
             inodes,
-            inodes_free: inodes.map(|_| u64::from(found.files_available())),
+            inodes_free: inodes.map(|_| found.files_available()),
         })
     });
     measured.filter(|disk| disk.total_bytes > 0).collect()
@@ -233,8 +234,10 @@ mod tests {
 26 22 0:5 / /proc rw - proc proc rw
 27 22 0:41 / /snap/core/1 ro - squashfs /dev/loop0 ro
 28 22 0:42 / /tank rw - zfs tank rw
+29 22 0:43 /@log /var/log rw - btrfs /dev/sdb1 rw
+30 22 0:44 /@home /home rw - btrfs /dev/sdb1 rw
 broken";
         let shown: Vec<String> = mounts(table).into_iter().map(|mount| mount.path).collect();
-        assert_eq!(shown, ["/", "/tank", "/var/my data"]);
+        assert_eq!(shown, ["/", "/home", "/tank", "/var/my data"]);
     }
 }
