@@ -5,6 +5,7 @@ mod crash;
 mod evidence;
 pub mod ledger;
 pub mod pass;
+mod phases;
 
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,7 @@ pub fn run(world: &mut Loop, ear: &Ear, clock: &dyn Clock, resync: Span, pulse: 
         }
         let began = Instant::now();
         let look_again = world.pass(full);
+        world.metrics.passed(began.elapsed());
         tracing::debug!(micros = began.elapsed().as_micros(), full, "pass");
         pulse.beat(clock.now());
         let until = look_again.unwrap_or(full_look_due).min(full_look_due);

@@ -4,6 +4,7 @@ mod doors;
 mod events;
 mod fake;
 mod keys;
+mod stats;
 mod writes;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use crate::sign::{Head, Nonce, Stamp, digest, sign};
 
 use super::keys::{Keys, Scope};
 use super::{ApiState, In, Origin, Slots, handle};
+pub use fake::Still;
 use fake::{Happened, Kept, Lines, Stopped, Store};
 
 const NOW: Timestamp = Timestamp(1_767_225_600_000);
@@ -44,6 +46,7 @@ struct Bench {
     store: Arc<Store>,
     journal: Arc<Lines>,
     happened: Arc<Happened>,
+    stats: Arc<Still>,
     kept: Kept,
     rings: Arc<AtomicUsize>,
     stop: watch::Sender<bool>,
@@ -120,6 +123,7 @@ impl Bench {
         let store = Arc::new(Store::default());
         let (journal, kept) = (Arc::new(Lines::default()), Kept::default());
         let happened = Arc::new(Happened { all: Default::default(), told: watch::Sender::new(0) });
+        let stats = Arc::new(Still::default());
         let (bell, rings) = answering_loop();
         let state = ApiState {
             memory: store.clone(),
@@ -136,10 +140,22 @@ impl Bench {
             }),
             pulse: Pulse::default(),
             pulse_within: Span::seconds(180),
+            stats: stats.clone(),
+            metrics: Default::default(),
             slots: Slots::default(),
             troubles: Default::default(),
         };
-        Self { state: Arc::new(state), store, journal, happened, kept, rings, stop: watch::channel(false).0, _dir: dir }
+        Self {
+            state: Arc::new(state),
+            store,
+            journal,
+            happened,
+            stats,
+            kept,
+            rings,
+            stop: watch::channel(false).0,
+            _dir: dir,
+        }
     }
 
     fn signature(&self, ask: &Ask) -> String {
