@@ -1,7 +1,7 @@
 //! systemd over D-Bus: looks at units, writes their files, starts and stops them. The one file that knows `dbus`.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use crate::plan::UnitOrder;
 use crate::port::{PortError, Units};
 use crate::render::unit;
 
-use super::credential;
+use super::credential::Sealing;
 use super::disk;
 
 const BUS_NAME: &str = "org.freedesktop.systemd1";
@@ -35,6 +35,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Default)]
 pub struct Systemd {
     connection: RefCell<Option<Connection>>,
+    /// The units that systemd keeps in memory for us, as long as the connection lasts.
+    pinned: RefCell<BTreeSet<String>>,
     /// What was read of units that run undisturbed, by name.
     steady: RefCell<BTreeMap<String, Steady>>,
 }
@@ -76,7 +78,8 @@ const WHOLE: [Property; 17] = [
 ];
 
 /// What must be read as it was written.
-const AS_WRITTEN: [Property; 8] = [
+const AS_WRITTEN: [Property; 9] = [
+    (UNIT, "ActiveState"),
     (UNIT, "NeedDaemonReload"),
     (UNIT, "LoadState"),
     (UNIT, "FragmentPath"),
@@ -100,7 +103,9 @@ impl Systemd {
         };
         let done = work(&connection);
         let bus_is_gone = matches!(&done, Err(error) if matches!(error.name(), Some(name) if name.ends_with(".Disconnected") || name.ends_with(".NoReply")));
-        if !bus_is_gone {
+        if bus_is_gone {
+            self.pinned.borrow_mut().clear();
+        } else {
             *held = Some(connection);
         }
         done.map_err(|e| refused(what, &e))
@@ -109,9 +114,7 @@ impl Systemd {
     /// Calls a method of the manager that answers a job or nothing we need.
     fn manage<A: dbus::arg::AppendAll>(&self, what: &str, method: &str, args: A) -> Result<(), PortError> {
         self.call(what, |bus| {
-            let message = dbus::Message::new_method_call(BUS_NAME, MANAGER_PATH, MANAGER, method)
-                .map_err(|e| dbus::Error::new_failed(&e))?;
-            let mut message = message;
+            let mut message = call_of(MANAGER_PATH, MANAGER, method)?;
             message.append_all(args);
             dbus::blocking::BlockingSender::send_with_reply_and_block(bus, message, TIMEOUT).map(|_| ())
         })
@@ -127,16 +130,7 @@ impl Systemd {
     /// Reads some properties of a unit, all asked for before the first answer is awaited. There are some 300, and to
     /// have PID 1 collect them all takes it 6 ms.
     fn properties(&self, path: &dbus::Path<'static>, wanted: &[Property]) -> Result<PropMap, PortError> {
-        self.call("read a unit", |bus| {
-            let mut asked = BTreeMap::new();
-            for (interface, name) in wanted {
-                let message = dbus::Message::new_method_call(BUS_NAME, path, PROPERTIES, "Get");
-                let message = message.map_err(|e| dbus::Error::new_failed(&e))?.append2(interface, name);
-                let serial = bus.channel().send(message).map_err(|()| gone())?;
-                asked.insert(serial, *name);
-            }
-            answers(bus, asked)
-        })
+        self.call("read a unit", |bus| answers(bus, ask(bus, path, wanted)?))
     }
 
     /// Reads a unit. Most units just run: of those only what tells one run from the next is asked for each time.
@@ -186,34 +180,41 @@ impl Systemd {
         Ok(seen)
     }
 
-    /// Works with a unit that stays in systemd's memory meanwhile. One that does not run is dropped after every call
-    /// that names it and read again for the next, with signals about all its neighbours: 2 ms of PID 1 each time.
-    fn pinned<T>(&self, name: &str, work: impl FnOnce() -> Result<T, PortError>) -> Result<T, PortError> {
-        self.manage(&format!("load unit {name}"), "RefUnit", (name,))?;
-        let done = work();
-        self.unpin(name);
-        done
+    /// Lets systemd keep a unit in memory. One that does not run is dropped after every call that names it and read
+    /// again for the next, with signals about all its neighbours: 2 ms of PID 1 each time.
+    fn pin(&self, unit: &UnitId) -> Result<(), PortError> {
+        let name = unit.name();
+        if self.pinned.borrow().contains(&name) {
+            return Ok(());
+        }
+        self.tell("load a unit", "RefUnit", &name)?;
+        self.pinned.borrow_mut().insert(name);
+        Ok(())
     }
 
-    /// Nobody waits for the answer: PID 1 has a unit to set up by now. Where the connection is new meanwhile, the pin
-    /// went with the old one.
-    fn unpin(&self, name: &str) {
-        let _ = self.call("let go of a unit", |bus| {
-            let message = dbus::Message::new_method_call(BUS_NAME, MANAGER_PATH, MANAGER, "UnrefUnit");
-            let mut message = message.map_err(|e| dbus::Error::new_failed(&e))?.append1(name);
+    fn unpin(&self, unit: &UnitId) {
+        let name = unit.name();
+        if self.pinned.borrow_mut().remove(&name) {
+            // Fails only with the connection, and the pin goes with that.
+            let _ = self.tell("let go of a unit", "UnrefUnit", &name);
+        }
+    }
+
+    /// Calls the manager and does not wait for it. What is asked next is answered after it.
+    fn tell(&self, what: &str, method: &str, unit: &str) -> Result<(), PortError> {
+        self.call(what, |bus| {
+            let mut message = call_of(MANAGER_PATH, MANAGER, method)?.append1(unit);
             message.set_no_reply(true);
             bus.channel().send(message).map_err(|()| gone())?;
             bus.channel().flush();
             Ok(())
-        });
+        })
     }
 
     /// Makes sure that systemd read what was written: a drop-in of somebody else or a limit it did not understand must
     /// not start an app with other rights than its spec says.
-    fn read_back(&self, id: &UnitId) -> Result<(), PortError> {
-        let name = id.name();
-        let (path,): (dbus::Path<'static>,) =
-            self.call(&format!("load unit {name}"), |bus| manager(bus).method_call(MANAGER, "LoadUnit", (&name,)))?;
+    fn read_back(&self, id: &UnitId) -> Result<PropMap, PortError> {
+        let path = object(&id.name());
         let mut read = self.properties(&path, &AS_WRITTEN)?;
         if needs_reload(&read) || text(&read, "LoadState") != "loaded" {
             // systemd kept an older unit of this name in memory: a boot target held on to it. Or it read the file when
@@ -222,15 +223,43 @@ impl Systemd {
             read = self.properties(&path, &AS_WRITTEN)?;
         }
         match difference(id, &read) {
-            None => Ok(()),
+            None => Ok(read),
             Some(found) => Err(PortError::lasting(
                 "UnitTampered",
                 format!(
-                    "systemd does not read {name} as it was written: {found}; remove what changes it and put the spec again"
+                    "systemd does not read {} as it was written: {found}; remove what changes it and put the spec again",
+                    id.name()
                 ),
             )),
         }
     }
+}
+
+/// Asks for properties; returns the serials of the questions.
+fn ask(
+    bus: &Connection,
+    path: &dbus::Path<'static>,
+    wanted: &[Property],
+) -> Result<BTreeMap<u32, &'static str>, dbus::Error> {
+    let mut asked = BTreeMap::new();
+    for (interface, name) in wanted {
+        let question = call_of(path, PROPERTIES, "Get")?.append2(interface, name);
+        asked.insert(bus.channel().send(question).map_err(|()| gone())?, *name);
+    }
+    Ok(asked)
+}
+
+/// The path of a unit's object: what is neither a letter nor a digit is written as its code.
+fn object(unit: &str) -> dbus::Path<'static> {
+    let escaped = unit.bytes().map(|byte| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
+        other => format!("_{other:02x}"),
+    });
+    format!("{MANAGER_PATH}/unit/{}", escaped.collect::<String>()).into()
+}
+
+fn call_of(path: &str, interface: &str, name: &str) -> Result<dbus::Message, dbus::Error> {
+    dbus::Message::new_method_call(BUS_NAME, path, interface, name).map_err(|e| dbus::Error::new_failed(&e))
 }
 
 /// Collects the answers to what was asked, by the serial of the question.
@@ -392,14 +421,14 @@ impl Units for Systemd {
     }
 
     fn write(&self, order: &UnitOrder, blob: &[u8]) -> Result<(), PortError> {
-        let sealed = credential::seal(&unit::credential_name(&order.unit), blob)?;
-        // The blob first: a unit file without one would fail at boot.
-        disk::replace(&Layout::credential(&order.unit), &sealed, 0o600)?;
+        let sealing = Sealing::begin(&unit::credential_name(&order.unit), blob)?;
         disk::replace(&Layout::unit_file(&order.unit), order.text.as_bytes(), 0o644)?;
-        match &order.timer {
-            Some(text) => disk::replace(&Layout::timer_file(&order.unit), text.as_bytes(), 0o644),
-            None => Ok(()),
+        if let Some(text) = &order.timer {
+            disk::replace(&Layout::timer_file(&order.unit), text.as_bytes(), 0o644)?;
         }
+        // PID 1 reads the file while the blob is sealed.
+        self.pin(&order.unit)?;
+        disk::replace(&Layout::credential(&order.unit), &sealing.end()?, 0o600)
     }
 
     fn reload(&self) -> Result<(), PortError> {
@@ -408,12 +437,15 @@ impl Units for Systemd {
 
     fn start(&self, unit: &UnitId) -> Result<(), PortError> {
         let name = unit.name();
-        self.pinned(&name, || {
-            self.read_back(unit)?;
-            // A unit that failed is not started again before its failure is forgotten; one that did not has none.
-            let _ = self.manage("reset a unit", "ResetFailedUnit", (&name,));
-            self.manage(&format!("start {name}"), "StartUnit", (&name, "replace"))
-        })
+        self.pin(unit)?;
+        let read = self.read_back(unit)?;
+        if text(&read, "ActiveState") == "failed" {
+            // It is not started again before its failure is forgotten.
+            self.manage(&format!("forget that {name} failed"), "ResetFailedUnit", (&name,))?;
+        }
+        self.manage(&format!("start {name}"), "StartUnit", (&name, "replace"))?;
+        self.unpin(unit);
+        Ok(())
     }
 
     fn stop(&self, unit: &UnitId) -> Result<(), PortError> {
@@ -427,7 +459,9 @@ impl Units for Systemd {
 
     fn arm(&self, unit: &UnitId) -> Result<(), PortError> {
         let timer = unit.timer();
-        self.pinned(&unit.name(), || self.read_back(unit))?;
+        self.pin(unit)?;
+        self.read_back(unit)?;
+        self.unpin(unit);
         disk::link(&timer_link(unit), &Layout::timer_file(unit))?;
         self.manage(&format!("start {timer}"), "StartUnit", (&timer, "replace")).map_err(|error| {
             // It was written by us of checked parts; what systemd may still not take is the calendar expression.
@@ -445,6 +479,7 @@ impl Units for Systemd {
     }
 
     fn remove(&self, unit: &UnitId) -> Result<(), PortError> {
+        self.unpin(unit);
         disk::remove(&boot_link(unit))?;
         disk::remove(&timer_link(unit))?;
         disk::remove(&Layout::timer_file(unit))?;
