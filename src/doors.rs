@@ -16,7 +16,7 @@ use crate::model::quantity::Span;
 use crate::port::{SystemClock, Troubles};
 use crate::pulse::Pulse;
 use crate::settings::{self, Settings};
-use crate::spec_dir;
+use crate::spec_dir::{self, Books};
 use crate::store::Db;
 
 /// Opens the doors and keeps them open until the agent is told to stop (SIGTERM or SIGINT). `opened` is called once
@@ -40,8 +40,7 @@ pub fn keep_open(
     let troubles = Troubles::default();
     spec_dir::watch(
         settings.specs(),
-        db.clone(),
-        db.clone(),
+        Books { wishes: db.clone(), memory: db.clone(), service_wishes: db.clone(), service_memory: db.clone() },
         bell.clone(),
         settings.prune.max,
         troubles.clone(),
@@ -78,6 +77,8 @@ fn api_state(settings: &Settings, db: Arc<Db>, bell: &Bell, pulse: &Pulse, troub
     let rules = settings.artifacts.rules();
     ApiState {
         memory: db.clone(),
+        service_memory: db.clone(),
+        service_wishes: db.clone(),
         wishes: db,
         journal: Arc::new(Journalctl::default()),
         uploads: Arc::new(DiskUploads::new(&settings.root, settings.artifacts.max_bytes)),

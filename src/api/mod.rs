@@ -15,6 +15,7 @@ pub mod query;
 pub mod route;
 pub mod secrets;
 pub mod server;
+pub mod services;
 pub mod steps;
 #[cfg(test)]
 mod tests;
@@ -39,7 +40,7 @@ use zeroize::Zeroizing;
 use crate::bell::Bell;
 use crate::model::names::ProjectId;
 use crate::model::quantity::Span;
-use crate::port::{Clock, Journal, Memory, Troubles, Uploads, Wishes};
+use crate::port::{Clock, Journal, Memory, ServiceMemory, ServiceWishes, Troubles, Uploads, Wishes};
 use crate::pulse::Pulse;
 
 use body::Body;
@@ -66,6 +67,10 @@ pub struct ApiState {
     pub memory: Arc<dyn Memory>,
     /// Where wishes are written.
     pub wishes: Arc<dyn Wishes>,
+    /// What is remembered of host services.
+    pub service_memory: Arc<dyn ServiceMemory>,
+    /// Where wishes for host services are written.
+    pub service_wishes: Arc<dyn ServiceWishes>,
     /// The journal.
     pub journal: Arc<dyn Journal>,
     /// Where artifacts are sent.
@@ -277,6 +282,10 @@ async fn dispatch(call: Call) -> Answer {
         Endpoint::SystemLogs => logs::of_system(call).await,
         Endpoint::Hook => hooks::provider(&call).await,
         Endpoint::GenericHook => hooks::generic(&call).await,
+        Endpoint::ListServices => services::list(&call).await,
+        Endpoint::GetService => services::get(&call).await,
+        Endpoint::PutService => services::put(&call).await,
+        Endpoint::DeleteService => services::delete(&call).await,
         Endpoint::Upload => Err(Problem::ours("an upload reads its own body")),
     }
 }

@@ -64,10 +64,11 @@ fn listen_once(bell: &Bell, stop: &AtomicBool) -> Result<(), dbus::Error> {
     Ok(())
 }
 
-/// Our units and Caddy's; the bus writes `zexio-` as `zexio_2d` in a path and as it is in a name.
+/// Our units, Caddy's and the host services'; the bus writes `zexio-` as `zexio_2d` in a path and as it is in a name.
 fn concerns_us(message: &dbus::Message) -> bool {
     let path = message.path().map(|path| path.to_string()).unwrap_or_default();
-    if path.contains("/unit/zexio_2d") || path.ends_with("/caddy_2eservice") {
+    let unit = path.rsplit('/').next().unwrap_or_default();
+    if ["zexio_2d", "caddy_2eservice", "redis", "postgresql"].iter().any(|start| unit.starts_with(start)) {
         return true;
     }
     let (_, _, job_unit) = message.get3::<u32, dbus::Path<'_>, String>();

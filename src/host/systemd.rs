@@ -398,6 +398,86 @@ impl Systemd {
     }
 }
 
+/// How a unit's run is or was.
+pub struct Run {
+    /// Which.
+    pub invocation: String,
+    /// What its program said of itself last.
+    pub said: String,
+    /// How it ended.
+    pub exit: Option<Exit>,
+}
+
+/// What is asked of units that are not an app's.
+impl Systemd {
+    /// Returns the units of these names that are loaded, and how they are.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    pub fn states(&self, patterns: &[&str]) -> Result<BTreeMap<String, ActiveState>, PortError> {
+        let patterns: Vec<String> = patterns.iter().map(ToString::to_string).collect();
+        let asked = (Vec::<String>::new(), patterns);
+        let (rows,): (Vec<Listed>,) =
+            self.call("list units", |bus| manager(bus).method_call(MANAGER, "ListUnitsByPatterns", asked))?;
+        Ok(rows.into_iter().map(|row| (row.0, settled(active_state(&row.3), row.7 != 0))).collect())
+    }
+
+    /// Returns how a unit's run is.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    pub fn run_of(&self, name: &str) -> Result<Run, PortError> {
+        let (path,): (dbus::Path<'static>,) =
+            self.call(&format!("look at {name}"), |bus| manager(bus).method_call(MANAGER, "GetUnit", (name,)))?;
+        let (unit, service) = (self.properties(&path, UNIT)?, self.properties(&path, SERVICE)?);
+        let run = prop_cast::<Vec<u8>>(&unit, "InvocationID").and_then(|id| invocation(id));
+        Ok(Run {
+            invocation: run.unwrap_or_default(),
+            said: text(&service, "StatusText").to_owned(),
+            exit: exit(&service),
+        })
+    }
+
+    /// Starts a unit by its name. Returns at once.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    pub fn start_named(&self, name: &str) -> Result<(), PortError> {
+        let _ = self.manage("reset a unit", "ResetFailedUnit", (name,));
+        self.manage(&format!("start {name}"), "StartUnit", (name, "replace"))
+    }
+
+    /// Lets a unit start at boot, by its name.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    pub fn enable_named(&self, name: &str) -> Result<(), PortError> {
+        self.manage(&format!("enable {name}"), "EnableUnitFiles", (vec![name], false, false))
+    }
+
+    /// Runs a command once in a unit of its own, which lives on without us. Returns at once.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    pub fn run_apart(&self, name: &str, description: &str, command: &[&str]) -> Result<(), PortError> {
+        let _ = self.manage("reset a unit", "ResetFailedUnit", (name,));
+        let command: Vec<String> = command.iter().map(ToString::to_string).collect();
+        let program = command.first().cloned().unwrap_or_default();
+        let properties: Vec<(&str, Variant<Box<dyn RefArg>>)> = vec![
+            ("Description", Variant(Box::new(description.to_owned()))),
+            ("Type", Variant(Box::new("oneshot".to_owned()))),
+            ("NotifyAccess", Variant(Box::new("main".to_owned()))),
+            ("ExecStart", Variant(Box::new(vec![(program, command, false)]))),
+            ("TimeoutStartUSec", Variant(Box::new(LONGEST_RUN))),
+        ];
+        let others: Vec<(String, Vec<(String, Variant<Box<dyn RefArg>>)>)> = Vec::new();
+        self.manage(&format!("start {name}"), "StartTransientUnit", (name, "fail", properties, others))
+    }
+}
+
+/// How long a command may run in a unit of its own, in microseconds: an hour.
+const LONGEST_RUN: u64 = 3_600_000_000;
+
 /// Returns the unit files that are ours, by their own section.
 fn unit_files(suffix: &str) -> Result<Vec<(UnitId, String)>, PortError> {
     let entries = fs::read_dir(UNIT_DIR).map_err(|e| super::disk_error(&format!("read {UNIT_DIR}"), &e))?;

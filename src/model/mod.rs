@@ -9,5 +9,6 @@ pub mod names;
 pub mod observed;
 pub mod progress;
 pub mod quantity;
+pub mod services;
 pub mod spec;
 pub mod status;

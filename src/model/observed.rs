@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::services::ServicesSeen;
 use super::names::{Hostname, ProcessName, ProjectId, ReleaseNo, Sha256, UnitId};
 use super::quantity::{Span, Timestamp};
 
@@ -35,6 +36,8 @@ pub struct Observed {
     pub projects: BTreeMap<ProjectId, Seen>,
     /// Caddy.
     pub proxy: Sight<ProxySeen>,
+    /// The services of the host.
+    pub services: Sight<ServicesSeen>,
     /// The artifacts on the server that are named by their digest, and when each came.
     pub artifacts: Sight<BTreeMap<Sha256, Timestamp>>,
 }

@@ -9,6 +9,7 @@ pub mod ports;
 pub mod removal;
 pub mod rollout;
 pub mod routes;
+pub mod services;
 pub mod status;
 pub mod verdict;
 
@@ -20,6 +21,7 @@ use crate::model::names::{ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitI
 use crate::model::observed::Observed;
 use crate::model::progress::Progress;
 use crate::model::quantity::Timestamp;
+use crate::model::services::{Service, WantedServices};
 use crate::model::spec::SiteDirectory;
 use crate::render::caddyfile::{Proxy, Site};
 use crate::render::launch::Launch;
@@ -115,6 +117,14 @@ pub enum Action {
     },
     /// Forget the project.
     Forget,
+    /// Let the package manager work for a host service, beside the loop and the agent.
+    Packages(services::WorkOrder),
+    /// Start a host service's daemon, by its unit.
+    StartService(Service, String),
+    /// Let a host service's daemon start at boot.
+    EnableService(Service),
+    /// Forget that a host service was wanted.
+    ForgetService(Service),
 }
 
 /// Routes to load.
@@ -176,11 +186,26 @@ impl fmt::Display for Action {
             Action::RemoveFiles { keep_data: true } => write!(f, "remove files and keep data"),
             Action::RemoveFiles { keep_data: false } => write!(f, "remove files, data and user"),
             Action::Forget => write!(f, "forget the project"),
+            Action::Packages(order) => write!(f, "{order}"),
+            Action::StartService(_, unit) => write!(f, "start {unit}"),
+            Action::EnableService(service) => write!(f, "enable {service}"),
+            Action::ForgetService(service) => write!(f, "forget service {service}"),
         }
     }
 }
 
 impl Action {
+    /// Returns the host service that the action is for.
+    pub fn service(&self) -> Option<Service> {
+        match self {
+            Action::Packages(order) => Some(order.service),
+            Action::StartService(service, _) | Action::EnableService(service) | Action::ForgetService(service) => {
+                Some(*service)
+            }
+            _ => None,
+        }
+    }
+
     /// Tells whether the action adds, changes or removes something: the marker that a shown plan gives it.
     pub fn sign(&self) -> char {
         match self {
@@ -189,7 +214,9 @@ impl Action {
             | Action::WriteUnit(_)
             | Action::Start(_)
             | Action::ArmTimer(_)
+            | Action::StartService(..)
             | Action::StartProxy => '+',
+            Action::Packages(order) => order.sign(),
             Action::Stop(_)
             | Action::CancelFetch(_)
             | Action::DisarmTimer(_)
@@ -198,6 +225,7 @@ impl Action {
             | Action::RemoveArtifact(_)
             | Action::RemoveMarker(_)
             | Action::RemoveFiles { .. }
+            | Action::ForgetService(_)
             | Action::Forget => '-',
             _ => '~',
         }
@@ -233,6 +261,14 @@ pub enum Reason {
     ProxyDown,
     /// A unit's file changed since systemd read it.
     UnitChanged,
+    /// A wanted host service is not there as it is wanted.
+    ServiceMissing,
+    /// A wanted host service's daemon is down, or would be after a boot.
+    ServiceDown,
+    /// A host service is not wanted any more.
+    ServiceUnwanted,
+    /// A host service is gone as far as it was brought.
+    ServiceGone,
 }
 
 impl fmt::Display for Reason {
@@ -251,6 +287,10 @@ impl fmt::Display for Reason {
             Reason::RoutesDiffer => "the routes wanted are not the ones Caddy has",
             Reason::ProxyDown => "Caddy does not run",
             Reason::UnitChanged => "the unit file changed since systemd read it",
+            Reason::ServiceMissing => "the service is wanted, and not there as it is wanted",
+            Reason::ServiceDown => "the service is wanted, and does not run now or after a boot",
+            Reason::ServiceUnwanted => "the service is not wanted any more",
+            Reason::ServiceGone => "nothing is left of what was brought of the service",
         })
     }
 }
@@ -267,7 +307,13 @@ pub struct Setting<'a> {
 }
 
 /// Says what is to be done, of everything that was seen.
-pub fn plan(desired: &Desired, observed: &Observed, progress: &Progress, rules: &Rules) -> Plan {
+pub fn plan(
+    desired: &Desired,
+    services: &WantedServices,
+    observed: &Observed,
+    progress: &Progress,
+    rules: &Rules,
+) -> Plan {
     let mut plan = Plan::default();
     let routed = routes::steps(observed, progress, rules, &mut plan);
     let setting = Setting { now: observed.now, routed, rules };
@@ -280,5 +326,6 @@ pub fn plan(desired: &Desired, observed: &Observed, progress: &Progress, rules: 
         }
     }
     artifacts::steps(desired, observed, progress, &mut plan);
+    services::steps(services, observed, progress, &mut plan);
     plan
 }

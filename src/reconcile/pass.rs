@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::crash::{self, Side};
-use super::evidence;
+use super::services::HostServices;
+use super::{evidence, sight};
 use crate::model::desired::{Desired, Wanted};
 use crate::model::failure::PortError;
 use crate::model::names::{ProjectId, Slot, UnitId};
-use crate::model::observed::{Observed, ProxySeen, Seen, Sight, UnitSeen};
+use crate::model::observed::{Observed, ProxySeen, Seen, UnitSeen};
 use crate::model::progress::{Progress, ProjectProgress, Stall};
 use crate::model::quantity::{Span, Timestamp};
+use crate::model::services::WantedServices;
 use crate::model::status::Status;
 use crate::plan::{self, Action, Plan, RoutesOrder, Rules, Step, advance, check, routes, status, verdict};
 use crate::port::{Bundles, Clock, Health, Memory, ProbeOrder, Routes, Tail, Units};
@@ -31,6 +33,8 @@ pub struct Loop {
     pub health: Box<dyn Health>,
     /// Caddy.
     pub routes: Box<dyn Routes>,
+    /// The services of the host.
+    pub services: HostServices,
     /// The last words of what failed.
     pub tail: Box<dyn Tail>,
     /// Time.
@@ -50,6 +54,7 @@ pub struct Loop {
 /// What a pass starts from.
 struct View {
     desired: Desired,
+    services: WantedServices,
     observed: Observed,
     progress: Progress,
 }
@@ -71,25 +76,26 @@ impl Loop {
     /// # Errors
     /// Says what could not be read.
     pub fn rehearse(&mut self, suppose: Option<(ProjectId, Wanted)>) -> Result<Plan, String> {
-        let mut view = self.look(suppose).map_err(|e| e.to_string())?;
-        advance::advance(&view.desired, &view.observed, &mut view.progress, &self.rules);
-        Ok(plan::plan(&view.desired, &view.observed, &view.progress, &self.rules))
+        let mut view = self.look(suppose, false).map_err(|e| e.to_string())?;
+        advance::advance(&view.desired, &view.services, &view.observed, &mut view.progress, &self.rules);
+        Ok(plan::plan(&view.desired, &view.services, &view.observed, &view.progress, &self.rules))
     }
 
     fn converge(&mut self, full: bool) -> Result<Option<Timestamp>, PortError> {
-        let mut view = self.look(None)?;
+        let mut view = self.look(None, full)?;
         let before = view.progress.clone();
-        advance::advance(&view.desired, &view.observed, &mut view.progress, &self.rules);
+        advance::advance(&view.desired, &view.services, &view.observed, &mut view.progress, &self.rules);
         evidence::gather(&view.observed, &mut view.progress, &*self.tail);
         self.remember(&before, &view.progress)?;
         log_changes(&before, &view.progress);
-        let mut plan = plan::plan(&view.desired, &view.observed, &view.progress, &self.rules);
+        let mut plan = plan::plan(&view.desired, &view.services, &view.observed, &view.progress, &self.rules);
         self.drop_breaches(&mut plan, &view);
         let advanced = view.progress.clone();
         let touched = self.apply(&plan, &mut view);
         let statuses = self.statuses(&mut view);
         self.remember(&advanced, &view.progress)?;
         self.record(statuses, full)?;
+        self.services.record(&view.services, &view.observed, &view.progress, full)?;
         Ok(self.next_look(!touched.is_empty(), view.observed.now, plan.look_again))
     }
 
@@ -103,8 +109,9 @@ impl Loop {
         soon.into_iter().chain(planned).chain(retry).min()
     }
 
-    fn look(&self, suppose: Option<(ProjectId, Wanted)>) -> Result<View, PortError> {
+    fn look(&self, suppose: Option<(ProjectId, Wanted)>, full: bool) -> Result<View, PortError> {
         let mut desired = self.memory.desired()?;
+        let wanted = self.services.memory.wanted_services()?;
         desired.0.extend(suppose);
         let progress = self.memory.progress()?;
         let now = self.clock.now();
@@ -119,7 +126,9 @@ impl Loop {
         }
         let proxy = sight(self.look_at_proxy(&progress));
         let artifacts = sight(self.bundles.artifacts());
-        Ok(View { desired, observed: Observed { now, projects, proxy, artifacts }, progress })
+        let services = self.services.look(&wanted, &desired, full);
+        let observed = Observed { now, projects, proxy, services, artifacts };
+        Ok(View { desired, services: wanted, observed, progress })
     }
 
     fn look_at_proxy(&self, progress: &Progress) -> Result<ProxySeen, PortError> {
@@ -151,7 +160,10 @@ impl Loop {
             .filter(|(project, memory)| before.projects.get(project) != Some(memory))
             .map(|(project, memory)| (project.clone(), memory.clone()))
             .collect();
-        if changed.is_empty() { Ok(()) } else { self.memory.remember(&changed) }
+        if !changed.is_empty() {
+            self.memory.remember(&changed)?;
+        }
+        self.services.remember(before, after)
     }
 
     /// A plan that would break a promise is a fault of ours: its project stands still, and the log says why.
@@ -166,7 +178,9 @@ impl Loop {
     fn apply(&mut self, plan: &Plan, view: &mut View) -> BTreeSet<Option<ProjectId>> {
         let (mut touched, mut halted) = (BTreeSet::new(), BTreeSet::new());
         for step in self.in_turn(&plan.steps) {
-            if halted.contains(&step.project) {
+            // One service's trouble is neither Caddy's nor another service's.
+            let alone = step.action.service().is_some();
+            if !alone && halted.contains(&step.project) {
                 continue;
             }
             crash::point(Side::Before);
@@ -175,12 +189,14 @@ impl Loop {
             match taken {
                 Ok(()) => {
                     log_step(step);
-                    self.route_trouble = self.route_trouble.take().filter(|_| step.project.is_some());
+                    self.route_trouble = self.route_trouble.take().filter(|_| alone || step.project.is_some());
                     touched.insert(step.project.clone());
                 }
                 Err(error) => {
                     self.fail(step, &error, view);
-                    halted.insert(step.project.clone());
+                    if !alone {
+                        halted.insert(step.project.clone());
+                    }
                 }
             }
         }
@@ -207,6 +223,9 @@ impl Loop {
     }
 
     fn take(&self, step: &Step, view: &mut View) -> Result<(), PortError> {
+        if step.action.service().is_some() {
+            return self.services.take(&step.action, &mut view.progress, view.observed.now);
+        }
         let Some(project) = &step.project else { return self.take_for_all(&step.action) };
         match &step.action {
             Action::Prepare { open } => self.bundles.prepare(project, *open),
@@ -236,7 +255,7 @@ impl Loop {
                 view.progress.projects.remove(project);
                 Ok(())
             }
-            Action::LoadRoutes(_) | Action::StartProxy | Action::RemoveArtifact(_) => self.take_for_all(&step.action),
+            other => self.take_for_all(other),
         }
     }
 
@@ -253,6 +272,7 @@ impl Loop {
         let project = step.project.as_ref();
         let shown = project.map_or("-", |project| project.as_str());
         tracing::warn!(project = shown, step = %step.action, reason = error.reason, "{error}");
+        HostServices::fail(&step.action, error, &mut view.progress, view.observed.now);
         if let (None, Action::LoadRoutes(order)) = (project, &step.action) {
             self.quarantine(order, view);
             self.route_trouble = Some(error.clone());
@@ -320,13 +340,6 @@ impl Loop {
         }
         self.last = current;
         Ok(())
-    }
-}
-
-fn sight<T>(found: Result<T, PortError>) -> Sight<T> {
-    match found {
-        Ok(value) => Sight::Known(value),
-        Err(error) => Sight::Unknown(error.message),
     }
 }
 

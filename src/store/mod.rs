@@ -4,6 +4,7 @@
 mod memory;
 mod schema;
 mod seal;
+mod services;
 mod wishes;
 
 use std::fmt::Display;
