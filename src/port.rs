@@ -338,8 +338,12 @@ pub trait ServiceWishes: Send + Sync {
     ///
     /// # Errors
     /// Says why the database could not be written.
-    fn complain_of_service(&self, service: Service, owner: &Owner, complaint: Option<&Complaint>)
-    -> Result<(), WishError>;
+    fn complain_of_service(
+        &self,
+        service: Service,
+        owner: &Owner,
+        complaint: Option<&Complaint>,
+    ) -> Result<(), WishError>;
 }
 
 /// The host's services: its package manager and the daemons that it brings.

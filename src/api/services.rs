@@ -25,7 +25,8 @@ pub async fn list(call: &Call) -> Answer {
     call.query(&[])?;
     let all = call
         .ask(|state| {
-            let (wanted, statuses) = (state.service_memory.wanted_services()?, state.service_memory.service_statuses()?);
+            let (wanted, statuses) =
+                (state.service_memory.wanted_services()?, state.service_memory.service_statuses()?);
             let view = |service: Service| view(service, wanted.get(&service), &statuses);
             Ok(Service::ALL.into_iter().map(view).collect::<Vec<Value>>())
         })
@@ -53,9 +54,8 @@ pub async fn put(call: &Call) -> Answer {
     content_type(&call.headers, &TYPES)?;
     let service = service(call)?;
     let version = document::parse_service(service, &call.body).map_err(|error| Problem::invalid(error.problems))?;
-    let put = call
-        .write(move |state| Ok(state.service_wishes.put_service(service, version, &Owner::Api, None)?))
-        .await?;
+    let put =
+        call.write(move |state| Ok(state.service_wishes.put_service(service, version, &Owner::Api, None)?)).await?;
     let status = if put.created { StatusCode::CREATED } else { StatusCode::OK };
     let version = version.shown(service);
     json(status, &json!({ "service": service, "generation": put.generation, "version": version }))

@@ -67,9 +67,9 @@ fn wait_for_all(
 ) -> Result<(), Failure> {
     let mut failed: Option<Failure> = None;
     let services = services.iter().map(|name| (name.to_string(), service::for_service(client, *name, at_most)));
-    let projects = written.iter().map(|(project, generation, _)| {
-        (project.to_string(), wait::for_ready(client, project, *generation, at_most))
-    });
+    let projects = written
+        .iter()
+        .map(|(project, generation, _)| (project.to_string(), wait::for_ready(client, project, *generation, at_most)));
     for (name, waited) in services.chain(projects) {
         match waited {
             Ok(said) if format == Format::Table => say(&format!("{name}  ready  {said}\n"))?,
@@ -94,7 +94,8 @@ pub fn rehearse(client: &Client, file: &Path, format: Format) -> Result<bool, Fa
         let shown = client.value(&Ask::get(format!("/v1/services/{service}")))?;
         let version = version.shown(*service);
         if shown["desired"]["version"] != json!(version) {
-            let (action, reason) = (format!("install {service} {version}"), "the service is not wanted yet as it is asked for");
+            let (action, reason) =
+                (format!("install {service} {version}"), "the service is not wanted yet as it is asked for");
             steps.push(json!({ "project": null, "action": action, "reason": reason, "sign": "+" }));
         }
     }

@@ -163,7 +163,12 @@ fn ask(session: &Session, verb: Verb) -> Result<(), Failure> {
         Verb::Service(verb) => service::service(session, verb),
         Verb::Sync { project, prune } => sync(session, project, prune),
         // These need no agent and were done before.
-        Verb::Init | Verb::Agent | Verb::Launch | Verb::Provision { .. } | Verb::Unpack { .. } | Verb::Validate { .. } => Ok(()),
+        Verb::Init
+        | Verb::Agent
+        | Verb::Launch
+        | Verb::Provision { .. }
+        | Verb::Unpack { .. }
+        | Verb::Validate { .. } => Ok(()),
         Verb::Key(_) | Verb::Sign { .. } | Verb::Version => Ok(()),
     }
 }

@@ -19,7 +19,9 @@ use crate::plan::services::{Task as Work, WorkOrder};
 /// The agent said no, or what was waited for came to another end.
 pub fn service(session: &Session, verb: ServiceVerb) -> Result<(), Failure> {
     match verb {
-        ServiceVerb::List => session.show(&Ask::get("/v1/services"), |answer| Ok(listed(show::list(answer, "services")))),
+        ServiceVerb::List => {
+            session.show(&Ask::get("/v1/services"), |answer| Ok(listed(show::list(answer, "services"))))
+        }
         ServiceVerb::Install { service, version, wait } => {
             let body = version.map_or_else(|| json!({}), |version| json!({ "version": version }));
             let answer = session.client.value(&Ask::json("PUT", place(service), &body))?;
@@ -86,7 +88,13 @@ pub fn confirm_removals(session: &Session) -> Result<usize, Failure> {
 ///
 /// # Errors
 /// The version is none of the service's.
-pub fn order(task: Task, service: Service, version: Option<&str>, majors: Vec<u32>, purge: bool) -> Result<WorkOrder, Failure> {
+pub fn order(
+    task: Task,
+    service: Service,
+    version: Option<&str>,
+    majors: Vec<u32>,
+    purge: bool,
+) -> Result<WorkOrder, Failure> {
     let task = match task {
         Task::Install => Work::Install(service.version(version)?),
         Task::Remove => Work::Remove { majors: majors.into_iter().collect(), purge },
@@ -128,7 +136,8 @@ fn row(view: &Value) -> Vec<String> {
         (None, true) => "-",
     };
     let installed = view["installed"].as_str().unwrap_or("-");
-    let cells = [text(view, "service"), wanted, installed, text(view, "state"), text(view, "reason"), text(view, "message")];
+    let cells =
+        [text(view, "service"), wanted, installed, text(view, "state"), text(view, "reason"), text(view, "message")];
     cells.into_iter().map(clean).collect()
 }
 
@@ -163,7 +172,10 @@ mod tests {
 
     #[test]
     fn the_list_says_what_is_wanted_and_what_is_there() {
-        let text = listed(&[view(json!({ "version": "default", "generation": 2 }), 2, "running"), view(Value::Null, 0, "absent")]);
+        let text = listed(&[
+            view(json!({ "version": "default", "generation": 2 }), 2, "running"),
+            view(Value::Null, 0, "absent"),
+        ]);
         assert!(text.contains("redis    default  -          running  R       m"), "{text}");
         assert!(text.contains("redis    -        -          absent   R       m"), "{text}");
     }

@@ -6,9 +6,9 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
+use crate::model::services::ServiceSeen;
 use crate::model::services::{Service, Version};
 use crate::plan::services::{NO_MANAGER, NOT_ON_OFFER, Offer, Task, WorkOrder, choose, meant};
-use crate::model::services::ServiceSeen;
 
 use super::services::{data_of, installed_now, major_in_name};
 
@@ -170,7 +170,17 @@ impl Manager {
                 vec![Call { program: APT_CACHE, args: std::iter::once("madison".to_owned()).chain(names).collect() }]
             }
             (Self::Dnf, service) => {
-                let queried = call(DNF, &["-q", "repoquery", "--latest-limit=1", "--qf", "%{name} %{version}-%{release}\n", dnf_package(service)]);
+                let queried = call(
+                    DNF,
+                    &[
+                        "-q",
+                        "repoquery",
+                        "--latest-limit=1",
+                        "--qf",
+                        "%{name} %{version}-%{release}\n",
+                        dnf_package(service),
+                    ],
+                );
                 vec![call(DNF, &["-q", "module", "list", "--all", service.as_str()]), queried]
             }
         }
@@ -209,7 +219,9 @@ impl Manager {
 
     /// Red Hat's PostgreSQL comes without a cluster; Debian's makes one.
     fn init_data(self, service: Service) -> Result<(), Failed> {
-        let new = self == Self::Dnf && service == Service::Postgresql && !Path::new("/var/lib/pgsql/data/PG_VERSION").exists();
+        let new = self == Self::Dnf
+            && service == Service::Postgresql
+            && !Path::new("/var/lib/pgsql/data/PG_VERSION").exists();
         if new { run(&call(INITDB, &["--initdb"])) } else { Ok(()) }
     }
 
@@ -239,8 +251,13 @@ impl Manager {
         }
         let packages = packages.iter().map(String::as_str);
         match self {
-            Self::Apt => vec![apt(&[if purge { "purge" } else { "remove" }, "-y"].into_iter().chain(packages).collect::<Vec<_>>())],
-            Self::Dnf => vec![call(DNF, &["-y", "--noautoremove", "remove"].into_iter().chain(packages).collect::<Vec<_>>())],
+            Self::Apt => vec![apt(&[if purge { "purge" } else { "remove" }, "-y"]
+                .into_iter()
+                .chain(packages)
+                .collect::<Vec<_>>())],
+            Self::Dnf => {
+                vec![call(DNF, &["-y", "--noautoremove", "remove"].into_iter().chain(packages).collect::<Vec<_>>())]
+            }
         }
     }
 }
@@ -375,7 +392,8 @@ mod tests {
 
     #[test]
     fn what_apt_offers_is_read_with_its_exact_versions() {
-        let text = "    nodejs | 20.20.2-1nodesource1 | https://deb.nodesource.com/node_20.x nodistro/main amd64 Packages
+        let text =
+            "    nodejs | 20.20.2-1nodesource1 | https://deb.nodesource.com/node_20.x nodistro/main amd64 Packages
     nodejs | 18.20.4+dfsg-1~deb12u1 | http://deb.debian.org/debian bookworm/main amd64 Packages
     nodejs | 18.20.4+dfsg-1~deb12u1 | http://deb.debian.org/debian bookworm/main Sources
  redis-server | 5:7.0.15-1~deb12u1 | http://deb.debian.org/debian bookworm/main amd64 Packages
@@ -412,10 +430,12 @@ nodejs 16.20.2-4.el9_2\n";
     #[test]
     fn nobody_is_asked_and_only_packages_of_our_own_list_are_named() {
         let line = |calls: Vec<Call>| {
-            let words = calls.iter().flat_map(|call| std::iter::once(call.program).chain(call.args.iter().map(String::as_str)));
+            let words =
+                calls.iter().flat_map(|call| std::iter::once(call.program).chain(call.args.iter().map(String::as_str)));
             words.filter(|word| !word.starts_with("-o") && !word.contains("::")).collect::<Vec<_>>().join(" ")
         };
-        let install = |manager: Manager, service, version, offer: &Offer| line(manager.install_calls(service, version, offer));
+        let install =
+            |manager: Manager, service, version, offer: &Offer| line(manager.install_calls(service, version, offer));
         let (apt, dnf) = (Manager::Apt, Manager::Dnf);
         let head = "/usr/bin/apt-get -q install -y --no-install-recommends --allow-downgrades";
         let node = offer(18, "18.20.4+dfsg-1");

@@ -475,7 +475,7 @@ mod tests {
     fn a_host_document_names_services_and_their_versions() {
         let read = host("{ redis: {}, postgresql: { version: 15 }, nodejs: { version: lts } }");
         assert_eq!(read, "{Nodejs: Usual, Postgresql: Major(15), Redis: Usual}");
-        assert!(host("{ redis: { version: 7 } }").starts_with("line 3, column 21: services.redis.version: "));
+        assert!(host("{ redis: { version: 7 } }").starts_with("line 3, column 22: services.redis.version: "));
         assert!(host("{ rediss: {} }").contains("did you mean redis?"), "{}", host("{ rediss: {} }"));
         assert!(host("{ nodejs: { versoin: lts } }").contains("did you mean version?"));
         assert!(host("{ nodejs: { version: 1.5 } }").contains("a version is a word or a major"));

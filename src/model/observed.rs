@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::services::ServicesSeen;
 use super::names::{Hostname, ProcessName, ProjectId, ReleaseNo, Sha256, UnitId};
 use super::quantity::{Span, Timestamp};
+use super::services::ServicesSeen;
 
 /// A facet of the machine. One that could not be read is not an empty one: no step may depend on it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -43,11 +43,10 @@ impl Service {
     /// Says which versions can be asked for.
     pub fn version(self, raw: Option<&str>) -> Result<Version, String> {
         let Some(raw) = raw else { return Ok(Version::Usual) };
-        let major = || raw.parse::<u32>().ok().filter(|major| (1..1000).contains(major) && !raw.starts_with(['0', '+']));
+        let major =
+            || raw.parse::<u32>().ok().filter(|major| (1..1000).contains(major) && !raw.starts_with(['0', '+']));
         match (self, raw) {
-            (Self::Redis, _) => {
-                Err("redis comes in the distribution's version; leave it out".into())
-            }
+            (Self::Redis, _) => Err("redis comes in the distribution's version; leave it out".into()),
             (Self::Nodejs, "lts") | (Self::Postgresql, "default") => Ok(Version::Usual),
             _ => major().map(Version::Major).ok_or_else(|| {
                 format!("{raw:?} is not a version of {self}: {} or a major, like {}", self.usual(), self.example())

@@ -116,7 +116,8 @@ fn fold(service: Service, wish: &WantedService, seen: &ServiceSeen, memory: &mut
         Some(work) if memory.counted.as_ref() != Some(&work.invocation) => count(memory, work, now),
         None if begun.is_some() => {
             let message = "the package manager's work was cut off, and is done again";
-            memory.backoff = Some(verdict::strike(memory.backoff.as_ref(), &PortError::passing("PackagesFailed", message), now));
+            memory.backoff =
+                Some(verdict::strike(memory.backoff.as_ref(), &PortError::passing("PackagesFailed", message), now));
         }
         _ => {}
     }
@@ -171,7 +172,9 @@ fn count(memory: &mut ServiceProgress, work: &WorkSeen, now: Timestamp) {
 /// Adds what is to be done for the services, at most one step for each.
 pub fn steps(wanted: &WantedServices, observed: &Observed, progress: &Progress, plan: &mut Plan) {
     for (service, wish) in wanted {
-        let (Some(seen), Some(memory)) = (sight_of(*service, observed), progress.services.get(service)) else { continue };
+        let (Some(seen), Some(memory)) = (sight_of(*service, observed), progress.services.get(service)) else {
+            continue;
+        };
         if seen.is_in_work() {
             continue;
         }
@@ -185,7 +188,12 @@ pub fn steps(wanted: &WantedServices, observed: &Observed, progress: &Progress, 
     }
 }
 
-fn step(service: Service, wish: &WantedService, seen: &ServiceSeen, memory: &ServiceProgress) -> Option<(Action, Reason)> {
+fn step(
+    service: Service,
+    wish: &WantedService,
+    seen: &ServiceSeen,
+    memory: &ServiceProgress,
+) -> Option<(Action, Reason)> {
     let work = |task: Task| Action::Packages(WorkOrder { service, task });
     match wish.intent {
         ServiceIntent::Install(version) => {
@@ -217,7 +225,11 @@ pub enum Lack {
 }
 
 /// Returns what a project lacks of the services that it needs.
-pub fn lack(needs: &BTreeSet<Service>, observed: &Sight<BTreeMap<Service, ServiceSeen>>, progress: &Progress) -> Option<Lack> {
+pub fn lack(
+    needs: &BTreeSet<Service>,
+    observed: &Sight<BTreeMap<Service, ServiceSeen>>,
+    progress: &Progress,
+) -> Option<Lack> {
     let Some(seen) = observed.known() else {
         return (!needs.is_empty()).then(|| Lack::NotYet("the services it needs could not be looked at".into()));
     };
@@ -234,13 +246,20 @@ pub fn lack(needs: &BTreeSet<Service>, observed: &Sight<BTreeMap<Service, Servic
     }
     wanted.first().map(|service| {
         let told = progress.services.get(service).and_then(|memory| memory.backoff.as_ref());
-        let why = told.map_or("which is on its way".to_owned(), |backoff| format!("which is not there: {}", backoff.message));
+        let why =
+            told.map_or("which is on its way".to_owned(), |backoff| format!("which is not there: {}", backoff.message));
         Lack::NotYet(format!("it needs {service}, {why}; `zexio service list` says more"))
     })
 }
 
 /// Folds what a project lacks into its memory; tells whether its rollout has to wait.
-pub fn hold(needs: &BTreeSet<Service>, project: &ProjectId, services: &Sight<BTreeMap<Service, ServiceSeen>>, progress: &mut Progress, now: Timestamp) -> bool {
+pub fn hold(
+    needs: &BTreeSet<Service>,
+    project: &ProjectId,
+    services: &Sight<BTreeMap<Service, ServiceSeen>>,
+    progress: &mut Progress,
+    now: Timestamp,
+) -> bool {
     let lack = lack(needs, services, progress);
     let Some(memory) = progress.projects.get_mut(project) else { return false };
     let (stalled, waits) = match lack {
@@ -265,7 +284,13 @@ pub fn hold(needs: &BTreeSet<Service>, project: &ProjectId, services: &Sight<BTr
 const DEPENDENCY_MISSING: &str = "DependencyMissing";
 
 /// Says how a service is; `before` is how it was, so that "since" stays. None where it could not be looked at.
-pub fn status(service: Service, wish: Option<&WantedService>, observed: &Observed, progress: &Progress, before: Option<&ServiceStatus>) -> Option<ServiceStatus> {
+pub fn status(
+    service: Service,
+    wish: Option<&WantedService>,
+    observed: &Observed,
+    progress: &Progress,
+    before: Option<&ServiceStatus>,
+) -> Option<ServiceStatus> {
     let seen = sight_of(service, observed)?;
     let memory = progress.services.get(&service);
     let version = match wish.map(|wish| wish.intent) {
@@ -278,6 +303,8 @@ pub fn status(service: Service, wish: Option<&WantedService>, observed: &Observe
         (Some(wish), Some(memory)) => wanted_state(service, wish, seen, memory),
         _ => unwanted_state(service, seen),
     };
+    let complaint = wish.and_then(|wish| wish.complaint.as_ref());
+    let (reason, message) = complaint.map_or((reason, message), |told| (told.reason.clone(), told.message.clone()));
     let since = before.filter(|old| old.state == state && old.reason == reason).map_or(observed.now, |old| old.since);
     Some(ServiceStatus {
         service,
@@ -300,13 +327,14 @@ fn unwanted_state(service: Service, seen: &ServiceSeen) -> Finding {
         return ("absent", "NotInstalled".into(), format!("{service} is not installed{data}"));
     };
     let state = if found.daemon.as_ref().is_some_and(|daemon| daemon.runs()) { "running" } else { "installed" };
-    (state, "Unmanaged".into(), format!("{service} {} is there, and nobody asks zexio for it: it is left alone", found.version))
+    (
+        state,
+        "Unmanaged".into(),
+        format!("{service} {} is there, and nobody asks zexio for it: it is left alone", found.version),
+    )
 }
 
 fn wanted_state(service: Service, wish: &WantedService, seen: &ServiceSeen, memory: &ServiceProgress) -> Finding {
-    if let Some(complaint) = &wish.complaint {
-        return ("failed", complaint.reason.clone(), complaint.message.clone());
-    }
     let found = match wish.intent {
         ServiceIntent::Install(version) => meant(service, version, seen).filter(|found| found.whole),
         ServiceIntent::Remove { .. } => None,
@@ -325,13 +353,18 @@ fn wanted_state(service: Service, wish: &WantedService, seen: &ServiceSeen, memo
     }
     match (&memory.backoff, wish.intent) {
         (Some(backoff), _) if !seen.is_in_work() => {
-            let message = format!("{}; failed {} times, next try at {}", backoff.message, backoff.strikes, backoff.until);
+            let message =
+                format!("{}; failed {} times, next try at {}", backoff.message, backoff.strikes, backoff.until);
             ("failed", backoff.reason.clone(), message)
         }
-        (_, ServiceIntent::Install(version)) => {
-            ("installing", "Installing".into(), in_work(&format!("installing {service} {}", version.shown(service)), seen))
+        (_, ServiceIntent::Install(version)) => (
+            "installing",
+            "Installing".into(),
+            in_work(&format!("installing {service} {}", version.shown(service)), seen),
+        ),
+        (_, ServiceIntent::Remove { .. }) => {
+            ("removing", "Removing".into(), in_work(&format!("removing {service}"), seen))
         }
-        (_, ServiceIntent::Remove { .. }) => ("removing", "Removing".into(), in_work(&format!("removing {service}"), seen)),
     }
 }
 

@@ -36,12 +36,8 @@ impl HostServices {
     /// Says why the database could not be written.
     pub fn remember(&self, before: &Progress, after: &Progress) -> Result<(), PortError> {
         let is_news = |(service, memory): &(&Service, &ServiceProgress)| before.services.get(service) != Some(memory);
-        let changed: BTreeMap<Service, ServiceProgress> = after
-            .services
-            .iter()
-            .filter(is_news)
-            .map(|(service, memory)| (*service, memory.clone()))
-            .collect();
+        let changed: BTreeMap<Service, ServiceProgress> =
+            after.services.iter().filter(is_news).map(|(service, memory)| (*service, memory.clone())).collect();
         if changed.is_empty() { Ok(()) } else { self.memory.remember_services(&changed) }
     }
 
@@ -62,7 +58,10 @@ impl HostServices {
                 self.host.start(unit)?;
                 // Counted before it is known to fail: a daemon that falls at once must not be started in a circle.
                 if let Some(memory) = memory {
-                    let fell = PortError::passing("ServiceDown", format!("{unit} was down, and was started again; `journalctl -u {unit}` says why"));
+                    let fell = PortError::passing(
+                        "ServiceDown",
+                        format!("{unit} was down, and was started again; `journalctl -u {unit}` says why"),
+                    );
                     memory.backoff = Some(verdict::strike(memory.backoff.as_ref(), &fell, now));
                 }
             }
@@ -87,7 +86,13 @@ impl HostServices {
     ///
     /// # Errors
     /// Says why the database could not be written.
-    pub fn record(&mut self, wanted: &WantedServices, observed: &Observed, progress: &Progress, full: bool) -> Result<(), PortError> {
+    pub fn record(
+        &mut self,
+        wanted: &WantedServices,
+        observed: &Observed,
+        progress: &Progress,
+        full: bool,
+    ) -> Result<(), PortError> {
         let shown = Service::ALL.into_iter().filter_map(|service| {
             services::status(service, wanted.get(&service), observed, progress, self.last.get(&service))
         });
@@ -105,7 +110,8 @@ impl HostServices {
     }
 
     fn tell(&self, status: &ServiceStatus) {
-        let told = self.last.get(&status.service).is_some_and(|old| old.state == status.state && old.reason == status.reason);
+        let told =
+            self.last.get(&status.service).is_some_and(|old| old.state == status.state && old.reason == status.reason);
         if status.observed_generation == 0 || told {
             return;
         }

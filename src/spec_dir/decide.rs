@@ -51,6 +51,8 @@ pub enum Holds {
     Spec(ProjectId),
     /// The services of the host.
     Host(BTreeMap<Service, Version>),
+    /// Services of the host that cannot be used; what is wrong, and what to do.
+    BrokenHost(String),
     /// Nothing that can be used.
     Nothing {
         /// The project that it names all the same.
@@ -204,7 +206,7 @@ impl Look<'_> {
             let stands = files.get(name).is_some_and(|file| match &file.holds {
                 Holds::Spec(claimed) => claimed == project,
                 Holds::Nothing { .. } => true,
-                Holds::Host(_) => false,
+                Holds::Host(_) | Holds::BrokenHost(_) => false,
             });
             if stands {
                 self.holders.insert(project.clone(), name.clone());
@@ -285,17 +287,17 @@ impl Look<'_> {
 
     fn judge_broken(&mut self, files: &BTreeMap<String, File>) {
         for (name, file) in files {
-            if let Holds::Nothing { named, why } = &file.holds {
-                self.judge_file(name, named.as_ref(), why);
+            match &file.holds {
+                Holds::Nothing { why, .. } if self.has_services(name) => self.judge_broken_host(name, why),
+                Holds::Nothing { named, why } => self.judge_file(name, named.as_ref(), why),
+                Holds::BrokenHost(why) => self.judge_broken_host(name, why),
+                Holds::Spec(_) | Holds::Host(_) => {}
             }
         }
     }
 
     fn judge_file(&mut self, name: &str, named: Option<&ProjectId>, why: &str) {
-        let since = self.prior.doubts.broken.get(name).copied().unwrap_or(self.now);
-        self.verdict.doubts.broken.insert(name.to_owned(), since);
-        if self.now < since + WRONG_FOR {
-            self.look_at(since + WRONG_FOR);
+        if !self.wrong_for_long(name) {
             self.hold_named(name, named);
             return;
         }
@@ -309,6 +311,17 @@ impl Look<'_> {
         for project in projects {
             self.complain(&project, &Owner::File(name.to_owned()), Some(complaint.clone()));
         }
+    }
+
+    /// Tells whether a file is wrong for long enough; where not yet, asks for another look.
+    fn wrong_for_long(&mut self, name: &str) -> bool {
+        let since = self.prior.doubts.broken.get(name).copied().unwrap_or(self.now);
+        self.verdict.doubts.broken.insert(name.to_owned(), since);
+        let long = self.now >= since + WRONG_FOR;
+        if !long {
+            self.look_at(since + WRONG_FOR);
+        }
+        long
     }
 
     /// A file that got a new name and is half written still stands for the project that it names.
@@ -344,7 +357,7 @@ impl Look<'_> {
         let guard = match absent.len() + usize::from(!hostless.is_empty()) {
             _ if moved => Some("the watched directory is not the one that was there before".to_owned()),
             count if count > prune_max => {
-                Some(format!("{count} files' projects would go at once, and prune.max is {prune_max}"))
+                Some(format!("{count} projects would go at once, and prune.max is {prune_max}"))
             }
             _ => None,
         };
@@ -447,7 +460,10 @@ impl Look<'_> {
         let holder = match owner {
             Some(owner) if stands(&owner) => Some(owner.to_owned()),
             // Another file that wanted the services all along waits until their own is really gone.
-            Some(_) => hosts.iter().find(|name| !self.was_contesting(name) || self.host_gone_for_long()).map(ToString::to_string),
+            Some(_) => hosts
+                .iter()
+                .find(|name| !self.was_contesting(name) || self.host_gone_for_long())
+                .map(ToString::to_string),
             None => hosts.first().map(ToString::to_string),
         };
         for name in hosts.into_iter().filter(|name| Some(*name) != holder.as_ref()) {
@@ -467,7 +483,9 @@ impl Look<'_> {
         for (service, version) in asked {
             self.take_service(file, *service, *version);
         }
-        for (service, owner) in self.services_from_files().filter(|(service, _)| !asked.contains_key(service)).collect::<Vec<_>>() {
+        for (service, owner) in
+            self.services_from_files().filter(|(service, _)| !asked.contains_key(service)).collect::<Vec<_>>()
+        {
             self.verdict.decisions.push(Decision::DropService(service, owner));
         }
     }
@@ -478,7 +496,9 @@ impl Look<'_> {
         let mine = Owner::File(file.to_owned());
         let heir_of = match wanted.map(|wanted| &wanted.owner) {
             Some(Owner::Api) if !leaves => {
-                let why = format!("service {service} belongs to api; `zexio service remove {service}` there first, or leave it out here");
+                let why = format!(
+                    "service {service} belongs to api; `zexio service remove {service}` there first, or leave it out here"
+                );
                 self.verdict.troubles.insert(file.to_owned(), why);
                 return;
             }
@@ -495,6 +515,25 @@ impl Look<'_> {
                 self.verdict.decisions.push(Decision::ComplainOfService(service, mine, None));
             }
             Some(_) => {}
+        }
+    }
+
+    fn has_services(&self, name: &str) -> bool {
+        self.services_from_files().any(|(_, owner)| file_of(&owner) == Some(name))
+    }
+
+    /// The services that were wanted stay so; the file's fault is told with them.
+    fn judge_broken_host(&mut self, name: &str, why: &str) {
+        if !self.wrong_for_long(name) {
+            return;
+        }
+        self.verdict.troubles.insert(name.to_owned(), why.to_owned());
+        let complaint = Complaint { reason: "SpecInvalid".into(), message: format!("{name}: {why}") };
+        let (mine, services) = (Owner::File(name.to_owned()), self.services);
+        for (service, _) in
+            services.iter().filter(|(_, wanted)| wanted.owner == mine && wanted.complaint.as_ref() != Some(&complaint))
+        {
+            self.verdict.decisions.push(Decision::ComplainOfService(*service, mine.clone(), Some(complaint.clone())));
         }
     }
 
@@ -521,7 +560,8 @@ impl Look<'_> {
     }
 
     fn refuse_drops(&mut self, hostless: &[(Service, Owner)], why: &str) {
-        for (service, owner) in hostless.iter().filter(|(service, _)| !self.drop_refused(*service)).collect::<Vec<_>>() {
+        for (service, owner) in hostless.iter().filter(|(service, _)| !self.drop_refused(*service)).collect::<Vec<_>>()
+        {
             let file = file_of(owner).unwrap_or_default();
             let message = format!(
                 "{file} is gone, but {why}; nothing was removed. Restore the file, or run `zexio sync --prune` to let the service go"

@@ -140,6 +140,7 @@ fn understand(text: Zeroizing<Vec<u8>>, before: Option<&File>) -> (File, Option<
     let holds = match document::parse_any(&text) {
         Ok(Subject::Project(document)) => Holds::Spec(document.project),
         Ok(Subject::Host(services)) => Holds::Host(services),
+        Err(error) if document::is_about_host(&text) => Holds::BrokenHost(error.to_string()),
         Err(error) => Holds::Nothing { named: document::project_named_in(&text), why: error.to_string() },
     };
     (File { digest, holds }, Some(text))
@@ -173,7 +174,7 @@ mod tests {
 
     fn why(dir: &Path, name: &str) -> String {
         match &files(dir)[name].holds {
-            Holds::Nothing { why, .. } => why.clone(),
+            Holds::Nothing { why, .. } | Holds::BrokenHost(why) => why.clone(),
             Holds::Spec(project) => format!("the spec of {project}"),
             Holds::Host(services) => format!("the services {services:?}"),
         }

@@ -68,8 +68,7 @@ pub fn prepare(connection: &Connection) -> Result<(), String> {
     if found != "ok" {
         return Err(format!("it is damaged: {found}"));
     }
-    let version: i64 =
-        connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(|e| e.to_string())?;
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(|e| e.to_string())?;
     let left = usize::try_from(version).ok().and_then(|taken| STEPS.get(taken..)).ok_or_else(|| {
         format!("its tables are of version {version}, this agent knows {}; use the agent that wrote it", STEPS.len())
     })?;
@@ -87,8 +86,8 @@ fn settle(connection: &Connection) -> rusqlite::Result<()> {
 /// Takes the steps that are left, all or none.
 fn take(connection: &Connection, left: &[&str]) -> rusqlite::Result<()> {
     let steps = left.concat();
-    let done = connection
-        .execute_batch(&format!("BEGIN IMMEDIATE; {steps} PRAGMA user_version = {}; COMMIT;", STEPS.len()));
+    let done =
+        connection.execute_batch(&format!("BEGIN IMMEDIATE; {steps} PRAGMA user_version = {}; COMMIT;", STEPS.len()));
     if done.is_err() {
         connection.execute_batch("ROLLBACK")?;
     }
@@ -100,7 +99,8 @@ mod tests {
     use super::*;
 
     fn tables(connection: &Connection) -> Vec<String> {
-        let mut statement = connection.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name").unwrap();
+        let mut statement =
+            connection.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name").unwrap();
         let rows = statement.query_map([], |row| row.get(0)).unwrap();
         rows.collect::<rusqlite::Result<_>>().unwrap()
     }

@@ -23,13 +23,15 @@ fn texts(row: &Row<'_>) -> rusqlite::Result<Texts> {
     Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
 }
 
-fn read_wish((name, generation, intent, version, purge, owner, complaint): Texts) -> Result<(Service, WantedService), PortError> {
+fn read_wish(
+    (name, generation, intent, version, purge, owner, complaint): Texts,
+) -> Result<(Service, WantedService), PortError> {
     let service: Service = named(&name)?;
     let intent = match intent.as_str() {
         "remove" => ServiceIntent::Remove { purge },
-        _ => ServiceIntent::Install(
-            service.version(version.as_deref()).map_err(|e| damaged("a service's version", e))?,
-        ),
+        _ => {
+            ServiceIntent::Install(service.version(version.as_deref()).map_err(|e| damaged("a service's version", e))?)
+        }
     };
     let complaint = parsed(complaint, "a complaint")?;
     Ok((service, WantedService { generation, intent, owner: Owner::parse(&owner), complaint }))
@@ -45,7 +47,11 @@ fn read_one(connection: &Connection, service: Service) -> Result<Option<WantedSe
     row.map_err(|e| refused("read a service", &e))?.map(|row| read_wish(row).map(|(_, wish)| wish)).transpose()
 }
 
-fn read_all<T>(connection: &Connection, sql: &str, read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> Result<Vec<T>, PortError> {
+fn read_all<T>(
+    connection: &Connection,
+    sql: &str,
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>, PortError> {
     let mut statement = connection.prepare_cached(sql).map_err(|e| refused("read services", &e))?;
     let rows = statement.query_map([], read).map_err(|e| refused("read services", &e))?;
     rows.collect::<rusqlite::Result<_>>().map_err(|e| refused("read services", &e))

@@ -14,4 +14,5 @@ mod machine;
 mod readme;
 mod rollouts;
 mod routes;
+mod services;
 mod survives;

@@ -3,4 +3,5 @@
 mod crashes;
 mod kinds;
 mod rollouts;
+mod services;
 mod world;

@@ -3,6 +3,7 @@
 mod doors;
 mod fake;
 mod keys;
+mod services;
 mod writes;
 
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use crate::sign::{Head, Nonce, Stamp, digest, sign};
 
 use super::keys::{Keys, Scope};
 use super::{ApiState, In, Origin, Slots, handle};
-use fake::{Kept, Lines, Stopped, Store};
+use fake::{Kept, Lines, ServiceBook, Stopped, Store};
 
 const NOW: Timestamp = Timestamp(1_767_225_600_000);
 const HOSTNAME: &str = "agent.example.com:8443";
@@ -41,6 +42,7 @@ fn spec(project: &str, rest: &str) -> String {
 struct Bench {
     state: Arc<ApiState>,
     store: Arc<Store>,
+    services: Arc<ServiceBook>,
     journal: Arc<Lines>,
     kept: Kept,
     rings: Arc<AtomicUsize>,
@@ -116,11 +118,14 @@ impl Bench {
             keys.create(&KeyId::parse(kid).unwrap(), &Scope::parse(scope).unwrap()).unwrap();
         }
         let store = Arc::new(Store::default());
+        let services = Arc::new(ServiceBook::default());
         let (journal, kept) = (Arc::new(Lines::default()), Kept::default());
         let (bell, rings) = answering_loop();
         let state = ApiState {
             memory: store.clone(),
             wishes: store.clone(),
+            service_memory: services.clone(),
+            service_wishes: services.clone(),
             journal: journal.clone(),
             uploads: Arc::new(kept.clone()),
             clock: Arc::new(Stopped(NOW)),
@@ -135,7 +140,7 @@ impl Bench {
             slots: Slots::default(),
             troubles: Default::default(),
         };
-        Self { state: Arc::new(state), store, journal, kept, rings, stop: watch::channel(false).0, _dir: dir }
+        Self { state: Arc::new(state), store, services, journal, kept, rings, stop: watch::channel(false).0, _dir: dir }
     }
 
     fn signature(&self, ask: &Ask) -> String {
