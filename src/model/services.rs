@@ -202,7 +202,7 @@ pub struct ServiceProgress {
     /// The majors that were there when it was first asked for; none: nobody could look yet. They stay when nobody asks
     /// for it any more.
     pub before: Option<BTreeSet<u32>>,
-    /// When work was begun whose end was not seen yet.
+    /// When work was begun for this generation whose end was not seen yet.
     pub begun: Option<Timestamp>,
     /// The failed work that was counted last, by its run.
     pub counted: Option<String>,

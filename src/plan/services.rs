@@ -101,7 +101,6 @@ fn fold(service: Service, wish: &WantedService, seen: &ServiceSeen, memory: &mut
     let whole = seen.installed.iter().filter(|(_, found)| found.whole);
     memory.before.get_or_insert_with(|| whole.map(|(major, _)| *major).collect());
     if seen.is_in_work() {
-        memory.begun.get_or_insert(now);
         return;
     }
     let begun = memory.begun.take();
@@ -345,7 +344,11 @@ fn wanted_state(service: Service, wish: &WantedService, seen: &ServiceSeen, memo
             Some(daemon) if daemon.runs() => {
                 return ("running", "Running".into(), format!("{service} {} runs as {}", found.version, daemon.unit));
             }
-            Some(daemon) if memory.backoff.is_none() || daemon.state == ActiveState::Activating => {
+            // It is down for a reason only once it was started in vain.
+            Some(daemon)
+                if memory.backoff.as_ref().is_none_or(|backoff| backoff.strikes < 2)
+                    || daemon.state == ActiveState::Activating =>
+            {
                 return ("starting", "Starting".into(), format!("{} is starting", daemon.unit));
             }
             Some(_) => {}

@@ -232,6 +232,22 @@ fn a_removal_keeps_the_data_unless_it_is_purged() {
 }
 
 #[test]
+fn a_wish_that_changes_while_the_package_manager_works_is_no_failure() {
+    let mut life = Life::begin();
+    install(&life, REDIS, Version::Usual);
+    life.pass();
+    life.pass();
+    remove(&life, REDIS, false);
+    for _ in 0..20 {
+        life.pass();
+        let failed = life.world.lock().host.statuses[&REDIS].state == "failed";
+        assert!(!failed, "{:?}", life.world.lock().host.statuses[&REDIS]);
+        life.world.lock().tick(Span::seconds(1));
+    }
+    is(&life, REDIS, "absent", "NotInstalled");
+}
+
+#[test]
 fn what_nobody_asked_for_is_never_touched_and_what_was_there_before_stays() {
     let mut life = Life::begin();
     life.settle();
