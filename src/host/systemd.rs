@@ -463,17 +463,20 @@ impl Systemd {
         let _ = self.manage("reset a unit", "ResetFailedUnit", (name,));
         let command: Vec<String> = command.iter().map(ToString::to_string).collect();
         let program = command.first().cloned().unwrap_or_default();
-        let properties: Vec<(&str, Variant<Box<dyn RefArg>>)> = vec![
+        let properties: Vec<Property<'_>> = vec![
             ("Description", Variant(Box::new(description.to_owned()))),
             ("Type", Variant(Box::new("oneshot".to_owned()))),
             ("NotifyAccess", Variant(Box::new("main".to_owned()))),
             ("ExecStart", Variant(Box::new(vec![(program, command, false)]))),
             ("TimeoutStartUSec", Variant(Box::new(LONGEST_RUN))),
         ];
-        let others: Vec<(String, Vec<(String, Variant<Box<dyn RefArg>>)>)> = Vec::new();
+        let others: Vec<(&str, Vec<Property<'_>>)> = Vec::new();
         self.manage(&format!("start {name}"), "StartTransientUnit", (name, "fail", properties, others))
     }
 }
+
+/// A property of a unit that is made by a call.
+type Property<'a> = (&'a str, Variant<Box<dyn RefArg>>);
 
 /// How long a command may run in a unit of its own, in microseconds: an hour.
 const LONGEST_RUN: u64 = 3_600_000_000;

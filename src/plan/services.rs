@@ -204,7 +204,7 @@ fn step(
             if down {
                 return Some((Action::StartService(service, daemon.unit.clone()), Reason::ServiceDown));
             }
-            (!daemon.enabled).then(|| (Action::EnableService(service), Reason::ServiceDown))
+            (!daemon.enabled).then_some((Action::EnableService(service), Reason::ServiceDown))
         }
         ServiceIntent::Remove { .. } if is_there(service, wish, seen, memory) => {
             Some((Action::ForgetService(service), Reason::ServiceGone))
@@ -310,7 +310,7 @@ pub fn status(
         observed_generation: memory.map_or(0, |memory| memory.generation),
         installed,
         state: state.into(),
-        reason: reason.into(),
+        reason,
         message,
         evidence: memory.map(|memory| memory.evidence.clone()).unwrap_or_default(),
         since,
