@@ -17,9 +17,6 @@ use crate::pulse::Pulse;
 
 use pass::Loop;
 
-/// Rings that come this close together are one pass.
-const GATHER: Duration = Duration::from_millis(2);
-
 /// An idle loop shows at least this often that it is alive.
 const BEAT: Duration = Duration::from_secs(10);
 
@@ -52,11 +49,7 @@ fn rest(world: &mut Loop, ear: &Ear, clock: &dyn Clock, until: Timestamp, resync
     loop {
         beat();
         let left = whole.saturating_sub(begun.elapsed());
-        let mut rings = ear.listen(left.min(BEAT));
-        // A pass that is due is not put off for a ring that may come.
-        if !left.is_zero() && !rings.is_empty() {
-            rings.extend(ear.listen(GATHER));
-        }
+        let rings = ear.listen(left.min(BEAT));
         let mut changed = begun.elapsed() >= whole;
         for ring in rings {
             match ring {

@@ -21,6 +21,9 @@ use crate::render::caddyfile::Site;
 /// How long until Caddy is offered routes again that it did not take.
 const ROUTE_RETRY: Span = Span::seconds(10);
 
+/// How long systemd is left alone with what it was asked for: to be asked how it gets on only holds it up.
+const LEAVE_ALONE: Span = Span(25);
+
 /// Everything the loop works with. Between two passes it keeps nothing that cannot be thrown away.
 pub struct Loop {
     /// What is wanted and remembered.
@@ -91,20 +94,28 @@ impl Loop {
         let mut plan = plan::plan(&view.desired, &view.services, &view.observed, &view.progress, &self.rules);
         self.drop_breaches(&mut plan, &view);
         let advanced = view.progress.clone();
-        let touched = self.apply(&plan, &mut view);
+        let follow_up = self.apply(&plan, &mut view);
         let statuses = self.statuses(&mut view);
         self.remember(&advanced, &view.progress)?;
         self.record(statuses, full)?;
         self.services.record(&view.services, &view.observed, &view.progress, full)?;
-        Ok(self.next_look(!touched.is_empty(), view.observed.now, plan.look_again))
+        Ok(self.next_look(follow_up, view.observed.now, plan.look_again))
     }
 
-    /// After steps comes another pass at once: it sees what they came to. Many such passes in a row mean steps without
-    /// effect; then the loop slows down rather than spin.
-    fn next_look(&mut self, touched: bool, now: Timestamp, planned: Option<Timestamp>) -> Option<Timestamp> {
-        self.busy = if touched { self.busy.saturating_add(1) } else { 0 };
-        let pause = if self.busy > 20 { Span::seconds(1) } else { Span(0) };
-        let soon = touched.then(|| now.after(pause));
+    /// After steps comes another pass: it sees what they came to. Many such passes in a row mean steps without effect;
+    /// then the loop slows down rather than spin.
+    fn next_look(
+        &mut self,
+        follow_up: Option<FollowUp>,
+        now: Timestamp,
+        planned: Option<Timestamp>,
+    ) -> Option<Timestamp> {
+        self.busy = if follow_up.is_some() { self.busy.saturating_add(1) } else { 0 };
+        let soon = follow_up.map(|follow_up| match follow_up {
+            _ if self.busy > 20 => now.after(Span::seconds(1)),
+            FollowUp::AtOnce => now,
+            FollowUp::Soon => now.after(LEAVE_ALONE),
+        });
         let retry = self.route_trouble.as_ref().map(|_| now.after(ROUTE_RETRY));
         soon.into_iter().chain(planned).chain(retry).min()
     }
@@ -174,9 +185,9 @@ impl Loop {
         }
     }
 
-    /// Takes the steps in order; returns the projects that were touched. A failure halts its project for this pass.
-    fn apply(&mut self, plan: &Plan, view: &mut View) -> BTreeSet<Option<ProjectId>> {
-        let (mut touched, mut halted) = (BTreeSet::new(), BTreeSet::new());
+    /// Takes the steps in order; returns when to see what they came to. A failure halts its project for this pass.
+    fn apply(&mut self, plan: &Plan, view: &mut View) -> Option<FollowUp> {
+        let (mut touched, mut halted) = (BTreeMap::new(), BTreeSet::new());
         for step in self.in_turn(&plan.steps) {
             // One service's trouble is neither Caddy's nor another service's.
             let alone = step.action.service().is_some();
@@ -190,7 +201,7 @@ impl Loop {
                 Ok(()) => {
                     log_step(step);
                     self.route_trouble = self.route_trouble.take().filter(|_| alone || step.project.is_some());
-                    touched.insert(step.project.clone());
+                    touched.insert(step.project.clone(), follow_up(&step.action));
                 }
                 Err(error) => {
                     self.fail(step, &error, view);
@@ -200,12 +211,14 @@ impl Loop {
                 }
             }
         }
-        for project in touched.difference(&halted).flatten() {
+        for project in touched.keys().filter(|project| !halted.contains(*project)).flatten() {
             if let Some(memory) = view.progress.projects.get_mut(project) {
                 memory.backoff = None;
             }
         }
-        touched
+        // What a failure was folded into a project's memory as is for the next pass to go by.
+        let failed = halted.iter().flatten().map(|_| FollowUp::AtOnce);
+        touched.into_values().chain(failed).min()
     }
 
     /// Each pass starts with the next project in turn, so that one with slow steps does not starve the others. Caddy's
@@ -340,6 +353,22 @@ impl Loop {
         }
         self.last = current;
         Ok(())
+    }
+}
+
+/// When to see what a step came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum FollowUp {
+    AtOnce,
+    /// systemd does it beside the loop, and tells when it is done.
+    Soon,
+}
+
+fn follow_up(action: &Action) -> FollowUp {
+    match action {
+        Action::Start(_) | Action::Stop(_) | Action::StartProxy => FollowUp::Soon,
+        Action::Packages(_) | Action::StartService(..) => FollowUp::Soon,
+        _ => FollowUp::AtOnce,
     }
 }
 
