@@ -2,7 +2,7 @@
 //! the agent. Every command line is made here, of our own words; no shell, and nobody is asked anything.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
@@ -317,11 +317,25 @@ fn leading_number(text: &str) -> Option<u32> {
     digits.parse().ok()
 }
 
-/// Removes what the package manager leaves of the data, of these majors or of all.
+/// Removes what the package manager leaves of the data, of these majors or of all. The directories stay: Debian's
+/// /var/lib/redis is made by a package that stays too, and without it redis would not start the next time.
 fn remove_data(service: Service, majors: &[u32]) -> Result<(), Failed> {
     let ours = |dir: &Path| majors.is_empty() || major_in_name(dir).is_none_or(|major| majors.contains(&major));
     for dir in data_of(service).iter().filter(|dir| ours(dir)) {
-        fs::remove_dir_all(dir).map_err(|e| Failed::passing(format!("could not remove {}: {e}", dir.display())))?;
+        empty(dir).map_err(|e| Failed::passing(format!("could not remove what is in {}: {e}", dir.display())))?;
+    }
+    Ok(())
+}
+
+fn empty(dir: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        // Not what a link leads to: the type is that of the entry itself.
+        if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
     }
     Ok(())
 }

@@ -67,7 +67,7 @@ fn services_come_from_a_document_are_healed_and_go_with_or_without_their_data() 
     machine.must("zexio service install redis --wait=170s");
     assert_eq!(machine.must("redis-cli get kept"), "yes", "the data was kept");
     machine.must(
-        "zexio service remove redis --purge --wait=170s && test ! -e /var/lib/redis && test ! -e /usr/bin/redis-server",
+        "zexio service remove redis --purge --wait=170s && test -z \"$(ls -A /var/lib/redis)\" && test ! -e /usr/bin/redis-server",
     );
     machine.must("zexio service remove nodejs --wait=170s && test ! -e /usr/bin/node");
     assert!(machine.is_service("nodejs", "absent", "NotInstalled"));
@@ -180,5 +180,5 @@ fn a_host_file_brings_its_services_and_takes_only_those_along() {
     machine.must("redis-cli ping && test -d /var/lib/postgresql/15/main");
     machine.must("zexio service install postgresql --version 15 --wait=170s");
     machine.must("cd / && runuser -u postgres -- psql -qc 'select * from kept'");
-    machine.must("zexio service remove postgresql --purge --wait=170s && test ! -e /var/lib/postgresql/15");
+    machine.must("zexio service remove postgresql --purge --wait=170s && test -z \"$(ls -A /var/lib/postgresql/15 2>/dev/null)\"");
 }
