@@ -296,6 +296,28 @@ fn a_failure_backs_off_with_its_evidence_and_passes() {
 }
 
 #[test]
+fn work_that_a_reboot_cut_off_is_told_and_done_again() {
+    let mut life = Life::begin();
+    install(&life, REDIS, Version::Usual);
+    life.pass();
+    life.pass();
+    {
+        let mut machine = life.world.lock();
+        machine.host.work.clear();
+        machine.host.seen.get_mut(&REDIS).unwrap().work = None;
+    }
+    life.pass();
+    is(&life, REDIS, "failed", "PackagesFailed");
+    for _ in 0..20 {
+        life.pass();
+        life.world.lock().tick(Span::seconds(1));
+    }
+    is(&life, REDIS, "running", "Running");
+    let calls = life.world.lock().calls.clone();
+    assert_eq!(calls.iter().filter(|call| call.starts_with("install")).count(), 2, "{calls:?}");
+}
+
+#[test]
 fn a_version_that_is_not_on_offer_is_named_until_another_one_is_asked_for() {
     let mut life = Life::begin();
     life.world.lock().host.fails_with = Some(NOT_ON_OFFER);
