@@ -147,6 +147,7 @@ fn world(settings: &Settings, db: Arc<Db>, clock: Arc<dyn Clock>, bell: &Bell) -
         busy: 0,
         route_trouble: None,
         last: Default::default(),
+        ledger: Default::default(),
     })
 }
 

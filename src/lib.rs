@@ -18,6 +18,7 @@ pub mod settings;
 pub mod sign;
 pub mod spec_dir;
 pub mod store;
+pub mod tell;
 #[cfg(test)]
 mod tidy;
 pub mod unpack;

@@ -34,7 +34,7 @@ const MOST: u32 = 10_000;
 /// How many lines wait for a reader.
 const QUEUE: usize = 256;
 /// How long a reader may take nothing before it is dropped.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a reader who follows is told about new releases' units.
 const REFRESH: Duration = Duration::from_secs(1);
 /// How many beats of `REFRESH` lie between two signs of life.
@@ -111,13 +111,20 @@ fn ask(query: &Query, now: Timestamp) -> Result<Ask, Problem> {
     })
 }
 
-fn lines(raw: &str) -> Result<u32, String> {
+/// Reads how many lines of the past are asked for.
+///
+/// # Errors
+/// It is no number, or too many.
+pub fn lines(raw: &str) -> Result<u32, String> {
     let fits = raw.parse().ok().filter(|lines| *lines <= MOST);
     fits.ok_or_else(|| format!("{raw:?} is not a number between 0 and {MOST}"))
 }
 
 /// Reads a moment, or how long ago it was.
-fn since(raw: &str, now: Timestamp) -> Result<Timestamp, String> {
+///
+/// # Errors
+/// It is neither.
+pub fn since(raw: &str, now: Timestamp) -> Result<Timestamp, String> {
     Timestamp::parse(raw)
         .or_else(|_| Span::parse(raw).map(|span| Timestamp(now.0.saturating_sub(span.0))))
         .map_err(|_| format!("{raw:?} is neither a time like 2026-12-01T08:00:00Z nor a span like 10m"))
@@ -156,7 +163,8 @@ fn stream(call: Call, ask: Ask, units: Units, project: Option<ProjectId>) -> Ans
     Ok(response)
 }
 
-fn wants_events(headers: &HeaderMap) -> bool {
+/// Tells whether server-sent events are asked for.
+pub fn wants_events(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     accepted.flat_map(|value| value.split(',')).any(|kind| kind.trim().starts_with("text/event-stream"))
 }
@@ -268,7 +276,7 @@ async fn forward(mut lines: LogLines, to: Merged) {
 }
 
 /// A body of lines as they come.
-struct Lines(mpsc::Receiver<Bytes>);
+pub struct Lines(pub mpsc::Receiver<Bytes>);
 
 impl Body for Lines {
     type Data = Bytes;

@@ -4,6 +4,7 @@
 pub mod artifacts;
 pub mod auth;
 pub mod body;
+pub mod events;
 pub mod head;
 pub mod hooks;
 pub mod keys;
@@ -17,6 +18,7 @@ pub mod secrets;
 pub mod server;
 pub mod services;
 pub mod steps;
+pub mod suspend;
 #[cfg(test)]
 mod tests;
 
@@ -38,9 +40,10 @@ use tokio::sync::{Semaphore, watch};
 use zeroize::Zeroizing;
 
 use crate::bell::Bell;
-use crate::model::names::ProjectId;
+use crate::model::event::By;
+use crate::model::names::{KeyId, ProjectId};
 use crate::model::quantity::Span;
-use crate::port::{Clock, Journal, Memory, ServiceMemory, ServiceWishes, Troubles, Uploads, Wishes};
+use crate::port::{Clock, Events, Journal, Memory, ServiceMemory, ServiceWishes, Troubles, Uploads, Wishes};
 use crate::pulse::Pulse;
 
 use body::Body;
@@ -71,6 +74,8 @@ pub struct ApiState {
     pub service_memory: Arc<dyn ServiceMemory>,
     /// Where wishes for host services are written.
     pub service_wishes: Arc<dyn ServiceWishes>,
+    /// What happened.
+    pub events: Arc<dyn Events>,
     /// The journal.
     pub journal: Arc<dyn Journal>,
     /// Where artifacts are sent.
@@ -129,6 +134,8 @@ pub struct Call {
     pub origin: Origin,
     /// Where it goes.
     pub target: Target,
+    /// The key that signed it; none where the route takes another proof.
+    pub key: Option<KeyId>,
     /// Its headers.
     pub headers: HeaderMap,
     /// Its query, as it was sent.
@@ -144,6 +151,14 @@ impl Call {
     /// The route has none, which only a mistake in the table could bring about.
     pub fn project(&self) -> Result<ProjectId, Problem> {
         self.target.project.clone().ok_or_else(|| Problem::ours("this route names no project"))
+    }
+
+    /// Returns who asks.
+    ///
+    /// # Errors
+    /// The route asks for no signature, which only a mistake in the table could bring about.
+    pub fn by(&self) -> Result<By, Problem> {
+        self.key.clone().map(By::Key).ok_or_else(|| Problem::ours("this route asks for no signature"))
     }
 
     /// Returns the name in the path.
@@ -226,22 +241,18 @@ async fn answer(state: Arc<ApiState>, origin: Origin, head: Parts, incoming: &mu
     let target = route::find(&head.method, head.uri.path())?;
     let most = longest_body(target.endpoint, &state);
     body::check_length(&head.headers, most)?;
-    let digest = match target.need {
-        Need::Nothing => None,
-        _ => Some(
-            auth::check(
-                &state,
-                &origin,
-                &target,
-                &Line { method: head.method, uri: head.uri.clone(), host },
-                &head.headers,
-            )
-            .await?,
-        ),
+    let (digest, key) = match target.need {
+        Need::Nothing => (None, None),
+        _ => {
+            let line = Line { method: head.method, uri: head.uri.clone(), host };
+            let (digest, key) = auth::check(&state, &origin, &target, &line, &head.headers).await?;
+            (Some(digest), Some(key))
+        }
     };
     let raw_query = head.uri.query().unwrap_or_default().to_owned();
     let body = Body::new(incoming, digest, most);
-    let mut call = Call { state, origin, target, headers: head.headers, raw_query, body: Zeroizing::new(Vec::new()) };
+    let body_of_call = Zeroizing::new(Vec::new());
+    let mut call = Call { state, origin, target, key, headers: head.headers, raw_query, body: body_of_call };
     if call.target.endpoint == Endpoint::Upload {
         return artifacts::upload(&call, body).await;
     }
@@ -275,6 +286,10 @@ async fn dispatch(call: Call) -> Answer {
         Endpoint::Rollback => projects::rollback(&call).await,
         Endpoint::Releases => projects::releases(&call).await,
         Endpoint::Sync => projects::sync(&call).await,
+        Endpoint::Suspend => suspend::suspend(&call).await,
+        Endpoint::Resume => suspend::resume(&call).await,
+        Endpoint::ProjectEvents => events::of_project(call).await,
+        Endpoint::Events => events::of_all(call).await,
         Endpoint::ListSecrets => secrets::list(&call).await,
         Endpoint::PutSecret => secrets::put(&call).await,
         Endpoint::DeleteSecret => secrets::delete(&call).await,

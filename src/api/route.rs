@@ -32,6 +32,14 @@ pub enum Endpoint {
     Releases,
     /// Ask for a pass.
     Sync,
+    /// Say stop over a project.
+    Suspend,
+    /// Let it go on.
+    Resume,
+    /// What happened to a project.
+    ProjectEvents,
+    /// What happened.
+    Events,
     /// Names and versions of a project's secrets.
     ListSecrets,
     /// Store a secret.
@@ -103,6 +111,10 @@ const TABLE: &[(&str, &str, Endpoint, Need)] = &[
     ("DELETE", "/v1/projects/{project}/secrets/{name}", Endpoint::DeleteSecret, Need::Admin),
     ("POST", "/v1/projects/{project}/rollback", Endpoint::Rollback, Need::Admin),
     ("POST", "/v1/projects/{project}/sync", Endpoint::Sync, Need::Admin),
+    ("POST", "/v1/projects/{project}/suspend", Endpoint::Suspend, Need::Admin),
+    ("POST", "/v1/projects/{project}/resume", Endpoint::Resume, Need::Admin),
+    ("GET", "/v1/projects/{project}/events", Endpoint::ProjectEvents, Need::LookAtProject),
+    ("GET", "/v1/events", Endpoint::Events, Need::Look),
     ("GET", "/v1/plan", Endpoint::Plan, Need::Look),
     ("GET", "/v1/system/logs", Endpoint::SystemLogs, Need::Look),
     ("POST", "/v1/artifacts", Endpoint::Upload, Need::Deploy),
@@ -239,7 +251,8 @@ mod tests {
             let open = *need == Need::Nothing;
             assert!(may("admin"), "{method} {path}");
             assert_eq!(may("read"), open || *method == "GET", "{method} {path}");
-            let own = ["", "/plan", "/releases", "/logs"].map(|end| format!("GET /v1/projects/{{project}}{end}"));
+            let own =
+                ["", "/plan", "/releases", "/logs", "/events"].map(|end| format!("GET /v1/projects/{{project}}{end}"));
             let deploys = ["POST /v1/artifacts".to_owned(), "POST /v1/hooks/{project}/generic".to_owned()];
             let line = format!("{method} {path}");
             assert_eq!(may("deploy:shop"), open || own.contains(&line) || deploys.contains(&line), "{line}");

@@ -147,6 +147,23 @@ pub enum Verb {
         #[arg(long, value_name = "TIME")]
         since: Option<String>,
     },
+    /// Show what was decided, done and seen
+    Events {
+        /// Only of this project
+        project: Option<ProjectId>,
+        /// Go on as new events come
+        #[arg(short, long)]
+        follow: bool,
+        /// How many of the newest
+        #[arg(short = 'n', long, default_value_t = 50)]
+        lines: u32,
+        /// Since this moment, or this long ago: 2026-12-01T08:00:00Z, 10m
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
+        /// Only with this reason
+        #[arg(long)]
+        reason: Option<String>,
+    },
     /// Show a project's releases
     History {
         /// The project
@@ -184,6 +201,22 @@ pub enum Verb {
     /// List, install and remove host services: nodejs, postgresql, redis
     #[command(subcommand)]
     Service(ServiceVerb),
+    /// Watch a project and change nothing of it, whatever its spec says
+    Suspend {
+        /// The project
+        project: ProjectId,
+        /// Why, for whoever finds it so
+        #[arg(long)]
+        reason: Option<String>,
+        /// Until when, or for how long: 2026-12-01T08:00:00Z, 2h; until it is resumed, if not given
+        #[arg(long, value_name = "TIME")]
+        until: Option<String>,
+    },
+    /// Let a suspended project go on
+    Resume {
+        /// The project
+        project: ProjectId,
+    },
     /// Ask for a pass now
     Sync {
         /// Only this project
@@ -327,6 +360,10 @@ mod tests {
             "zexio status shop --watch",
             "zexio why shop",
             "zexio logs shop -f -n 5 --process web --release 3 --since 10m",
+            "zexio events",
+            "zexio events shop -f -n 5 --since 10m --reason Serving -o json",
+            "zexio suspend shop --reason night --until 2h",
+            "zexio resume shop",
             "zexio history shop",
             "zexio rollback shop --to 3 --wait",
             "zexio delete shop --keep-data --wait --yes",

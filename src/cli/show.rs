@@ -164,6 +164,9 @@ pub fn why(status: &Status, now: Timestamp) -> String {
         said.push_str(&format!(", for {since} ({}): {}", clean(&leading.reason), clean(&leading.message)));
     }
     said.push('.');
+    if let Some(suspended) = status.condition("Suspended").filter(|_| status.condition("Stalled").is_some()) {
+        said.push_str(&format!(" It is suspended: {}.", clean(&suspended.message)));
+    }
     if status.observed_generation < status.generation {
         let (wanted, seen) = (status.generation, status.observed_generation);
         said.push_str(&format!(" Generation {wanted} is wanted; {seen} is the newest that came to an end."));
@@ -249,6 +252,17 @@ pub fn log_line(raw: &str) -> String {
     let source = [process, release].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
     let parts = [time, source, message];
     parts.iter().filter(|part| !part.is_empty()).map(|part| clean(part)).collect::<Vec<_>>().join("  ")
+}
+
+/// Shows an event: a JSON object, or whatever else came.
+pub fn event(raw: &str) -> String {
+    let Ok(Value::Object(entry)) = serde_json::from_str::<Value>(raw) else { return clean(raw) };
+    let part = |key: &str| entry.get(key).and_then(scalar).unwrap_or_default();
+    let (time, project) = (part("last_seen"), entry.get("project").and_then(scalar).unwrap_or("-".into()));
+    let often = entry.get("count").and_then(Value::as_u64).filter(|count| *count > 1);
+    let often = often.map_or(String::new(), |count| format!("  ({count} times since {})", part("time")));
+    let mark = if part("level") == "warning" { '!' } else { ' ' };
+    clean(&format!("{time} {mark} {project:<12}  {:<18}  {}{often}", part("reason"), part("message")))
 }
 
 fn scalar(value: &Value) -> Option<String> {
@@ -414,6 +428,17 @@ RELEASE  STATE     VERSION  SHA256        MADE      WHY IT ENDED
         );
         let stored = json!([{"name":"TOKEN","version":3,"updated_at":"2026-12-01T07:59:00Z"}]);
         assert_eq!(secrets(list(&stored, "secrets"), now()), "NAME   VERSION  UPDATED\nTOKEN  3        1m0s ago\n");
+    }
+
+    #[test]
+    fn an_event_is_a_line_that_cannot_write_on_the_terminal() {
+        let raw = r#"{"id":7,"time":"2026-12-01T07:00:00Z","project":"shop","release":2,"level":"warning",
+            "reason":"ProcessDown","message":"a\u001b[2J","count":3,"last_seen":"2026-12-01T08:00:00Z"}"#;
+        let shown = event(raw);
+        assert_eq!(
+            shown,
+            "2026-12-01T08:00:00Z ! shop          ProcessDown         a\\u{1b}[2J  (3 times since 2026-12-01T07:00:00Z)"
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub mod desired;
 pub mod document;
+pub mod event;
 pub mod failure;
 pub mod fit;
 pub mod layout;

@@ -34,17 +34,30 @@ pub fn advance(
         let Some(wanted) = desired.0.get(project) else { continue };
         match &wanted.intent {
             Intent::Nothing => {}
-            Intent::Delete { .. } => let_go(progress.projects.entry(project.clone()).or_default(), wanted.generation),
-            Intent::Run(spec) if spec.suspend.at(observed.now).is_some() => {
-                progress.projects.entry(project.clone()).or_default();
+            _ if wanted.pause_at(observed.now).is_some() => {
+                progress.projects.entry(project.clone()).or_default().suspended.get_or_insert(observed.now);
+            }
+            Intent::Delete { .. } => {
+                let memory = progress.projects.entry(project.clone()).or_default();
+                memory.suspended = None;
+                let_go(memory, wanted.generation);
             }
             Intent::Run(spec) => {
+                wake(progress.projects.entry(project.clone()).or_default(), observed.now);
                 aim::take(project, wanted, spec, observed, progress, rules);
                 if let Some(memory) = progress.projects.get_mut(project) {
                     roll(project, spec, seen, memory, observed.now);
                 }
             }
         }
+    }
+}
+
+/// A suspension is over: the time that a rollout stood still is not its own.
+fn wake(memory: &mut ProjectProgress, now: Timestamp) {
+    let Some(since) = memory.suspended.take() else { return };
+    if let Some(trial) = &mut memory.trial {
+        trial.since = trial.since.after(now.since(since.max(trial.since)));
     }
 }
 

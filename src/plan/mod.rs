@@ -5,6 +5,7 @@ pub mod advance;
 pub mod aim;
 pub mod artifacts;
 pub mod check;
+pub mod events;
 pub mod ports;
 pub mod removal;
 pub mod rollout;
@@ -206,6 +207,22 @@ impl Action {
         }
     }
 
+    /// Returns the release that the action is about.
+    pub fn release(&self) -> Option<ReleaseNo> {
+        match self {
+            Action::Fetch(order) => Some(order.release),
+            Action::WriteUnit(order) => Some(order.unit.release),
+            Action::CancelFetch(release) | Action::Link(release) | Action::RemoveRelease(release) => Some(*release),
+            Action::Start(unit)
+            | Action::Enable(unit)
+            | Action::ArmTimer(unit)
+            | Action::DisarmTimer(unit)
+            | Action::Stop(unit)
+            | Action::RemoveUnit(unit) => Some(unit.release),
+            _ => None,
+        }
+    }
+
     /// Tells whether the action adds, changes or removes something: the marker that a shown plan gives it.
     pub fn sign(&self) -> char {
         match self {
@@ -271,6 +288,31 @@ pub enum Reason {
     ServiceGone,
 }
 
+impl Reason {
+    /// Returns its name in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::ProjectNew => "ProjectNew",
+            Reason::ReleaseMissing => "ReleaseMissing",
+            Reason::CandidateWanted => "CandidateWanted",
+            Reason::CandidateHealthy => "CandidateHealthy",
+            Reason::ServingDamaged => "ServingDamaged",
+            Reason::Recreate => "Recreate",
+            Reason::Drained => "Drained",
+            Reason::NotWanted => "NotWanted",
+            Reason::Retention => "Retention",
+            Reason::ProjectDeleted => "ProjectDeleted",
+            Reason::RoutesDiffer => "RoutesDiffer",
+            Reason::ProxyDown => "ProxyDown",
+            Reason::UnitChanged => "UnitChanged",
+            Reason::ServiceMissing => "ServiceMissing",
+            Reason::ServiceDown => "ServiceDown",
+            Reason::ServiceUnwanted => "ServiceUnwanted",
+            Reason::ServiceGone => "ServiceGone",
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -319,6 +361,10 @@ pub fn plan(
     let setting = Setting { now: observed.now, routed, rules };
     for (project, seen) in &observed.projects {
         let (Some(wanted), Some(memory)) = (desired.0.get(project), progress.projects.get(project)) else { continue };
+        if let Some(pause) = wanted.pause_at(observed.now) {
+            pause.until.into_iter().for_each(|until| plan.look_at(until));
+            continue;
+        }
         match &wanted.intent {
             Intent::Run(spec) => rollout::steps(project, spec, seen, memory, setting, &mut plan),
             Intent::Delete { keep_data } => removal::steps(project, *keep_data, seen, memory, setting, &mut plan),

@@ -3,6 +3,7 @@
 
 mod crash;
 mod evidence;
+pub mod ledger;
 pub mod pass;
 pub mod services;
 

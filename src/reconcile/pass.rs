@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::crash::{self, Side};
+use super::ledger::Ledger;
 use super::services::HostServices;
 use super::{evidence, sight};
 use crate::model::desired::{Desired, Wanted};
@@ -14,7 +15,7 @@ use crate::model::progress::{Progress, ProjectProgress, Stall};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::services::WantedServices;
 use crate::model::status::Status;
-use crate::plan::{self, Action, Plan, RoutesOrder, Rules, Step, advance, check, routes, status, verdict};
+use crate::plan::{self, Action, Plan, RoutesOrder, Rules, Step, advance, check, events, routes, status, verdict};
 use crate::port::{Bundles, Clock, Health, Memory, ProbeOrder, Routes, Tail, Units};
 use crate::render::caddyfile::Site;
 
@@ -52,6 +53,8 @@ pub struct Loop {
     pub route_trouble: Option<PortError>,
     /// What each project looked like after the last pass.
     pub last: BTreeMap<ProjectId, Status>,
+    /// What was told and is not on disk yet.
+    pub ledger: Ledger,
 }
 
 /// What a pass starts from.
@@ -69,6 +72,7 @@ impl Loop {
             Ok(look_again) => look_again,
             Err(error) => {
                 tracing::error!(reason = error.reason, "{error}; the loop tries again");
+                self.ledger.bound();
                 Some(self.clock.now().after(Span::seconds(5)))
             }
         }
@@ -89,15 +93,14 @@ impl Loop {
         let before = view.progress.clone();
         advance::advance(&view.desired, &view.services, &view.observed, &mut view.progress, &self.rules);
         evidence::gather(&view.observed, &mut view.progress, &*self.tail);
-        self.remember(&before, &view.progress)?;
-        log_changes(&before, &view.progress);
+        self.remember(&before, &view)?;
         let mut plan = plan::plan(&view.desired, &view.services, &view.observed, &view.progress, &self.rules);
         self.drop_breaches(&mut plan, &view);
         let advanced = view.progress.clone();
         let follow_up = self.apply(&plan, &mut view);
         let statuses = self.statuses(&mut view);
-        self.remember(&advanced, &view.progress)?;
-        self.record(statuses, full)?;
+        self.remember(&advanced, &view)?;
+        self.record(statuses, full, follow_up.is_some(), view.observed.now)?;
         self.services.record(&view.services, &view.observed, &view.progress, full)?;
         Ok(self.next_look(follow_up, view.observed.now, plan.look_again))
     }
@@ -164,23 +167,29 @@ impl Loop {
         }
     }
 
-    fn remember(&self, before: &Progress, after: &Progress) -> Result<(), PortError> {
+    /// Tells what was decided, and puts it on disk.
+    fn remember(&mut self, before: &Progress, view: &View) -> Result<(), PortError> {
+        let after = &view.progress;
         let changed: BTreeMap<ProjectId, ProjectProgress> = after
             .projects
             .iter()
             .filter(|(project, memory)| before.projects.get(project) != Some(memory))
             .map(|(project, memory)| (project.clone(), memory.clone()))
             .collect();
-        if !changed.is_empty() {
-            self.memory.remember(&changed)?;
+        self.services.remember(before, after)?;
+        if changed.is_empty() {
+            return Ok(());
         }
-        self.services.remember(before, after)
+        self.ledger.tell(events::of_changes(&view.desired, before, after, view.observed.now));
+        self.memory.remember(&changed, self.ledger.unwritten())?;
+        self.ledger.written();
+        Ok(())
     }
 
     /// A plan that would break a promise is a fault of ours: its project stands still, and the log says why.
-    fn drop_breaches(&self, plan: &mut Plan, view: &View) {
+    fn drop_breaches(&mut self, plan: &mut Plan, view: &View) {
         for breach in check::breaches(plan, &view.desired, &view.observed, &view.progress) {
-            tracing::error!(project = %breach.project, "a planned step would break a promise and is not taken: {breach}");
+            self.ledger.tell([events::of_breach(&breach, &view.progress, view.observed.now)]);
             plan.steps.retain(|step| step.project.as_ref() != Some(&breach.project));
         }
     }
@@ -199,7 +208,7 @@ impl Loop {
             crash::point(Side::After);
             match taken {
                 Ok(()) => {
-                    log_step(step);
+                    self.ledger.tell([events::of_step(step, &view.progress, view.observed.now)]);
                     self.route_trouble = self.route_trouble.take().filter(|_| alone || step.project.is_some());
                     touched.insert(step.project.clone(), follow_up(&step.action));
                 }
@@ -283,8 +292,7 @@ impl Loop {
 
     fn fail(&mut self, step: &Step, error: &PortError, view: &mut View) {
         let project = step.project.as_ref();
-        let shown = project.map_or("-", |project| project.as_str());
-        tracing::warn!(project = shown, step = %step.action, reason = error.reason, "{error}");
+        self.ledger.tell([events::of_failure(step, error, &view.progress, view.observed.now)]);
         HostServices::fail(&step.action, error, &mut view.progress, view.observed.now);
         if let (None, Action::LoadRoutes(order)) = (project, &step.action) {
             self.quarantine(order, view);
@@ -311,7 +319,6 @@ impl Loop {
             let message = format!(
                 "its routes are left out, since Caddy refuses them: {why}; they are tried again when the spec changes, or after ten minutes"
             );
-            tracing::warn!(project = %project, reason = "RouteRefused", "{message}");
             if let Some(memory) = view.progress.projects.get_mut(&project) {
                 memory.quarantine = Some(Stall { reason: "RouteRefused".into(), message, since: view.observed.now });
             }
@@ -345,11 +352,19 @@ impl Loop {
         current
     }
 
-    fn record(&mut self, current: BTreeMap<ProjectId, Status>, full: bool) -> Result<(), PortError> {
+    fn record(
+        &mut self,
+        current: BTreeMap<ProjectId, Status>,
+        full: bool,
+        busy: bool,
+        now: Timestamp,
+    ) -> Result<(), PortError> {
         let is_news = |status: &&Status| full || self.last.get(&status.project).is_none_or(|old| differ(old, status));
         let news: Vec<Status> = current.values().filter(is_news).cloned().collect();
-        if !news.is_empty() {
-            self.memory.record(&news)?;
+        self.ledger.tell(events::of_sight(&self.last, &current, now));
+        if !news.is_empty() || self.ledger.is_due(busy) {
+            self.memory.record(&news, self.ledger.unwritten())?;
+            self.ledger.written();
         }
         self.last = current;
         Ok(())
@@ -409,30 +424,4 @@ fn differ(old: &Status, new: &Status) -> bool {
         bare
     };
     bare(old) != bare(new)
-}
-
-fn log_step(step: &Step) {
-    let project = step.project.as_ref().map_or("-", |project| project.as_str());
-    tracing::info!(project, step = %step.action, reason = %step.reason, "done");
-}
-
-/// One line for each decision that was folded into the memory.
-fn log_changes(before: &Progress, after: &Progress) {
-    for (project, memory) in &after.projects {
-        let old = before.projects.get(project);
-        if memory.stalled.is_some() && old.and_then(|old| old.stalled.as_ref()) != memory.stalled.as_ref() {
-            let (reason, message) = memory
-                .stalled
-                .as_ref()
-                .map(|stall| (stall.reason.as_str(), stall.message.as_str()))
-                .unwrap_or_default();
-            tracing::warn!(project = %project, reason, "{message}");
-        }
-        if memory.serving.is_some() && old.and_then(|old| old.serving) != memory.serving {
-            tracing::info!(project = %project, release = memory.serving.map(|release| release.0), "serves");
-        }
-        if memory.candidate().is_some() && old.and_then(ProjectProgress::candidate) != memory.candidate() {
-            tracing::info!(project = %project, release = memory.candidate().map(|release| release.0), "on trial");
-        }
-    }
 }

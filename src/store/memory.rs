@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use zeroize::Zeroizing;
 
 use crate::model::desired::{Desired, SecretVersion};
+use crate::model::event::Event;
 use crate::model::failure::PortError;
 use crate::model::names::{EnvName, ProjectId};
 use crate::model::progress::{Progress, ProjectProgress};
@@ -30,7 +31,7 @@ impl Memory for Db {
         Ok(Progress { projects, services: self.service_progress()? })
     }
 
-    fn remember(&self, changed: &BTreeMap<ProjectId, ProjectProgress>) -> Result<(), PortError> {
+    fn remember(&self, changed: &BTreeMap<ProjectId, ProjectProgress>, events: &[Event]) -> Result<(), PortError> {
         let mut connection = self.lock();
         let failed = |e: rusqlite::Error| refused("remember progress", &e);
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
@@ -43,7 +44,7 @@ impl Memory for Db {
             keep(&tx, project, memory).map_err(failed)?;
             drop_unused_values(&tx, project, memory).map_err(failed)?;
         }
-        tx.commit().map_err(failed)
+        self.commit(tx, events).map_err(failed)
     }
 
     fn statuses(&self) -> Result<BTreeMap<ProjectId, Status>, PortError> {
@@ -52,7 +53,7 @@ impl Memory for Db {
         Ok(texts.into_iter().filter_map(|(project, text)| Some((project, serde_json::from_str(&text).ok()?))).collect())
     }
 
-    fn record(&self, statuses: &[Status]) -> Result<(), PortError> {
+    fn record(&self, statuses: &[Status], events: &[Event]) -> Result<(), PortError> {
         let mut connection = self.lock();
         let failed = |e: rusqlite::Error| refused("record statuses", &e);
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
@@ -62,7 +63,7 @@ impl Memory for Db {
                 ON CONFLICT (project) DO UPDATE SET status = ?2";
             tx.execute(sql, params![status.project.as_str(), text]).map_err(failed)?;
         }
-        tx.commit().map_err(failed)
+        self.commit(tx, events).map_err(failed)
     }
 
     fn open_values(

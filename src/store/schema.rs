@@ -2,9 +2,9 @@
 
 use rusqlite::Connection;
 
-/// What made the tables what they are, in order. A database of version n has taken the first n steps. A step is never
-/// changed once a release has it; the next change is a new step at the end.
-const STEPS: [&str; 2] = [TABLES, SERVICES];
+/// What leads from one version of the tables to the next, from none on. Databases of all of them are out there: a step
+/// is only ever added, at the end.
+const STEPS: &[&str] = &[TABLES, EVENTS, HOLDS, SERVICES];
 
 const TABLES: &str = "
 CREATE TABLE projects (
@@ -45,6 +45,28 @@ CREATE TABLE deliveries (
 CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 ";
 
+/// AUTOINCREMENT: no id comes twice, also when the newest event was removed.
+const EVENTS: &str = "
+CREATE TABLE events (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    project    TEXT,
+    generation INTEGER,
+    release    INTEGER,
+    level      TEXT NOT NULL CHECK (level IN ('info', 'warning')),
+    reason     TEXT NOT NULL,
+    message    TEXT NOT NULL,
+    time       INTEGER NOT NULL,
+    count      INTEGER NOT NULL,
+    last_seen  INTEGER NOT NULL
+) STRICT;
+CREATE INDEX events_of_project ON events (project, id);
+";
+
+/// A suspension that somebody asked for, over the spec.
+const HOLDS: &str = "
+ALTER TABLE projects ADD COLUMN hold TEXT;
+";
+
 /// A row of `services` is a wish; what is seen of a service that nobody asked for is worth a status too.
 const SERVICES: &str = "
 CREATE TABLE services (
@@ -68,11 +90,15 @@ pub fn prepare(connection: &Connection) -> Result<(), String> {
     if found != "ok" {
         return Err(format!("it is damaged: {found}"));
     }
-    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(|e| e.to_string())?;
-    let left = usize::try_from(version).ok().and_then(|taken| STEPS.get(taken..)).ok_or_else(|| {
-        format!("its tables are of version {version}, this agent knows {}; use the agent that wrote it", STEPS.len())
-    })?;
-    if left.is_empty() { Ok(()) } else { take(connection, left).map_err(|e| e.to_string()) }
+    let found: usize = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(|e| e.to_string())?;
+    match STEPS.get(found..) {
+        Some([]) => Ok(()),
+        Some(missing) => climb(connection, missing).map_err(|e| format!("could not bring its tables up to date: {e}")),
+        None => {
+            let known = STEPS.len();
+            Err(format!("its tables are of version {found}, this agent knows {known}; use the agent that wrote it"))
+        }
+    }
 }
 
 /// FULL: a write is acknowledged only when it is on disk. No mmap: it turned a torn log into a torn database elsewhere.
@@ -83,52 +109,49 @@ fn settle(connection: &Connection) -> rusqlite::Result<()> {
     )
 }
 
-/// Takes the steps that are left, all or none.
-fn take(connection: &Connection, left: &[&str]) -> rusqlite::Result<()> {
-    let steps = left.concat();
-    let done =
-        connection.execute_batch(&format!("BEGIN IMMEDIATE; {steps} PRAGMA user_version = {}; COMMIT;", STEPS.len()));
-    if done.is_err() {
-        connection.execute_batch("ROLLBACK")?;
-    }
-    done
+/// Takes all steps, or none.
+fn climb(connection: &Connection, missing: &[&str]) -> rusqlite::Result<()> {
+    let version = STEPS.len();
+    let done = connection
+        .execute_batch(&format!("BEGIN IMMEDIATE; {} PRAGMA user_version = {version}; COMMIT;", missing.concat()));
+    done.inspect_err(|_| drop(connection.execute_batch("ROLLBACK")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn tables(connection: &Connection) -> Vec<String> {
-        let mut statement =
-            connection.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name").unwrap();
-        let rows = statement.query_map([], |row| row.get(0)).unwrap();
-        rows.collect::<rusqlite::Result<_>>().unwrap()
+    /// Makes a database as the agent of that version made it.
+    fn of_version(version: usize) -> Connection {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(&STEPS[..version].concat()).unwrap();
+        connection.pragma_update(None, "user_version", version).unwrap();
+        connection
     }
 
     #[test]
-    fn a_database_of_any_earlier_version_keeps_its_rows_and_gets_the_tables_of_a_new_one() {
-        let new = Connection::open_in_memory().unwrap();
-        prepare(&new).unwrap();
-        for version in 1..STEPS.len() {
-            let old = Connection::open_in_memory().unwrap();
-            old.execute_batch(&STEPS[..version].concat()).unwrap();
-            old.pragma_update(None, "user_version", i64::try_from(version).unwrap()).unwrap();
-            old.execute_batch("INSERT INTO notes VALUES ('kept', 'yes')").unwrap();
-            prepare(&old).unwrap();
-            assert_eq!(tables(&old), tables(&new), "from version {version}");
-            let kept: String = old.query_row("SELECT value FROM notes", [], |row| row.get(0)).unwrap();
-            assert_eq!(kept, "yes");
-            prepare(&old).unwrap();
+    fn tables_of_every_version_become_the_newest_and_keep_what_they_hold() {
+        for version in 1..=STEPS.len() {
+            let connection = of_version(version);
+            let row = "INSERT INTO projects (project, generation, intent, owner) VALUES ('shop', 7, 'nothing', 'api')";
+            connection.execute_batch(row).unwrap();
+            prepare(&connection).unwrap();
+            let sql = "SELECT generation, hold, (SELECT count(*) FROM events) + (SELECT count(*) FROM services) FROM projects";
+            let found: (u64, Option<String>, u64) =
+                connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
+            assert_eq!(found, (7, None, 0), "from version {version}");
+            let now: usize = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+            assert_eq!(now, STEPS.len());
         }
     }
 
     #[test]
-    fn a_step_that_fails_leaves_the_database_as_it_was() {
-        let old = Connection::open_in_memory().unwrap();
-        old.execute_batch(TABLES).unwrap();
-        old.execute_batch("PRAGMA user_version = 1; CREATE TABLE service_status (x TEXT) STRICT").unwrap();
-        let before = tables(&old);
-        assert!(prepare(&old).is_err());
-        assert_eq!(tables(&old), before);
+    fn a_step_that_fails_leaves_the_tables_as_they_were() {
+        let connection = of_version(1);
+        connection.execute_batch("CREATE TABLE events (mine TEXT)").unwrap();
+        assert!(prepare(&connection).unwrap_err().contains("could not bring its tables up to date"));
+        let now: usize = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+        assert_eq!(now, 1);
+        assert!(connection.is_autocommit());
     }
 }

@@ -16,3 +16,4 @@ mod rollouts;
 mod routes;
 mod services;
 mod survives;
+mod suspended;

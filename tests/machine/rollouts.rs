@@ -255,7 +255,7 @@ fn every_way_to_fail_under_load_leaves_the_old_release_untouched_and_says_why() 
     let log = machine.must("journalctl -u zexio-agent -o cat");
     let last = 2 + u32::try_from(ways.len()).expect("few");
     for number in 3..=last {
-        for step in [format!("fetch release {number} "), format!("start {}", unit(number))] {
+        for step in [format!("fetch release {number}:"), format!("start {}:", unit(number))] {
             assert!(log.lines().filter(|line| line.contains(&step)).count() <= 1, "{step}: {log}");
         }
     }

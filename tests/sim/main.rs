@@ -4,4 +4,5 @@ mod crashes;
 mod kinds;
 mod rollouts;
 mod services;
+mod suspended;
 mod world;

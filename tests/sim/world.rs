@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use zeroize::Zeroizing;
 use zexio::model::desired::{Desired, Intent, Owner, SecretVersion, Source, Wanted};
 use zexio::model::document;
+use zexio::model::event::Event;
 use zexio::model::layout::Layout;
 use zexio::model::names::{EnvName, Hostname, ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitId};
 use zexio::model::observed::{ActiveState, BundlesSeen, CertificateSeen, Exit, FetchSeen, Probed, ProxySeen, UnitSeen};
@@ -26,6 +27,11 @@ pub struct Machine {
     pub desired: Desired,
     pub progress: Progress,
     pub statuses: BTreeMap<ProjectId, Status>,
+    pub events: Vec<Event>,
+    /// How often the agent wrote to its memory.
+    pub writes: usize,
+    /// How many of these were made for events alone.
+    pub writes_of_events: usize,
     pub units: BTreeMap<UnitId, UnitSeen>,
     pub bundles: BTreeMap<ProjectId, BundlesSeen>,
     pub fetches: BTreeMap<(ProjectId, ReleaseNo), FetchSeen>,
@@ -218,16 +224,21 @@ impl Memory for World {
     fn progress(&self) -> Result<Progress, PortError> {
         Ok(self.lock().progress.clone())
     }
-    fn remember(&self, changed: &BTreeMap<ProjectId, ProjectProgress>) -> Result<(), PortError> {
+    fn remember(&self, changed: &BTreeMap<ProjectId, ProjectProgress>, events: &[Event]) -> Result<(), PortError> {
         self.change("remember");
+        self.lock().events.extend_from_slice(events);
+        self.lock().writes += 1;
         self.lock().progress.projects.extend(changed.clone());
         Ok(())
     }
     fn statuses(&self) -> Result<BTreeMap<ProjectId, Status>, PortError> {
         Ok(self.lock().statuses.clone())
     }
-    fn record(&self, statuses: &[Status]) -> Result<(), PortError> {
+    fn record(&self, statuses: &[Status], events: &[Event]) -> Result<(), PortError> {
         self.change("record");
+        self.lock().events.extend_from_slice(events);
+        self.lock().writes += 1;
+        self.lock().writes_of_events += usize::from(statuses.is_empty());
         self.lock().statuses.extend(statuses.iter().map(|status| (status.project.clone(), status.clone())));
         Ok(())
     }
@@ -497,7 +508,8 @@ impl Life {
         let project = ProjectId::parse(project).expect("a project id");
         let mut machine = self.world.lock();
         let generation = machine.desired.0.get(&project).map_or(1, |wanted| wanted.generation + 1);
-        let wanted = Wanted { generation, intent, owner: Owner::Api, secrets: BTreeMap::new(), complaint: None };
+        let hold = machine.desired.0.get(&project).and_then(|wanted| wanted.hold.clone());
+        let wanted = Wanted { generation, intent, owner: Owner::Api, secrets: BTreeMap::new(), complaint: None, hold };
         machine.desired.0.insert(project, wanted);
     }
 
@@ -596,5 +608,6 @@ fn agent(world: &World) -> Loop {
         busy: 0,
         route_trouble: None,
         last: BTreeMap::new(),
+        ledger: Default::default(),
     }
 }

@@ -1,6 +1,7 @@
 //! The API against fakes: requests in, answers out, and what they left behind.
 
 mod doors;
+mod events;
 mod fake;
 mod keys;
 mod services;
@@ -27,7 +28,7 @@ use crate::sign::{Head, Nonce, Stamp, digest, sign};
 
 use super::keys::{Keys, Scope};
 use super::{ApiState, In, Origin, Slots, handle};
-use fake::{Kept, Lines, ServiceBook, Stopped, Store};
+use fake::{Happened, Kept, Lines, ServiceBook, Stopped, Store};
 
 const NOW: Timestamp = Timestamp(1_767_225_600_000);
 const HOSTNAME: &str = "agent.example.com:8443";
@@ -44,6 +45,7 @@ struct Bench {
     store: Arc<Store>,
     services: Arc<ServiceBook>,
     journal: Arc<Lines>,
+    happened: Arc<Happened>,
     kept: Kept,
     rings: Arc<AtomicUsize>,
     stop: watch::Sender<bool>,
@@ -120,6 +122,7 @@ impl Bench {
         let store = Arc::new(Store::default());
         let services = Arc::new(ServiceBook::default());
         let (journal, kept) = (Arc::new(Lines::default()), Kept::default());
+        let happened = Arc::new(Happened { all: Default::default(), told: watch::Sender::new(0) });
         let (bell, rings) = answering_loop();
         let state = ApiState {
             memory: store.clone(),
@@ -127,6 +130,7 @@ impl Bench {
             service_memory: services.clone(),
             service_wishes: services.clone(),
             journal: journal.clone(),
+            events: happened.clone(),
             uploads: Arc::new(kept.clone()),
             clock: Arc::new(Stopped(NOW)),
             bell,
@@ -140,7 +144,8 @@ impl Bench {
             slots: Slots::default(),
             troubles: Default::default(),
         };
-        Self { state: Arc::new(state), store, services, journal, kept, rings, stop: watch::channel(false).0, _dir: dir }
+        let stop = watch::channel(false).0;
+        Self { state: Arc::new(state), store, services, journal, happened, kept, rings, stop, _dir: dir }
     }
 
     fn signature(&self, ask: &Ask) -> String {
