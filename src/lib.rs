@@ -8,6 +8,7 @@ pub mod doors;
 pub mod files;
 pub mod host;
 pub mod launch;
+pub mod metrics;
 pub mod model;
 pub mod plan;
 pub mod port;

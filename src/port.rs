@@ -13,12 +13,14 @@ use crate::model::names::{
     EnvName, Hostname, KeyId, ProcessName, ProjectId, ReleaseNo, SecretName, Sha256, Slot, UnitId,
 };
 use crate::model::observed::{BundlesSeen, CertificateSeen, FetchSeen, Probed, ProxySeen, UnitSeen};
+use crate::model::pattern::Pattern;
 use crate::model::progress::{Progress, ProjectProgress};
 use crate::model::quantity::Timestamp;
 use crate::model::services::{
     Service, ServiceProgress, ServiceStatus, ServicesSeen, Version, WantedService, WantedServices,
 };
 use crate::model::spec::{Artifact, Document, Plain, Ready, Sealed};
+use crate::model::stats::{AgentStats, SystemStats};
 use crate::model::status::Status;
 use crate::plan::services::WorkOrder;
 use crate::plan::{FetchOrder, RoutesOrder, UnitOrder};
@@ -507,6 +509,8 @@ pub struct LogQuery {
     pub lines: Option<u32>,
     /// None older than this.
     pub since: Option<Timestamp>,
+    /// Only those in which this occurs.
+    pub grep: Option<Pattern>,
     /// Whether to wait for more.
     pub follow: bool,
 }
@@ -534,6 +538,20 @@ pub trait Journal: Send + Sync {
     /// # Errors
     /// Says why the journal could not be asked.
     fn read(&self, query: LogQuery) -> Result<LogLines, PortError>;
+}
+
+/// The server's figures, the newest each second; none before the first. Whoever drops it stops looking.
+pub type Figures = tokio::sync::watch::Receiver<Option<Arc<SystemStats>>>;
+
+/// The server's own figures.
+pub trait Stats: Send + Sync {
+    /// Begins to look once a second, beside everything else, or joins those who do already.
+    ///
+    /// # Errors
+    /// Says why nobody could begin.
+    fn watch(&self) -> Result<Figures, PortError>;
+    /// Returns what the agent uses now.
+    fn agent(&self) -> AgentStats;
 }
 
 /// Takes artifacts that are sent to the server.

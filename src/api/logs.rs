@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::model::names::{ProcessName, ProjectId, ReleaseNo};
+use crate::model::pattern::Pattern;
 use crate::model::progress::ProjectProgress;
 use crate::model::quantity::{Span, Timestamp};
 use crate::port::{LogLine, LogLines, LogQuery, PortError};
@@ -49,6 +50,7 @@ struct Ask {
     process: Option<ProcessName>,
     release: Option<ReleaseNo>,
     since: Option<Timestamp>,
+    grep: Option<Pattern>,
     follow: bool,
 }
 
@@ -78,7 +80,7 @@ struct Shown<'a> {
 /// # Errors
 /// There is no such project, or the journal cannot be asked.
 pub async fn of_project(call: Call) -> Answer {
-    let query = call.query(&["lines", "process", "release", "since", "follow"])?;
+    let query = call.query(&["lines", "process", "release", "since", "grep", "follow"])?;
     let ask = ask(&query, call.state.clock.now())?;
     let project = call.project()?;
     let (id, wish) = (project.clone(), ask.clone());
@@ -96,7 +98,7 @@ pub async fn of_project(call: Call) -> Answer {
 /// # Errors
 /// The journal cannot be asked.
 pub async fn of_system(call: Call) -> Answer {
-    let query = call.query(&["lines", "since", "follow"])?;
+    let query = call.query(&["lines", "since", "grep", "follow"])?;
     let ask = ask(&query, call.state.clock.now())?;
     stream(call, ask, Units::from([(AGENT.to_owned(), Whose::default())]), None)
 }
@@ -107,6 +109,7 @@ fn ask(query: &Query, now: Timestamp) -> Result<Ask, Problem> {
         process: query.read("process", ProcessName::parse)?,
         release: query.read("release", |raw| raw.parse().map(ReleaseNo))?,
         since: query.read("since", |raw| since(raw, now))?,
+        grep: query.read("grep", Pattern::parse)?,
         follow: query.flag("follow")?,
     })
 }
@@ -152,6 +155,7 @@ fn stream(call: Call, ask: Ask, units: Units, project: Option<ProjectId>) -> Ans
         units: units.keys().cloned().collect(),
         lines: Some(ask.lines),
         since: ask.since,
+        grep: ask.grep.clone(),
         follow: ask.follow,
     };
     let first = call.state.journal.read(query)?;
@@ -249,7 +253,8 @@ impl Pump {
         }
         let units = new.keys().cloned().collect();
         self.units.extend(new);
-        match self.call.state.journal.read(LogQuery { units, lines: None, since: Some(begun), follow: true }) {
+        let grep = self.ask.grep.clone();
+        match self.call.state.journal.read(LogQuery { units, lines: None, since: Some(begun), grep, follow: true }) {
             Ok(lines) => {
                 tokio::spawn(forward(lines, merged.clone()));
                 true

@@ -17,6 +17,7 @@ pub mod route;
 pub mod secrets;
 pub mod server;
 pub mod services;
+pub mod stats;
 pub mod steps;
 pub mod suspend;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
@@ -40,10 +42,11 @@ use tokio::sync::{Semaphore, watch};
 use zeroize::Zeroizing;
 
 use crate::bell::Bell;
+use crate::metrics::Metrics;
 use crate::model::event::By;
 use crate::model::names::{KeyId, ProjectId};
 use crate::model::quantity::Span;
-use crate::port::{Clock, Events, Journal, Memory, ServiceMemory, ServiceWishes, Troubles, Uploads, Wishes};
+use crate::port::{Clock, Events, Journal, Memory, ServiceMemory, ServiceWishes, Stats, Troubles, Uploads, Wishes};
 use crate::pulse::Pulse;
 
 use body::Body;
@@ -92,6 +95,10 @@ pub struct ApiState {
     pub pulse: Pulse,
     /// How long after a pass the loop still counts as alive: more than `resync`.
     pub pulse_within: Span,
+    /// The server's figures.
+    pub stats: Arc<dyn Stats>,
+    /// What is counted.
+    pub metrics: Metrics,
     /// How much of the costly kind runs at once.
     pub slots: Slots,
     /// What is wrong with files that no project answers for.
@@ -218,6 +225,7 @@ pub async fn blocking<T: Send + 'static>(
 pub async fn handle(state: Arc<ApiState>, origin: Origin, request: Request<In>) -> Response<Out> {
     let (head, mut incoming) = request.into_parts();
     let line = (head.method.clone(), head.uri.path().to_owned());
+    let (began, metrics) = (Instant::now(), state.metrics.clone());
     // Whoever waits for our word before sending the body sends none when the word is no.
     let sends = !head.headers.contains_key(EXPECT);
     let answer = Caught(Box::pin(answer(state, origin, head, &mut incoming))).await;
@@ -230,6 +238,8 @@ pub async fn handle(state: Arc<ApiState>, origin: Origin, request: Request<In>) 
         None => refusal(&line, &Problem::ours("the request failed inside; the agent's log says more")),
     };
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let (method, route) = route::label(&line.0, &line.1);
+    metrics.answered(method, route, response.status().as_u16(), began.elapsed());
     response
 }
 
@@ -295,6 +305,8 @@ async fn dispatch(call: Call) -> Answer {
         Endpoint::DeleteSecret => secrets::delete(&call).await,
         Endpoint::ProjectLogs => logs::of_project(call).await,
         Endpoint::SystemLogs => logs::of_system(call).await,
+        Endpoint::SystemStats => stats::of_system(call).await,
+        Endpoint::Metrics => stats::metrics(&call).await,
         Endpoint::Hook => hooks::provider(&call).await,
         Endpoint::GenericHook => hooks::generic(&call).await,
         Endpoint::ListServices => services::list(&call).await,

@@ -50,6 +50,10 @@ pub enum Endpoint {
     ProjectLogs,
     /// The agent's log.
     SystemLogs,
+    /// The server's figures.
+    SystemStats,
+    /// What is counted, for Prometheus.
+    Metrics,
     /// A CI provider's webhook.
     Hook,
     /// Our own webhook, with our own signature.
@@ -117,6 +121,8 @@ const TABLE: &[(&str, &str, Endpoint, Need)] = &[
     ("GET", "/v1/events", Endpoint::Events, Need::Look),
     ("GET", "/v1/plan", Endpoint::Plan, Need::Look),
     ("GET", "/v1/system/logs", Endpoint::SystemLogs, Need::Look),
+    ("GET", "/v1/system/stats", Endpoint::SystemStats, Need::Look),
+    ("GET", "/metrics", Endpoint::Metrics, Need::Look),
     ("POST", "/v1/artifacts", Endpoint::Upload, Need::Deploy),
     ("GET", "/v1/services", Endpoint::ListServices, Need::Look),
     ("GET", "/v1/services/{name}", Endpoint::GetService, Need::Look),
@@ -156,6 +162,13 @@ pub fn find(method: &Method, path: &str) -> Result<Target, Problem> {
         return Ok(Target { endpoint: *endpoint, need: *need, project, name: name.map(str::to_owned) });
     }
     Err(if others.is_empty() { unknown(path) } else { not_allowed(method, &mut others) })
+}
+
+/// Returns the method and pattern that a request is counted under: one of the table's, or none's.
+pub fn label(method: &Method, path: &str) -> (&'static str, &'static str) {
+    let of_path = |(_, pattern, ..): &&(&'static str, &'static str, Endpoint, Need)| matches(pattern, path).is_some();
+    let found = TABLE.iter().filter(of_path).find(|(takes, ..)| *takes == method.as_str());
+    found.map_or(("other", "none"), |(takes, pattern, ..)| (takes, pattern))
 }
 
 /// Nothing of ours needs an escape, a dot segment or an empty one, and each of them lets two readers of one path see

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::model::names::{KeyId, ProcessName, ProjectId, SecretName};
+use crate::model::pattern::Pattern;
 use crate::model::quantity::Span;
 use crate::model::services::Service;
 
@@ -127,10 +128,14 @@ pub enum Verb {
         /// The project
         project: ProjectId,
     },
-    /// Show a project's log
+    /// Show a project's log, or the agent's own
     Logs {
         /// The project
-        project: ProjectId,
+        #[arg(required_unless_present = "system")]
+        project: Option<ProjectId>,
+        /// The agent's own log
+        #[arg(long, conflicts_with_all = ["project", "process", "release"])]
+        system: bool,
         /// Go on as new lines come
         #[arg(short, long)]
         follow: bool,
@@ -146,6 +151,18 @@ pub enum Verb {
         /// Since this moment, or this long ago: 2026-12-01T08:00:00Z, 10m
         #[arg(long, value_name = "TIME")]
         since: Option<String>,
+        /// Only lines in which this regular expression occurs
+        #[arg(long, value_name = "PATTERN", value_parser = Pattern::parse)]
+        grep: Option<Pattern>,
+    },
+    /// Show what the server has and uses: processors, memory, disks
+    Stats {
+        /// Go on, once a second
+        #[arg(long)]
+        watch: bool,
+        /// Print the agent's metrics as Prometheus reads them, or replace FILE with them in one step
+        #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, conflicts_with = "watch")]
+        prometheus: Option<Option<PathBuf>>,
     },
     /// Show what was decided, done and seen
     Events {
@@ -364,6 +381,12 @@ mod tests {
             "zexio events shop -f -n 5 --since 10m --reason Serving -o json",
             "zexio suspend shop --reason night --until 2h",
             "zexio resume shop",
+            "zexio logs shop --grep (?i)error",
+            "zexio logs --system -f --since 1h",
+            "zexio stats",
+            "zexio stats --watch -o json",
+            "zexio stats --prometheus",
+            "zexio stats --prometheus=/var/lib/prometheus/node-exporter/zexio.prom",
             "zexio history shop",
             "zexio rollback shop --to 3 --wait",
             "zexio delete shop --keep-data --wait --yes",
@@ -399,6 +422,11 @@ mod tests {
             "zexio key add ci --scope root",
             "zexio key add ../ci --scope admin",
             "zexio status -o xml",
+            "zexio logs",
+            "zexio logs shop --system",
+            "zexio logs --system --process web",
+            "zexio logs shop --grep a(",
+            "zexio stats --watch --prometheus",
             "zexio validate",
             "zexio service install mysql",
             "zexio provision install mysql",

@@ -10,6 +10,7 @@ mod prompt;
 mod service;
 mod show;
 mod signing;
+mod stats;
 mod text;
 mod validate;
 mod wait;
@@ -146,14 +147,19 @@ fn ask(session: &Session, verb: Verb) -> Result<(), Failure> {
         Verb::Get { project } => get(session, project.as_ref()),
         Verb::Status { project, watch } => status(session, project.as_ref(), watch),
         Verb::Why { project } => why(session, &project),
-        Verb::Logs { project, follow, lines, process, release, since } => {
+        Verb::Logs { project, system: _, follow, lines, process, release, since, grep } => {
             let mut pairs = vec![("lines", lines.to_string())];
             pairs.extend(process.map(|process| ("process", process.to_string())));
             pairs.extend(release.map(|release| ("release", release.to_string())));
             pairs.extend(since.map(|since| since_when(&since)).transpose()?.map(|at| ("since", at)));
+            pairs.extend(grep.map(|pattern| ("grep", pattern.as_str().to_owned())));
             pairs.extend(follow.then(|| ("follow", "true".to_owned())));
-            logs(session, &format!("/v1/projects/{project}/logs{}", query(&pairs)))
+            let whose = project.map_or("/v1/system".to_owned(), |project| format!("/v1/projects/{project}"));
+            logs(session, &format!("{whose}/logs{}", query(&pairs)))
         }
+        Verb::Stats { prometheus: Some(file), .. } => stats::metrics(session, file.as_deref()),
+        Verb::Stats { watch: true, .. } => stats::watch(session),
+        Verb::Stats { .. } => stats::once(session),
         Verb::History { project } => session.show(&Ask::get(format!("/v1/projects/{project}/releases")), |answer| {
             Ok(show::history(show::list(answer, "releases"), Session::now()))
         }),
@@ -359,6 +365,7 @@ fn secret(session: &Session, verb: &Secret) -> Result<(), Failure> {
                 target: format!("/v1/projects/{project}/secrets/{name}"),
                 content_type: "application/octet-stream",
                 body: value.to_vec(),
+                ..Ask::default()
             };
             let answer = session.client.value(&ask)?;
             session.done(&answer, &format!("{project}  {name}  stored"))

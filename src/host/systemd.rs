@@ -59,7 +59,7 @@ const OF_AN_END: [Property; 4] =
     [(UNIT, "InvocationID"), (SERVICE, "StatusText"), (SERVICE, "ExecMainStatus"), (SERVICE, "ExecMainCode")];
 
 /// What a pass wants to know of a unit.
-const WHOLE: [Property; 14] = [
+const WHOLE: [Property; 17] = [
     (UNIT, "ActiveState"),
     (UNIT, "SubState"),
     (UNIT, "InvocationID"),
@@ -70,6 +70,9 @@ const WHOLE: [Property; 14] = [
     (SERVICE, "NRestarts"),
     (SERVICE, "MemoryCurrent"),
     (SERVICE, "CPUUsageNSec"),
+    (SERVICE, "TasksCurrent"),
+    (SERVICE, "IOReadBytes"),
+    (SERVICE, "IOWriteBytes"),
     (SERVICE, "ControlGroup"),
     (SERVICE, "ExecMainStatus"),
     (SERVICE, "ExecMainCode"),
@@ -178,6 +181,9 @@ impl Systemd {
         seen.restarts = prop_cast::<u32>(&found, "NRestarts").copied().unwrap_or(0);
         seen.memory_bytes = number(&found, "MemoryCurrent");
         seen.cpu_nanos = number(&found, "CPUUsageNSec");
+        seen.tasks = number(&found, "TasksCurrent");
+        seen.io_read_bytes = number(&found, "IOReadBytes");
+        seen.io_write_bytes = number(&found, "IOWriteBytes");
         seen.cgroup = Some(text(&found, "ControlGroup")).filter(|path| !path.is_empty()).map(str::to_owned);
         seen.exit = exit(&found);
         seen.result = text(&found, "Result").to_owned();

@@ -128,6 +128,38 @@ pub enum Action {
     ForgetService(Service),
 }
 
+impl Action {
+    /// Names the kind of step, for counting.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Action::LoadRoutes(_) => "load_routes",
+            Action::StartProxy => "start_proxy",
+            Action::Prepare { .. } => "prepare",
+            Action::Fetch(_) => "fetch",
+            Action::CancelFetch(_) => "cancel_fetch",
+            Action::WriteUnit(_) => "write_unit",
+            Action::ReloadSystemd => "reload_systemd",
+            Action::Start(_) => "start",
+            Action::Enable(_) => "enable",
+            Action::ArmTimer(_) => "arm_timer",
+            Action::DisarmTimer(_) => "disarm_timer",
+            Action::Point(..) => "point",
+            Action::Link(_) => "link",
+            Action::Stop(_) => "stop",
+            Action::RemoveUnit(_) => "remove_unit",
+            Action::RemoveRelease(_) => "remove_release",
+            Action::RemoveArtifact(_) => "remove_artifact",
+            Action::RemoveMarker(_) => "remove_marker",
+            Action::RemoveFiles { .. } => "remove_files",
+            Action::Forget => "forget",
+            Action::Packages(_) => "packages",
+            Action::StartService(..) => "start_service",
+            Action::EnableService(_) => "enable_service",
+            Action::ForgetService(_) => "forget_service",
+        }
+    }
+}
+
 /// Routes to load.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoutesOrder {

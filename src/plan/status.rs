@@ -292,6 +292,9 @@ fn processes(view: &View<'_>) -> Vec<ProcessStatus> {
             port,
             memory_bytes: seen.memory_bytes,
             cpu_seconds: seen.cpu_nanos.map(|nanos| nanos as f64 / 1e9),
+            tasks: seen.tasks,
+            io_read_bytes: seen.io_read_bytes,
+            io_write_bytes: seen.io_write_bytes,
             restarts: seen.restarts,
             since: seen.since,
         }

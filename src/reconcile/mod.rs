@@ -5,6 +5,7 @@ mod crash;
 mod evidence;
 pub mod ledger;
 pub mod pass;
+mod phases;
 pub mod services;
 
 use std::time::{Duration, Instant};
@@ -34,6 +35,7 @@ pub fn run(world: &mut Loop, ear: &Ear, clock: &dyn Clock, resync: Span, pulse: 
         }
         let began = Instant::now();
         let look_again = world.pass(full);
+        world.metrics.passed(began.elapsed());
         tracing::debug!(micros = began.elapsed().as_micros(), full, "pass");
         pulse.beat(clock.now());
         let until = look_again.unwrap_or(full_look_due).min(full_look_due);

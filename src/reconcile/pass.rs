@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use super::crash::{self, Side};
 use super::ledger::Ledger;
+use super::phases::Phases;
 use super::services::HostServices;
 use super::{evidence, sight};
+use crate::metrics::{Metrics, Statuses};
 use crate::model::desired::{Desired, Wanted};
 use crate::model::failure::PortError;
 use crate::model::names::{ProjectId, Slot, UnitId};
@@ -52,9 +54,13 @@ pub struct Loop {
     /// Why Caddy could not be given its routes, the last time that was tried.
     pub route_trouble: Option<PortError>,
     /// What each project looked like after the last pass.
-    pub last: BTreeMap<ProjectId, Status>,
+    pub last: Statuses,
     /// What was told and is not on disk yet.
     pub ledger: Ledger,
+    /// What is counted of the loop's work.
+    pub metrics: Metrics,
+    /// What rollouts are at, for the metrics.
+    pub phases: Phases,
 }
 
 /// What a pass starts from.
@@ -94,6 +100,7 @@ impl Loop {
         advance::advance(&view.desired, &view.services, &view.observed, &mut view.progress, &self.rules);
         evidence::gather(&view.observed, &mut view.progress, &*self.tail);
         self.remember(&before, &view)?;
+        self.phases.follow(&view.observed, &view.progress, &self.metrics);
         let mut plan = plan::plan(&view.desired, &view.services, &view.observed, &view.progress, &self.rules);
         self.drop_breaches(&mut plan, &view);
         let advanced = view.progress.clone();
@@ -206,6 +213,7 @@ impl Loop {
             crash::point(Side::Before);
             let taken = self.take(step, view);
             crash::point(Side::After);
+            self.metrics.took_step(step.action.kind(), taken.is_ok());
             match taken {
                 Ok(()) => {
                     self.ledger.tell([events::of_step(step, &view.progress, view.observed.now)]);
@@ -366,7 +374,8 @@ impl Loop {
             self.memory.record(&news, self.ledger.unwritten())?;
             self.ledger.written();
         }
-        self.last = current;
+        self.last = Arc::new(current);
+        self.metrics.see(&self.last, self.clock.now());
         Ok(())
     }
 }
@@ -412,7 +421,7 @@ fn routes_live(view: &View, rules: &Rules) -> bool {
         .is_ok_and(|text| routes::has(proxy, &text))
 }
 
-/// Tells whether two statuses differ in more than when and with how much memory they were seen.
+/// Tells whether two statuses differ in more than when they were seen and how much they used.
 fn differ(old: &Status, new: &Status) -> bool {
     let bare = |status: &Status| {
         let mut bare = status.clone();
@@ -420,6 +429,9 @@ fn differ(old: &Status, new: &Status) -> bool {
         for process in &mut bare.processes {
             process.memory_bytes = None;
             process.cpu_seconds = None;
+            process.tasks = None;
+            process.io_read_bytes = None;
+            process.io_write_bytes = None;
         }
         bare
     };

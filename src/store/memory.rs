@@ -32,7 +32,7 @@ impl Memory for Db {
     }
 
     fn remember(&self, changed: &BTreeMap<ProjectId, ProjectProgress>, events: &[Event]) -> Result<(), PortError> {
-        let mut connection = self.lock();
+        let mut connection = self.lock_to_write();
         let failed = |e: rusqlite::Error| refused("remember progress", &e);
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         // Everything is taken back before anything is given out: a port may move from one project to another at once.
@@ -54,7 +54,7 @@ impl Memory for Db {
     }
 
     fn record(&self, statuses: &[Status], events: &[Event]) -> Result<(), PortError> {
-        let mut connection = self.lock();
+        let mut connection = self.lock_to_write();
         let failed = |e: rusqlite::Error| refused("record statuses", &e);
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         for status in statuses {
@@ -82,7 +82,7 @@ impl Memory for Db {
     }
 
     fn forget(&self, project: &ProjectId) -> Result<(), PortError> {
-        let mut connection = self.lock();
+        let mut connection = self.lock_to_write();
         let failed = |e: rusqlite::Error| refused("forget a project", &e);
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         let sql = "SELECT 1 FROM projects WHERE project = ?1 AND intent = 'delete'";

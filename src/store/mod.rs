@@ -9,12 +9,16 @@ mod services;
 mod wishes;
 
 use std::fmt::Display;
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
+use prometheus_client::metrics::histogram::Histogram;
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::watch;
 
+use crate::metrics;
 use crate::model::failure::PortError;
 pub use seal::{MasterKey, Sealer};
 
@@ -24,6 +28,7 @@ pub struct Db {
     sealer: Sealer,
     /// Counts the writes that kept events.
     told: watch::Sender<u64>,
+    writes: Histogram,
 }
 
 impl Db {
@@ -37,12 +42,54 @@ impl Db {
         schema::prepare(&connection).map_err(|cause| {
             format!("could not use database {shown}: {cause}; the apps run on without it; restore it from a backup, or move it away and put every project again")
         })?;
-        Ok(Self { connection: Mutex::new(connection), sealer: Sealer::new(master), told: watch::Sender::new(0) })
+        Ok(Self {
+            connection: Mutex::new(connection),
+            sealer: Sealer::new(master),
+            told: watch::Sender::new(0),
+            writes: metrics::short(),
+        })
     }
 
     /// A panic in another thread leaves no half-done transaction behind, so a poisoned lock is as good as a whole one.
     fn lock(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As `lock`, for a write: it is timed from when its turn comes until it is on disk.
+    fn lock_to_write(&self) -> Writing<'_> {
+        Writing { connection: self.lock(), began: Instant::now(), writes: &self.writes }
+    }
+
+    /// Returns how long writes took so far, and take from now on.
+    pub fn writes(&self) -> Histogram {
+        self.writes.clone()
+    }
+}
+
+/// A connection that is written with.
+struct Writing<'a> {
+    connection: MutexGuard<'a, Connection>,
+    began: Instant,
+    writes: &'a Histogram,
+}
+
+impl Deref for Writing<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Writing<'_> {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.writes.observe(self.began.elapsed().as_secs_f64());
     }
 }
 

@@ -80,7 +80,7 @@ impl Wishes for Db {
 
     fn set_note(&self, key: &str, value: &str) {
         let sql = "INSERT INTO notes (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2";
-        if let Err(error) = self.lock().execute(sql, params![key, value]) {
+        if let Err(error) = self.lock_to_write().execute(sql, params![key, value]) {
             tracing::warn!(key, "could not write a note: {error}; it is tried again");
         }
     }
@@ -263,7 +263,7 @@ impl Db {
         what: &str,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, WishError>,
     ) -> Result<T, WishError> {
-        let mut connection = self.lock();
+        let mut connection = self.lock_to_write();
         let tx = begin(&mut connection)?;
         let done = work(&tx)?;
         tx.commit().map_err(|e| refused(what, &e))?;

@@ -2,6 +2,7 @@
 
 mod crashes;
 mod kinds;
+mod metrics;
 mod rollouts;
 mod services;
 mod suspended;

@@ -560,6 +560,13 @@ impl Life {
         self.world.lock().statuses.get(&project).cloned().expect("the project has a status")
     }
 
+    /// Returns a value that the agent counts, by its name and labels.
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = self.agent.metrics.text().expect("a text");
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        value.unwrap_or_else(|| panic!("no {name} in\n{text}"))
+    }
+
     pub fn serving(&self, project: &str) -> Option<u32> {
         self.status(project).serving.map(|release| release.0)
     }
@@ -607,7 +614,9 @@ fn agent(world: &World) -> Loop {
         turn: 0,
         busy: 0,
         route_trouble: None,
-        last: BTreeMap::new(),
+        last: Default::default(),
         ledger: Default::default(),
+        metrics: Default::default(),
+        phases: Default::default(),
     }
 }

@@ -14,10 +14,11 @@ use crate::model::services::{
     Service, ServiceIntent, ServiceProgress, ServiceStatus, Version, WantedService, WantedServices,
 };
 use crate::model::spec::{Artifact, Document, Plain, Sealed, Spec};
+use crate::model::stats::{AgentStats, Cpu, Load, Swap, SystemStats};
 use crate::model::status::Status;
 use crate::port::{
-    Clock, Delivery, EventQuery, Events, Journal, LogLine, LogLines, LogQuery, Memory, PortError, Put, SecretInfo,
-    ServiceMemory, ServiceWishes, Upload, Uploads, WishError, Wishes,
+    Clock, Delivery, EventQuery, Events, Figures, Journal, LogLine, LogLines, LogQuery, Memory, PortError, Put,
+    SecretInfo, ServiceMemory, ServiceWishes, Stats, Upload, Uploads, WishError, Wishes,
 };
 
 /// Everything that is stored.
@@ -323,6 +324,34 @@ impl Upload for Draft {
     fn keep(self: Box<Self>, sha256: &Sha256) -> Result<(), PortError> {
         self.0.0.lock().unwrap().insert(sha256.to_string(), self.1);
         Ok(())
+    }
+}
+
+/// A server that looks the same each time it is looked at.
+pub struct Still(pub tokio::sync::watch::Sender<Option<Arc<SystemStats>>>);
+
+impl Default for Still {
+    fn default() -> Self {
+        let seen = SystemStats {
+            at: Timestamp(1000),
+            cpu: Cpu { count: 2, percent: 12.5, cores: vec![20.0, 5.0] },
+            memory: crate::model::stats::Memory { total_bytes: 4 << 30, used_bytes: 1 << 30, available_bytes: 3 << 30 },
+            swap: Swap { total_bytes: 0, used_bytes: 0 },
+            load: Load { one: 0.5, five: 0.25, fifteen: 0.125 },
+            disks: Vec::new(),
+            uptime_seconds: 60,
+            agent: AgentStats::default(),
+        };
+        Self(tokio::sync::watch::Sender::new(Some(Arc::new(seen))))
+    }
+}
+
+impl Stats for Still {
+    fn watch(&self) -> Result<Figures, PortError> {
+        Ok(self.0.subscribe())
+    }
+    fn agent(&self) -> AgentStats {
+        AgentStats::default()
     }
 }
 

@@ -5,6 +5,7 @@ mod events;
 mod fake;
 mod keys;
 mod services;
+mod stats;
 mod writes;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::sign::{Head, Nonce, Stamp, digest, sign};
 
 use super::keys::{Keys, Scope};
 use super::{ApiState, In, Origin, Slots, handle};
+pub use fake::Still;
 use fake::{Happened, Kept, Lines, ServiceBook, Stopped, Store};
 
 const NOW: Timestamp = Timestamp(1_767_225_600_000);
@@ -46,6 +48,7 @@ struct Bench {
     services: Arc<ServiceBook>,
     journal: Arc<Lines>,
     happened: Arc<Happened>,
+    stats: Arc<Still>,
     kept: Kept,
     rings: Arc<AtomicUsize>,
     stop: watch::Sender<bool>,
@@ -123,6 +126,7 @@ impl Bench {
         let services = Arc::new(ServiceBook::default());
         let (journal, kept) = (Arc::new(Lines::default()), Kept::default());
         let happened = Arc::new(Happened { all: Default::default(), told: watch::Sender::new(0) });
+        let stats = Arc::new(Still::default());
         let (bell, rings) = answering_loop();
         let state = ApiState {
             memory: store.clone(),
@@ -141,11 +145,23 @@ impl Bench {
             }),
             pulse: Pulse::default(),
             pulse_within: Span::seconds(180),
+            stats: stats.clone(),
+            metrics: Default::default(),
             slots: Slots::default(),
             troubles: Default::default(),
         };
-        let stop = watch::channel(false).0;
-        Self { state: Arc::new(state), store, services, journal, happened, kept, rings, stop, _dir: dir }
+        Self {
+            state: Arc::new(state),
+            store,
+            services,
+            journal,
+            happened,
+            stats,
+            kept,
+            rings,
+            stop: watch::channel(false).0,
+            _dir: dir,
+        }
     }
 
     fn signature(&self, ask: &Ask) -> String {
