@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use dbus::arg::{PropMap, RefArg, prop_cast};
+use dbus::arg::{PropMap, RefArg, Variant, prop_cast};
 use dbus::blocking::{Connection, Proxy};
 
 use crate::model::layout::{CREDENTIAL_DIR, LAUNCHER, Layout, UNIT_DIR, user_of};
@@ -55,6 +55,10 @@ type Property = (&'static str, &'static str);
 
 /// What tells one run of a unit from the next.
 const OF_A_RUN: [Property; 2] = [(UNIT, "InvocationID"), (UNIT, "NeedDaemonReload")];
+
+/// What a run comes to that is waited for.
+const OF_AN_END: [Property; 4] =
+    [(UNIT, "InvocationID"), (SERVICE, "StatusText"), (SERVICE, "ExecMainStatus"), (SERVICE, "ExecMainCode")];
 
 /// What a pass wants to know of a unit.
 const WHOLE: [Property; 17] = [
@@ -514,6 +518,88 @@ impl Systemd {
         self.manage("restart Caddy", "RestartUnit", (PROXY, "replace"))
     }
 }
+
+/// How a unit's run is or was.
+pub struct Run {
+    /// Which.
+    pub invocation: String,
+    /// What its program said of itself last.
+    pub said: String,
+    /// How it ended.
+    pub exit: Option<Exit>,
+}
+
+/// What is asked of units that are not an app's.
+impl Systemd {
+    /// Returns the units of these names that are loaded, and how they are.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    pub fn states(&self, patterns: &[&str]) -> Result<BTreeMap<String, ActiveState>, PortError> {
+        let patterns: Vec<String> = patterns.iter().map(ToString::to_string).collect();
+        let asked = (Vec::<String>::new(), patterns);
+        let (rows,): (Vec<Listed>,) =
+            self.call("list units", |bus| manager(bus).method_call(MANAGER, "ListUnitsByPatterns", asked))?;
+        Ok(rows.into_iter().map(|row| (row.0, settled(active_state(&row.3), row.7 != 0))).collect())
+    }
+
+    /// Returns how a unit's run is.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    pub fn run_of(&self, name: &str) -> Result<Run, PortError> {
+        let (path,): (dbus::Path<'static>,) =
+            self.call(&format!("look at {name}"), |bus| manager(bus).method_call(MANAGER, "GetUnit", (name,)))?;
+        let seen = self.properties(&path, &OF_AN_END)?;
+        Ok(Run {
+            invocation: invocation(&seen).unwrap_or_default(),
+            said: text(&seen, "StatusText").to_owned(),
+            exit: exit(&seen),
+        })
+    }
+
+    /// Starts a unit by its name. Returns at once.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    pub fn start_named(&self, name: &str) -> Result<(), PortError> {
+        let _ = self.manage("reset a unit", "ResetFailedUnit", (name,));
+        self.manage(&format!("start {name}"), "StartUnit", (name, "replace"))
+    }
+
+    /// Lets a unit start at boot, by its name.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    pub fn enable_named(&self, name: &str) -> Result<(), PortError> {
+        self.manage(&format!("enable {name}"), "EnableUnitFiles", (vec![name], false, false))
+    }
+
+    /// Runs a command once in a unit of its own, which lives on without us. Returns at once.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    pub fn run_apart(&self, name: &str, description: &str, command: &[&str]) -> Result<(), PortError> {
+        let _ = self.manage("reset a unit", "ResetFailedUnit", (name,));
+        let command: Vec<String> = command.iter().map(ToString::to_string).collect();
+        let program = command.first().cloned().unwrap_or_default();
+        let properties: Vec<Setting<'_>> = vec![
+            ("Description", Variant(Box::new(description.to_owned()))),
+            ("Type", Variant(Box::new("oneshot".to_owned()))),
+            ("NotifyAccess", Variant(Box::new("main".to_owned()))),
+            ("ExecStart", Variant(Box::new(vec![(program, command, false)]))),
+            ("TimeoutStartUSec", Variant(Box::new(LONGEST_RUN))),
+        ];
+        let others: Vec<(&str, Vec<Setting<'_>>)> = Vec::new();
+        self.manage(&format!("start {name}"), "StartTransientUnit", (name, "fail", properties, others))
+    }
+}
+
+/// A property of a unit that is made by a call.
+type Setting<'a> = (&'a str, Variant<Box<dyn RefArg>>);
+
+/// How long a command may run in a unit of its own, in microseconds: an hour.
+const LONGEST_RUN: u64 = 3_600_000_000;
 
 /// Returns the unit files that are ours, by their own section.
 fn unit_files(suffix: &str) -> Result<Vec<(UnitId, String)>, PortError> {

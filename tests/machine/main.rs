@@ -15,6 +15,7 @@ mod machine;
 mod readme;
 mod rollouts;
 mod routes;
+mod services;
 mod stats;
 mod survives;
 mod suspended;
