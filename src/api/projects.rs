@@ -23,7 +23,7 @@ use super::query::content_type;
 use super::{Answer, ApiState, Call, Out, json, steps};
 
 /// What a spec may be sent as. Whoever says nothing sends YAML, of which JSON is a part.
-const SPEC_TYPES: [&str; 5] =
+pub const SPEC_TYPES: [&str; 5] =
     ["application/json", "application/yaml", "text/yaml", "application/x-yaml", "text/x-yaml"];
 
 /// Answers `GET /healthz`.

@@ -15,7 +15,8 @@ use super::problem::Problem;
 use super::query::content_type;
 use super::{Answer, ApiState, Call, Out, json, respond};
 
-const TYPES: [&str; 3] = ["application/json", "text/plain", "application/octet-stream"];
+/// What a value may be sent as. Whoever says nothing sends the value itself.
+pub const TYPES: [&str; 3] = ["application/json", "text/plain", "application/octet-stream"];
 
 /// Answers `GET …/secrets`. Secrets may be there before their project: its first release needs them.
 ///

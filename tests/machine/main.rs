@@ -12,6 +12,7 @@ mod faults;
 mod isolation;
 mod logs;
 mod machine;
+mod openapi;
 mod readme;
 mod rollouts;
 mod routes;
