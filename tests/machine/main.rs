@@ -8,6 +8,7 @@ mod boots;
 mod certificates;
 mod demo;
 mod deploys;
+mod docs;
 mod faults;
 mod isolation;
 mod logs;
