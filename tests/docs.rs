@@ -65,7 +65,9 @@ fn commands(text: &str) -> Vec<Vec<String>> {
     let all: Vec<String> = code.chain(spoken).collect();
     let found = all.iter().flat_map(|line| command.captures_iter(line).map(|found| found[1].to_owned()));
     // Placeholders of the texts; a number has to be one.
-    let words = found.map(|line| shlex::split(&line.replace(" N", " 1").replace(" PROJECT", " shop").replace("$url", "http://localhost/v1")));
+    let words = found.map(|line| {
+        shlex::split(&line.replace(" N", " 1").replace(" PROJECT", " shop").replace("$url", "http://localhost/v1"))
+    });
     words.map(|words| words.expect("a command that a shell could split")).collect()
 }
 
@@ -108,8 +110,7 @@ fn the_api_document_has_every_route_and_every_code() {
     assert_eq!(told, there.collect());
 
     let told: BTreeSet<Vec<String>> = rows(&text, "| code | status | what it means |").into_iter().collect();
-    let there = CODES.iter().map(|(code, status, meaning)| {
-        vec![(*code).to_owned(), status.to_string(), (*meaning).to_owned()]
-    });
+    let there =
+        CODES.iter().map(|(code, status, meaning)| vec![(*code).to_owned(), status.to_string(), (*meaning).to_owned()]);
     assert_eq!(told, there.collect());
 }

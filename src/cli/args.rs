@@ -89,6 +89,7 @@ pub enum Verb {
         /// Show what would be done and write nothing
         #[arg(long, conflicts_with = "wait")]
         dry_run: bool,
+        /// How long to wait.
         #[command(flatten)]
         wait: Wait,
     },
@@ -175,6 +176,7 @@ pub enum Verb {
         /// To this release; the last good one before, if not given
         #[arg(long, value_name = "N")]
         to: Option<u32>,
+        /// How long to wait.
         #[command(flatten)]
         wait: Wait,
     },
@@ -188,6 +190,7 @@ pub enum Verb {
         /// Do not ask
         #[arg(short, long)]
         yes: bool,
+        /// How long to wait.
         #[command(flatten)]
         wait: Wait,
     },

@@ -25,8 +25,10 @@ const HOOKS: &str = r#"hooks:
 fn with_shop() -> Machine {
     let machine = Machine::with_agent();
     machine.publish("1.0.0");
-    machine.must("for name in GITHUB GITLAB; do printf %s token-of-$name | zexio secret set shop ${name}_HOOK; done
-         printf %s whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3 | zexio secret set shop STANDARD_HOOK");
+    machine.must(
+        "for name in GITHUB GITLAB; do printf %s token-of-$name | zexio secret set shop ${name}_HOOK; done
+         printf %s whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3 | zexio secret set shop STANDARD_HOOK",
+    );
     let spec = web_spec("shop", "1.0.0", "./hello", HOOKS).replace("\"1.0.0\" }", "\"1.0.0\", updates: webhook }");
     let applied = machine.apply("shop", &spec);
     assert_eq!(applied.status, 0, "{}", applied.stderr);
@@ -80,7 +82,8 @@ fn every_delivery_of_the_webhook_document_moves_the_version() {
 fn the_quickstart_ends_with_an_app_that_answers() {
     let machine = Machine::with_agent();
     // There is no public authority here; the internal one is the document's own way out.
-    let typed = block(QUICKSTART, "quickstart").replace("host: app.example.com", "host: app.example.com, tls: internal");
+    let typed =
+        block(QUICKSTART, "quickstart").replace("host: app.example.com", "host: app.example.com, tls: internal");
     let said = machine.must(&format!("cd /root; {typed}"));
     assert!(said.contains("app  running"), "{said}");
     machine.wait_for_answer("app.example.com", "/", "hello from release 1");

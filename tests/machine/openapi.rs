@@ -2,7 +2,8 @@
 
 use crate::machine::{Machine, web_spec};
 
-const SHOP: &str = "hooks: { github: { repo: acme/shop, event: release, artifact: \"https://x.example.com/{tag}\", secret: HOOK } }
+const SHOP: &str =
+    "hooks: { github: { repo: acme/shop, event: release, artifact: \"https://x.example.com/{tag}\", secret: HOOK } }
 ";
 
 #[test]
@@ -11,10 +12,14 @@ fn the_api_answers_as_its_description_says_whatever_is_sent() {
     machine.must("test -e /built/schemathesis/.wanted || { echo 'run make test, or tests/machine/schemathesis/install.sh target/schemathesis' >&2; exit 1; }");
     machine.publish("1.0.0");
     machine.must("echo -n token | zexio secret set shop HOOK");
-    let shop = machine.apply("shop", &web_spec("shop", "1.0.0", "./hello", SHOP).replace("\" }", "\", updates: webhook }"));
+    let shop =
+        machine.apply("shop", &web_spec("shop", "1.0.0", "./hello", SHOP).replace("\" }", "\", updates: webhook }"));
     assert_eq!(shop.status, 0, "{}", shop.stderr);
     let before = machine.main_pid("zexio-agent");
-    machine.write_file("/root/openapi.json", &machine.signed("GET", "/v1/openapi.json", "", "", "/etc/zexio/keys/admin").1);
+    machine.write_file(
+        "/root/openapi.json",
+        &machine.signed("GET", "/v1/openapi.json", "", "", "/etc/zexio/keys/admin").1,
+    );
 
     let said = machine.sh(
         "cd /tmp && export PYTHONPATH=/built/schemathesis:/src/tests/machine/schemathesis PYTHONDONTWRITEBYTECODE=1 SCHEMATHESIS_HOOKS=hooks

@@ -83,8 +83,13 @@ fn shown(told: &Operation, method: &str, pattern: &str, need: Need) -> Value {
         shown["x-scopes"] = json!(scopes(need));
     }
     if let Some(body) = &told.body {
+        // What is neither is the value itself.
+        let schema = |kind: &str| match kind {
+            "text/plain" | "application/octet-stream" => json!({ "type": "string" }),
+            _ => reference(body.schema),
+        };
         let content: Map<String, Value> =
-            body.types.iter().map(|kind| ((*kind).to_owned(), json!({ "schema": reference(body.schema) }))).collect();
+            body.types.iter().map(|kind| ((*kind).to_owned(), json!({ "schema": schema(kind) }))).collect();
         shown["requestBody"] = json!({ "required": body.required, "content": content });
     }
     shown
@@ -131,8 +136,7 @@ fn responses(told: &Operation, method: &str, pattern: &str, need: Need) -> BTree
     }
     for (status, codes) in by_status {
         let told = codes.iter().map(|code| format!("`{code}`: {}", problem::meaning_of(code)));
-        let schema =
-            json!({ "allOf": [reference("Problem"), { "properties": { "code": { "enum": codes } } }] });
+        let schema = json!({ "allOf": [reference("Problem"), { "properties": { "code": { "enum": codes } } }] });
         let mut shown = json!({
             "description": told.collect::<Vec<String>>().join("; "),
             "content": { "application/problem+json": { "schema": schema } },

@@ -88,13 +88,7 @@ impl Operation {
         self.answer(status, what, &[("application/json", schema)], true)
     }
 
-    fn answer(
-        mut self,
-        status: u16,
-        what: &'static str,
-        content: &[(&'static str, &'static str)],
-        etag: bool,
-    ) -> Self {
+    fn answer(mut self, status: u16, what: &'static str, content: &[(&'static str, &'static str)], etag: bool) -> Self {
         self.answers.push(Answered { status, what, content: content.to_vec(), etag });
         self
     }
@@ -133,9 +127,9 @@ pub fn operation(endpoint: Endpoint) -> Operation {
             .json(503, "It has not", "Health"),
         Endpoint::OpenApi => does("openapi", "This document").json(200, "OpenAPI 3.1", "Anything"),
         Endpoint::ListProjects => does("listProjects", "All projects, spec and status").json(200, "All", "Projects"),
-        Endpoint::GetProject => does("getProject", "A project's spec and status")
-            .tagged(200, "Both", "Project")
-            .codes(&["unknown_project"]),
+        Endpoint::GetProject => {
+            does("getProject", "A project's spec and status").tagged(200, "Both", "Project").codes(&["unknown_project"])
+        }
         Endpoint::PutProject => does("putProject", "Write what is wanted of a project")
             .query(&[("dry_run", "Flag", "whether to answer the plan and write nothing")])
             .header("If-Match", "IfMatch", "the generation that it must have; else 412")

@@ -73,7 +73,7 @@ async fn whoever_may_look_gets_the_description() {
 fn every_schema_is_used_and_every_schema_that_is_used_is_there() {
     let told = DOCUMENT.as_ref().unwrap();
     let text = told.to_string();
-    let named = Regex::new("#/components/schemas/([A-Za-z]+)").unwrap();
+    let named = Regex::new("#/components/schemas/([A-Za-z0-9]+)").unwrap();
     let used: BTreeSet<&str> = named.captures_iter(&text).map(|found| found.get(1).unwrap().as_str()).collect();
     let there: BTreeSet<&str> = told["components"]["schemas"].as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(used, there);
