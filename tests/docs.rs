@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
+use clap::error::ErrorKind;
 use regex::Regex;
 use zexio::api::problem::CODES;
 use zexio::api::route::{Need, TABLE};
@@ -76,9 +77,15 @@ fn every_command_is_one_that_the_program_understands() {
     let mut tried = 0;
     for (path, text) in documents() {
         for words in commands(&text) {
-            let parsed = Args::try_parse_from(&words);
-            assert!(parsed.is_ok(), "{}: {words:?}: {}", path.display(), parsed.expect_err("it is an error"));
             tried += 1;
+            let Err(error) = Args::try_parse_from(&words) else { continue };
+            // A text may name a verb without saying what of; a command that can be copied may not.
+            let named = words.len() <= 3 && error.kind() == ErrorKind::MissingRequiredArgument;
+            assert!(
+                named && !text.contains(&format!("\n{}", words.join(" "))),
+                "{}: {words:?}: {error}",
+                path.display()
+            );
         }
     }
     assert!(tried > 40, "only {tried} commands were found");

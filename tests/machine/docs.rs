@@ -25,6 +25,9 @@ const HOOKS: &str = r#"hooks:
 fn with_shop() -> Machine {
     let machine = Machine::with_agent();
     machine.publish("1.0.0");
+    let hosts = ["github.com", "gitlab.com", "cdn.example.com"].map(|host| format!("\"https://{host}/\", ")).concat();
+    machine.must(&format!("sed -i 's#allow: \\[#&{hosts}#' /etc/zexio/agent.yaml && systemctl restart zexio-agent"));
+    machine.wait_until("the agent to be healthy", || machine.healthy());
     machine.must(
         "for name in GITHUB GITLAB; do printf %s token-of-$name | zexio secret set shop ${name}_HOOK; done
          printf %s whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3 | zexio secret set shop STANDARD_HOOK",

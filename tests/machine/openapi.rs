@@ -18,7 +18,7 @@ fn the_api_answers_as_its_description_says_whatever_is_sent() {
     let before = machine.main_pid("zexio-agent");
     machine.write_file(
         "/root/openapi.json",
-        &machine.signed("GET", "/v1/openapi.json", "", "", "/etc/zexio/keys/admin").1,
+        &machine.signed("GET", "/v1/openapi.json", "", "application/json", "/etc/zexio/keys/admin").1,
     );
 
     let said = machine.sh(
