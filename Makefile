@@ -33,6 +33,7 @@ demo: packages
 test: packages
 	tests/machine/newer-caddy.sh $(target_dir)/caddy
 	tests/machine/schemathesis/install.sh $(target_dir)/schemathesis
+	tests/machine/service-packages.sh $(target_dir)/packages
 	$(CARGO) test --locked --no-fail-fast -- --test-threads=2
 
 bench: packages

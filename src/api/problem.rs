@@ -30,6 +30,7 @@ pub const CODES: &[(&str, u16, &str)] = &[
     ("unknown_project", 404, "there is no such project"),
     ("unknown_release", 404, "the project has no such release"),
     ("unknown_secret", 404, "the project has no such secret"),
+    ("unknown_service", 404, "there is no such host service, or nobody asked for it"),
     ("unknown_hook", 404, "the project has no such hook, or is none"),
     ("method_not_allowed", 405, "the path does not take this method; Allow has those it takes"),
     ("too_slow", 408, "the body did not come in time"),
@@ -166,6 +167,8 @@ impl From<WishError> for Problem {
             WishError::Owned { .. } => Self::conflict("owned", detail),
             WishError::Moved(_) => Self::new(StatusCode::PRECONDITION_FAILED, "moved", detail),
             WishError::Deleting(_) => Self::conflict("deleting", detail),
+            WishError::ServiceUnknown(_) => Self::missing("unknown_service", detail),
+            WishError::ServiceOwned { .. } => Self::conflict("owned", detail),
             WishError::Store(error) => error.into(),
         }
     }

@@ -17,6 +17,7 @@ mod openapi;
 mod readme;
 mod rollouts;
 mod routes;
+mod services;
 mod stats;
 mod survives;
 mod suspended;

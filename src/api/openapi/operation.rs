@@ -4,6 +4,7 @@
 use super::super::projects::SPEC_TYPES;
 use super::super::route::Endpoint;
 use super::super::secrets::TYPES as SECRET_TYPES;
+use super::super::services::TYPES as SERVICE_TYPES;
 
 const JSON: &[&str] = &["application/json"];
 const LINES: (&str, &str, &str) = ("lines", "Lines", "how many of the newest; 100 where it is not said");
@@ -204,6 +205,26 @@ pub fn operation(endpoint: Endpoint) -> Operation {
             &[(crate::metrics::CONTENT_TYPE, "")],
             false,
         ),
+        Endpoint::ListServices => does("listServices", "Host services: what is wanted, what is there").json(
+            200,
+            "All there can be",
+            "Services",
+        ),
+        Endpoint::GetService => does("getService", "A host service: what is wanted, what is there")
+            .name("Service")
+            .json(200, "Both", "ServiceView")
+            .codes(&["unknown_service"]),
+        Endpoint::PutService => does("putService", "Ask for a host service")
+            .name("Service")
+            .takes(&SERVICE_TYPES, "ServiceWish", true)
+            .json(200, "It is changed or equal", "ServiceWritten")
+            .json(201, "It is new", "ServiceWritten")
+            .codes(&["unknown_service", "invalid", "owned", "deleting"]),
+        Endpoint::DeleteService => does("deleteService", "Ask for a host service to be gone")
+            .name("Service")
+            .query(&[("purge", "Flag", "whether its data goes too")])
+            .json(202, "It will go", "ServiceGoes")
+            .codes(&["unknown_service", "owned", "deleting"]),
         Endpoint::Hook => does("hook", "A CI provider's webhook, proven by the provider's own signature")
             .any_query()
             .name("Provider")
