@@ -66,10 +66,14 @@ fn commands(text: &str) -> Vec<Vec<String>> {
     let all: Vec<String> = code.chain(spoken).collect();
     let found = all.iter().flat_map(|line| command.captures_iter(line).map(|found| found[1].to_owned()));
     // Placeholders of the texts; a number has to be one.
-    let words = found.map(|line| {
-        shlex::split(&line.replace(" N", " 1").replace(" PROJECT", " shop").replace("$url", "http://localhost/v1"))
-    });
-    words.map(|words| words.expect("a command that a shell could split")).collect()
+    let filled = |word: String| match word.as_str() {
+        "N" => "1".to_owned(),
+        "PROJECT" => "shop".to_owned(),
+        "$url" => "http://localhost/v1".to_owned(),
+        _ => word,
+    };
+    let words = found.map(|line| shlex::split(&line).expect("a command that a shell could split"));
+    words.map(|words| words.into_iter().map(filled).collect()).collect()
 }
 
 #[test]

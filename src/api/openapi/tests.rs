@@ -1,3 +1,5 @@
+//! The description against the routes, the sources, and every answer of the tests.
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
