@@ -85,7 +85,7 @@ fn shown(told: &Operation, method: &str, pattern: &str, need: Need) -> Value {
     if let Some(body) = &told.body {
         // What is neither is the value itself.
         let schema = |kind: &str| match kind {
-            "text/plain" | "application/octet-stream" => json!({ "type": "string" }),
+            "text/plain" | "application/octet-stream" => json!({ "type": "string", "minLength": 1 }),
             _ => reference(body.schema),
         };
         let content: Map<String, Value> =
