@@ -9,10 +9,12 @@ pub mod head;
 pub mod hooks;
 pub mod keys;
 pub mod logs;
+pub mod openapi;
 pub mod patience;
 pub mod problem;
 pub mod projects;
 pub mod query;
+pub mod refused;
 pub mod route;
 pub mod secrets;
 pub mod server;
@@ -307,6 +309,7 @@ async fn dispatch(call: Call) -> Answer {
         Endpoint::SystemLogs => logs::of_system(call).await,
         Endpoint::SystemStats => stats::of_system(call).await,
         Endpoint::Metrics => stats::metrics(&call).await,
+        Endpoint::OpenApi => openapi::describe(&call),
         Endpoint::Hook => hooks::provider(&call).await,
         Endpoint::GenericHook => hooks::generic(&call).await,
         Endpoint::ListServices => services::list(&call).await,

@@ -60,6 +60,8 @@ pub enum Endpoint {
     GenericHook,
     /// Send an artifact.
     Upload,
+    /// This API's description.
+    OpenApi,
     /// All host services.
     ListServices,
     /// One host service.
@@ -101,7 +103,7 @@ impl Need {
 }
 
 /// Every route. `{project}` is a project's id, `{name}` the name of something of its.
-const TABLE: &[(&str, &str, Endpoint, Need)] = &[
+pub const TABLE: &[(&str, &str, Endpoint, Need)] = &[
     ("GET", "/healthz", Endpoint::Health, Need::Nothing),
     ("GET", "/v1/projects", Endpoint::ListProjects, Need::Look),
     ("GET", "/v1/projects/{project}", Endpoint::GetProject, Need::LookAtProject),
@@ -123,6 +125,7 @@ const TABLE: &[(&str, &str, Endpoint, Need)] = &[
     ("GET", "/v1/system/logs", Endpoint::SystemLogs, Need::Look),
     ("GET", "/v1/system/stats", Endpoint::SystemStats, Need::Look),
     ("GET", "/metrics", Endpoint::Metrics, Need::Look),
+    ("GET", "/v1/openapi.json", Endpoint::OpenApi, Need::Look),
     ("POST", "/v1/artifacts", Endpoint::Upload, Need::Deploy),
     ("GET", "/v1/services", Endpoint::ListServices, Need::Look),
     ("GET", "/v1/services/{name}", Endpoint::GetService, Need::Look),

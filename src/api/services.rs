@@ -15,7 +15,7 @@ use super::query::content_type;
 use super::{Answer, ApiState, Call, json};
 
 /// What a wish may be sent as.
-const TYPES: [&str; 5] = ["application/json", "application/yaml", "text/yaml", "application/x-yaml", "text/x-yaml"];
+pub const TYPES: [&str; 5] = ["application/json", "application/yaml", "text/yaml", "application/x-yaml", "text/x-yaml"];
 
 /// Answers `GET /v1/services`: all there can be.
 ///

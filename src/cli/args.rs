@@ -107,6 +107,7 @@ pub enum Verb {
         /// Show what would be done and write nothing
         #[arg(long, conflicts_with = "wait")]
         dry_run: bool,
+        /// How long to wait.
         #[command(flatten)]
         wait: Wait,
     },
@@ -193,6 +194,7 @@ pub enum Verb {
         /// To this release; the last good one before, if not given
         #[arg(long, value_name = "N")]
         to: Option<u32>,
+        /// How long to wait.
         #[command(flatten)]
         wait: Wait,
     },
@@ -206,6 +208,7 @@ pub enum Verb {
         /// Do not ask
         #[arg(short, long)]
         yes: bool,
+        /// How long to wait.
         #[command(flatten)]
         wait: Wait,
     },
@@ -307,6 +310,7 @@ pub enum ServiceVerb {
         /// lts or a major of nodejs, default or a major of postgresql
         #[arg(long, value_name = "V")]
         version: Option<String>,
+        /// How long to wait.
         #[command(flatten)]
         wait: Wait,
     },
@@ -317,6 +321,7 @@ pub enum ServiceVerb {
         /// Remove its data too
         #[arg(long)]
         purge: bool,
+        /// How long to wait.
         #[command(flatten)]
         wait: Wait,
     },

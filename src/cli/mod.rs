@@ -2,7 +2,7 @@
 //! or works on this machine's own files.
 
 mod apply;
-mod args;
+pub mod args;
 mod client;
 mod failure;
 mod init;

@@ -17,6 +17,7 @@ use crate::model::quantity::Timestamp;
 use crate::model::spec::{Artifact, Hooks, Label, Spec, Updates};
 use crate::port::Delivery;
 
+use super::body::object;
 use super::problem::Problem;
 use super::query::content_type;
 use super::{Answer, ApiState, Call, json};
@@ -235,7 +236,7 @@ async fn ignored(call: &Call, project: &ProjectId, why: String) -> Answer {
 
 /// Reads a payload.
 fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|e| match e.classify() {
+    object(body).map_err(|e| match e.classify() {
         serde_json::error::Category::Data => Problem::invalid(vec![Flaw::at("", e.to_string())]),
         _ => Problem::bad("bad_body", format!("the body is not JSON: {e}")),
     })
