@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
@@ -17,7 +18,7 @@ pub type Document = SpecOf<Plain>;
 pub type Spec = SpecOf<Sealed>;
 
 /// A project's spec. `E` is what stands for an env value.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SpecOf<E> {
     /// The version of the spec language.
@@ -27,7 +28,8 @@ pub struct SpecOf<E> {
     /// What to run.
     pub artifact: Artifact,
     /// Variables of every process.
-    #[serde(default = "BTreeMap::new", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default = "BTreeMap::<EnvName, E>::new", skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("propertyNames" = super::schema::reserved_variables()))]
     pub env: BTreeMap<EnvName, E>,
     /// Stored secrets that become variables of every process.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -36,6 +38,7 @@ pub struct SpecOf<E> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<ReleaseCommand>,
     /// What runs.
+    #[schemars(extend("minProperties" = 1))]
     pub processes: BTreeMap<ProcessName, Process>,
     /// How a new release takes over.
     #[serde(default)]
@@ -51,6 +54,7 @@ pub struct SpecOf<E> {
     pub hooks: Hooks,
     /// Host services that must be there first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
     pub needs: Option<NotYet>,
     /// How many releases are kept, besides the serving one and the last good one.
     #[serde(default = "default_keep")]
@@ -154,8 +158,9 @@ impl From<Language> for u64 {
 }
 
 /// What to run: exactly one of `url`, `file`, `release`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{ "required": ["url"] }, { "required": ["file"] }, { "required": ["release"] }]))]
 pub struct Artifact {
     /// Where to fetch it from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -178,7 +183,7 @@ pub struct Artifact {
 }
 
 /// Who may move an artifact.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Updates {
     /// Only the spec.
@@ -245,7 +250,7 @@ impl From<SecretUse> for String {
 }
 
 /// A command to run once per release, before it gets traffic.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseCommand {
     /// The command.
@@ -262,8 +267,9 @@ impl ReleaseCommand {
 }
 
 /// One process: a command that runs, one that runs by a calendar, or a directory that Caddy serves.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{ "required": ["run"] }, { "required": ["static", "routes"] }]))]
 pub struct Process {
     /// Its command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -460,8 +466,13 @@ impl<'de> Deserialize<'de> for Command {
 }
 
 /// When a process counts as ready: exactly one of `http`, `tcp`, `notify`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [
+    { "required": ["http"] },
+    { "required": ["tcp"], "properties": { "tcp": { "const": true } } },
+    { "required": ["notify"], "properties": { "notify": { "const": true } } },
+]))]
 pub struct Ready {
     /// A path that answers 2xx or 3xx.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -534,7 +545,7 @@ impl From<ProbePath> for String {
 }
 
 /// Which requests a process gets, or a redirect.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
     /// The host.
@@ -599,7 +610,7 @@ impl From<HeaderText> for String {
 }
 
 /// Where a certificate comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Tls {
     /// ACME.
@@ -642,7 +653,7 @@ impl From<Site> for String {
 }
 
 /// How a process is stopped.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Stop {
     /// The signal it gets first.
@@ -658,7 +669,7 @@ impl Default for Stop {
 }
 
 /// The signals that ask a process to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum StopSignal {
     /// The usual one.
     #[default]
@@ -678,7 +689,7 @@ pub enum StopSignal {
 }
 
 /// How a new release takes over.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Deploy {
     /// New beside old, or old first.
@@ -706,7 +717,7 @@ impl Default for Deploy {
 }
 
 /// New beside old, or old first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Strategy {
     /// The new release is proven beside the old one.
@@ -717,7 +728,7 @@ pub enum Strategy {
 }
 
 /// What becomes of a release that fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFailure {
     /// It is stopped; the old one serves on.
@@ -728,7 +739,7 @@ pub enum OnFailure {
 }
 
 /// What each process may use at most.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Memory; at least 4M.
@@ -748,7 +759,7 @@ impl Default for Limits {
 }
 
 /// How closed a process is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Sandbox {
     /// Everything that does not break a usual runtime.
@@ -761,7 +772,7 @@ pub enum Sandbox {
 }
 
 /// Which CI providers may bump the artifact.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Hooks {
     /// Any CI that signs with a deploy key. It needs no settings: the key says whose it is.
@@ -786,12 +797,12 @@ impl Hooks {
 }
 
 /// Webhooks signed with a deploy key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GenericHook {}
 
 /// GitHub's webhooks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GithubHook {
     /// `owner/name`.
@@ -805,7 +816,7 @@ pub struct GithubHook {
 }
 
 /// Which of GitHub's events counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GithubEvent {
     /// A published release.
@@ -815,7 +826,7 @@ pub enum GithubEvent {
 }
 
 /// GitLab's webhooks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GitlabHook {
     /// `group/name`.
@@ -832,7 +843,7 @@ pub struct GitlabHook {
 }
 
 /// Which of GitLab's events counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GitlabEvent {
     /// A release.
@@ -842,7 +853,7 @@ pub enum GitlabEvent {
 }
 
 /// How GitLab proves itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum GitlabToken {
     /// Standard Webhooks.
@@ -853,7 +864,7 @@ pub enum GitlabToken {
 }
 
 /// Standard Webhooks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StandardHook {
     /// The stored secret.
@@ -900,7 +911,7 @@ pub enum Suspend {
 }
 
 /// Why a project is suspended, and until when.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Suspension {
     /// Why.

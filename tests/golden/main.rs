@@ -144,3 +144,8 @@ fn a_template_that_an_operator_broke_says_where() {
     let error = caddyfile::text(&proxy, &[]).unwrap_err();
     assert!(error.contains("Caddyfile.tmpl") && error.contains('4'), "{error}");
 }
+
+#[test]
+fn the_schema_is_what_the_types_give() {
+    assert_golden("../../specs/zexio.schema.json", &zexio::model::schema::text());
+}
