@@ -32,6 +32,7 @@ use text::{Paint, machine, say, table, yaml};
 use crate::api::keys::Keys;
 use crate::model::names::ProjectId;
 use crate::model::quantity::{Span, Timestamp};
+use crate::model::schema;
 use crate::model::status::Status;
 use crate::port::{Clock, SystemClock};
 use crate::settings;
@@ -61,6 +62,7 @@ pub fn run(entry: Entry) -> ExitCode {
         Verb::Unpack { rest } => return (entry.unpack)(rest),
         Verb::Init => init::init(&entry.init),
         Verb::Version => say(concat!("zexio ", env!("CARGO_PKG_VERSION"), "\n")),
+        Verb::Schema => say(&schema::text()),
         Verb::Validate { ref files, ref more } => validate::validate(&[files.as_slice(), more].concat(), args.output),
         Verb::Key(ref verb) => key(verb, args.output),
         Verb::Sign { ref method, ref url, ref body, ref content_type } => {
@@ -173,7 +175,7 @@ fn ask(session: &Session, verb: Verb) -> Result<(), Failure> {
         Verb::Sync { project, prune } => sync(session, project, prune),
         // These need no agent and were done before.
         Verb::Init | Verb::Agent | Verb::Launch | Verb::Unpack { .. } | Verb::Validate { .. } => Ok(()),
-        Verb::Key(_) | Verb::Sign { .. } | Verb::Version => Ok(()),
+        Verb::Key(_) | Verb::Sign { .. } | Verb::Schema | Verb::Version => Ok(()),
     }
 }
 

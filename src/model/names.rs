@@ -95,7 +95,7 @@ checked_name!(
     /// A host that Caddy serves: lower-case letters, digits and hyphens in at least two labels, so that nothing
     /// in it can mean something to a Caddyfile.
     Hostname, "a host name",
-    "like shop.example.com: lower case, at least two labels, no scheme, port, path or wildcard",
+    "lower case, at least two labels, no scheme, port, path or wildcard, like shop.example.com",
     is_hostname
 );
 

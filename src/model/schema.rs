@@ -9,7 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
 use super::names::{
-    ArtifactName, EnvName, Hostname, ProcessName, ProjectId, ReleaseNo, RESERVED_NAMES, RESERVED_PREFIXES, RoutePath,
+    ArtifactName, EnvName, Hostname, ProcessName, ProjectId, RESERVED_NAMES, RESERVED_PREFIXES, ReleaseNo, RoutePath,
     SecretName, Sha256,
 };
 use super::quantity::{Bytes, CpuShare, Span, Timestamp};
@@ -23,7 +23,8 @@ pub fn schema() -> Value {
     let mut settings = SchemaSettings::draft07();
     settings.inline_subschemas = true;
     let mut schema = settings.into_generator().into_root_schema_for::<Document>().to_value();
-    schema["title"] = json!("Zexio spec");
+    schema["title"] = json!("A project's spec");
+    schema["description"] = json!("What a project should be on its server: zexio makes the server match it.");
     polish(&mut schema);
     schema
 }
@@ -84,7 +85,9 @@ fn forbid_null(table: &mut Map<String, Value>) {
             let only = only.clone();
             table.remove("anyOf");
             // The field's own words say more than its type's.
-            only.into_iter().for_each(|(key, value)| drop(table.entry(key).or_insert(value)));
+            for (key, value) in only {
+                table.entry(key).or_insert(value);
+            }
         }
     }
 }
@@ -123,7 +126,7 @@ texts! {
     // As a key, a name that begins with x- is ignored like any other such key.
     ProcessName: "a process name like web", "^([a-wyz][a-z0-9]*(-[a-z0-9]+)*|x([a-z0-9]+(-[a-z0-9]+)*)?)$", 20;
     Hostname: "a host name like shop.example.com",
-        "^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*\\.([a-z0-9-]*[a-z][a-z0-9-]*[a-z0-9]|[a-z]|[a-z0-9]+[a-z])$", 253;
+        "^([a-z0-9]([a-z0-9-]*[a-z0-9])?\\.)+[a-z0-9-]*[a-z][a-z0-9-]*$", 253;
     EnvName: "a variable's name like RUST_LOG", "^[A-Za-z_][A-Za-z0-9_]*$", 128;
     SecretName: "a secret's name like DATABASE_URL", "^[A-Za-z_][A-Za-z0-9_]*$", 128;
     SecretUse: "a secret's name, or VARIABLE:NAME where the variable is called otherwise",

@@ -23,21 +23,21 @@ pub type Spec = SpecOf<Sealed>;
 pub struct SpecOf<E> {
     /// The version of the spec language.
     pub zexio: Language,
-    /// Whose spec.
+    /// Whose spec: the name of the project on the server. Another name is another project.
     pub project: ProjectId,
-    /// What to run.
+    /// What to run: an archive (tar, tar.gz, tar.zst, tar.xz, zip) or one executable, which is installed as `app`.
     pub artifact: Artifact,
-    /// Variables of every process.
+    /// Variables of every process. What must stay secret stands under `secrets`.
     #[serde(default = "BTreeMap::<EnvName, E>::new", skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("propertyNames" = super::schema::reserved_variables()))]
     pub env: BTreeMap<EnvName, E>,
-    /// Stored secrets that become variables of every process.
+    /// Stored secrets that become variables of every process; their values come by `zexio secret set`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<SecretUse>,
-    /// A command to run once per release.
+    /// A command to run once per release, before any of its processes starts; if it fails, the old release goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<ReleaseCommand>,
-    /// What runs.
+    /// What runs, by name: commands, commands by a calendar, and static sites.
     #[schemars(extend("minProperties" = 1))]
     pub processes: BTreeMap<ProcessName, Process>,
     /// How a new release takes over.
@@ -162,19 +162,19 @@ impl From<Language> for u64 {
 #[serde(deny_unknown_fields)]
 #[schemars(extend("oneOf" = [{ "required": ["url"] }, { "required": ["file"] }, { "required": ["release"] }]))]
 pub struct Artifact {
-    /// Where to fetch it from.
+    /// Where to fetch it from: an http or https URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// An artifact already on the server, by its sha256 or its file's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<ArtifactName>,
-    /// An earlier release of this project, whole.
+    /// An earlier release of this project, whole: artifact, env, secrets and processes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<ReleaseNo>,
     /// What the artifact's bytes must hash to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Sha256>,
-    /// A label for people.
+    /// A label for people, such as the version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<Label>,
     /// Who may move url, sha256 and version.
@@ -271,13 +271,13 @@ impl ReleaseCommand {
 #[serde(deny_unknown_fields)]
 #[schemars(extend("oneOf" = [{ "required": ["run"] }, { "required": ["static", "routes"] }]))]
 pub struct Process {
-    /// Its command.
+    /// Its command, run in the artifact's directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Command>,
-    /// When it counts as ready.
+    /// When it counts as ready. A process with routes and without this is ready when its port takes connections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<Ready>,
-    /// Which requests it gets.
+    /// Which requests it gets. A process with routes listens on `$HOST:$PORT`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
     /// How it is stopped.
@@ -286,7 +286,7 @@ pub struct Process {
     /// How many run side by side.
     #[serde(default)]
     pub instances: Instances,
-    /// When it runs, instead of all the time.
+    /// When it runs, instead of all the time: by systemd's calendar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Calendar>,
     /// A directory of the artifact that Caddy serves, instead of a command.
@@ -548,7 +548,7 @@ impl From<ProbePath> for String {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
-    /// The host.
+    /// The host, as it stands in the browser.
     pub host: Hostname,
     /// A prefix (`/api/*`) or one path; every path where it is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -613,10 +613,10 @@ impl From<HeaderText> for String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Tls {
-    /// ACME.
+    /// A public certificate, by ACME.
     #[default]
     Auto,
-    /// Caddy's own authority.
+    /// A certificate of Caddy's own authority.
     Internal,
     /// None: plain HTTP.
     Off,
@@ -698,7 +698,7 @@ pub struct Deploy {
     pub min_healthy: Span,
     /// How long the old instance keeps its requests after the switch.
     pub drain: Span,
-    /// The whole rollout.
+    /// How long the whole rollout may take.
     pub deadline: Span,
     /// What becomes of a release that fails.
     pub on_failure: OnFailure,
@@ -745,10 +745,10 @@ pub struct Limits {
     /// Memory; at least 4M.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Bytes>,
-    /// Processor time.
+    /// Processor time, in percent of one core.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<CpuShare>,
-    /// Threads and processes.
+    /// Threads and processes, at most.
     pub tasks: u32,
 }
 
@@ -762,10 +762,10 @@ impl Default for Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Sandbox {
-    /// Everything that does not break a usual runtime.
+    /// A read-only system, no devices, no other app's files: all that does not break a usual runtime.
     #[default]
     Standard,
-    /// Also no memory that is writable and executable: no JIT.
+    /// Also no memory that is writable and executable: right for Go and Rust, wrong for Node and other just-in-time compilers.
     Strict,
     /// Only its own user.
     Off,
@@ -914,7 +914,7 @@ pub enum Suspend {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Suspension {
-    /// Why.
+    /// Why, for whoever asks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// When it ends by itself.

@@ -8,6 +8,7 @@ mod boots;
 mod certificates;
 mod demo;
 mod deploys;
+mod examples;
 mod faults;
 mod isolation;
 mod logs;

@@ -7,7 +7,9 @@ set -euo pipefail
 
 # gcc, make, pkg-config: SQLite, libdbus and the codecs are built from source. systemd, systemd-container, dbus, caddy:
 # the throwaway machine is this machine's root. curl, ca-certificates: the demo's eyes. python3-pip: a newer Caddy.
-packages=(build-essential pkg-config systemd systemd-container dbus caddy curl ca-certificates util-linux python3-pip)
+# nodejs, python3: the example applications. openssl: the script for CI.
+packages=(build-essential pkg-config systemd systemd-container dbus caddy curl ca-certificates util-linux python3-pip
+  nodejs python3 openssl)
 policy=/usr/sbin/policy-rc.d
 
 die() { echo "packages.sh: $*" >&2; exit 1; }
