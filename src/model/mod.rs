@@ -12,6 +12,7 @@ pub mod pattern;
 pub mod progress;
 pub mod quantity;
 pub mod schema;
+pub mod services;
 pub mod spec;
 pub mod stats;
 pub mod status;

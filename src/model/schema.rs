@@ -8,23 +8,36 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
+use super::document::HostDocument;
 use super::names::{
     ArtifactName, EnvName, Hostname, ProcessName, ProjectId, RESERVED_NAMES, RESERVED_PREFIXES, ReleaseNo, RoutePath,
     SecretName, Sha256,
 };
 use super::quantity::{Bytes, CpuShare, Span, Timestamp};
+use super::services::Service;
 use super::spec::{
     Calendar, Command, Document, HeaderName, HeaderText, Instances, Keep, Label, Language, Plain, ProbePath, SecretUse,
     Site, SiteDirectory, Suspend, Suspension,
 };
 
-/// Returns the schema. Draft 7 and without references, because that is what editors know best.
+/// Returns the schema of both kinds of documents.
 pub fn schema() -> Value {
+    json!({
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "A document of Zexio: a project's spec, or the services of the host",
+        "if": { "required": ["kind"], "properties": { "kind": { "const": "host" } } },
+        "then": of::<HostDocument>("The services of the host"),
+        "else": of::<Document>("A project's spec: what it should be on its server"),
+    })
+}
+
+/// Describes a type in draft 7 and without references, because that is what editors know best.
+fn of<T: JsonSchema>(title: &str) -> Value {
     let mut settings = SchemaSettings::draft07();
     settings.inline_subschemas = true;
-    let mut schema = settings.into_generator().into_root_schema_for::<Document>().to_value();
-    schema["title"] = json!("A project's spec");
-    schema["description"] = json!("What a project should be on its server: zexio makes the server match it.");
+    settings.meta_schema = None;
+    let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
+    schema["title"] = json!(title);
     polish(&mut schema);
     schema
 }
@@ -37,7 +50,7 @@ pub fn text() -> String {
 /// Returns where else in a spec a key may stand: `deploy` for `drain`.
 pub fn parents_of(key: &str) -> Vec<String> {
     let mut found = Vec::new();
-    collect_parents(&schema(), key, "", &mut found);
+    collect_parents(&of::<Document>(""), key, "", &mut found);
     found
 }
 
@@ -170,6 +183,15 @@ numbers! {
     ReleaseNo: "a release's number", 1, 4294967295u32;
     Instances: "1 to 64", 1, 64;
     Keep: "1 to 100", 1, 100;
+}
+
+impl JsonSchema for Service {
+    fn schema_name() -> Cow<'static, str> {
+        "Service".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "enum": Self::ALL.map(Self::as_str) })
+    }
 }
 
 impl JsonSchema for Command {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use zexio::model::desired::{Content, Source};
-use zexio::model::document;
+use zexio::model::document::{self, Subject};
 use zexio::model::layout::Layout;
 use zexio::model::names::{ProcessName, ProjectId, ReleaseNo, Slot, UnitId};
 use zexio::model::spec::{HeaderName, HeaderText, Sealed, Spec, Tls};
@@ -61,7 +61,8 @@ fn every_spec_of_this_repository_is_ready_to_drop() {
         let (first, rest) = text.split_once('\n').unwrap();
         assert_eq!(first, "# yaml-language-server: $schema=zexio.schema.json", "{path}: an editor needs it to help");
         assert!(rest.starts_with("# "), "{path} does not begin by saying what it shows");
-        let spec = document::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{path}: {error:?}"));
+        let read = document::parse_any(text.as_bytes()).unwrap_or_else(|error| panic!("{path}: {error:?}"));
+        let Subject::Project(spec) = read else { continue };
         let routes = spec.processes.values().flat_map(|process| &process.routes);
         let named: BTreeSet<_> = routes.map(|route| route.host.clone()).collect();
         assert!(projects.insert(spec.project.clone()), "{path}: another file has project {}", spec.project);
@@ -207,7 +208,13 @@ fn the_schema_refuses_what_the_agent_refuses_but_for_what_only_the_whole_shows()
         let text = spec(extra);
         assert!(document::parse(text.as_bytes()).is_err() && fits_schema(&text).is_err(), "{extra}");
     }
-    assert!(fits_schema(&spec("keep: 1")).is_ok());
+    assert!(fits_schema(&spec("keep: 1\nneeds: [redis]")).is_ok());
+    for host in
+        ["kind: hosts\nservices: {}", "kind: host\nservices: { mysql: {} }", "kind: host\nproject: a\nservices: {}"]
+    {
+        let text = format!("zexio: 1\n{host}\n");
+        assert!(document::parse_any(text.as_bytes()).is_err() && fits_schema(&text).is_err(), "{host}");
+    }
 }
 
 #[test]
