@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_caret_stays_under_its_place_in_a_long_line() {
-        let line = format!("x-pad: {{ a: {} }}, keep: 0 }}", "y".repeat(300));
+        let line = format!("x-pad: {{ a: {} }}, keep: 0", "y".repeat(300));
         let text = MINIMAL.replace("{ web: { run: ./shop } }", &format!("{{ web: {{ run: ./shop, {line} }} }}"));
         let said = check(text.as_bytes());
         let lines: Vec<&str> = said.lines().collect();
