@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::args::Format;
 use super::client::{Ask, Client, read_input};
-use super::failure::{CHANGES, Failure};
+use super::failure::{self, CHANGES, Failure};
 use super::text::{machine, say};
 use super::validate::pointed;
 use super::{service, show, wait};
@@ -162,10 +162,18 @@ fn put(client: &Client, spec: &Sending, query: &str) -> Result<super::client::An
     })?;
     match answer.status {
         200..=299 => Ok(answer),
-        status => {
-            Err(Failure::new(format!("{}: {}", spec.name, super::failure::refusal(status, &answer.body).message)))
-        }
+        status => Err(Failure::new(refused(spec, status, &answer.body))),
     }
+}
+
+/// Shows each flaw that the agent found in the spec where it stands.
+fn refused(spec: &Sending, status: u16, body: &[u8]) -> String {
+    let flaws = failure::flaws(body);
+    if flaws.is_empty() {
+        return format!("{}: {}", spec.name, failure::refusal(status, body).message);
+    }
+    let shown: String = flaws.iter().map(|flaw| pointed(&spec.name, &spec.text, flaw)).collect();
+    format!("the agent refused {} ({status})\n{}", spec.name, shown.trim_end())
 }
 
 /// What a file, a directory or standard input has to send.
@@ -238,6 +246,18 @@ fn spec(file: &Path, text: Vec<u8>) -> Result<Sending, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_agent_refuses_is_pointed_at() {
+        let text = b"project: shop\nkeep: 0\n".to_vec();
+        let spec = Sending { name: "shop.yaml".into(), project: "shop".parse().unwrap(), text };
+        let body = br#"{"status":422,"code":"invalid","detail":"x","errors":[{"path":"keep","message":"0 is too few","line":2,"column":7}]}"#;
+        assert_eq!(
+            refused(&spec, 422, body),
+            "the agent refused shop.yaml (422)\nshop.yaml:2:7: keep: 0 is too few\n 2 | keep: 0\n   |       ^"
+        );
+        assert_eq!(refused(&spec, 409, br#"{"code":"owner","detail":"no"}"#), "shop.yaml: no (409 owner)");
+    }
 
     #[test]
     fn a_directory_is_its_specs_in_order_and_a_file_without_project_is_shown() {

@@ -90,6 +90,8 @@ pub enum Verb {
         #[arg(short = 'f', long = "file", value_name = "FILE")]
         more: Vec<PathBuf>,
     },
+    /// Print the JSON Schema of the spec language, for editors
+    Schema,
     /// Show what would be done; exit status 2 if there is anything
     Plan {
         /// Only this project

@@ -33,6 +33,7 @@ use text::{Paint, machine, say, table, yaml};
 use crate::api::keys::Keys;
 use crate::model::names::ProjectId;
 use crate::model::quantity::{Span, Timestamp};
+use crate::model::schema;
 use crate::model::status::Status;
 use crate::plan::services::WorkOrder;
 use crate::port::{Clock, SystemClock};
@@ -71,6 +72,7 @@ pub fn run(entry: Entry) -> ExitCode {
         }
         Verb::Init => init::init(&entry.init),
         Verb::Version => say(concat!("zexio ", env!("CARGO_PKG_VERSION"), "\n")),
+        Verb::Schema => say(&schema::text()),
         Verb::Validate { ref files, ref more } => validate::validate(&[files.as_slice(), more].concat(), args.output),
         Verb::Key(ref verb) => key(verb, args.output),
         Verb::Sign { ref method, ref url, ref body, ref content_type } => {
@@ -189,7 +191,7 @@ fn ask(session: &Session, verb: Verb) -> Result<(), Failure> {
         | Verb::Provision { .. }
         | Verb::Unpack { .. }
         | Verb::Validate { .. } => Ok(()),
-        Verb::Key(_) | Verb::Sign { .. } | Verb::Version => Ok(()),
+        Verb::Key(_) | Verb::Sign { .. } | Verb::Schema | Verb::Version => Ok(()),
     }
 }
 

@@ -9,6 +9,7 @@ mod certificates;
 mod demo;
 mod deploys;
 mod docs;
+mod examples;
 mod faults;
 mod isolation;
 mod logs;

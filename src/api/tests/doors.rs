@@ -98,6 +98,12 @@ async fn a_standard_delivery_names_the_artifact_itself_within_the_rules() {
         (r#"{"url":"https://a.example.com/2","run":"rm"}"#, 422),
         (r#"{"url""#, 400),
         ("[]", 422),
+        (r#"{"version":"2"}"#, 422),
+        (r#"{"file":"hello.tar.gz"}"#, 422),
+        (
+            r#"{"file":"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08","url":"https://a.example.com/2"}"#,
+            422,
+        ),
         (r#"{"url":"https://a.example.com/2","version":"2"}"#, 202),
     ] {
         assert_eq!(bench.send_bare(standard(body, "m1")).await.status, status, "{body}");
