@@ -33,7 +33,8 @@ pub fn deploy(
     check_movable(session, project)?;
     let (file, bytes, sha256) = artifact(path)?;
     let content = Box::new(Shown::new(file, project, bytes));
-    let stored = session.client.upload("/v1/artifacts", Upload { content, bytes, sha256: sha256.clone() })?;
+    let sent = session.client.upload("/v1/artifacts", Upload { content, bytes, sha256: sha256.clone() });
+    let stored = sent.map_err(with_hint)?;
     if stored.get("sha256").and_then(Value::as_str) != Some(sha256.as_str()) {
         return Err(Failure::new("could not upload the artifact: the agent got other bytes than were sent"));
     }
@@ -54,6 +55,15 @@ pub fn deploy(
     let Some(at_most) = at_most else { return Ok(()) };
     let said = wait::for_ready(&session.client, project, generation, at_most)?;
     if session.format == Format::Table { say(&format!("{project}  ready  {said}\n")) } else { Ok(()) }
+}
+
+/// Says where the limit of an upload is set.
+fn with_hint(refused: Failure) -> Failure {
+    if !refused.message.contains("413 too_large") {
+        return refused;
+    }
+    let hint = "`artifacts: { max_bytes: … }` in the server's /etc/zexio/agent.yaml sets how much is taken";
+    Failure { message: format!("{}\nhint: {hint}", refused.message), ..refused }
 }
 
 /// Asks whether the artifact may be moved from here. The agent decides it again when it is moved.
@@ -168,7 +178,8 @@ impl<R> Drop for Shown<R> {
 const WIDTH: u64 = 24;
 
 fn bar(project: &ProjectId, went: u64, of: u64) -> String {
-    let part = |whole: u64| u64::try_from(u128::from(went) * u128::from(whole) / u128::from(of.max(1))).unwrap_or(whole);
+    let part =
+        |whole: u64| u64::try_from(u128::from(went) * u128::from(whole) / u128::from(of.max(1))).unwrap_or(whole);
     let full = "=".repeat(usize::try_from(part(WIDTH)).unwrap_or(0));
     let width = usize::try_from(WIDTH).unwrap_or(0);
     format!("{project}  uploading [{full:<width$}] {:>3} %  {} of {}", part(100), size(went), size(of))

@@ -376,8 +376,9 @@ fn secret(session: &Session, verb: &Secret) -> Result<(), Failure> {
         }),
         Secret::Rm { project, name } => {
             let target = format!("/v1/projects/{project}/secrets/{name}");
-            let answer = session.client.value(&Ask { method: "DELETE", target, ..Ask::default() })?;
-            session.done(&answer, &format!("{project}  {name}  removed"))
+            session.client.value(&Ask { method: "DELETE", target, ..Ask::default() })?;
+            let removed = json!({ "project": project, "name": name, "removed": true });
+            session.done(&removed, &format!("{project}  {name}  removed"))
         }
     }
 }

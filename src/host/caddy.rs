@@ -384,7 +384,10 @@ mod tests {
             ("", false, true),
         ] {
             let read = Version::parse(version);
-            assert_eq!((read.is_known(), read.is_enough()), (version.starts_with(['v', '2']), version.starts_with(['v', '2'])));
+            assert_eq!(
+                (read.is_known(), read.is_enough()),
+                (version.starts_with(['v', '2']), version.starts_with(['v', '2']))
+            );
             assert_eq!((read.keeps_streams(), read.is_outdated()), (keeps, outdated), "{version:?}");
         }
     }

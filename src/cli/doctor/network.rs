@@ -101,7 +101,11 @@ fn judge_range(ports: &PortRange, strangers: &[(u16, String)], local: &str, rese
         advice("ports", message, "move them, or set another range: `ports: {from: …, to: …}` in /etc/zexio/agent.yaml")
     } else if overlaps && reserved.is_empty() {
         let message = format!("ports {from} to {to} are for apps, and outgoing connections may take them too");
-        advice("ports", message, format!("sysctl -w net.ipv4.ip_local_reserved_ports={from}-{to}, and in /etc/sysctl.d"))
+        advice(
+            "ports",
+            message,
+            format!("sysctl -w net.ipv4.ip_local_reserved_ports={from}-{to}, and in /etc/sysctl.d"),
+        )
     } else {
         ok("ports", format!("{from} to {to} are free for apps"))
     }
@@ -110,7 +114,8 @@ fn judge_range(ports: &PortRange, strangers: &[(u16, String)], local: &str, rese
 /// The hosts that need a public certificate, and so a public name.
 fn public_hosts(projects: &[Value]) -> BTreeSet<String> {
     let routes = projects.iter().filter_map(|project| project.pointer("/spec/processes")?.as_object());
-    let routes = routes.flat_map(|processes| processes.values()).filter_map(|process| process.get("routes")?.as_array());
+    let routes =
+        routes.flat_map(|processes| processes.values()).filter_map(|process| process.get("routes")?.as_array());
     let is_public = |route: &&Value| matches!(route.get("tls").and_then(Value::as_str), None | Some("auto"));
     let hosts = routes.flatten().filter(is_public).filter_map(|route| route.get("host")?.as_str());
     hosts.filter(|host| !host.starts_with('*')).map(str::to_owned).collect()
@@ -126,7 +131,8 @@ fn resolve(hosts: BTreeSet<String>) -> Vec<(String, Resolved)> {
         let tell = tell.clone();
         std::thread::spawn(move || {
             let found = (host.as_str(), 443).to_socket_addrs();
-            let found = found.map(|all| all.map(|address| address.ip()).collect()).map_err(|e: io::Error| e.to_string());
+            let found =
+                found.map(|all| all.map(|address| address.ip()).collect()).map_err(|e: io::Error| e.to_string());
             let _ = tell.send((host, found));
         });
     }
