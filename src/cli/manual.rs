@@ -51,7 +51,11 @@ fn collect(command: Command, name: String, pages: &mut Vec<(PathBuf, Vec<u8>)>) 
         collect(verb.clone(), format!("{name}-{}", verb.get_name()), pages)?;
     }
     let mut text = Vec::new();
-    clap_mangen::Man::new(command.display_name(&name)).title(name.to_uppercase()).render(&mut text)?;
+    clap_mangen::Man::new(command.display_name(&name))
+        .title(name.to_uppercase())
+        .source(concat!("zexio ", env!("CARGO_PKG_VERSION")))
+        .manual("Zexio Agent")
+        .render(&mut text)?;
     pages.push((PathBuf::from(format!("{name}.1")), text));
     Ok(())
 }

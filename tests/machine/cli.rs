@@ -147,8 +147,8 @@ fn the_doctor_names_what_is_wrong_and_what_mends_it() {
     {
         assert!(well.stdout.contains(part), "{part}: {}", well.stdout);
     }
-    machine.must("chmod 644 /etc/zexio/keys/admin && systemctl stop caddy");
-    machine.must("systemctl mask --runtime caddy 2>&1; systemd-run --unit=squatter caddy file-server --listen :443");
+    machine.must("chmod 644 /etc/zexio/keys/admin");
+    machine.must("systemctl mask --runtime caddy 2>&1; systemctl stop caddy; systemd-run --unit=squatter caddy file-server --listen :443");
     machine.wait_until("somebody else to listen", || machine.sh("zexio doctor").stdout.contains("listens on 443"));
     let ill = machine.sh("zexio doctor -o json");
     assert_eq!(ill.status, 1, "{}", ill.stdout);

@@ -14,7 +14,13 @@ use crate::store::MasterKey;
 /// Examines the files; what is fine is one line.
 pub fn findings(settings: &Settings) -> Vec<Finding> {
     let places = Places::of(settings);
-    let mut found: Vec<Finding> = places.directories.iter().filter_map(|(path, mode)| directory(path, *mode)).collect();
+    let is_missing = |path: &Path| fs::symlink_metadata(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound);
+    let (gone, there): (Vec<_>, Vec<_>) = places.directories.iter().partition(|(path, _)| is_missing(path));
+    let mut found: Vec<Finding> = there.iter().filter_map(|(path, mode)| directory(path, *mode)).collect();
+    if !gone.is_empty() {
+        let gone: Vec<String> = gone.iter().map(|(path, _)| path.display().to_string()).collect();
+        found.push(wrong("files", format!("not there: {}", gone.join(", ")), "zexio init"));
+    }
     if let Err(cause) = MasterKey::read(&places.master_key) {
         found.push(wrong("master key", cause, "`zexio init` makes one where there is none; else put your copy back"));
     }

@@ -26,7 +26,7 @@ pub fn findings(settings: &Settings) -> Vec<Finding> {
     found.push(launcher(Path::new(LAUNCHER).is_file()));
     found.push(boot("zexio-agent.service", &systemd));
     let disks = [settings.root.root().to_path_buf(), PathBuf::from("/etc/zexio")];
-    found.extend(disks.iter().map(|path| disk(path)));
+    found.extend(disks.iter().filter(|path| path.exists()).map(|path| disk(path)));
     found
 }
 

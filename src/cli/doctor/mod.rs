@@ -74,7 +74,9 @@ fn examine(agent: Option<&str>, key: Option<&Path>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let settings = match Settings::read(Path::new(settings::FILE)) {
         Ok(settings) => {
-            findings.push(ok("settings", format!("{} is read", settings::FILE)));
+            let there = Path::new(settings::FILE).exists();
+            let how = if there { "is sound" } else { "is not there; the defaults hold" };
+            findings.push(ok("settings", format!("{} {how}", settings::FILE)));
             settings
         }
         Err(cause) => {
