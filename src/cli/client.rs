@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http_body_util::combinators::UnsyncBoxBody;
@@ -13,6 +13,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tokio::sync::Notify;
 use url::Url;
 
 use super::failure::{self, Failure};
@@ -318,7 +319,13 @@ impl Client {
         if !ask.content_type.is_empty() {
             request = request.header("content-type", ask.content_type);
         }
-        let request = request.body(body.body).map_err(|e| not_formed(&e))?;
+        if body.go.is_some() {
+            request = request.header("expect", "100-continue");
+        }
+        let mut request = request.body(body.body).map_err(|e| not_formed(&e))?;
+        if let Some(go) = body.go {
+            hyper::ext::on_informational(&mut request, move |_| go.notify_one());
+        }
         let mut answer = std::pin::pin!(sender.send_request(request));
         let mut before = 0;
         let answer = loop {
@@ -375,17 +382,25 @@ pub struct Upload {
 struct Outgoing {
     body: UnsyncBoxBody<Bytes, io::Error>,
     sent: Arc<AtomicU64>,
+    /// Told when the agent wants the body; none: it is sent at once.
+    go: Option<Arc<Notify>>,
 }
 
 impl Outgoing {
     fn whole(ask: &Ask<'_>) -> Self {
         let body = Full::new(Bytes::from(ask.body.clone())).map_err(|never| match never {}).boxed_unsync();
-        Self { body, sent: Arc::default() }
+        Self { body, sent: Arc::default(), go: None }
     }
 
     fn of(upload: Upload) -> Self {
-        let sent = Arc::default();
-        Self { body: Reading { upload, sent: Arc::clone(&sent) }.boxed_unsync(), sent }
+        let (sent, go) = (Arc::default(), Arc::new(Notify::new()));
+        let told = Arc::clone(&go);
+        // Who does not know the question does not answer it.
+        let wait = Box::pin(async move {
+            let _ = tokio::time::timeout(Duration::from_secs(1), told.notified()).await;
+        });
+        let reading = Reading { upload, sent: Arc::clone(&sent), wait: Some(wait) };
+        Self { body: reading.boxed_unsync(), sent, go: Some(go) }
     }
 }
 
@@ -393,14 +408,20 @@ impl Outgoing {
 struct Reading {
     upload: Upload,
     sent: Arc<AtomicU64>,
+    /// Until the agent wants it: a refusal that comes while the body goes out would be lost.
+    wait: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl Body for Reading {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
+        if let Some(wait) = &mut this.wait {
+            ready!(wait.as_mut().poll(context));
+            this.wait = None;
+        }
         let mut piece = vec![0; PIECE];
         Poll::Ready(match this.upload.content.read(&mut piece) {
             Ok(0) => None,
@@ -548,6 +569,59 @@ mod tests {
             assert_eq!(heard, ["one", "two", "end"]);
             let asked = server.join().unwrap();
             assert!(is_signed(&asked, "GET", &host, target, ""), "{asked}");
+        }
+    }
+
+    /// Answers an upload: says yes to it first, or no at once; returns what came.
+    fn answer_upload(mut stream: impl Read + io::Write, first: &str, length: usize, last: &str) -> Vec<u8> {
+        let (mut asked, mut chunk) = (Vec::new(), [0; 4096]);
+        let mut read = |stream: &mut dyn Read, asked: &mut Vec<u8>| {
+            let got = stream.read(&mut chunk).unwrap();
+            asked.extend_from_slice(&chunk[..got]);
+        };
+        while !asked.ends_with(b"\r\n\r\n") {
+            read(&mut stream, &mut asked);
+        }
+        let head = asked.len();
+        stream.write_all(first.as_bytes()).unwrap();
+        while asked.len() < head + length {
+            read(&mut stream, &mut asked);
+        }
+        stream.write_all(last.as_bytes()).unwrap();
+        asked.split_off(head)
+    }
+
+    fn upload(client: &Client, bytes: &[u8]) -> Result<Value, Failure> {
+        let content = Box::new(io::Cursor::new(bytes.to_vec()));
+        client.upload("/v1/artifacts", Upload { content, bytes: bytes.len() as u64, sha256: digest(bytes) })
+    }
+
+    #[test]
+    fn a_long_body_is_sent_when_it_is_wanted_and_a_refusal_is_heard_before_it_goes() {
+        const GO: &str = "HTTP/1.1 100 Continue\r\n\r\n";
+        const YES: &str = "HTTP/1.1 200 OK\r\ncontent-length: 14\r\n\r\n{\"bytes\": 700}";
+        let body = vec![7; 3 << 20];
+        for (first, length, last, status) in [(GO, body.len(), YES, 0), ("", 0, NO, 409)] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("agent.sock");
+            let unix = std::os::unix::net::UnixListener::bind(&path).unwrap();
+            let web = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let url = Place::parse(Some(&format!("http://{}", web.local_addr().unwrap()))).unwrap();
+            let servers = [
+                (
+                    Place::Socket(path),
+                    std::thread::spawn(move || answer_upload(unix.accept().unwrap().0, first, length, last)),
+                ),
+                (url, std::thread::spawn(move || answer_upload(web.accept().unwrap().0, first, length, last))),
+            ];
+            for (place, server) in servers {
+                let answer = upload(&Client::new(place, signer(dir.path())), &body);
+                let came = server.join().unwrap();
+                match answer {
+                    Ok(answer) => assert_eq!((answer["bytes"].as_u64(), came == body, status), (Some(700), true, 0)),
+                    Err(failure) => assert!(failure.message.contains(&status.to_string()), "{}", failure.message),
+                }
+            }
         }
     }
 

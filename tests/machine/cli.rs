@@ -55,6 +55,14 @@ fn a_directory_is_deployed_and_the_rest_of_the_spec_stays() {
     assert_eq!(deployed.status, 0, "{}", deployed.stderr);
     assert!(machine.get("hello.example.com", "/").1.contains("3.0.0 (release "));
 
+    // Too large is said before it is sent, whichever way.
+    machine.must("sed -i 's/artifacts: {/artifacts: { max_bytes: 100000,/' /etc/zexio/agent.yaml && systemctl restart zexio-agent");
+    machine.wait_until("the agent to be healthy", || machine.healthy());
+    for place in ["/run/zexio/agent.sock", "http://127.0.0.1:7470"] {
+        let large = machine.sh(&format!("zexio --agent {place} deploy hello {three}"));
+        assert!(large.stderr.contains("(413 too_large)") && large.stderr.contains("max_bytes"), "{}", large.stderr);
+    }
+
     // A file's project is the file's, and nothing is sent for nothing.
     machine.drop_spec("owned", &web_spec("owned", "1.0.0", "./hello", ""));
     machine.wait_until("the file to be taken", || machine.status_has("owned", r#""owner":"file:owned.yaml""#));
