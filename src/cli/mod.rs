@@ -11,6 +11,7 @@ mod init;
 mod manual;
 mod pack;
 mod prompt;
+mod service;
 mod show;
 mod signing;
 mod stats;
@@ -37,6 +38,7 @@ use crate::api::keys::{Keys, Scope};
 use crate::model::names::{KeyId, ProjectId};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::status::Status;
+use crate::plan::services::WorkOrder;
 use crate::port::{Clock, SystemClock};
 use crate::settings;
 use crate::sign::Key as SigningKey;
@@ -50,6 +52,8 @@ pub struct Entry {
     pub launch: fn() -> ExitCode,
     /// Unpacks an artifact.
     pub unpack: fn(Vec<String>) -> ExitCode,
+    /// Does the package manager's work for a host service.
+    pub provision: fn(&WorkOrder) -> ExitCode,
     /// The machine's part of `init`.
     pub init: InitHooks,
 }
@@ -64,6 +68,12 @@ pub fn run(entry: Entry) -> ExitCode {
         Verb::Agent => return (entry.agent)(),
         Verb::Launch => return (entry.launch)(),
         Verb::Unpack { rest } => return (entry.unpack)(rest),
+        Verb::Provision { task, service, version, major, purge } => {
+            match service::order(task, service, version.as_deref(), major, purge) {
+                Ok(order) => return (entry.provision)(&order),
+                Err(failure) => Err(failure),
+            }
+        }
         Verb::Init => init::init(&entry.init),
         Verb::Version => version(args.output),
         Verb::Validate { ref files, ref more } => validate::validate(&[files.as_slice(), more].concat(), args.output),
@@ -172,6 +182,7 @@ fn ask(session: &Session, verb: Verb) -> Result<(), Failure> {
         Verb::Rollback { project, to, wait } => rollback(session, &project, to, wait.wait),
         Verb::Delete { project, keep_data, yes, wait } => delete(session, &project, keep_data, yes, wait.wait),
         Verb::Secret(verb) => secret(session, &verb),
+        Verb::Service(verb) => service::service(session, verb),
         Verb::Events { project, follow, lines, since, reason } => {
             let mut pairs = vec![("lines", lines.to_string())];
             pairs.extend(since.map(|since| since_when(&since)).transpose()?.map(|at| ("since", at)));
@@ -188,7 +199,12 @@ fn ask(session: &Session, verb: Verb) -> Result<(), Failure> {
         }
         Verb::Sync { project, prune } => sync(session, project, prune),
         // These need no agent and were done before.
-        Verb::Init | Verb::Agent | Verb::Launch | Verb::Unpack { .. } | Verb::Validate { .. } => Ok(()),
+        Verb::Init
+        | Verb::Agent
+        | Verb::Launch
+        | Verb::Provision { .. }
+        | Verb::Unpack { .. }
+        | Verb::Validate { .. } => Ok(()),
         Verb::Key(_) | Verb::Sign { .. } | Verb::Version => Ok(()),
         Verb::Doctor | Verb::Completions { .. } | Verb::Man { .. } => Ok(()),
     }
@@ -385,6 +401,7 @@ fn secret(session: &Session, verb: &Secret) -> Result<(), Failure> {
 
 /// Asks for a pass over each project; with `prune`, over those whose removal was held back, which then go.
 fn sync(session: &Session, project: Option<ProjectId>, prune: bool) -> Result<(), Failure> {
+    let mut answers = if prune && project.is_none() { service::confirm_removals(session)? } else { Vec::new() };
     let projects = match project {
         Some(project) => vec![project],
         None => {
@@ -393,7 +410,6 @@ fn sync(session: &Session, project: Option<ProjectId>, prune: bool) -> Result<()
         }
     };
     let flag = if prune { "?prune=true" } else { "" };
-    let mut answers = Vec::new();
     for project in projects {
         let ask = Ask::json("POST", format!("/v1/projects/{project}/sync{flag}"), &json!({}));
         let answer = session.client.value(&ask)?;

@@ -79,7 +79,7 @@ fn a_directory_is_deployed_and_the_rest_of_the_spec_stays() {
 }
 
 /// Verbs that show something, in an order in which each has something to show.
-const SHOWING: [&str; 32] = [
+const SHOWING: [&str; 33] = [
     "validate /root/hello.yaml",
     "apply -f /root/hello.yaml",
     "apply -f /root/hello.yaml --dry-run",
@@ -99,6 +99,7 @@ const SHOWING: [&str; 32] = [
     "secret set hello TOKEN --file /root/hello.yaml",
     "secret list hello",
     "secret rm hello TOKEN",
+    "service list",
     "key add second --scope read",
     "key list",
     "key rotate second",
