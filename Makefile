@@ -8,6 +8,10 @@ CARGO   ?= cargo
 bindir     = $(DESTDIR)$(PREFIX)/bin
 unitdir    = $(DESTDIR)$(PREFIX)/lib/systemd/system
 confdir    = $(DESTDIR)/etc/zexio
+mandir     = $(DESTDIR)$(PREFIX)/share/man/man1
+bashdir    = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+zshdir     = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+fishdir    = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 target_dir = $(or $(CARGO_TARGET_DIR),target)
 built      = $(target_dir)/$(patsubst dev,debug,$(PROFILE))
 
@@ -19,7 +23,7 @@ help:
 	@echo 'make test      all tests: pure ones, and the contract on throwaway machines'
 	@echo 'make bench     time a deploy against the same steps by hand; figures in target/bench.json'
 	@echo 'make lint      formatting and clippy'
-	@echo 'make install   install the binary, units and template (PREFIX=/usr, DESTDIR=)'
+	@echo 'make install   install the binary, man pages, completions, units and template (PREFIX=/usr, DESTDIR=)'
 	@echo 'make clean     remove what was built'
 
 build:
@@ -55,6 +59,11 @@ install: $(if $(wildcard $(built)/zexio),,$(built)/zexio)
 	install -D -m 755 $(built)/zexio $(bindir)/zexio
 	install -D -m 644 -t $(unitdir) systemd/zexio-agent.service systemd/zexio-apps.slice
 	sed -i 's|^ExecStart=/usr/bin/|ExecStart=$(PREFIX)/bin/|' $(unitdir)/zexio-agent.service
+	install -d -m 755 $(mandir) $(bashdir) $(zshdir) $(fishdir)
+	$(built)/zexio man $(mandir)
+	$(built)/zexio completions bash >$(bashdir)/zexio
+	$(built)/zexio completions zsh >$(zshdir)/_zexio
+	$(built)/zexio completions fish >$(fishdir)/zexio.fish
 	@[ -d $(confdir) ] || install -d -m 755 $(confdir)
 	@# A template that the operator changed stays; the note of what was installed last tells a change from an old version.
 	@if [ ! -e $(confdir)/Caddyfile.tmpl ] || cmp -s $(confdir)/Caddyfile.tmpl $(confdir)/.Caddyfile.tmpl.installed; then \
@@ -75,6 +84,7 @@ install: $(if $(wildcard $(built)/zexio),,$(built)/zexio)
 # Leaves /etc/zexio and /zexio: keys, data and the operator's settings are not the package's.
 uninstall:
 	rm -f $(bindir)/zexio $(unitdir)/zexio-agent.service $(unitdir)/zexio-apps.slice $(unitdir)/caddy.service.d/zexio.conf
+	rm -f $(mandir)/zexio.1 $(mandir)/zexio-*.1 $(bashdir)/zexio $(zshdir)/_zexio $(fishdir)/zexio.fish
 	-rmdir $(unitdir)/caddy.service.d
 
 clean:
