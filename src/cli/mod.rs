@@ -26,6 +26,7 @@ use args::{Args, Format, Key, Secret, Verb};
 use client::{Ask, Client, Place, query, read_input};
 use failure::{ERROR, Failure};
 pub use init::InitHooks;
+pub use show::plan as plan_text;
 use signing::{Signer, Target};
 use text::{Paint, machine, say, table, yaml};
 
