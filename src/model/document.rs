@@ -2,6 +2,7 @@
 //!
 //! The text becomes a tree first (which refuses duplicate keys and keeps every line and column), then the typed spec.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -159,8 +160,8 @@ impl Tree {
             .map_err(|e| Problem::at("", format!("not UTF-8 from byte {} on", e.valid_up_to())))?;
         // Only true and false are booleans: `tls: off` and `ANSWER: no` mean the words that are written.
         let options = serde_saphyr::options! { strict_booleans: true };
-        let text = text.trim_start_matches('\u{feff}');
-        let node: Node = serde_saphyr::from_str_with_options(text, options).map_err(|e| parse_problem(&e))?;
+        let text = respelled(text.trim_start_matches('\u{feff}'));
+        let node: Node = serde_saphyr::from_str_with_options(&text, options).map_err(|e| parse_problem(&e))?;
         let mut places = BTreeMap::new();
         let value = node.flatten("", &mut places);
         match value {
@@ -181,6 +182,32 @@ impl Tree {
         };
         problem
     }
+}
+
+/// JSON is YAML but for two things that JSON's writers do: surrogate pairs in escapes, and control characters as they
+/// are. Returns a JSON text with both spelled as YAML has them, any other text as it is.
+fn respelled(text: &str) -> Cow<'_, str> {
+    let is_json = text.trim_start().starts_with('{') && serde_json::from_str::<de::IgnoredAny>(text).is_ok();
+    if !is_json {
+        return Cow::Borrowed(text);
+    }
+    let unit = |text: &str| text.strip_prefix("\\u")?.get(..4).and_then(|hex| u16::from_str_radix(hex, 16).ok());
+    let pair = |text: &str| char::decode_utf16([unit(text)?, unit(text.get(6..)?)?]).next()?.ok().filter(|c| *c > '\u{ffff}');
+    let (mut respelled, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(c) = rest.chars().next() {
+        let (length, spelling) = match pair(rest) {
+            Some(paired) => (12, format!("\\U{:08x}", u32::from(paired))),
+            // An escape is kept whole: its second character is no beginning of another.
+            None if c == '\\' => (2, rest[..2].to_owned()),
+            None if matches!(c, '\u{7f}'..='\u{9f}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}') => {
+                (c.len_utf8(), format!("\\u{:04x}", u32::from(c)))
+            }
+            None => (c.len_utf8(), c.to_string()),
+        };
+        respelled.push_str(&spelling);
+        rest = &rest[length..];
+    }
+    Cow::Owned(respelled)
 }
 
 fn parse_problem(error: &serde_saphyr::Error) -> Problem {
@@ -209,6 +236,11 @@ enum Kind {
     Table(Vec<(String, Place, Node)>),
 }
 
+/// Tells whether the keys of a table are names that the operator chose: a process or a header may well begin with `x-`.
+fn holds_names(path: &str) -> bool {
+    matches!(path, "processes" | "env") || path.contains(".routes.") && path.ends_with(".headers")
+}
+
 impl Node {
     fn flatten(self, path: &str, places: &mut BTreeMap<String, Place>) -> Value {
         places.entry(path.to_owned()).or_insert(self.place);
@@ -220,7 +252,8 @@ impl Node {
             ),
             Kind::Table(entries) => {
                 let mut table = Map::new();
-                for (key, place, node) in entries.into_iter().filter(|(key, ..)| !key.starts_with("x-")) {
+                let named = holds_names(path);
+                for (key, place, node) in entries.into_iter().filter(|(key, ..)| named || !key.starts_with("x-")) {
                     let path = join(&key);
                     places.insert(path.clone(), place);
                     table.insert(key, node.flatten(&path, places));
@@ -306,6 +339,34 @@ mod tests {
 
     fn with(extra: &str) -> String {
         refusal(&format!("{MINIMAL}{extra}"))
+    }
+
+    #[test]
+    fn names_that_begin_like_ignored_keys_are_not_ignored() {
+        let text = "zexio: 1\nx-note: 1\nproject: shop\nartifact: { url: https://a.example.com/x, x-y: 1 }\nprocesses:\n  x-web: { run: ./x, x-z: 1, routes: [{ host: a.b.c, headers: { x-frame-options: DENY } }] }\n";
+        let spec = parse(text.as_bytes()).unwrap();
+        let (name, process) = spec.processes.first_key_value().unwrap();
+        assert_eq!((name.as_str(), process.routes[0].headers.len()), ("x-web", 1));
+    }
+
+    #[test]
+    fn json_means_the_same_however_its_writer_spells_it() {
+        let with = |value: &str| {
+            let text = format!(
+                "{{\"zexio\":1,\"project\":\"shop\",\"artifact\":{{\"url\":\"https:\\/\\/a.example.com/x\"}},\n\t\"env\":{{\"A\":\"{value}\"}},\"processes\":{{\"web\":{{\"run\":\"./x\"}}}}}}"
+            );
+            parse(text.as_bytes()).map(|spec| spec.env.values().map(|value| value.open().to_owned()).collect::<String>())
+        };
+        for (spelled, meant) in [
+            ("\\ud83e\\udd80", "🦀"),
+            ("🦀", "🦀"),
+            ("\u{7f}\\u0085\u{85}\u{feff}", "\u{7f}\u{85}\u{85}\u{feff}"),
+            ("\\\\ud83e\\\\udd80", "\\ud83e\\udd80"),
+            ("\\u00e9\\n\\\"\\/", "é\n\"/"),
+        ] {
+            assert_eq!(with(spelled).as_deref(), Ok(meant), "{spelled}");
+        }
+        assert!(with("\\ud83e").is_err(), "half a pair is no text");
     }
 
     #[test]
