@@ -192,7 +192,8 @@ fn respelled(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let unit = |text: &str| text.strip_prefix("\\u")?.get(..4).and_then(|hex| u16::from_str_radix(hex, 16).ok());
-    let pair = |text: &str| char::decode_utf16([unit(text)?, unit(text.get(6..)?)?]).next()?.ok().filter(|c| *c > '\u{ffff}');
+    let pair =
+        |text: &str| char::decode_utf16([unit(text)?, unit(text.get(6..)?)?]).next()?.ok().filter(|c| *c > '\u{ffff}');
     let (mut respelled, mut rest) = (String::with_capacity(text.len()), text);
     while let Some(c) = rest.chars().next() {
         let (length, spelling) = match pair(rest) {
@@ -355,7 +356,8 @@ mod tests {
             let text = format!(
                 "{{\"zexio\":1,\"project\":\"shop\",\"artifact\":{{\"url\":\"https:\\/\\/a.example.com/x\"}},\n\t\"env\":{{\"A\":\"{value}\"}},\"processes\":{{\"web\":{{\"run\":\"./x\"}}}}}}"
             );
-            parse(text.as_bytes()).map(|spec| spec.env.values().map(|value| value.open().to_owned()).collect::<String>())
+            parse(text.as_bytes())
+                .map(|spec| spec.env.values().map(|value| value.open().to_owned()).collect::<String>())
         };
         for (spelled, meant) in [
             ("\\ud83e\\udd80", "🦀"),

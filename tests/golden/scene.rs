@@ -14,9 +14,7 @@ use zexio::model::names::{Hostname, ProcessName, ProjectId, ReleaseNo, SecretNam
 use zexio::model::observed::{
     ActiveState, BundlesSeen, Exit, FetchSeen, Observed, Probed, ProxySeen, Seen, Sight, TimerSeen, UnitSeen,
 };
-use zexio::model::progress::{
-    Backoff, Draining, Progress, ProjectProgress, Release, ReleaseState, Stall, Trial,
-};
+use zexio::model::progress::{Backoff, Draining, Progress, ProjectProgress, Release, ReleaseState, Stall, Trial};
 use zexio::model::quantity::{Span, Timestamp};
 use zexio::model::spec::{Route, Sealed, Spec};
 use zexio::plan::{Rules, ports, routes};
@@ -236,9 +234,7 @@ impl Scene {
             projects: projects.collect(),
             proxy: self.proxy(&progress, &rules),
             artifacts: match &self.artifacts {
-                Some(found) => {
-                    Sight::Known(found.iter().map(|(name, came)| (digest(name), at(*came))).collect())
-                }
+                Some(found) => Sight::Known(found.iter().map(|(name, came)| (digest(name), at(*came))).collect()),
                 None => Sight::Unknown("not looked at".into()),
             },
         };
@@ -279,7 +275,9 @@ fn spec(project: &ProjectId, written: &Map<String, Value>) -> Spec {
     }
     let text = Value::Object(whole).to_string();
     let document = document::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{project}: {error}"));
-    document.try_map_env(|_, value| value.open().parse().map(|sealed| Sealed { sealed })).expect("env values are versions")
+    document
+        .try_map_env(|_, value| value.open().parse().map(|sealed| Sealed { sealed }))
+        .expect("env values are versions")
 }
 
 /// Returns the digest of what an artifact's name stands for.

@@ -12,6 +12,7 @@ mod faults;
 mod isolation;
 mod logs;
 mod machine;
+mod properties;
 mod readme;
 mod rollouts;
 mod routes;

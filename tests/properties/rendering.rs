@@ -56,9 +56,8 @@ fn without_texts(document: &Value) -> Value {
 }
 
 fn unit_texts(deployed: &Deployed) -> Vec<String> {
-    let text = |(unit, work)| {
-        unit::text(&unit, work, deployed.content(), Slot::A, deployed.memory.port_of(&unit), &layout())
-    };
+    let text =
+        |(unit, work)| unit::text(&unit, work, deployed.content(), Slot::A, deployed.memory.port_of(&unit), &layout());
     deployed.units().into_iter().map(text).collect()
 }
 

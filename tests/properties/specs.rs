@@ -102,7 +102,9 @@ fn route() -> impl Strategy<Value = Value> {
 
 fn ready() -> impl Strategy<Value = Value> {
     let way = prop_oneof![
-        "/[a-zA-Z0-9._~/?=&%-]{0,20}".prop_filter("a host", |p| !p.starts_with("//")).prop_map(|p| json!({ "http": p })),
+        "/[a-zA-Z0-9._~/?=&%-]{0,20}"
+            .prop_filter("a host", |p| !p.starts_with("//"))
+            .prop_map(|p| json!({ "http": p })),
         Just(json!({ "tcp": true })),
         Just(json!({ "notify": true })),
     ];
@@ -196,27 +198,30 @@ fn suspend() -> impl Strategy<Value = Value> {
 
 /// A spec document that the language takes, as a JSON value.
 pub fn document() -> impl Strategy<Value = Value> {
-    let env = btree_map("[A-Z_][A-Z0-9_]{0,12}".prop_filter("reserved", |raw| EnvName::parse(raw).is_ok()), text(), 0..4);
+    let env =
+        btree_map("[A-Z_][A-Z0-9_]{0,12}".prop_filter("reserved", |raw| EnvName::parse(raw).is_ok()), text(), 0..4);
     let secrets = btree_set("[a-z][a-z0-9_]{0,8}", 0..3);
     let release = of((command(), span(1, 900)).prop_map(|(run, timeout)| json!({ "run": run, "timeout": timeout })));
     let parts = (env, secrets, release, deploy(), limits(), hooks(), 1u32..=100, suspend());
     let head = (name(20), artifact(), btree_map(name(14), process(), 1..4), select(vec!["standard", "strict", "off"]));
-    (head, parts, vec(select(vec!["auto", "internal", "off"]), 8)).prop_map(|((project, artifact, processes, sandbox), parts, tls)| {
-        let (env, secrets, release, deploy, limits, hooks, keep, suspend) = parts;
-        let secrets: Vec<String> = secrets
-            .into_iter()
-            .enumerate()
-            .map(|(i, name)| if i == 0 { name } else { format!("{name}:STORED_{i}") })
-            .collect();
-        let mut document = json!({
-            "zexio": 1, "project": project, "artifact": artifact, "env": env, "secrets": secrets,
-            "processes": processes, "deploy": deploy, "limits": limits, "sandbox": sandbox, "hooks": hooks,
-            "keep": keep, "suspend": suspend, "x-note": "ignored",
-        });
-        release.into_iter().for_each(|release| document["release"] = release);
-        make_routes_fit(&mut document, &tls);
-        document
-    })
+    (head, parts, vec(select(vec!["auto", "internal", "off"]), 8)).prop_map(
+        |((project, artifact, processes, sandbox), parts, tls)| {
+            let (env, secrets, release, deploy, limits, hooks, keep, suspend) = parts;
+            let secrets: Vec<String> = secrets
+                .into_iter()
+                .enumerate()
+                .map(|(i, name)| if i == 0 { name } else { format!("{name}:STORED_{i}") })
+                .collect();
+            let mut document = json!({
+                "zexio": 1, "project": project, "artifact": artifact, "env": env, "secrets": secrets,
+                "processes": processes, "deploy": deploy, "limits": limits, "sandbox": sandbox, "hooks": hooks,
+                "keep": keep, "suspend": suspend, "x-note": "ignored",
+            });
+            release.into_iter().for_each(|release| document["release"] = release);
+            make_routes_fit(&mut document, &tls);
+            document
+        },
+    )
 }
 
 /// Gives all routes of a host one tls and drops those that are there already; the first host of a process that has
@@ -247,6 +252,7 @@ pub struct Deployed {
     pub spec: Spec,
     pub memory: ProjectProgress,
     /// The env values in clear.
+    #[allow(dead_code, reason = "no machine sees them here")]
     pub env: BTreeMap<EnvName, String>,
 }
 
