@@ -112,6 +112,8 @@ impl From<WishError> for Problem {
             WishError::Owned { .. } => Self::conflict("owned", detail),
             WishError::Moved(_) => Self::new(StatusCode::PRECONDITION_FAILED, "moved", detail),
             WishError::Deleting(_) => Self::conflict("deleting", detail),
+            WishError::ServiceUnknown(_) => Self::missing("unknown_service", detail),
+            WishError::ServiceOwned { .. } => Self::conflict("owned", detail),
             WishError::Store(error) => error.into(),
         }
     }

@@ -60,6 +60,14 @@ pub enum Endpoint {
     GenericHook,
     /// Send an artifact.
     Upload,
+    /// All host services.
+    ListServices,
+    /// One host service.
+    GetService,
+    /// Wish a host service there.
+    PutService,
+    /// Wish a host service gone.
+    DeleteService,
 }
 
 /// What it takes to use a route.
@@ -116,6 +124,10 @@ const TABLE: &[(&str, &str, Endpoint, Need)] = &[
     ("GET", "/v1/system/stats", Endpoint::SystemStats, Need::Look),
     ("GET", "/metrics", Endpoint::Metrics, Need::Look),
     ("POST", "/v1/artifacts", Endpoint::Upload, Need::Deploy),
+    ("GET", "/v1/services", Endpoint::ListServices, Need::Look),
+    ("GET", "/v1/services/{name}", Endpoint::GetService, Need::Look),
+    ("PUT", "/v1/services/{name}", Endpoint::PutService, Need::Admin),
+    ("DELETE", "/v1/services/{name}", Endpoint::DeleteService, Need::Admin),
     ("POST", "/v1/hooks/{project}/generic", Endpoint::GenericHook, Need::DeployProject),
     ("POST", "/v1/hooks/{project}/{name}", Endpoint::Hook, Need::Nothing),
 ];

@@ -21,7 +21,7 @@ pub fn validate(files: &[PathBuf], format: Format) -> Result<(), Failure> {
     let mut found = Vec::new();
     for file in files {
         let text = read_input(file)?;
-        let problems = document::parse(&text).err().map(|error| error.problems).unwrap_or_default();
+        let problems = document::parse_any(&text).err().map(|error| error.problems).unwrap_or_default();
         if format == Format::Table {
             say(&shown(file, &text, &problems))?;
         }
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     fn check(text: &[u8]) -> String {
-        let problems = document::parse(text).err().map(|error| error.problems).unwrap_or_default();
+        let problems = document::parse_any(text).err().map(|error| error.problems).unwrap_or_default();
         shown(Path::new("shop.yaml"), text, &problems)
     }
 

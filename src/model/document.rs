@@ -12,7 +12,8 @@ use serde_json::{Map, Number, Value};
 use serde_saphyr::Spanned;
 
 use super::fit;
-use super::spec::Document;
+use super::services::{Service, Version};
+use super::spec::{Document, Language};
 
 /// Longest document, in bytes. A longer one is refused before it is parsed.
 pub const LONGEST: usize = 256 * 1024;
@@ -79,9 +80,110 @@ pub struct Place {
 /// Every problem that could be found, with its field and place.
 pub fn parse(text: &[u8]) -> Result<Document, SpecError> {
     let tree = Tree::read(text).map_err(SpecError::from)?;
+    if tree.value.get("kind").is_some() {
+        let why = "a project's spec has no kind; the only other document is kind: host, with services";
+        return Err(SpecError::from(tree.locate(Problem::at("kind", why))));
+    }
     let document = typed(&tree.value).map_err(|problem| SpecError::from(tree.locate(problem)))?;
     let problems: Vec<Problem> = fit::problems(&document).into_iter().map(|problem| tree.locate(problem)).collect();
     if problems.is_empty() { Ok(document) } else { Err(SpecError { problems }) }
+}
+
+/// What a document is about.
+pub enum Subject {
+    /// A project.
+    Project(Box<Document>),
+    /// The services of the host.
+    Host(BTreeMap<Service, Version>),
+}
+
+/// Reads a document of either kind.
+///
+/// # Errors
+/// As `parse`.
+pub fn parse_any(text: &[u8]) -> Result<Subject, SpecError> {
+    match kind_of(text) {
+        Some(HOST) => services(text).map(Subject::Host),
+        _ => parse(text).map(|document| Subject::Project(Box::new(document))),
+    }
+}
+
+/// Tells whether a text is a document about the host, however wrong the rest of it is.
+pub fn is_about_host(text: &[u8]) -> bool {
+    kind_of(text) == Some(HOST)
+}
+
+const HOST: &str = "host";
+
+/// Returns what a document says of its kind, as far as it is one of those known.
+fn kind_of(text: &[u8]) -> Option<&'static str> {
+    let tree = Tree::read(text).ok()?;
+    tree.value.get("kind").and_then(Value::as_str).filter(|kind| *kind == HOST).map(|_| HOST)
+}
+
+/// The document that sets host services.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code)] // zexio and kind are there to be checked
+struct HostDocument {
+    zexio: Language,
+    kind: HostKind,
+    services: BTreeMap<Service, Asked>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum HostKind {
+    Host,
+}
+
+/// What is asked of one service.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    #[serde(default)]
+    version: Option<VersionText>,
+}
+
+/// A version as people write it: a major is a number, with or without quotes.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a version is a word or a major, like lts or \"15\"")]
+enum VersionText {
+    Number(u32),
+    Word(String),
+}
+
+impl Asked {
+    fn version_of(&self, service: Service) -> Result<Version, String> {
+        let text = self.version.as_ref().map(|version| match version {
+            VersionText::Number(major) => major.to_string(),
+            VersionText::Word(word) => word.clone(),
+        });
+        service.version(text.as_deref())
+    }
+}
+
+fn services(text: &[u8]) -> Result<BTreeMap<Service, Version>, SpecError> {
+    let tree = Tree::read(text).map_err(SpecError::from)?;
+    let document: HostDocument = typed(&tree.value).map_err(|problem| SpecError::from(tree.locate(problem)))?;
+    let (mut found, mut problems) = (BTreeMap::new(), Vec::new());
+    for (service, asked) in &document.services {
+        match asked.version_of(*service) {
+            Ok(version) => drop(found.insert(*service, version)),
+            Err(why) => problems.push(tree.locate(Problem::at(format!("services.{service}.version"), why))),
+        }
+    }
+    if problems.is_empty() { Ok(found) } else { Err(SpecError { problems }) }
+}
+
+/// Reads what is asked of one service: `{}` or `{"version": …}`.
+///
+/// # Errors
+/// As `parse`.
+pub fn parse_service(service: Service, text: &[u8]) -> Result<Version, SpecError> {
+    let tree = Tree::read(text).map_err(SpecError::from)?;
+    let asked: Asked = typed(&tree.value).map_err(|problem| SpecError::from(tree.locate(problem)))?;
+    asked.version_of(service).map_err(|why| SpecError::from(tree.locate(Problem::at("version", why))))
 }
 
 /// Tells whether a text is a document at all: a mapping that can be read, whatever its keys mean.
@@ -100,10 +202,10 @@ impl From<Problem> for SpecError {
     }
 }
 
-fn typed(value: &Value) -> Result<Document, Problem> {
+fn typed<T: serde::de::DeserializeOwned>(value: &Value) -> Result<T, Problem> {
     let mut track = serde_path_to_error::Track::new();
     let deserializer = serde_path_to_error::Deserializer::new(value, &mut track);
-    Document::deserialize(deserializer).map_err(|error| {
+    T::deserialize(deserializer).map_err(|error| {
         let path = track.path().to_string().replace("[", ".").replace("]", "");
         let parent = path.trim_end_matches(['?', '.']).to_owned();
         reword(if parent == "." { String::new() } else { parent }, &error.to_string())
@@ -419,8 +521,28 @@ mod tests {
     }
 
     #[test]
-    fn what_this_version_lacks_says_so() {
-        assert!(with("needs: [redis]\n").contains("does not support it yet"));
+    fn a_need_is_one_of_the_services() {
+        assert_eq!(with("needs: [redis, postgresql]\n"), "accepted");
+        assert!(with("needs: [mysql]\n").contains("\"mysql\" is not one of nodejs, postgresql, redis"));
+    }
+
+    fn host(services: &str) -> String {
+        match parse_any(format!("zexio: 1\nkind: host\nservices: {services}\n").as_bytes()) {
+            Ok(Subject::Host(services)) => format!("{services:?}"),
+            Ok(Subject::Project(_)) => "a project".into(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_host_document_names_services_and_their_versions() {
+        let read = host("{ redis: {}, postgresql: { version: 15 }, nodejs: { version: lts } }");
+        assert_eq!(read, "{Nodejs: Usual, Postgresql: Major(15), Redis: Usual}");
+        assert!(host("{ redis: { version: 7 } }").starts_with("line 3, column 22: services.redis.version: "));
+        assert!(host("{ rediss: {} }").contains("did you mean redis?"), "{}", host("{ rediss: {} }"));
+        assert!(host("{ nodejs: { versoin: lts } }").contains("did you mean version?"));
+        assert!(host("{ nodejs: { version: 1.5 } }").contains("a version is a word or a major"));
+        assert!(refusal("zexio: 1\nkind: hosts\nservices: {}\n").contains("kind"));
     }
 
     #[test]

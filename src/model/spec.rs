@@ -1,7 +1,7 @@
 //! The spec language: what a project may ask for. Its values are checked one by one as they are read; what must fit
 //! together is checked in `fit`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::de::{self, Visitor};
@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::names::{ArtifactName, EnvName, Hostname, ProcessName, ProjectId, ReleaseNo, RoutePath, SecretName, Sha256};
 use super::quantity::{Bytes, CpuShare, Span, Timestamp};
+use super::services::Service;
 
 /// A project's spec as it came in, with the env values in clear.
 pub type Document = SpecOf<Plain>;
@@ -50,8 +51,8 @@ pub struct SpecOf<E> {
     #[serde(default, skip_serializing_if = "Hooks::is_empty")]
     pub hooks: Hooks,
     /// Host services that must be there first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub needs: Option<NotYet>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub needs: BTreeSet<Service>,
     /// How many releases are kept, besides the serving one and the last good one.
     #[serde(default = "default_keep")]
     pub keep: Keep,
@@ -361,17 +362,6 @@ impl TryFrom<String> for SiteDirectory {
 impl From<SiteDirectory> for String {
     fn from(directory: SiteDirectory) -> String {
         directory.0
-    }
-}
-
-/// A part of the language that this version reads and refuses, so that nobody takes it for done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub enum NotYet {}
-
-impl<'de> Deserialize<'de> for NotYet {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        de::IgnoredAny::deserialize(deserializer)?;
-        Err(de::Error::custom("this version does not support it yet; leave it out"))
     }
 }
 

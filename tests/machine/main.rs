@@ -16,6 +16,7 @@ mod properties;
 mod readme;
 mod rollouts;
 mod routes;
+mod services;
 mod stats;
 mod survives;
 mod suspended;

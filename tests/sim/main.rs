@@ -4,5 +4,6 @@ mod crashes;
 mod kinds;
 mod metrics;
 mod rollouts;
+mod services;
 mod suspended;
 mod world;

@@ -17,6 +17,7 @@ use zexio::model::status::Status;
 use zexio::plan::{FetchOrder, RoutesOrder, Rules, UnitOrder};
 use zexio::port::{Bundles, Clock, Health, Memory, PortError, ProbeOrder, Routes, Tail, Units};
 use zexio::reconcile::pass::Loop;
+use zexio::reconcile::services::HostServices;
 use zexio::render::caddyfile::Proxy;
 
 /// The machine's state, and what was done to it.
@@ -40,6 +41,7 @@ pub struct Machine {
     pub artifacts: BTreeMap<Sha256, Timestamp>,
     pub network: bool,
     pub facets_blind: bool,
+    pub host: crate::services::Host,
     /// Nothing that is asked of systemd or the disk is done.
     pub deaf: bool,
     /// Every mutating call, in order.
@@ -73,7 +75,7 @@ impl World {
         if self.lock().deaf { Err(PortError::passing("Deaf", "nobody answers")) } else { Ok(()) }
     }
 
-    fn call(&self, what: String) -> MutexGuard<'_, Machine> {
+    pub fn call(&self, what: String) -> MutexGuard<'_, Machine> {
         self.change(&what);
         let mut machine = self.lock();
         machine.calls.push(what);
@@ -82,7 +84,7 @@ impl World {
 
     /// Comes before every change that the agent makes: where a test wants it to, the agent dies instead of it. Dying
     /// after a change is dying before the next one.
-    fn change(&self, what: &str) {
+    pub fn change(&self, what: &str) {
         let mut machine = self.lock();
         machine.watch_traffic(what);
         let left = machine.dies_before;
@@ -135,6 +137,7 @@ impl Machine {
     pub fn tick(&mut self, span: Span) {
         self.now = self.now.after(span);
         let now = self.now;
+        self.host.tick();
         for unit in self.units.keys().cloned().collect::<Vec<_>>() {
             let behaviour = self.behaviour_of(&unit);
             let Some(seen) = self.units.get_mut(&unit) else { continue };
@@ -588,6 +591,11 @@ fn agent(world: &World) -> Loop {
         health: Box::new(world.clone()),
         routes: Box::new(world.clone()),
         tail: Box::new(world.clone()),
+        services: HostServices {
+            memory: Arc::new(world.clone()),
+            host: Box::new(world.clone()),
+            last: BTreeMap::new(),
+        },
         clock: Arc::new(world.clone()),
         rules: Rules {
             layout: Layout::parse("/zexio").expect("a root"),

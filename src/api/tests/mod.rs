@@ -4,6 +4,7 @@ mod doors;
 mod events;
 mod fake;
 mod keys;
+mod services;
 mod stats;
 mod writes;
 
@@ -29,7 +30,7 @@ use crate::sign::{Head, Nonce, Stamp, digest, sign};
 use super::keys::{Keys, Scope};
 use super::{ApiState, In, Origin, Slots, handle};
 pub use fake::Still;
-use fake::{Happened, Kept, Lines, Stopped, Store};
+use fake::{Happened, Kept, Lines, ServiceBook, Stopped, Store};
 
 const NOW: Timestamp = Timestamp(1_767_225_600_000);
 const HOSTNAME: &str = "agent.example.com:8443";
@@ -44,6 +45,7 @@ fn spec(project: &str, rest: &str) -> String {
 struct Bench {
     state: Arc<ApiState>,
     store: Arc<Store>,
+    services: Arc<ServiceBook>,
     journal: Arc<Lines>,
     happened: Arc<Happened>,
     stats: Arc<Still>,
@@ -121,6 +123,7 @@ impl Bench {
             keys.create(&KeyId::parse(kid).unwrap(), &Scope::parse(scope).unwrap()).unwrap();
         }
         let store = Arc::new(Store::default());
+        let services = Arc::new(ServiceBook::default());
         let (journal, kept) = (Arc::new(Lines::default()), Kept::default());
         let happened = Arc::new(Happened { all: Default::default(), told: watch::Sender::new(0) });
         let stats = Arc::new(Still::default());
@@ -128,6 +131,8 @@ impl Bench {
         let state = ApiState {
             memory: store.clone(),
             wishes: store.clone(),
+            service_memory: services.clone(),
+            service_wishes: services.clone(),
             journal: journal.clone(),
             events: happened.clone(),
             uploads: Arc::new(kept.clone()),
@@ -148,6 +153,7 @@ impl Bench {
         Self {
             state: Arc::new(state),
             store,
+            services,
             journal,
             happened,
             stats,
