@@ -12,6 +12,7 @@ use zexio::cli::plan_text;
 use zexio::model::names::{ProjectId, ReleaseNo};
 use zexio::model::progress::{Progress, ProjectProgress, Stall};
 use zexio::model::quantity::Timestamp;
+use zexio::model::services::WantedServices;
 use zexio::plan::{Plan, advance, check, plan};
 
 use crate::scene::Scene;
@@ -27,11 +28,12 @@ fn scenes() -> Vec<PathBuf> {
 /// Folds what was seen into what is remembered, plans, and writes both down.
 fn told(scene: &Scene) -> String {
     let (desired, observed, mut progress, rules) = scene.stage();
-    advance::advance(&desired, &observed, &mut progress, &rules);
+    let services = WantedServices::new();
+    advance::advance(&desired, &services, &observed, &mut progress, &rules);
     let decided = progress.clone();
-    advance::advance(&desired, &observed, &mut progress, &rules);
+    advance::advance(&desired, &services, &observed, &mut progress, &rules);
     assert_eq!(progress, decided, "what was decided is decided: the same sight changes nothing more");
-    let found = plan(&desired, &observed, &progress, &rules);
+    let found = plan(&desired, &services, &observed, &progress, &rules);
     let breaches = check::breaches(&found, &desired, &observed, &progress);
     assert!(breaches.is_empty(), "the plan breaks promises: {breaches:?}");
     printed(&found) + &remembered(&progress) + &next(&found)
@@ -100,7 +102,7 @@ fn of_project(project: &ProjectId, memory: &ProjectProgress, text: &mut String) 
     for (name, values) in parts.iter().filter(|(_, values)| !values.is_empty()) {
         writeln!(text, "#   {name}: {}", values.join(", "))?;
     }
-    let stalls = [("stalled", &memory.stalled), ("quarantine", &memory.quarantine)];
+    let stalls = [("stalled", &memory.stalled), ("waits", &memory.waits), ("quarantine", &memory.quarantine)];
     for (name, stall) in stalls.into_iter().filter_map(|(name, stall)| Some((name, stall.as_ref()?))) {
         let Stall { reason, message, since } = stall;
         writeln!(text, "#   {name} since {}: {reason}: {message}", seconds(*since))?;

@@ -237,6 +237,7 @@ impl Scene {
                 Some(found) => Sight::Known(found.iter().map(|(name, came)| (digest(name), at(*came))).collect()),
                 None => Sight::Unknown("not looked at".into()),
             },
+            services: Sight::Known(BTreeMap::new()),
         };
         (desired, observed, progress, rules)
     }

@@ -202,10 +202,12 @@ pub fn document() -> impl Strategy<Value = Value> {
         btree_map("[A-Z_][A-Z0-9_]{0,12}".prop_filter("reserved", |raw| EnvName::parse(raw).is_ok()), text(), 0..4);
     let secrets = btree_set("[a-z][a-z0-9_]{0,8}", 0..3);
     let release = of((command(), span(1, 900)).prop_map(|(run, timeout)| json!({ "run": run, "timeout": timeout })));
+    let needs = btree_set(select(vec!["nodejs", "postgresql", "redis"]), 0..3);
     let parts = (env, secrets, release, deploy(), limits(), hooks(), 1u32..=100, suspend());
-    let head = (name(20), artifact(), btree_map(name(14), process(), 1..4), select(vec!["standard", "strict", "off"]));
+    let head =
+        (name(20), artifact(), btree_map(name(14), process(), 1..4), select(vec!["standard", "strict", "off"]), needs);
     (head, parts, vec(select(vec!["auto", "internal", "off"]), 8)).prop_map(
-        |((project, artifact, processes, sandbox), parts, tls)| {
+        |((project, artifact, processes, sandbox, needs), parts, tls)| {
             let (env, secrets, release, deploy, limits, hooks, keep, suspend) = parts;
             let secrets: Vec<String> = secrets
                 .into_iter()
@@ -215,7 +217,7 @@ pub fn document() -> impl Strategy<Value = Value> {
             let mut document = json!({
                 "zexio": 1, "project": project, "artifact": artifact, "env": env, "secrets": secrets,
                 "processes": processes, "deploy": deploy, "limits": limits, "sandbox": sandbox, "hooks": hooks,
-                "keep": keep, "suspend": suspend, "x-note": "ignored",
+                "needs": needs, "keep": keep, "suspend": suspend, "x-note": "ignored",
             });
             release.into_iter().for_each(|release| document["release"] = release);
             make_routes_fit(&mut document, &tls);
