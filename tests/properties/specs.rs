@@ -306,7 +306,7 @@ impl Deployed {
     }
 
     pub fn progress(self) -> Progress {
-        Progress { projects: [(self.spec.project.clone(), self.memory)].into() }
+        Progress { projects: [(self.spec.project.clone(), self.memory)].into(), ..Progress::default() }
     }
 }
 
