@@ -15,13 +15,16 @@ fishdir    = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 target_dir = $(or $(CARGO_TARGET_DIR),target)
 built      = $(target_dir)/$(patsubst dev,debug,$(PROFILE))
 
-.PHONY: help build demo test bench lint install uninstall clean packages
+.PHONY: help build demo test bench fuzz coverage mutants lint install uninstall clean packages
 
 help:
 	@echo 'make build     build the binary (PROFILE=release|dev)'
 	@echo 'make demo      boot a throwaway machine, deploy the examples in it, tell the story (KEEP=1 leaves it up)'
 	@echo 'make test      all tests: pure ones, and the contract on throwaway machines'
 	@echo 'make bench     time a deploy against the same steps by hand; figures in target/bench.json'
+	@echo 'make fuzz      feed whatever reads from strangers for FUZZ_SECONDS=30 each'
+	@echo 'make coverage  what the tests without a machine reach of model, plan and render'
+	@echo 'make mutants   break the planner in every small way and count who notices (hours; SHARD=0/8 is an eighth)'
 	@echo 'make lint      formatting and clippy'
 	@echo 'make install   install the binary, man pages, completions, units and template (PREFIX=/usr, DESTDIR=)'
 	@echo 'make clean     remove what was built'
@@ -43,6 +46,32 @@ test: packages
 bench: packages
 	$(CARGO) build --locked --profile $(PROFILE) --bin zexio --example hello --example bench
 	PROFILE=$(PROFILE) BUILT=$(abspath $(built)) tests/machine/bench.sh
+
+# A stable compiler does: libFuzzer's counters are an LLVM pass. Build scripts stay as they are, thanks to --target.
+FUZZ_SECONDS ?= 30
+FUZZ_FLAGS = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+  -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+  -Cllvm-args=-sanitizer-coverage-trace-compares
+host = $(shell rustc -vV | sed -n 's/^host: //p')
+
+fuzz: packages
+	RUSTFLAGS='$(FUZZ_FLAGS)' $(CARGO) build --locked --release --target $(host) \
+	  --manifest-path fuzz/Cargo.toml --target-dir $(target_dir)/fuzz
+	fuzz/run.sh $(target_dir)/fuzz $(host) $(FUZZ_SECONDS)
+
+# Everything that decides is tested without a machine; so that is what is measured.
+pure_tests = --lib --test sim --test golden --test properties
+
+coverage: packages
+	@rustup component list --installed 2>/dev/null | grep -q llvm-tools || rustup component add llvm-tools
+	@$(CARGO) llvm-cov --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-llvm-cov
+	$(CARGO) llvm-cov --locked $(pure_tests) --no-report
+	@$(CARGO) llvm-cov report --summary-only | grep -E '^Filename|^-|(^|/)(model|plan|render)/'
+
+SHARD ?= 0/1
+mutants: packages
+	@$(CARGO) mutants --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-mutants
+	$(CARGO) mutants --shard $(SHARD) --jobs 1 --file 'src/plan/**' --output $(target_dir) -- --locked --lib --test sim --test golden
 
 lint:
 	$(CARGO) fmt --check

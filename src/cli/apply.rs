@@ -115,9 +115,7 @@ pub fn rehearse(client: &Client, file: &Path, format: Format) -> Result<bool, Fa
 /// # Errors
 /// Nobody reads it any more.
 pub fn show_plan(steps: &[Value], format: Format) -> Result<bool, Failure> {
-    let empty = "nothing to do\n".to_owned();
-    let people = || if steps.is_empty() { empty } else { show::plan(steps, Paint::of_stdout()) };
-    say(&machine(format, &json!({ "steps": steps })).unwrap_or_else(people))?;
+    say(&machine(format, &json!({ "steps": steps })).unwrap_or_else(|| show::plan(steps, Paint::of_stdout())))?;
     Ok(!steps.is_empty())
 }
 

@@ -44,6 +44,11 @@ use crate::port::{Clock, SystemClock};
 use crate::settings;
 use crate::sign::Key as SigningKey;
 
+/// Returns a plan's steps as people read them, without colours.
+pub fn plan_text(steps: &[Value]) -> String {
+    show::plan(steps, Paint(false))
+}
+
 /// What the command line does not do itself.
 #[derive(Clone, Copy)]
 pub struct Entry {

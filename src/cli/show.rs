@@ -212,8 +212,11 @@ pub fn evidence(number: ReleaseNo, releases: &[Value]) -> String {
     part(format!("What release {number} showed:"), &findings) + &part("Its last log lines:".to_owned(), shown)
 }
 
-/// Shows a plan; empty where there is nothing to do.
+/// Shows a plan.
 pub fn plan(steps: &[Value], paint: Paint) -> String {
+    if steps.is_empty() {
+        return "nothing to do\n".to_owned();
+    }
     let line = |step: &Value| {
         let part = |key: &str| clean(step.get(key).and_then(Value::as_str).unwrap_or_default());
         let whose = step.get("project").and_then(Value::as_str).map_or("all", |project| project);

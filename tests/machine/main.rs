@@ -16,6 +16,7 @@ mod isolation;
 mod logs;
 mod machine;
 mod openapi;
+mod properties;
 mod readme;
 mod rollouts;
 mod routes;
