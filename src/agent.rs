@@ -23,7 +23,7 @@ use crate::plan::Rules;
 use crate::port::{Clock, SystemClock};
 use crate::pulse::Pulse;
 use crate::reconcile;
-use crate::reconcile::pass::Loop;
+use crate::reconcile::pass::{Loop, checked_plan};
 use crate::render::caddyfile::Proxy;
 use crate::settings::{self, Settings};
 use crate::store::{Db, MasterKey};
@@ -133,6 +133,7 @@ fn world(settings: &Settings, db: Arc<Db>, clock: Arc<dyn Clock>, bell: &Bell) -
         tail: Box::new(Journalctl::default()),
         clock,
         rules,
+        planner: checked_plan,
         turn: 0,
         busy: 0,
         route_trouble: None,

@@ -37,6 +37,8 @@ pub struct Loop {
     pub clock: Arc<dyn Clock>,
     /// What the plan needs to know.
     pub rules: Rules,
+    /// Makes the plan: `checked_plan`, or in a proof one that is broken on purpose.
+    pub planner: Planner,
     /// Whose turn it is to be first.
     pub turn: usize,
     /// How many passes in a row took a step.
@@ -45,6 +47,20 @@ pub struct Loop {
     pub route_trouble: Option<PortError>,
     /// What each project looked like after the last pass.
     pub last: BTreeMap<ProjectId, Status>,
+}
+
+/// Says what is to be done, of everything that is wanted, seen and remembered.
+pub type Planner = fn(&Desired, &Observed, &Progress, &Rules) -> Plan;
+
+/// Plans, and leaves out the steps of a project whose plan would break a promise. That is a fault of ours: the project
+/// stands still, and the log says why.
+pub fn checked_plan(desired: &Desired, observed: &Observed, progress: &Progress, rules: &Rules) -> Plan {
+    let mut plan = plan::plan(desired, observed, progress, rules);
+    for breach in check::breaches(&plan, desired, observed, progress) {
+        tracing::error!(project = %breach.project, "a planned step would break a promise and is not taken: {breach}");
+        plan.steps.retain(|step| step.project.as_ref() != Some(&breach.project));
+    }
+    plan
 }
 
 /// What a pass starts from.
@@ -73,7 +89,7 @@ impl Loop {
     pub fn rehearse(&mut self, suppose: Option<(ProjectId, Wanted)>) -> Result<Plan, String> {
         let mut view = self.look(suppose).map_err(|e| e.to_string())?;
         advance::advance(&view.desired, &view.observed, &mut view.progress, &self.rules);
-        Ok(plan::plan(&view.desired, &view.observed, &view.progress, &self.rules))
+        Ok((self.planner)(&view.desired, &view.observed, &view.progress, &self.rules))
     }
 
     fn converge(&mut self, full: bool) -> Result<Option<Timestamp>, PortError> {
@@ -83,8 +99,7 @@ impl Loop {
         evidence::gather(&view.observed, &mut view.progress, &*self.tail);
         self.remember(&before, &view.progress)?;
         log_changes(&before, &view.progress);
-        let mut plan = plan::plan(&view.desired, &view.observed, &view.progress, &self.rules);
-        self.drop_breaches(&mut plan, &view);
+        let plan = (self.planner)(&view.desired, &view.observed, &view.progress, &self.rules);
         let advanced = view.progress.clone();
         let touched = self.apply(&plan, &mut view);
         let statuses = self.statuses(&mut view);
@@ -152,14 +167,6 @@ impl Loop {
             .map(|(project, memory)| (project.clone(), memory.clone()))
             .collect();
         if changed.is_empty() { Ok(()) } else { self.memory.remember(&changed) }
-    }
-
-    /// A plan that would break a promise is a fault of ours: its project stands still, and the log says why.
-    fn drop_breaches(&self, plan: &mut Plan, view: &View) {
-        for breach in check::breaches(plan, &view.desired, &view.observed, &view.progress) {
-            tracing::error!(project = %breach.project, "a planned step would break a promise and is not taken: {breach}");
-            plan.steps.retain(|step| step.project.as_ref() != Some(&breach.project));
-        }
     }
 
     /// Takes the steps in order; returns the projects that were touched. A failure halts its project for this pass.

@@ -1,6 +1,8 @@
 //! Claims about the loop, on a machine of plain maps: no time passes, nothing runs, everything can go wrong.
 
+mod chance;
 mod crashes;
 mod kinds;
 mod rollouts;
+mod swarm;
 mod world;
