@@ -101,6 +101,10 @@ impl Loop {
         log_changes(&before, &view.progress);
         let plan = (self.planner)(&view.desired, &view.observed, &view.progress, &self.rules);
         let advanced = view.progress.clone();
+        if !plan.steps.iter().any(|step| matches!(step.action, Action::LoadRoutes(_))) {
+            // Caddy has them: it took them and only its answer was lost, or nobody wants them any more.
+            self.route_trouble = None;
+        }
         let touched = self.apply(&plan, &mut view);
         let statuses = self.statuses(&mut view);
         self.remember(&advanced, &view.progress)?;
