@@ -91,7 +91,7 @@ pub struct Release {
     pub sha256: Option<Sha256>,
     /// A label for people.
     pub version: Option<Label>,
-    /// The generation that first asked for it.
+    /// The generation that first asked for it; once it failed, the one for which it did.
     pub generation: u64,
     /// Where its web processes run.
     pub slot: Slot,

@@ -28,12 +28,21 @@ pub fn advance(desired: &Desired, observed: &Observed, progress: &mut Progress, 
             Intent::Nothing => {}
             Intent::Delete { .. } => let_go(progress.projects.entry(project.clone()).or_default(), wanted.generation),
             Intent::Run(spec) if spec.suspend.at(observed.now).is_some() => {
-                progress.projects.entry(project.clone()).or_default();
+                let memory = progress.projects.entry(project.clone()).or_default();
+                // What is suspended gets nowhere, and is not to fail for that.
+                memory.trial.iter_mut().for_each(|trial| trial.since = observed.now);
             }
             Intent::Run(spec) => {
-                aim::take(project, wanted, spec, progress, observed.now, rules);
+                // A switch that is complete is a fact, also where the next wish came before it was written down.
+                if let Some(memory) = progress.projects.get_mut(project) {
+                    promote_what_was_switched(project, seen, memory, spec, observed.now);
+                }
+                let taken = aim::take(project, wanted, spec, progress, observed.now, rules);
                 if let Some(memory) = progress.projects.get_mut(project) {
                     roll(project, spec, seen, memory, observed.now);
+                    if taken {
+                        take_routes(spec, memory);
+                    }
                 }
             }
         }
@@ -60,14 +69,19 @@ fn roll(project: &ProjectId, spec: &Spec, seen: &Seen, memory: &mut ProjectProgr
     judge(project, seen, memory, &spec.deploy, now);
     promote_what_was_switched(project, seen, memory, spec, now);
     end_drain(seen, memory, now);
+    memory.quarantine = memory.quarantine.take().filter(|stall| now < stall.since.after(QUARANTINE));
+    retire(memory, spec.keep.count());
+    ports::give_back(memory);
+}
+
+/// The routes of the newest spec hold once its release serves. A spec that could not be taken, since another project
+/// has one of its hosts, changes none.
+fn take_routes(spec: &Spec, memory: &mut ProjectProgress) {
     if memory.trial.is_none() && memory.serving.is_some() && memory.serving == memory.target {
         memory.routes = spec.processes.iter().map(|(name, process)| (name.clone(), process.routes.clone())).collect();
         memory.routes.retain(|_, routes| !routes.is_empty());
         memory.hosts = aim::hosts_of(spec);
     }
-    memory.quarantine = memory.quarantine.take().filter(|stall| now < stall.since.after(QUARANTINE));
-    retire(memory, spec.keep.count());
-    ports::give_back(memory);
 }
 
 /// A release whose artifact had no digest has one as soon as it is on disk.
@@ -165,6 +179,10 @@ pub fn reject(
         since: now,
     };
     memory.end(number, ReleaseState::Rejected, Some(Stall { message, ..stall.clone() }), now);
+    if let Some(release) = memory.releases.get_mut(&number) {
+        // A later generation that changed nothing of it asked for it too: it failed for that one.
+        release.generation = memory.generation;
+    }
     memory.held = hold.then_some(number);
     memory.stalled = Some(stall);
     memory.trial = None;

@@ -10,8 +10,16 @@ use crate::model::spec::Spec;
 
 use super::{Rules, ports};
 
-/// Makes the wanted release the target, or says in the project's memory what stands in the way.
-pub fn take(project: &ProjectId, wanted: &Wanted, spec: &Spec, progress: &mut Progress, now: Timestamp, rules: &Rules) {
+/// Makes the wanted release the target, or says in the project's memory what stands in the way. Tells whether nothing
+/// does.
+pub fn take(
+    project: &ProjectId,
+    wanted: &Wanted,
+    spec: &Spec,
+    progress: &mut Progress,
+    now: Timestamp,
+    rules: &Rules,
+) -> bool {
     let hosts = hosts_of(spec);
     let conflict =
         hosts.iter().find_map(|host| Some((host, progress.owner_of(host).filter(|owner| *owner != project)?.clone())));
@@ -27,22 +35,25 @@ pub fn take(project: &ProjectId, wanted: &Wanted, spec: &Spec, progress: &mut Pr
         let message = format!(
             "{host} belongs to project {owner}, which asked for it first; free it there or name another host here"
         );
-        return stall(memory, "Conflict", message, now);
+        stall(memory, "Conflict", message, now);
+        return false;
     }
     memory.hosts.extend(hosts);
-    match wanted_release(wanted, spec, memory, now) {
-        Err((reason, message)) => stall(memory, reason, message, now),
-        Ok(number) => {
-            unstall_what_is_mended(memory);
-            match ports::allot(memory, number, &mut taken, rules.ports) {
-                Err(message) => stall(memory, "PortsExhausted", message, now),
-                Ok(()) => {
-                    veto_what_is_left(memory, spec, number);
-                    aim_at(memory, number, now);
-                }
-            }
+    let number = match wanted_release(wanted, spec, memory, now) {
+        Ok(number) => number,
+        Err((reason, message)) => {
+            stall(memory, reason, message, now);
+            return false;
         }
+    };
+    unstall_what_is_mended(memory);
+    if let Err(message) = ports::allot(memory, number, &mut taken, rules.ports) {
+        stall(memory, "PortsExhausted", message, now);
+        return false;
     }
+    veto_what_is_left(memory, spec, number);
+    aim_at(memory, number, now);
+    true
 }
 
 /// Stalls that this module makes hold only as long as their cause does.

@@ -50,8 +50,10 @@ pub fn steps(
     }
     let scene = Scene { project, seen, units, bundles, memory, routed, now, rules };
     scene.prepare(plan);
-    scene.let_go(plan);
+    // Traffic goes back to the serving release before anything stops: a rollout that ends in the middle of its switch
+    // has some of it.
     scene.serve(spec, plan);
+    scene.let_go(plan);
     scene.try_candidate(spec, plan);
     scene.tidy(plan);
 }
