@@ -150,7 +150,27 @@ impl Life {
                 return;
             }
             self.rest(true);
+            if self.chance.hits(300) && !self.go_on() {
+                return;
+            }
         }
+    }
+
+    /// Lets some passes go by with nothing new; tells whether nothing broke.
+    fn go_on(&mut self) -> bool {
+        let blind = std::mem::take(&mut self.world.lock().blind);
+        for _ in 0..20 {
+            self.pass();
+            if self.broken() {
+                return false;
+            }
+            if self.look_again.is_none() && self.world.lock().next_move().is_none() {
+                break;
+            }
+            self.rest(false);
+        }
+        self.world.lock().blind = blind;
+        true
     }
 
     /// Lets wishes come and faults happen.
@@ -306,6 +326,7 @@ impl Life {
     }
 
     fn come_to_rest(&mut self, when: &str) {
+        let mut quiet = 0;
         for _ in 0..HEAL_PASSES {
             let made = self.world.lock().made;
             self.pass();
@@ -313,9 +334,17 @@ impl Life {
                 return;
             }
             let machine = self.world.lock();
-            let idle = machine.made == made && self.look_again.is_none() && machine.next_move().is_none();
+            // Refused routes wait for ten minutes.
+            let waits = machine
+                .statuses
+                .values()
+                .any(|status| status.condition("Stalled").is_some_and(|it| it.reason == "RouteRefused"));
+            let idle = machine.made == made && self.look_again.is_none() && !waits;
+            let still = machine.next_move().is_none();
             drop(machine);
-            if idle {
+            quiet = if idle { quiet + 1 } else { 0 };
+            // A release that is held to be looked at may fall for ever.
+            if idle && still || quiet > 20 {
                 return self.plan_nothing_twice(when);
             }
             self.rest(false);
@@ -413,7 +442,9 @@ fn serves(machine: &Machine, project: &ProjectId, spec: &Spec, fresh: bool, opti
             machine.bytes.iter().find(|(sha256, _)| sha256.as_str() == name.as_str()).map(|(_, name)| name.clone())
         }
         (Some(source), _) => Some(content_name(&source).to_owned()),
-        (None, number) => machine.origins.get(&(project.clone(), number.unwrap_or(zexio::model::names::ReleaseNo(0)))).cloned(),
+        (None, number) => {
+            machine.origins.get(&(project.clone(), number.unwrap_or(zexio::model::names::ReleaseNo(0)))).cloned()
+        }
     };
     let excused = match stalled.as_deref() {
         None => false,
@@ -431,7 +462,8 @@ fn serves(machine: &Machine, project: &ProjectId, spec: &Spec, fresh: bool, opti
     let last = oracle.past.get(project).and_then(|past| past.served.last().copied());
     oracle.check(Promise::L1, last == link, || format!("{project} served {last:?} last, and {link:?} is linked"));
     let answers = answered(machine, Some(project));
-    if ready {
+    // An earlier release comes whole, and may lack a process that the spec routes by now.
+    if ready && spec.artifact.release.is_none() {
         for (process, one) in &spec.processes {
             for route in one.routes.iter().filter(|route| route.redirect.is_none()) {
                 let key = (project.clone(), route.host.clone(), process.clone());

@@ -59,8 +59,10 @@ impl fmt::Display for Breach {
 /// What happened to a project so far, as anybody could have seen.
 #[derive(Debug, Default)]
 pub struct Past {
-    /// The releases that had the traffic, in order.
+    /// The releases that the link led to, in order.
     pub served: Vec<ReleaseNo>,
+    /// Those that a status called serving: an agent that died in a switch, or cannot see, may have moved on from one.
+    pub declared: BTreeSet<ReleaseNo>,
     /// The releases that a status called rejected.
     pub rejected: BTreeSet<ReleaseNo>,
     /// The releases whose files a third hand removed.
@@ -69,7 +71,13 @@ pub struct Past {
     pub disturbed: bool,
     observed_generation: u64,
     candidate: Option<ReleaseNo>,
+    /// The generation whose release failed.
+    failed_for: Option<u64>,
 }
+
+/// The reasons for which a release is rejected.
+const REJECTED: [&str; 5] =
+    ["HealthCheckFailed", "ArtifactFailed", "HashMismatch", "ReleaseCommandFailed", "DeadlineExceeded"];
 
 /// Where a visitor is answered.
 type Answer = (ProjectId, Hostname, ProcessName);
@@ -125,6 +133,11 @@ impl Oracle {
         if self.read_version != self.version {
             self.read = self.asked.clone();
             self.read_version = self.version;
+            let asked = &self.asked;
+            self.hosts.retain(|host, owner| {
+                let spec = asked.get(owner).and_then(Wanted::spec);
+                spec.is_some_and(|spec| zexio::plan::aim::hosts_of(spec).contains(host))
+            });
         }
     }
 
@@ -273,7 +286,10 @@ impl Oracle {
         }
         let wanted = machine.bundles.get(&unit.project).is_some_and(|bundle| bundle.releases.len() > 1);
         let makes_room = self.recreates(&unit.project) && wanted;
-        let served = self.past.get(&unit.project).and_then(|past| past.served.last()) == Some(&unit.release);
+        let served = self
+            .past
+            .get(&unit.project)
+            .is_some_and(|past| past.served.last() == Some(&unit.release) && past.declared.contains(&unit.release));
         self.check(Promise::S2, makes_room || !served, || format!("stop {unit}, and its release serves"));
     }
 
@@ -285,10 +301,12 @@ impl Oracle {
         self.check(Promise::S3, link != Some(number), || {
             format!("remove release {project} {number}, and it is linked")
         });
-        let served = self.past.get(project).map(|past| past.served.clone()).unwrap_or_default();
+        let past = self.past.get(project);
+        let served = past.map(|past| past.served.clone()).unwrap_or_default();
+        let declared = past.is_some_and(|past| past.declared.contains(&number));
         let current = served.last().copied();
         let before = served.iter().rev().find(|other| Some(**other) != current).copied();
-        let needed = !self.leaves(project) && (current == Some(number) || before == Some(number));
+        let needed = declared && !self.leaves(project) && (current == Some(number) || before == Some(number));
         self.check(Promise::S4, !needed, || {
             format!("remove release {project} {number}, the way back; served: {served:?}")
         });
@@ -312,6 +330,12 @@ impl Oracle {
     fn again(&mut self, project: &ProjectId, number: ReleaseNo, effect: &Effect<'_>) {
         let rejected = self.past.get(project).is_some_and(|past| past.rejected.contains(&number));
         self.check(Promise::S11, !rejected, || format!("{effect}, and its release was rejected"));
+        let generation = self.read.get(project).map(|wanted| wanted.generation);
+        let past = self.past.get(project);
+        let failed = past.is_some_and(|past| {
+            past.failed_for.is_some() && past.failed_for == generation && !past.served.contains(&number)
+        });
+        self.check(Promise::S11, !failed, || format!("{effect}, and what this generation asks for was rejected"));
     }
 
     fn own_port(&mut self, machine: &Machine, unit: &UnitId) {
@@ -332,7 +356,9 @@ impl Oracle {
             .keys()
             .filter(|unit| unit.project == *project && unit.process == *process && place(machine, unit) == Some(slot))
             .collect();
-        let release = there.iter().map(|unit| unit.release).max();
+        let up = |unit: &&&UnitId| machine.units[**unit].is_up();
+        let runs = there.iter().filter(up).map(|unit| unit.release).max();
+        let release = runs.or(there.iter().map(|unit| unit.release).max());
         let served = self.past.get(project).and_then(|past| past.served.last().copied());
         // A marker that belongs to no route goes without anybody noticing; traffic that was moved away from the
         // serving release comes back to it whatever its state.
@@ -351,8 +377,11 @@ impl Oracle {
         if self.switching(machine, project, release) {
             return;
         }
-        let unready: Vec<String> =
-            there.iter().filter(|unit| !is_ready(machine, unit)).map(|unit| unit.name()).collect();
+        let unready: Vec<String> = there
+            .iter()
+            .filter(|unit| unit.release == release && !is_ready(machine, unit))
+            .map(|unit| unit.name())
+            .collect();
         self.check(Promise::S1, unready.is_empty(), || {
             format!("point {project} {process} {slot}, and {unready:?} is not ready")
         });
@@ -414,13 +443,7 @@ impl Oracle {
     fn own_hosts(&mut self, order: &RoutesOrder) {
         for site in &order.sites {
             let first = self.hosts.get(&site.host).cloned();
-            let keeps = |owner: &ProjectId| {
-                let spec = self.asked.get(owner).and_then(Wanted::spec);
-                spec.is_some_and(|spec| zexio::plan::aim::hosts_of(spec).contains(&site.host))
-            };
-            let moved = first
-                .as_ref()
-                .is_some_and(|first| *first != site.project && keeps(first) && self.version == self.read_version);
+            let moved = first.as_ref().is_some_and(|first| *first != site.project);
             let (host, owner) = (site.host.clone(), site.project.clone());
             self.check(Promise::S14, !moved, || format!("{host} goes to {owner}, and {first:?} still has it"));
             self.hosts.insert(host, owner);
@@ -464,7 +487,10 @@ impl Oracle {
         let ended = past.candidate.filter(|old| status.serving != Some(*old) && !status.rejected.contains(old));
         let superseded = ended.is_some() && status.candidate != past.candidate;
         past.candidate = status.candidate;
+        past.declared.extend(status.serving);
         past.observed_generation = status.observed_generation;
+        let failed = status.condition("Stalled").is_some_and(|condition| REJECTED.contains(&condition.reason.as_str()));
+        past.failed_for = failed.then_some(status.generation);
         past.rejected = status.rejected.iter().copied().collect();
         if superseded {
             self.reach("superseded");
