@@ -103,6 +103,9 @@ pub struct Release {
     pub since: Timestamp,
     /// Whether it was ever healthy: only such a release can be gone back to.
     pub good: bool,
+    /// Its place in the order in which releases got the traffic, the last time it did; clocks jump, this does not.
+    #[serde(default)]
+    pub turn: u32,
     /// Why it ended.
     pub ended: Option<Stall>,
     /// Whether it was rolled back from: nothing but its owner's spec brings it back.
@@ -180,7 +183,7 @@ impl ProjectProgress {
     /// Returns the newest release before the serving one that was ever healthy.
     pub fn last_good_before(&self) -> Option<ReleaseNo> {
         let others = self.releases.iter().filter(|(number, release)| release.good && Some(**number) != self.serving);
-        others.max_by_key(|(_, release)| release.since).map(|(number, _)| *number)
+        others.max_by_key(|(_, release)| (release.turn, release.since)).map(|(number, _)| *number)
     }
 
     /// Returns the release that a rollback without a number goes to: the serving one where a newer one failed or is

@@ -208,8 +208,9 @@ fn promote_what_was_switched(
     memory.trial = None;
     memory.backoff = None;
     memory.end(candidate, ReleaseState::Serving, None, now);
+    let turns = memory.releases.values().map(|release| release.turn).max().unwrap_or_default();
     if let Some(release) = memory.releases.get_mut(&candidate) {
-        release.good = true;
+        (release.good, release.turn) = (true, turns + 1);
     }
     if spec.artifact.release.is_none() {
         // A different version has arrived and holds: what was left behind is history.

@@ -136,6 +136,7 @@ fn new_release(
         created_at: now,
         since: now,
         good: false,
+        turn: 0,
         ended: None,
         vetoed: false,
         evidence: None,

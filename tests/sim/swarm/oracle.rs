@@ -170,7 +170,7 @@ impl Oracle {
                 self.check(Promise::S3, down, || format!("{effect}, and it is up"));
             }
             Effect::RemoveRelease(project, number) => self.remove_release(machine, project, *number),
-            Effect::RemoveFiles(project, _) => {
+            Effect::RemoveFiles(project) => {
                 let runs = machine.units.iter().any(|(unit, seen)| unit.project == **project && seen.is_up());
                 self.check(Promise::S3, !runs, || format!("{effect}, and a unit of it is up"));
                 self.check(Promise::S9, self.leaves(project), || format!("{effect}, and it is wanted"));

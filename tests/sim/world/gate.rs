@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use zexio::model::names::{ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitId};
-use zexio::model::progress::ProjectProgress;
 use zexio::model::status::Status;
 use zexio::plan::{FetchOrder, RoutesOrder, UnitOrder};
 
@@ -17,7 +16,7 @@ pub struct Death;
 /// Something that the agent does to the machine or to its memory.
 #[derive(Debug, Clone, Copy)]
 pub enum Effect<'a> {
-    Remember(&'a BTreeMap<ProjectId, ProjectProgress>),
+    Remember,
     Record(&'a [Status]),
     Forget(&'a ProjectId),
     Write(&'a UnitOrder),
@@ -30,14 +29,14 @@ pub enum Effect<'a> {
     RemoveUnit(&'a UnitId),
     StartProxy,
     LoadRoutes(&'a RoutesOrder),
-    Prepare(&'a ProjectId, bool),
+    Prepare(&'a ProjectId),
     Fetch(&'a ProjectId, &'a FetchOrder),
     Cancel(&'a ProjectId, ReleaseNo),
     Point(&'a ProjectId, &'a ProcessName, Slot),
     Link(&'a ProjectId, ReleaseNo),
     RemoveRelease(&'a ProjectId, ReleaseNo),
     RemoveArtifact(&'a Sha256),
-    RemoveFiles(&'a ProjectId, bool),
+    RemoveFiles(&'a ProjectId),
 }
 
 impl Effect<'_> {
@@ -52,14 +51,14 @@ impl Effect<'_> {
             | Effect::Disarm(unit)
             | Effect::RemoveUnit(unit) => Some(&unit.project),
             Effect::Forget(project)
-            | Effect::Prepare(project, _)
+            | Effect::Prepare(project)
             | Effect::Fetch(project, _)
             | Effect::Cancel(project, _)
             | Effect::Point(project, _, _)
             | Effect::Link(project, _)
             | Effect::RemoveRelease(project, _)
-            | Effect::RemoveFiles(project, _) => Some(project),
-            Effect::Remember(_)
+            | Effect::RemoveFiles(project) => Some(project),
+            Effect::Remember
             | Effect::Record(_)
             | Effect::Reload
             | Effect::StartProxy
@@ -70,14 +69,14 @@ impl Effect<'_> {
 
     /// Tells whether it changes the machine, not only what is remembered.
     pub fn is_call(&self) -> bool {
-        !matches!(self, Effect::Remember(_) | Effect::Record(_))
+        !matches!(self, Effect::Remember | Effect::Record(_))
     }
 }
 
 impl fmt::Display for Effect<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Effect::Remember(_) => f.write_str("remember"),
+            Effect::Remember => f.write_str("remember"),
             Effect::Record(_) => f.write_str("record"),
             Effect::Forget(project) => write!(f, "forget {project}"),
             Effect::Write(order) => write!(f, "write {}", order.unit),
@@ -90,14 +89,14 @@ impl fmt::Display for Effect<'_> {
             Effect::RemoveUnit(unit) => write!(f, "remove {unit}"),
             Effect::StartProxy => f.write_str("start caddy"),
             Effect::LoadRoutes(_) => f.write_str("load routes"),
-            Effect::Prepare(project, _) => write!(f, "prepare {project}"),
+            Effect::Prepare(project) => write!(f, "prepare {project}"),
             Effect::Fetch(project, order) => write!(f, "fetch {project} {}", order.release),
             Effect::Cancel(project, release) => write!(f, "cancel {project} {release}"),
             Effect::Point(project, process, slot) => write!(f, "point {project} {process} {slot}"),
             Effect::Link(project, release) => write!(f, "link {project} {release}"),
             Effect::RemoveRelease(project, release) => write!(f, "remove release {project} {release}"),
             Effect::RemoveArtifact(sha256) => write!(f, "remove artifact {sha256}"),
-            Effect::RemoveFiles(project, _) => write!(f, "remove files {project}"),
+            Effect::RemoveFiles(project) => write!(f, "remove files {project}"),
         }
     }
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use zexio::model::desired::{Desired, Intent};
 use zexio::model::names::{ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitId};
-use zexio::model::observed::{ActiveState, BundlesSeen, FetchSeen, ProxySeen, UnitSeen};
+use zexio::model::observed::{ActiveState, BundlesSeen, ProxySeen, UnitSeen};
 use zexio::model::progress::{Progress, ProjectProgress};
 use zexio::model::quantity::Timestamp;
 use zexio::model::status::Status;
@@ -165,7 +165,8 @@ impl Machine {
     }
 
     fn remember(&mut self, changed: &BTreeMap<ProjectId, ProjectProgress>) -> Result<(), PortError> {
-        self.progress.projects.extend(changed.clone());
+        let there = changed.iter().filter(|(project, _)| self.desired.0.contains_key(*project));
+        self.progress.projects.extend(there.map(|(project, memory)| (project.clone(), memory.clone())));
         Ok(())
     }
 
@@ -178,11 +179,6 @@ impl Machine {
         self.fetches.clear();
         let now = self.now;
         self.ready.values_mut().for_each(|ready| ready.probed = now);
-    }
-
-    /// Tells whether a fetch runs.
-    pub fn is_fetching(&self) -> bool {
-        self.fetches.values().any(|fetch| matches!(fetch.seen, FetchSeen::Running { .. }))
     }
 
     /// Looks whether each project that once served has its traffic where a process is up and ready.

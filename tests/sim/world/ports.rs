@@ -32,7 +32,7 @@ impl Memory for World {
         Ok(self.lock().progress.clone())
     }
     fn remember(&self, changed: &BTreeMap<ProjectId, ProjectProgress>) -> Result<(), PortError> {
-        self.effect(Effect::Remember(changed), |machine| {
+        self.effect(Effect::Remember, |machine| {
             if machine.disk_full {
                 return Err(PortError::passing("DiskFull", "could not remember progress: database or disk is full"));
             }
@@ -188,7 +188,7 @@ impl Bundles for World {
         own.map(|((_, number), fetch)| (*number, fetch.seen.clone())).collect()
     }
     fn prepare(&self, project: &ProjectId, open: bool) -> Result<(), PortError> {
-        self.effect(Effect::Prepare(project, open), |machine| {
+        self.effect(Effect::Prepare(project), |machine| {
             let bundle = machine.bundle(project);
             (bundle.user, bundle.directory, bundle.data, bundle.fronts) = (true, true, true, true);
             bundle.open = open;
@@ -247,7 +247,7 @@ impl Bundles for World {
         })
     }
     fn remove_all(&self, project: &ProjectId, keep_data: bool) -> Result<(), PortError> {
-        self.effect(Effect::RemoveFiles(project, keep_data), |machine| {
+        self.effect(Effect::RemoveFiles(project), |machine| {
             let kept = BundlesSeen { user: keep_data, data: keep_data, ..BundlesSeen::default() };
             machine.bundles.insert(project.clone(), kept);
             machine.fetches.retain(|(owner, _), _| owner != project);
