@@ -11,12 +11,17 @@ confdir    = $(DESTDIR)/etc/zexio
 target_dir = $(or $(CARGO_TARGET_DIR),target)
 built      = $(target_dir)/$(patsubst dev,debug,$(PROFILE))
 
-.PHONY: help build demo test bench lint install uninstall clean packages
+SEEDS ?= 200000
+FROM  ?= 0
+STEPS ?= 40
+
+.PHONY: help build demo test sim bench lint install uninstall clean packages
 
 help:
 	@echo 'make build     build the binary (PROFILE=release|dev)'
 	@echo 'make demo      boot a throwaway machine, deploy the examples in it, tell the story (KEEP=1 leaves it up)'
 	@echo 'make test      all tests: pure ones, and the contract on throwaway machines'
+	@echo 'make sim       live many simulated lives with faults (SEEDS=200000 FROM=0); docs/invariants.md says what is checked'
 	@echo 'make bench     time a deploy against the same steps by hand; figures in target/bench.json'
 	@echo 'make lint      formatting and clippy'
 	@echo 'make install   install the binary, units and template (PREFIX=/usr, DESTDIR=)'
@@ -33,6 +38,10 @@ demo: packages
 test: packages
 	tests/machine/newer-caddy.sh $(target_dir)/caddy
 	$(CARGO) test --locked --no-fail-fast -- --test-threads=2
+
+sim:
+	SEEDS=$(SEEDS) FROM=$(FROM) STEPS=$(STEPS) RUST_BACKTRACE=0 \
+	  $(CARGO) test --locked --release --test sim -- --ignored --exact swarm::report::a_large_swarm --nocapture
 
 bench: packages
 	$(CARGO) build --locked --profile $(PROFILE) --bin zexio --example hello --example bench

@@ -6,3 +6,6 @@ mod kinds;
 mod rollouts;
 mod swarm;
 mod world;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

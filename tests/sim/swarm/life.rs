@@ -317,7 +317,7 @@ impl Life {
         }
         self.come_to_rest("after the faults");
         self.judge(false);
-        if self.broken() {
+        if self.broken() || self.chance.hits(500) {
             return;
         }
         self.operator.renew_all(&mut self.world.lock());
