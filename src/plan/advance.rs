@@ -60,6 +60,7 @@ fn let_go(memory: &mut ProjectProgress, generation: u64) {
 }
 
 fn roll(project: &ProjectId, spec: &Spec, seen: &Seen, memory: &mut ProjectProgress, now: Timestamp) {
+    heed_the_clock(memory, &spec.deploy, now);
     if let Sight::Known(bundles) = &seen.bundles {
         learn_digests(memory, bundles);
         stay_where_nothing_is_new(memory);
@@ -72,6 +73,24 @@ fn roll(project: &ProjectId, spec: &Spec, seen: &Seen, memory: &mut ProjectProgr
     memory.quarantine = memory.quarantine.take().filter(|stall| now < stall.since.after(QUARANTINE));
     retire(memory, spec.keep.count());
     ports::give_back(memory);
+}
+
+/// A clock that jumped back leaves moments that lie too far ahead. Nothing waits longer than if it began now.
+fn heed_the_clock(memory: &mut ProjectProgress, deploy: &Deploy, now: Timestamp) {
+    if let Some(draining) = &mut memory.draining {
+        draining.until = draining.until.min(now.after(deploy.drain.max(SHORTEST_DRAIN)));
+    }
+    if let Some(trial) = &mut memory.trial {
+        trial.since = trial.since.min(now);
+    }
+    let fetch = memory.trial.as_mut().and_then(|trial| trial.fetch.as_mut());
+    for backoff in memory.backoff.iter_mut().chain(fetch) {
+        backoff.until = backoff.until.min(now.after(verdict::LONGEST_PAUSE));
+        backoff.last = backoff.last.min(now);
+    }
+    if let Some(stall) = &mut memory.quarantine {
+        stall.since = stall.since.min(now);
+    }
 }
 
 /// The routes of the newest spec hold once its release serves. A spec that could not be taken, since another project

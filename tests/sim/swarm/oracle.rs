@@ -451,7 +451,10 @@ impl Oracle {
     }
 
     fn status(&mut self, machine: &Machine, status: &Status) {
-        let Some(wanted) = self.read.get(&status.project) else { return };
+        // The store keeps nothing of what was forgotten in this very pass.
+        let Some(wanted) = self.read.get(&status.project).filter(|_| self.asked.contains_key(&status.project)) else {
+            return;
+        };
         let is = |kind: &str| status.condition(kind).is_some_and(|condition| condition.status == "True");
         let settled = is("Ready") || is("Stalled");
         let before = self.past.get(&status.project).map_or(0, |past| past.observed_generation);
@@ -489,7 +492,9 @@ impl Oracle {
         past.candidate = status.candidate;
         past.declared.extend(status.serving);
         past.observed_generation = status.observed_generation;
-        let failed = status.condition("Stalled").is_some_and(|condition| REJECTED.contains(&condition.reason.as_str()));
+        // A wish that waits for the end of a suspension was not tried yet: what is told is the one before.
+        let failed = !is("Suspended")
+            && status.condition("Stalled").is_some_and(|condition| REJECTED.contains(&condition.reason.as_str()));
         past.failed_for = failed.then_some(status.generation);
         past.rejected = status.rejected.iter().copied().collect();
         if superseded {
