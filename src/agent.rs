@@ -10,17 +10,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::bell::{self, Bell};
-use crate::doors;
+use crate::doors::{self, Gauges};
 use crate::host::bundles::Files;
 use crate::host::caddy::{Caddy, Version};
 use crate::host::disk;
 use crate::host::health::Prober;
 use crate::host::journal::Journalctl;
 use crate::host::signals;
+use crate::host::stats::Sampler;
 use crate::host::systemd::{self, Systemd};
 use crate::host::users;
+use crate::metrics::Metrics;
 use crate::plan::Rules;
-use crate::port::{Clock, SystemClock};
+use crate::port::{Clock, Stats, SystemClock};
 use crate::pulse::Pulse;
 use crate::reconcile;
 use crate::reconcile::pass::{Loop, checked_plan};
@@ -67,7 +69,10 @@ fn run() -> Result<(), String> {
     let stop = Arc::new(AtomicBool::new(false));
     let pulse = Pulse::default();
     let resync = settings.resync;
-    let mut world = world(&settings, db.clone(), clock.clone(), &bell)?;
+    let stats: Arc<dyn Stats> = Arc::new(Sampler::new());
+    let agent = stats.clone();
+    let metrics = Metrics::new(settings.root.database(), db.writes(), move || agent.agent());
+    let mut world = world(&settings, db.clone(), clock.clone(), &bell, &metrics)?;
     signals::listen(bell.clone(), stop.clone()).map_err(|e| format!("could not listen to systemd: {e}"))?;
     let beat = pulse.clone();
     let looping = move || reconcile::run(&mut world, &ear, &*clock, resync, &beat, &pat_the_watchdog);
@@ -75,7 +80,7 @@ fn run() -> Result<(), String> {
         .name("loop".into())
         .spawn(looping)
         .map_err(|e| format!("could not start the loop: {e}"))?;
-    let ended = doors::keep_open(&settings, db, &bell, &pulse, &stop, || {
+    let ended = doors::keep_open(&settings, db, &bell, &pulse, Gauges { stats, metrics }, &stop, || {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     });
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
@@ -113,7 +118,13 @@ fn only_one(settings: &Settings) -> Result<Flock<File>, String> {
     Ok(lock)
 }
 
-fn world(settings: &Settings, db: Arc<Db>, clock: Arc<dyn Clock>, bell: &Bell) -> Result<Loop, String> {
+fn world(
+    settings: &Settings,
+    db: Arc<Db>,
+    clock: Arc<dyn Clock>,
+    bell: &Bell,
+    metrics: &Metrics,
+) -> Result<Loop, String> {
     let artifacts = &settings.artifacts;
     let limits =
         Limits { max_bytes: artifacts.max_unpacked_bytes, max_entries: artifacts.max_entries, ..Limits::default() };
@@ -138,6 +149,9 @@ fn world(settings: &Settings, db: Arc<Db>, clock: Arc<dyn Clock>, bell: &Bell) -
         busy: 0,
         route_trouble: None,
         last: Default::default(),
+        ledger: Default::default(),
+        metrics: metrics.clone(),
+        phases: Default::default(),
     })
 }
 

@@ -12,12 +12,21 @@ use crate::api::{ApiState, Slots, serve};
 use crate::bell::Bell;
 use crate::host::journal::Journalctl;
 use crate::host::uploads::DiskUploads;
+use crate::metrics::Metrics;
 use crate::model::quantity::Span;
-use crate::port::{SystemClock, Troubles};
+use crate::port::{Stats, SystemClock, Troubles};
 use crate::pulse::Pulse;
 use crate::settings::{self, Settings};
 use crate::spec_dir;
 use crate::store::Db;
+
+/// What shows how the server and the agent do.
+pub struct Gauges {
+    /// The server's figures.
+    pub stats: Arc<dyn Stats>,
+    /// What is counted.
+    pub metrics: Metrics,
+}
 
 /// Opens the doors and keeps them open until the agent is told to stop (SIGTERM or SIGINT). `opened` is called once
 /// they are: from then on the agent can be used.
@@ -29,6 +38,7 @@ pub fn keep_open(
     db: Arc<Db>,
     bell: &Bell,
     pulse: &Pulse,
+    gauges: Gauges,
     stop: &Arc<AtomicBool>,
     opened: impl FnOnce() + Send + 'static,
 ) -> Result<(), String> {
@@ -47,7 +57,7 @@ pub fn keep_open(
         troubles.clone(),
         stop.clone(),
     );
-    let state = Arc::new(api_state(settings, db, bell, pulse, troubles));
+    let state = Arc::new(api_state(settings, db, bell, pulse, gauges, troubles));
     let listen = Some(settings.listen.clone()).filter(|address| !address.is_empty());
     runtime.block_on(async {
         let (tell, told) = watch::channel(false);
@@ -74,11 +84,19 @@ async fn wait_for_the_end(
     serving.await.map_err(|e| format!("the API ended: {e}"))
 }
 
-fn api_state(settings: &Settings, db: Arc<Db>, bell: &Bell, pulse: &Pulse, troubles: Troubles) -> ApiState {
+fn api_state(
+    settings: &Settings,
+    db: Arc<Db>,
+    bell: &Bell,
+    pulse: &Pulse,
+    gauges: Gauges,
+    troubles: Troubles,
+) -> ApiState {
     let rules = settings.artifacts.rules();
     ApiState {
         memory: db.clone(),
-        wishes: db,
+        wishes: db.clone(),
+        events: db,
         journal: Arc::new(Journalctl::default()),
         uploads: Arc::new(DiskUploads::new(&settings.root, settings.artifacts.max_bytes)),
         clock: Arc::new(SystemClock),
@@ -87,6 +105,8 @@ fn api_state(settings: &Settings, db: Arc<Db>, bell: &Bell, pulse: &Pulse, troub
         check_url: Arc::new(move |url| rules.check_url(url).map(|_| ()).map_err(|e| e.message)),
         pulse: pulse.clone(),
         pulse_within: Span(settings.resync.0.saturating_mul(3)),
+        stats: gauges.stats,
+        metrics: gauges.metrics,
         slots: Slots::default(),
         troubles,
     }

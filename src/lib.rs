@@ -8,6 +8,7 @@ pub mod doors;
 pub mod files;
 pub mod host;
 pub mod launch;
+pub mod metrics;
 pub mod model;
 pub mod plan;
 pub mod port;
@@ -18,6 +19,7 @@ pub mod settings;
 pub mod sign;
 pub mod spec_dir;
 pub mod store;
+pub mod tell;
 #[cfg(test)]
 mod tidy;
 pub mod unpack;

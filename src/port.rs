@@ -6,15 +6,18 @@ use std::sync::{Arc, Mutex};
 
 use zeroize::Zeroizing;
 
-use crate::model::desired::{Desired, Owner, SecretVersion, Wanted};
+use crate::model::desired::{Desired, Hold, Owner, SecretVersion, Wanted};
+use crate::model::event::{By, Event, Kept};
 pub use crate::model::failure::{Lasting, PortError};
 use crate::model::names::{
     EnvName, Hostname, KeyId, ProcessName, ProjectId, ReleaseNo, SecretName, Sha256, Slot, UnitId,
 };
 use crate::model::observed::{BundlesSeen, CertificateSeen, FetchSeen, Probed, ProxySeen, UnitSeen};
+use crate::model::pattern::Pattern;
 use crate::model::progress::{Progress, ProjectProgress};
 use crate::model::quantity::Timestamp;
 use crate::model::spec::{Artifact, Document, Plain, Ready, Sealed};
+use crate::model::stats::{AgentStats, SystemStats};
 use crate::model::status::Status;
 use crate::plan::{FetchOrder, RoutesOrder, UnitOrder};
 
@@ -30,21 +33,21 @@ pub trait Memory: Send + Sync {
     /// # Errors
     /// Says why the database could not be read.
     fn progress(&self) -> Result<Progress, PortError>;
-    /// Remembers these projects.
+    /// Remembers these projects, and keeps what happened.
     ///
     /// # Errors
     /// Says why the database could not be written; then nothing of it is.
-    fn remember(&self, changed: &BTreeMap<ProjectId, ProjectProgress>) -> Result<(), PortError>;
+    fn remember(&self, changed: &BTreeMap<ProjectId, ProjectProgress>, events: &[Event]) -> Result<(), PortError>;
     /// Returns the statuses that were last recorded.
     ///
     /// # Errors
     /// Says why the database could not be read.
     fn statuses(&self) -> Result<BTreeMap<ProjectId, Status>, PortError>;
-    /// Records what was seen.
+    /// Records what was seen, and keeps what happened.
     ///
     /// # Errors
-    /// Says why the database could not be written.
-    fn record(&self, statuses: &[Status]) -> Result<(), PortError>;
+    /// Says why the database could not be written; then nothing of it is.
+    fn record(&self, statuses: &[Status], events: &[Event]) -> Result<(), PortError>;
     /// Opens the values of a unit's variables.
     ///
     /// # Errors
@@ -62,18 +65,44 @@ pub trait Memory: Send + Sync {
     fn forget(&self, project: &ProjectId) -> Result<(), PortError>;
 }
 
+/// Which events to read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EventQuery {
+    /// Of this project; none: of everything.
+    pub project: Option<ProjectId>,
+    /// With this reason.
+    pub reason: Option<String>,
+    /// None that last happened before this.
+    pub since: Option<Timestamp>,
+    /// None up to the one with this id.
+    pub after: Option<u64>,
+    /// At most so many: the newest, or the first ones after that id. None: all that are kept.
+    pub lines: Option<u32>,
+}
+
+/// What happened.
+pub trait Events: Send + Sync {
+    /// Returns events, the oldest first.
+    ///
+    /// # Errors
+    /// Says why the database could not be read.
+    fn read(&self, query: &EventQuery) -> Result<Vec<Kept>, PortError>;
+    /// Returns what changes whenever there are new ones.
+    fn news(&self) -> tokio::sync::watch::Receiver<u64>;
+}
+
 /// Writes what is wanted. The doors (API, watched directory, webhooks) use nothing else.
 pub trait Wishes: Send + Sync {
     /// Writes a project's spec; equal content is no change.
     ///
     /// # Errors
     /// The project is another owner's, its generation moved, it is being deleted, or the disk refused.
-    fn put(&self, document: Document, owner: &Owner, expect: Option<u64>) -> Result<Put, WishError>;
+    fn put(&self, document: Document, owner: &Owner, expect: Option<u64>, by: &By) -> Result<Put, WishError>;
     /// Writes that a project is to be gone.
     ///
     /// # Errors
     /// There is no such project, or it is another owner's.
-    fn delete(&self, project: &ProjectId, owner: &Owner, keep_data: bool) -> Result<u64, WishError>;
+    fn delete(&self, project: &ProjectId, owner: &Owner, keep_data: bool, by: &By) -> Result<u64, WishError>;
     /// Hands a project to another owner, nothing else of it changed: its file got a new name.
     ///
     /// # Errors
@@ -83,7 +112,13 @@ pub trait Wishes: Send + Sync {
     ///
     /// # Errors
     /// There is no such project, or the disk refused.
-    fn overlay(&self, project: &ProjectId, artifact: &Artifact, by: &str) -> Result<Put, WishError>;
+    fn overlay(&self, project: &ProjectId, artifact: &Artifact, by: &By) -> Result<Put, WishError>;
+    /// Says stop over a project, whoever owns it; or with none, that it goes on. Nothing else of it changes, its
+    /// generation neither: what was rejected is not tried again for this.
+    ///
+    /// # Errors
+    /// There is no such project, or the disk refused.
+    fn hold(&self, project: &ProjectId, hold: Option<&Hold>, by: &By) -> Result<(), WishError>;
     /// Returns what is wanted of one project.
     ///
     /// # Errors
@@ -366,6 +401,8 @@ pub struct LogQuery {
     pub lines: Option<u32>,
     /// None older than this.
     pub since: Option<Timestamp>,
+    /// Only those in which this occurs.
+    pub grep: Option<Pattern>,
     /// Whether to wait for more.
     pub follow: bool,
 }
@@ -393,6 +430,20 @@ pub trait Journal: Send + Sync {
     /// # Errors
     /// Says why the journal could not be asked.
     fn read(&self, query: LogQuery) -> Result<LogLines, PortError>;
+}
+
+/// The server's figures, the newest each second; none before the first. Whoever drops it stops looking.
+pub type Figures = tokio::sync::watch::Receiver<Option<Arc<SystemStats>>>;
+
+/// The server's own figures.
+pub trait Stats: Send + Sync {
+    /// Begins to look once a second, beside everything else, or joins those who do already.
+    ///
+    /// # Errors
+    /// Says why nobody could begin.
+    fn watch(&self) -> Result<Figures, PortError>;
+    /// Returns what the agent uses now.
+    fn agent(&self) -> AgentStats;
 }
 
 /// Takes artifacts that are sent to the server.

@@ -27,18 +27,28 @@ const DOING: [&str; 12] = [
     "SystemTime::now",
 ];
 
-const LAYERS: [Layer; 11] = [
+const LAYERS: [Layer; 13] = [
     Layer { name: "model", imports: &[], pure: true },
     Layer { name: "render", imports: &["model"], pure: true },
     Layer { name: "plan", imports: &["model", "render"], pure: true },
     Layer { name: "port", imports: &["model", "plan"], pure: false },
+    Layer { name: "metrics", imports: &["model"], pure: false },
     Layer { name: "files", imports: &[], pure: false },
     Layer { name: "bell", imports: &["model", "plan"], pure: false },
-    Layer { name: "reconcile", imports: &["model", "plan", "port", "render", "bell", "pulse"], pure: false },
-    Layer { name: "store", imports: &["model", "port"], pure: false },
+    Layer {
+        name: "reconcile",
+        imports: &["model", "plan", "port", "render", "bell", "pulse", "tell", "metrics"],
+        pure: false,
+    },
+    Layer { name: "tell", imports: &["model"], pure: false },
+    Layer { name: "store", imports: &["model", "port", "tell", "metrics"], pure: false },
     Layer { name: "host", imports: &["model", "plan", "port", "render", "bell", "unpack", "files"], pure: false },
     Layer { name: "spec_dir", imports: &["model", "port", "bell"], pure: false },
-    Layer { name: "api", imports: &["model", "plan", "port", "bell", "sign", "pulse", "files"], pure: false },
+    Layer {
+        name: "api",
+        imports: &["model", "plan", "port", "bell", "sign", "pulse", "files", "metrics"],
+        pure: false,
+    },
 ];
 
 fn sources(layer: &str) -> Vec<(PathBuf, String)> {

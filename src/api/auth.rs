@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName};
 use hyper::{Method, StatusCode, Uri};
 
-use crate::model::names::Sha256;
+use crate::model::names::{KeyId, Sha256};
 use crate::model::quantity::Timestamp;
 use crate::sign::{self, Head, Signature};
 
@@ -35,7 +35,7 @@ pub fn host(uri: &Uri, headers: &HeaderMap) -> Result<String, Problem> {
     }
 }
 
-/// Lets a request in, or says why not; returns what its body must hash to.
+/// Lets a request in, or says why not; returns what its body must hash to, and which key signed it.
 ///
 /// # Errors
 /// The request is not signed as it must be, or its key may not do this.
@@ -45,7 +45,7 @@ pub async fn check(
     target: &Target,
     line: &Line,
     headers: &HeaderMap,
-) -> Result<Sha256, Problem> {
+) -> Result<(Sha256, KeyId), Problem> {
     let signature = signature(origin, headers)?;
     let content_type = only(headers, &CONTENT_TYPE)
         .map_err(|_| Problem::bad("bad_header", "a request has at most one Content-Type header"))?
@@ -66,7 +66,7 @@ pub async fn check(
     if line.method != Method::GET {
         take_nonce(state, &signature).await?;
     }
-    Ok(signature.stamp.body)
+    Ok((signature.stamp.body, signature.stamp.kid))
 }
 
 fn signature(origin: &Origin, headers: &HeaderMap) -> Result<Signature, Problem> {

@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::model::names::{ProcessName, ProjectId, ReleaseNo};
+use crate::model::pattern::Pattern;
 use crate::model::progress::ProjectProgress;
 use crate::model::quantity::{Span, Timestamp};
 use crate::port::{LogLine, LogLines, LogQuery, PortError};
@@ -34,7 +35,7 @@ const MOST: u32 = 10_000;
 /// How many lines wait for a reader.
 const QUEUE: usize = 256;
 /// How long a reader may take nothing before it is dropped.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 /// How often a reader who follows is told about new releases' units.
 const REFRESH: Duration = Duration::from_secs(1);
 /// How many beats of `REFRESH` lie between two signs of life.
@@ -49,6 +50,7 @@ struct Ask {
     process: Option<ProcessName>,
     release: Option<ReleaseNo>,
     since: Option<Timestamp>,
+    grep: Option<Pattern>,
     follow: bool,
 }
 
@@ -78,7 +80,7 @@ struct Shown<'a> {
 /// # Errors
 /// There is no such project, or the journal cannot be asked.
 pub async fn of_project(call: Call) -> Answer {
-    let query = call.query(&["lines", "process", "release", "since", "follow"])?;
+    let query = call.query(&["lines", "process", "release", "since", "grep", "follow"])?;
     let ask = ask(&query, call.state.clock.now())?;
     let project = call.project()?;
     let (id, wish) = (project.clone(), ask.clone());
@@ -96,7 +98,7 @@ pub async fn of_project(call: Call) -> Answer {
 /// # Errors
 /// The journal cannot be asked.
 pub async fn of_system(call: Call) -> Answer {
-    let query = call.query(&["lines", "since", "follow"])?;
+    let query = call.query(&["lines", "since", "grep", "follow"])?;
     let ask = ask(&query, call.state.clock.now())?;
     stream(call, ask, Units::from([(AGENT.to_owned(), Whose::default())]), None)
 }
@@ -107,17 +109,25 @@ fn ask(query: &Query, now: Timestamp) -> Result<Ask, Problem> {
         process: query.read("process", ProcessName::parse)?,
         release: query.read("release", |raw| raw.parse().map(ReleaseNo))?,
         since: query.read("since", |raw| since(raw, now))?,
+        grep: query.read("grep", Pattern::parse)?,
         follow: query.flag("follow")?,
     })
 }
 
-fn lines(raw: &str) -> Result<u32, String> {
+/// Reads how many lines of the past are asked for.
+///
+/// # Errors
+/// It is no number, or too many.
+pub fn lines(raw: &str) -> Result<u32, String> {
     let fits = raw.parse().ok().filter(|lines| *lines <= MOST);
     fits.ok_or_else(|| format!("{raw:?} is not a number between 0 and {MOST}"))
 }
 
 /// Reads a moment, or how long ago it was.
-fn since(raw: &str, now: Timestamp) -> Result<Timestamp, String> {
+///
+/// # Errors
+/// It is neither.
+pub fn since(raw: &str, now: Timestamp) -> Result<Timestamp, String> {
     Timestamp::parse(raw)
         .or_else(|_| Span::parse(raw).map(|span| Timestamp(now.0.saturating_sub(span.0))))
         .map_err(|_| format!("{raw:?} is neither a time like 2026-12-01T08:00:00Z nor a span like 10m"))
@@ -145,6 +155,7 @@ fn stream(call: Call, ask: Ask, units: Units, project: Option<ProjectId>) -> Ans
         units: units.keys().cloned().collect(),
         lines: Some(ask.lines),
         since: ask.since,
+        grep: ask.grep.clone(),
         follow: ask.follow,
     };
     let first = call.state.journal.read(query)?;
@@ -156,7 +167,8 @@ fn stream(call: Call, ask: Ask, units: Units, project: Option<ProjectId>) -> Ans
     Ok(response)
 }
 
-fn wants_events(headers: &HeaderMap) -> bool {
+/// Tells whether server-sent events are asked for.
+pub fn wants_events(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     accepted.flat_map(|value| value.split(',')).any(|kind| kind.trim().starts_with("text/event-stream"))
 }
@@ -241,7 +253,8 @@ impl Pump {
         }
         let units = new.keys().cloned().collect();
         self.units.extend(new);
-        match self.call.state.journal.read(LogQuery { units, lines: None, since: Some(begun), follow: true }) {
+        let grep = self.ask.grep.clone();
+        match self.call.state.journal.read(LogQuery { units, lines: None, since: Some(begun), grep, follow: true }) {
             Ok(lines) => {
                 tokio::spawn(forward(lines, merged.clone()));
                 true
@@ -268,7 +281,7 @@ async fn forward(mut lines: LogLines, to: Merged) {
 }
 
 /// A body of lines as they come.
-struct Lines(mpsc::Receiver<Bytes>);
+pub struct Lines(pub mpsc::Receiver<Bytes>);
 
 impl Body for Lines {
     type Data = Bytes;

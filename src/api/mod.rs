@@ -4,6 +4,7 @@
 pub mod artifacts;
 pub mod auth;
 pub mod body;
+pub mod events;
 pub mod head;
 pub mod hooks;
 pub mod keys;
@@ -15,7 +16,9 @@ pub mod query;
 pub mod route;
 pub mod secrets;
 pub mod server;
+pub mod stats;
 pub mod steps;
+pub mod suspend;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +28,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
@@ -37,9 +41,11 @@ use tokio::sync::{Semaphore, watch};
 use zeroize::Zeroizing;
 
 use crate::bell::Bell;
-use crate::model::names::ProjectId;
+use crate::metrics::Metrics;
+use crate::model::event::By;
+use crate::model::names::{KeyId, ProjectId};
 use crate::model::quantity::Span;
-use crate::port::{Clock, Journal, Memory, Troubles, Uploads, Wishes};
+use crate::port::{Clock, Events, Journal, Memory, Stats, Troubles, Uploads, Wishes};
 use crate::pulse::Pulse;
 
 use body::Body;
@@ -66,6 +72,8 @@ pub struct ApiState {
     pub memory: Arc<dyn Memory>,
     /// Where wishes are written.
     pub wishes: Arc<dyn Wishes>,
+    /// What happened.
+    pub events: Arc<dyn Events>,
     /// The journal.
     pub journal: Arc<dyn Journal>,
     /// Where artifacts are sent.
@@ -82,6 +90,10 @@ pub struct ApiState {
     pub pulse: Pulse,
     /// How long after a pass the loop still counts as alive: more than `resync`.
     pub pulse_within: Span,
+    /// The server's figures.
+    pub stats: Arc<dyn Stats>,
+    /// What is counted.
+    pub metrics: Metrics,
     /// How much of the costly kind runs at once.
     pub slots: Slots,
     /// What is wrong with files that no project answers for.
@@ -124,6 +136,8 @@ pub struct Call {
     pub origin: Origin,
     /// Where it goes.
     pub target: Target,
+    /// The key that signed it; none where the route takes another proof.
+    pub key: Option<KeyId>,
     /// Its headers.
     pub headers: HeaderMap,
     /// Its query, as it was sent.
@@ -139,6 +153,14 @@ impl Call {
     /// The route has none, which only a mistake in the table could bring about.
     pub fn project(&self) -> Result<ProjectId, Problem> {
         self.target.project.clone().ok_or_else(|| Problem::ours("this route names no project"))
+    }
+
+    /// Returns who asks.
+    ///
+    /// # Errors
+    /// The route asks for no signature, which only a mistake in the table could bring about.
+    pub fn by(&self) -> Result<By, Problem> {
+        self.key.clone().map(By::Key).ok_or_else(|| Problem::ours("this route asks for no signature"))
     }
 
     /// Returns the name in the path.
@@ -198,6 +220,7 @@ pub async fn blocking<T: Send + 'static>(
 pub async fn handle(state: Arc<ApiState>, origin: Origin, request: Request<In>) -> Response<Out> {
     let (head, mut incoming) = request.into_parts();
     let line = (head.method.clone(), head.uri.path().to_owned());
+    let (began, metrics) = (Instant::now(), state.metrics.clone());
     // Whoever waits for our word before sending the body sends none when the word is no.
     let sends = !head.headers.contains_key(EXPECT);
     let answer = Caught(Box::pin(answer(state, origin, head, &mut incoming))).await;
@@ -210,6 +233,8 @@ pub async fn handle(state: Arc<ApiState>, origin: Origin, request: Request<In>) 
         None => refusal(&line, &Problem::ours("the request failed inside; the agent's log says more")),
     };
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let (method, route) = route::label(&line.0, &line.1);
+    metrics.answered(method, route, response.status().as_u16(), began.elapsed());
     response
 }
 
@@ -221,22 +246,18 @@ async fn answer(state: Arc<ApiState>, origin: Origin, head: Parts, incoming: &mu
     let target = route::find(&head.method, head.uri.path())?;
     let most = longest_body(target.endpoint, &state);
     body::check_length(&head.headers, most)?;
-    let digest = match target.need {
-        Need::Nothing => None,
-        _ => Some(
-            auth::check(
-                &state,
-                &origin,
-                &target,
-                &Line { method: head.method, uri: head.uri.clone(), host },
-                &head.headers,
-            )
-            .await?,
-        ),
+    let (digest, key) = match target.need {
+        Need::Nothing => (None, None),
+        _ => {
+            let line = Line { method: head.method, uri: head.uri.clone(), host };
+            let (digest, key) = auth::check(&state, &origin, &target, &line, &head.headers).await?;
+            (Some(digest), Some(key))
+        }
     };
     let raw_query = head.uri.query().unwrap_or_default().to_owned();
     let body = Body::new(incoming, digest, most);
-    let mut call = Call { state, origin, target, headers: head.headers, raw_query, body: Zeroizing::new(Vec::new()) };
+    let body_of_call = Zeroizing::new(Vec::new());
+    let mut call = Call { state, origin, target, key, headers: head.headers, raw_query, body: body_of_call };
     if call.target.endpoint == Endpoint::Upload {
         return artifacts::upload(&call, body).await;
     }
@@ -270,11 +291,17 @@ async fn dispatch(call: Call) -> Answer {
         Endpoint::Rollback => projects::rollback(&call).await,
         Endpoint::Releases => projects::releases(&call).await,
         Endpoint::Sync => projects::sync(&call).await,
+        Endpoint::Suspend => suspend::suspend(&call).await,
+        Endpoint::Resume => suspend::resume(&call).await,
+        Endpoint::ProjectEvents => events::of_project(call).await,
+        Endpoint::Events => events::of_all(call).await,
         Endpoint::ListSecrets => secrets::list(&call).await,
         Endpoint::PutSecret => secrets::put(&call).await,
         Endpoint::DeleteSecret => secrets::delete(&call).await,
         Endpoint::ProjectLogs => logs::of_project(call).await,
         Endpoint::SystemLogs => logs::of_system(call).await,
+        Endpoint::SystemStats => stats::of_system(call).await,
+        Endpoint::Metrics => stats::metrics(&call).await,
         Endpoint::Hook => hooks::provider(&call).await,
         Endpoint::GenericHook => hooks::generic(&call).await,
         Endpoint::Upload => Err(Problem::ours("an upload reads its own body")),

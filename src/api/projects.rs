@@ -7,8 +7,9 @@ use hyper::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::model::desired::{Intent, Owner, Wanted};
+use crate::model::desired::{Hold, Intent, Owner, Wanted};
 use crate::model::document::{self, Problem as Flaw};
+use crate::model::event::By;
 use crate::model::names::{ProjectId, ReleaseNo};
 use crate::model::progress::{ProjectProgress, Release};
 use crate::model::quantity::Timestamp;
@@ -91,7 +92,8 @@ pub async fn put(mut call: Call) -> Answer {
         let wanted = call.ask(move |state| rehearse(state, document, expected)).await?;
         return steps::supposing(&call, &project, wanted).await;
     }
-    let put = call.write(move |state| Ok(state.wishes.put(document, &Owner::Api, expected)?)).await?;
+    let by = call.by()?;
+    let put = call.write(move |state| Ok(state.wishes.put(document, &Owner::Api, expected, &by)?)).await?;
     let status = if put.created { StatusCode::CREATED } else { StatusCode::OK };
     tagged(written(status, &project, &put)?, put.generation)
 }
@@ -104,14 +106,17 @@ pub async fn delete(call: &Call) -> Answer {
     let keep_data = call.query(&["keep_data"])?.flag("keep_data")?;
     let expected = if_match(&call.headers)?;
     let project = call.project()?;
-    let id = project.clone();
-    let generation = call
+    let (id, by) = (project.clone(), call.by()?);
+    let (generation, suspended) = call
         .write(move |state| {
-            expect(&known(state, &id)?, expected)?;
-            Ok(state.wishes.delete(&id, &Owner::Api, keep_data)?)
+            let wanted = known(state, &id)?;
+            expect(&wanted, expected)?;
+            let generation = state.wishes.delete(&id, &Owner::Api, keep_data, &by)?;
+            // The spec's own suspension goes with the spec; one that somebody asked for holds the removal.
+            Ok((generation, wanted.hold_at(state.clock.now()).map(Hold::message)))
         })
         .await?;
-    json(StatusCode::ACCEPTED, &json!({ "project": project, "generation": generation }))
+    accepted(json!({ "project": project, "generation": generation }), suspended)
 }
 
 /// Answers `POST …/sync`.
@@ -121,18 +126,32 @@ pub async fn delete(call: &Call) -> Answer {
 pub async fn sync(call: &Call) -> Answer {
     let prune = call.query(&["prune"])?.flag("prune")?;
     let project = call.project()?;
-    let id = project.clone();
-    let generation = call
+    let (id, by) = (project.clone(), call.by()?);
+    let (generation, suspended) = call
         .write(move |state| {
             let wanted = known(state, &id)?;
             let refused = wanted.complaint.as_ref().is_some_and(|complaint| complaint.reason == "PruneRefused");
-            match prune && refused {
-                true => Ok(state.wishes.delete(&id, &wanted.owner, false)?),
-                false => Ok(wanted.generation),
-            }
+            let generation = match prune && refused {
+                true => state.wishes.delete(&id, &wanted.owner, false, &by)?,
+                false => wanted.generation,
+            };
+            Ok((generation, paused(state, &wanted)))
         })
         .await?;
-    json(StatusCode::ACCEPTED, &json!({ "project": project, "generation": generation }))
+    accepted(json!({ "project": project, "generation": generation }), suspended)
+}
+
+/// Says why nothing will be done about a wish for now.
+fn paused(state: &ApiState, wanted: &Wanted) -> Option<String> {
+    wanted.pause_at(state.clock.now()).map(|pause| pause.message)
+}
+
+/// Answers that a wish is written; where the project is suspended, also that it waits.
+fn accepted(mut answer: Value, suspended: Option<String>) -> Answer {
+    if let Some(suspended) = suspended {
+        answer["suspended"] = json!(suspended);
+    }
+    json(StatusCode::ACCEPTED, &answer)
 }
 
 /// What a rollback asks for.
@@ -155,14 +174,25 @@ pub async fn rollback(call: &Call) -> Answer {
             .map_err(|e| Problem::bad("bad_body", format!("a rollback is {{}} or {{\"to\": <release>}}: {e}")))?,
     };
     let project = call.project()?;
-    let id = project.clone();
-    let (put, release) = call.write(move |state| go_back(state, &id, back.to)).await?;
+    let (id, by) = (project.clone(), call.by()?);
+    let (put, release, suspended) = call
+        .write(move |state| {
+            let wanted = known(state, &id)?;
+            let (put, release) = go_back(state, &id, &wanted, back.to, &by)?;
+            Ok((put, release, paused(state, &wanted)))
+        })
+        .await?;
     let answer = json!({ "project": project, "generation": put.generation, "release": release });
-    json(StatusCode::ACCEPTED, &answer)
+    accepted(answer, suspended)
 }
 
-fn go_back(state: &ApiState, project: &ProjectId, to: Option<ReleaseNo>) -> Result<(Put, ReleaseNo), Problem> {
-    let wanted = known(state, project)?;
+fn go_back(
+    state: &ApiState,
+    project: &ProjectId,
+    wanted: &Wanted,
+    to: Option<ReleaseNo>,
+    by: &By,
+) -> Result<(Put, ReleaseNo), Problem> {
     let spec = match &wanted.intent {
         Intent::Run(spec) => spec,
         Intent::Delete { .. } => return Err(WishError::Deleting(project.clone()).into()),
@@ -190,7 +220,7 @@ fn go_back(state: &ApiState, project: &ProjectId, to: Option<ReleaseNo>) -> Resu
         version: release.version.clone(),
         updates: spec.artifact.updates,
     };
-    Ok((state.wishes.overlay(project, &artifact, "rollback")?, number))
+    Ok((state.wishes.overlay(project, &artifact, by)?, number))
 }
 
 fn nothing_good(project: &ProjectId) -> Problem {
@@ -319,6 +349,7 @@ fn view(project: &ProjectId, wanted: &Wanted, status: Option<Status>, now: Times
     status.owner = wanted.owner.to_string();
     let status = json!(status);
     let mut view = status.clone();
+    view["suspended"] = json!(wanted.hold_at(now));
     view["spec"] = json!(wanted.spec().map(shown_spec));
     view["status"] = status;
     view

@@ -32,6 +32,14 @@ pub enum Endpoint {
     Releases,
     /// Ask for a pass.
     Sync,
+    /// Say stop over a project.
+    Suspend,
+    /// Let it go on.
+    Resume,
+    /// What happened to a project.
+    ProjectEvents,
+    /// What happened.
+    Events,
     /// Names and versions of a project's secrets.
     ListSecrets,
     /// Store a secret.
@@ -42,6 +50,10 @@ pub enum Endpoint {
     ProjectLogs,
     /// The agent's log.
     SystemLogs,
+    /// The server's figures.
+    SystemStats,
+    /// What is counted, for Prometheus.
+    Metrics,
     /// A CI provider's webhook.
     Hook,
     /// Our own webhook, with our own signature.
@@ -95,8 +107,14 @@ const TABLE: &[(&str, &str, Endpoint, Need)] = &[
     ("DELETE", "/v1/projects/{project}/secrets/{name}", Endpoint::DeleteSecret, Need::Admin),
     ("POST", "/v1/projects/{project}/rollback", Endpoint::Rollback, Need::Admin),
     ("POST", "/v1/projects/{project}/sync", Endpoint::Sync, Need::Admin),
+    ("POST", "/v1/projects/{project}/suspend", Endpoint::Suspend, Need::Admin),
+    ("POST", "/v1/projects/{project}/resume", Endpoint::Resume, Need::Admin),
+    ("GET", "/v1/projects/{project}/events", Endpoint::ProjectEvents, Need::LookAtProject),
+    ("GET", "/v1/events", Endpoint::Events, Need::Look),
     ("GET", "/v1/plan", Endpoint::Plan, Need::Look),
     ("GET", "/v1/system/logs", Endpoint::SystemLogs, Need::Look),
+    ("GET", "/v1/system/stats", Endpoint::SystemStats, Need::Look),
+    ("GET", "/metrics", Endpoint::Metrics, Need::Look),
     ("POST", "/v1/artifacts", Endpoint::Upload, Need::Deploy),
     ("POST", "/v1/hooks/{project}/generic", Endpoint::GenericHook, Need::DeployProject),
     ("POST", "/v1/hooks/{project}/{name}", Endpoint::Hook, Need::Nothing),
@@ -132,6 +150,13 @@ pub fn find(method: &Method, path: &str) -> Result<Target, Problem> {
         return Ok(Target { endpoint: *endpoint, need: *need, project, name: name.map(str::to_owned) });
     }
     Err(if others.is_empty() { unknown(path) } else { not_allowed(method, &mut others) })
+}
+
+/// Returns the method and pattern that a request is counted under: one of the table's, or none's.
+pub fn label(method: &Method, path: &str) -> (&'static str, &'static str) {
+    let of_path = |(_, pattern, ..): &&(&'static str, &'static str, Endpoint, Need)| matches(pattern, path).is_some();
+    let found = TABLE.iter().filter(of_path).find(|(takes, ..)| *takes == method.as_str());
+    found.map_or(("other", "none"), |(takes, pattern, ..)| (takes, pattern))
 }
 
 /// Nothing of ours needs an escape, a dot segment or an empty one, and each of them lets two readers of one path see
@@ -227,7 +252,8 @@ mod tests {
             let open = *need == Need::Nothing;
             assert!(may("admin"), "{method} {path}");
             assert_eq!(may("read"), open || *method == "GET", "{method} {path}");
-            let own = ["", "/plan", "/releases", "/logs"].map(|end| format!("GET /v1/projects/{{project}}{end}"));
+            let own =
+                ["", "/plan", "/releases", "/logs", "/events"].map(|end| format!("GET /v1/projects/{{project}}{end}"));
             let deploys = ["POST /v1/artifacts".to_owned(), "POST /v1/hooks/{project}/generic".to_owned()];
             let line = format!("{method} {path}");
             assert_eq!(may("deploy:shop"), open || own.contains(&line) || deploys.contains(&line), "{line}");

@@ -133,6 +133,7 @@ fn put(client: &Client, spec: &Sending, query: &str) -> Result<super::client::An
         target: format!("/v1/projects/{}{query}", spec.project),
         content_type: if is_json { "application/json" } else { "application/yaml" },
         body: spec.text.clone(),
+        ..Ask::default()
     })?;
     match answer.status {
         200..=299 => Ok(answer),

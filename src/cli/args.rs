@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::model::names::{KeyId, ProcessName, ProjectId, SecretName};
+use crate::model::pattern::Pattern;
 use crate::model::quantity::Span;
 
 /// Makes a server match a written desired state.
@@ -109,10 +110,14 @@ pub enum Verb {
         /// The project
         project: ProjectId,
     },
-    /// Show a project's log
+    /// Show a project's log, or the agent's own
     Logs {
         /// The project
-        project: ProjectId,
+        #[arg(required_unless_present = "system")]
+        project: Option<ProjectId>,
+        /// The agent's own log
+        #[arg(long, conflicts_with_all = ["project", "process", "release"])]
+        system: bool,
         /// Go on as new lines come
         #[arg(short, long)]
         follow: bool,
@@ -128,6 +133,35 @@ pub enum Verb {
         /// Since this moment, or this long ago: 2026-12-01T08:00:00Z, 10m
         #[arg(long, value_name = "TIME")]
         since: Option<String>,
+        /// Only lines in which this regular expression occurs
+        #[arg(long, value_name = "PATTERN", value_parser = Pattern::parse)]
+        grep: Option<Pattern>,
+    },
+    /// Show what the server has and uses: processors, memory, disks
+    Stats {
+        /// Go on, once a second
+        #[arg(long)]
+        watch: bool,
+        /// Print the agent's metrics as Prometheus reads them, or replace FILE with them in one step
+        #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, conflicts_with = "watch")]
+        prometheus: Option<Option<PathBuf>>,
+    },
+    /// Show what was decided, done and seen
+    Events {
+        /// Only of this project
+        project: Option<ProjectId>,
+        /// Go on as new events come
+        #[arg(short, long)]
+        follow: bool,
+        /// How many of the newest
+        #[arg(short = 'n', long, default_value_t = 50)]
+        lines: u32,
+        /// Since this moment, or this long ago: 2026-12-01T08:00:00Z, 10m
+        #[arg(long, value_name = "TIME")]
+        since: Option<String>,
+        /// Only with this reason
+        #[arg(long)]
+        reason: Option<String>,
     },
     /// Show a project's releases
     History {
@@ -163,6 +197,22 @@ pub enum Verb {
     /// Make, list and revoke the API keys of this machine
     #[command(subcommand)]
     Key(Key),
+    /// Watch a project and change nothing of it, whatever its spec says
+    Suspend {
+        /// The project
+        project: ProjectId,
+        /// Why, for whoever finds it so
+        #[arg(long)]
+        reason: Option<String>,
+        /// Until when, or for how long: 2026-12-01T08:00:00Z, 2h; until it is resumed, if not given
+        #[arg(long, value_name = "TIME")]
+        until: Option<String>,
+    },
+    /// Let a suspended project go on
+    Resume {
+        /// The project
+        project: ProjectId,
+    },
     /// Ask for a pass now
     Sync {
         /// Only this project
@@ -270,6 +320,16 @@ mod tests {
             "zexio status shop --watch",
             "zexio why shop",
             "zexio logs shop -f -n 5 --process web --release 3 --since 10m",
+            "zexio events",
+            "zexio events shop -f -n 5 --since 10m --reason Serving -o json",
+            "zexio suspend shop --reason night --until 2h",
+            "zexio resume shop",
+            "zexio logs shop --grep (?i)error",
+            "zexio logs --system -f --since 1h",
+            "zexio stats",
+            "zexio stats --watch -o json",
+            "zexio stats --prometheus",
+            "zexio stats --prometheus=/var/lib/prometheus/node-exporter/zexio.prom",
             "zexio history shop",
             "zexio rollback shop --to 3 --wait",
             "zexio delete shop --keep-data --wait --yes",
@@ -301,6 +361,11 @@ mod tests {
             "zexio key add ci --scope root",
             "zexio key add ../ci --scope admin",
             "zexio status -o xml",
+            "zexio logs",
+            "zexio logs shop --system",
+            "zexio logs --system --process web",
+            "zexio logs shop --grep a(",
+            "zexio stats --watch --prometheus",
             "zexio validate",
         ] {
             assert!(parse(line).is_err(), "{line}");

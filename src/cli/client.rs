@@ -27,6 +27,8 @@ pub struct Ask<'a> {
     pub method: &'a str,
     /// The path, and after a `?` the query.
     pub target: String,
+    /// The answer's type, where it can have several; empty for the usual one.
+    pub accept: &'a str,
     /// The body's type; empty if there is none.
     pub content_type: &'a str,
     /// The body.
@@ -41,7 +43,8 @@ impl<'a> Ask<'a> {
 
     /// Sends a value.
     pub fn json(method: &'a str, target: impl Into<String>, body: &Value) -> Self {
-        Self { method, target: target.into(), content_type: "application/json", body: body.to_string().into_bytes() }
+        let body = body.to_string().into_bytes();
+        Self { method, target: target.into(), content_type: "application/json", body, ..Self::default() }
     }
 }
 
@@ -156,6 +159,19 @@ impl Client {
         self.send(ask)?.value()
     }
 
+    /// Sends a request and returns the agent's yes as text.
+    ///
+    /// # Errors
+    /// The agent could not be reached, said no, or answered something else.
+    pub fn text(&self, ask: &Ask<'_>) -> Result<String, Failure> {
+        let answer = self.send(ask)?;
+        match answer.status {
+            200..=299 => String::from_utf8(answer.body)
+                .map_err(|e| Failure::new(format!("could not read the agent's answer: {e}"))),
+            status => Err(failure::refusal(status, &answer.body)),
+        }
+    }
+
     /// Sends a request and hands on each line of the answer as it comes.
     ///
     /// # Errors
@@ -215,6 +231,9 @@ impl Client {
         let target = format!("{}{}", self.place.shown(), ask.target);
         let mut request = ureq::http::Request::builder().method(ask.method).uri(target);
         request = request.header(crate::sign::HEADER, signature).header("host", host_of(url));
+        if !ask.accept.is_empty() {
+            request = request.header("accept", ask.accept);
+        }
         if !ask.content_type.is_empty() {
             request = request.header("content-type", ask.content_type);
         }
@@ -256,6 +275,9 @@ impl Client {
         tokio::spawn(connection);
         let mut request = hyper::Request::builder().method(ask.method).uri(&ask.target).header("host", "localhost");
         request = request.header(crate::sign::HEADER, signature);
+        if !ask.accept.is_empty() {
+            request = request.header("accept", ask.accept);
+        }
         if !ask.content_type.is_empty() {
             request = request.header("content-type", ask.content_type);
         }

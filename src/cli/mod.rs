@@ -9,6 +9,7 @@ mod init;
 mod prompt;
 mod show;
 mod signing;
+mod stats;
 mod text;
 mod validate;
 mod wait;
@@ -136,20 +137,39 @@ fn ask(session: &Session, verb: Verb) -> Result<(), Failure> {
         Verb::Get { project } => get(session, project.as_ref()),
         Verb::Status { project, watch } => status(session, project.as_ref(), watch),
         Verb::Why { project } => why(session, &project),
-        Verb::Logs { project, follow, lines, process, release, since } => {
+        Verb::Logs { project, system: _, follow, lines, process, release, since, grep } => {
             let mut pairs = vec![("lines", lines.to_string())];
             pairs.extend(process.map(|process| ("process", process.to_string())));
             pairs.extend(release.map(|release| ("release", release.to_string())));
             pairs.extend(since.map(|since| since_when(&since)).transpose()?.map(|at| ("since", at)));
+            pairs.extend(grep.map(|pattern| ("grep", pattern.as_str().to_owned())));
             pairs.extend(follow.then(|| ("follow", "true".to_owned())));
-            logs(session, &format!("/v1/projects/{project}/logs{}", query(&pairs)))
+            let whose = project.map_or("/v1/system".to_owned(), |project| format!("/v1/projects/{project}"));
+            logs(session, &format!("{whose}/logs{}", query(&pairs)))
         }
+        Verb::Stats { prometheus: Some(file), .. } => stats::metrics(session, file.as_deref()),
+        Verb::Stats { watch: true, .. } => stats::watch(session),
+        Verb::Stats { .. } => stats::once(session),
         Verb::History { project } => session.show(&Ask::get(format!("/v1/projects/{project}/releases")), |answer| {
             Ok(show::history(show::list(answer, "releases"), Session::now()))
         }),
         Verb::Rollback { project, to, wait } => rollback(session, &project, to, wait.wait),
         Verb::Delete { project, keep_data, yes, wait } => delete(session, &project, keep_data, yes, wait.wait),
         Verb::Secret(verb) => secret(session, &verb),
+        Verb::Events { project, follow, lines, since, reason } => {
+            let mut pairs = vec![("lines", lines.to_string())];
+            pairs.extend(since.map(|since| since_when(&since)).transpose()?.map(|at| ("since", at)));
+            pairs.extend(reason.map(|reason| ("reason", reason)));
+            pairs.extend(follow.then(|| ("follow", "true".to_owned())));
+            let whose = project.map_or(String::new(), |project| format!("/projects/{project}"));
+            events(session, &format!("/v1{whose}/events{}", query(&pairs)))
+        }
+        Verb::Suspend { project, reason, until } => suspend(session, &project, reason, until.as_deref()),
+        Verb::Resume { project } => {
+            let answer =
+                session.client.value(&Ask::json("POST", format!("/v1/projects/{project}/resume"), &json!({})))?;
+            session.done(&answer, &format!("{project}  resumed"))
+        }
         Verb::Sync { project, prune } => sync(session, project, prune),
         // These need no agent and were done before.
         Verb::Init | Verb::Agent | Verb::Launch | Verb::Unpack { .. } | Verb::Validate { .. } => Ok(()),
@@ -235,12 +255,50 @@ fn since_when(raw: &str) -> Result<String, Failure> {
 
 fn logs(session: &Session, target: &str) -> Result<(), Failure> {
     let format = session.format;
-    session.client.lines(&Ask::get(target), &mut |line| match format {
+    session.client.lines(&Ask::get(target), &mut |line| said(format, line, show::log_line))
+}
+
+/// Shows events: lines of JSON, or what follows "data:" where they are server-sent ones.
+fn events(session: &Session, target: &str) -> Result<(), Failure> {
+    let format = session.format;
+    session.client.lines(&Ask::get(target), &mut |line| match line.strip_prefix("data: ") {
+        Some(data) => said(format, data, show::event),
+        None if line.starts_with('{') => said(format, line, show::event),
+        None => Ok(()),
+    })
+}
+
+fn said(format: Format, line: &str, people: impl Fn(&str) -> String) -> Result<(), Failure> {
+    match format {
         _ if line.is_empty() => Ok(()),
-        Format::Table => say(&format!("{}\n", show::log_line(line))),
+        Format::Table => say(&format!("{}\n", people(line))),
         Format::Json => say(&format!("{line}\n")),
         Format::Yaml => say(&format!("---\n{}", yaml(&serde_json::from_str(line).unwrap_or_else(|_| json!(line))))),
-    })
+    }
+}
+
+fn suspend(session: &Session, project: &ProjectId, reason: Option<String>, until: Option<&str>) -> Result<(), Failure> {
+    let until = until.map(|raw| until_when(raw, Session::now())).transpose()?;
+    let body = json!({ "reason": reason, "until": until });
+    let answer = session.client.value(&Ask::json("POST", format!("/v1/projects/{project}/suspend"), &body))?;
+    let until = until.map_or_else(|| format!("`zexio resume {project}`"), |until| until.to_string());
+    session.done(&answer, &format!("{project}  suspended until {until}"))
+}
+
+/// Reads a moment, or how long until then.
+fn until_when(raw: &str, now: Timestamp) -> Result<Timestamp, Failure> {
+    let wrong = || Failure::new(format!("{raw:?} is neither a time like 2026-12-01T08:00:00Z nor a span like 2h"));
+    if let Ok(moment) = Timestamp::parse(raw) {
+        return Ok(moment);
+    }
+    let span = humantime::parse_duration(raw).map_err(|_| wrong())?;
+    Ok(now.after(Span(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))))
+}
+
+/// Says that a wish waits, where its project is suspended: nothing is more puzzling than a wish that nothing comes of.
+fn waits(answer: &Value) -> String {
+    let suspended = answer.get("suspended").and_then(Value::as_str);
+    suspended.map_or(String::new(), |why| format!("; it waits, since the project is suspended: {}", text::clean(why)))
 }
 
 fn rollback(session: &Session, project: &ProjectId, to: Option<u32>, at_most: Option<Span>) -> Result<(), Failure> {
@@ -251,7 +309,7 @@ fn rollback(session: &Session, project: &ProjectId, to: Option<u32>, at_most: Op
         .get("release")
         .and_then(Value::as_u64)
         .map_or(String::new(), |release| format!("  to release {release}"));
-    session.done(&answer, &format!("{project}  generation {generation}{to}"))?;
+    session.done(&answer, &format!("{project}  generation {generation}{to}{}", waits(&answer)))?;
     let Some(at_most) = at_most else { return Ok(()) };
     let said = wait::for_ready(&session.client, project, generation, at_most)?;
     if session.format == Format::Table { say(&format!("{project}  ready  {said}\n")) } else { Ok(()) }
@@ -276,7 +334,7 @@ fn delete(
     let flag = if keep_data { "?keep_data=true" } else { "" };
     let ask = Ask { method: "DELETE", target: format!("/v1/projects/{project}{flag}"), ..Ask::default() };
     let answer = session.client.value(&ask)?;
-    session.done(&answer, &format!("{project}  is being removed"))?;
+    session.done(&answer, &format!("{project}  is being removed{}", waits(&answer)))?;
     let Some(at_most) = at_most else { return Ok(()) };
     wait::for_end(&session.client, project, at_most)?;
     if session.format == Format::Table { say(&format!("{project}  gone\n")) } else { Ok(()) }
@@ -291,6 +349,7 @@ fn secret(session: &Session, verb: &Secret) -> Result<(), Failure> {
                 target: format!("/v1/projects/{project}/secrets/{name}"),
                 content_type: "application/octet-stream",
                 body: value.to_vec(),
+                ..Ask::default()
             };
             let answer = session.client.value(&ask)?;
             session.done(&answer, &format!("{project}  {name}  stored"))
@@ -322,8 +381,8 @@ fn sync(session: &Session, project: Option<ProjectId>, prune: bool) -> Result<()
     for project in projects {
         let ask = Ask::json("POST", format!("/v1/projects/{project}/sync{flag}"), &json!({}));
         let answer = session.client.value(&ask)?;
-        session
-            .done(&answer, &format!("{project}  {}", if prune { "is being removed" } else { "asked for a pass" }))?;
+        let done = if prune { "is being removed" } else { "asked for a pass" };
+        session.done(&answer, &format!("{project}  {done}{}", waits(&answer)))?;
     }
     Ok(())
 }
@@ -358,4 +417,22 @@ fn sign(key: Option<&Path>, method: &str, url: &str, body: Option<&Path>, conten
     let body = body.map(read_input).transpose()?.unwrap_or_default();
     let signature = Signer::read(key)?.header(&target.head(content_type), &body)?;
     say(&format!("{signature}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suspension_ends_at_a_moment_or_after_a_span() {
+        let now = Timestamp::parse("2026-12-01T08:00:00Z").unwrap();
+        for (raw, until) in [
+            ("2h", "2026-12-01T10:00:00Z"),
+            ("3days", "2026-12-04T08:00:00Z"),
+            ("2027-01-01T00:00:00Z", "2027-01-01T00:00:00Z"),
+        ] {
+            assert_eq!(until_when(raw, now).unwrap(), Timestamp::parse(until).unwrap(), "{raw}");
+        }
+        assert!(until_when("tomorrow", now).unwrap_err().message.contains("\"tomorrow\" is neither"));
+    }
 }

@@ -39,7 +39,7 @@ pub fn overview(statuses: &[Status], now: Timestamp, paint: Paint) -> String {
         return "no projects yet; `zexio apply -f shop.yaml` makes one\n".into();
     }
     let rows: Vec<Vec<String>> = statuses.iter().map(|status| row(status, now)).collect();
-    let heading = ["PROJECT", "STATE", "SERVING", "CANDIDATE", "PID", "MEM", "UPTIME", "OWNER", "REASON"];
+    let heading = ["PROJECT", "STATE", "SERVING", "CANDIDATE", "PID", "MEM", "CPU", "UPTIME", "OWNER", "REASON"];
     let plain = table(&heading, &rows);
     if paint.0 { coloured(&plain, statuses, paint) } else { plain }
 }
@@ -49,6 +49,7 @@ fn row(status: &Status, now: Timestamp) -> Vec<String> {
         status.processes.iter().filter(|process| Some(process.release) == status.serving).collect();
     let main = serving.iter().find(|process| process.port.is_some()).or(serving.first());
     let memory: Vec<u64> = serving.iter().filter_map(|process| process.memory_bytes).collect();
+    let cpu: Vec<f64> = serving.iter().filter_map(|process| process.cpu_seconds).collect();
     let up = main.filter(|process| process.pid.is_some()).and_then(|process| process.since);
     vec![
         status.project.to_string(),
@@ -57,6 +58,7 @@ fn row(status: &Status, now: Timestamp) -> Vec<String> {
         dash(status.candidate),
         dash(main.and_then(|process| process.pid)),
         if memory.is_empty() { "-".into() } else { size(memory.iter().sum()) },
+        if cpu.is_empty() { "-".into() } else { format!("{:.1}s", cpu.iter().sum::<f64>()) },
         up.map_or("-".into(), |since| age(since, now)),
         status.owner.clone(),
         leading(status).map_or("-".into(), |condition| condition.reason.clone()),
@@ -131,12 +133,18 @@ fn processes(status: &Status, now: Timestamp) -> String {
             dash(process.port),
             process.memory_bytes.map_or("-".into(), size),
             process.cpu_seconds.map_or("-".into(), |cpu| format!("{cpu:.1}s")),
+            dash(process.tasks),
+            match (process.io_read_bytes, process.io_write_bytes) {
+                (Some(read), Some(written)) => format!("{}/{}", size(read), size(written)),
+                _ => "-".into(),
+            },
             process.restarts.to_string(),
             process.since.map_or("-".into(), |since| age(since, now)),
         ]
     };
     let rows: Vec<Vec<String>> = status.processes.iter().map(row).collect();
-    let heading = ["PROCESS", "RELEASE", "STATE", "PID", "PORT", "MEM", "CPU", "RESTARTS", "SINCE"];
+    let heading =
+        ["PROCESS", "RELEASE", "STATE", "PID", "PORT", "MEM", "CPU", "TASKS", "READ/WRITTEN", "RESTARTS", "SINCE"];
     if rows.is_empty() { String::new() } else { table(&heading, &rows) }
 }
 
@@ -164,6 +172,9 @@ pub fn why(status: &Status, now: Timestamp) -> String {
         said.push_str(&format!(", for {since} ({}): {}", clean(&leading.reason), clean(&leading.message)));
     }
     said.push('.');
+    if let Some(suspended) = status.condition("Suspended").filter(|_| status.condition("Stalled").is_some()) {
+        said.push_str(&format!(" It is suspended: {}.", clean(&suspended.message)));
+    }
     if status.observed_generation < status.generation {
         let (wanted, seen) = (status.generation, status.observed_generation);
         said.push_str(&format!(" Generation {wanted} is wanted; {seen} is the newest that came to an end."));
@@ -251,6 +262,17 @@ pub fn log_line(raw: &str) -> String {
     parts.iter().filter(|part| !part.is_empty()).map(|part| clean(part)).collect::<Vec<_>>().join("  ")
 }
 
+/// Shows an event: a JSON object, or whatever else came.
+pub fn event(raw: &str) -> String {
+    let Ok(Value::Object(entry)) = serde_json::from_str::<Value>(raw) else { return clean(raw) };
+    let part = |key: &str| entry.get(key).and_then(scalar).unwrap_or_default();
+    let (time, project) = (part("last_seen"), entry.get("project").and_then(scalar).unwrap_or("-".into()));
+    let often = entry.get("count").and_then(Value::as_u64).filter(|count| *count > 1);
+    let often = often.map_or(String::new(), |count| format!("  ({count} times since {})", part("time")));
+    let mark = if part("level") == "warning" { '!' } else { ' ' };
+    clean(&format!("{time} {mark} {project:<12}  {:<18}  {}{often}", part("reason"), part("message")))
+}
+
 fn scalar(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -269,7 +291,7 @@ fn dash(value: Option<impl ToString>) -> String {
 }
 
 /// Writes an amount of memory as people read it.
-fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     let mut amount = bytes as f64;
     for unit in ["B", "K", "M", "G"] {
         if amount < 1024.0 {
@@ -282,7 +304,11 @@ fn size(bytes: u64) -> String {
 
 /// Writes how long ago something was, in its two largest units at most.
 fn age(since: Timestamp, now: Timestamp) -> String {
-    let seconds = now.since(since).0 / 1000;
+    span(now.since(since).0 / 1000)
+}
+
+/// Writes a span of time in its two largest units at most.
+pub fn span(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds}s"),
         60..3_600 => format!("{}m{}s", seconds / 60, seconds % 60),
@@ -308,7 +334,7 @@ mod tests {
             {"type":"Stalled","status":"True","reason":"HealthCheckFailed","message":"release 7 never answered /up","since":"2026-12-01T07:58:00.000Z"}],
           "serving":6,"candidate":null,"last_good":5,"rejected":[7],
           "processes":[{"name":"web","release":6,"unit":"zexio-shop-web-r6.service","state":"active","sub_state":"running",
-            "pid":4711,"slot":"a","port":21003,"memory_bytes":18_400_000,"cpu_seconds":1.25,"restarts":2,"since":"2026-11-30T06:00:00.000Z"}],
+            "pid":4711,"slot":"a","port":21003,"memory_bytes":18_400_000,"cpu_seconds":1.25,"tasks":11,"io_read_bytes":2048,"io_write_bytes":0,"restarts":2,"since":"2026-11-30T06:00:00.000Z"}],
           "routes":[{"host":"shop.example.com","to":"127.0.0.1:21003","live":true},
                     {"host":"shop.example.com","path":"/api/*","to":"127.0.0.1:21003","live":false}]})
     }
@@ -329,9 +355,9 @@ mod tests {
         assert_eq!(
             overview(&[read(&shop()), read(&view)], now(), Paint(false)),
             "\
-PROJECT  STATE    SERVING  CANDIDATE  PID   MEM    UPTIME  OWNER           REASON
-shop     failed   6        -          4711  17.5M  1d2h    api             HealthCheckFailed
-blog     pending  -        1          -     -      -       file:blog.yaml  -
+PROJECT  STATE    SERVING  CANDIDATE  PID   MEM    CPU   UPTIME  OWNER           REASON
+shop     failed   6        -          4711  17.5M  1.2s  1d2h    api             HealthCheckFailed
+blog     pending  -        1          -     -      -     -       file:blog.yaml  -
 "
         );
         assert!(overview(&[read(&shop())], now(), Paint(true)).contains(" \x1b[31mfailed\x1b[0m "));
@@ -355,8 +381,8 @@ CONDITION  STATUS  REASON             SINCE  MESSAGE
 Ready      False   HealthCheckFailed  2m0s   release 7 never answered /up
 Stalled    True    HealthCheckFailed  2m0s   release 7 never answered /up
 
-PROCESS  RELEASE  STATE           PID   PORT   MEM    CPU   RESTARTS  SINCE
-web      6        active/running  4711  21003  17.5M  1.2s  2         1d2h
+PROCESS  RELEASE  STATE           PID   PORT   MEM    CPU   TASKS  READ/WRITTEN  RESTARTS  SINCE
+web      6        active/running  4711  21003  17.5M  1.2s  11     2.0K/0B       2         1d2h
 
 ROUTE                   TO               STATE
 shop.example.com        127.0.0.1:21003  live
@@ -414,6 +440,17 @@ RELEASE  STATE     VERSION  SHA256        MADE      WHY IT ENDED
         );
         let stored = json!([{"name":"TOKEN","version":3,"updated_at":"2026-12-01T07:59:00Z"}]);
         assert_eq!(secrets(list(&stored, "secrets"), now()), "NAME   VERSION  UPDATED\nTOKEN  3        1m0s ago\n");
+    }
+
+    #[test]
+    fn an_event_is_a_line_that_cannot_write_on_the_terminal() {
+        let raw = r#"{"id":7,"time":"2026-12-01T07:00:00Z","project":"shop","release":2,"level":"warning",
+            "reason":"ProcessDown","message":"a\u001b[2J","count":3,"last_seen":"2026-12-01T08:00:00Z"}"#;
+        let shown = event(raw);
+        assert_eq!(
+            shown,
+            "2026-12-01T08:00:00Z ! shop          ProcessDown         a\\u{1b}[2J  (3 times since 2026-12-01T07:00:00Z)"
+        );
     }
 
     #[test]

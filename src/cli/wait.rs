@@ -60,6 +60,7 @@ pub fn for_end(client: &Client, project: &ProjectId, at_most: Span) -> Result<St
     let look = |answer: Option<serde_json::Value>| match answer {
         None => Ok(Turn::Ready("gone".into())),
         Some(view) => show::status_of(&view).map(|status| match judge(u64::MAX, &status) {
+            Turn::Failed(said) if status.condition("Suspended").is_some() => Turn::Failed(said),
             Turn::Going(said) | Turn::Ready(said) | Turn::Failed(said) => Turn::Going(said),
         }),
     };

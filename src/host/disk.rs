@@ -1,7 +1,7 @@
 //! Files and directories of the agent, with errors that name what could not be done to which.
 
 use std::fs::{self, DirBuilder, Permissions};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use crate::files;
@@ -25,6 +25,18 @@ pub fn directory(path: &Path, mode: u32) -> Result<(), PortError> {
     let made = DirBuilder::new().recursive(true).mode(0o755).create(path);
     made.and_then(|()| fs::set_permissions(path, Permissions::from_mode(mode)))
         .map_err(|e| disk_error(&format!("make {}", path.display()), &e))
+}
+
+/// Makes a symbolic link, in place of another one, and syncs its directory.
+///
+/// # Errors
+/// Says which and why.
+pub fn link(path: &Path, target: &Path) -> Result<(), PortError> {
+    let parent = path.parent().map_or(Ok(()), fs::create_dir_all);
+    let linked = parent.and_then(|()| files::remove(path)).and_then(|_| symlink(target, path));
+    linked
+        .and_then(|()| files::sync_parent(path))
+        .map_err(|e| disk_error(&format!("link {} to {}", path.display(), target.display()), &e))
 }
 
 /// Removes a file or link, if it is there, and syncs its directory.

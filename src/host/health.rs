@@ -17,6 +17,9 @@ use super::listener::{self, Listener};
 /// How many findings of a run are kept.
 const TRANSCRIPT: usize = 20;
 
+/// For so long it is no news that a run is not ready: nothing is, at first.
+const EARLY: Duration = Duration::from_secs(1);
+
 /// The pause after the first probe of a run.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 
@@ -45,12 +48,14 @@ impl Prober {
         let (order, clock, bell) = (order.clone(), self.clock.clone(), self.bell.clone());
         let run = move || {
             let began = Instant::now();
+            let mut told = (false, String::new());
             while !stop.load(Ordering::Relaxed) {
-                if note(&found, &order, probe_once(&order), &*clock) {
+                let (ready, last) = note(&found, &order, probe_once(&order), &*clock);
+                let turned = ready != told.0;
+                if turned || began.elapsed() > EARLY && last != told.1 {
+                    told = (ready, last);
                     bell.ring();
                 }
-                let ready =
-                    found.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|p| p.ok_since.is_some());
                 std::thread::sleep(pause(&order.ready, ready, began.elapsed()));
             }
         };
@@ -87,11 +92,16 @@ impl Health for Prober {
 /// what its start takes anyway.
 fn pause(ready: &Ready, is_ready: bool, age: Duration) -> Duration {
     let interval = ready.interval.as_duration();
-    if is_ready { interval } else { (age / 10).max(SHORTEST_PAUSE).min(interval) }
+    if is_ready { interval } else { (age / 20).max(SHORTEST_PAUSE).min(interval) }
 }
 
-/// Writes a finding down; tells whether it says something new.
-fn note(found: &Mutex<Option<Probed>>, order: &ProbeOrder, result: Result<String, String>, clock: &dyn Clock) -> bool {
+/// Writes a finding down; returns whether the run is ready, and what was found.
+fn note(
+    found: &Mutex<Option<Probed>>,
+    order: &ProbeOrder,
+    result: Result<String, String>,
+    clock: &dyn Clock,
+) -> (bool, String) {
     let at = clock.now();
     let mut held = found.lock().unwrap_or_else(PoisonError::into_inner);
     let before = held.as_ref().and_then(|probed| probed.ok_since);
@@ -99,15 +109,14 @@ fn note(found: &Mutex<Option<Probed>>, order: &ProbeOrder, result: Result<String
         Ok(last) => (Some(before.unwrap_or(at)), last),
         Err(last) => (None, last),
     };
-    let news = held.as_ref().is_none_or(|old| old.ok_since != ok_since || old.last != last);
     let mut transcript = held.as_ref().map(|old| old.transcript.clone()).unwrap_or_default();
     if held.as_ref().is_none_or(|old| old.last != last) {
         transcript.push(format!("{at} {last}"));
         transcript.drain(..transcript.len().saturating_sub(TRANSCRIPT));
     }
     let tries = held.as_ref().map_or(0, |old| old.tries).saturating_add(1);
-    *held = Some(Probed { invocation: order.invocation.clone(), at, ok_since, tries, transcript, last });
-    news
+    *held = Some(Probed { invocation: order.invocation.clone(), at, ok_since, tries, transcript, last: last.clone() });
+    (ok_since.is_some(), last)
 }
 
 fn probe_once(order: &ProbeOrder) -> Result<String, String> {

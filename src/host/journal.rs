@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::model::names::UnitId;
+use crate::model::pattern::Pattern;
 use crate::model::quantity::Timestamp;
 use crate::port::{Clock, Journal, LogLine, LogLines, LogQuery, PortError, SystemClock, Tail};
 
@@ -59,7 +60,8 @@ impl Journal for Journalctl {
             let message = format!("could not read the journal: there is no {}", self.program.display());
             return Err(PortError::passing("JournalFailed", message));
         }
-        let reader = Reader { program: self.program.clone(), units: query.units.iter().cloned().collect(), send };
+        let (units, grep) = (query.units.iter().cloned().collect(), query.grep.clone());
+        let reader = Reader { program: self.program.clone(), units, grep, send };
         tokio::spawn(reader.run(query, SystemClock.now()));
         Ok(lines)
     }
@@ -82,7 +84,7 @@ impl Journalctl {
     /// Reads for the loop, which is no async.
     fn newest_now(&self, units: BTreeSet<String>, lines: u32) -> Vec<Entry> {
         let (send, _nobody) = mpsc::channel(1);
-        let reader = Reader { program: self.program.clone(), units, send };
+        let reader = Reader { program: self.program.clone(), units, grep: None, send };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let read = runtime.map_err(|e| failed(&self.program, &e)).and_then(|runtime| {
             let read = async { timeout(PATIENCE, reader.newest(lines, None)).await };
@@ -103,6 +105,7 @@ fn is_unit(name: &str) -> bool {
 struct Reader {
     program: PathBuf,
     units: BTreeSet<String>,
+    grep: Option<Pattern>,
     send: mpsc::Sender<Result<LogLine, PortError>>,
 }
 
@@ -152,11 +155,21 @@ impl Reader {
         if lines == 0 {
             return Ok(Vec::new());
         }
-        let mut args = vec!["--reverse".to_owned(), format!("--lines={lines}")];
+        let mut args = vec!["--reverse".to_owned()];
+        // Which lines match is told here: not every journalctl can, and its patterns may take for ever.
+        args.extend(self.grep.is_none().then(|| format!("--lines={lines}")));
         args.extend(since.map(at));
         let mut output = self.start(&args)?;
         let (mut found, mut held) = (Vec::new(), 0);
-        while let Some(entry) = output.next(&self.units).await? {
+        loop {
+            let entry = tokio::select! {
+                entry = output.next(&self.units) => entry?,
+                () = self.send.closed() => break,
+            };
+            let Some(entry) = entry else { break };
+            if !self.chooses(&entry) {
+                continue;
+            }
             held += entry.line.message.len();
             found.push(entry);
             if held > HELD || found.len() >= lines as usize {
@@ -176,6 +189,7 @@ impl Reader {
                 () = self.send.closed() => return Ok(()),
             };
             match entry {
+                Some(entry) if !self.chooses(&entry) => {}
                 Some(entry) => {
                     if !self.pass(entry.line).await {
                         return Ok(());
@@ -187,6 +201,10 @@ impl Reader {
         }
     }
 
+    fn chooses(&self, entry: &Entry) -> bool {
+        self.grep.as_ref().is_none_or(|pattern| pattern.is_in(&entry.line.message))
+    }
+
     async fn pass(&self, line: LogLine) -> bool {
         matches!(timeout(PATIENCE, self.send.send(Ok(line))).await, Ok(Ok(())))
     }
@@ -194,7 +212,7 @@ impl Reader {
     fn start(&self, args: &[String]) -> Result<Output, PortError> {
         let mut child = Command::new(&self.program)
             .args(["--output=json", "--all", "--no-pager", "--quiet"])
-            .arg("--output-fields=MESSAGE,PRIORITY,_SYSTEMD_UNIT,UNIT,_PID")
+            .arg("--output-fields=MESSAGE,PRIORITY,_SYSTEMD_UNIT,UNIT,_PID,OBJECT_SYSTEMD_UNIT,_TRANSPORT")
             .args(args)
             .args(matches(&self.units))
             .env_clear()
@@ -218,12 +236,14 @@ fn at(moment: Timestamp) -> String {
     format!("--since=@{}.{:03}", moment.0 / 1000, moment.0 % 1000)
 }
 
-/// Chooses what the units wrote, and what systemd itself says of them. Exact fields instead of `-u`: that would also
+/// Chooses what the units wrote, what systemd itself says of them, and what journald says that it left out. Exact fields instead of `-u`: that would also
 /// count lines of other programs about the unit, of which some can be written by anybody.
 fn matches(units: &BTreeSet<String>) -> Vec<String> {
     let written = units.iter().map(|unit| format!("_SYSTEMD_UNIT={unit}"));
     let told = units.iter().map(|unit| format!("UNIT={unit}"));
-    written.chain(["+".to_owned(), "_PID=1".to_owned()]).chain(told).collect()
+    let left_out = units.iter().map(|unit| format!("OBJECT_SYSTEMD_UNIT={unit}"));
+    let or = |trusted: &str| ["+".to_owned(), trusted.to_owned()];
+    written.chain(or("_PID=1")).chain(told).chain(or("_TRANSPORT=driver")).chain(left_out).collect()
 }
 
 /// A running journalctl. Dropped, it is killed.
@@ -280,7 +300,10 @@ fn entry(line: &[u8], units: &BTreeSet<String>) -> Option<Entry> {
     let field = |name: &str| fields.get(name).and_then(Value::as_str);
     let written_by = field("_SYSTEMD_UNIT").filter(|unit| units.contains(*unit));
     let told_by_systemd = || field("UNIT").filter(|unit| field("_PID") == Some("1") && units.contains(*unit));
-    let unit = written_by.or_else(told_by_systemd)?.to_owned();
+    // Only journald itself writes by this transport: that so many lines came too fast to be kept.
+    let told_by_journald =
+        || field("OBJECT_SYSTEMD_UNIT").filter(|unit| field("_TRANSPORT") == Some("driver") && units.contains(*unit));
+    let unit = written_by.or_else(told_by_systemd).or_else(told_by_journald)?.to_owned();
     let micros: u64 = field("__REALTIME_TIMESTAMP")?.parse().ok()?;
     let line = LogLine {
         time: Timestamp(micros / 1000),
@@ -346,6 +369,9 @@ mod tests {
         assert!(of(&format!(r#""_SYSTEMD_UNIT":"init.scope","_PID":"1","UNIT":"{UNIT}""#)));
         assert!(!of(&format!(r#""_SYSTEMD_UNIT":"evil.service","_PID":"4711","UNIT":"{UNIT}""#)));
         assert!(!of(&format!(r#""SYSLOG_IDENTIFIER":"{UNIT}","_PID":"4711""#)));
+        let journald = r#""_SYSTEMD_UNIT":"systemd-journald.service","_PID":"88""#;
+        assert!(of(&format!(r#"{journald},"_TRANSPORT":"driver","OBJECT_SYSTEMD_UNIT":"{UNIT}""#)));
+        assert!(!of(&format!(r#"{journald},"_TRANSPORT":"journal","OBJECT_SYSTEMD_UNIT":"{UNIT}""#)));
         assert!(!of(r#""_SYSTEMD_UNIT":["a","b"]"#));
         assert!(entry(b"not json", &units()).is_none());
     }
@@ -359,7 +385,7 @@ mod tests {
     }
 
     fn query(lines: Option<u32>, follow: bool) -> LogQuery {
-        LogQuery { units: vec![UNIT.to_owned()], lines, since: None, follow }
+        LogQuery { units: vec![UNIT.to_owned()], lines, follow, ..LogQuery::default() }
     }
 
     async fn messages(mut lines: LogLines) -> Vec<String> {
@@ -384,6 +410,23 @@ mod tests {
         let calls = fs::read_to_string(dir.path().join("calls")).unwrap();
         assert!(calls.contains("--lines=5") && calls.contains("--follow --no-tail"), "{calls}");
         assert!(calls.contains(&format!("_SYSTEMD_UNIT={UNIT} + _PID=1 UNIT={UNIT}")), "{calls}");
+    }
+
+    #[tokio::test]
+    async fn a_pattern_chooses_the_newest_lines_that_match_and_the_end_of_the_past_stays_where_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, odd, new) = (record("c1", "\"e 1\""), record("c2", "\"quiet\""), record("c3", "\"e 2\""));
+        let later = record("c4", "\"quiet again\"");
+        let body = format!(
+            "case \"$*\" in *--reverse*) echo '{new}'; echo '{odd}'; echo '{old}'; exec sleep 600;; \
+             *) echo '{later}'; echo '{new}';; esac"
+        );
+        let asked = LogQuery { grep: Some(Pattern::parse("^e").unwrap()), ..query(Some(2), true) };
+        let mut found = messages(stub(dir.path(), &body).read(asked).unwrap()).await;
+        assert!(found.pop().is_some_and(|last| last.ends_with("it ended")));
+        assert_eq!(found, ["e 1", "e 2", "e 2"]);
+        let calls = fs::read_to_string(dir.path().join("calls")).unwrap();
+        assert!(!calls.contains("--lines") && calls.contains("--after-cursor=c3"), "{calls}");
     }
 
     #[tokio::test]

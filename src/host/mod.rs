@@ -13,6 +13,7 @@ pub mod health;
 pub mod journal;
 pub mod listener;
 pub mod signals;
+pub mod stats;
 pub mod systemd;
 pub mod unpack;
 pub mod uploads;

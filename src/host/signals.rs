@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use dbus::arg::{PropMap, RefArg};
 use dbus::blocking::{BlockingSender, Connection};
 
 use crate::bell::Bell;
@@ -21,6 +22,9 @@ const MATCHES: [&str; 3] = [
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(500);
+/// News of this long are one ring: the end of a job comes as several signals, and an app that has just started is
+/// often ready before it is looked at.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// Listens in a thread of its own until told to stop: a connection that nobody drains stalls.
 pub fn listen(bell: Bell, stop: Arc<AtomicBool>) -> std::io::Result<JoinHandle<()>> {
@@ -52,23 +56,39 @@ fn listen_once(bell: &Bell, stop: &AtomicBool) -> Result<(), dbus::Error> {
         bus.send_with_reply_and_block(call, PATIENCE)?;
     }
     while !stop.load(Ordering::Relaxed) {
-        bus.channel().read_write(Some(TICK)).map_err(|()| dbus::Error::new_failed("the bus closed the connection"))?;
-        let mut ours = false;
-        while let Some(message) = bus.channel().pop_message() {
-            ours |= concerns_us(&message);
-        }
-        if ours {
+        if hear(&bus, TICK)? {
+            let since = Instant::now();
+            while let Some(left) = GATHER.checked_sub(since.elapsed()) {
+                hear(&bus, left)?;
+            }
             bell.ring();
         }
     }
     Ok(())
 }
 
-/// Our units and Caddy's; the bus writes `zexio-` as `zexio_2d` in a path and as it is in a name.
+/// Waits for signals; tells whether there was news.
+fn hear(bus: &Connection, at_most: Duration) -> Result<bool, dbus::Error> {
+    bus.channel().read_write(Some(at_most)).map_err(|()| dbus::Error::new_failed("the bus closed the connection"))?;
+    let heard = std::iter::from_fn(|| bus.channel().pop_message());
+    Ok(heard.filter(|message| concerns_us(message) && !is_on_its_way(message)).count() > 0)
+}
+
+/// A unit with a job waiting is heard of again when the job ends. Until then PID 1 is busy setting it up, and whoever
+/// asks it how it gets on only makes that take longer.
+fn is_on_its_way(message: &dbus::Message) -> bool {
+    let (_, changed) = message.get2::<String, PropMap>();
+    let job = changed.and_then(|changed| changed.get("Job")?.0.as_iter()?.next()?.as_u64());
+    job.is_some_and(|job| job != 0)
+}
+
+/// Our units and Caddy's, not the slice they are in, which changes with each of them. The bus writes `zexio-` as
+/// `zexio_2d` in a path and as it is in a name.
 fn concerns_us(message: &dbus::Message) -> bool {
     let path = message.path().map(|path| path.to_string()).unwrap_or_default();
-    if path.contains("/unit/zexio_2d") || path.ends_with("/caddy_2eservice") {
-        return true;
+    if let Some((_, unit)) = path.split_once("/unit/") {
+        let ours = unit.starts_with("zexio_2d") && !unit.ends_with("_2eslice");
+        return ours || unit == "caddy_2eservice";
     }
     let (_, _, job_unit) = message.get3::<u32, dbus::Path<'_>, String>();
     let (removed,) = (message.get1::<String>(),);

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use dbus::arg::{PropMap, RefArg, Variant, prop_cast};
+use dbus::arg::{PropMap, RefArg, prop_cast};
 use dbus::blocking::{Connection, Proxy};
 
 use crate::model::layout::{CREDENTIAL_DIR, LAUNCHER, Layout, UNIT_DIR, user_of};
@@ -48,6 +48,45 @@ struct Steady {
 /// How old what a unit uses may be.
 const REREAD: Duration = Duration::from_secs(10);
 
+/// A property's interface and name.
+type Property = (&'static str, &'static str);
+
+/// What tells one run of a unit from the next.
+const OF_A_RUN: [Property; 2] = [(UNIT, "InvocationID"), (UNIT, "NeedDaemonReload")];
+
+/// What a pass wants to know of a unit.
+const WHOLE: [Property; 17] = [
+    (UNIT, "ActiveState"),
+    (UNIT, "SubState"),
+    (UNIT, "InvocationID"),
+    (UNIT, "ActiveEnterTimestamp"),
+    (UNIT, "StateChangeTimestamp"),
+    (UNIT, "NeedDaemonReload"),
+    (SERVICE, "MainPID"),
+    (SERVICE, "NRestarts"),
+    (SERVICE, "MemoryCurrent"),
+    (SERVICE, "CPUUsageNSec"),
+    (SERVICE, "TasksCurrent"),
+    (SERVICE, "IOReadBytes"),
+    (SERVICE, "IOWriteBytes"),
+    (SERVICE, "ControlGroup"),
+    (SERVICE, "ExecMainStatus"),
+    (SERVICE, "ExecMainCode"),
+    (SERVICE, "Result"),
+];
+
+/// What must be read as it was written.
+const AS_WRITTEN: [Property; 8] = [
+    (UNIT, "NeedDaemonReload"),
+    (UNIT, "LoadState"),
+    (UNIT, "FragmentPath"),
+    (UNIT, "DropInPaths"),
+    (SERVICE, "User"),
+    (SERVICE, "ExecStart"),
+    (SERVICE, "MemoryMax"),
+    (SERVICE, "TasksMax"),
+];
+
 /// A row of ListUnits: name, description, load state, active state, sub state, followed, path, job, its type and path.
 type Listed = (String, String, String, String, String, String, dbus::Path<'static>, u32, String, dbus::Path<'static>);
 
@@ -85,25 +124,22 @@ impl Systemd {
         Ok(rows.into_iter().map(|row| (row.0.clone(), row)).collect())
     }
 
-    fn properties(&self, path: &dbus::Path<'static>, interface: &str) -> Result<PropMap, PortError> {
-        let (found,): (PropMap,) = self.call("read a unit", |bus| {
-            bus.with_proxy(BUS_NAME, path, TIMEOUT).method_call(PROPERTIES, "GetAll", (interface,))
-        })?;
-        Ok(found)
+    /// Reads some properties of a unit, all asked for before the first answer is awaited. There are some 300, and to
+    /// have PID 1 collect them all takes it 6 ms.
+    fn properties(&self, path: &dbus::Path<'static>, wanted: &[Property]) -> Result<PropMap, PortError> {
+        self.call("read a unit", |bus| {
+            let mut asked = BTreeMap::new();
+            for (interface, name) in wanted {
+                let message = dbus::Message::new_method_call(BUS_NAME, path, PROPERTIES, "Get");
+                let message = message.map_err(|e| dbus::Error::new_failed(&e))?.append2(interface, name);
+                let serial = bus.channel().send(message).map_err(|()| gone())?;
+                asked.insert(serial, *name);
+            }
+            answers(bus, asked)
+        })
     }
 
-    fn property<T>(&self, row: &Listed, name: &str) -> Result<T, PortError>
-    where
-        T: for<'b> dbus::arg::Get<'b> + dbus::arg::Arg,
-    {
-        let (found,): (Variant<T>,) = self.call("read a unit", |bus| {
-            bus.with_proxy(BUS_NAME, &row.6, TIMEOUT).method_call(PROPERTIES, "Get", (UNIT, name))
-        })?;
-        Ok(found.0)
-    }
-
-    /// Reads a unit. Everything of it costs systemd about 3 ms, and most units just run: of those only what tells one
-    /// run from the next is asked for each time.
+    /// Reads a unit. Most units just run: of those only what tells one run from the next is asked for each time.
     fn fill(&self, seen: &mut UnitSeen, row: &Listed) -> Result<(), PortError> {
         let steady = row.3 == "active" && row.7 == 0;
         let known = self.steady.borrow_mut().remove(&row.0).filter(|known| {
@@ -112,17 +148,12 @@ impl Systemd {
                 && known.seen.sub_state == row.4
                 && known.seen.state == ActiveState::Active
         });
-        let known = match known {
-            Some(known) if known.seen.invocation == invocation(&self.property::<Vec<u8>>(row, "InvocationID")?) => {
-                Some(known)
+        let again = known.map(|known| Ok((self.properties(&row.6, &OF_A_RUN)?, known))).transpose()?;
+        let (read, found) = match again {
+            Some((now, Steady { read, seen })) if invocation(&now) == seen.invocation => {
+                (read, UnitSeen { needs_reload: needs_reload(&now), ..seen })
             }
-            _ => None,
-        };
-        let (read, found) = match known {
-            Some(Steady { read, seen }) => {
-                (read, UnitSeen { needs_reload: self.property(row, "NeedDaemonReload")?, ..seen })
-            }
-            None => (Instant::now(), self.read_whole(row)?),
+            _ => (Instant::now(), self.read_whole(row)?),
         };
         if steady {
             self.steady.borrow_mut().insert(row.0.clone(), Steady { read, seen: found.clone() });
@@ -135,22 +166,46 @@ impl Systemd {
 
     fn read_whole(&self, row: &Listed) -> Result<UnitSeen, PortError> {
         let mut seen = UnitSeen::default();
-        let unit = self.properties(&row.6, UNIT)?;
-        let service = self.properties(&row.6, SERVICE)?;
-        seen.state = settled(active_state(text(&unit, "ActiveState")), row.7 != 0);
-        seen.sub_state = text(&unit, "SubState").to_owned();
-        seen.invocation = prop_cast::<Vec<u8>>(&unit, "InvocationID").and_then(|id| invocation(id));
+        let found = self.properties(&row.6, &WHOLE)?;
+        seen.state = settled(active_state(text(&found, "ActiveState")), row.7 != 0);
+        seen.sub_state = text(&found, "SubState").to_owned();
+        seen.invocation = invocation(&found);
         let key = if seen.state == ActiveState::Active { "ActiveEnterTimestamp" } else { "StateChangeTimestamp" };
-        seen.since = number(&unit, key).filter(|micros| *micros > 0).map(|micros| Timestamp(micros / 1000));
-        seen.needs_reload = prop_cast::<bool>(&unit, "NeedDaemonReload").copied().unwrap_or(false);
-        seen.pid = prop_cast::<u32>(&service, "MainPID").copied().filter(|pid| *pid != 0);
-        seen.restarts = prop_cast::<u32>(&service, "NRestarts").copied().unwrap_or(0);
-        seen.memory_bytes = number(&service, "MemoryCurrent");
-        seen.cpu_nanos = number(&service, "CPUUsageNSec");
-        seen.cgroup = Some(text(&service, "ControlGroup")).filter(|path| !path.is_empty()).map(str::to_owned);
-        seen.exit = exit(&service);
-        seen.result = text(&service, "Result").to_owned();
+        seen.since = number(&found, key).filter(|micros| *micros > 0).map(|micros| Timestamp(micros / 1000));
+        seen.needs_reload = needs_reload(&found);
+        seen.pid = prop_cast::<u32>(&found, "MainPID").copied().filter(|pid| *pid != 0);
+        seen.restarts = prop_cast::<u32>(&found, "NRestarts").copied().unwrap_or(0);
+        seen.memory_bytes = number(&found, "MemoryCurrent");
+        seen.cpu_nanos = number(&found, "CPUUsageNSec");
+        seen.tasks = number(&found, "TasksCurrent");
+        seen.io_read_bytes = number(&found, "IOReadBytes");
+        seen.io_write_bytes = number(&found, "IOWriteBytes");
+        seen.cgroup = Some(text(&found, "ControlGroup")).filter(|path| !path.is_empty()).map(str::to_owned);
+        seen.exit = exit(&found);
+        seen.result = text(&found, "Result").to_owned();
         Ok(seen)
+    }
+
+    /// Works with a unit that stays in systemd's memory meanwhile. One that does not run is dropped after every call
+    /// that names it and read again for the next, with signals about all its neighbours: 2 ms of PID 1 each time.
+    fn pinned<T>(&self, name: &str, work: impl FnOnce() -> Result<T, PortError>) -> Result<T, PortError> {
+        self.manage(&format!("load unit {name}"), "RefUnit", (name,))?;
+        let done = work();
+        self.unpin(name);
+        done
+    }
+
+    /// Nobody waits for the answer: PID 1 has a unit to set up by now. Where the connection is new meanwhile, the pin
+    /// went with the old one.
+    fn unpin(&self, name: &str) {
+        let _ = self.call("let go of a unit", |bus| {
+            let message = dbus::Message::new_method_call(BUS_NAME, MANAGER_PATH, MANAGER, "UnrefUnit");
+            let mut message = message.map_err(|e| dbus::Error::new_failed(&e))?.append1(name);
+            message.set_no_reply(true);
+            bus.channel().send(message).map_err(|()| gone())?;
+            bus.channel().flush();
+            Ok(())
+        });
     }
 
     /// Makes sure that systemd read what was written: a drop-in of somebody else or a limit it did not understand must
@@ -159,16 +214,14 @@ impl Systemd {
         let name = id.name();
         let (path,): (dbus::Path<'static>,) =
             self.call(&format!("load unit {name}"), |bus| manager(bus).method_call(MANAGER, "LoadUnit", (&name,)))?;
-        let mut unit = self.properties(&path, UNIT)?;
-        let old = prop_cast::<bool>(&unit, "NeedDaemonReload").copied().unwrap_or(false);
-        if old || text(&unit, "LoadState") != "loaded" {
+        let mut read = self.properties(&path, &AS_WRITTEN)?;
+        if needs_reload(&read) || text(&read, "LoadState") != "loaded" {
             // systemd kept an older unit of this name in memory: a boot target held on to it. Or it read the file when
             // somebody had just taken it away; then it asks for no reload and refuses to start for ever.
             self.reload()?;
-            unit = self.properties(&path, UNIT)?;
+            read = self.properties(&path, &AS_WRITTEN)?;
         }
-        let service = self.properties(&path, SERVICE)?;
-        match difference(id, &unit, &service) {
+        match difference(id, &read) {
             None => Ok(()),
             Some(found) => Err(PortError::lasting(
                 "UnitTampered",
@@ -180,8 +233,32 @@ impl Systemd {
     }
 }
 
-fn invocation(id: &[u8]) -> Option<String> {
-    (!id.is_empty()).then(|| hex::encode(id))
+/// Collects the answers to what was asked, by the serial of the question.
+fn answers(bus: &Connection, mut asked: BTreeMap<u32, &str>) -> Result<PropMap, dbus::Error> {
+    let (began, mut found) = (Instant::now(), PropMap::new());
+    while !asked.is_empty() {
+        if began.elapsed() > TIMEOUT {
+            return Err(dbus::Error::new_custom("org.freedesktop.DBus.Error.NoReply", "no answer within 10 s"));
+        }
+        bus.channel().read_write(Some(TIMEOUT)).map_err(|()| gone())?;
+        while let Some(mut message) = bus.channel().pop_message() {
+            let Some(name) = message.get_reply_serial().and_then(|serial| asked.remove(&serial)) else { continue };
+            found.insert(name.to_owned(), message.as_result()?.read1()?);
+        }
+    }
+    Ok(found)
+}
+
+fn gone() -> dbus::Error {
+    dbus::Error::new_custom("org.freedesktop.DBus.Error.Disconnected", "the bus closed the connection")
+}
+
+fn invocation(properties: &PropMap) -> Option<String> {
+    prop_cast::<Vec<u8>>(properties, "InvocationID").filter(|id| !id.is_empty()).map(hex::encode)
+}
+
+fn needs_reload(properties: &PropMap) -> bool {
+    prop_cast::<bool>(properties, "NeedDaemonReload").copied().unwrap_or(false)
 }
 
 fn manager(bus: &Connection) -> Proxy<'_, &Connection> {
@@ -231,31 +308,31 @@ fn exit(service: &PropMap) -> Option<Exit> {
     }
 }
 
-fn difference(id: &UnitId, unit: &PropMap, service: &PropMap) -> Option<String> {
+fn difference(id: &UnitId, read: &PropMap) -> Option<String> {
     let file = fs::read_to_string(Layout::unit_file(id)).unwrap_or_default();
     let line = |key: &str| {
         file.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap_or_default().to_owned()
     };
-    let fragment = text(unit, "FragmentPath");
+    let fragment = text(read, "FragmentPath");
     if Path::new(fragment) != Layout::unit_file(id) {
         return Some(format!("it reads {fragment:?}"));
     }
     let foreign =
-        prop_cast::<Vec<String>>(unit, "DropInPaths").into_iter().flatten().find(|path| !is_for_every_service(path));
+        prop_cast::<Vec<String>>(read, "DropInPaths").into_iter().flatten().find(|path| !is_for_every_service(path));
     if let Some(path) = foreign {
         return Some(format!("{path} changes it"));
     }
-    let user = text(service, "User");
+    let user = text(read, "User");
     if user != user_of(&id.project) {
         return Some(format!("User is {user:?}"));
     }
-    if !starts_the_launcher(service) {
+    if !starts_the_launcher(read) {
         return Some("ExecStart is not the launcher".to_owned());
     }
     let limits = [("MemoryMax", line("MemoryMax")), ("TasksMax", line("TasksMax"))];
     limits.into_iter().filter(|(_, written)| !written.is_empty()).find_map(|(key, written)| {
-        let read = number(service, key);
-        (read != written.parse().ok()).then(|| format!("{key} is {read:?}, not {written}"))
+        let found = number(read, key);
+        (found != written.parse().ok()).then(|| format!("{key} is {found:?}, not {written}"))
     })
 }
 
@@ -282,7 +359,11 @@ impl Units for Systemd {
         self.steady.borrow_mut().retain(|name, _| listed.contains_key(name));
         let mut all: BTreeMap<ProjectId, BTreeMap<UnitId, UnitSeen>> = BTreeMap::new();
         for (id, text) in unit_files(".service")? {
-            let mut seen = UnitSeen { text: Some(text), enabled: boot_link(&id).is_symlink(), ..UnitSeen::default() };
+            let mut seen = UnitSeen {
+                text: Some(text),
+                enabled: leads_to(&boot_link(&id), &Layout::unit_file(&id)),
+                ..UnitSeen::default()
+            };
             if let Some(row) = listed.remove(&id.name()) {
                 self.fill(&mut seen, &row)?;
             }
@@ -290,7 +371,7 @@ impl Units for Systemd {
         }
         for (id, text) in unit_files(".timer")? {
             let row = listed.remove(&id.timer());
-            let enabled = timer_link(&id).is_symlink();
+            let enabled = leads_to(&timer_link(&id), &Layout::timer_file(&id));
             let timer = TimerSeen { text: Some(text), active: row.is_some_and(|row| row.3 == "active"), enabled };
             all.entry(id.project.clone()).or_default().entry(id).or_default().timer = Some(timer);
         }
@@ -327,10 +408,12 @@ impl Units for Systemd {
 
     fn start(&self, unit: &UnitId) -> Result<(), PortError> {
         let name = unit.name();
-        self.read_back(unit)?;
-        // A unit that failed is not started again before its failure is forgotten; one that did not has none.
-        let _ = self.manage("reset a unit", "ResetFailedUnit", (&name,));
-        self.manage(&format!("start {name}"), "StartUnit", (&name, "replace"))
+        self.pinned(&name, || {
+            self.read_back(unit)?;
+            // A unit that failed is not started again before its failure is forgotten; one that did not has none.
+            let _ = self.manage("reset a unit", "ResetFailedUnit", (&name,));
+            self.manage(&format!("start {name}"), "StartUnit", (&name, "replace"))
+        })
     }
 
     fn stop(&self, unit: &UnitId) -> Result<(), PortError> {
@@ -339,14 +422,13 @@ impl Units for Systemd {
     }
 
     fn enable(&self, unit: &UnitId) -> Result<(), PortError> {
-        let name = unit.name();
-        self.manage(&format!("enable {name}"), "EnableUnitFiles", (vec![name.as_str()], false, true))
+        disk::link(&boot_link(unit), &Layout::unit_file(unit))
     }
 
     fn arm(&self, unit: &UnitId) -> Result<(), PortError> {
         let timer = unit.timer();
-        self.read_back(unit)?;
-        self.manage(&format!("enable {timer}"), "EnableUnitFiles", (vec![timer.as_str()], false, true))?;
+        self.pinned(&unit.name(), || self.read_back(unit))?;
+        disk::link(&timer_link(unit), &Layout::timer_file(unit))?;
         self.manage(&format!("start {timer}"), "StartUnit", (&timer, "replace")).map_err(|error| {
             // It was written by us of checked parts; what systemd may still not take is the calendar expression.
             PortError::lasting(
@@ -376,7 +458,7 @@ impl Units for Systemd {
     fn proxy_runs(&self) -> Result<bool, PortError> {
         let (path,): (dbus::Path<'static>,) =
             self.call("load caddy.service", |bus| manager(bus).method_call(MANAGER, "LoadUnit", (PROXY,)))?;
-        let unit = self.properties(&path, UNIT)?;
+        let unit = self.properties(&path, &[(UNIT, "ActiveState")])?;
         Ok(!matches!(active_state(text(&unit, "ActiveState")), ActiveState::Inactive | ActiveState::Failed))
     }
 
@@ -415,6 +497,12 @@ fn unit_files(suffix: &str) -> Result<Vec<(UnitId, String)>, PortError> {
     Ok(found)
 }
 
+fn leads_to(link: &Path, target: &Path) -> bool {
+    fs::read_link(link).is_ok_and(|found| found == target)
+}
+
+/// What `systemctl enable` makes. To have systemd make it would keep PID 1 busy for some 10 ms: it reads every unit
+/// file there is.
 fn boot_link(unit: &UnitId) -> PathBuf {
     Path::new(UNIT_DIR).join("multi-user.target.wants").join(unit.name())
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::names::{EnvName, ProcessName, ProjectId, SecretName};
-use super::quantity::{Bytes, CpuShare, Span};
+use super::quantity::{Bytes, CpuShare, Span, Timestamp};
 use super::spec::{
     Artifact, Calendar, Command, Limits, Process, Ready, ReleaseCommand, Sandbox, Sealed, SiteDirectory, Spec, Stop,
 };
@@ -28,6 +28,47 @@ pub struct Wanted {
     pub secrets: BTreeMap<SecretName, u32>,
     /// Why the last thing that was asked could not be taken.
     pub complaint: Option<Complaint>,
+    /// Whether somebody said stop, whatever the spec says.
+    pub hold: Option<Hold>,
+}
+
+/// A stop that lies over a project, whoever owns it, until it is resumed or its time is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Who said so.
+    pub by: String,
+    /// When.
+    pub since: Timestamp,
+    /// Why.
+    pub reason: Option<String>,
+    /// When it ends by itself.
+    pub until: Option<Timestamp>,
+}
+
+impl Hold {
+    /// Says in a sentence what it means.
+    pub fn message(&self) -> String {
+        paused(&format!(", by {}", self.by), self.reason.as_deref(), self.until)
+    }
+
+    /// Tells whether it is not over.
+    pub fn holds_at(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
+}
+
+/// What keeps the agent's hands off a project now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pause {
+    /// In a sentence: until when, by whom, why.
+    pub message: String,
+    /// When it ends by itself.
+    pub until: Option<Timestamp>,
+}
+
+fn paused(by: &str, reason: Option<&str>, until: Option<Timestamp>) -> String {
+    let until = until.map_or("until it is resumed".into(), |until| format!("until {until}"));
+    format!("nothing is changed {until}{by}: {}", reason.unwrap_or("no reason given"))
 }
 
 /// What a project's wish comes to.
@@ -51,6 +92,21 @@ impl Wanted {
             Intent::Run(spec) => Some(spec),
             Intent::Delete { .. } | Intent::Nothing => None,
         }
+    }
+
+    /// Returns the stop that somebody said and that is not over. It holds a removal too.
+    pub fn hold_at(&self, now: Timestamp) -> Option<&Hold> {
+        self.hold.as_ref().filter(|hold| hold.holds_at(now))
+    }
+
+    /// Returns what keeps the agent's hands off now: a stop that somebody said, or the spec's own.
+    pub fn pause_at(&self, now: Timestamp) -> Option<Pause> {
+        if let Some(hold) = self.hold_at(now) {
+            return Some(Pause { message: hold.message(), until: hold.until });
+        }
+        let suspension = self.spec()?.suspend.at(now)?;
+        let message = paused(", by its spec", suspension.reason.as_deref(), suspension.until);
+        Some(Pause { message, until: suspension.until })
     }
 }
 

@@ -2,12 +2,15 @@
 
 pub mod desired;
 pub mod document;
+pub mod event;
 pub mod failure;
 pub mod fit;
 pub mod layout;
 pub mod names;
 pub mod observed;
+pub mod pattern;
 pub mod progress;
 pub mod quantity;
 pub mod spec;
+pub mod stats;
 pub mod status;

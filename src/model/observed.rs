@@ -87,6 +87,12 @@ pub struct UnitSeen {
     pub memory_bytes: Option<u64>,
     /// Processor time used, in nanoseconds; unknown where the machine does not account it.
     pub cpu_nanos: Option<u64>,
+    /// Tasks that are there; unknown where the machine does not account them.
+    pub tasks: Option<u64>,
+    /// Bytes read from disks; unknown where the machine does not account them.
+    pub io_read_bytes: Option<u64>,
+    /// Bytes written to disks; unknown where the machine does not account them.
+    pub io_write_bytes: Option<u64>,
     /// Its file changed since systemd read it.
     pub needs_reload: bool,
     /// Its cgroup, as systemd names it.

@@ -57,6 +57,8 @@ pub struct ProjectProgress {
     pub stalled: Option<Stall>,
     /// Failures in a row that may pass, and when the next try is.
     pub backoff: Option<Backoff>,
+    /// Since when it is suspended: a rollout's deadline does not run meanwhile.
+    pub suspended: Option<Timestamp>,
 }
 
 /// A rollout.

@@ -85,6 +85,15 @@ pub struct ProcessStatus {
     pub memory_bytes: Option<u64>,
     /// Processor time used; null where the machine does not account it.
     pub cpu_seconds: Option<f64>,
+    /// Tasks that are there; null where the machine does not account them.
+    #[serde(default)]
+    pub tasks: Option<u64>,
+    /// Bytes read from disks; null where the machine does not account them.
+    #[serde(default)]
+    pub io_read_bytes: Option<u64>,
+    /// Bytes written to disks; null where the machine does not account them.
+    #[serde(default)]
+    pub io_write_bytes: Option<u64>,
     /// How often systemd restarted it since it was started.
     pub restarts: u32,
     /// Since when it has its state.

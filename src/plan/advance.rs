@@ -26,17 +26,19 @@ pub fn advance(desired: &Desired, observed: &Observed, progress: &mut Progress, 
         let Some(wanted) = desired.0.get(project) else { continue };
         match &wanted.intent {
             Intent::Nothing => {}
-            Intent::Delete { .. } => let_go(progress.projects.entry(project.clone()).or_default(), wanted.generation),
-            Intent::Run(spec) if spec.suspend.at(observed.now).is_some() => {
+            _ if wanted.pause_at(observed.now).is_some() => {
+                progress.projects.entry(project.clone()).or_default().suspended.get_or_insert(observed.now);
+            }
+            Intent::Delete { .. } => {
                 let memory = progress.projects.entry(project.clone()).or_default();
-                // What is suspended gets nowhere, and is not to fail for that.
-                memory.trial.iter_mut().for_each(|trial| trial.since = observed.now);
+                memory.suspended = None;
+                let_go(memory, wanted.generation);
             }
             Intent::Run(spec) => {
+                let memory = progress.projects.entry(project.clone()).or_default();
+                wake(memory, observed.now);
                 // A switch that is complete is a fact, also where the next wish came before it was written down.
-                if let Some(memory) = progress.projects.get_mut(project) {
-                    promote_what_was_switched(project, seen, memory, spec, observed.now);
-                }
+                promote_what_was_switched(project, seen, memory, spec, observed.now);
                 let taken = aim::take(project, wanted, spec, progress, observed.now, rules);
                 if let Some(memory) = progress.projects.get_mut(project) {
                     roll(project, spec, seen, memory, observed.now);
@@ -46,6 +48,14 @@ pub fn advance(desired: &Desired, observed: &Observed, progress: &mut Progress, 
                 }
             }
         }
+    }
+}
+
+/// A suspension is over: the time that a rollout stood still is not its own.
+fn wake(memory: &mut ProjectProgress, now: Timestamp) {
+    let Some(since) = memory.suspended.take() else { return };
+    if let Some(trial) = &mut memory.trial {
+        trial.since = trial.since.after(now.since(since.max(trial.since)));
     }
 }
 

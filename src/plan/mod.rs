@@ -5,6 +5,7 @@ pub mod advance;
 pub mod aim;
 pub mod artifacts;
 pub mod check;
+pub mod events;
 pub mod ports;
 pub mod removal;
 pub mod rollout;
@@ -117,6 +118,34 @@ pub enum Action {
     Forget,
 }
 
+impl Action {
+    /// Names the kind of step, for counting.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Action::LoadRoutes(_) => "load_routes",
+            Action::StartProxy => "start_proxy",
+            Action::Prepare { .. } => "prepare",
+            Action::Fetch(_) => "fetch",
+            Action::CancelFetch(_) => "cancel_fetch",
+            Action::WriteUnit(_) => "write_unit",
+            Action::ReloadSystemd => "reload_systemd",
+            Action::Start(_) => "start",
+            Action::Enable(_) => "enable",
+            Action::ArmTimer(_) => "arm_timer",
+            Action::DisarmTimer(_) => "disarm_timer",
+            Action::Point(..) => "point",
+            Action::Link(_) => "link",
+            Action::Stop(_) => "stop",
+            Action::RemoveUnit(_) => "remove_unit",
+            Action::RemoveRelease(_) => "remove_release",
+            Action::RemoveArtifact(_) => "remove_artifact",
+            Action::RemoveMarker(_) => "remove_marker",
+            Action::RemoveFiles { .. } => "remove_files",
+            Action::Forget => "forget",
+        }
+    }
+}
+
 /// Routes to load.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoutesOrder {
@@ -181,6 +210,22 @@ impl fmt::Display for Action {
 }
 
 impl Action {
+    /// Returns the release that the action is about.
+    pub fn release(&self) -> Option<ReleaseNo> {
+        match self {
+            Action::Fetch(order) => Some(order.release),
+            Action::WriteUnit(order) => Some(order.unit.release),
+            Action::CancelFetch(release) | Action::Link(release) | Action::RemoveRelease(release) => Some(*release),
+            Action::Start(unit)
+            | Action::Enable(unit)
+            | Action::ArmTimer(unit)
+            | Action::DisarmTimer(unit)
+            | Action::Stop(unit)
+            | Action::RemoveUnit(unit) => Some(unit.release),
+            _ => None,
+        }
+    }
+
     /// Tells whether the action adds, changes or removes something: the marker that a shown plan gives it.
     pub fn sign(&self) -> char {
         match self {
@@ -235,6 +280,27 @@ pub enum Reason {
     UnitChanged,
 }
 
+impl Reason {
+    /// Returns its name in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::ProjectNew => "ProjectNew",
+            Reason::ReleaseMissing => "ReleaseMissing",
+            Reason::CandidateWanted => "CandidateWanted",
+            Reason::CandidateHealthy => "CandidateHealthy",
+            Reason::ServingDamaged => "ServingDamaged",
+            Reason::Recreate => "Recreate",
+            Reason::Drained => "Drained",
+            Reason::NotWanted => "NotWanted",
+            Reason::Retention => "Retention",
+            Reason::ProjectDeleted => "ProjectDeleted",
+            Reason::RoutesDiffer => "RoutesDiffer",
+            Reason::ProxyDown => "ProxyDown",
+            Reason::UnitChanged => "UnitChanged",
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -273,6 +339,10 @@ pub fn plan(desired: &Desired, observed: &Observed, progress: &Progress, rules: 
     let setting = Setting { now: observed.now, routed, rules };
     for (project, seen) in &observed.projects {
         let (Some(wanted), Some(memory)) = (desired.0.get(project), progress.projects.get(project)) else { continue };
+        if let Some(pause) = wanted.pause_at(observed.now) {
+            pause.until.into_iter().for_each(|until| plan.look_at(until));
+            continue;
+        }
         match &wanted.intent {
             Intent::Run(spec) => rollout::steps(project, spec, seen, memory, setting, &mut plan),
             Intent::Delete { keep_data } => removal::steps(project, *keep_data, seen, memory, setting, &mut plan),

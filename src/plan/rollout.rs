@@ -38,12 +38,6 @@ pub fn steps(
     plan: &mut Plan,
 ) {
     let Setting { now, routed, rules } = setting;
-    if let Some(suspension) = spec.suspend.at(now) {
-        if let Some(until) = suspension.until {
-            plan.look_at(until);
-        }
-        return;
-    }
     let (Some(units), Some(bundles)) = (seen.units.known(), seen.bundles.known()) else { return };
     if let Some(backoff) = memory.backoff.as_ref().filter(|backoff| now < backoff.until) {
         return plan.look_at(backoff.until);

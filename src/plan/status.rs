@@ -70,8 +70,8 @@ pub fn of(view: &View<'_>, before: Option<&Status>) -> Status {
 fn state(view: &View<'_>, conditions: &[Condition]) -> &'static str {
     let has = |kind: &str, status: &str| conditions.iter().any(|c| c.kind == kind && c.status == status);
     match view.wanted.intent {
-        Intent::Delete { .. } => "deleting",
         _ if has("Suspended", "True") => "suspended",
+        Intent::Delete { .. } => "deleting",
         _ if has("Stalled", "True") => "failed",
         _ if has("Ready", "True") => "running",
         _ if has("Reconciling", "True") => "deploying",
@@ -109,10 +109,8 @@ fn stalled(view: &View<'_>) -> Option<Finding> {
 }
 
 fn suspended(view: &View<'_>) -> Option<Finding> {
-    let suspension = view.wanted.spec()?.suspend.at(view.observed.now)?;
-    let reason = suspension.reason.as_deref().unwrap_or("no reason given");
-    let until = suspension.until.map_or("until it is resumed".into(), |until| format!("until {until}"));
-    Some(("Suspended".into(), format!("nothing is changed {until}: {reason}")))
+    let pause = view.wanted.pause_at(view.observed.now).filter(|_| view.wanted.intent != Intent::Nothing)?;
+    Some(("Suspended".into(), pause.message))
 }
 
 /// Returns why the project is not what is wanted; none when it is.
@@ -122,6 +120,9 @@ fn unready(view: &View<'_>, stalled: Option<&Finding>) -> Option<Finding> {
     }
     let memory = view.memory;
     match (&view.wanted.intent, memory.serving) {
+        (Intent::Delete { .. }, _) if suspended(view).is_some() => {
+            return Some(("Suspended".into(), "it is to be removed, and that waits until it is resumed".into()));
+        }
         (Intent::Delete { .. }, _) => {
             return Some(("Deleting".into(), "routes, processes and files are being removed".into()));
         }
@@ -280,6 +281,9 @@ fn processes(view: &View<'_>) -> Vec<ProcessStatus> {
             port,
             memory_bytes: seen.memory_bytes,
             cpu_seconds: seen.cpu_nanos.map(|nanos| nanos as f64 / 1e9),
+            tasks: seen.tasks,
+            io_read_bytes: seen.io_read_bytes,
+            io_write_bytes: seen.io_write_bytes,
             restarts: seen.restarts,
             since: seen.since,
         }

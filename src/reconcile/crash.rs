@@ -1,4 +1,4 @@
-//! Lets a test end the agent around one step of the loop, as a crash or a kill would. Release builds know nothing of it.
+//! Lets a test end the agent around one step of the loop, as `kill -9` would. Release builds know nothing of it.
 
 #[cfg(debug_assertions)]
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +20,8 @@ pub fn point(side: Side) {
     STEPS.store(taken, Ordering::Relaxed);
     let word = if side == Side::Before { "before" } else { "after" };
     if std::env::var("ZEXIO_DIE_AT").is_ok_and(|at| at == format!("{taken}{word}")) {
-        std::process::abort();
+        // As `kill -9` does: no handler, no clean-up, no core.
+        let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
     }
 }
 

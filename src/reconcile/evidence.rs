@@ -1,7 +1,7 @@
 //! Keeps what a release showed when it failed, before its units are stopped and removed.
 
 use crate::model::names::{ProjectId, ReleaseNo, UnitId};
-use crate::model::observed::{Observed, Seen, UnitSeen};
+use crate::model::observed::{FetchSeen, Observed, Seen, UnitSeen};
 use crate::model::progress::{Evidence, Progress, ReleaseState};
 use crate::port::Tail;
 
@@ -34,7 +34,8 @@ fn of_release(project: &ProjectId, number: ReleaseNo, seen: &Seen, tail: &dyn Ta
         .flatten()
         .filter(|(unit, _)| unit.release == number && unit.project == *project)
         .collect();
-    let mut findings: Vec<String> = units.iter().map(|(unit, seen)| ending(unit, seen)).collect();
+    let mut findings: Vec<String> = seen.fetches.get(&number).and_then(failure).into_iter().collect();
+    findings.extend(units.iter().map(|(unit, seen)| ending(unit, seen)));
     for (unit, probed) in seen.health.iter().filter(|(unit, _)| unit.release == number) {
         findings.push(format!("{}: {} probes; the last findings:", unit.process, probed.tries));
         findings.extend(probed.transcript.iter().map(|line| format!("  {line}")));
@@ -43,6 +44,14 @@ fn of_release(project: &ProjectId, number: ReleaseNo, seen: &Seen, tail: &dyn Ta
     let named: Vec<UnitId> = units.into_iter().map(|(unit, _)| unit.clone()).collect();
     let log = if named.is_empty() { Vec::new() } else { tail.tail(&named, LINES) };
     Evidence { findings, log }
+}
+
+/// What became of its artifact, if nothing did.
+fn failure(fetch: &FetchSeen) -> Option<String> {
+    match fetch {
+        FetchSeen::Failed { at, reason, message, .. } => Some(format!("artifact: {at} {reason}: {message}")),
+        FetchSeen::Running { .. } => None,
+    }
 }
 
 fn ending(unit: &UnitId, seen: &UnitSeen) -> String {

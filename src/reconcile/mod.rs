@@ -3,7 +3,9 @@
 
 mod crash;
 mod evidence;
+pub mod ledger;
 pub mod pass;
+mod phases;
 
 use std::time::{Duration, Instant};
 
@@ -13,9 +15,6 @@ use crate::port::Clock;
 use crate::pulse::Pulse;
 
 use pass::Loop;
-
-/// Rings that come this close together are one pass.
-const GATHER: Duration = Duration::from_millis(2);
 
 /// An idle loop shows at least this often that it is alive.
 const BEAT: Duration = Duration::from_secs(10);
@@ -33,6 +32,7 @@ pub fn run(world: &mut Loop, ear: &Ear, clock: &dyn Clock, resync: Span, pulse: 
         }
         let began = Instant::now();
         let look_again = world.pass(full);
+        world.metrics.passed(began.elapsed());
         tracing::debug!(micros = began.elapsed().as_micros(), full, "pass");
         pulse.beat(clock.now());
         let until = look_again.unwrap_or(full_look_due).min(full_look_due);
@@ -49,11 +49,7 @@ fn rest(world: &mut Loop, ear: &Ear, clock: &dyn Clock, until: Timestamp, resync
     loop {
         beat();
         let left = whole.saturating_sub(begun.elapsed());
-        let mut rings = ear.listen(left.min(BEAT));
-        // A pass that is due is not put off for a ring that may come.
-        if !left.is_zero() && !rings.is_empty() {
-            rings.extend(ear.listen(GATHER));
-        }
+        let rings = ear.listen(left.min(BEAT));
         let mut changed = begun.elapsed() >= whole;
         for ring in rings {
             match ring {

@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use super::crash::{self, Side};
 use super::evidence;
+use super::ledger::Ledger;
+use super::phases::Phases;
+use crate::metrics::{Metrics, Statuses};
 use crate::model::desired::{Desired, Wanted};
 use crate::model::failure::PortError;
 use crate::model::names::{ProjectId, Slot, UnitId};
@@ -12,12 +15,16 @@ use crate::model::observed::{Observed, ProxySeen, Seen, Sight, UnitSeen};
 use crate::model::progress::{Progress, ProjectProgress, Stall};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::status::Status;
-use crate::plan::{self, Action, Plan, RoutesOrder, Rules, Step, advance, check, routes, status, verdict};
+use crate::plan::check::Breach;
+use crate::plan::{self, Action, Plan, RoutesOrder, Rules, Step, advance, check, events, routes, status, verdict};
 use crate::port::{Bundles, Clock, Health, Memory, ProbeOrder, Routes, Tail, Units};
 use crate::render::caddyfile::Site;
 
 /// How long until Caddy is offered routes again that it did not take.
 const ROUTE_RETRY: Span = Span::seconds(10);
+
+/// How long systemd is left alone with what it was asked for: to be asked how it gets on only holds it up.
+const LEAVE_ALONE: Span = Span(25);
 
 /// Everything the loop works with. Between two passes it keeps nothing that cannot be thrown away.
 pub struct Loop {
@@ -46,21 +53,25 @@ pub struct Loop {
     /// Why Caddy could not be given its routes, the last time that was tried.
     pub route_trouble: Option<PortError>,
     /// What each project looked like after the last pass.
-    pub last: BTreeMap<ProjectId, Status>,
+    pub last: Statuses,
+    /// What was told and is not on disk yet.
+    pub ledger: Ledger,
+    /// What is counted of the loop's work.
+    pub metrics: Metrics,
+    /// What rollouts are at, for the metrics.
+    pub phases: Phases,
 }
 
-/// Says what is to be done, of everything that is wanted, seen and remembered.
-pub type Planner = fn(&Desired, &Observed, &Progress, &Rules) -> Plan;
+/// Says what is to be done, of everything that is wanted, seen and remembered, and what it left out of it.
+pub type Planner = fn(&Desired, &Observed, &Progress, &Rules) -> (Plan, Vec<Breach>);
 
 /// Plans, and leaves out the steps of a project whose plan would break a promise. That is a fault of ours: the project
-/// stands still, and the log says why.
-pub fn checked_plan(desired: &Desired, observed: &Observed, progress: &Progress, rules: &Rules) -> Plan {
+/// stands still, and is told of.
+pub fn checked_plan(desired: &Desired, observed: &Observed, progress: &Progress, rules: &Rules) -> (Plan, Vec<Breach>) {
     let mut plan = plan::plan(desired, observed, progress, rules);
-    for breach in check::breaches(&plan, desired, observed, progress) {
-        tracing::error!(project = %breach.project, "a planned step would break a promise and is not taken: {breach}");
-        plan.steps.retain(|step| step.project.as_ref() != Some(&breach.project));
-    }
-    plan
+    let breaches = check::breaches(&plan, desired, observed, progress);
+    plan.steps.retain(|step| !breaches.iter().any(|breach| step.project.as_ref() == Some(&breach.project)));
+    (plan, breaches)
 }
 
 /// What a pass starts from.
@@ -77,6 +88,7 @@ impl Loop {
             Ok(look_again) => look_again,
             Err(error) => {
                 tracing::error!(reason = error.reason, "{error}; the loop tries again");
+                self.ledger.bound();
                 Some(self.clock.now().after(Span::seconds(5)))
             }
         }
@@ -89,7 +101,7 @@ impl Loop {
     pub fn rehearse(&mut self, suppose: Option<(ProjectId, Wanted)>) -> Result<Plan, String> {
         let mut view = self.look(suppose).map_err(|e| e.to_string())?;
         advance::advance(&view.desired, &view.observed, &mut view.progress, &self.rules);
-        Ok((self.planner)(&view.desired, &view.observed, &view.progress, &self.rules))
+        Ok((self.planner)(&view.desired, &view.observed, &view.progress, &self.rules).0)
     }
 
     fn converge(&mut self, full: bool) -> Result<Option<Timestamp>, PortError> {
@@ -97,27 +109,36 @@ impl Loop {
         let before = view.progress.clone();
         advance::advance(&view.desired, &view.observed, &mut view.progress, &self.rules);
         evidence::gather(&view.observed, &mut view.progress, &*self.tail);
-        self.remember(&before, &view.progress)?;
-        log_changes(&before, &view.progress);
-        let plan = (self.planner)(&view.desired, &view.observed, &view.progress, &self.rules);
+        self.remember(&before, &view)?;
+        self.phases.follow(&view.observed, &view.progress, &self.metrics);
+        let (plan, breaches) = (self.planner)(&view.desired, &view.observed, &view.progress, &self.rules);
+        self.ledger.tell(breaches.iter().map(|breach| events::of_breach(breach, &view.progress, view.observed.now)));
         let advanced = view.progress.clone();
         if !plan.steps.iter().any(|step| matches!(step.action, Action::LoadRoutes(_))) {
             // Caddy has them: it took them and only its answer was lost, or nobody wants them any more.
             self.route_trouble = None;
         }
-        let touched = self.apply(&plan, &mut view);
+        let follow_up = self.apply(&plan, &mut view);
         let statuses = self.statuses(&mut view);
-        self.remember(&advanced, &view.progress)?;
-        self.record(statuses, full)?;
-        Ok(self.next_look(!touched.is_empty(), view.observed.now, plan.look_again))
+        self.remember(&advanced, &view)?;
+        self.record(statuses, full, follow_up.is_some(), view.observed.now)?;
+        Ok(self.next_look(follow_up, view.observed.now, plan.look_again))
     }
 
-    /// After steps comes another pass at once: it sees what they came to. Many such passes in a row mean steps without
-    /// effect; then the loop slows down rather than spin.
-    fn next_look(&mut self, touched: bool, now: Timestamp, planned: Option<Timestamp>) -> Option<Timestamp> {
-        self.busy = if touched { self.busy.saturating_add(1) } else { 0 };
-        let pause = if self.busy > 20 { Span::seconds(1) } else { Span(0) };
-        let soon = touched.then(|| now.after(pause));
+    /// After steps comes another pass: it sees what they came to. Many such passes in a row mean steps without effect;
+    /// then the loop slows down rather than spin.
+    fn next_look(
+        &mut self,
+        follow_up: Option<FollowUp>,
+        now: Timestamp,
+        planned: Option<Timestamp>,
+    ) -> Option<Timestamp> {
+        self.busy = if follow_up.is_some() { self.busy.saturating_add(1) } else { 0 };
+        let soon = follow_up.map(|follow_up| match follow_up {
+            _ if self.busy > 20 => now.after(Span::seconds(1)),
+            FollowUp::AtOnce => now,
+            FollowUp::Soon => now.after(LEAVE_ALONE),
+        });
         let retry = self.route_trouble.as_ref().map(|_| now.after(ROUTE_RETRY));
         soon.into_iter().chain(planned).chain(retry).min()
     }
@@ -163,19 +184,27 @@ impl Loop {
         }
     }
 
-    fn remember(&self, before: &Progress, after: &Progress) -> Result<(), PortError> {
+    /// Tells what was decided, and puts it on disk.
+    fn remember(&mut self, before: &Progress, view: &View) -> Result<(), PortError> {
+        let after = &view.progress;
         let changed: BTreeMap<ProjectId, ProjectProgress> = after
             .projects
             .iter()
             .filter(|(project, memory)| before.projects.get(project) != Some(memory))
             .map(|(project, memory)| (project.clone(), memory.clone()))
             .collect();
-        if changed.is_empty() { Ok(()) } else { self.memory.remember(&changed) }
+        if changed.is_empty() {
+            return Ok(());
+        }
+        self.ledger.tell(events::of_changes(&view.desired, before, after, view.observed.now));
+        self.memory.remember(&changed, self.ledger.unwritten())?;
+        self.ledger.written();
+        Ok(())
     }
 
-    /// Takes the steps in order; returns the projects that were touched. A failure halts its project for this pass.
-    fn apply(&mut self, plan: &Plan, view: &mut View) -> BTreeSet<Option<ProjectId>> {
-        let (mut touched, mut halted) = (BTreeSet::new(), BTreeSet::new());
+    /// Takes the steps in order; returns when to see what they came to. A failure halts its project for this pass.
+    fn apply(&mut self, plan: &Plan, view: &mut View) -> Option<FollowUp> {
+        let (mut touched, mut halted) = (BTreeMap::new(), BTreeSet::new());
         for step in self.in_turn(&plan.steps) {
             if halted.contains(&step.project) {
                 continue;
@@ -183,11 +212,12 @@ impl Loop {
             crash::point(Side::Before);
             let taken = self.take(step, view);
             crash::point(Side::After);
+            self.metrics.took_step(step.action.kind(), taken.is_ok());
             match taken {
                 Ok(()) => {
-                    log_step(step);
+                    self.ledger.tell([events::of_step(step, &view.progress, view.observed.now)]);
                     self.route_trouble = self.route_trouble.take().filter(|_| step.project.is_some());
-                    touched.insert(step.project.clone());
+                    touched.insert(step.project.clone(), follow_up(&step.action));
                 }
                 Err(error) => {
                     self.fail(step, &error, view);
@@ -195,12 +225,14 @@ impl Loop {
                 }
             }
         }
-        for project in touched.difference(&halted).flatten() {
+        for project in touched.keys().filter(|project| !halted.contains(*project)).flatten() {
             if let Some(memory) = view.progress.projects.get_mut(project) {
                 memory.backoff = None;
             }
         }
-        touched
+        // What a failure was folded into a project's memory as is for the next pass to go by.
+        let failed = halted.iter().flatten().map(|_| FollowUp::AtOnce);
+        touched.into_values().chain(failed).min()
     }
 
     /// Each pass starts with the next project in turn, so that one with slow steps does not starve the others. Caddy's
@@ -262,8 +294,7 @@ impl Loop {
 
     fn fail(&mut self, step: &Step, error: &PortError, view: &mut View) {
         let project = step.project.as_ref();
-        let shown = project.map_or("-", |project| project.as_str());
-        tracing::warn!(project = shown, step = %step.action, reason = error.reason, "{error}");
+        self.ledger.tell([events::of_failure(step, error, &view.progress, view.observed.now)]);
         if let (None, Action::LoadRoutes(order)) = (project, &step.action) {
             self.quarantine(order, view);
             self.route_trouble = Some(error.clone());
@@ -289,7 +320,6 @@ impl Loop {
             let message = format!(
                 "its routes are left out, since Caddy refuses them: {why}; they are tried again when the spec changes, or after ten minutes"
             );
-            tracing::warn!(project = %project, reason = "RouteRefused", "{message}");
             if let Some(memory) = view.progress.projects.get_mut(&project) {
                 memory.quarantine = Some(Stall { reason: "RouteRefused".into(), message, since: view.observed.now });
             }
@@ -323,14 +353,38 @@ impl Loop {
         current
     }
 
-    fn record(&mut self, current: BTreeMap<ProjectId, Status>, full: bool) -> Result<(), PortError> {
+    fn record(
+        &mut self,
+        current: BTreeMap<ProjectId, Status>,
+        full: bool,
+        busy: bool,
+        now: Timestamp,
+    ) -> Result<(), PortError> {
         let is_news = |status: &&Status| full || self.last.get(&status.project).is_none_or(|old| differ(old, status));
         let news: Vec<Status> = current.values().filter(is_news).cloned().collect();
-        if !news.is_empty() {
-            self.memory.record(&news)?;
+        self.ledger.tell(events::of_sight(&self.last, &current, now));
+        if !news.is_empty() || self.ledger.is_due(busy) {
+            self.memory.record(&news, self.ledger.unwritten())?;
+            self.ledger.written();
         }
-        self.last = current;
+        self.last = Arc::new(current);
+        self.metrics.see(&self.last, self.clock.now());
         Ok(())
+    }
+}
+
+/// When to see what a step came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum FollowUp {
+    AtOnce,
+    /// systemd does it beside the loop, and tells when it is done.
+    Soon,
+}
+
+fn follow_up(action: &Action) -> FollowUp {
+    match action {
+        Action::Start(_) | Action::Stop(_) | Action::StartProxy => FollowUp::Soon,
+        _ => FollowUp::AtOnce,
     }
 }
 
@@ -366,7 +420,7 @@ fn routes_live(view: &View, rules: &Rules) -> bool {
         .is_ok_and(|text| routes::has(proxy, &text))
 }
 
-/// Tells whether two statuses differ in more than when and with how much memory they were seen.
+/// Tells whether two statuses differ in more than when they were seen and how much they used.
 fn differ(old: &Status, new: &Status) -> bool {
     let bare = |status: &Status| {
         let mut bare = status.clone();
@@ -374,34 +428,11 @@ fn differ(old: &Status, new: &Status) -> bool {
         for process in &mut bare.processes {
             process.memory_bytes = None;
             process.cpu_seconds = None;
+            process.tasks = None;
+            process.io_read_bytes = None;
+            process.io_write_bytes = None;
         }
         bare
     };
     bare(old) != bare(new)
-}
-
-fn log_step(step: &Step) {
-    let project = step.project.as_ref().map_or("-", |project| project.as_str());
-    tracing::info!(project, step = %step.action, reason = %step.reason, "done");
-}
-
-/// One line for each decision that was folded into the memory.
-fn log_changes(before: &Progress, after: &Progress) {
-    for (project, memory) in &after.projects {
-        let old = before.projects.get(project);
-        if memory.stalled.is_some() && old.and_then(|old| old.stalled.as_ref()) != memory.stalled.as_ref() {
-            let (reason, message) = memory
-                .stalled
-                .as_ref()
-                .map(|stall| (stall.reason.as_str(), stall.message.as_str()))
-                .unwrap_or_default();
-            tracing::warn!(project = %project, reason, "{message}");
-        }
-        if memory.serving.is_some() && old.and_then(|old| old.serving) != memory.serving {
-            tracing::info!(project = %project, release = memory.serving.map(|release| release.0), "serves");
-        }
-        if memory.candidate().is_some() && old.and_then(ProjectProgress::candidate) != memory.candidate() {
-            tracing::info!(project = %project, release = memory.candidate().map(|release| release.0), "on trial");
-        }
-    }
 }

@@ -143,7 +143,10 @@ fn limits(content: &Content) -> String {
     let memory =
         content.limits.memory.map(|memory| format!("MemoryMax={}\nMemorySwapMax=0\n", memory.0)).unwrap_or_default();
     let cpu = content.limits.cpu.map(|cpu| format!("CPUQuota={}%\n", cpu.0)).unwrap_or_default();
-    format!("{memory}{cpu}CPUAccounting=yes\nTasksMax={}\nLimitNOFILE=65536\nLimitCORE=0", content.limits.tasks)
+    format!(
+        "{memory}{cpu}CPUAccounting=yes\nMemoryAccounting=yes\nIOAccounting=yes\nTasksMax={}\nLimitNOFILE=65536\nLimitCORE=0",
+        content.limits.tasks
+    )
 }
 
 /// What every runtime we know bears. No MemoryDenyWriteExecute (V8 and other JITs die of it), no ProcSubset=pid (Node

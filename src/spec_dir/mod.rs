@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use crate::bell::Bell;
 use crate::model::desired::Owner;
 use crate::model::document;
+use crate::model::event::By;
 use crate::model::names::ProjectId;
 use crate::port::{Memory, Troubles, WishError, Wishes};
 use decide::{DIRECTORY, Decision, File, Listing, Prior, Verdict};
@@ -118,18 +119,18 @@ impl Door {
         match decision {
             Decision::Put(project, file) => return self.put(project, file, listing, texts),
             Decision::Adopt { project, from, to } => {
-                tracing::info!(project = %project, from = %from, to = %to, "the project's file has a new name");
                 self.wishes.adopt(project, from, to)?;
             }
             Decision::Complain(project, owner, complaint) => {
-                if let Some(complaint) = complaint {
-                    tracing::warn!(project = %project, reason = %complaint.reason, message = ?complaint.message);
-                }
                 self.wishes.complain(project, owner, complaint.as_ref())?;
             }
             Decision::Delete(project, owner) => {
-                tracing::info!(project = %project, owner = %owner, "the project's file is gone");
-                self.wishes.delete(project, owner, false)?;
+                self.wishes.delete(
+                    project,
+                    owner,
+                    false,
+                    &By::File(decision.file().unwrap_or(DIRECTORY).to_owned()),
+                )?;
             }
             Decision::Note(identity) => {
                 self.wishes.set_note(IDENTITY, identity);
@@ -143,12 +144,10 @@ impl Door {
     fn put(&mut self, project: &ProjectId, file: &str, listing: &Listing, texts: &Texts) -> Result<bool, WishError> {
         // The scan parsed this very text; were it otherwise, the next look would say so.
         let Some(document) = texts.get(file).and_then(|text| document::parse(text).ok()) else { return Ok(false) };
-        let put = self.wishes.put(document, &Owner::File(file.to_owned()), None)?;
+        let by = By::File(file.to_owned());
+        let put = self.wishes.put(document, &Owner::File(file.to_owned()), None, &by)?;
         if let Some(digest) = listing.digest(file) {
             self.prior.taken.insert(file.to_owned(), (project.clone(), digest));
-        }
-        if put.changed {
-            tracing::info!(project = %project, file = ?file, generation = put.generation, "took the file's spec");
         }
         Ok(put.changed)
     }

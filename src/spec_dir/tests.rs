@@ -7,7 +7,8 @@ use std::sync::Mutex;
 use super::decide::PRUNE_REFUSED;
 use super::*;
 use crate::bell::bell;
-use crate::model::desired::{Complaint, Desired, Intent, SecretVersion, Wanted};
+use crate::model::desired::{Complaint, Desired, Hold, Intent, SecretVersion, Wanted};
+use crate::model::event::Event;
 use crate::model::names::{EnvName, KeyId, SecretName};
 use crate::model::progress::{Progress, ProjectProgress};
 use crate::model::quantity::Timestamp;
@@ -31,13 +32,13 @@ impl Memory for Book {
     fn progress(&self) -> Result<Progress, PortError> {
         unreachable!("the watched directory does not ask for this")
     }
-    fn remember(&self, _: &BTreeMap<ProjectId, ProjectProgress>) -> Result<(), PortError> {
+    fn remember(&self, _: &BTreeMap<ProjectId, ProjectProgress>, _: &[Event]) -> Result<(), PortError> {
         unreachable!("the watched directory does not ask for this")
     }
     fn statuses(&self) -> Result<BTreeMap<ProjectId, Status>, PortError> {
         unreachable!("the watched directory does not ask for this")
     }
-    fn record(&self, _: &[Status]) -> Result<(), PortError> {
+    fn record(&self, _: &[Status], _: &[Event]) -> Result<(), PortError> {
         unreachable!("the watched directory does not ask for this")
     }
     fn open_values(
@@ -54,7 +55,7 @@ impl Memory for Book {
 }
 
 impl Wishes for Book {
-    fn put(&self, document: Document, owner: &Owner, _: Option<u64>) -> Result<Put, WishError> {
+    fn put(&self, document: Document, owner: &Owner, _: Option<u64>, _: &By) -> Result<Put, WishError> {
         *self.puts.lock().unwrap() += 1;
         let project = document.project.clone();
         let spec = document.try_map_env(|_, _| Ok::<_, WishError>(Sealed { sealed: 1 }))?;
@@ -65,10 +66,10 @@ impl Wishes for Book {
         let generation = before.as_ref().map_or(0, |before| before.generation) + u64::from(changed);
         let complaint = before.as_ref().and_then(|before| before.complaint.clone());
         let owner = owner.clone();
-        all.0.insert(project, Wanted { generation, intent, owner, secrets: BTreeMap::new(), complaint });
+        all.0.insert(project, Wanted { generation, intent, owner, secrets: BTreeMap::new(), complaint, hold: None });
         Ok(Put { generation, created: before.is_none(), changed })
     }
-    fn delete(&self, project: &ProjectId, _: &Owner, _: bool) -> Result<u64, WishError> {
+    fn delete(&self, project: &ProjectId, _: &Owner, _: bool, _: &By) -> Result<u64, WishError> {
         self.wanted.lock().unwrap().0.remove(project);
         Ok(1)
     }
@@ -76,7 +77,10 @@ impl Wishes for Book {
         self.wanted.lock().unwrap().0.get_mut(project).unwrap().owner = to.clone();
         Ok(())
     }
-    fn overlay(&self, _: &ProjectId, _: &Artifact, _: &str) -> Result<Put, WishError> {
+    fn overlay(&self, _: &ProjectId, _: &Artifact, _: &By) -> Result<Put, WishError> {
+        unreachable!("the watched directory does not ask for this")
+    }
+    fn hold(&self, _: &ProjectId, _: Option<&Hold>, _: &By) -> Result<(), WishError> {
         unreachable!("the watched directory does not ask for this")
     }
     fn wanted(&self, project: &ProjectId) -> Result<Option<Wanted>, WishError> {
@@ -93,6 +97,7 @@ impl Wishes for Book {
             owner: owner.clone(),
             secrets: BTreeMap::new(),
             complaint: None,
+            hold: None,
         };
         let wanted = all.0.entry(project.clone()).or_insert(placeholder);
         wanted.complaint = complaint.cloned();

@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use zeroize::Zeroizing;
 
 use crate::model::desired::{Desired, SecretVersion};
+use crate::model::event::Event;
 use crate::model::failure::PortError;
 use crate::model::names::{EnvName, ProjectId};
 use crate::model::progress::{Progress, ProjectProgress};
@@ -30,8 +31,8 @@ impl Memory for Db {
         Ok(Progress { projects })
     }
 
-    fn remember(&self, changed: &BTreeMap<ProjectId, ProjectProgress>) -> Result<(), PortError> {
-        let mut connection = self.lock();
+    fn remember(&self, changed: &BTreeMap<ProjectId, ProjectProgress>, events: &[Event]) -> Result<(), PortError> {
+        let mut connection = self.lock_to_write();
         let failed = |e: rusqlite::Error| refused("remember progress", &e);
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         // Everything is taken back before anything is given out: a port may move from one project to another at once.
@@ -51,7 +52,7 @@ impl Memory for Db {
             keep(&tx, project, memory).map_err(failed)?;
             drop_unused_values(&tx, project, memory).map_err(failed)?;
         }
-        tx.commit().map_err(failed)
+        self.commit(tx, events).map_err(failed)
     }
 
     fn statuses(&self) -> Result<BTreeMap<ProjectId, Status>, PortError> {
@@ -60,8 +61,8 @@ impl Memory for Db {
         Ok(texts.into_iter().filter_map(|(project, text)| Some((project, serde_json::from_str(&text).ok()?))).collect())
     }
 
-    fn record(&self, statuses: &[Status]) -> Result<(), PortError> {
-        let mut connection = self.lock();
+    fn record(&self, statuses: &[Status], events: &[Event]) -> Result<(), PortError> {
+        let mut connection = self.lock_to_write();
         let failed = |e: rusqlite::Error| refused("record statuses", &e);
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         for status in statuses {
@@ -70,7 +71,7 @@ impl Memory for Db {
                 ON CONFLICT (project) DO UPDATE SET status = ?2";
             tx.execute(sql, params![status.project.as_str(), text]).map_err(failed)?;
         }
-        tx.commit().map_err(failed)
+        self.commit(tx, events).map_err(failed)
     }
 
     fn open_values(
@@ -89,7 +90,7 @@ impl Memory for Db {
     }
 
     fn forget(&self, project: &ProjectId) -> Result<(), PortError> {
-        let mut connection = self.lock();
+        let mut connection = self.lock_to_write();
         let failed = |e: rusqlite::Error| refused("forget a project", &e);
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         let sql = "SELECT 1 FROM projects WHERE project = ?1 AND intent = 'delete'";

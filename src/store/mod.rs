@@ -1,17 +1,23 @@
 //! SQLite: what is wanted and what is remembered. One connection writes and reads; the values of variables and secrets
 //! are sealed before they reach it.
 
+mod events;
 mod memory;
 mod schema;
 mod seal;
 mod wishes;
 
 use std::fmt::Display;
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
+use prometheus_client::metrics::histogram::Histogram;
 use rusqlite::{Connection, ErrorCode};
+use tokio::sync::watch;
 
+use crate::metrics;
 use crate::model::failure::PortError;
 pub use seal::{MasterKey, Sealer};
 
@@ -19,6 +25,9 @@ pub use seal::{MasterKey, Sealer};
 pub struct Db {
     connection: Mutex<Connection>,
     sealer: Sealer,
+    /// Counts the writes that kept events.
+    told: watch::Sender<u64>,
+    writes: Histogram,
 }
 
 impl Db {
@@ -32,12 +41,54 @@ impl Db {
         schema::prepare(&connection).map_err(|cause| {
             format!("could not use database {shown}: {cause}; the apps run on without it; restore it from a backup, or move it away and put every project again")
         })?;
-        Ok(Self { connection: Mutex::new(connection), sealer: Sealer::new(master) })
+        Ok(Self {
+            connection: Mutex::new(connection),
+            sealer: Sealer::new(master),
+            told: watch::Sender::new(0),
+            writes: metrics::short(),
+        })
     }
 
     /// A panic in another thread leaves no half-done transaction behind, so a poisoned lock is as good as a whole one.
     fn lock(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As `lock`, for a write: it is timed from when its turn comes until it is on disk.
+    fn lock_to_write(&self) -> Writing<'_> {
+        Writing { connection: self.lock(), began: Instant::now(), writes: &self.writes }
+    }
+
+    /// Returns how long writes took so far, and take from now on.
+    pub fn writes(&self) -> Histogram {
+        self.writes.clone()
+    }
+}
+
+/// A connection that is written with.
+struct Writing<'a> {
+    connection: MutexGuard<'a, Connection>,
+    began: Instant,
+    writes: &'a Histogram,
+}
+
+impl Deref for Writing<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Writing<'_> {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.writes.observe(self.began.elapsed().as_secs_f64());
     }
 }
 
@@ -61,8 +112,9 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::model::desired::{Complaint, Intent, Owner};
+    use crate::model::desired::{Complaint, Hold, Intent, Owner};
     use crate::model::document;
+    use crate::model::event::By;
     use crate::model::names::{KeyId, ProjectId, SecretName};
     use crate::model::quantity::Timestamp;
     use crate::model::spec::{Artifact, Plain, Updates};
@@ -70,6 +122,10 @@ mod tests {
 
     fn db(dir: &tempfile::TempDir) -> Db {
         Db::open(&dir.path().join("zexio.db"), &MasterKey::parse(&"ab".repeat(32)).unwrap()).unwrap()
+    }
+
+    fn by() -> By {
+        By::Key(KeyId::parse("admin").unwrap())
     }
 
     fn shop() -> ProjectId {
@@ -90,12 +146,12 @@ mod tests {
     fn an_equal_spec_is_no_change_and_a_generation_that_moved_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let db = db(&dir);
-        let first = db.put(spec(ONE, "A: x").unwrap(), &Owner::Api, None).unwrap();
+        let first = db.put(spec(ONE, "A: x").unwrap(), &Owner::Api, None, &by()).unwrap();
         assert!(first.created && first.generation == 1);
-        let same = db.put(spec(ONE, "A: x").unwrap(), &Owner::Api, Some(1)).unwrap();
+        let same = db.put(spec(ONE, "A: x").unwrap(), &Owner::Api, Some(1), &by()).unwrap();
         assert!(!same.changed && same.generation == 1);
-        assert_eq!(db.put(spec(ONE, "A: y").unwrap(), &Owner::Api, None).unwrap().generation, 2);
-        assert_eq!(db.put(spec(ONE, "A: z").unwrap(), &Owner::Api, Some(1)), Err(WishError::Moved(2)));
+        assert_eq!(db.put(spec(ONE, "A: y").unwrap(), &Owner::Api, None, &by()).unwrap().generation, 2);
+        assert_eq!(db.put(spec(ONE, "A: z").unwrap(), &Owner::Api, Some(1), &by()), Err(WishError::Moved(2)));
         assert_eq!(db.wanted(&shop()).unwrap().unwrap().generation, 2);
     }
 
@@ -104,13 +160,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let db = db(&dir);
         let file = Owner::File("shop.yaml".into());
-        db.put(spec(ONE, "").unwrap(), &file, None).unwrap();
-        assert!(matches!(db.put(spec(TWO, "").unwrap(), &Owner::Api, None), Err(WishError::Owned { .. })));
-        assert!(matches!(db.delete(&shop(), &Owner::Api, false), Err(WishError::Owned { .. })));
-        db.delete(&shop(), &file, false).unwrap();
-        assert!(matches!(db.put(spec(ONE, "").unwrap(), &file, None), Err(WishError::Deleting(_))));
+        db.put(spec(ONE, "").unwrap(), &file, None, &by()).unwrap();
+        assert!(matches!(db.put(spec(TWO, "").unwrap(), &Owner::Api, None, &by()), Err(WishError::Owned { .. })));
+        assert!(matches!(db.delete(&shop(), &Owner::Api, false, &by()), Err(WishError::Owned { .. })));
+        db.delete(&shop(), &file, false, &by()).unwrap();
+        assert!(matches!(db.put(spec(ONE, "").unwrap(), &file, None, &by()), Err(WishError::Deleting(_))));
         db.forget(&shop()).unwrap();
-        assert!(db.put(spec(ONE, "").unwrap(), &Owner::Api, None).unwrap().created);
+        assert!(db.put(spec(ONE, "").unwrap(), &Owner::Api, None, &by()).unwrap().created);
     }
 
     #[test]
@@ -118,7 +174,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let db = db(&dir);
         let artifact = |db: &Db| db.wanted(&shop()).unwrap().unwrap().spec().unwrap().artifact.url.clone();
-        db.put(spec(ONE, "").unwrap(), &Owner::Api, None).unwrap();
+        db.put(spec(ONE, "").unwrap(), &Owner::Api, None, &by()).unwrap();
         let bumped = Artifact {
             url: Some("https://a.example.com/9".into()),
             file: None,
@@ -127,10 +183,10 @@ mod tests {
             version: None,
             updates: Updates::Webhook,
         };
-        assert_eq!(db.overlay(&shop(), &bumped, "webhook").unwrap().generation, 2);
-        db.put(spec(ONE, "A: x").unwrap(), &Owner::Api, None).unwrap();
+        assert_eq!(db.overlay(&shop(), &bumped, &By::Webhook("github".into())).unwrap().generation, 2);
+        db.put(spec(ONE, "A: x").unwrap(), &Owner::Api, None, &by()).unwrap();
         assert_eq!(artifact(&db).unwrap(), "https://a.example.com/9");
-        db.put(spec(TWO, "A: x").unwrap(), &Owner::Api, None).unwrap();
+        db.put(spec(TWO, "A: x").unwrap(), &Owner::Api, None, &by()).unwrap();
         assert_eq!(artifact(&db).unwrap(), "https://a.example.com/2");
     }
 
@@ -139,7 +195,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let db = db(&dir);
         let sentinel = "sentinel-4711-value";
-        db.put(spec(ONE, &format!("A: {sentinel}")).unwrap(), &Owner::Api, None).unwrap();
+        db.put(spec(ONE, &format!("A: {sentinel}")).unwrap(), &Owner::Api, None, &by()).unwrap();
         let secret = SecretName::parse("S").unwrap();
         db.set_secret(&shop(), &secret, &Plain::parse(sentinel.into()).unwrap()).unwrap();
         assert_eq!(db.open_secret(&shop(), &secret).unwrap().unwrap().as_str(), sentinel);
@@ -170,7 +226,7 @@ mod tests {
     fn a_delivery_is_taken_once_and_never_an_older_one() {
         let dir = tempfile::tempdir().unwrap();
         let db = db(&dir);
-        db.put(spec(ONE, "").unwrap(), &Owner::Api, None).unwrap();
+        db.put(spec(ONE, "").unwrap(), &Owner::Api, None, &by()).unwrap();
         let delivered = |id: &str, made: u64| {
             let url = Some(format!("https://a.example.com/{id}"));
             let artifact =
@@ -197,13 +253,36 @@ mod tests {
     }
 
     #[test]
+    fn a_suspension_stays_whatever_becomes_of_the_spec_and_is_no_change_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = Owner::File("shop.yaml".into());
+        let hold = Hold { by: "key ops".into(), since: Timestamp(1), reason: Some("night".into()), until: None };
+        let held = |db: &Db| db.wanted(&shop()).unwrap().map(|wanted| (wanted.generation, wanted.hold));
+        assert_eq!(db(&dir).hold(&shop(), Some(&hold), &by()), Err(WishError::Unknown(shop())));
+        db(&dir).put(spec(ONE, "").unwrap(), &file, None, &by()).unwrap();
+        db(&dir).hold(&shop(), Some(&hold), &by()).unwrap();
+        assert_eq!(held(&db(&dir)), Some((1, Some(hold.clone()))), "after a restart too");
+        db(&dir).put(spec(TWO, "").unwrap(), &file, None, &by()).unwrap();
+        assert_eq!(held(&db(&dir)), Some((2, Some(hold.clone()))));
+        db(&dir).delete(&shop(), &file, false, &by()).unwrap();
+        assert_eq!(held(&db(&dir)), Some((3, Some(hold))));
+        // The removal waits, so the same spec takes it back.
+        assert!(db(&dir).put(spec(TWO, "").unwrap(), &file, None, &by()).unwrap().changed);
+        assert!(db(&dir).wanted(&shop()).unwrap().unwrap().spec().is_some());
+        db(&dir).delete(&shop(), &file, false, &by()).unwrap();
+        db(&dir).hold(&shop(), None, &by()).unwrap();
+        assert_eq!(held(&db(&dir)), Some((5, None)));
+        assert_eq!(db(&dir).put(spec(TWO, "").unwrap(), &file, None, &by()), Err(WishError::Deleting(shop())));
+    }
+
+    #[test]
     fn values_that_no_release_needs_are_dropped() {
         let dir = tempfile::tempdir().unwrap();
         let db = db(&dir);
         for value in ["x", "y", "z"] {
-            db.put(spec(ONE, &format!("A: {value}")).unwrap(), &Owner::Api, None).unwrap();
+            db.put(spec(ONE, &format!("A: {value}")).unwrap(), &Owner::Api, None, &by()).unwrap();
         }
-        db.remember(&BTreeMap::from([(shop(), Default::default())])).unwrap();
+        db.remember(&BTreeMap::from([(shop(), Default::default())]), &[]).unwrap();
         let count: u32 = db.lock().query_row("SELECT count(*) FROM sealed", [], |row| row.get(0)).unwrap();
         assert_eq!(count, 1);
         assert_eq!(db.progress().unwrap().projects.len(), 1);

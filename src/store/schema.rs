@@ -2,8 +2,9 @@
 
 use rusqlite::Connection;
 
-/// Raised with every change of the tables.
-const VERSION: i64 = 1;
+/// What leads from one version of the tables to the next, from none on. Databases of all of them are out there: a step
+/// is only ever added, at the end.
+const STEPS: &[&str] = &[TABLES, EVENTS, HOLDS];
 
 const TABLES: &str = "
 CREATE TABLE projects (
@@ -44,6 +45,28 @@ CREATE TABLE deliveries (
 CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 ";
 
+/// AUTOINCREMENT: no id comes twice, also when the newest event was removed.
+const EVENTS: &str = "
+CREATE TABLE events (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    project    TEXT,
+    generation INTEGER,
+    release    INTEGER,
+    level      TEXT NOT NULL CHECK (level IN ('info', 'warning')),
+    reason     TEXT NOT NULL,
+    message    TEXT NOT NULL,
+    time       INTEGER NOT NULL,
+    count      INTEGER NOT NULL,
+    last_seen  INTEGER NOT NULL
+) STRICT;
+CREATE INDEX events_of_project ON events (project, id);
+";
+
+/// A suspension that somebody asked for, over the spec.
+const HOLDS: &str = "
+ALTER TABLE projects ADD COLUMN hold TEXT;
+";
+
 /// Sets the connection up and makes or checks the tables.
 pub fn prepare(connection: &Connection) -> Result<(), String> {
     settle(connection).map_err(|e| e.to_string())?;
@@ -52,11 +75,13 @@ pub fn prepare(connection: &Connection) -> Result<(), String> {
     if found != "ok" {
         return Err(format!("it is damaged: {found}"));
     }
-    match connection.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)).map_err(|e| e.to_string())? {
-        0 => make(connection).map_err(|e| e.to_string()),
-        VERSION => Ok(()),
-        other => {
-            Err(format!("its tables are of version {other}, this agent knows {VERSION}; use the agent that wrote it"))
+    let found: usize = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(|e| e.to_string())?;
+    match STEPS.get(found..) {
+        Some([]) => Ok(()),
+        Some(missing) => climb(connection, missing).map_err(|e| format!("could not bring its tables up to date: {e}")),
+        None => {
+            let known = STEPS.len();
+            Err(format!("its tables are of version {found}, this agent knows {known}; use the agent that wrote it"))
         }
     }
 }
@@ -69,6 +94,49 @@ fn settle(connection: &Connection) -> rusqlite::Result<()> {
     )
 }
 
-fn make(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"))
+/// Takes all steps, or none.
+fn climb(connection: &Connection, missing: &[&str]) -> rusqlite::Result<()> {
+    let version = STEPS.len();
+    let done = connection
+        .execute_batch(&format!("BEGIN IMMEDIATE; {} PRAGMA user_version = {version}; COMMIT;", missing.concat()));
+    done.inspect_err(|_| drop(connection.execute_batch("ROLLBACK")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Makes a database as the agent of that version made it.
+    fn of_version(version: usize) -> Connection {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(&STEPS[..version].concat()).unwrap();
+        connection.pragma_update(None, "user_version", version).unwrap();
+        connection
+    }
+
+    #[test]
+    fn tables_of_every_version_become_the_newest_and_keep_what_they_hold() {
+        for version in 1..=STEPS.len() {
+            let connection = of_version(version);
+            let row = "INSERT INTO projects (project, generation, intent, owner) VALUES ('shop', 7, 'nothing', 'api')";
+            connection.execute_batch(row).unwrap();
+            prepare(&connection).unwrap();
+            let sql = "SELECT generation, hold, (SELECT count(*) FROM events) FROM projects";
+            let found: (u64, Option<String>, u64) =
+                connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
+            assert_eq!(found, (7, None, 0), "from version {version}");
+            let now: usize = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+            assert_eq!(now, STEPS.len());
+        }
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_the_tables_as_they_were() {
+        let connection = of_version(1);
+        connection.execute_batch("CREATE TABLE events (mine TEXT)").unwrap();
+        assert!(prepare(&connection).unwrap_err().contains("could not bring its tables up to date"));
+        let now: usize = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+        assert_eq!(now, 1);
+        assert!(connection.is_autocommit());
+    }
 }

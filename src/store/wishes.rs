@@ -5,21 +5,29 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use zeroize::Zeroizing;
 
-use crate::model::desired::{Complaint, Intent, Owner, Wanted};
+use crate::model::desired::{Complaint, Hold, Intent, Owner, Wanted};
+use crate::model::event::{By, Event};
 use crate::model::failure::PortError;
 use crate::model::names::{ArtifactName, KeyId, ProjectId, SecretName};
 use crate::model::progress::ProjectProgress;
 use crate::model::quantity::Timestamp;
 use crate::model::spec::{Artifact, Document, Plain, Sealed, Spec, SpecOf};
 use crate::port::{Clock, Delivery, Put, SecretInfo, SystemClock, WishError, Wishes};
+use crate::tell::tell;
 
 use super::memory::read_progress;
 use super::seal::{Label, SealedBody, Sealer};
 use super::{Db, damaged, refused};
 
 impl Wishes for Db {
-    fn put(&self, document: Document, owner: &Owner, expect: Option<u64>) -> Result<Put, WishError> {
-        self.write("write a spec", |tx| put(tx, &self.sealer, document, owner, expect))
+    fn put(&self, document: Document, owner: &Owner, expect: Option<u64>, by: &By) -> Result<Put, WishError> {
+        let project = document.project.clone();
+        self.tell("write a spec", |tx| {
+            let put = put(tx, &self.sealer, document, owner, expect)?;
+            let message = format!("{by} wrote generation {}", put.generation);
+            let event = put.changed.then(|| Event::info(now(), "SpecWritten", message).of(&project, put.generation));
+            Ok((put, event))
+        })
     }
 
     fn rehearse(&self, document: Document, owner: &Owner) -> Result<Wanted, WishError> {
@@ -31,22 +39,34 @@ impl Wishes for Db {
         Row::read(&tx, &project)?.ok_or(WishError::Unknown(project.clone()))?.wanted(&tx, &project)
     }
 
-    fn delete(&self, project: &ProjectId, owner: &Owner, keep_data: bool) -> Result<u64, WishError> {
-        self.write("delete a project", |tx| {
+    fn delete(&self, project: &ProjectId, owner: &Owner, keep_data: bool, by: &By) -> Result<u64, WishError> {
+        self.tell("delete a project", |tx| {
             let row = owned_row(tx, project, owner)?;
             if row.intent == "delete" {
-                return Ok(row.generation);
+                return Ok((row.generation, None));
             }
             let sql = "UPDATE projects SET intent = 'delete', keep_data = ?2, generation = generation + 1, overlay = NULL, complaint = NULL WHERE project = ?1";
             execute(tx, sql, params![project.as_str(), keep_data])?;
-            Ok(row.generation + 1)
+            let generation = row.generation + 1;
+            let message = match (by, keep_data) {
+                (By::File(name), _) => format!("file {name} is gone"),
+                (by, false) => format!("{by} asked for its removal"),
+                (by, true) => format!("{by} asked for its removal without its data"),
+            };
+            Ok((generation, Some(Event::info(now(), "DeleteRequested", message).of(project, generation))))
         })
     }
 
     fn adopt(&self, project: &ProjectId, from: &Owner, to: &Owner) -> Result<(), WishError> {
-        self.write("move a project to another owner", |tx| {
-            owned_row(tx, project, from)?;
-            execute(tx, "UPDATE projects SET owner = ?2 WHERE project = ?1", params![project.as_str(), to.to_string()])
+        self.tell("move a project to another owner", |tx| {
+            let generation = owned_row(tx, project, from)?.generation;
+            execute(
+                tx,
+                "UPDATE projects SET owner = ?2 WHERE project = ?1",
+                params![project.as_str(), to.to_string()],
+            )?;
+            let event = Event::info(now(), "OwnerChanged", format!("it belongs to {to} and no more to {from}"));
+            Ok(((), Some(event.of(project, generation))))
         })
     }
 
@@ -60,13 +80,31 @@ impl Wishes for Db {
 
     fn set_note(&self, key: &str, value: &str) {
         let sql = "INSERT INTO notes (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2";
-        if let Err(error) = self.lock().execute(sql, params![key, value]) {
+        if let Err(error) = self.lock_to_write().execute(sql, params![key, value]) {
             tracing::warn!(key, "could not write a note: {error}; it is tried again");
         }
     }
 
-    fn overlay(&self, project: &ProjectId, artifact: &Artifact, by: &str) -> Result<Put, WishError> {
-        self.write("move an artifact", |tx| overlay(tx, project, artifact, by))
+    fn overlay(&self, project: &ProjectId, artifact: &Artifact, by: &By) -> Result<Put, WishError> {
+        self.tell("move an artifact", |tx| {
+            let put = overlay(tx, project, artifact, by)?;
+            Ok((put, moved(project, artifact, by, put)))
+        })
+    }
+
+    fn hold(&self, project: &ProjectId, hold: Option<&Hold>, by: &By) -> Result<(), WishError> {
+        self.tell("suspend or resume a project", |tx| {
+            let row = Row::read(tx, project)?.ok_or_else(|| WishError::Unknown(project.clone()))?;
+            if row.hold.as_ref() == hold {
+                return Ok(((), None));
+            }
+            execute(tx, "UPDATE projects SET hold = ?2 WHERE project = ?1", params![project.as_str(), hold.map(json)])?;
+            let event = match hold {
+                Some(hold) => Event::info(now(), "SuspendRequested", hold.message()),
+                None => Event::info(now(), "ResumeRequested", format!("{by} resumed it")),
+            };
+            Ok(((), Some(event.of(project, row.generation))))
+        })
     }
 
     fn wanted(&self, project: &ProjectId) -> Result<Option<Wanted>, WishError> {
@@ -75,17 +113,26 @@ impl Wishes for Db {
     }
 
     fn complain(&self, project: &ProjectId, owner: &Owner, complaint: Option<&Complaint>) -> Result<(), WishError> {
-        self.write("write a complaint", |tx| match (Row::read(tx, project)?, complaint) {
-            (Some(row), _) if row.owner != *owner => Ok(()),
-            (Some(row), None) if row.intent == "nothing" => forget(tx, project),
-            (Some(_), complaint) => {
-                execute(tx, "UPDATE projects SET complaint = ?2 WHERE project = ?1", params![project.as_str(), complaint.map(json)])
+        self.tell("write a complaint", |tx| {
+            let row = Row::read(tx, project)?;
+            let known = row.as_ref().map_or(0, |row| row.generation);
+            let event = |complaint: &Complaint| {
+                Event::warning(now(), &complaint.reason, &complaint.message).of(project, known)
+            };
+            match (&row, complaint) {
+                (Some(row), _) if row.owner != *owner => return Ok(((), None)),
+                (Some(row), None) if row.intent == "nothing" => forget(tx, project)?,
+                (Some(_), complaint) => {
+                    let sql = "UPDATE projects SET complaint = ?2 WHERE project = ?1";
+                    execute(tx, sql, params![project.as_str(), complaint.map(json)])?;
+                }
+                (None, Some(complaint)) => {
+                    let sql = "INSERT INTO projects (project, generation, intent, owner, complaint) VALUES (?1, 0, 'nothing', ?2, ?3)";
+                    execute(tx, sql, params![project.as_str(), owner.to_string(), json(complaint)])?;
+                }
+                (None, None) => {}
             }
-            (None, Some(complaint)) => {
-                let sql = "INSERT INTO projects (project, generation, intent, owner, complaint) VALUES (?1, 0, 'nothing', ?2, ?3)";
-                execute(tx, sql, params![project.as_str(), owner.to_string(), json(complaint)])
-            }
-            (None, None) => Ok(()),
+            Ok(((), complaint.map(event)))
         })
     }
 
@@ -145,16 +192,39 @@ impl Wishes for Db {
     }
 
     fn deliver(&self, project: &ProjectId, artifact: &Artifact, delivery: &Delivery) -> Result<Option<Put>, WishError> {
-        self.write("take a delivery", |tx| {
+        self.tell("take a delivery", |tx| {
             if !take_delivery(tx, project, delivery)? {
-                return Ok(None);
+                return Ok((None, None));
             }
-            overlay(tx, project, artifact, &format!("webhook:{}", delivery.provider)).map(Some)
+            let by = By::Webhook(delivery.provider.to_owned());
+            let put = overlay(tx, project, artifact, &by)?;
+            Ok((Some(put), moved(project, artifact, &by, put)))
         })
     }
 }
 
-fn overlay(tx: &Transaction<'_>, project: &ProjectId, artifact: &Artifact, by: &str) -> Result<Put, WishError> {
+/// Tells of a moved artifact: by its version or digest, since a URL may hold a key to it.
+fn moved(project: &ProjectId, artifact: &Artifact, by: &By, put: Put) -> Option<Event> {
+    let version = artifact.version.as_ref().map(|version| format!("version {}", version.as_str()));
+    let what = version.or_else(|| artifact.sha256.as_ref().map(ToString::to_string));
+    let event = match artifact.release {
+        Some(release) => {
+            let message = format!("{by} asked to go back to release {release}");
+            Event::info(now(), "RollbackRequested", message).to(Some(release))
+        }
+        None => {
+            let what = what.unwrap_or_else(|| "a version without a name".to_owned());
+            Event::info(now(), "ArtifactMoved", format!("{by} asked for {what}"))
+        }
+    };
+    put.changed.then(|| event.of(project, put.generation))
+}
+
+fn now() -> Timestamp {
+    SystemClock.now()
+}
+
+fn overlay(tx: &Transaction<'_>, project: &ProjectId, artifact: &Artifact, by: &By) -> Result<Put, WishError> {
     let row = Row::read(tx, project)?.ok_or_else(|| WishError::Unknown(project.clone()))?;
     let spec = match (&row.spec, row.intent.as_str()) {
         (Some(spec), "run") => spec,
@@ -167,7 +237,7 @@ fn overlay(tx: &Transaction<'_>, project: &ProjectId, artifact: &Artifact, by: &
         return Ok(Put { generation: row.generation, created: false, changed: false });
     }
     let sql = "UPDATE projects SET overlay = ?2, overlay_by = ?3, generation = generation + 1 WHERE project = ?1";
-    execute(tx, sql, params![project.as_str(), overlay.as_ref().map(json), by])?;
+    execute(tx, sql, params![project.as_str(), overlay.as_ref().map(json), by.to_string()])?;
     Ok(Put { generation: row.generation + 1, created: false, changed: true })
 }
 
@@ -193,10 +263,24 @@ impl Db {
         what: &str,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, WishError>,
     ) -> Result<T, WishError> {
-        let mut connection = self.lock();
+        let mut connection = self.lock_to_write();
         let tx = begin(&mut connection)?;
         let done = work(&tx)?;
         tx.commit().map_err(|e| refused(what, &e))?;
+        Ok(done)
+    }
+
+    /// Runs one write and keeps what it tells, both or neither; then the log tells it too.
+    fn tell<T>(
+        &self,
+        what: &str,
+        work: impl FnOnce(&Transaction<'_>) -> Result<(T, Option<Event>), WishError>,
+    ) -> Result<T, WishError> {
+        let mut connection = self.lock();
+        let tx = begin(&mut connection)?;
+        let (done, event) = work(&tx)?;
+        self.commit(tx, event.as_slice()).map_err(|e| refused(what, &e))?;
+        event.iter().for_each(tell);
         Ok(done)
     }
 }
@@ -234,20 +318,29 @@ pub(super) struct Row {
     spec: Option<Spec>,
     overlay: Option<Artifact>,
     complaint: Option<Complaint>,
+    hold: Option<Hold>,
 }
 
 impl Row {
     fn read(connection: &Connection, project: &ProjectId) -> Result<Option<Self>, PortError> {
-        type Texts = (u64, String, bool, String, Option<String>, Option<String>, Option<String>);
-        let sql =
-            "SELECT generation, intent, keep_data, owner, spec, overlay, complaint FROM projects WHERE project = ?1";
+        type Texts = (u64, String, bool, String, Option<String>, [Option<String>; 3]);
+        let sql = "SELECT generation, intent, keep_data, owner, spec, overlay, complaint, hold FROM projects WHERE project = ?1";
         let texts: Option<Texts> = connection
             .query_row(sql, params![project.as_str()], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
+                Ok((
+                    row.get(0)?,
+                    row.get(1)?,
+                    row.get(2)?,
+                    row.get(3)?,
+                    row.get(4)?,
+                    [row.get(5)?, row.get(6)?, row.get(7)?],
+                ))
             })
             .optional()
             .map_err(|e| refused("read a project", &e))?;
-        let Some((generation, intent, keep_data, owner, spec, overlay, complaint)) = texts else { return Ok(None) };
+        let Some((generation, intent, keep_data, owner, spec, [overlay, complaint, hold])) = texts else {
+            return Ok(None);
+        };
         Ok(Some(Self {
             generation,
             intent,
@@ -256,17 +349,24 @@ impl Row {
             spec: parsed(spec, "a spec")?,
             overlay: parsed(overlay, "an overlay")?,
             complaint: parsed(complaint, "a complaint")?,
+            hold: parsed(hold, "a suspension")?,
         }))
     }
 
-    fn wanted(self, connection: &Connection, project: &ProjectId) -> Result<Wanted, WishError> {
-        let intent = match (self.intent.as_str(), self.spec) {
+    /// Tells whether somebody said stop. Then a removal has not begun, or stands still: it can be taken back.
+    fn is_held(&self) -> bool {
+        self.hold.as_ref().is_some_and(|hold| hold.holds_at(now()))
+    }
+
+    fn wanted(mut self, connection: &Connection, project: &ProjectId) -> Result<Wanted, WishError> {
+        let intent = match (self.intent.as_str(), self.spec.take()) {
             ("delete", _) => Intent::Delete { keep_data: self.keep_data },
-            ("run", Some(spec)) => Intent::Run(Box::new(with_overlay(spec, self.overlay))),
+            ("run", Some(spec)) => Intent::Run(Box::new(with_overlay(spec, self.overlay.take()))),
             _ => Intent::Nothing,
         };
         let secrets = listed_secrets(connection, project)?;
-        Ok(Wanted { generation: self.generation, intent, owner: self.owner, secrets, complaint: self.complaint })
+        let Row { generation, owner, complaint, hold, .. } = self;
+        Ok(Wanted { generation, intent, owner, secrets, complaint, hold })
     }
 }
 
@@ -319,7 +419,7 @@ fn put(
     let old = Row::read(tx, &project)?;
     let generation = old.as_ref().map_or(0, |row| row.generation);
     match &old {
-        Some(row) if row.intent == "delete" => return Err(WishError::Deleting(project)),
+        Some(row) if row.intent == "delete" && !row.is_held() => return Err(WishError::Deleting(project)),
         Some(row) if row.owner != *owner && row.intent != "nothing" => {
             return Err(WishError::Owned { project, owner: row.owner.clone() });
         }
@@ -334,7 +434,9 @@ fn put(
         Some((before, overlay)) => overlay_after(before, &spec, overlay, &read_progress(tx, &project)?),
         None => None,
     };
-    let changed = old.as_ref().is_none_or(|row| row.spec.as_ref() != Some(&spec) || row.overlay != overlay);
+    let changed = old
+        .as_ref()
+        .is_none_or(|row| row.spec.as_ref() != Some(&spec) || row.overlay != overlay || row.intent == "delete");
     let generation = if changed { generation + 1 } else { generation };
     let sql = "INSERT INTO projects (project, generation, intent, owner, spec, overlay) VALUES (?1, ?2, 'run', ?3, ?4, ?5)
         ON CONFLICT (project) DO UPDATE SET generation = ?2, intent = 'run', owner = ?3, spec = ?4, overlay = ?5, complaint = NULL";
@@ -402,7 +504,7 @@ fn seal_value(
         .seal(label, value.open())
         .map_err(|e| PortError::passing("KeyUnavailable", format!("could not seal {name}: {e}")))?;
     let sql = "INSERT INTO sealed (project, kind, name, version, key, nonce, body, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-    let now = i64::try_from(SystemClock.now().0).unwrap_or(i64::MAX);
+    let now = i64::try_from(now().0).unwrap_or(i64::MAX);
     execute(tx, sql, params![project.as_str(), kind, name, version, sealed.key, sealed.nonce, sealed.body, now])?;
     Ok(version)
 }

@@ -173,7 +173,7 @@ fn ways_to_fail() -> Vec<Bad> {
     let url = |name: &str, file: &str| bad(name, "./hello", "", "").replace("hello-1.0.0.tar.gz", file);
     let wrong_hash = format!("version: \"1.0.0\", sha256: \"{}\"", "7".repeat(64));
     let health = |spec, says, finding, log| Bad { spec, reason: "HealthCheckFailed", says, finding, log };
-    let artifact = |spec, reason, says| Bad { spec, reason, says, finding: "", log: "" };
+    let artifact = |spec, reason, says| Bad { spec, reason, says, finding: says, log: "" };
     vec![
         health(bad("never", "./hello --never-ready", "", ""), "answered 503", "answered 503", "listening on"),
         health(bad("exits", "./hello --exit-at-once 3", "", ""), "status 3", "status 3", "told to exit at once with 3"),
@@ -255,7 +255,7 @@ fn every_way_to_fail_under_load_leaves_the_old_release_untouched_and_says_why() 
     let log = machine.must("journalctl -u zexio-agent -o cat");
     let last = 2 + u32::try_from(ways.len()).expect("few");
     for number in 3..=last {
-        for step in [format!("fetch release {number} "), format!("start {}", unit(number))] {
+        for step in [format!("fetch release {number}:"), format!("start {}:", unit(number))] {
             assert!(log.lines().filter(|line| line.contains(&step)).count() <= 1, "{step}: {log}");
         }
     }
@@ -293,6 +293,8 @@ fn kill_at(machine: &Machine, moment: &str, act: impl Fn(), rests: impl Fn() -> 
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(60) {
         if machine.main_pid("zexio-agent.service") != armed {
+            let killed = "journalctl -o cat _PID=1 UNIT=zexio-agent.service | grep -q 'code=killed, status=9/KILL'";
+            machine.wait_until("systemd to tell of the kill", || machine.sh(killed).status == 0);
             return true;
         }
         if rests() {

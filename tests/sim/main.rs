@@ -3,7 +3,9 @@
 mod chance;
 mod crashes;
 mod kinds;
+mod metrics;
 mod rollouts;
+mod suspended;
 mod swarm;
 mod world;
 

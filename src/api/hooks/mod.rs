@@ -136,14 +136,14 @@ pub async fn generic(call: &Call) -> Answer {
     content_type(&call.headers, &["application/json"])?;
     let project = call.project()?;
     let bump = Bump::parse(&call.body)?;
-    let id = project.clone();
+    let (id, by) = (project.clone(), call.by()?);
     let taken = call
         .write(move |state| {
             let spec = spec_of(state, &id)?;
             let artifact = artifact(state, &spec, bump)?;
             match vetoed(state, &id, &artifact)? {
                 Some(why) => Ok(Err(why)),
-                None => Ok(Ok(state.wishes.overlay(&id, &artifact, "webhook:generic")?)),
+                None => Ok(Ok(state.wishes.overlay(&id, &artifact, &by)?)),
             }
         })
         .await?;

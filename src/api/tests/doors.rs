@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::*;
+use crate::model::pattern::Pattern;
 use crate::sign::hmac;
 
 const HOOKS: &str = "hooks:\n  github: { repo: acme/shop, event: release, artifact: 'https://g.example.com/{tag}.tar.gz', secret: GH }\n  standard: { secret: SW }";
@@ -130,12 +131,15 @@ async fn a_log_line_stays_one_line_of_its_own_project() {
     let events = bench.send(ask("GET", "/v1/projects/shop/logs").header("accept", "text/event-stream")).await;
     assert_eq!(events.text.lines().filter(|line| line.starts_with("data: {")).count(), 2);
     assert!(!events.text.contains("\ndata: forged"));
-    for query in ["lines=-1", "lines=10001", "since=yesterday", "follow=1", "process=A", "release=x", "unit=x"] {
+    for query in
+        ["lines=-1", "lines=10001", "since=yesterday", "follow=1", "process=A", "release=x", "unit=x", "grep=("]
+    {
         let refused = bench.send(ask("GET", &format!("/v1/projects/shop/logs?{query}"))).await;
         assert_eq!(refused.outcome(), (400, "bad_query".to_owned()), "{query}");
     }
-    bench.send(ask("GET", "/v1/system/logs")).await;
-    assert_eq!(bench.journal.asked.lock().unwrap().pop().unwrap().units, ["zexio-agent.service"]);
+    bench.send(ask("GET", "/v1/system/logs?grep=^x")).await;
+    let query = bench.journal.asked.lock().unwrap().pop().unwrap();
+    assert_eq!((query.units, query.grep), (vec!["zexio-agent.service".to_owned()], Pattern::parse("^x").ok()));
 }
 
 #[tokio::test]

@@ -5,15 +5,17 @@ use std::sync::{Arc, Mutex};
 
 use zeroize::Zeroizing;
 
-use crate::model::desired::{Complaint, Desired, Intent, Owner, SecretVersion, Wanted};
+use crate::model::desired::{Complaint, Desired, Hold, Intent, Owner, SecretVersion, Wanted};
+use crate::model::event::{By, Event, Kept as KeptEvent};
 use crate::model::names::{EnvName, KeyId, ProjectId, SecretName, Sha256};
 use crate::model::progress::{Progress, ProjectProgress};
 use crate::model::quantity::Timestamp;
 use crate::model::spec::{Artifact, Document, Plain, Sealed, Spec};
+use crate::model::stats::{AgentStats, Cpu, Load, Swap, SystemStats};
 use crate::model::status::Status;
 use crate::port::{
-    Clock, Delivery, Journal, LogLine, LogLines, LogQuery, Memory, PortError, Put, SecretInfo, Upload, Uploads,
-    WishError, Wishes,
+    Clock, Delivery, EventQuery, Events, Figures, Journal, LogLine, LogLines, LogQuery, Memory, PortError, Put,
+    SecretInfo, Stats, Upload, Uploads, WishError, Wishes,
 };
 
 /// Everything that is stored.
@@ -37,13 +39,13 @@ impl Memory for Store {
     fn progress(&self) -> Result<Progress, PortError> {
         Ok(self.0.lock().unwrap().progress.clone())
     }
-    fn remember(&self, _: &BTreeMap<ProjectId, ProjectProgress>) -> Result<(), PortError> {
+    fn remember(&self, _: &BTreeMap<ProjectId, ProjectProgress>, _: &[Event]) -> Result<(), PortError> {
         unreachable!("the API remembers nothing")
     }
     fn statuses(&self) -> Result<BTreeMap<ProjectId, Status>, PortError> {
         Ok(BTreeMap::new())
     }
-    fn record(&self, _: &[Status]) -> Result<(), PortError> {
+    fn record(&self, _: &[Status], _: &[Event]) -> Result<(), PortError> {
         unreachable!("the API sees nothing")
     }
     fn open_values(
@@ -79,11 +81,12 @@ fn next(tables: &Tables, document: Document, owner: &Owner, expect: Option<u64>)
         owner: owner.clone(),
         secrets: BTreeMap::new(),
         complaint: None,
+        hold: old.and_then(|wanted| wanted.hold.clone()),
     })
 }
 
 impl Wishes for Store {
-    fn put(&self, document: Document, owner: &Owner, expect: Option<u64>) -> Result<Put, WishError> {
+    fn put(&self, document: Document, owner: &Owner, expect: Option<u64>, _: &By) -> Result<Put, WishError> {
         let mut tables = self.0.lock().unwrap();
         let project = document.project.clone();
         let wanted = next(&tables, document, owner, expect)?;
@@ -92,7 +95,7 @@ impl Wishes for Store {
         let changed = old.as_ref().map(|old| old.generation) != Some(generation);
         Ok(Put { generation, created: old.is_none(), changed })
     }
-    fn delete(&self, project: &ProjectId, owner: &Owner, keep_data: bool) -> Result<u64, WishError> {
+    fn delete(&self, project: &ProjectId, owner: &Owner, keep_data: bool, _: &By) -> Result<u64, WishError> {
         let mut tables = self.0.lock().unwrap();
         let wanted = tables.wanted.get_mut(project).ok_or_else(|| WishError::Unknown(project.clone()))?;
         if wanted.owner != *owner {
@@ -102,7 +105,7 @@ impl Wishes for Store {
         wanted.generation += 1;
         Ok(wanted.generation)
     }
-    fn overlay(&self, project: &ProjectId, artifact: &Artifact, _: &str) -> Result<Put, WishError> {
+    fn overlay(&self, project: &ProjectId, artifact: &Artifact, _: &By) -> Result<Put, WishError> {
         let mut tables = self.0.lock().unwrap();
         let wanted = tables.wanted.get_mut(project).ok_or_else(|| WishError::Unknown(project.clone()))?;
         wanted.generation += 1;
@@ -110,6 +113,12 @@ impl Wishes for Store {
             spec.artifact = artifact.clone();
         }
         Ok(Put { generation: wanted.generation, created: false, changed: true })
+    }
+    fn hold(&self, project: &ProjectId, hold: Option<&Hold>, _: &By) -> Result<(), WishError> {
+        let mut tables = self.0.lock().unwrap();
+        let wanted = tables.wanted.get_mut(project).ok_or_else(|| WishError::Unknown(project.clone()))?;
+        wanted.hold = hold.cloned();
+        Ok(())
     }
     fn wanted(&self, project: &ProjectId) -> Result<Option<Wanted>, WishError> {
         Ok(self.0.lock().unwrap().wanted.get(project).cloned())
@@ -165,7 +174,48 @@ impl Wishes for Store {
             *newest = delivery.made.0.max(*newest);
             taken
         };
-        if taken { self.overlay(project, artifact, delivery.provider).map(Some) } else { Ok(None) }
+        if taken { self.overlay(project, artifact, &By::Webhook(delivery.provider.into())).map(Some) } else { Ok(None) }
+    }
+}
+
+/// What happened, as a test says.
+pub struct Happened {
+    pub all: Mutex<Vec<KeptEvent>>,
+    pub told: tokio::sync::watch::Sender<u64>,
+}
+
+impl Happened {
+    pub fn add(&self, id: u64, project: &str, reason: &str) {
+        let event = Event::info(
+            Timestamp(id * 1000),
+            reason,
+            "first line
+
+data: forged",
+        );
+        let event = event.of(&ProjectId::parse(project).unwrap(), 1);
+        let last_seen = event.time;
+        self.all.lock().unwrap().push(KeptEvent { id, event, count: 1, last_seen });
+        self.told.send_modify(|times| *times += 1);
+    }
+}
+
+impl Events for Happened {
+    fn read(&self, query: &EventQuery) -> Result<Vec<KeptEvent>, PortError> {
+        let all = self.all.lock().unwrap();
+        let asked = all.iter().filter(|kept| {
+            kept.id > query.after.unwrap_or(0)
+                && query.project.as_ref().is_none_or(|project| kept.event.project.as_ref() == Some(project))
+                && query.reason.as_ref().is_none_or(|reason| kept.event.reason == *reason)
+                && query.since.is_none_or(|since| kept.last_seen >= since)
+        });
+        let asked: Vec<KeptEvent> = asked.cloned().collect();
+        let most = query.lines.map_or(asked.len(), |lines| asked.len().min(lines as usize));
+        let from = if query.after.is_some() { 0 } else { asked.len() - most };
+        Ok(asked[from..from + most].to_vec())
+    }
+    fn news(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.told.subscribe()
     }
 }
 
@@ -211,6 +261,34 @@ impl Upload for Draft {
     fn keep(self: Box<Self>, sha256: &Sha256) -> Result<(), PortError> {
         self.0.0.lock().unwrap().insert(sha256.to_string(), self.1);
         Ok(())
+    }
+}
+
+/// A server that looks the same each time it is looked at.
+pub struct Still(pub tokio::sync::watch::Sender<Option<Arc<SystemStats>>>);
+
+impl Default for Still {
+    fn default() -> Self {
+        let seen = SystemStats {
+            at: Timestamp(1000),
+            cpu: Cpu { count: 2, percent: 12.5, cores: vec![20.0, 5.0] },
+            memory: crate::model::stats::Memory { total_bytes: 4 << 30, used_bytes: 1 << 30, available_bytes: 3 << 30 },
+            swap: Swap { total_bytes: 0, used_bytes: 0 },
+            load: Load { one: 0.5, five: 0.25, fifteen: 0.125 },
+            disks: Vec::new(),
+            uptime_seconds: 60,
+            agent: AgentStats::default(),
+        };
+        Self(tokio::sync::watch::Sender::new(Some(Arc::new(seen))))
+    }
+}
+
+impl Stats for Still {
+    fn watch(&self) -> Result<Figures, PortError> {
+        Ok(self.0.subscribe())
+    }
+    fn agent(&self) -> AgentStats {
+        AgentStats::default()
     }
 }
 

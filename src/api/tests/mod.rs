@@ -1,8 +1,10 @@
 //! The API against fakes: requests in, answers out, and what they left behind.
 
 mod doors;
+mod events;
 mod fake;
 mod keys;
+mod stats;
 mod writes;
 
 use std::sync::Arc;
@@ -26,7 +28,8 @@ use crate::sign::{Head, Nonce, Stamp, digest, sign};
 
 use super::keys::{Keys, Scope};
 use super::{ApiState, In, Origin, Slots, handle};
-use fake::{Kept, Lines, Stopped, Store};
+pub use fake::Still;
+use fake::{Happened, Kept, Lines, Stopped, Store};
 
 const NOW: Timestamp = Timestamp(1_767_225_600_000);
 const HOSTNAME: &str = "agent.example.com:8443";
@@ -42,6 +45,8 @@ struct Bench {
     state: Arc<ApiState>,
     store: Arc<Store>,
     journal: Arc<Lines>,
+    happened: Arc<Happened>,
+    stats: Arc<Still>,
     kept: Kept,
     rings: Arc<AtomicUsize>,
     stop: watch::Sender<bool>,
@@ -117,11 +122,14 @@ impl Bench {
         }
         let store = Arc::new(Store::default());
         let (journal, kept) = (Arc::new(Lines::default()), Kept::default());
+        let happened = Arc::new(Happened { all: Default::default(), told: watch::Sender::new(0) });
+        let stats = Arc::new(Still::default());
         let (bell, rings) = answering_loop();
         let state = ApiState {
             memory: store.clone(),
             wishes: store.clone(),
             journal: journal.clone(),
+            events: happened.clone(),
             uploads: Arc::new(kept.clone()),
             clock: Arc::new(Stopped(NOW)),
             bell,
@@ -132,10 +140,22 @@ impl Bench {
             }),
             pulse: Pulse::default(),
             pulse_within: Span::seconds(180),
+            stats: stats.clone(),
+            metrics: Default::default(),
             slots: Slots::default(),
             troubles: Default::default(),
         };
-        Self { state: Arc::new(state), store, journal, kept, rings, stop: watch::channel(false).0, _dir: dir }
+        Self {
+            state: Arc::new(state),
+            store,
+            journal,
+            happened,
+            stats,
+            kept,
+            rings,
+            stop: watch::channel(false).0,
+            _dir: dir,
+        }
     }
 
     fn signature(&self, ask: &Ask) -> String {
@@ -207,6 +227,7 @@ impl Bench {
                 created_at: Timestamp(u64::from(number)),
                 since: Timestamp(u64::from(number)),
                 good: *good,
+                turn: 0,
                 ended: None,
                 vetoed: false,
                 evidence: None,

@@ -20,7 +20,7 @@ fn spec(project: &str) -> Spec {
 }
 
 fn wanted(owner: Owner, intent: Intent) -> Wanted {
-    Wanted { generation: 1, intent, owner, secrets: BTreeMap::new(), complaint: None }
+    Wanted { generation: 1, intent, owner, secrets: BTreeMap::new(), complaint: None, hold: None }
 }
 
 fn file(name: &str) -> Owner {

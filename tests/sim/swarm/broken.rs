@@ -9,12 +9,15 @@ use zexio::model::observed::Observed;
 use zexio::model::progress::{Progress, ProjectProgress, ReleaseState};
 use zexio::model::spec::Suspend;
 use zexio::model::status::Status;
+use zexio::plan::check::Breach;
 use zexio::plan::{Action, Plan, Reason, Rules, Step, plan};
+
+use zexio::reconcile::pass::Planner;
 
 use super::life::{Rig, live};
 use super::oracle::{Promise, SENTINEL};
 
-type Broken = fn(&Desired, &Observed, &Progress, &Rules) -> Plan;
+type Made = (Plan, Vec<Breach>);
 
 fn step(project: &ProjectId, action: Action) -> Step {
     Step { project: Some(project.clone()), action, reason: Reason::NotWanted }
@@ -27,7 +30,7 @@ fn also(
     progress: &Progress,
     rules: &Rules,
     think: impl Fn(&ProjectId, &ProjectProgress) -> Option<Action>,
-) -> Plan {
+) -> Made {
     let mut plan = plan(desired, observed, progress, rules);
     for (project, memory) in &progress.projects {
         let runs = desired.0.get(project).is_some_and(|wanted| wanted.spec().is_some());
@@ -35,7 +38,7 @@ fn also(
             plan.steps.push(step(project, action));
         }
     }
-    plan
+    (plan, Vec::new())
 }
 
 fn units<'a>(observed: &'a Observed, project: &ProjectId) -> impl Iterator<Item = &'a UnitId> {
@@ -43,7 +46,7 @@ fn units<'a>(observed: &'a Observed, project: &ProjectId) -> impl Iterator<Item 
 }
 
 /// Moves traffic as soon as the candidate's unit is there.
-fn points_too_early(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Plan {
+fn points_too_early(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made {
     also(d, o, p, r, |project, memory| {
         let candidate = memory.candidate()?;
         let unit = units(o, project).find(|unit| unit.release == candidate && memory.port_of(unit).is_some())?;
@@ -52,7 +55,7 @@ fn points_too_early(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Plan 
 }
 
 /// Stops the old release as soon as a new one is wanted.
-fn stops_what_serves(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Plan {
+fn stops_what_serves(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made {
     also(d, o, p, r, |project, memory| {
         let serving = memory.serving.filter(|_| memory.trial.is_some())?;
         units(o, project).find(|unit| unit.release == serving).cloned().map(Action::Stop)
@@ -60,12 +63,12 @@ fn stops_what_serves(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Plan
 }
 
 /// Clears away the directory of what runs.
-fn removes_what_runs(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Plan {
+fn removes_what_runs(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made {
     also(d, o, p, r, |_, memory| memory.candidate().map(Action::RemoveRelease))
 }
 
 /// Keeps no release but the one that serves.
-fn removes_the_way_back(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Plan {
+fn removes_the_way_back(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made {
     also(d, o, p, r, |project, memory| {
         let idle = |number: &ReleaseNo| !units(o, project).any(|unit| unit.release == *number);
         memory.last_good_before().filter(idle).filter(|_| memory.trial.is_none()).map(Action::RemoveRelease)
@@ -73,22 +76,22 @@ fn removes_the_way_back(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> P
 }
 
 /// Tidies up after somebody whom nobody asked for.
-fn touches_a_stranger(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Plan {
+fn touches_a_stranger(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made {
     let mut plan = plan(d, o, p, r);
     let stranger = ProjectId::parse("stranger").expect("a project");
     plan.steps.push(step(&stranger, Action::RemoveFiles { keep_data: false }));
-    plan
+    (plan, Vec::new())
 }
 
 /// Forgets a project as soon as it is to be gone.
-fn forgets_early(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Plan {
+fn forgets_early(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made {
     let mut plan = plan(d, o, p, r);
     for (project, wanted) in &d.0 {
         if matches!(wanted.intent, Intent::Delete { .. }) {
             plan.steps.insert(0, step(project, Action::Forget));
         }
     }
-    plan
+    (plan, Vec::new())
 }
 
 /// Calls a generation seen before it was.
@@ -97,23 +100,23 @@ fn counts_ahead(status: &mut Status) {
 }
 
 /// Writes what a variable holds into the unit file.
-fn shows_a_value(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Plan {
+fn shows_a_value(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made {
     let mut plan = plan(d, o, p, r);
     for step in &mut plan.steps {
         if let Action::WriteUnit(order) = &mut step.action {
             order.text.push_str(&format!("Environment=TOKEN={SENTINEL}0\n"));
         }
     }
-    plan
+    (plan, Vec::new())
 }
 
 /// Forgets a project that does not serve.
-fn forgets_what_is_wanted(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Plan {
+fn forgets_what_is_wanted(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made {
     also(d, o, p, r, |_, memory| memory.stalled.as_ref().map(|_| Action::Forget))
 }
 
 /// Starts a rejected release once more.
-fn tries_again(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Plan {
+fn tries_again(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made {
     also(d, o, p, r, |project, memory| {
         let rejected =
             |unit: &&UnitId| memory.release(unit.release).is_some_and(|one| one.state == ReleaseState::Rejected);
@@ -122,18 +125,19 @@ fn tries_again(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Plan {
 }
 
 /// Goes on with projects that are suspended.
-fn ignores_suspension(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Plan {
+fn ignores_suspension(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made {
     let mut desired = d.clone();
     for wanted in desired.0.values_mut() {
+        wanted.hold = None;
         if let Intent::Run(spec) = &mut wanted.intent {
             spec.suspend = Suspend::No;
         }
     }
-    plan(&desired, o, p, r)
+    (plan(&desired, o, p, r), Vec::new())
 }
 
 /// Starts the candidate in the slot of the release that serves.
-fn shares_a_port(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Plan {
+fn shares_a_port(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made {
     let mut plan = plan(d, o, p, r);
     for step in &mut plan.steps {
         if let Action::WriteUnit(order) = &mut step.action
@@ -142,11 +146,11 @@ fn shares_a_port(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Plan {
             order.launch.own.insert("PORT".into(), "21000".into());
         }
     }
-    plan
+    (plan, Vec::new())
 }
 
 /// Gives every host to one project.
-fn steals_a_host(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Plan {
+fn steals_a_host(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made {
     let mut plan = plan(d, o, p, r);
     for step in &mut plan.steps {
         if let Action::LoadRoutes(order) = &mut step.action {
@@ -154,26 +158,26 @@ fn steals_a_host(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Plan {
             order.sites.iter_mut().for_each(|site| site.project = last.clone().unwrap_or_else(|| site.project.clone()));
         }
     }
-    plan
+    (plan, Vec::new())
 }
 
 /// Writes units and does not start them.
-fn starts_nothing(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Plan {
+fn starts_nothing(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made {
     let mut plan = plan(d, o, p, r);
     plan.steps.retain(|step| !matches!(step.action, Action::Start(_)));
-    plan
+    (plan, Vec::new())
 }
 
 /// Makes the directories again in every pass.
-fn never_rests(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Plan {
+fn never_rests(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made {
     also(d, o, p, r, |_, memory| memory.serving.map(|_| Action::Prepare { open: true }))
 }
 
 /// Leaves the files of a deleted project where they are.
-fn leaves_files(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Plan {
+fn leaves_files(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made {
     let mut plan = plan(d, o, p, r);
     plan.steps.retain(|step| !matches!(step.action, Action::RemoveFiles { .. }));
-    plan
+    (plan, Vec::new())
 }
 
 /// Lives until the promise is broken first; tells which promises were broken first in the lives before.
@@ -191,7 +195,7 @@ fn first_broken(rig: Rig, promise: Promise) -> Result<u64, BTreeMap<Promise, u64
 
 #[test]
 fn every_promise_catches_the_planner_that_breaks_it() {
-    let planners: [(Promise, Broken); 15] = [
+    let planners: [(Promise, Planner); 15] = [
         (Promise::S1, points_too_early),
         (Promise::S2, stops_what_serves),
         (Promise::S3, removes_what_runs),

@@ -1,8 +1,8 @@
 //! Whoever asks: files, callers of the API, webhooks. Each wish is checked against the rules of the doors.
 
-use zexio::model::desired::{Intent, Owner};
+use zexio::model::desired::{Hold, Intent, Owner};
 use zexio::model::names::{ArtifactName, ProjectId, ReleaseNo};
-use zexio::model::quantity::Span;
+use zexio::model::quantity::{Span, Timestamp};
 use zexio::model::spec::{Artifact, Updates};
 use zexio::port::{Put, WishError};
 
@@ -102,6 +102,9 @@ impl Operator {
     /// Lets every suspended project go on, as it was asked last.
     pub fn resume_all(&mut self, machine: &mut Machine) {
         for which in 0..self.own.len() {
+            if machine.desired.0.get(&self.own[which].project).is_some_and(|wanted| wanted.hold.is_some()) {
+                self.hold(which, None, machine);
+            }
             let known = machine.desired.0.get(&self.own[which].project).and_then(|wanted| wanted.spec()).is_some();
             if known && self.own[which].shape.suspend.take().is_some() {
                 self.put(which, None, machine);
@@ -183,12 +186,25 @@ impl Operator {
 
     fn suspend(&mut self, which: usize, machine: &mut Machine) {
         let until = machine.now.after(Span::seconds(1 + self.chance.below(120)));
+        if self.chance.hits(500) {
+            return self.hold(which, self.chance.clone().hits(500).then_some(until), machine);
+        }
         let own = &mut self.own[which];
         own.shape.suspend = match own.shape.suspend {
             Some(_) => None,
             None => Some(self.chance.hits(500).then_some(until)),
         };
         self.put(which, None, machine);
+    }
+
+    /// Says stop over a project, or that it goes on.
+    fn hold(&mut self, which: usize, until: Option<Timestamp>, machine: &mut Machine) {
+        let project = self.own[which].project.clone();
+        let before = machine.desired.clone();
+        let held = before.0.get(&project).is_some_and(|wanted| wanted.hold.is_some());
+        let hold = Hold { by: "key ops".into(), since: machine.now, reason: None, until };
+        let done = machine.hold(&project, (!held).then_some(hold));
+        self.settle("hold", &project, done, before, machine);
     }
 
     fn delete(&mut self, which: usize, machine: &mut Machine) {

@@ -202,7 +202,11 @@ impl Oracle {
             Effect::Link(project, number) => self.link(machine, project, *number),
             Effect::Write(order) => self.keeps_secrets(order),
             Effect::LoadRoutes(order) => self.own_hosts(order),
-            Effect::Record(statuses) => statuses.iter().for_each(|status| self.status(machine, status)),
+            Effect::Record(statuses, events) => {
+                statuses.iter().for_each(|status| self.status(machine, status));
+                let shown = events.iter().find(|event| event.message.contains(SENTINEL));
+                self.check(Promise::S8, shown.is_none(), || format!("{shown:?} shows the value of a variable"));
+            }
             _ => {}
         }
         match effect {
@@ -262,8 +266,7 @@ impl Oracle {
         let disturbed = past.is_some_and(|past| past.disturbed);
         let recreate = matches!(effect, Effect::Stop(_)) && self.recreates(project);
         let refused = machine.refused.as_deref() == Some(host.as_str());
-        let suspended = spec.suspend.at(self.read_at).is_some();
-        !asked || disturbed || recreate || (refused && !suspended)
+        !asked || disturbed || recreate || refused
     }
 
     fn own(&mut self, project: &ProjectId, effect: &Effect<'_>) {
@@ -272,8 +275,8 @@ impl Oracle {
     }
 
     fn suspended(&mut self, project: &ProjectId, effect: &Effect<'_>) {
-        if let Some(spec) = self.spec(project) {
-            let suspended = spec.suspend.at(self.read_at).is_some();
+        if let Some(wanted) = self.read.get(project) {
+            let suspended = wanted.pause_at(self.read_at).is_some();
             self.check(Promise::S12, !suspended, || format!("{effect}, and {project} is suspended"));
         }
     }

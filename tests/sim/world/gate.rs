@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use zexio::model::event::Event;
 use zexio::model::names::{ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitId};
 use zexio::model::status::Status;
 use zexio::plan::{FetchOrder, RoutesOrder, UnitOrder};
@@ -17,7 +18,7 @@ pub struct Death;
 #[derive(Debug, Clone, Copy)]
 pub enum Effect<'a> {
     Remember,
-    Record(&'a [Status]),
+    Record(&'a [Status], &'a [Event]),
     Forget(&'a ProjectId),
     Write(&'a UnitOrder),
     Reload,
@@ -59,7 +60,7 @@ impl Effect<'_> {
             | Effect::RemoveRelease(project, _)
             | Effect::RemoveFiles(project) => Some(project),
             Effect::Remember
-            | Effect::Record(_)
+            | Effect::Record(..)
             | Effect::Reload
             | Effect::StartProxy
             | Effect::LoadRoutes(_)
@@ -69,7 +70,7 @@ impl Effect<'_> {
 
     /// Tells whether it changes the machine, not only what is remembered.
     pub fn is_call(&self) -> bool {
-        !matches!(self, Effect::Remember | Effect::Record(_))
+        !matches!(self, Effect::Remember | Effect::Record(..))
     }
 }
 
@@ -77,7 +78,7 @@ impl fmt::Display for Effect<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Effect::Remember => f.write_str("remember"),
-            Effect::Record(_) => f.write_str("record"),
+            Effect::Record(..) => f.write_str("record"),
             Effect::Forget(project) => write!(f, "forget {project}"),
             Effect::Write(order) => write!(f, "write {}", order.unit),
             Effect::Reload => f.write_str("reload"),

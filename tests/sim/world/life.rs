@@ -70,7 +70,8 @@ impl Life {
         let project = ProjectId::parse(project).expect("a project id");
         let mut machine = self.world.lock();
         let generation = machine.desired.0.get(&project).map_or(1, |wanted| wanted.generation + 1);
-        let wanted = Wanted { generation, intent, owner: Owner::Api, secrets: BTreeMap::new(), complaint: None };
+        let hold = machine.desired.0.get(&project).and_then(|wanted| wanted.hold.clone());
+        let wanted = Wanted { generation, intent, owner: Owner::Api, secrets: BTreeMap::new(), complaint: None, hold };
         machine.desired.0.insert(project, wanted);
     }
 
@@ -115,6 +116,13 @@ impl Life {
         self.world.lock().statuses.get(&project).cloned().expect("the project has a status")
     }
 
+    /// Returns a value that the agent counts, by its name and labels.
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = self.agent.metrics.text().expect("a text");
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        value.unwrap_or_else(|| panic!("no {name} in\n{text}"))
+    }
+
     pub fn serving(&self, project: &str) -> Option<u32> {
         self.status(project).serving.map(|release| release.0)
     }
@@ -146,7 +154,10 @@ pub fn agent(world: &World, rules: Rules, planner: Planner) -> Loop {
         turn: 0,
         busy: 0,
         route_trouble: None,
-        last: BTreeMap::new(),
+        last: Default::default(),
+        ledger: Default::default(),
+        metrics: Default::default(),
+        phases: Default::default(),
     }
 }
 

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use zexio::model::desired::{Desired, Intent};
+use zexio::model::event::Event;
 use zexio::model::names::{ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitId};
 use zexio::model::observed::{ActiveState, BundlesSeen, ProxySeen, UnitSeen};
 use zexio::model::progress::{Progress, ProjectProgress};
@@ -34,6 +35,11 @@ pub struct Machine {
     pub desired: Desired,
     pub progress: Progress,
     pub statuses: BTreeMap<ProjectId, Status>,
+    pub events: Vec<Event>,
+    /// How often the agent wrote to its memory.
+    pub writes: usize,
+    /// How many of these were made for events alone.
+    pub writes_of_events: usize,
     /// Specs and overlays, as the doors wrote them.
     pub rows: BTreeMap<ProjectId, store::Row>,
     /// Every version of every variable's value.
@@ -161,6 +167,14 @@ impl Machine {
         if let Some(mut oracle) = self.oracle.take() {
             oracle.note_read(self);
             self.oracle = Some(oracle);
+        }
+    }
+
+    fn keep(&mut self, events: &[Event], alone: bool) {
+        self.writes += 1;
+        self.writes_of_events += usize::from(alone);
+        if self.keeps_calls {
+            self.events.extend_from_slice(events);
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use zeroize::Zeroizing;
 use zexio::model::desired::{Desired, SecretVersion};
+use zexio::model::event::Event;
 use zexio::model::names::{EnvName, Hostname, ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitId};
 use zexio::model::observed::{BundlesSeen, CertificateSeen, FetchSeen, Probed, ProxySeen, UnitSeen};
 use zexio::model::progress::{Progress, ProjectProgress};
@@ -31,23 +32,25 @@ impl Memory for World {
     fn progress(&self) -> Result<Progress, PortError> {
         Ok(self.lock().progress.clone())
     }
-    fn remember(&self, changed: &BTreeMap<ProjectId, ProjectProgress>) -> Result<(), PortError> {
+    fn remember(&self, changed: &BTreeMap<ProjectId, ProjectProgress>, events: &[Event]) -> Result<(), PortError> {
         self.effect(Effect::Remember, |machine| {
             if machine.disk_full {
                 return Err(PortError::passing("DiskFull", "could not remember progress: database or disk is full"));
             }
+            machine.keep(events, changed.is_empty());
             machine.remember(changed)
         })
     }
     fn statuses(&self) -> Result<BTreeMap<ProjectId, Status>, PortError> {
         Ok(self.lock().statuses.clone())
     }
-    fn record(&self, statuses: &[Status]) -> Result<(), PortError> {
+    fn record(&self, statuses: &[Status], events: &[Event]) -> Result<(), PortError> {
         let mut statuses = statuses.to_vec();
         if let Some(spoil) = self.lock().spoil_status {
             statuses.iter_mut().for_each(spoil);
         }
-        self.effect(Effect::Record(&statuses), |machine| {
+        self.effect(Effect::Record(&statuses, events), |machine| {
+            machine.keep(events, statuses.is_empty());
             let wanted = statuses.iter().filter(|status| machine.desired.0.contains_key(&status.project));
             machine.statuses.extend(wanted.map(|status| (status.project.clone(), status.clone())));
             Ok(())

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use zexio::model::desired::{Intent, Owner, Wanted};
+use zexio::model::desired::{Hold, Intent, Owner, Wanted};
 use zexio::model::names::{ArtifactName, ProjectId};
 use zexio::model::spec::{Artifact, Document, Sealed, Spec};
 use zexio::port::{Put, WishError};
@@ -27,14 +27,16 @@ impl Machine {
         let old = self.desired.0.get(&project);
         let generation = old.map_or(0, |wanted| wanted.generation);
         match old {
-            Some(Wanted { intent: Intent::Delete { .. }, .. }) => return Err(WishError::Deleting(project)),
+            Some(wanted) if wanted.spec().is_none() && wanted.hold_at(self.now).is_none() => {
+                return Err(WishError::Deleting(project));
+            }
             Some(wanted) if wanted.owner != *owner => {
                 return Err(WishError::Owned { project, owner: wanted.owner.clone() });
             }
             _ if expect.is_some_and(|expected| expected != generation) => return Err(WishError::Moved(generation)),
             _ => {}
         }
-        let created = old.is_none();
+        let (created, taken_back) = (old.is_none(), old.is_some_and(|wanted| wanted.spec().is_none()));
         let values = &mut self.values;
         let spec = document.try_map_env(|name, value| {
             let known = values.entry((project.clone(), name.to_string())).or_default();
@@ -46,7 +48,7 @@ impl Machine {
         let before = self.rows.get(&project);
         let overlay = before.and_then(|row| self.overlay_after(&project, row, &spec));
         let row = Row { spec, overlay };
-        let changed = before != Some(&row);
+        let changed = before != Some(&row) || taken_back;
         let generation = if changed { generation + 1 } else { generation };
         self.rows.insert(project.clone(), row);
         self.want(&project, generation, owner.clone());
@@ -85,8 +87,19 @@ impl Machine {
         if wanted.spec().is_some() {
             wanted.generation += 1;
             wanted.intent = Intent::Delete { keep_data };
+            self.rows.get_mut(project).expect("what runs has a row").overlay = None;
         }
-        Ok(wanted.generation)
+        Ok(self.desired.0[project].generation)
+    }
+
+    /// Says stop over a project, or with none that it goes on.
+    ///
+    /// # Errors
+    /// There is no such project.
+    pub fn hold(&mut self, project: &ProjectId, hold: Option<Hold>) -> Result<Put, WishError> {
+        let wanted = self.desired.0.get_mut(project).ok_or_else(|| WishError::Unknown(project.clone()))?;
+        wanted.hold = hold;
+        Ok(Put { generation: wanted.generation, created: false, changed: true })
     }
 
     /// A changed artifact in the spec beats an overlay. After a rollback, another change means the older bytes with it.
@@ -108,7 +121,8 @@ impl Machine {
             None => row.spec.clone(),
         };
         let intent = Intent::Run(Box::new(spec));
-        let wanted = Wanted { generation, intent, owner, secrets: BTreeMap::new(), complaint: None };
+        let hold = self.desired.0.get(project).and_then(|wanted| wanted.hold.clone());
+        let wanted = Wanted { generation, intent, owner, secrets: BTreeMap::new(), complaint: None, hold };
         self.desired.0.insert(project.clone(), wanted);
     }
 

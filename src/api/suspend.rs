@@ -1,0 +1,102 @@
+//! Stop, and go on: a suspension lies over a project whoever owns it, also over one that a file describes. Somebody at
+//! night must be able to say stop without finding that file.
+
+use hyper::StatusCode;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::model::desired::{Hold, Owner, Wanted};
+use crate::model::document::Problem as Flaw;
+use crate::model::names::ProjectId;
+use crate::model::quantity::Timestamp;
+
+use super::problem::Problem;
+use super::projects::known;
+use super::query::content_type;
+use super::{Answer, Call, json};
+
+/// How long a reason may be.
+const LONGEST: usize = 500;
+
+/// What a suspension asks for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Asked {
+    reason: Option<String>,
+    until: Option<Timestamp>,
+}
+
+/// Answers `POST …/suspend`. One that is suspended already is suspended as it is said now.
+///
+/// # Errors
+/// There is no such project, or what is asked makes no sense.
+pub async fn suspend(call: &Call) -> Answer {
+    call.query(&[])?;
+    content_type(&call.headers, &["application/json"])?;
+    let now = call.state.clock.now();
+    let Asked { reason, until } = check(read(&call.body)?, now)?;
+    let (project, by) = (call.project()?, call.by()?);
+    let id = project.clone();
+    let hold = Hold { by: by.to_string(), since: now, reason, until };
+    let shown = hold.clone();
+    let generation = call
+        .write(move |state| {
+            state.wishes.hold(&id, Some(&hold), &by)?;
+            Ok(known(state, &id)?.generation)
+        })
+        .await?;
+    json(StatusCode::ACCEPTED, &json!({ "project": project, "generation": generation, "suspended": shown }))
+}
+
+/// Answers `POST …/resume`.
+///
+/// # Errors
+/// There is no such project, or it is its spec that says so.
+pub async fn resume(call: &Call) -> Answer {
+    call.query(&[])?;
+    let (project, by) = (call.project()?, call.by()?);
+    let id = project.clone();
+    let generation = call
+        .write(move |state| {
+            let wanted = known(state, &id)?;
+            refuse_where_the_spec_says_so(&id, &wanted, state.clock.now())?;
+            state.wishes.hold(&id, None, &by)?;
+            Ok(wanted.generation)
+        })
+        .await?;
+    json(StatusCode::ACCEPTED, &json!({ "project": project, "generation": generation, "suspended": null }))
+}
+
+fn read(body: &[u8]) -> Result<Asked, Problem> {
+    if body.is_empty() {
+        return Ok(Asked::default());
+    }
+    let form = "{\"reason\": \"…\", \"until\": \"2026-12-01T08:00:00Z\"}, both optional";
+    serde_json::from_slice(body).map_err(|e| Problem::bad("bad_body", format!("a suspension is {form}: {e}")))
+}
+
+fn check(asked: Asked, now: Timestamp) -> Result<Asked, Problem> {
+    let refused = |path: &str, cause: String| Err(Problem::invalid(vec![Flaw::at(path, cause)]));
+    match &asked {
+        Asked { until: Some(until), .. } if *until <= now => {
+            refused("until", format!("{until} is over; it is {now} here"))
+        }
+        Asked { reason: Some(reason), .. } if reason.chars().count() > LONGEST => {
+            refused("reason", format!("longer than {LONGEST} characters"))
+        }
+        Asked { reason: Some(reason), .. } if reason.chars().any(char::is_control) => {
+            refused("reason", "control characters, which no terminal should be shown".to_owned())
+        }
+        _ => Ok(asked),
+    }
+}
+
+/// What a spec says is its owner's to change; to overrule it here would be undone by nothing and seen by nobody.
+fn refuse_where_the_spec_says_so(project: &ProjectId, wanted: &Wanted, now: Timestamp) -> Result<(), Problem> {
+    let Some(spec) = wanted.spec().filter(|spec| spec.suspend.at(now).is_some()) else { return Ok(()) };
+    let place = match &wanted.owner {
+        Owner::File(name) => format!("take `suspend` out of {name} in the watched directory"),
+        Owner::Api => format!("put the spec of {} without `suspend`", spec.project),
+    };
+    Err(Problem::conflict("suspended_by_spec", format!("it is the spec of {project} that suspends it; {place}")))
+}

@@ -1,0 +1,138 @@
+//! What a pass has to tell: what it decided, did and saw, as events. Their reasons and words are those of the status and
+//! of the plan; whoever carries it out adds none.
+
+use std::collections::BTreeMap;
+
+use crate::model::desired::Desired;
+use crate::model::event::Event;
+use crate::model::failure::PortError;
+use crate::model::names::{ProjectId, ReleaseNo};
+use crate::model::progress::{Backoff, Progress, ProjectProgress, ReleaseState, Stall};
+use crate::model::quantity::Timestamp;
+use crate::model::status::Status;
+
+use super::Step;
+use super::check::Breach;
+
+/// Tells what was decided: how what is remembered changed.
+pub fn of_changes(desired: &Desired, before: &Progress, after: &Progress, now: Timestamp) -> Vec<Event> {
+    let nothing = ProjectProgress::default();
+    let mut told = Vec::new();
+    for (project, new) in &after.projects {
+        let old = before.projects.get(project).unwrap_or(&nothing);
+        if old == new {
+            continue;
+        }
+        let generation = new.generation;
+        let found = pause(project, desired, old, new, now).into_iter().chain(decisions(old, new, now));
+        told.extend(found.map(|event| event.of(project, generation)));
+    }
+    told
+}
+
+fn decisions(old: &ProjectProgress, new: &ProjectProgress, now: Timestamp) -> Vec<Event> {
+    let mut told = Vec::new();
+    let superseded = |number: &ReleaseNo| {
+        old.release(*number).is_some_and(|release| release.state == ReleaseState::Trial)
+            && new.release(*number).is_some_and(|release| release.state == ReleaseState::Superseded)
+    };
+    for number in new.releases.keys().copied().filter(superseded) {
+        let why = new.release(number).and_then(|release| release.ended.as_ref());
+        let why = why.map_or("another release was asked for", |why| why.message.as_str());
+        told.push(Event::info(now, "Superseded", format!("release {number} is given up: {why}")).to(Some(number)));
+    }
+    if let Some(candidate) = new.candidate().filter(|candidate| old.candidate() != Some(*candidate)) {
+        told.push(Event::info(now, "Trial", format!("release {candidate} is on trial")).to(Some(candidate)));
+    }
+    if let Some(serving) = new.serving.filter(|serving| old.serving != Some(*serving)) {
+        told.push(Event::info(now, "Promoted", format!("release {serving} has the traffic")).to(Some(serving)));
+    }
+    let fetch = |memory: &ProjectProgress| memory.trial.as_ref().and_then(|trial| trial.fetch.clone());
+    told.extend(failed_fetch(fetch(old), fetch(new)).map(|event| event.to(new.candidate())));
+    told.extend(new_stall(&old.stalled, &new.stalled).map(|event| event.to(rejected_now(old, new))));
+    told.extend(new_stall(&old.quarantine, &new.quarantine));
+    told
+}
+
+fn failed_fetch(old: Option<Backoff>, new: Option<Backoff>) -> Option<Event> {
+    let new = new.filter(|new| old.is_none_or(|old| old.last != new.last))?;
+    Some(Event::warning(new.last, new.reason, new.message))
+}
+
+fn new_stall(old: &Option<Stall>, new: &Option<Stall>) -> Option<Event> {
+    let stall = new.as_ref().filter(|stall| old.as_ref() != Some(stall))?;
+    Some(Event::warning(stall.since, &stall.reason, &stall.message))
+}
+
+fn rejected_now(old: &ProjectProgress, new: &ProjectProgress) -> Option<ReleaseNo> {
+    let rejected = |memory: &ProjectProgress, number: &ReleaseNo| {
+        memory.release(*number).is_some_and(|release| release.state == ReleaseState::Rejected)
+    };
+    new.releases.keys().copied().find(|number| rejected(new, number) && !rejected(old, number))
+}
+
+fn pause(
+    project: &ProjectId,
+    desired: &Desired,
+    old: &ProjectProgress,
+    new: &ProjectProgress,
+    now: Timestamp,
+) -> Option<Event> {
+    match (old.suspended, new.suspended) {
+        (None, Some(_)) => {
+            let pause = desired.0.get(project).and_then(|wanted| wanted.pause_at(now))?;
+            Some(Event::info(now, "Suspended", pause.message))
+        }
+        (Some(since), None) => {
+            Some(Event::info(now, "Resumed", format!("the agent acts again; it only watched since {since}")))
+        }
+        _ => None,
+    }
+}
+
+/// Tells what was done.
+pub fn of_step(step: &Step, progress: &Progress, now: Timestamp) -> Event {
+    let event = Event::info(now, step.reason.name(), format!("{}: {}", step.action, step.reason));
+    whose(event, step, progress)
+}
+
+/// Tells what could not be done.
+pub fn of_failure(step: &Step, error: &PortError, progress: &Progress, now: Timestamp) -> Event {
+    let event = Event::warning(now, error.reason, format!("could not {}: {}", step.action, error.message));
+    whose(event, step, progress)
+}
+
+fn whose(event: Event, step: &Step, progress: &Progress) -> Event {
+    let Some(project) = &step.project else { return event };
+    let generation = progress.projects.get(project).map_or(0, |memory| memory.generation);
+    event.of(project, generation).to(step.action.release())
+}
+
+/// Tells of a step that must not be taken.
+pub fn of_breach(breach: &Breach, progress: &Progress, now: Timestamp) -> Event {
+    let generation = progress.projects.get(&breach.project).map_or(0, |memory| memory.generation);
+    let message = format!("a planned step would break a promise and is not taken: {breach}");
+    Event::warning(now, "Internal", message).of(&breach.project, generation)
+}
+
+/// Tells what was seen: a project that is Ready now, or is not any more without anybody's doing.
+pub fn of_sight(
+    before: &BTreeMap<ProjectId, Status>,
+    after: &BTreeMap<ProjectId, Status>,
+    now: Timestamp,
+) -> Vec<Event> {
+    let pairs = after.iter().filter_map(|(project, new)| Some((before.get(project)?, new)));
+    pairs.filter_map(|(old, new)| turn(old, new, now)).collect()
+}
+
+fn turn(old: &Status, new: &Status, now: Timestamp) -> Option<Event> {
+    let (was, is) = (old.condition("Ready")?, new.condition("Ready")?);
+    // Whatever else makes a project unready was decided, and told as that.
+    let undecided = old.generation == new.generation && new.candidate.is_none() && new.condition("Stalled").is_none();
+    let event = match (was.status.as_str(), is.status.as_str()) {
+        ("False", "True") => Event::info(now, &is.reason, &is.message),
+        ("True", "False") if undecided => Event::warning(now, &is.reason, &is.message),
+        _ => return None,
+    };
+    Some(event.of(&new.project, new.generation).to(new.serving))
+}

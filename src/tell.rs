@@ -1,0 +1,15 @@
+//! The one place where an event becomes a line of the agent's own log. journald adds the time.
+
+use crate::model::event::{Event, Level};
+
+/// Writes an event to the log.
+pub fn tell(event: &Event) {
+    let project = event.project.as_ref().map_or("-", |project| project.as_str());
+    let (generation, release) = (event.generation, event.release.map(|release| release.0));
+    // Debug form: a message may hold what a server or an app said, and a line must stay one line.
+    let (reason, message) = (event.reason.as_str(), &event.message);
+    match event.level {
+        Level::Info => tracing::info!(project, generation, release, reason, ?message),
+        Level::Warning => tracing::warn!(project, generation, release, reason, ?message),
+    }
+}

@@ -1,0 +1,214 @@
+//! Stop, and go on; and what was told of it all.
+
+use zexio::model::desired::Hold;
+use zexio::model::names::{ProjectId, Slot};
+use zexio::model::observed::ActiveState;
+use zexio::model::quantity::{Span, Timestamp};
+
+use crate::world::Life;
+
+fn hold(life: &mut Life, project: &str, until: Option<Span>) {
+    let mut machine = life.world.lock();
+    let since = machine.now;
+    let until = until.map(|span| since.after(span));
+    let hold = Hold { by: "key ops".into(), since, reason: Some("night".into()), until };
+    machine.desired.0.get_mut(&ProjectId::parse(project).unwrap()).expect("a project").hold = Some(hold);
+}
+
+fn resume(life: &mut Life, project: &str) {
+    let mut machine = life.world.lock();
+    machine.desired.0.get_mut(&ProjectId::parse(project).unwrap()).expect("a project").hold = None;
+}
+
+fn stop_web(life: &Life) {
+    for seen in life.world.lock().units.values_mut() {
+        seen.state = ActiveState::Inactive;
+    }
+}
+
+fn told(life: &Life) -> Vec<String> {
+    life.world.lock().events.iter().map(|event| event.reason.clone()).collect()
+}
+
+#[test]
+fn a_held_project_is_neither_healed_nor_deployed_and_converges_at_once_when_it_is_resumed() {
+    let mut life = Life::begin();
+    life.want("shop", "good-1");
+    life.settle();
+    hold(&mut life, "shop", None);
+    stop_web(&life);
+    life.want("shop", "good-2");
+    assert_eq!(life.settle(), Vec::<String>::new());
+    assert_eq!(life.plan(), Vec::<String>::new());
+    let status = life.status("shop");
+    let message = &status.condition("Suspended").expect("suspended").message;
+    assert!(message.contains("until it is resumed, by key ops: night"), "{message}");
+    assert_eq!(status.state, "suspended");
+    assert_eq!(status.condition("Ready").expect("a finding").status, "False", "what is seen is shown");
+    resume(&mut life, "shop");
+    life.pass();
+    assert!(life.world.lock().calls.iter().any(|call| call == "fetch shop 2"), "the first pass acts");
+    life.settle();
+    assert_eq!(life.serving("shop"), Some(2));
+    assert!(life.status("shop").condition("Suspended").is_none());
+    assert_eq!(told(&life).iter().filter(|reason| ["Suspended", "Resumed"].contains(&reason.as_str())).count(), 2);
+}
+
+#[test]
+fn a_hold_ends_by_itself_and_a_rollout_has_all_of_its_time_after_it() {
+    let mut life = Life::begin();
+    life.want("shop", "good-1");
+    life.settle();
+    life.want_spec("shop", "url: 'https://a.example.com/good-2'", "deploy: { deadline: 1m }");
+    life.pass();
+    assert_eq!(life.status("shop").candidate.map(|release| release.0), Some(2));
+    hold(&mut life, "shop", Some(Span::seconds(3600)));
+    life.pass();
+    let before = life.world.lock().calls.len();
+    life.world.lock().tick(Span::seconds(3599));
+    life.pass();
+    assert_eq!(life.world.lock().calls.len(), before);
+    life.world.lock().tick(Span::seconds(1));
+    life.settle();
+    assert_eq!(life.serving("shop"), Some(2), "its deadline did not run meanwhile");
+}
+
+#[test]
+fn the_removal_of_a_held_project_waits_until_it_is_resumed() {
+    let mut life = Life::begin();
+    life.want("shop", "good-1");
+    life.settle();
+    hold(&mut life, "shop", None);
+    life.delete("shop");
+    assert_eq!(life.settle(), Vec::<String>::new());
+    let status = life.status("shop");
+    assert_eq!(status.state, "suspended");
+    assert!(status.condition("Ready").expect("a finding").message.contains("that waits until it is resumed"));
+    assert_eq!(status.serving.map(|release| release.0), Some(1));
+    resume(&mut life, "shop");
+    life.settle();
+    assert!(life.world.lock().desired.0.is_empty() && life.world.lock().units.is_empty());
+}
+
+#[test]
+fn a_removal_that_was_stopped_halfway_can_be_taken_back() {
+    // Wherever the stop comes: each pass of the removal is one case.
+    for passes in 0..12 {
+        let mut life = Life::begin();
+        life.want("shop", "good-1");
+        life.settle();
+        life.delete("shop");
+        for _ in 0..passes {
+            life.pass();
+            life.world.lock().tick(Span::seconds(1));
+        }
+        if life.world.lock().desired.0.is_empty() {
+            assert!(passes > 2, "the removal takes some passes");
+            return;
+        }
+        hold(&mut life, "shop", None);
+        assert_eq!(life.settle(), Vec::<String>::new());
+        life.want("shop", "good-1");
+        assert_eq!(life.settle(), Vec::<String>::new());
+        resume(&mut life, "shop");
+        life.settle();
+        assert_eq!((life.status("shop").state.as_str(), life.running().len()), ("running", 1), "after {passes} passes");
+    }
+    panic!("the removal did not come to its end");
+}
+
+#[test]
+fn a_spec_that_suspends_itself_does_not_hold_its_own_removal() {
+    let mut life = Life::begin();
+    life.want_spec("shop", "url: 'https://a.example.com/good-1'", "suspend: true");
+    life.settle();
+    life.delete("shop");
+    life.settle();
+    assert!(life.world.lock().desired.0.is_empty());
+}
+
+#[test]
+fn what_was_rejected_is_not_tried_again_for_a_suspension() {
+    let mut life = Life::begin();
+    life.want("shop", "good-1");
+    life.settle();
+    life.want("shop", "never-ready");
+    life.settle();
+    hold(&mut life, "shop", None);
+    life.settle();
+    resume(&mut life, "shop");
+    assert_eq!(life.settle(), Vec::<String>::new());
+    assert_eq!(life.serving("shop"), Some(1));
+}
+
+#[test]
+fn a_life_is_told_in_order_and_an_idle_loop_tells_and_writes_nothing() {
+    let mut life = Life::begin();
+    life.want("shop", "good-1");
+    life.settle();
+    life.want("shop", "never-ready");
+    life.settle();
+    let story = ["Trial", "Promoted", "Serving", "HealthCheckFailed"];
+    let told: Vec<String> = told(&life);
+    let told: Vec<&str> = told.iter().map(String::as_str).filter(|reason| story.contains(reason)).collect();
+    assert_eq!(told, ["Trial", "Promoted", "Serving", "Trial", "HealthCheckFailed"]);
+    let machine = life.world.lock();
+    for call in machine.calls.iter().filter(|call| call.starts_with("start zexio")) {
+        assert!(machine.events.iter().any(|event| event.message.contains(call.as_str())), "{call} was not told");
+    }
+    let failed = machine.events.iter().find(|event| event.reason == "HealthCheckFailed").expect("told");
+    let of = (failed.project.as_ref().map(ToString::to_string), failed.generation, failed.release.map(|n| n.0));
+    assert_eq!(of, (Some("shop".into()), Some(2), Some(2)));
+    let (events, writes) = (machine.events.len(), machine.writes);
+    drop(machine);
+    for _ in 0..20 {
+        life.world.lock().tick(Span::seconds(60));
+        life.pass();
+    }
+    let machine = life.world.lock();
+    assert_eq!((machine.events.len(), machine.writes), (events, writes));
+}
+
+#[test]
+fn telling_makes_no_deploy_write_more_often() {
+    let mut life = Life::begin();
+    life.want("shop", "good-1");
+    life.settle();
+    life.world.lock().writes_of_events = 0;
+    life.want("shop", "good-2");
+    while life.world.lock().slot(&ProjectId::parse("shop").unwrap(), "web") == Slot::A {
+        life.pass();
+        let machine = life.world.lock();
+        assert_eq!(machine.writes_of_events, 0, "before the traffic moved: {:?}", machine.events);
+        drop(machine);
+        life.world.lock().tick(Span::seconds(1));
+    }
+}
+
+#[test]
+fn a_process_that_falls_and_comes_back_is_told() {
+    let mut life = Life::begin();
+    life.want("shop", "good-1");
+    life.settle();
+    let begun = life.world.lock().events.len();
+    stop_web(&life);
+    life.settle();
+    let machine = life.world.lock();
+    let told: Vec<&str> = machine.events[begun..].iter().map(|event| event.reason.as_str()).collect();
+    assert_eq!(told, ["ServingDamaged", "ProcessDown", "Serving"]);
+}
+
+#[test]
+fn a_step_that_fails_is_told_with_its_cause() {
+    let mut life = Life::begin();
+    life.want("shop", "good-1");
+    life.world.lock().deaf = true;
+    for _ in 0..20 {
+        life.pass();
+        life.world.lock().tick(Span::seconds(1));
+    }
+    let machine = life.world.lock();
+    let failed = machine.events.iter().find(|event| event.reason == "Deaf").expect("the failure is told");
+    assert!(failed.message.starts_with("could not enable zexio-shop-web-r1.service: nobody answers"), "{failed:?}");
+    assert!(failed.time > Timestamp(0));
+}
