@@ -40,6 +40,8 @@ pub fn meddle(chance: &mut Chance, machine: &mut Machine) -> &'static str {
             machine.units.get_mut(&unit).expect("it is there").credential = false;
             "a launch blob was removed"
         }
+        // A project that is gone has no place for a marker.
+        6 if !machine.bundle(&project).fronts => "nothing",
         6 => {
             let markers = &mut machine.bundle(&project).markers;
             if !markers.remove(&unit.process) {

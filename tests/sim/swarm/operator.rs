@@ -71,10 +71,10 @@ impl Operator {
         let which = self.chance.below(self.own.len() as u64) as usize;
         let options = self.options.clone();
         match self.chance.below(100) {
-            0..=44 => self.deploy(which, machine),
-            45..=54 => self.reshape(which, machine),
-            55..=59 => self.put(which, None, machine),
-            60..=69 if options.rollbacks => self.roll_back(which, machine),
+            0..=39 => self.deploy(which, machine),
+            40..=46 => self.reshape(which, machine),
+            47..=49 => self.put(which, None, machine),
+            50..=69 if options.rollbacks => self.roll_back(which, machine),
             70..=77 if options.webhooks => self.bump(which, machine),
             78..=84 if options.suspends => self.suspend(which, machine),
             85..=91 if options.deletes => self.delete(which, machine),

@@ -53,7 +53,7 @@ impl Options {
         let sometimes = |chance: &mut Chance, most: u64| if chance.hits(400) { 1 + chance.below(most) } else { 0 };
         Self {
             projects: chance.pick(&[1, 1, 1, 2, 2, 3]),
-            steps: 5 + chance.below(14),
+            steps: 4 + chance.below(11),
             wishes: 150 + chance.below(350),
             fails: sometimes(chance, 150),
             dies: sometimes(chance, 120),

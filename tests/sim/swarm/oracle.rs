@@ -98,6 +98,8 @@ pub struct Oracle {
     hosts: BTreeMap<Hostname, ProjectId>,
     /// When the clock last jumped, on the one that never does.
     pub jumped: Option<u64>,
+    /// Whether the point that comes carries a switch through that has begun.
+    carried: bool,
     /// The first breach.
     pub breach: Option<Breach>,
     pub checked: BTreeMap<Promise, u64>,
@@ -264,9 +266,10 @@ impl Oracle {
             .is_some_and(|one| one.routes.iter().any(|route| route.host == *host && route.redirect.is_none()));
         let past = self.past.get(project);
         let disturbed = past.is_some_and(|past| past.disturbed);
-        let recreate = matches!(effect, Effect::Stop(_)) && self.recreates(project);
+        let recreate = matches!(effect, Effect::Stop(_) | Effect::Point(..)) && self.recreates(project);
+        let carried = matches!(effect, Effect::Point(..)) && self.carried;
         let refused = machine.refused.as_deref() == Some(host.as_str());
-        !asked || disturbed || recreate || refused
+        !asked || disturbed || recreate || carried || refused
     }
 
     fn own(&mut self, project: &ProjectId, effect: &Effect<'_>) {
@@ -365,6 +368,7 @@ impl Oracle {
         let served = self.past.get(project).and_then(|past| past.served.last().copied());
         // A marker that belongs to no route goes without anybody noticing; traffic that was moved away from the
         // serving release comes back to it whatever its state.
+        self.carried = release.is_some_and(|release| self.switching(machine, project, release));
         let routed = machine
             .sites
             .iter()
@@ -377,7 +381,7 @@ impl Oracle {
             let known = served.is_none() || self.leaves(project);
             return self.check(Promise::S1, known, || format!("point {project} {process} {slot}, where nothing is"));
         };
-        if self.switching(machine, project, release) {
+        if self.carried {
             return;
         }
         let unready: Vec<String> = there
