@@ -297,7 +297,8 @@ impl Life {
         machine.tick(Span(wait));
     }
 
-    /// Takes every fault away and waits for the agent to come to rest, then asks for one more release of everything.
+    /// Takes every fault away and waits for the agent to come to rest; then asks for one more release of everything, or
+    /// goes back, or leaves it at that.
     fn heal(&mut self) {
         if self.broken() {
             return;
@@ -317,12 +318,24 @@ impl Life {
         }
         self.come_to_rest("after the faults");
         self.judge(false);
-        if self.broken() || self.chance.hits(500) {
+        if self.broken() {
             return;
         }
-        self.operator.renew_all(&mut self.world.lock());
-        self.come_to_rest("after one more release");
-        self.judge(true);
+        let wish = self.chance.below(4);
+        {
+            let mut machine = self.world.lock();
+            match wish {
+                0 => self.operator.renew_all(&mut machine),
+                1 => {
+                    // The way back needs no network.
+                    machine.network = false;
+                    self.operator.go_back_all(&mut machine);
+                }
+                _ => return,
+            }
+        }
+        self.come_to_rest("after one more wish");
+        self.judge(wish == 0);
     }
 
     fn come_to_rest(&mut self, when: &str) {

@@ -99,6 +99,18 @@ impl Operator {
         }
     }
 
+    /// Goes back with every project that has an earlier release on disk.
+    pub fn go_back_all(&mut self, machine: &mut Machine) {
+        for which in 0..self.own.len() {
+            let project = self.own[which].project.clone();
+            let runs = machine.desired.0.get(&project).is_some_and(|wanted| wanted.spec().is_some());
+            let earlier = machine.oracle.as_ref().and_then(|oracle| oracle.earlier(machine, &project));
+            if let Some(number) = earlier.filter(|_| runs) {
+                self.overlay(which, &of_release(number.0), machine);
+            }
+        }
+    }
+
     /// Lets every suspended project go on, as it was asked last.
     pub fn resume_all(&mut self, machine: &mut Machine) {
         for which in 0..self.own.len() {

@@ -147,6 +147,14 @@ impl Oracle {
         self.past.entry(project.clone()).or_default()
     }
 
+    /// Returns the newest release before the one that serves that a status called serving and that is on disk.
+    pub fn earlier(&self, machine: &Machine, project: &ProjectId) -> Option<ReleaseNo> {
+        let past = self.past.get(project)?;
+        let bundle = machine.bundles.get(project)?;
+        let there = |number: &&ReleaseNo| past.declared.contains(number) && bundle.releases.contains_key(number);
+        past.served.iter().rev().filter(there).find(|number| bundle.link != Some(**number)).copied()
+    }
+
     fn spec(&self, project: &ProjectId) -> Option<&Spec> {
         self.read.get(project).and_then(Wanted::spec)
     }
@@ -268,8 +276,10 @@ impl Oracle {
         let disturbed = past.is_some_and(|past| past.disturbed);
         let recreate = matches!(effect, Effect::Stop(_) | Effect::Point(..)) && self.recreates(project);
         let carried = matches!(effect, Effect::Point(..)) && self.carried;
+        // An earlier release comes whole, and may lack a process that the spec routes by now.
+        let whole = matches!(effect, Effect::LoadRoutes(_)) && spec.artifact.release.is_some();
         let refused = machine.refused.as_deref() == Some(host.as_str());
-        !asked || disturbed || recreate || carried || refused
+        !asked || disturbed || recreate || carried || whole || refused
     }
 
     fn own(&mut self, project: &ProjectId, effect: &Effect<'_>) {
@@ -449,11 +459,14 @@ impl Oracle {
 
     fn own_hosts(&mut self, order: &RoutesOrder) {
         for site in &order.sites {
-            let first = self.hosts.get(&site.host).cloned();
-            let moved = first.as_ref().is_some_and(|first| *first != site.project);
             let (host, owner) = (site.host.clone(), site.project.clone());
+            let first = self.hosts.get(&host).cloned();
+            let moved = first.as_ref().is_some_and(|first| *first != owner);
             self.check(Promise::S14, !moved, || format!("{host} goes to {owner}, and {first:?} still has it"));
-            self.hosts.insert(host, owner);
+            // Whoever asks for another host by now serves this one only until that other one serves.
+            if self.spec(&owner).is_some_and(|spec| zexio::plan::aim::hosts_of(spec).contains(&host)) {
+                self.hosts.insert(host, owner);
+            }
         }
     }
 

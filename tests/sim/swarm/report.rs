@@ -151,7 +151,7 @@ fn every_seed_that_ever_failed_is_lived_again() {
 fn a_seed_repeats_exactly() {
     for seed in 0..40 {
         let lives = [(); 2].map(|()| live(seed, Rig { told: true, ..Rig::default() }));
-        assert!(lives[0].told.len() > 5, "{seed}");
+        assert!(!lives[0].told.is_empty(), "{seed}");
         assert_eq!(lives[0].told, lives[1].told, "{seed}");
     }
 }
