@@ -37,6 +37,8 @@ demo: packages
 # Two at a time: each machine test boots a machine of its own. Examples are built too: the machines run them.
 test: packages
 	tests/machine/newer-caddy.sh $(target_dir)/caddy
+	tests/machine/schemathesis/install.sh $(target_dir)/schemathesis
+	tests/machine/service-packages.sh $(target_dir)/packages
 	$(CARGO) test --locked --no-fail-fast -- --test-threads=2
 
 sim:

@@ -150,17 +150,17 @@ fn one_deploy(api: &Api, aim: &str, samples: &mut Samples) {
     }
     let switched = now();
     let told = |text: &str| agent_log(since).into_iter().find(|(_, line)| line.contains(text)).map(|(at, _)| at);
-    wait("the release to serve", || told(" serves").is_some());
+    wait("the release to serve", || told("reason=\"Serving\"").is_some());
     let mut last = answered;
     samples.add("agent: PUT answered", answered - since);
     for (phase, text) in [
         ("agent: taken up", "on trial"),
-        ("agent: unit sealed and written", "step=write "),
-        ("agent: start asked for", "step=start "),
-        ("agent: ready, enabled", "step=enable "),
-        ("agent: traffic moved", "step=move traffic"),
-        ("agent: linked", "step=link bundle"),
-        ("agent: seen, Ready", " serves"),
+        ("agent: unit sealed and written", "\"write "),
+        ("agent: start asked for", "\"start "),
+        ("agent: ready, enabled", "\"enable "),
+        ("agent: traffic moved", "\"move traffic"),
+        ("agent: linked", "\"link bundle"),
+        ("agent: seen, Ready", "reason=\"Serving\""),
     ] {
         let at = told(text).unwrap_or(last);
         samples.add(phase, at.saturating_sub(last));

@@ -16,16 +16,20 @@ use crate::host::caddy::{Caddy, Version};
 use crate::host::disk;
 use crate::host::health::Prober;
 use crate::host::journal::Journalctl;
+use crate::host::packages;
+use crate::host::services::Host;
 use crate::host::signals;
 use crate::host::stats::Sampler;
 use crate::host::systemd::{self, Systemd};
 use crate::host::users;
 use crate::metrics::Metrics;
 use crate::plan::Rules;
+use crate::plan::services::WorkOrder;
 use crate::port::{Clock, Stats, SystemClock};
 use crate::pulse::Pulse;
 use crate::reconcile;
 use crate::reconcile::pass::{Loop, checked_plan};
+use crate::reconcile::services::HostServices;
 use crate::render::caddyfile::Proxy;
 use crate::settings::{self, Settings};
 use crate::store::{Db, MasterKey};
@@ -90,6 +94,11 @@ fn run() -> Result<(), String> {
     ended
 }
 
+/// Does the package manager's work for a host service.
+pub fn provision(order: &WorkOrder) -> ExitCode {
+    packages::main(order)
+}
+
 fn advise_newer_caddy() {
     let version = Version::installed();
     if version.is_outdated() {
@@ -136,6 +145,7 @@ fn world(
         proxy: proxy(settings)?,
     };
     Ok(Loop {
+        services: HostServices { memory: db.clone(), host: Box::new(Host::default()), last: Default::default() },
         memory: db,
         units: Box::new(Systemd::default()),
         bundles: Box::new(files),

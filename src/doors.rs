@@ -17,7 +17,7 @@ use crate::model::quantity::Span;
 use crate::port::{Stats, SystemClock, Troubles};
 use crate::pulse::Pulse;
 use crate::settings::{self, Settings};
-use crate::spec_dir;
+use crate::spec_dir::{self, Books};
 use crate::store::Db;
 
 /// What shows how the server and the agent do.
@@ -50,8 +50,7 @@ pub fn keep_open(
     let troubles = Troubles::default();
     spec_dir::watch(
         settings.specs(),
-        db.clone(),
-        db.clone(),
+        Books { wishes: db.clone(), memory: db.clone(), service_wishes: db.clone(), service_memory: db.clone() },
         bell.clone(),
         settings.prune.max,
         troubles.clone(),
@@ -95,6 +94,8 @@ fn api_state(
     let rules = settings.artifacts.rules();
     ApiState {
         memory: db.clone(),
+        service_memory: db.clone(),
+        service_wishes: db.clone(),
         wishes: db.clone(),
         events: db,
         journal: Arc::new(Journalctl::default()),

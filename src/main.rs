@@ -9,6 +9,7 @@ fn main() -> ExitCode {
         agent: zexio::agent::main,
         launch: zexio::launch::main,
         unpack: |arguments| zexio::unpack::main_from_stdin(&arguments),
+        provision: zexio::agent::provision,
         init: InitHooks { make_unpacker: zexio::agent::make_unpacker, take_over_proxy: zexio::agent::take_over_proxy },
     })
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use zeroize::Zeroizing;
 
-use crate::model::desired::{Desired, Hold, Owner, SecretVersion, Wanted};
+use crate::model::desired::{Complaint, Desired, Hold, Owner, SecretVersion, Wanted};
 use crate::model::event::{By, Event, Kept};
 pub use crate::model::failure::{Lasting, PortError};
 use crate::model::names::{
@@ -16,9 +16,13 @@ use crate::model::observed::{BundlesSeen, CertificateSeen, FetchSeen, Probed, Pr
 use crate::model::pattern::Pattern;
 use crate::model::progress::{Progress, ProjectProgress};
 use crate::model::quantity::Timestamp;
+use crate::model::services::{
+    Service, ServiceProgress, ServiceStatus, ServicesSeen, Version, WantedService, WantedServices,
+};
 use crate::model::spec::{Artifact, Document, Plain, Ready, Sealed};
 use crate::model::stats::{AgentStats, SystemStats};
 use crate::model::status::Status;
+use crate::plan::services::WorkOrder;
 use crate::plan::{FetchOrder, RoutesOrder, UnitOrder};
 
 /// What is wanted and remembered, on disk before a call returns.
@@ -219,6 +223,17 @@ pub enum WishError {
     /// It is being deleted; its name is free once nothing of it is left.
     #[error("project {0} is being deleted; try again once it is gone")]
     Deleting(ProjectId),
+    /// Nobody asked for this service.
+    #[error("nobody asked zexio for {0}, so it is not zexio's to remove")]
+    ServiceUnknown(Service),
+    /// The service belongs to somebody else.
+    #[error("service {service} belongs to {owner}; change it there")]
+    ServiceOwned {
+        /// Which.
+        service: Service,
+        /// Whose it is.
+        owner: Owner,
+    },
     /// The database refused.
     #[error(transparent)]
     Store(#[from] PortError),
@@ -295,6 +310,99 @@ pub trait Units: Send {
     /// # Errors
     /// Says what systemd answered.
     fn start_proxy(&self) -> Result<(), PortError>;
+}
+
+/// What is wanted and remembered of host services, on disk before a call returns.
+pub trait ServiceMemory: Send + Sync {
+    /// Returns what is wanted.
+    ///
+    /// # Errors
+    /// Says why the database could not be read.
+    fn wanted_services(&self) -> Result<WantedServices, PortError>;
+    /// Returns what is remembered.
+    ///
+    /// # Errors
+    /// Says why the database could not be read.
+    fn service_progress(&self) -> Result<BTreeMap<Service, ServiceProgress>, PortError>;
+    /// Remembers these services, as far as they are still wanted.
+    ///
+    /// # Errors
+    /// Says why the database could not be written.
+    fn remember_services(&self, changed: &BTreeMap<Service, ServiceProgress>) -> Result<(), PortError>;
+    /// Returns the statuses that were last recorded.
+    ///
+    /// # Errors
+    /// Says why the database could not be read.
+    fn service_statuses(&self) -> Result<BTreeMap<Service, ServiceStatus>, PortError>;
+    /// Records what was seen.
+    ///
+    /// # Errors
+    /// Says why the database could not be written.
+    fn record_services(&self, statuses: &[ServiceStatus]) -> Result<(), PortError>;
+    /// Forgets that a service was wanted, unless it is wanted again by now.
+    ///
+    /// # Errors
+    /// Says why the database could not be written.
+    fn forget_service(&self, service: Service) -> Result<(), PortError>;
+}
+
+/// Writes what is wanted of host services.
+pub trait ServiceWishes: Send + Sync {
+    /// Returns what is wanted of one service.
+    ///
+    /// # Errors
+    /// Says why the database could not be read.
+    fn wanted_service(&self, service: Service) -> Result<Option<WantedService>, WishError>;
+    /// Writes that a service is to be there; an equal wish is no change. `heir_of`: whose it was, where its owner is gone.
+    ///
+    /// # Errors
+    /// It is another owner's, or the disk refused.
+    fn put_service(
+        &self,
+        service: Service,
+        version: Version,
+        owner: &Owner,
+        heir_of: Option<&Owner>,
+    ) -> Result<Put, WishError>;
+    /// Writes that a service is to be gone; returns the wish's generation.
+    ///
+    /// # Errors
+    /// Nobody asked for it, or it is another owner's.
+    fn drop_service(&self, service: Service, owner: &Owner, purge: bool) -> Result<u64, WishError>;
+    /// Sets what stops a service's newest wish from being taken; none: nothing does.
+    ///
+    /// # Errors
+    /// Says why the database could not be written.
+    fn complain_of_service(
+        &self,
+        service: Service,
+        owner: &Owner,
+        complaint: Option<&Complaint>,
+    ) -> Result<(), WishError>;
+}
+
+/// The host's services: its package manager and the daemons that it brings.
+pub trait Services: Send {
+    /// Returns what there is of each. Where nobody asks for any, what was found at an earlier look is good enough.
+    ///
+    /// # Errors
+    /// Says what could not be read.
+    fn look(&self, closely: bool) -> Result<ServicesSeen, PortError>;
+    /// Begins work of the package manager, beside the loop and the agent. Returns at once.
+    ///
+    /// # Errors
+    /// Says why it could not begin.
+    fn begin(&self, order: &WorkOrder) -> Result<(), PortError>;
+    /// Starts a daemon. Returns at once.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    fn start(&self, unit: &str) -> Result<(), PortError>;
+    /// Lets a service's daemon start at boot.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    fn enable(&self, service: Service) -> Result<(), PortError>;
 }
 
 /// Directories, users, artifacts.

@@ -6,6 +6,7 @@ use http_body_util::BodyExt;
 use hyper::StatusCode;
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_LENGTH, HeaderMap};
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256 as Hasher};
 use zeroize::Zeroizing;
 
@@ -121,6 +122,18 @@ impl<'a> Body<'a> {
         tokio::time::timeout(WHOLE, reading).await.map_err(|_| too_slow())??;
         self.finish()?;
         Ok(bytes)
+    }
+}
+
+/// Reads a JSON object. serde also takes an array in its place, the fields in order: nobody means that.
+///
+/// # Errors
+/// It is no such object.
+pub fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {
+    let read = serde_json::from_slice(body)?;
+    match body.trim_ascii_start().first() {
+        Some(b'{') => Ok(read),
+        _ => Err(serde::de::Error::custom("it is no object")),
     }
 }
 

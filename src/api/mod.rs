@@ -9,13 +9,16 @@ pub mod head;
 pub mod hooks;
 pub mod keys;
 pub mod logs;
+pub mod openapi;
 pub mod patience;
 pub mod problem;
 pub mod projects;
 pub mod query;
+pub mod refused;
 pub mod route;
 pub mod secrets;
 pub mod server;
+pub mod services;
 pub mod stats;
 pub mod steps;
 pub mod suspend;
@@ -45,7 +48,7 @@ use crate::metrics::Metrics;
 use crate::model::event::By;
 use crate::model::names::{KeyId, ProjectId};
 use crate::model::quantity::Span;
-use crate::port::{Clock, Events, Journal, Memory, Stats, Troubles, Uploads, Wishes};
+use crate::port::{Clock, Events, Journal, Memory, ServiceMemory, ServiceWishes, Stats, Troubles, Uploads, Wishes};
 use crate::pulse::Pulse;
 
 use body::Body;
@@ -72,6 +75,10 @@ pub struct ApiState {
     pub memory: Arc<dyn Memory>,
     /// Where wishes are written.
     pub wishes: Arc<dyn Wishes>,
+    /// What is remembered of host services.
+    pub service_memory: Arc<dyn ServiceMemory>,
+    /// Where wishes for host services are written.
+    pub service_wishes: Arc<dyn ServiceWishes>,
     /// What happened.
     pub events: Arc<dyn Events>,
     /// The journal.
@@ -302,8 +309,13 @@ async fn dispatch(call: Call) -> Answer {
         Endpoint::SystemLogs => logs::of_system(call).await,
         Endpoint::SystemStats => stats::of_system(call).await,
         Endpoint::Metrics => stats::metrics(&call).await,
+        Endpoint::OpenApi => openapi::describe(&call),
         Endpoint::Hook => hooks::provider(&call).await,
         Endpoint::GenericHook => hooks::generic(&call).await,
+        Endpoint::ListServices => services::list(&call).await,
+        Endpoint::GetService => services::get(&call).await,
+        Endpoint::PutService => services::put(&call).await,
+        Endpoint::DeleteService => services::delete(&call).await,
         Endpoint::Upload => Err(Problem::ours("an upload reads its own body")),
     }
 }

@@ -7,6 +7,61 @@ use serde::Serialize;
 use crate::model::document::{Problem as Flaw, SpecError};
 use crate::port::{Lasting, PortError, WishError};
 
+/// Every code there is: its status, and what it means. The description of the API and its documents are made of it.
+pub const CODES: &[(&str, u16, &str)] = &[
+    ("bad_request", 400, "the request does not read as HTTP"),
+    ("bad_path", 400, "the path has an escape, a dot segment or an empty part"),
+    ("bad_host", 400, "there is not exactly one Host header, or the request line names another host"),
+    ("bad_header", 400, "a header comes twice, contradicts another or does not read"),
+    ("bad_id", 400, "the project's id or the name in the path is none"),
+    ("bad_query", 400, "a query parameter is unknown, comes twice or does not read"),
+    ("bad_if_match", 400, "If-Match is no generation"),
+    ("bad_body", 400, "the body does not read, is empty or broke off"),
+    ("unreadable", 400, "the spec is neither YAML nor JSON, or has a key twice"),
+    ("sig_missing", 401, "the signature is missing"),
+    ("sig_malformed", 401, "the signature does not have its form, or comes twice"),
+    ("key_unknown", 401, "there is no key with this kid"),
+    ("sig_bad", 401, "the signature is not that of this request"),
+    ("clock_skew", 401, "it was signed more than 300 s before or after the agent's time"),
+    ("replayed", 401, "a request with this nonce came before"),
+    ("scope", 403, "the key may not do this"),
+    ("repo", 403, "the event is of another repository than the hook's"),
+    ("unknown_route", 404, "there is nothing at this path"),
+    ("unknown_project", 404, "there is no such project"),
+    ("unknown_release", 404, "the project has no such release"),
+    ("unknown_secret", 404, "the project has no such secret"),
+    ("unknown_service", 404, "there is no such host service, or nobody asked for it"),
+    ("unknown_hook", 404, "the project has no such hook, or is none"),
+    ("method_not_allowed", 405, "the path does not take this method; Allow has those it takes"),
+    ("too_slow", 408, "the body did not come in time"),
+    ("owned", 409, "the project belongs to a file, or to the API"),
+    ("deleting", 409, "the project is being removed"),
+    ("never_good", 409, "the release was never healthy"),
+    ("no_good_release", 409, "there is no other release that was ever healthy"),
+    ("no_spec", 409, "the project has no spec that a hook could move"),
+    ("updates_fixed", 409, "webhooks may not move the artifact: its spec lacks updates: webhook"),
+    ("hook_unready", 409, "the hook's secret is not stored, or cannot be a key"),
+    ("suspended_by_spec", 409, "the spec suspends the project; it goes on when the spec says so"),
+    ("moved", 412, "the project has another generation than If-Match says"),
+    ("too_large", 413, "the body is too long"),
+    ("uri_too_long", 414, "the path and query are too long"),
+    ("content_type", 415, "this content type is not taken here"),
+    ("invalid", 422, "the body reads, and errors says what is wrong where"),
+    ("head_too_large", 431, "the headers are too many or too long"),
+    ("internal", 500, "it is the agent's fault; its log says more"),
+    ("unavailable", 503, "it may work later"),
+];
+
+/// Returns the status of a code.
+pub fn status_of(code: &str) -> u16 {
+    CODES.iter().find(|(known, ..)| *known == code).map_or(500, |(_, status, _)| *status)
+}
+
+/// Returns what a code means.
+pub fn meaning_of(code: &str) -> &'static str {
+    CODES.iter().find(|(known, ..)| *known == code).map_or("", |(.., meaning)| meaning)
+}
+
 /// A refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -112,6 +167,8 @@ impl From<WishError> for Problem {
             WishError::Owned { .. } => Self::conflict("owned", detail),
             WishError::Moved(_) => Self::new(StatusCode::PRECONDITION_FAILED, "moved", detail),
             WishError::Deleting(_) => Self::conflict("deleting", detail),
+            WishError::ServiceUnknown(_) => Self::missing("unknown_service", detail),
+            WishError::ServiceOwned { .. } => Self::conflict("owned", detail),
             WishError::Store(error) => error.into(),
         }
     }

@@ -20,10 +20,10 @@ use crate::port::{Put, WishError};
 
 use super::problem::Problem;
 use super::query::content_type;
-use super::{Answer, ApiState, Call, Out, json, steps};
+use super::{Answer, ApiState, Call, Out, body, json, steps};
 
 /// What a spec may be sent as. Whoever says nothing sends YAML, of which JSON is a part.
-const SPEC_TYPES: [&str; 5] =
+pub const SPEC_TYPES: [&str; 5] =
     ["application/json", "application/yaml", "text/yaml", "application/x-yaml", "text/x-yaml"];
 
 /// Answers `GET /healthz`.
@@ -170,7 +170,7 @@ pub async fn rollback(call: &Call) -> Answer {
     content_type(&call.headers, &["application/json"])?;
     let back: Back = match call.body.is_empty() {
         true => Back::default(),
-        false => serde_json::from_slice(&call.body)
+        false => body::object(&call.body)
             .map_err(|e| Problem::bad("bad_body", format!("a rollback is {{}} or {{\"to\": <release>}}: {e}")))?,
     };
     let project = call.project()?;

@@ -60,6 +60,16 @@ pub enum Endpoint {
     GenericHook,
     /// Send an artifact.
     Upload,
+    /// This API's description.
+    OpenApi,
+    /// All host services.
+    ListServices,
+    /// One host service.
+    GetService,
+    /// Wish a host service there.
+    PutService,
+    /// Wish a host service gone.
+    DeleteService,
 }
 
 /// What it takes to use a route.
@@ -93,7 +103,7 @@ impl Need {
 }
 
 /// Every route. `{project}` is a project's id, `{name}` the name of something of its.
-const TABLE: &[(&str, &str, Endpoint, Need)] = &[
+pub const TABLE: &[(&str, &str, Endpoint, Need)] = &[
     ("GET", "/healthz", Endpoint::Health, Need::Nothing),
     ("GET", "/v1/projects", Endpoint::ListProjects, Need::Look),
     ("GET", "/v1/projects/{project}", Endpoint::GetProject, Need::LookAtProject),
@@ -115,7 +125,12 @@ const TABLE: &[(&str, &str, Endpoint, Need)] = &[
     ("GET", "/v1/system/logs", Endpoint::SystemLogs, Need::Look),
     ("GET", "/v1/system/stats", Endpoint::SystemStats, Need::Look),
     ("GET", "/metrics", Endpoint::Metrics, Need::Look),
+    ("GET", "/v1/openapi.json", Endpoint::OpenApi, Need::Look),
     ("POST", "/v1/artifacts", Endpoint::Upload, Need::Deploy),
+    ("GET", "/v1/services", Endpoint::ListServices, Need::Look),
+    ("GET", "/v1/services/{name}", Endpoint::GetService, Need::Look),
+    ("PUT", "/v1/services/{name}", Endpoint::PutService, Need::Admin),
+    ("DELETE", "/v1/services/{name}", Endpoint::DeleteService, Need::Admin),
     ("POST", "/v1/hooks/{project}/generic", Endpoint::GenericHook, Need::DeployProject),
     ("POST", "/v1/hooks/{project}/{name}", Endpoint::Hook, Need::Nothing),
 ];

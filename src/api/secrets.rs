@@ -11,11 +11,13 @@ use crate::model::names::{ProjectId, SecretName};
 use crate::model::spec::Plain;
 use crate::port::WishError;
 
+use super::body::object;
 use super::problem::Problem;
 use super::query::content_type;
 use super::{Answer, ApiState, Call, Out, json, respond};
 
-const TYPES: [&str; 3] = ["application/json", "text/plain", "application/octet-stream"];
+/// What a value may be sent as. Whoever says nothing sends the value itself.
+pub const TYPES: [&str; 3] = ["application/json", "text/plain", "application/octet-stream"];
 
 /// Answers `GET …/secrets`. Secrets may be there before their project: its first release needs them.
 ///
@@ -96,7 +98,11 @@ fn value(call: &Call) -> Result<Plain, Problem> {
     if content_type(&call.headers, &TYPES)? == Some("application/json") {
         // serde's own words may quote what it found.
         let form = || "the body must be {\"value\": \"…\"}, without NUL bytes and at most 120 KiB".to_owned();
-        return serde_json::from_slice::<Wrapped>(&call.body).map(|body| body.value).map_err(|_| invalid(form()));
+        return object::<Wrapped>(&call.body).map(|body| body.value).map_err(|_| invalid(form()));
+    }
+    if call.body.is_empty() {
+        let detail = r#"the body is the value, and it is missing; {"value": ""} as JSON stores an empty one"#;
+        return Err(Problem::bad("bad_body", detail));
     }
     let text = Zeroizing::new(call.body.to_vec());
     let text = std::str::from_utf8(&text).map_err(|_| invalid("not UTF-8, which a variable must be".to_owned()))?;

@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
@@ -22,6 +23,7 @@ use tokio::task::JoinSet;
 
 use super::head::{Flaws, Watched};
 use super::patience::Patient;
+use super::refused::Refusing;
 use super::{ApiState, In, Origin, handle};
 
 /// How many connections one listener has at once; more wait to be accepted. Each listener has its own, so that whoever
@@ -150,7 +152,10 @@ async fn converse(state: Arc<ApiState>, mut origin: Origin, stream: Box<dyn Stre
     let mut stop = origin.stop.clone();
     origin.flaws = Flaws::default();
     let stream = Watched::new(Patient::new(stream), origin.flaws.clone());
+    let stream = Refusing::new(stream);
+    let understood = stream.understood();
     let service = service_fn(move |request: Request<Incoming>| {
+        understood.store(true, Ordering::Release);
         let (state, origin) = (Arc::clone(&state), origin.clone());
         let request = request.map(|body| -> In { body.map_err(Into::into).boxed_unsync() });
         async move { Ok::<_, Infallible>(handle(state, origin, request).await) }

@@ -10,6 +10,7 @@ use crate::model::document::Problem as Flaw;
 use crate::model::names::ProjectId;
 use crate::model::quantity::Timestamp;
 
+use super::body::object;
 use super::problem::Problem;
 use super::projects::known;
 use super::query::content_type;
@@ -72,7 +73,7 @@ fn read(body: &[u8]) -> Result<Asked, Problem> {
         return Ok(Asked::default());
     }
     let form = "{\"reason\": \"…\", \"until\": \"2026-12-01T08:00:00Z\"}, both optional";
-    serde_json::from_slice(body).map_err(|e| Problem::bad("bad_body", format!("a suspension is {form}: {e}")))
+    object(body).map_err(|e| Problem::bad("bad_body", format!("a suspension is {form}: {e}")))
 }
 
 fn check(asked: Asked, now: Timestamp) -> Result<Asked, Problem> {

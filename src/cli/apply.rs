@@ -1,5 +1,6 @@
 //! Sends specs: to be wanted, or to see what they would come to.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
@@ -7,13 +8,14 @@ use serde_json::{Value, json};
 
 use super::args::Format;
 use super::client::{Ask, Client, read_input};
-use super::failure::{CHANGES, Failure};
+use super::failure::{self, CHANGES, Failure};
 use super::text::{machine, say};
 use super::validate::pointed;
-use super::{show, wait};
-use crate::model::document::{self, Problem};
+use super::{service, show, wait};
+use crate::model::document::{self, Problem, Subject};
 use crate::model::names::ProjectId;
 use crate::model::quantity::Span;
+use crate::model::services::{Service, Version};
 
 /// A spec to send.
 struct Sending {
@@ -27,37 +29,50 @@ struct Sending {
 /// # Errors
 /// A spec was refused, or did not become Ready.
 pub fn apply(client: &Client, file: &Path, at_most: Option<Span>, format: Format) -> Result<(), Failure> {
-    let mut written = Vec::new();
-    for spec in specs(file)? {
+    let sendings = sendings(file)?;
+    let (mut written, mut results) = (Vec::new(), Vec::new());
+    for (service, version) in &sendings.services {
+        let (generation, outcome) = service::put(client, *service, &version.shown(*service))?;
+        if format == Format::Table {
+            say(&format!("{service}  generation {generation}  {outcome}\n"))?;
+        }
+        results.push(json!({"service": service, "generation": generation, "outcome": outcome}));
+    }
+    for spec in sendings.specs {
         let (generation, outcome) = write(client, &spec)?;
         if format == Format::Table {
             say(&format!("{}  generation {generation}  {outcome}\n", spec.project))?;
         }
+        results.push(json!({"project": spec.project, "generation": generation, "outcome": outcome}));
         written.push((spec.project, generation, outcome));
     }
-    let results: Vec<Value> = written
-        .iter()
-        .map(|(project, generation, outcome)| json!({"project": project, "generation": generation, "outcome": outcome}))
-        .collect();
     if let Some(text) = machine(format, &json!(results)) {
         say(&text)?;
     }
     match at_most {
-        Some(at_most) => wait_for_all(client, &written, at_most, format),
+        Some(at_most) => {
+            let services: Vec<Service> = sendings.services.into_keys().collect();
+            wait_for_all(client, &services, &written, at_most, format)
+        }
         None => Ok(()),
     }
 }
 
 fn wait_for_all(
     client: &Client,
+    services: &[Service],
     written: &[(ProjectId, u64, &str)],
     at_most: Span,
     format: Format,
 ) -> Result<(), Failure> {
     let mut failed: Option<Failure> = None;
-    for (project, generation, _) in written {
-        match wait::for_ready(client, project, *generation, at_most) {
-            Ok(said) if format == Format::Table => say(&format!("{project}  ready  {said}\n"))?,
+    let services = services.iter().map(|name| (name.to_string(), service::for_service(client, *name, at_most)));
+    let projects = written
+        .iter()
+        .map(|(project, generation, _)| (project.to_string(), wait::for_ready(client, project, *generation, at_most)));
+    for (name, waited) in services.chain(projects) {
+        match waited {
+            Ok(said) if format == Format::Table => say(&format!("{name}  ready  {said}\n"))?,
             Ok(_) => {}
             Err(failure) => {
                 let before = failed.take().map_or(String::new(), |failure| failure.message + "\n");
@@ -74,7 +89,17 @@ fn wait_for_all(
 /// A spec was refused.
 pub fn rehearse(client: &Client, file: &Path, format: Format) -> Result<bool, Failure> {
     let mut steps = Vec::new();
-    for spec in specs(file)? {
+    let sendings = sendings(file)?;
+    for (service, version) in &sendings.services {
+        let shown = client.value(&Ask::get(format!("/v1/services/{service}")))?;
+        let version = version.shown(*service);
+        if shown["desired"]["version"] != json!(version) {
+            let (action, reason) =
+                (format!("install {service} {version}"), "the service is not wanted yet as it is asked for");
+            steps.push(json!({ "project": null, "action": action, "reason": reason, "sign": "+" }));
+        }
+    }
+    for spec in sendings.specs {
         let answer = put(client, &spec, "?dry_run=true")?.value()?;
         for step in
             show::list(&answer, "steps").iter().filter(|step| !steps.contains(*step)).cloned().collect::<Vec<_>>()
@@ -137,19 +162,56 @@ fn put(client: &Client, spec: &Sending, query: &str) -> Result<super::client::An
     })?;
     match answer.status {
         200..=299 => Ok(answer),
-        status => {
-            Err(Failure::new(format!("{}: {}", spec.name, super::failure::refusal(status, &answer.body).message)))
-        }
+        status => Err(Failure::new(refused(spec, status, &answer.body))),
     }
 }
 
-/// Reads the specs of a file, a directory or standard input.
-fn specs(path: &Path) -> Result<Vec<Sending>, Failure> {
+/// Shows each flaw that the agent found in the spec where it stands.
+fn refused(spec: &Sending, status: u16, body: &[u8]) -> String {
+    let flaws = failure::flaws(body);
+    if flaws.is_empty() {
+        return format!("{}: {}", spec.name, failure::refusal(status, body).message);
+    }
+    let shown: String = flaws.iter().map(|flaw| pointed(&spec.name, &spec.text, flaw)).collect();
+    format!("the agent refused {} ({status})\n{}", spec.name, shown.trim_end())
+}
+
+/// What a file, a directory or standard input has to send.
+#[derive(Default)]
+struct Sendings {
+    services: BTreeMap<Service, Version>,
+    specs: Vec<Sending>,
+}
+
+/// Reads a file, a directory or standard input.
+fn sendings(path: &Path) -> Result<Sendings, Failure> {
     if path == Path::new("-") && std::io::stdin().is_terminal() {
         return Err(Failure::new("could not read a spec from standard input: it is a terminal"));
     }
     let files = if path.is_dir() { files_in(path)? } else { vec![path.to_owned()] };
-    files.iter().map(|file| spec(file)).collect()
+    let mut found = Sendings::default();
+    for file in files {
+        let text = read_input(&file)?;
+        if document::is_about_host(&text) {
+            found.services.extend(services(&file, &text)?);
+        } else {
+            found.specs.push(spec(&file, text)?);
+        }
+    }
+    Ok(found)
+}
+
+/// Reads a document about the host.
+fn services(file: &Path, text: &[u8]) -> Result<BTreeMap<Service, Version>, Failure> {
+    let name = file.display().to_string();
+    match document::parse_any(text) {
+        Ok(Subject::Host(services)) => Ok(services),
+        Ok(Subject::Project(_)) => Ok(BTreeMap::new()),
+        Err(error) => {
+            let said: String = error.problems.iter().map(|problem| pointed(&name, text, problem)).collect();
+            Err(Failure::new(format!("could not read the services of {name}\n{}", said.trim_end())))
+        }
+    }
 }
 
 fn files_in(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
@@ -169,8 +231,7 @@ fn files_in(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
 }
 
 /// Reads a spec as far as it takes to know whose it is; the agent checks the rest, by its own version's rules.
-fn spec(file: &Path) -> Result<Sending, Failure> {
-    let text = read_input(file)?;
+fn spec(file: &Path, text: Vec<u8>) -> Result<Sending, Failure> {
     let name = file.display().to_string();
     match document::project_named_in(&text) {
         Some(project) => Ok(Sending { name, project, text }),
@@ -187,6 +248,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_the_agent_refuses_is_pointed_at() {
+        let text = b"project: shop\nkeep: 0\n".to_vec();
+        let spec = Sending { name: "shop.yaml".into(), project: "shop".parse().unwrap(), text };
+        let body = br#"{"status":422,"code":"invalid","detail":"x","errors":[{"path":"keep","message":"0 is too few","line":2,"column":7}]}"#;
+        assert_eq!(
+            refused(&spec, 422, body),
+            "the agent refused shop.yaml (422)\nshop.yaml:2:7: keep: 0 is too few\n 2 | keep: 0\n   |       ^"
+        );
+        assert_eq!(refused(&spec, 409, br#"{"code":"owner","detail":"no"}"#), "shop.yaml: no (409 owner)");
+    }
+
+    #[test]
     fn a_directory_is_its_specs_in_order_and_a_file_without_project_is_shown() {
         let dir = tempfile::tempdir().unwrap();
         for (name, text) in
@@ -194,10 +267,13 @@ mod tests {
         {
             std::fs::write(dir.path().join(name), text).unwrap();
         }
-        let projects: Vec<String> = specs(dir.path()).unwrap().iter().map(|spec| spec.project.to_string()).collect();
+        std::fs::write(dir.path().join("host.yaml"), "zexio: 1\nkind: host\nservices: { redis: {} }\n").unwrap();
+        let found = sendings(dir.path()).unwrap();
+        let projects: Vec<String> = found.specs.iter().map(|spec| spec.project.to_string()).collect();
         assert_eq!(projects, ["shop", "blog"]);
+        assert_eq!(found.services, [(Service::Redis, Version::Usual)].into());
         std::fs::write(dir.path().join("bad.yaml"), "zexio: [1\n").unwrap();
-        let failure = specs(&dir.path().join("bad.yaml")).err().unwrap();
+        let failure = sendings(&dir.path().join("bad.yaml")).err().unwrap();
         assert!(failure.message.contains("bad.yaml:") && failure.message.contains('^'), "{}", failure.message);
     }
 }

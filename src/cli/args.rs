@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::model::names::{KeyId, ProcessName, ProjectId, SecretName};
 use crate::model::pattern::Pattern;
 use crate::model::quantity::Span;
+use crate::model::services::Service;
 
 /// Makes a server match a written desired state.
 #[derive(Debug, Parser)]
@@ -63,6 +64,23 @@ pub enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
+    /// Install or remove a host service's packages (the agent does this)
+    #[command(hide = true)]
+    Provision {
+        /// What to do
+        task: Task,
+        /// For which service
+        service: Service,
+        /// Which version to install
+        #[arg(long)]
+        version: Option<String>,
+        /// Which major to remove
+        #[arg(long)]
+        major: Vec<u32>,
+        /// Remove its data too
+        #[arg(long)]
+        purge: bool,
+    },
     /// Check spec files without an agent
     Validate {
         /// The files
@@ -72,6 +90,8 @@ pub enum Verb {
         #[arg(short = 'f', long = "file", value_name = "FILE")]
         more: Vec<PathBuf>,
     },
+    /// Print the JSON Schema of the spec language, for editors
+    Schema,
     /// Show what would be done; exit status 2 if there is anything
     Plan {
         /// Only this project
@@ -89,6 +109,7 @@ pub enum Verb {
         /// Show what would be done and write nothing
         #[arg(long, conflicts_with = "wait")]
         dry_run: bool,
+        /// How long to wait.
         #[command(flatten)]
         wait: Wait,
     },
@@ -175,6 +196,7 @@ pub enum Verb {
         /// To this release; the last good one before, if not given
         #[arg(long, value_name = "N")]
         to: Option<u32>,
+        /// How long to wait.
         #[command(flatten)]
         wait: Wait,
     },
@@ -188,6 +210,7 @@ pub enum Verb {
         /// Do not ask
         #[arg(short, long)]
         yes: bool,
+        /// How long to wait.
         #[command(flatten)]
         wait: Wait,
     },
@@ -197,6 +220,9 @@ pub enum Verb {
     /// Make, list and revoke the API keys of this machine
     #[command(subcommand)]
     Key(Key),
+    /// List, install and remove host services: nodejs, postgresql, redis
+    #[command(subcommand)]
+    Service(ServiceVerb),
     /// Watch a project and change nothing of it, whatever its spec says
     Suspend {
         /// The project
@@ -262,6 +288,44 @@ pub enum Secret {
         project: ProjectId,
         /// The secret's name
         name: SecretName,
+    },
+}
+
+/// What the package manager can be asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Task {
+    /// Install
+    Install,
+    /// Remove
+    Remove,
+}
+
+/// What can be done with host services.
+#[derive(Debug, Subcommand)]
+pub enum ServiceVerb {
+    /// List them: what is wanted, what is there
+    List,
+    /// Ask for one
+    Install {
+        /// nodejs, postgresql or redis
+        service: Service,
+        /// lts or a major of nodejs, default or a major of postgresql
+        #[arg(long, value_name = "V")]
+        version: Option<String>,
+        /// How long to wait.
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Ask for one to be gone; its data stays
+    Remove {
+        /// nodejs, postgresql or redis
+        service: Service,
+        /// Remove its data too
+        #[arg(long)]
+        purge: bool,
+        /// How long to wait.
+        #[command(flatten)]
+        wait: Wait,
     },
 }
 
@@ -339,6 +403,10 @@ mod tests {
             "zexio key add ci --scope deploy:shop",
             "zexio key list",
             "zexio key revoke ci",
+            "zexio service list -o json",
+            "zexio service install postgresql --version 15 --wait=10m",
+            "zexio service remove redis --purge --wait",
+            "zexio provision remove postgresql --major=15 --purge",
             "zexio sync --prune",
             "zexio sync shop",
             "zexio sign PUT http://localhost/v1/projects/shop --body s.json --content-type application/json",
@@ -367,6 +435,8 @@ mod tests {
             "zexio logs shop --grep a(",
             "zexio stats --watch --prometheus",
             "zexio validate",
+            "zexio service install mysql",
+            "zexio provision install mysql",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::text::clean;
+use crate::model::document::{self, Place};
 
 /// Exit status: something went wrong.
 pub const ERROR: u8 = 1;
@@ -81,6 +82,16 @@ pub fn refusal(status: u16, body: &[u8]) -> Failure {
         said.push_str(&format!("\nhint: {hint}"));
     }
     Failure::new(said)
+}
+
+/// Returns what a refusal says is wrong where in the document that was sent.
+pub fn flaws(body: &[u8]) -> Vec<document::Problem> {
+    let errors = serde_json::from_slice::<Problem>(body).map(|problem| problem.errors).unwrap_or_default();
+    let place = |flaw: &Flaw| Some(Place { line: flaw.line?, column: flaw.column? });
+    errors
+        .into_iter()
+        .map(|flaw| document::Problem { place: place(&flaw), ..document::Problem::at(flaw.path, flaw.message) })
+        .collect()
 }
 
 fn shown(flaw: &Flaw) -> String {

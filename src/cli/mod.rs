@@ -2,11 +2,12 @@
 //! or works on this machine's own files.
 
 mod apply;
-mod args;
+pub mod args;
 mod client;
 mod failure;
 mod init;
 mod prompt;
+mod service;
 mod show;
 mod signing;
 mod stats;
@@ -32,7 +33,9 @@ use text::{Paint, machine, say, table, yaml};
 use crate::api::keys::Keys;
 use crate::model::names::ProjectId;
 use crate::model::quantity::{Span, Timestamp};
+use crate::model::schema;
 use crate::model::status::Status;
+use crate::plan::services::WorkOrder;
 use crate::port::{Clock, SystemClock};
 use crate::settings;
 
@@ -45,6 +48,8 @@ pub struct Entry {
     pub launch: fn() -> ExitCode,
     /// Unpacks an artifact.
     pub unpack: fn(Vec<String>) -> ExitCode,
+    /// Does the package manager's work for a host service.
+    pub provision: fn(&WorkOrder) -> ExitCode,
     /// The machine's part of `init`.
     pub init: InitHooks,
 }
@@ -59,8 +64,15 @@ pub fn run(entry: Entry) -> ExitCode {
         Verb::Agent => return (entry.agent)(),
         Verb::Launch => return (entry.launch)(),
         Verb::Unpack { rest } => return (entry.unpack)(rest),
+        Verb::Provision { task, service, version, major, purge } => {
+            match service::order(task, service, version.as_deref(), major, purge) {
+                Ok(order) => return (entry.provision)(&order),
+                Err(failure) => Err(failure),
+            }
+        }
         Verb::Init => init::init(&entry.init),
         Verb::Version => say(concat!("zexio ", env!("CARGO_PKG_VERSION"), "\n")),
+        Verb::Schema => say(&schema::text()),
         Verb::Validate { ref files, ref more } => validate::validate(&[files.as_slice(), more].concat(), args.output),
         Verb::Key(ref verb) => key(verb, args.output),
         Verb::Sign { ref method, ref url, ref body, ref content_type } => {
@@ -156,6 +168,7 @@ fn ask(session: &Session, verb: Verb) -> Result<(), Failure> {
         Verb::Rollback { project, to, wait } => rollback(session, &project, to, wait.wait),
         Verb::Delete { project, keep_data, yes, wait } => delete(session, &project, keep_data, yes, wait.wait),
         Verb::Secret(verb) => secret(session, &verb),
+        Verb::Service(verb) => service::service(session, verb),
         Verb::Events { project, follow, lines, since, reason } => {
             let mut pairs = vec![("lines", lines.to_string())];
             pairs.extend(since.map(|since| since_when(&since)).transpose()?.map(|at| ("since", at)));
@@ -172,8 +185,13 @@ fn ask(session: &Session, verb: Verb) -> Result<(), Failure> {
         }
         Verb::Sync { project, prune } => sync(session, project, prune),
         // These need no agent and were done before.
-        Verb::Init | Verb::Agent | Verb::Launch | Verb::Unpack { .. } | Verb::Validate { .. } => Ok(()),
-        Verb::Key(_) | Verb::Sign { .. } | Verb::Version => Ok(()),
+        Verb::Init
+        | Verb::Agent
+        | Verb::Launch
+        | Verb::Provision { .. }
+        | Verb::Unpack { .. }
+        | Verb::Validate { .. } => Ok(()),
+        Verb::Key(_) | Verb::Sign { .. } | Verb::Schema | Verb::Version => Ok(()),
     }
 }
 
@@ -367,6 +385,7 @@ fn secret(session: &Session, verb: &Secret) -> Result<(), Failure> {
 
 /// Asks for a pass over each project; with `prune`, over those whose removal was held back, which then go.
 fn sync(session: &Session, project: Option<ProjectId>, prune: bool) -> Result<(), Failure> {
+    let services = if prune && project.is_none() { service::confirm_removals(session)? } else { 0 };
     let projects = match project {
         Some(project) => vec![project],
         None => {
@@ -374,6 +393,9 @@ fn sync(session: &Session, project: Option<ProjectId>, prune: bool) -> Result<()
             all.into_iter().filter(|status| !prune || is_held_back(status)).map(|status| status.project).collect()
         }
     };
+    if projects.is_empty() && services > 0 {
+        return Ok(());
+    }
     if projects.is_empty() {
         return session.done(&json!([]), if prune { "no removal was held back" } else { "no projects yet" });
     }

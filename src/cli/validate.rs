@@ -21,7 +21,7 @@ pub fn validate(files: &[PathBuf], format: Format) -> Result<(), Failure> {
     let mut found = Vec::new();
     for file in files {
         let text = read_input(file)?;
-        let problems = document::parse(&text).err().map(|error| error.problems).unwrap_or_default();
+        let problems = document::parse_any(&text).err().map(|error| error.problems).unwrap_or_default();
         if format == Format::Table {
             say(&shown(file, &text, &problems))?;
         }
@@ -51,8 +51,11 @@ pub fn pointed(file: &str, text: &[u8], problem: &Problem) -> String {
     let at = usize::try_from(place.line.saturating_sub(1)).unwrap_or(usize::MAX);
     let Some(line) = text.lines().nth(at) else { return head };
     // A tab is as wide as the terminal likes; one space is as wide as its caret.
-    let line: String = line.chars().take(WIDEST).map(|c| if c.is_control() { ' ' } else { c }).collect();
     let before = usize::try_from(place.column.saturating_sub(1)).unwrap_or(0).min(line.chars().count());
+    // A long line is cut around the place, so that the caret stands under it.
+    let skipped = before.saturating_sub(WIDEST / 2) / (WIDEST / 2) * (WIDEST / 2);
+    let line = line.chars().skip(skipped).take(WIDEST).map(|c| if c.is_control() { ' ' } else { c });
+    let (line, before) = (line.collect::<String>(), before - skipped);
     let number = place.line.to_string();
     let margin = " ".repeat(number.len());
     format!("{head} {number} | {line}\n {margin} | {}^\n", " ".repeat(before))
@@ -63,7 +66,7 @@ mod tests {
     use super::*;
 
     fn check(text: &[u8]) -> String {
-        let problems = document::parse(text).err().map(|error| error.problems).unwrap_or_default();
+        let problems = document::parse_any(text).err().map(|error| error.problems).unwrap_or_default();
         shown(Path::new("shop.yaml"), text, &problems)
     }
 
@@ -76,6 +79,16 @@ mod tests {
             "shop.yaml:6:3: deploy.drian: unknown key; did you mean drain?\n 6 |   drian: 5s\n   |   ^\n"
         );
         assert_eq!(check(MINIMAL.as_bytes()), "shop.yaml: fine\n");
+    }
+
+    #[test]
+    fn a_caret_stays_under_its_place_in_a_long_line() {
+        let line = format!("x-pad: {{ a: {} }}, keep: 0", "y".repeat(300));
+        let text = MINIMAL.replace("{ web: { run: ./shop } }", &format!("{{ web: {{ run: ./shop, {line} }} }}"));
+        let said = check(text.as_bytes());
+        let lines: Vec<&str> = said.lines().collect();
+        let at = lines[2].find('^').unwrap();
+        assert!(lines[1].len() < 200 && lines[1][at..].starts_with("keep"), "{said}");
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub fn for_ready(client: &Client, project: &ProjectId, generation: u64, at_most:
         None => Ok(Turn::Failed("the project is gone".into())),
         Some(view) => show::status_of(&view).map(|status| judge(generation, &status)),
     };
-    watch(client, project, at_most, look)
+    watch(&place(project), project.as_str(), client, at_most, look)
 }
 
 /// Waits until nothing of a project is left.
@@ -64,20 +64,29 @@ pub fn for_end(client: &Client, project: &ProjectId, at_most: Span) -> Result<St
             Turn::Going(said) | Turn::Ready(said) | Turn::Failed(said) => Turn::Going(said),
         }),
     };
-    watch(client, project, at_most, look)
+    watch(&place(project), project.as_str(), client, at_most, look)
 }
 
-fn watch(
+fn place(project: &ProjectId) -> String {
+    format!("/v1/projects/{project}")
+}
+
+/// Looks at a place again and again until its turn has come to an end.
+///
+/// # Errors
+/// It came to another end than a good one, or the time is up.
+pub fn watch(
+    place: &str,
+    name: &str,
     client: &Client,
-    project: &ProjectId,
     at_most: Span,
     look: impl Fn(Option<serde_json::Value>) -> Result<Turn, Failure>,
 ) -> Result<String, Failure> {
     let until = Instant::now() + at_most.as_duration();
-    let mut progress = Progress::new(project);
+    let mut progress = Progress::new(name);
     let mut unreached = 0;
     loop {
-        let turn = match ask(client, project) {
+        let turn = match ask(client, place) {
             Ok(answer) => {
                 unreached = 0;
                 look(answer)?
@@ -90,10 +99,10 @@ fn watch(
         };
         match turn {
             Turn::Ready(said) => return Ok(progress.end(said)),
-            Turn::Failed(said) => return Err(Failure::not_ready(format!("{project}: {}", progress.end(said)))),
+            Turn::Failed(said) => return Err(Failure::not_ready(format!("{name}: {}", progress.end(said)))),
             Turn::Going(said) if Instant::now() >= until => {
                 let said = progress.end(said);
-                return Err(Failure::not_ready(format!("{project}: not done after {at_most}; {said}")));
+                return Err(Failure::not_ready(format!("{name}: not done after {at_most}; {said}")));
             }
             Turn::Going(said) => progress.tell(&said),
         }
@@ -101,22 +110,22 @@ fn watch(
     }
 }
 
-/// Returns the project's view; none: there is no such project.
-fn ask(client: &Client, project: &ProjectId) -> Result<Option<serde_json::Value>, Failure> {
-    let answer = client.send(&Ask::get(format!("/v1/projects/{project}")))?;
+/// Returns what is there; none: nothing is.
+fn ask(client: &Client, place: &str) -> Result<Option<serde_json::Value>, Failure> {
+    let answer = client.send(&Ask::get(place))?;
     if answer.status == 404 { Ok(None) } else { answer.value().map(Some) }
 }
 
 /// Tells how far it is, on standard error: one line that changes on a terminal, one line a change elsewhere.
 struct Progress {
-    project: ProjectId,
+    name: String,
     live: bool,
     last: String,
 }
 
 impl Progress {
-    fn new(project: &ProjectId) -> Self {
-        Self { project: project.clone(), live: std::io::stderr().is_terminal(), last: String::new() }
+    fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), live: std::io::stderr().is_terminal(), last: String::new() }
     }
 
     fn tell(&mut self, said: &str) {
@@ -127,8 +136,8 @@ impl Progress {
         let mut err = std::io::stderr().lock();
         // Progress is a courtesy: that nobody reads it stops nothing.
         let _ = match self.live {
-            true => write!(err, "\r\x1b[K{}  {}", self.project, first_line(said)).and_then(|()| err.flush()),
-            false => writeln!(err, "{}  {said}", self.project),
+            true => write!(err, "\r\x1b[K{}  {}", self.name, first_line(said)).and_then(|()| err.flush()),
+            false => writeln!(err, "{}  {said}", self.name),
         };
     }
 

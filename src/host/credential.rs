@@ -2,34 +2,52 @@
 //! for. `systemd-creds` does it; systemd 252 has no call for it.
 
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use crate::port::PortError;
 
 const PROGRAM: &str = "/usr/bin/systemd-creds";
 
-/// Seals a blob under a credential's name.
-///
-/// # Errors
-/// Says what the program said; never shows the blob.
-pub fn seal(name: &str, blob: &[u8]) -> Result<Vec<u8>, PortError> {
-    let failed = |cause: String| {
-        PortError::passing("CredentialFailed", format!("could not seal the launch blob of {name}: {cause}"))
-    };
-    let mut child = Command::new(PROGRAM)
-        .args(["encrypt", &format!("--name={name}"), "-", "-"])
-        .env_clear()
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|e| failed(format!("could not run {PROGRAM}: {e}")))?;
-    // It reads all of its input before it writes, so writing first cannot lock up.
-    let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(blob));
-    let output = child.wait_with_output().map_err(|e| failed(e.to_string()))?;
-    match (written, output.status.success() && !output.stdout.is_empty()) {
-        (Ok(()), true) => Ok(output.stdout),
-        (Err(error), true) => Err(failed(error.to_string())),
-        (_, false) => Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
+/// A blob that is being sealed, beside whoever waits for it.
+pub struct Sealing {
+    name: String,
+    child: Child,
+    written: std::io::Result<()>,
+}
+
+impl Sealing {
+    /// Begins to seal a blob under a credential's name.
+    ///
+    /// # Errors
+    /// Says why the program could not be run.
+    pub fn begin(name: &str, blob: &[u8]) -> Result<Self, PortError> {
+        let mut child = Command::new(PROGRAM)
+            .args(["encrypt", &format!("--name={name}"), "-", "-"])
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|e| failed(name, &format!("could not run {PROGRAM}: {e}")))?;
+        // It reads all of its input before it writes, so writing first cannot lock up.
+        let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(blob));
+        Ok(Self { name: name.to_owned(), child, written })
     }
+
+    /// Waits for the sealed blob.
+    ///
+    /// # Errors
+    /// Says what the program said; never shows the blob.
+    pub fn end(self) -> Result<Vec<u8>, PortError> {
+        let output = self.child.wait_with_output().map_err(|e| failed(&self.name, &e.to_string()))?;
+        match (self.written, output.status.success() && !output.stdout.is_empty()) {
+            (Ok(()), true) => Ok(output.stdout),
+            (Err(error), true) => Err(failed(&self.name, &error.to_string())),
+            (_, false) => Err(failed(&self.name, String::from_utf8_lossy(&output.stderr).trim())),
+        }
+    }
+}
+
+fn failed(name: &str, cause: &str) -> PortError {
+    PortError::passing("CredentialFailed", format!("could not seal the launch blob of {name}: {cause}"))
 }

@@ -92,7 +92,7 @@ impl Health for Prober {
 /// what its start takes anyway.
 fn pause(ready: &Ready, is_ready: bool, age: Duration) -> Duration {
     let interval = ready.interval.as_duration();
-    if is_ready { interval } else { (age / 20).max(SHORTEST_PAUSE).min(interval) }
+    if is_ready { interval } else { (age / 40).max(SHORTEST_PAUSE).min(interval) }
 }
 
 /// Writes a finding down; returns whether the run is ready, and what was found.

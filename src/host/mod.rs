@@ -12,6 +12,8 @@ pub mod fetch;
 pub mod health;
 pub mod journal;
 pub mod listener;
+pub mod packages;
+pub mod services;
 pub mod signals;
 pub mod stats;
 pub mod systemd;

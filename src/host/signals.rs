@@ -82,13 +82,14 @@ fn is_on_its_way(message: &dbus::Message) -> bool {
     job.is_some_and(|job| job != 0)
 }
 
-/// Our units and Caddy's, not the slice they are in, which changes with each of them. The bus writes `zexio-` as
+/// Our units, Caddy's and the host services', not the slice they are in, which changes with each of them. The bus writes `zexio-` as
 /// `zexio_2d` in a path and as it is in a name.
 fn concerns_us(message: &dbus::Message) -> bool {
     let path = message.path().map(|path| path.to_string()).unwrap_or_default();
     if let Some((_, unit)) = path.split_once("/unit/") {
         let ours = unit.starts_with("zexio_2d") && !unit.ends_with("_2eslice");
-        return ours || unit == "caddy_2eservice";
+        let known = ["caddy_2eservice", "redis", "postgresql"].iter().any(|start| unit.starts_with(start));
+        return ours || known;
     }
     let (_, _, job_unit) = message.get3::<u32, dbus::Path<'_>, String>();
     let (removed,) = (message.get1::<String>(),);

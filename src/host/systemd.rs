@@ -1,12 +1,12 @@
 //! systemd over D-Bus: looks at units, writes their files, starts and stops them. The one file that knows `dbus`.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use dbus::arg::{PropMap, RefArg, prop_cast};
+use dbus::arg::{PropMap, RefArg, Variant, prop_cast};
 use dbus::blocking::{Connection, Proxy};
 
 use crate::model::layout::{CREDENTIAL_DIR, LAUNCHER, Layout, UNIT_DIR, user_of};
@@ -17,7 +17,7 @@ use crate::plan::UnitOrder;
 use crate::port::{PortError, Units};
 use crate::render::unit;
 
-use super::credential;
+use super::credential::Sealing;
 use super::disk;
 
 const BUS_NAME: &str = "org.freedesktop.systemd1";
@@ -35,6 +35,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Default)]
 pub struct Systemd {
     connection: RefCell<Option<Connection>>,
+    /// The units that systemd keeps in memory for us, as long as the connection lasts.
+    pinned: RefCell<BTreeSet<String>>,
     /// What was read of units that run undisturbed, by name.
     steady: RefCell<BTreeMap<String, Steady>>,
 }
@@ -53,6 +55,10 @@ type Property = (&'static str, &'static str);
 
 /// What tells one run of a unit from the next.
 const OF_A_RUN: [Property; 2] = [(UNIT, "InvocationID"), (UNIT, "NeedDaemonReload")];
+
+/// What a run comes to that is waited for.
+const OF_AN_END: [Property; 4] =
+    [(UNIT, "InvocationID"), (SERVICE, "StatusText"), (SERVICE, "ExecMainStatus"), (SERVICE, "ExecMainCode")];
 
 /// What a pass wants to know of a unit.
 const WHOLE: [Property; 17] = [
@@ -76,7 +82,8 @@ const WHOLE: [Property; 17] = [
 ];
 
 /// What must be read as it was written.
-const AS_WRITTEN: [Property; 8] = [
+const AS_WRITTEN: [Property; 9] = [
+    (UNIT, "ActiveState"),
     (UNIT, "NeedDaemonReload"),
     (UNIT, "LoadState"),
     (UNIT, "FragmentPath"),
@@ -100,7 +107,9 @@ impl Systemd {
         };
         let done = work(&connection);
         let bus_is_gone = matches!(&done, Err(error) if matches!(error.name(), Some(name) if name.ends_with(".Disconnected") || name.ends_with(".NoReply")));
-        if !bus_is_gone {
+        if bus_is_gone {
+            self.pinned.borrow_mut().clear();
+        } else {
             *held = Some(connection);
         }
         done.map_err(|e| refused(what, &e))
@@ -109,9 +118,7 @@ impl Systemd {
     /// Calls a method of the manager that answers a job or nothing we need.
     fn manage<A: dbus::arg::AppendAll>(&self, what: &str, method: &str, args: A) -> Result<(), PortError> {
         self.call(what, |bus| {
-            let message = dbus::Message::new_method_call(BUS_NAME, MANAGER_PATH, MANAGER, method)
-                .map_err(|e| dbus::Error::new_failed(&e))?;
-            let mut message = message;
+            let mut message = call_of(MANAGER_PATH, MANAGER, method)?;
             message.append_all(args);
             dbus::blocking::BlockingSender::send_with_reply_and_block(bus, message, TIMEOUT).map(|_| ())
         })
@@ -127,16 +134,7 @@ impl Systemd {
     /// Reads some properties of a unit, all asked for before the first answer is awaited. There are some 300, and to
     /// have PID 1 collect them all takes it 6 ms.
     fn properties(&self, path: &dbus::Path<'static>, wanted: &[Property]) -> Result<PropMap, PortError> {
-        self.call("read a unit", |bus| {
-            let mut asked = BTreeMap::new();
-            for (interface, name) in wanted {
-                let message = dbus::Message::new_method_call(BUS_NAME, path, PROPERTIES, "Get");
-                let message = message.map_err(|e| dbus::Error::new_failed(&e))?.append2(interface, name);
-                let serial = bus.channel().send(message).map_err(|()| gone())?;
-                asked.insert(serial, *name);
-            }
-            answers(bus, asked)
-        })
+        self.call("read a unit", |bus| answers(bus, ask(bus, path, wanted)?))
     }
 
     /// Reads a unit. Most units just run: of those only what tells one run from the next is asked for each time.
@@ -186,34 +184,41 @@ impl Systemd {
         Ok(seen)
     }
 
-    /// Works with a unit that stays in systemd's memory meanwhile. One that does not run is dropped after every call
-    /// that names it and read again for the next, with signals about all its neighbours: 2 ms of PID 1 each time.
-    fn pinned<T>(&self, name: &str, work: impl FnOnce() -> Result<T, PortError>) -> Result<T, PortError> {
-        self.manage(&format!("load unit {name}"), "RefUnit", (name,))?;
-        let done = work();
-        self.unpin(name);
-        done
+    /// Lets systemd keep a unit in memory. One that does not run is dropped after every call that names it and read
+    /// again for the next, with signals about all its neighbours: 2 ms of PID 1 each time.
+    fn pin(&self, unit: &UnitId) -> Result<(), PortError> {
+        let name = unit.name();
+        if self.pinned.borrow().contains(&name) {
+            return Ok(());
+        }
+        self.tell("load a unit", "RefUnit", &name)?;
+        self.pinned.borrow_mut().insert(name);
+        Ok(())
     }
 
-    /// Nobody waits for the answer: PID 1 has a unit to set up by now. Where the connection is new meanwhile, the pin
-    /// went with the old one.
-    fn unpin(&self, name: &str) {
-        let _ = self.call("let go of a unit", |bus| {
-            let message = dbus::Message::new_method_call(BUS_NAME, MANAGER_PATH, MANAGER, "UnrefUnit");
-            let mut message = message.map_err(|e| dbus::Error::new_failed(&e))?.append1(name);
+    fn unpin(&self, unit: &UnitId) {
+        let name = unit.name();
+        if self.pinned.borrow_mut().remove(&name) {
+            // Fails only with the connection, and the pin goes with that.
+            let _ = self.tell("let go of a unit", "UnrefUnit", &name);
+        }
+    }
+
+    /// Calls the manager and does not wait for it. What is asked next is answered after it.
+    fn tell(&self, what: &str, method: &str, unit: &str) -> Result<(), PortError> {
+        self.call(what, |bus| {
+            let mut message = call_of(MANAGER_PATH, MANAGER, method)?.append1(unit);
             message.set_no_reply(true);
             bus.channel().send(message).map_err(|()| gone())?;
             bus.channel().flush();
             Ok(())
-        });
+        })
     }
 
     /// Makes sure that systemd read what was written: a drop-in of somebody else or a limit it did not understand must
     /// not start an app with other rights than its spec says.
-    fn read_back(&self, id: &UnitId) -> Result<(), PortError> {
-        let name = id.name();
-        let (path,): (dbus::Path<'static>,) =
-            self.call(&format!("load unit {name}"), |bus| manager(bus).method_call(MANAGER, "LoadUnit", (&name,)))?;
+    fn read_back(&self, id: &UnitId) -> Result<PropMap, PortError> {
+        let path = object(&id.name());
         let mut read = self.properties(&path, &AS_WRITTEN)?;
         if needs_reload(&read) || text(&read, "LoadState") != "loaded" {
             // systemd kept an older unit of this name in memory: a boot target held on to it. Or it read the file when
@@ -222,15 +227,43 @@ impl Systemd {
             read = self.properties(&path, &AS_WRITTEN)?;
         }
         match difference(id, &read) {
-            None => Ok(()),
+            None => Ok(read),
             Some(found) => Err(PortError::lasting(
                 "UnitTampered",
                 format!(
-                    "systemd does not read {name} as it was written: {found}; remove what changes it and put the spec again"
+                    "systemd does not read {} as it was written: {found}; remove what changes it and put the spec again",
+                    id.name()
                 ),
             )),
         }
     }
+}
+
+/// Asks for properties; returns the serials of the questions.
+fn ask(
+    bus: &Connection,
+    path: &dbus::Path<'static>,
+    wanted: &[Property],
+) -> Result<BTreeMap<u32, &'static str>, dbus::Error> {
+    let mut asked = BTreeMap::new();
+    for (interface, name) in wanted {
+        let question = call_of(path, PROPERTIES, "Get")?.append2(interface, name);
+        asked.insert(bus.channel().send(question).map_err(|()| gone())?, *name);
+    }
+    Ok(asked)
+}
+
+/// The path of a unit's object: what is neither a letter nor a digit is written as its code.
+fn object(unit: &str) -> dbus::Path<'static> {
+    let escaped = unit.bytes().map(|byte| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
+        other => format!("_{other:02x}"),
+    });
+    format!("{MANAGER_PATH}/unit/{}", escaped.collect::<String>()).into()
+}
+
+fn call_of(path: &str, interface: &str, name: &str) -> Result<dbus::Message, dbus::Error> {
+    dbus::Message::new_method_call(BUS_NAME, path, interface, name).map_err(|e| dbus::Error::new_failed(&e))
 }
 
 /// Collects the answers to what was asked, by the serial of the question.
@@ -392,14 +425,14 @@ impl Units for Systemd {
     }
 
     fn write(&self, order: &UnitOrder, blob: &[u8]) -> Result<(), PortError> {
-        let sealed = credential::seal(&unit::credential_name(&order.unit), blob)?;
-        // The blob first: a unit file without one would fail at boot.
-        disk::replace(&Layout::credential(&order.unit), &sealed, 0o600)?;
+        let sealing = Sealing::begin(&unit::credential_name(&order.unit), blob)?;
         disk::replace(&Layout::unit_file(&order.unit), order.text.as_bytes(), 0o644)?;
-        match &order.timer {
-            Some(text) => disk::replace(&Layout::timer_file(&order.unit), text.as_bytes(), 0o644),
-            None => Ok(()),
+        if let Some(text) = &order.timer {
+            disk::replace(&Layout::timer_file(&order.unit), text.as_bytes(), 0o644)?;
         }
+        // PID 1 reads the file while the blob is sealed.
+        self.pin(&order.unit)?;
+        disk::replace(&Layout::credential(&order.unit), &sealing.end()?, 0o600)
     }
 
     fn reload(&self) -> Result<(), PortError> {
@@ -408,12 +441,15 @@ impl Units for Systemd {
 
     fn start(&self, unit: &UnitId) -> Result<(), PortError> {
         let name = unit.name();
-        self.pinned(&name, || {
-            self.read_back(unit)?;
-            // A unit that failed is not started again before its failure is forgotten; one that did not has none.
-            let _ = self.manage("reset a unit", "ResetFailedUnit", (&name,));
-            self.manage(&format!("start {name}"), "StartUnit", (&name, "replace"))
-        })
+        self.pin(unit)?;
+        let read = self.read_back(unit)?;
+        if text(&read, "ActiveState") == "failed" {
+            // It is not started again before its failure is forgotten.
+            self.manage(&format!("forget that {name} failed"), "ResetFailedUnit", (&name,))?;
+        }
+        self.manage(&format!("start {name}"), "StartUnit", (&name, "replace"))?;
+        self.unpin(unit);
+        Ok(())
     }
 
     fn stop(&self, unit: &UnitId) -> Result<(), PortError> {
@@ -427,7 +463,9 @@ impl Units for Systemd {
 
     fn arm(&self, unit: &UnitId) -> Result<(), PortError> {
         let timer = unit.timer();
-        self.pinned(&unit.name(), || self.read_back(unit))?;
+        self.pin(unit)?;
+        self.read_back(unit)?;
+        self.unpin(unit);
         disk::link(&timer_link(unit), &Layout::timer_file(unit))?;
         self.manage(&format!("start {timer}"), "StartUnit", (&timer, "replace")).map_err(|error| {
             // It was written by us of checked parts; what systemd may still not take is the calendar expression.
@@ -445,6 +483,7 @@ impl Units for Systemd {
     }
 
     fn remove(&self, unit: &UnitId) -> Result<(), PortError> {
+        self.unpin(unit);
         disk::remove(&boot_link(unit))?;
         disk::remove(&timer_link(unit))?;
         disk::remove(&Layout::timer_file(unit))?;
@@ -479,6 +518,88 @@ impl Systemd {
         self.manage("restart Caddy", "RestartUnit", (PROXY, "replace"))
     }
 }
+
+/// How a unit's run is or was.
+pub struct Run {
+    /// Which.
+    pub invocation: String,
+    /// What its program said of itself last.
+    pub said: String,
+    /// How it ended.
+    pub exit: Option<Exit>,
+}
+
+/// What is asked of units that are not an app's.
+impl Systemd {
+    /// Returns the units of these names that are loaded, and how they are.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    pub fn states(&self, patterns: &[&str]) -> Result<BTreeMap<String, ActiveState>, PortError> {
+        let patterns: Vec<String> = patterns.iter().map(ToString::to_string).collect();
+        let asked = (Vec::<String>::new(), patterns);
+        let (rows,): (Vec<Listed>,) =
+            self.call("list units", |bus| manager(bus).method_call(MANAGER, "ListUnitsByPatterns", asked))?;
+        Ok(rows.into_iter().map(|row| (row.0, settled(active_state(&row.3), row.7 != 0))).collect())
+    }
+
+    /// Returns how a unit's run is.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    pub fn run_of(&self, name: &str) -> Result<Run, PortError> {
+        let (path,): (dbus::Path<'static>,) =
+            self.call(&format!("look at {name}"), |bus| manager(bus).method_call(MANAGER, "GetUnit", (name,)))?;
+        let seen = self.properties(&path, &OF_AN_END)?;
+        Ok(Run {
+            invocation: invocation(&seen).unwrap_or_default(),
+            said: text(&seen, "StatusText").to_owned(),
+            exit: exit(&seen),
+        })
+    }
+
+    /// Starts a unit by its name. Returns at once.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    pub fn start_named(&self, name: &str) -> Result<(), PortError> {
+        let _ = self.manage("reset a unit", "ResetFailedUnit", (name,));
+        self.manage(&format!("start {name}"), "StartUnit", (name, "replace"))
+    }
+
+    /// Lets a unit start at boot, by its name.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    pub fn enable_named(&self, name: &str) -> Result<(), PortError> {
+        self.manage(&format!("enable {name}"), "EnableUnitFiles", (vec![name], false, false))
+    }
+
+    /// Runs a command once in a unit of its own, which lives on without us. Returns at once.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    pub fn run_apart(&self, name: &str, description: &str, command: &[&str]) -> Result<(), PortError> {
+        let _ = self.manage("reset a unit", "ResetFailedUnit", (name,));
+        let command: Vec<String> = command.iter().map(ToString::to_string).collect();
+        let program = command.first().cloned().unwrap_or_default();
+        let properties: Vec<Setting<'_>> = vec![
+            ("Description", Variant(Box::new(description.to_owned()))),
+            ("Type", Variant(Box::new("oneshot".to_owned()))),
+            ("NotifyAccess", Variant(Box::new("main".to_owned()))),
+            ("ExecStart", Variant(Box::new(vec![(program, command, false)]))),
+            ("TimeoutStartUSec", Variant(Box::new(LONGEST_RUN))),
+        ];
+        let others: Vec<(&str, Vec<Setting<'_>>)> = Vec::new();
+        self.manage(&format!("start {name}"), "StartTransientUnit", (name, "fail", properties, others))
+    }
+}
+
+/// A property of a unit that is made by a call.
+type Setting<'a> = (&'a str, Variant<Box<dyn RefArg>>);
+
+/// How long a command may run in a unit of its own, in microseconds: an hour.
+const LONGEST_RUN: u64 = 3_600_000_000;
 
 /// Returns the unit files that are ours, by their own section.
 fn unit_files(suffix: &str) -> Result<Vec<(UnitId, String)>, PortError> {

@@ -5,13 +5,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Number, Value};
 use serde_saphyr::Spanned;
 
-use super::fit;
-use super::spec::Document;
+use super::services::{Service, Version};
+use super::spec::{Document, Language};
+use super::{fit, schema};
 
 /// Longest document, in bytes. A longer one is refused before it is parsed.
 pub const LONGEST: usize = 256 * 1024;
@@ -77,10 +79,117 @@ pub struct Place {
 /// # Errors
 /// Every problem that could be found, with its field and place.
 pub fn parse(text: &[u8]) -> Result<Document, SpecError> {
-    let tree = Tree::read(text).map_err(SpecError::from)?;
+    let tree = Tree::complete(text)?;
+    if tree.value.get("kind").is_some() {
+        let why = "a project's spec has no kind; the only other document is kind: host, with services";
+        return Err(SpecError::from(tree.locate(Problem::at("kind", why))));
+    }
     let document = typed(&tree.value).map_err(|problem| SpecError::from(tree.locate(problem)))?;
-    let problems: Vec<Problem> = fit::problems(&document).into_iter().map(|problem| tree.locate(problem)).collect();
+    let mut problems: Vec<Problem> = fit::problems(&document).into_iter().map(|problem| tree.locate(problem)).collect();
+    problems.sort_by_key(|problem| problem.place.map(|place| (place.line, place.column)));
     if problems.is_empty() { Ok(document) } else { Err(SpecError { problems }) }
+}
+
+/// What a document is about.
+pub enum Subject {
+    /// A project.
+    Project(Box<Document>),
+    /// The services of the host.
+    Host(BTreeMap<Service, Version>),
+}
+
+/// Reads a document of either kind.
+///
+/// # Errors
+/// As `parse`.
+pub fn parse_any(text: &[u8]) -> Result<Subject, SpecError> {
+    match kind_of(text) {
+        Some(HOST) => services(text).map(Subject::Host),
+        _ => parse(text).map(|document| Subject::Project(Box::new(document))),
+    }
+}
+
+/// Tells whether a text is a document about the host, however wrong the rest of it is.
+pub fn is_about_host(text: &[u8]) -> bool {
+    kind_of(text) == Some(HOST)
+}
+
+const HOST: &str = "host";
+
+/// Returns what a document says of its kind, as far as it is one of those known.
+fn kind_of(text: &[u8]) -> Option<&'static str> {
+    let tree = Tree::read(text).ok()?;
+    tree.value.get("kind").and_then(Value::as_str).filter(|kind| *kind == HOST).map(|_| HOST)
+}
+
+/// The document that sets host services: programs of the distribution that projects may need.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code)] // zexio and kind are there to be checked
+pub(super) struct HostDocument {
+    /// The version of the spec language.
+    zexio: Language,
+    /// What the document is about: the host. A project's spec has no kind.
+    kind: HostKind,
+    /// What is installed, by name.
+    services: BTreeMap<Service, Asked>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum HostKind {
+    /// The host.
+    Host,
+}
+
+/// What is asked of one service.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    /// `lts` or a major for nodejs, `default` or a major for postgresql; redis has none.
+    #[serde(default)]
+    version: Option<VersionText>,
+}
+
+/// A version as people write it: a major is a number, with or without quotes.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "a version is a word or a major, like lts or \"15\"")]
+enum VersionText {
+    Number(u32),
+    Word(String),
+}
+
+impl Asked {
+    fn version_of(&self, service: Service) -> Result<Version, String> {
+        let text = self.version.as_ref().map(|version| match version {
+            VersionText::Number(major) => major.to_string(),
+            VersionText::Word(word) => word.clone(),
+        });
+        service.version(text.as_deref())
+    }
+}
+
+fn services(text: &[u8]) -> Result<BTreeMap<Service, Version>, SpecError> {
+    let tree = Tree::complete(text)?;
+    let document: HostDocument = typed(&tree.value).map_err(|problem| SpecError::from(tree.locate(problem)))?;
+    let (mut found, mut problems) = (BTreeMap::new(), Vec::new());
+    for (service, asked) in &document.services {
+        match asked.version_of(*service) {
+            Ok(version) => drop(found.insert(*service, version)),
+            Err(why) => problems.push(tree.locate(Problem::at(format!("services.{service}.version"), why))),
+        }
+    }
+    if problems.is_empty() { Ok(found) } else { Err(SpecError { problems }) }
+}
+
+/// Reads what is asked of one service: `{}` or `{"version": …}`.
+///
+/// # Errors
+/// As `parse`.
+pub fn parse_service(service: Service, text: &[u8]) -> Result<Version, SpecError> {
+    let tree = Tree::complete(text)?;
+    let asked: Asked = typed(&tree.value).map_err(|problem| SpecError::from(tree.locate(problem)))?;
+    asked.version_of(service).map_err(|why| SpecError::from(tree.locate(Problem::at("version", why))))
 }
 
 /// Tells whether a text is a document at all: a mapping that can be read, whatever its keys mean.
@@ -99,55 +208,132 @@ impl From<Problem> for SpecError {
     }
 }
 
-fn typed(value: &Value) -> Result<Document, Problem> {
+fn typed<T: serde::de::DeserializeOwned>(value: &Value) -> Result<T, Problem> {
     let mut track = serde_path_to_error::Track::new();
     let deserializer = serde_path_to_error::Deserializer::new(value, &mut track);
-    Document::deserialize(deserializer).map_err(|error| {
+    T::deserialize(deserializer).map_err(|error| {
         let path = track.path().to_string().replace("[", ".").replace("]", "");
         let parent = path.trim_end_matches(['?', '.']).to_owned();
-        reword(if parent == "." { String::new() } else { parent }, &error.to_string())
+        let path = if parent == "." { String::new() } else { parent };
+        reword(path_of_bad_key(value, path, &error.to_string()), &error.to_string())
     })
+}
+
+/// A key of its own type is refused at the mapping around it; the message begins with the key, and that is the place.
+fn path_of_bad_key(value: &Value, path: String, message: &str) -> String {
+    let around = path.split('.').filter(|part| !part.is_empty()).try_fold(value, |value, part| match value {
+        Value::Array(items) => items.get(part.parse::<usize>().ok()?),
+        _ => value.get(part),
+    });
+    let key = message.strip_prefix('"').and_then(|rest| rest.split('"').next()).filter(|key| !key.is_empty());
+    match (around.and_then(Value::as_object), key) {
+        (Some(table), Some(key)) if table.contains_key(key) => join(&path, key),
+        _ => path,
+    }
+}
+
+fn join(path: &str, part: &str) -> String {
+    if path.is_empty() { part.to_owned() } else { format!("{path}.{part}") }
 }
 
 /// Turns serde's wording into ours: the unknown field joins the path, its nearest relative is named.
 fn reword(path: String, message: &str) -> Problem {
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
-    let join = |field: &str| if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") };
+    let found = quoted.first().copied().unwrap_or_default();
+    let known = quoted.get(1..).unwrap_or_default();
     if message.starts_with("unknown field") {
-        let found = quoted.first().copied().unwrap_or_default();
-        let path = if path.split('.').next_back() == Some(found) { path } else { join(found) };
-        return Problem::at(path, format!("unknown key{}", suggestion(found, &quoted[1..])));
+        let around = path.strip_suffix(found).map_or(path.as_str(), |around| around.trim_end_matches('.'));
+        let hint = meant(around, found).or_else(|| suggestion(found, known)).unwrap_or_else(|| elsewhere(found, known));
+        return Problem::at(join(around, found), format!("{UNKNOWN_KEY}; {hint}"));
     }
     if message.starts_with("unknown variant") {
-        let found = quoted.first().copied().unwrap_or_default();
-        let known = quoted[1..].join(", ");
-        return Problem::at(path, format!("{found:?} is not one of {known}{}", suggestion(found, &quoted[1..])));
+        let hint = suggestion(found, known).map(|hint| format!("; {hint}")).unwrap_or_default();
+        return Problem::at(path, format!("{found:?} is not one of {}{hint}", known.join(", ")));
     }
     if message.starts_with("missing field") {
-        return Problem::at(join(quoted.first().copied().unwrap_or_default()), "required, and missing");
+        return Problem::at(join(&path, found), "required, and missing");
     }
-    if let Some((found, _)) = message.split_once(", expected struct ") {
-        return Problem::at(path, format!("{found}, expected a mapping of keys to values"));
+    let kind = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
+    match kind.and_then(|rest| rest.split_once(", expected ")) {
+        Some((found, wanted)) => Problem::at(path, wrong_kind(found, wanted)),
+        None => Problem::at(path, message),
     }
-    let quote_it = message.starts_with("invalid type") && message.ends_with("expected a string");
-    let hint = if quote_it { "; put it in quotes" } else { "" };
-    Problem::at(path, format!("{message}{hint}"))
 }
 
-fn suggestion(found: &str, known: &[&str]) -> String {
-    known
-        .iter()
-        .map(|name| (strsim::damerau_levenshtein(found, name), name))
-        .filter(|(distance, name)| *distance <= 2.max(name.len() / 3))
-        .min()
-        .map(|(_, name)| format!("; did you mean {name}?"))
-        .unwrap_or_else(|| format!("; known here: {}", known.join(", ")))
+const UNKNOWN_KEY: &str = "unknown key";
+
+/// Says what is there and what should be, in words of the document instead of Rust's.
+fn wrong_kind(found: &str, wanted: &str) -> String {
+    let value = found.split('`').nth(1);
+    let found = match (found.split_whitespace().next(), value) {
+        (Some("string"), _) => found.trim_start_matches("string ").to_owned(),
+        (Some("boolean"), Some(value)) => value.to_owned(),
+        (Some("sequence"), _) => "a list".into(),
+        (Some("map"), _) => "a mapping of keys to values".into(),
+        (_, Some(number)) => format!("the number {number}"),
+        _ => found.to_owned(),
+    };
+    let (wanted, hint) = match wanted {
+        "a string" if value.is_some() => ("a text", "; put it in quotes"),
+        "a string" => ("a text", ""),
+        "a boolean" => ("true or false", ""),
+        "a sequence" => ("a list, like [a, b]", ""),
+        "u8" | "u16" | "u32" | "u64" => ("a whole number", ""),
+        _ if wanted.starts_with("struct ") || wanted == "a map" => ("a mapping of keys to values", ""),
+        _ => (wanted, ""),
+    };
+    format!("{found} stands where {wanted} is expected{hint}")
+}
+
+/// Names the key that does what one from other tools does there.
+fn meant(path: &str, found: &str) -> Option<String> {
+    let parts: Vec<&str> = path.split('.').filter(|part| !part.is_empty()).collect();
+    let said = match (parts.as_slice(), found) {
+        (["processes", _], "command" | "cmd" | "exec" | "start" | "entrypoint") => "a process is started by run",
+        (["processes", _], "port" | "ports") => "the agent chooses a port and hands it over as $PORT; leave it out",
+        (["processes", _], "replicas" | "scale" | "count") => "did you mean instances?",
+        (["processes", _], "health" | "healthcheck" | "health_check" | "probe") => "did you mean ready?",
+        (["processes", _], "host" | "hosts" | "domain" | "domains") => "did you mean routes: [{ host: … }]?",
+        (["processes", _], "cron") => "did you mean schedule, a calendar expression of systemd?",
+        (["processes", _], "env" | "environment") => "variables stand under env at the top, for all processes",
+        (["processes", _], "restart") => "a process that ends is always started again; leave it out",
+        ([], "name" | "app") => "did you mean project?",
+        ([], "environment" | "variables" | "vars") => "did you mean env?",
+        ([], "services") => "did you mean processes? services of the host are a document of their own, with kind: host",
+        ([], "apps") => "did you mean processes?",
+        ([], "image") => "there are no images; artifact names what to run",
+        _ => return None,
+    };
+    Some(said.to_owned())
+}
+
+fn suggestion(found: &str, known: &[&str]) -> Option<String> {
+    let near = known.iter().map(|name| (strsim::damerau_levenshtein(found, name), name));
+    let nearest = near.filter(|(distance, name)| *distance <= 2.min(name.len() / 2)).min();
+    nearest.map(|(_, name)| format!("did you mean {name}?"))
+}
+
+/// Says where a key belongs that is right somewhere else, or what may stand here.
+fn elsewhere(found: &str, known: &[&str]) -> String {
+    match schema::parents_of(found).as_slice() {
+        [] => format!("known here: {}", known.join(", ")),
+        parents => format!("it belongs under {}", parents.join(" or ")),
+    }
 }
 
 /// The document as a JSON value, without `x-` keys, and where each of its fields stands.
 struct Tree {
     value: Value,
-    places: BTreeMap<String, Place>,
+    places: BTreeMap<String, Spot>,
+    /// The keys that have no value, in their order.
+    empty: Vec<String>,
+}
+
+/// Where a field's key and its value stand.
+#[derive(Clone, Copy)]
+struct Spot {
+    key: Place,
+    value: Place,
 }
 
 impl Tree {
@@ -161,25 +347,44 @@ impl Tree {
         let options = serde_saphyr::options! { strict_booleans: true };
         let text = text.trim_start_matches('\u{feff}');
         let node: Node = serde_saphyr::from_str_with_options(text, options).map_err(|e| parse_problem(&e))?;
-        let mut places = BTreeMap::new();
-        let value = node.flatten("", &mut places);
-        match value {
-            Value::Object(_) => Ok(Self { value, places }),
+        let mut tree = Self { value: Value::Null, places: BTreeMap::new(), empty: Vec::new() };
+        tree.value = node.flatten("", &mut tree);
+        match tree.value {
+            Value::Object(_) => Ok(tree),
             _ => Err(Problem::at("", "a spec is a mapping of keys to values")),
         }
     }
 
+    /// Reads a document in which each key has a value.
+    fn complete(text: &[u8]) -> Result<Self, SpecError> {
+        let tree = Self::read(text).map_err(SpecError::from)?;
+        let message = "has no value; give it one, or leave it out";
+        let problems: Vec<Problem> = tree.empty.iter().map(|path| tree.locate(Problem::at(path, message))).collect();
+        if problems.is_empty() { Ok(tree) } else { Err(SpecError { problems }) }
+    }
+
     /// Gives a problem the place of its field, or of the nearest field around it that has one.
     fn locate(&self, mut problem: Problem) -> Problem {
+        if let Some(spot) = self.places.get(&problem.path) {
+            let is_key = problem.message.starts_with(UNKNOWN_KEY) || self.is_key_at_fault(&problem);
+            problem.place = Some(if is_key { spot.key } else { spot.value });
+            return problem;
+        }
         let mut path = problem.path.as_str();
         problem.place = loop {
             match (self.places.get(path), path.rsplit_once('.')) {
-                (Some(place), _) => break Some(*place),
+                (Some(spot), _) => break Some(spot.key),
                 (None, Some((parent, _))) => path = parent,
-                (None, None) => break self.places.get("").copied(),
+                (None, None) => break self.places.get("").map(|spot| spot.key),
             }
         };
         problem
+    }
+
+    /// Tells whether a message speaks of the field's own name.
+    fn is_key_at_fault(&self, problem: &Problem) -> bool {
+        let key = problem.path.rsplit('.').next().unwrap_or_default();
+        problem.message.starts_with(&format!("{key:?} is not "))
     }
 }
 
@@ -188,13 +393,25 @@ fn parse_problem(error: &serde_saphyr::Error) -> Problem {
     let shown = error.without_snippet().to_string();
     let message = shown.lines().next().unwrap_or_default();
     let message = message.split_once(" at line ").map_or(message, |(head, _)| head);
-    // The parser speaks to whoever programs with it; its advice means nothing to whoever writes a spec.
-    let message = match message.split_once(", set DuplicateKeyPolicy") {
-        Some((what, _)) => what.to_owned(),
-        None if message.starts_with("multiple YAML documents") => "more than one document; a file holds one".to_owned(),
-        None => message.trim_end_matches(':').to_owned(),
+    Problem { path: String::new(), message: in_our_words(message.trim_end_matches(':')), place }
+}
+
+/// The parser speaks to whoever programs with it; to whoever writes a spec its terms and its advice mean little.
+fn in_our_words(message: &str) -> String {
+    if let Some((what, _)) = message.split_once(", set DuplicateKeyPolicy") {
+        let key = what.trim_start_matches("duplicate mapping key: ");
+        return format!("{key} is written twice in one mapping; keep one");
+    }
+    let said = match message {
+        _ if message.starts_with("multiple YAML documents") => "more than one document; a file holds one",
+        _ if message.starts_with("tabs disallowed") => "a tab; YAML is indented with spaces only",
+        _ if message.starts_with("while parsing a block") => {
+            "this line does not stand under the one it belongs to; check how far it is indented"
+        }
+        "unclosed quote" => "a quote that is never closed",
+        _ => message,
     };
-    Problem { path: String::new(), message, place }
+    said.to_owned()
 }
 
 /// A value and where it stands.
@@ -210,24 +427,34 @@ enum Kind {
 }
 
 impl Node {
-    fn flatten(self, path: &str, places: &mut BTreeMap<String, Place>) -> Value {
-        places.entry(path.to_owned()).or_insert(self.place);
-        let join = |part: &str| if path.is_empty() { part.to_owned() } else { format!("{path}.{part}") };
+    fn flatten(self, path: &str, tree: &mut Tree) -> Value {
+        tree.places.entry(path.to_owned()).or_insert(Spot { key: self.place, value: self.place });
         match self.kind {
-            Kind::Scalar(value) => value,
-            Kind::List(items) => Value::Array(
-                items.into_iter().enumerate().map(|(i, item)| item.flatten(&join(&i.to_string()), places)).collect(),
-            ),
+            Kind::Scalar(value) => {
+                tree.empty.extend((value.is_null() && !path.is_empty()).then(|| path.to_owned()));
+                value
+            }
+            Kind::List(items) => {
+                let items = items.into_iter().enumerate();
+                Value::Array(items.map(|(i, item)| item.flatten(&join(path, &i.to_string()), tree)).collect())
+            }
             Kind::Table(entries) => {
                 let mut table = Map::new();
-                for (key, place, node) in entries.into_iter().filter(|(key, ..)| !key.starts_with("x-")) {
-                    let path = join(&key);
-                    places.insert(path.clone(), place);
-                    table.insert(key, node.flatten(&path, places));
+                // In every mapping but that of headers, whose names may begin so, an `x-` key is ignored.
+                let kept = |key: &str| !key.starts_with("x-") || path.ends_with(".headers");
+                for (key, place, node) in entries.into_iter().filter(|(key, ..)| kept(key)) {
+                    let path = join(path, &key);
+                    tree.places.insert(path.clone(), Spot { key: place, value: node.value_place().unwrap_or(place) });
+                    table.insert(key, node.flatten(&path, tree));
                 }
                 Value::Object(table)
             }
         }
+    }
+
+    /// Returns where a value stands that is one word; for more than that, its key says it better.
+    fn value_place(&self) -> Option<Place> {
+        matches!(&self.kind, Kind::Scalar(value) if !value.is_null()).then_some(self.place)
     }
 }
 
@@ -323,7 +550,7 @@ mod tests {
         assert_eq!(with("x-note: anything\n"), "accepted");
         assert_eq!(
             with("sandbox: stric\n"),
-            "line 5, column 1: sandbox: \"stric\" is not one of standard, strict, off; did you mean strict?"
+            "line 5, column 10: sandbox: \"stric\" is not one of standard, strict, off; did you mean strict?"
         );
     }
 
@@ -331,12 +558,12 @@ mod tests {
     fn values_of_the_wrong_kind_are_refused_where_they_stand() {
         assert_eq!(
             with("env:\n  PORTS: 8080\n"),
-            "line 6, column 3: env.PORTS: invalid type: integer `8080`, expected a string; put it in quotes"
+            "line 6, column 10: env.PORTS: the number 8080 stands where a text is expected; put it in quotes"
         );
-        assert!(with("env: { A: ~ }\n").contains("env.A"), "{}", with("env: { A: ~ }\n"));
-        assert!(with("env: { LD_PRELOAD: x }\n").contains("LD_PRELOAD"));
+        assert_eq!(with("env: { A: ~ }\n"), "line 5, column 8: env.A: has no value; give it one, or leave it out");
+        assert!(with("env: { A: b, LD_PRELOAD: x }\n").starts_with("line 5, column 14: env.LD_PRELOAD: "));
         assert!(
-            with("limits: 3\n").ends_with("limits: invalid type: integer `3`, expected a mapping of keys to values")
+            with("limits: 3\n").ends_with("limits: the number 3 stands where a mapping of keys to values is expected")
         );
         assert!(with("limits: { memory: 12x }\n").contains("512M"));
         assert!(with("keep: 0\n").contains("keep"));
@@ -344,7 +571,7 @@ mod tests {
 
     #[test]
     fn duplicate_keys_bombs_and_broken_text_are_refused_quickly() {
-        assert_eq!(with("keep: 3\nkeep: 4\n"), "line 6, column 1: duplicate mapping key: keep");
+        assert_eq!(with("keep: 3\nkeep: 4\n"), "line 6, column 1: keep is written twice in one mapping; keep one");
         assert!(with("env: { A: x, A: y }\n") != "accepted");
         assert!(refusal(&"[".repeat(200_000)) != "accepted");
         assert!(refusal("zexio: 1\n---\nzexio: 1\n").contains("more than one document"));
@@ -356,8 +583,46 @@ mod tests {
     }
 
     #[test]
-    fn what_this_version_lacks_says_so() {
-        assert!(with("needs: [redis]\n").contains("does not support it yet"));
+    fn a_key_that_belongs_elsewhere_or_comes_from_another_tool_is_understood() {
+        assert_eq!(with("drain: 5s\n"), "line 5, column 1: drain: unknown key; it belongs under deploy");
+        let port = refusal(&MINIMAL.replace("{ run: ./shop }", "{ run: ./shop, port: 8080 }"));
+        assert_eq!(
+            port,
+            "line 4, column 34: processes.web.port: unknown key; the agent chooses a port and hands it over as $PORT; leave it out"
+        );
+        assert!(with("image: shop\n").contains("artifact names what to run"));
+    }
+
+    #[test]
+    fn a_header_may_begin_with_x_and_is_not_ignored() {
+        let text = MINIMAL.replace("./shop", "./shop, routes: [{ host: a.b.c, headers: { x-frame-options: DENY } }]");
+        let document = parse(text.as_bytes()).unwrap();
+        assert_eq!(document.processes.values().next().unwrap().routes[0].headers.len(), 1);
+    }
+
+    #[test]
+    fn a_need_is_one_of_the_services() {
+        assert_eq!(with("needs: [redis, postgresql]\n"), "accepted");
+        assert!(with("needs: [mysql]\n").contains("\"mysql\" is not one of nodejs, postgresql, redis"));
+    }
+
+    fn host(services: &str) -> String {
+        match parse_any(format!("zexio: 1\nkind: host\nservices: {services}\n").as_bytes()) {
+            Ok(Subject::Host(services)) => format!("{services:?}"),
+            Ok(Subject::Project(_)) => "a project".into(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_host_document_names_services_and_their_versions() {
+        let read = host("{ redis: {}, postgresql: { version: 15 }, nodejs: { version: lts } }");
+        assert_eq!(read, "{Nodejs: Usual, Postgresql: Major(15), Redis: Usual}");
+        assert!(host("{ redis: { version: 7 } }").starts_with("line 3, column 31: services.redis.version: "));
+        assert!(host("{ rediss: {} }").contains("did you mean redis?"), "{}", host("{ rediss: {} }"));
+        assert!(host("{ nodejs: { versoin: lts } }").contains("did you mean version?"));
+        assert!(host("{ nodejs: { version: 1.5 } }").contains("a version is a word or a major"));
+        assert!(refusal("zexio: 1\nkind: hosts\nservices: {}\n").contains("kind"));
     }
 
     #[test]

@@ -95,7 +95,7 @@ checked_name!(
     /// A host that Caddy serves: lower-case letters, digits and hyphens in at least two labels, so that nothing
     /// in it can mean something to a Caddyfile.
     Hostname, "a host name",
-    "like shop.example.com: lower case, at least two labels, no scheme, port, path or wildcard",
+    "lower case, at least two labels, no scheme, port, path or wildcard, like shop.example.com",
     is_hostname
 );
 
@@ -187,31 +187,33 @@ fn is_variable(raw: &str) -> bool {
         && raw.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-/// What systemd, the launcher or the agent sets; a spec that set it too would change who wins.
+/// Variables that systemd, the launcher or the agent sets; a spec that set them too would change who wins.
+pub(super) const RESERVED_NAMES: [&str; 19] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "NOTIFY_SOCKET",
+    "CREDENTIALS_DIRECTORY",
+    "STATE_DIRECTORY",
+    "RUNTIME_DIRECTORY",
+    "CACHE_DIRECTORY",
+    "LOGS_DIRECTORY",
+    "CONFIGURATION_DIRECTORY",
+    "INVOCATION_ID",
+    "JOURNAL_STREAM",
+    "MAINPID",
+    "PORT",
+    "HOST",
+    "DATA_DIR",
+    "BASH_ENV",
+];
+/// How the other ones begin.
+pub(super) const RESERVED_PREFIXES: [&str; 5] = ["LD_", "WATCHDOG_", "LISTEN_", "SYSTEMD_", "ZEXIO_"];
+
 fn is_reserved(raw: &str) -> bool {
-    const NAMES: [&str; 19] = [
-        "PATH",
-        "HOME",
-        "USER",
-        "LOGNAME",
-        "SHELL",
-        "NOTIFY_SOCKET",
-        "CREDENTIALS_DIRECTORY",
-        "STATE_DIRECTORY",
-        "RUNTIME_DIRECTORY",
-        "CACHE_DIRECTORY",
-        "LOGS_DIRECTORY",
-        "CONFIGURATION_DIRECTORY",
-        "INVOCATION_ID",
-        "JOURNAL_STREAM",
-        "MAINPID",
-        "PORT",
-        "HOST",
-        "DATA_DIR",
-        "BASH_ENV",
-    ];
-    const PREFIXES: [&str; 5] = ["LD_", "WATCHDOG_", "LISTEN_", "SYSTEMD_", "ZEXIO_"];
-    NAMES.contains(&raw) || PREFIXES.iter().any(|prefix| raw.starts_with(prefix))
+    RESERVED_NAMES.contains(&raw) || RESERVED_PREFIXES.iter().any(|prefix| raw.starts_with(prefix))
 }
 
 /// A release's number within its project: 1, 2, 3 …

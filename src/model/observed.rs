@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::names::{Hostname, ProcessName, ProjectId, ReleaseNo, Sha256, UnitId};
 use super::quantity::{Span, Timestamp};
+use super::services::ServicesSeen;
 
 /// A facet of the machine. One that could not be read is not an empty one: no step may depend on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct Observed {
     pub projects: BTreeMap<ProjectId, Seen>,
     /// Caddy.
     pub proxy: Sight<ProxySeen>,
+    /// The services of the host.
+    pub services: Sight<ServicesSeen>,
     /// The artifacts on the server that are named by their digest, and when each came.
     pub artifacts: Sight<BTreeMap<Sha256, Timestamp>>,
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::desired::{Content, Kind, Source, Work};
 use super::names::{Hostname, Ports, ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitId};
 use super::quantity::Timestamp;
+use super::services::{Service, ServiceProgress};
 use super::spec::{Artifact, Label, Route};
 
 /// What is remembered of everything.
@@ -14,6 +15,8 @@ use super::spec::{Artifact, Label, Route};
 pub struct Progress {
     /// Of each project.
     pub projects: BTreeMap<ProjectId, ProjectProgress>,
+    /// Of each service that is wanted.
+    pub services: BTreeMap<Service, ServiceProgress>,
 }
 
 impl Progress {
@@ -55,6 +58,8 @@ pub struct ProjectProgress {
     pub newest: u32,
     /// What stops the project until something changes.
     pub stalled: Option<Stall>,
+    /// What the next rollout waits for, without anybody having to change something.
+    pub waits: Option<Stall>,
     /// Failures in a row that may pass, and when the next try is.
     pub backoff: Option<Backoff>,
     /// Since when it is suspended: a rollout's deadline does not run meanwhile.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
 
+use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A moment, in milliseconds since 1970, UTC.
@@ -144,7 +145,7 @@ impl fmt::Display for CpuShare {
 
 /// Lets a quantity be read from and written as its text.
 macro_rules! serde_as_text {
-    ($($name:ident),*) => {$(
+    ($($name:ident: $form:literal),* $(,)?) => {$(
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
@@ -152,12 +153,27 @@ macro_rules! serde_as_text {
         }
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                $name::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+                struct Text;
+                impl Visitor<'_> for Text {
+                    type Value = $name;
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str($form)
+                    }
+                    fn visit_str<E: de::Error>(self, raw: &str) -> Result<$name, E> {
+                        $name::parse(raw).map_err(E::custom)
+                    }
+                }
+                deserializer.deserialize_str(Text)
             }
         }
     )*};
 }
-serde_as_text!(Timestamp, Span, Bytes, CpuShare);
+serde_as_text!(
+    Timestamp: "a time like 2026-12-01T08:00:00Z",
+    Span: "a time span like 250ms, 10s or 5m",
+    Bytes: "an amount of memory like 512M or 2G",
+    CpuShare: "a share of processor time like 50% or 150%",
+);
 
 #[cfg(test)]
 mod tests {

@@ -1,15 +1,17 @@
 //! The spec language: what a project may ask for. Its values are checked one by one as they are read; what must fit
 //! together is checked in `fit`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
 use super::names::{ArtifactName, EnvName, Hostname, ProcessName, ProjectId, ReleaseNo, RoutePath, SecretName, Sha256};
 use super::quantity::{Bytes, CpuShare, Span, Timestamp};
+use super::services::Service;
 
 /// A project's spec as it came in, with the env values in clear.
 pub type Document = SpecOf<Plain>;
@@ -17,25 +19,28 @@ pub type Document = SpecOf<Plain>;
 pub type Spec = SpecOf<Sealed>;
 
 /// A project's spec. `E` is what stands for an env value.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(description = "What a project should be on its server.")] // whoever writes one sees no `E`
 pub struct SpecOf<E> {
     /// The version of the spec language.
     pub zexio: Language,
-    /// Whose spec.
+    /// Whose spec: the name of the project on the server. Another name is another project.
     pub project: ProjectId,
-    /// What to run.
+    /// What to run: an archive (tar, tar.gz, tar.zst, tar.xz, zip) or one executable, which is installed as `app`.
     pub artifact: Artifact,
-    /// Variables of every process.
-    #[serde(default = "BTreeMap::new", skip_serializing_if = "BTreeMap::is_empty")]
+    /// Variables of every process. What must stay secret stands under `secrets`.
+    #[serde(default = "BTreeMap::<EnvName, E>::new", skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("propertyNames" = super::schema::reserved_variables()))]
     pub env: BTreeMap<EnvName, E>,
-    /// Stored secrets that become variables of every process.
+    /// Stored secrets that become variables of every process; their values come by `zexio secret set`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<SecretUse>,
-    /// A command to run once per release.
+    /// A command to run once per release, before any of its processes starts; if it fails, the old release goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<ReleaseCommand>,
-    /// What runs.
+    /// What runs, by name: commands, commands by a calendar, and static sites.
+    #[schemars(extend("minProperties" = 1))]
     pub processes: BTreeMap<ProcessName, Process>,
     /// How a new release takes over.
     #[serde(default)]
@@ -50,8 +55,8 @@ pub struct SpecOf<E> {
     #[serde(default, skip_serializing_if = "Hooks::is_empty")]
     pub hooks: Hooks,
     /// Host services that must be there first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub needs: Option<NotYet>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub needs: BTreeSet<Service>,
     /// How many releases are kept, besides the serving one and the last good one.
     #[serde(default = "default_keep")]
     pub keep: Keep,
@@ -154,22 +159,23 @@ impl From<Language> for u64 {
 }
 
 /// What to run: exactly one of `url`, `file`, `release`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{ "required": ["url"] }, { "required": ["file"] }, { "required": ["release"] }]))]
 pub struct Artifact {
-    /// Where to fetch it from.
+    /// Where to fetch it from: an http or https URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// An artifact already on the server, by its sha256 or its file's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<ArtifactName>,
-    /// An earlier release of this project, whole.
+    /// An earlier release of this project, whole: artifact, env, secrets and processes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<ReleaseNo>,
     /// What the artifact's bytes must hash to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Sha256>,
-    /// A label for people.
+    /// A label for people, such as the version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<Label>,
     /// Who may move url, sha256 and version.
@@ -178,7 +184,7 @@ pub struct Artifact {
 }
 
 /// Who may move an artifact.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Updates {
     /// Only the spec.
@@ -245,7 +251,7 @@ impl From<SecretUse> for String {
 }
 
 /// A command to run once per release, before it gets traffic.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseCommand {
     /// The command.
@@ -262,16 +268,17 @@ impl ReleaseCommand {
 }
 
 /// One process: a command that runs, one that runs by a calendar, or a directory that Caddy serves.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{ "required": ["run"] }, { "required": ["static", "routes"] }]))]
 pub struct Process {
-    /// Its command.
+    /// Its command, run in the artifact's directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Command>,
-    /// When it counts as ready.
+    /// When it counts as ready. A process with routes and without this is ready when its port takes connections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<Ready>,
-    /// Which requests it gets.
+    /// Which requests it gets. A process with routes listens on `$HOST:$PORT`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
     /// How it is stopped.
@@ -280,7 +287,7 @@ pub struct Process {
     /// How many run side by side.
     #[serde(default)]
     pub instances: Instances,
-    /// When it runs, instead of all the time.
+    /// When it runs, instead of all the time: by systemd's calendar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Calendar>,
     /// A directory of the artifact that Caddy serves, instead of a command.
@@ -361,17 +368,6 @@ impl TryFrom<String> for SiteDirectory {
 impl From<SiteDirectory> for String {
     fn from(directory: SiteDirectory) -> String {
         directory.0
-    }
-}
-
-/// A part of the language that this version reads and refuses, so that nobody takes it for done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub enum NotYet {}
-
-impl<'de> Deserialize<'de> for NotYet {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        de::IgnoredAny::deserialize(deserializer)?;
-        Err(de::Error::custom("this version does not support it yet; leave it out"))
     }
 }
 
@@ -460,8 +456,13 @@ impl<'de> Deserialize<'de> for Command {
 }
 
 /// When a process counts as ready: exactly one of `http`, `tcp`, `notify`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [
+    { "required": ["http"] },
+    { "required": ["tcp"], "properties": { "tcp": { "const": true } } },
+    { "required": ["notify"], "properties": { "notify": { "const": true } } },
+]))]
 pub struct Ready {
     /// A path that answers 2xx or 3xx.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -534,10 +535,10 @@ impl From<ProbePath> for String {
 }
 
 /// Which requests a process gets, or a redirect.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
-    /// The host.
+    /// The host, as it stands in the browser.
     pub host: Hostname,
     /// A prefix (`/api/*`) or one path; every path where it is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -599,13 +600,13 @@ impl From<HeaderText> for String {
 }
 
 /// Where a certificate comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Tls {
-    /// ACME.
+    /// A public certificate, by ACME.
     #[default]
     Auto,
-    /// Caddy's own authority.
+    /// A certificate of Caddy's own authority.
     Internal,
     /// None: plain HTTP.
     Off,
@@ -642,7 +643,7 @@ impl From<Site> for String {
 }
 
 /// How a process is stopped.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Stop {
     /// The signal it gets first.
@@ -658,7 +659,7 @@ impl Default for Stop {
 }
 
 /// The signals that ask a process to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum StopSignal {
     /// The usual one.
     #[default]
@@ -678,7 +679,7 @@ pub enum StopSignal {
 }
 
 /// How a new release takes over.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Deploy {
     /// New beside old, or old first.
@@ -687,7 +688,7 @@ pub struct Deploy {
     pub min_healthy: Span,
     /// How long the old instance keeps its requests after the switch.
     pub drain: Span,
-    /// The whole rollout.
+    /// How long the whole rollout may take.
     pub deadline: Span,
     /// What becomes of a release that fails.
     pub on_failure: OnFailure,
@@ -706,7 +707,7 @@ impl Default for Deploy {
 }
 
 /// New beside old, or old first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Strategy {
     /// The new release is proven beside the old one.
@@ -717,7 +718,7 @@ pub enum Strategy {
 }
 
 /// What becomes of a release that fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFailure {
     /// It is stopped; the old one serves on.
@@ -728,16 +729,16 @@ pub enum OnFailure {
 }
 
 /// What each process may use at most.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Memory; at least 4M.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Bytes>,
-    /// Processor time.
+    /// Processor time, in percent of one core.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<CpuShare>,
-    /// Threads and processes.
+    /// Threads and processes, at most.
     pub tasks: u32,
 }
 
@@ -748,20 +749,20 @@ impl Default for Limits {
 }
 
 /// How closed a process is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Sandbox {
-    /// Everything that does not break a usual runtime.
+    /// A read-only system, no devices, no other app's files: all that does not break a usual runtime.
     #[default]
     Standard,
-    /// Also no memory that is writable and executable: no JIT.
+    /// Also no memory that is writable and executable: right for Go and Rust, wrong for Node and other just-in-time compilers.
     Strict,
     /// Only its own user.
     Off,
 }
 
 /// Which CI providers may bump the artifact.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Hooks {
     /// Any CI that signs with a deploy key. It needs no settings: the key says whose it is.
@@ -786,12 +787,12 @@ impl Hooks {
 }
 
 /// Webhooks signed with a deploy key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GenericHook {}
 
 /// GitHub's webhooks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GithubHook {
     /// `owner/name`.
@@ -805,7 +806,7 @@ pub struct GithubHook {
 }
 
 /// Which of GitHub's events counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GithubEvent {
     /// A published release.
@@ -815,7 +816,7 @@ pub enum GithubEvent {
 }
 
 /// GitLab's webhooks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GitlabHook {
     /// `group/name`.
@@ -832,7 +833,7 @@ pub struct GitlabHook {
 }
 
 /// Which of GitLab's events counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GitlabEvent {
     /// A release.
@@ -842,7 +843,7 @@ pub enum GitlabEvent {
 }
 
 /// How GitLab proves itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum GitlabToken {
     /// Standard Webhooks.
@@ -853,7 +854,7 @@ pub enum GitlabToken {
 }
 
 /// Standard Webhooks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StandardHook {
     /// The stored secret.
@@ -900,10 +901,10 @@ pub enum Suspend {
 }
 
 /// Why a project is suspended, and until when.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Suspension {
-    /// Why.
+    /// Why, for whoever asks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// When it ends by itself.

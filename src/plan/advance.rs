@@ -9,10 +9,11 @@ use crate::model::names::{ProjectId, ReleaseNo, UnitId};
 use crate::model::observed::{BundlesSeen, FetchSeen, Observed, Seen, Sight};
 use crate::model::progress::{Draining, Progress, ProjectProgress, ReleaseState, Stall, Trial};
 use crate::model::quantity::{Span, Timestamp};
+use crate::model::services::WantedServices;
 use crate::model::spec::{Deploy, OnFailure, Spec};
 
 use super::verdict::{self, Verdict};
-use super::{Rules, aim, ports};
+use super::{Rules, aim, ports, services};
 
 /// A request may have looked at the marker before the switch and dial after it.
 const SHORTEST_DRAIN: Span = Span::seconds(1);
@@ -21,7 +22,14 @@ const SHORTEST_DRAIN: Span = Span::seconds(1);
 const QUARANTINE: Span = Span::seconds(600);
 
 /// Folds what was seen of every project that was looked at.
-pub fn advance(desired: &Desired, observed: &Observed, progress: &mut Progress, rules: &Rules) {
+pub fn advance(
+    desired: &Desired,
+    services: &WantedServices,
+    observed: &Observed,
+    progress: &mut Progress,
+    rules: &Rules,
+) {
+    services::advance(services, observed, progress);
     for (project, seen) in &observed.projects {
         let Some(wanted) = desired.0.get(project) else { continue };
         match &wanted.intent {
@@ -39,7 +47,7 @@ pub fn advance(desired: &Desired, observed: &Observed, progress: &mut Progress, 
                 wake(memory, observed.now);
                 // A switch that is complete is a fact, also where the next wish came before it was written down.
                 promote_what_was_switched(project, seen, memory, spec, observed.now);
-                let taken = aim::take(project, wanted, spec, progress, observed.now, rules);
+                let taken = aim::take(project, wanted, spec, observed, progress, rules);
                 if let Some(memory) = progress.projects.get_mut(project) {
                     roll(project, spec, seen, memory, observed.now);
                     if taken {
@@ -65,6 +73,7 @@ fn let_go(memory: &mut ProjectProgress, generation: u64) {
     memory.target = None;
     memory.trial = None;
     memory.held = None;
+    memory.waits = None;
     memory.stalled = None;
     memory.routes.clear();
 }

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use crate::model::desired::{Content, Source, Wanted};
 use crate::model::names::{Hostname, ProjectId, ReleaseNo, Slot};
+use crate::model::observed::Observed;
 use crate::model::progress::{Progress, ProjectProgress, Release, ReleaseState, Stall, Trial};
 use crate::model::quantity::Timestamp;
 use crate::model::spec::Spec;
 
-use super::{Rules, ports};
+use super::{Rules, ports, services};
 
 /// Makes the wanted release the target, or says in the project's memory what stands in the way. Tells whether nothing
 /// does.
@@ -16,10 +17,11 @@ pub fn take(
     project: &ProjectId,
     wanted: &Wanted,
     spec: &Spec,
+    observed: &Observed,
     progress: &mut Progress,
-    now: Timestamp,
     rules: &Rules,
 ) -> bool {
+    let now = observed.now;
     let hosts = hosts_of(spec);
     let conflict =
         hosts.iter().find_map(|host| Some((host, progress.owner_of(host).filter(|owner| *owner != project)?.clone())));
@@ -39,6 +41,11 @@ pub fn take(
         return false;
     }
     memory.hosts.extend(hosts);
+    let needs = if is_under_way(wanted, spec, memory) { &BTreeSet::new() } else { &spec.needs };
+    if services::hold(needs, project, &observed.services, progress, now) {
+        return false;
+    }
+    let Some(memory) = progress.projects.get_mut(project) else { return false };
     let number = match wanted_release(wanted, spec, memory, now) {
         Ok(number) => number,
         Err((reason, message)) => {
@@ -54,6 +61,22 @@ pub fn take(
     veto_what_is_left(memory, spec, number);
     aim_at(memory, number, now);
     true
+}
+
+/// Tells whether the wanted release is on trial, serves, or has failed already: what it needs was there when it began,
+/// and a service that falls later stops nobody.
+fn is_under_way(wanted: &Wanted, spec: &Spec, memory: &ProjectProgress) -> bool {
+    let Some((number, target)) = memory.target.and_then(|number| Some((number, memory.release(number)?))) else {
+        return false;
+    };
+    let same = match Source::of(&spec.artifact) {
+        None => spec.artifact.release == Some(number),
+        Some(source) => {
+            Content::of(spec, source, &wanted.secrets).is_ok_and(|content| target.content.same_as(&content))
+        }
+    };
+    let rejected = target.state == ReleaseState::Rejected && target.generation == wanted.generation;
+    same && (memory.trial.is_some() || memory.serving == Some(number) || rejected)
 }
 
 /// Stalls that this module makes hold only as long as their cause does.

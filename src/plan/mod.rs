@@ -10,6 +10,7 @@ pub mod ports;
 pub mod removal;
 pub mod rollout;
 pub mod routes;
+pub mod services;
 pub mod status;
 pub mod verdict;
 
@@ -21,6 +22,7 @@ use crate::model::names::{ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitI
 use crate::model::observed::Observed;
 use crate::model::progress::Progress;
 use crate::model::quantity::Timestamp;
+use crate::model::services::{Service, WantedServices};
 use crate::model::spec::SiteDirectory;
 use crate::render::caddyfile::{Proxy, Site};
 use crate::render::launch::Launch;
@@ -116,6 +118,14 @@ pub enum Action {
     },
     /// Forget the project.
     Forget,
+    /// Let the package manager work for a host service, beside the loop and the agent.
+    Packages(services::WorkOrder),
+    /// Start a host service's daemon, by its unit.
+    StartService(Service, String),
+    /// Let a host service's daemon start at boot.
+    EnableService(Service),
+    /// Forget that a host service was wanted.
+    ForgetService(Service),
 }
 
 impl Action {
@@ -142,6 +152,10 @@ impl Action {
             Action::RemoveMarker(_) => "remove_marker",
             Action::RemoveFiles { .. } => "remove_files",
             Action::Forget => "forget",
+            Action::Packages(_) => "packages",
+            Action::StartService(..) => "start_service",
+            Action::EnableService(_) => "enable_service",
+            Action::ForgetService(_) => "forget_service",
         }
     }
 }
@@ -205,11 +219,26 @@ impl fmt::Display for Action {
             Action::RemoveFiles { keep_data: true } => write!(f, "remove files and keep data"),
             Action::RemoveFiles { keep_data: false } => write!(f, "remove files, data and user"),
             Action::Forget => write!(f, "forget the project"),
+            Action::Packages(order) => write!(f, "{order}"),
+            Action::StartService(_, unit) => write!(f, "start {unit}"),
+            Action::EnableService(service) => write!(f, "enable {service}"),
+            Action::ForgetService(service) => write!(f, "forget service {service}"),
         }
     }
 }
 
 impl Action {
+    /// Returns the host service that the action is for.
+    pub fn service(&self) -> Option<Service> {
+        match self {
+            Action::Packages(order) => Some(order.service),
+            Action::StartService(service, _) | Action::EnableService(service) | Action::ForgetService(service) => {
+                Some(*service)
+            }
+            _ => None,
+        }
+    }
+
     /// Returns the release that the action is about.
     pub fn release(&self) -> Option<ReleaseNo> {
         match self {
@@ -234,7 +263,9 @@ impl Action {
             | Action::WriteUnit(_)
             | Action::Start(_)
             | Action::ArmTimer(_)
+            | Action::StartService(..)
             | Action::StartProxy => '+',
+            Action::Packages(order) => order.sign(),
             Action::Stop(_)
             | Action::CancelFetch(_)
             | Action::DisarmTimer(_)
@@ -243,6 +274,7 @@ impl Action {
             | Action::RemoveArtifact(_)
             | Action::RemoveMarker(_)
             | Action::RemoveFiles { .. }
+            | Action::ForgetService(_)
             | Action::Forget => '-',
             _ => '~',
         }
@@ -278,6 +310,14 @@ pub enum Reason {
     ProxyDown,
     /// A unit's file changed since systemd read it.
     UnitChanged,
+    /// A wanted host service is not there as it is wanted.
+    ServiceMissing,
+    /// A wanted host service's daemon is down, or would be after a boot.
+    ServiceDown,
+    /// A host service is not wanted any more.
+    ServiceUnwanted,
+    /// A host service is gone as far as it was brought.
+    ServiceGone,
 }
 
 impl Reason {
@@ -297,6 +337,10 @@ impl Reason {
             Reason::RoutesDiffer => "RoutesDiffer",
             Reason::ProxyDown => "ProxyDown",
             Reason::UnitChanged => "UnitChanged",
+            Reason::ServiceMissing => "ServiceMissing",
+            Reason::ServiceDown => "ServiceDown",
+            Reason::ServiceUnwanted => "ServiceUnwanted",
+            Reason::ServiceGone => "ServiceGone",
         }
     }
 }
@@ -317,6 +361,10 @@ impl fmt::Display for Reason {
             Reason::RoutesDiffer => "the routes wanted are not the ones Caddy has",
             Reason::ProxyDown => "Caddy does not run",
             Reason::UnitChanged => "the unit file changed since systemd read it",
+            Reason::ServiceMissing => "the service is wanted, and not there as it is wanted",
+            Reason::ServiceDown => "the service is wanted, and does not run now or after a boot",
+            Reason::ServiceUnwanted => "the service is not wanted any more",
+            Reason::ServiceGone => "nothing is left of what was brought of the service",
         })
     }
 }
@@ -333,7 +381,13 @@ pub struct Setting<'a> {
 }
 
 /// Says what is to be done, of everything that was seen.
-pub fn plan(desired: &Desired, observed: &Observed, progress: &Progress, rules: &Rules) -> Plan {
+pub fn plan(
+    desired: &Desired,
+    services: &WantedServices,
+    observed: &Observed,
+    progress: &Progress,
+    rules: &Rules,
+) -> Plan {
     let mut plan = Plan::default();
     let routed = routes::steps(observed, progress, rules, &mut plan);
     let setting = Setting { now: observed.now, routed, rules };
@@ -350,5 +404,6 @@ pub fn plan(desired: &Desired, observed: &Observed, progress: &Progress, rules: 
         }
     }
     artifacts::steps(desired, observed, progress, &mut plan);
+    services::steps(services, observed, progress, &mut plan);
     plan
 }

@@ -119,6 +119,9 @@ fn unready(view: &View<'_>, stalled: Option<&Finding>) -> Option<Finding> {
         return Some(finding.clone());
     }
     let memory = view.memory;
+    if let Some(finding) = waiting(view) {
+        return Some(finding);
+    }
     match (&view.wanted.intent, memory.serving) {
         (Intent::Delete { .. }, _) if suspended(view).is_some() => {
             return Some(("Suspended".into(), "it is to be removed, and that waits until it is resumed".into()));
@@ -198,7 +201,15 @@ fn unenforced_limits(view: &View<'_>) -> Option<&'static str> {
         .then_some("; its memory limit is not enforced, since this machine has no memory controller")
 }
 
+/// Returns what the next rollout waits for.
+fn waiting(view: &View<'_>) -> Option<Finding> {
+    view.memory.waits.as_ref().map(|waits| (waits.reason.clone(), waits.message.clone()))
+}
+
 fn reconciling(view: &View<'_>) -> Option<Finding> {
+    if let Some(finding) = waiting(view) {
+        return Some(finding);
+    }
     if let Some(backoff) = &view.memory.backoff {
         let message = format!(
             "{}; failed {} times since {}, next try at {}",

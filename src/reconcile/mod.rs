@@ -6,10 +6,13 @@ mod evidence;
 pub mod ledger;
 pub mod pass;
 mod phases;
+pub mod services;
 
 use std::time::{Duration, Instant};
 
 use crate::bell::{Ear, Question, Ring};
+use crate::model::failure::PortError;
+use crate::model::observed::Sight;
 use crate::model::quantity::{Span, Timestamp};
 use crate::port::Clock;
 use crate::pulse::Pulse;
@@ -67,4 +70,11 @@ fn rest(world: &mut Loop, ear: &Ear, clock: &dyn Clock, until: Timestamp, resync
 fn answer(world: &mut Loop, question: Question) {
     // Nobody waits any more: then nobody needs the answer.
     let _ = question.answer.send(world.rehearse(question.suppose));
+}
+
+fn sight<T>(found: Result<T, PortError>) -> Sight<T> {
+    match found {
+        Ok(value) => Sight::Known(value),
+        Err(error) => Sight::Unknown(error.message),
+    }
 }

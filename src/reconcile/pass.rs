@@ -4,16 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::crash::{self, Side};
-use super::evidence;
 use super::ledger::Ledger;
 use super::phases::Phases;
+use super::services::HostServices;
+use super::{evidence, sight};
 use crate::metrics::{Metrics, Statuses};
 use crate::model::desired::{Desired, Wanted};
 use crate::model::failure::PortError;
 use crate::model::names::{ProjectId, Slot, UnitId};
-use crate::model::observed::{Observed, ProxySeen, Seen, Sight, UnitSeen};
+use crate::model::observed::{Observed, ProxySeen, Seen, UnitSeen};
 use crate::model::progress::{Progress, ProjectProgress, Stall};
 use crate::model::quantity::{Span, Timestamp};
+use crate::model::services::WantedServices;
 use crate::model::status::Status;
 use crate::plan::check::Breach;
 use crate::plan::{self, Action, Plan, RoutesOrder, Rules, Step, advance, check, events, routes, status, verdict};
@@ -38,6 +40,8 @@ pub struct Loop {
     pub health: Box<dyn Health>,
     /// Caddy.
     pub routes: Box<dyn Routes>,
+    /// The services of the host.
+    pub services: HostServices,
     /// The last words of what failed.
     pub tail: Box<dyn Tail>,
     /// Time.
@@ -63,12 +67,18 @@ pub struct Loop {
 }
 
 /// Says what is to be done, of everything that is wanted, seen and remembered, and what it left out of it.
-pub type Planner = fn(&Desired, &Observed, &Progress, &Rules) -> (Plan, Vec<Breach>);
+pub type Planner = fn(&Desired, &WantedServices, &Observed, &Progress, &Rules) -> (Plan, Vec<Breach>);
 
 /// Plans, and leaves out the steps of a project whose plan would break a promise. That is a fault of ours: the project
 /// stands still, and is told of.
-pub fn checked_plan(desired: &Desired, observed: &Observed, progress: &Progress, rules: &Rules) -> (Plan, Vec<Breach>) {
-    let mut plan = plan::plan(desired, observed, progress, rules);
+pub fn checked_plan(
+    desired: &Desired,
+    services: &WantedServices,
+    observed: &Observed,
+    progress: &Progress,
+    rules: &Rules,
+) -> (Plan, Vec<Breach>) {
+    let mut plan = plan::plan(desired, services, observed, progress, rules);
     let breaches = check::breaches(&plan, desired, observed, progress);
     plan.steps.retain(|step| !breaches.iter().any(|breach| step.project.as_ref() == Some(&breach.project)));
     (plan, breaches)
@@ -77,6 +87,7 @@ pub fn checked_plan(desired: &Desired, observed: &Observed, progress: &Progress,
 /// What a pass starts from.
 struct View {
     desired: Desired,
+    services: WantedServices,
     observed: Observed,
     progress: Progress,
 }
@@ -99,19 +110,20 @@ impl Loop {
     /// # Errors
     /// Says what could not be read.
     pub fn rehearse(&mut self, suppose: Option<(ProjectId, Wanted)>) -> Result<Plan, String> {
-        let mut view = self.look(suppose).map_err(|e| e.to_string())?;
-        advance::advance(&view.desired, &view.observed, &mut view.progress, &self.rules);
-        Ok((self.planner)(&view.desired, &view.observed, &view.progress, &self.rules).0)
+        let mut view = self.look(suppose, false).map_err(|e| e.to_string())?;
+        advance::advance(&view.desired, &view.services, &view.observed, &mut view.progress, &self.rules);
+        Ok((self.planner)(&view.desired, &view.services, &view.observed, &view.progress, &self.rules).0)
     }
 
     fn converge(&mut self, full: bool) -> Result<Option<Timestamp>, PortError> {
-        let mut view = self.look(None)?;
+        let mut view = self.look(None, full)?;
         let before = view.progress.clone();
-        advance::advance(&view.desired, &view.observed, &mut view.progress, &self.rules);
+        advance::advance(&view.desired, &view.services, &view.observed, &mut view.progress, &self.rules);
         evidence::gather(&view.observed, &mut view.progress, &*self.tail);
         self.remember(&before, &view)?;
         self.phases.follow(&view.observed, &view.progress, &self.metrics);
-        let (plan, breaches) = (self.planner)(&view.desired, &view.observed, &view.progress, &self.rules);
+        let (plan, breaches) =
+            (self.planner)(&view.desired, &view.services, &view.observed, &view.progress, &self.rules);
         self.ledger.tell(breaches.iter().map(|breach| events::of_breach(breach, &view.progress, view.observed.now)));
         let advanced = view.progress.clone();
         if !plan.steps.iter().any(|step| matches!(step.action, Action::LoadRoutes(_))) {
@@ -122,6 +134,7 @@ impl Loop {
         let statuses = self.statuses(&mut view);
         self.remember(&advanced, &view)?;
         self.record(statuses, full, follow_up.is_some(), view.observed.now)?;
+        self.services.record(&view.services, &view.observed, &view.progress, full)?;
         Ok(self.next_look(follow_up, view.observed.now, plan.look_again))
     }
 
@@ -143,8 +156,9 @@ impl Loop {
         soon.into_iter().chain(planned).chain(retry).min()
     }
 
-    fn look(&self, suppose: Option<(ProjectId, Wanted)>) -> Result<View, PortError> {
+    fn look(&self, suppose: Option<(ProjectId, Wanted)>, full: bool) -> Result<View, PortError> {
         let mut desired = self.memory.desired()?;
+        let wanted = self.services.memory.wanted_services()?;
         desired.0.extend(suppose);
         let progress = self.memory.progress()?;
         let now = self.clock.now();
@@ -159,7 +173,9 @@ impl Loop {
         }
         let proxy = sight(self.look_at_proxy(&progress));
         let artifacts = sight(self.bundles.artifacts());
-        Ok(View { desired, observed: Observed { now, projects, proxy, artifacts }, progress })
+        let services = self.services.look(&wanted, &desired, full);
+        let observed = Observed { now, projects, proxy, services, artifacts };
+        Ok(View { desired, services: wanted, observed, progress })
     }
 
     fn look_at_proxy(&self, progress: &Progress) -> Result<ProxySeen, PortError> {
@@ -193,6 +209,7 @@ impl Loop {
             .filter(|(project, memory)| before.projects.get(project) != Some(memory))
             .map(|(project, memory)| (project.clone(), memory.clone()))
             .collect();
+        self.services.remember(before, after)?;
         if changed.is_empty() {
             return Ok(());
         }
@@ -206,7 +223,9 @@ impl Loop {
     fn apply(&mut self, plan: &Plan, view: &mut View) -> Option<FollowUp> {
         let (mut touched, mut halted) = (BTreeMap::new(), BTreeSet::new());
         for step in self.in_turn(&plan.steps) {
-            if halted.contains(&step.project) {
+            // One service's trouble is neither Caddy's nor another service's.
+            let alone = step.action.service().is_some();
+            if !alone && halted.contains(&step.project) {
                 continue;
             }
             crash::point(Side::Before);
@@ -216,12 +235,14 @@ impl Loop {
             match taken {
                 Ok(()) => {
                     self.ledger.tell([events::of_step(step, &view.progress, view.observed.now)]);
-                    self.route_trouble = self.route_trouble.take().filter(|_| step.project.is_some());
+                    self.route_trouble = self.route_trouble.take().filter(|_| alone || step.project.is_some());
                     touched.insert(step.project.clone(), follow_up(&step.action));
                 }
                 Err(error) => {
                     self.fail(step, &error, view);
-                    halted.insert(step.project.clone());
+                    if !alone {
+                        halted.insert(step.project.clone());
+                    }
                 }
             }
         }
@@ -250,6 +271,9 @@ impl Loop {
     }
 
     fn take(&self, step: &Step, view: &mut View) -> Result<(), PortError> {
+        if step.action.service().is_some() {
+            return self.services.take(&step.action, &mut view.progress, view.observed.now);
+        }
         let Some(project) = &step.project else { return self.take_for_all(&step.action) };
         match &step.action {
             Action::Prepare { open } => self.bundles.prepare(project, *open),
@@ -279,7 +303,7 @@ impl Loop {
                 view.progress.projects.remove(project);
                 Ok(())
             }
-            Action::LoadRoutes(_) | Action::StartProxy | Action::RemoveArtifact(_) => self.take_for_all(&step.action),
+            other => self.take_for_all(other),
         }
     }
 
@@ -295,6 +319,7 @@ impl Loop {
     fn fail(&mut self, step: &Step, error: &PortError, view: &mut View) {
         let project = step.project.as_ref();
         self.ledger.tell([events::of_failure(step, error, &view.progress, view.observed.now)]);
+        HostServices::fail(&step.action, error, &mut view.progress, view.observed.now);
         if let (None, Action::LoadRoutes(order)) = (project, &step.action) {
             self.quarantine(order, view);
             self.route_trouble = Some(error.clone());
@@ -384,14 +409,8 @@ enum FollowUp {
 fn follow_up(action: &Action) -> FollowUp {
     match action {
         Action::Start(_) | Action::Stop(_) | Action::StartProxy => FollowUp::Soon,
+        Action::Packages(_) | Action::StartService(..) => FollowUp::Soon,
         _ => FollowUp::AtOnce,
-    }
-}
-
-fn sight<T>(found: Result<T, PortError>) -> Sight<T> {
-    match found {
-        Ok(value) => Sight::Known(value),
-        Err(error) => Sight::Unknown(error.message),
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::model::desired::{Complaint, Desired, Intent, Owner};
 use crate::model::names::ProjectId;
+use crate::model::services::{Service, ServiceIntent, Version, WantedServices};
 
 /// How long a file must be gone before that means anything.
 pub const GONE_FOR: Duration = Duration::from_secs(2);
@@ -48,6 +49,10 @@ pub struct File {
 pub enum Holds {
     /// The spec of a project.
     Spec(ProjectId),
+    /// The services of the host.
+    Host(BTreeMap<Service, Version>),
+    /// Services of the host that cannot be used; what is wrong, and what to do.
+    BrokenHost(String),
     /// Nothing that can be used.
     Nothing {
         /// The project that it names all the same.
@@ -73,6 +78,8 @@ pub struct Prior {
 pub struct Doubts {
     /// The projects whose file is not there, and since when.
     pub absent: BTreeMap<ProjectId, Duration>,
+    /// Since when the file with the host's services is not there.
+    pub host_absent: Option<Duration>,
     /// The files that are wrong, and since when.
     pub broken: BTreeMap<String, Duration>,
     /// The files that want another file's project.
@@ -97,6 +104,21 @@ pub enum Decision {
     Complain(ProjectId, Owner, Option<Complaint>),
     /// Let a project go.
     Delete(ProjectId, Owner),
+    /// Ask for a service.
+    PutService {
+        /// Which.
+        service: Service,
+        /// Which version of it.
+        version: Version,
+        /// The file that asks.
+        file: String,
+        /// Whose it was, whose file is gone.
+        heir_of: Option<Owner>,
+    },
+    /// Let a service go.
+    DropService(Service, Owner),
+    /// Tell what stops a service from being let go; none: nothing does.
+    ComplainOfService(Service, Owner, Option<Complaint>),
     /// Note which directory it is.
     Note(String),
 }
@@ -115,15 +137,23 @@ pub struct Verdict {
 }
 
 /// Says what is to be written after a look at the directory.
-pub fn decide(listing: &Listing, known: &Desired, prior: &Prior, now: Duration, prune_max: usize) -> Verdict {
-    let mut look = Look { known, prior, now, verdict: Verdict::default(), holders: BTreeMap::new() };
+pub fn decide(
+    listing: &Listing,
+    known: &Desired,
+    services: &WantedServices,
+    prior: &Prior,
+    now: Duration,
+    prune_max: usize,
+) -> Verdict {
+    let mut look = Look { known, services, prior, now, verdict: Verdict::default(), holders: BTreeMap::new() };
     match listing {
         Listing::Lost(why) => look.lost(why),
         Listing::Read { identity, files } => {
             look.keep_holders(files);
             look.take_specs(files);
+            let hostless = look.take_host(files);
             look.judge_broken(files);
-            look.judge_absent(identity, prune_max);
+            look.judge_absent(identity, prune_max, &hostless);
         }
     }
     look.verdict
@@ -131,6 +161,7 @@ pub fn decide(listing: &Listing, known: &Desired, prior: &Prior, now: Duration, 
 
 struct Look<'a> {
     known: &'a Desired,
+    services: &'a WantedServices,
     prior: &'a Prior,
     now: Duration,
     verdict: Verdict,
@@ -155,11 +186,16 @@ impl Look<'_> {
     fn lost(&mut self, why: &str) {
         self.verdict.doubts = self.prior.doubts.clone();
         self.verdict.doubts.absent.clear();
+        self.verdict.doubts.host_absent = None;
         self.verdict.troubles.insert(DIRECTORY.into(), why.to_owned());
         for (project, owner) in self.running_from_files() {
             if self.gone_for_long(&project) {
                 self.refuse_prune(&project, &owner, why);
             }
+        }
+        let hostless = self.services_from_files().collect::<Vec<_>>();
+        if !hostless.is_empty() && self.host_gone_for_long() {
+            self.refuse_drops(&hostless, why);
         }
     }
 
@@ -170,6 +206,7 @@ impl Look<'_> {
             let stands = files.get(name).is_some_and(|file| match &file.holds {
                 Holds::Spec(claimed) => claimed == project,
                 Holds::Nothing { .. } => true,
+                Holds::Host(_) | Holds::BrokenHost(_) => false,
             });
             if stands {
                 self.holders.insert(project.clone(), name.clone());
@@ -250,17 +287,17 @@ impl Look<'_> {
 
     fn judge_broken(&mut self, files: &BTreeMap<String, File>) {
         for (name, file) in files {
-            if let Holds::Nothing { named, why } = &file.holds {
-                self.judge_file(name, named.as_ref(), why);
+            match &file.holds {
+                Holds::Nothing { why, .. } if self.has_services(name) => self.judge_broken_host(name, why),
+                Holds::Nothing { named, why } => self.judge_file(name, named.as_ref(), why),
+                Holds::BrokenHost(why) => self.judge_broken_host(name, why),
+                Holds::Spec(_) | Holds::Host(_) => {}
             }
         }
     }
 
     fn judge_file(&mut self, name: &str, named: Option<&ProjectId>, why: &str) {
-        let since = self.prior.doubts.broken.get(name).copied().unwrap_or(self.now);
-        self.verdict.doubts.broken.insert(name.to_owned(), since);
-        if self.now < since + WRONG_FOR {
-            self.look_at(since + WRONG_FOR);
+        if !self.wrong_for_long(name) {
             self.hold_named(name, named);
             return;
         }
@@ -274,6 +311,17 @@ impl Look<'_> {
         for project in projects {
             self.complain(&project, &Owner::File(name.to_owned()), Some(complaint.clone()));
         }
+    }
+
+    /// Tells whether a file is wrong for long enough; where not yet, asks for another look.
+    fn wrong_for_long(&mut self, name: &str) -> bool {
+        let since = self.prior.doubts.broken.get(name).copied().unwrap_or(self.now);
+        self.verdict.doubts.broken.insert(name.to_owned(), since);
+        let long = self.now >= since + WRONG_FOR;
+        if !long {
+            self.look_at(since + WRONG_FOR);
+        }
+        long
     }
 
     /// A file that got a new name and is half written still stands for the project that it names.
@@ -297,15 +345,16 @@ impl Look<'_> {
         owned.map(|(project, _)| project.clone()).collect()
     }
 
-    fn judge_absent(&mut self, identity: &str, prune_max: usize) {
+    fn judge_absent(&mut self, identity: &str, prune_max: usize, hostless: &[(Service, Owner)]) {
         self.drop_placeholders();
         let absent: Vec<(ProjectId, Owner)> =
             self.running_from_files().into_iter().filter(|(project, _)| !self.holders.contains_key(project)).collect();
         let moved = self.prior.identity.as_deref() != Some(identity);
-        if absent.is_empty() && moved {
+        if absent.is_empty() && hostless.is_empty() && moved {
             self.verdict.decisions.push(Decision::Note(identity.to_owned()));
         }
-        let guard = match absent.len() {
+        // The services of one file count as one project.
+        let guard = match absent.len() + usize::from(!hostless.is_empty()) {
             _ if moved => Some("the watched directory is not the one that was there before".to_owned()),
             count if count > prune_max => {
                 Some(format!("{count} projects would go at once, and prune.max is {prune_max}"))
@@ -314,6 +363,9 @@ impl Look<'_> {
         };
         for (project, owner) in absent {
             self.judge_removal(project, &owner, guard.as_deref());
+        }
+        if !hostless.is_empty() && self.host_gone_for_long() {
+            self.judge_drops(hostless, guard.as_deref());
         }
     }
 
@@ -393,6 +445,152 @@ impl Look<'_> {
 
     fn look_at(&mut self, moment: Duration) {
         self.verdict.look_again = Some(self.verdict.look_again.map_or(moment, |other| other.min(moment)));
+    }
+}
+
+/// The file that sets the host's services: there is one.
+impl Look<'_> {
+    /// Takes the services of the file that has them; returns those whose file is gone.
+    fn take_host(&mut self, files: &BTreeMap<String, File>) -> Vec<(Service, Owner)> {
+        let hosts: Vec<&String> =
+            files.iter().filter(|(_, file)| matches!(file.holds, Holds::Host(_))).map(|(name, _)| name).collect();
+        let owned: Vec<(Service, Owner)> = self.services_from_files().collect();
+        let owner = owned.iter().find_map(|(_, owner)| file_of(owner));
+        let stands = |name: &&str| files.get(*name).is_some_and(|file| !matches!(file.holds, Holds::Spec(_)));
+        let holder = match owner {
+            Some(owner) if stands(&owner) => Some(owner.to_owned()),
+            // Another file that wanted the services all along waits until their own is really gone.
+            Some(_) => hosts
+                .iter()
+                .find(|name| !self.was_contesting(name) || self.host_gone_for_long())
+                .map(ToString::to_string),
+            None => hosts.first().map(ToString::to_string),
+        };
+        for name in hosts.into_iter().filter(|name| Some(*name) != holder.as_ref()) {
+            self.verdict.doubts.contesting.insert(name.clone());
+            let of = holder.as_deref().or(owner).unwrap_or_default();
+            let why = format!("the services of this host belong to file:{of}; remove one of the two files");
+            self.verdict.troubles.insert(name.clone(), why);
+        }
+        let Some(holder) = holder else { return owned };
+        if let Some(Holds::Host(services)) = files.get(&holder).map(|file| &file.holds) {
+            self.take_services(&holder, services);
+        }
+        Vec::new()
+    }
+
+    fn take_services(&mut self, file: &str, asked: &BTreeMap<Service, Version>) {
+        for (service, version) in asked {
+            self.take_service(file, *service, *version);
+        }
+        for (service, owner) in
+            self.services_from_files().filter(|(service, _)| !asked.contains_key(service)).collect::<Vec<_>>()
+        {
+            self.verdict.decisions.push(Decision::DropService(service, owner));
+        }
+    }
+
+    fn take_service(&mut self, file: &str, service: Service, version: Version) {
+        let wanted = self.services.get(&service);
+        let leaves = wanted.is_none_or(|wanted| matches!(wanted.intent, ServiceIntent::Remove { .. }));
+        let mine = Owner::File(file.to_owned());
+        let heir_of = match wanted.map(|wanted| &wanted.owner) {
+            Some(Owner::Api) if !leaves => {
+                let why = format!(
+                    "service {service} belongs to api; `zexio service remove {service}` there first, or leave it out here"
+                );
+                self.verdict.troubles.insert(file.to_owned(), why);
+                return;
+            }
+            Some(owner) if *owner != mine => Some(owner.clone()),
+            _ => None,
+        };
+        let wish = wanted.filter(|wanted| wanted.intent == ServiceIntent::Install(version) && heir_of.is_none());
+        match wish {
+            None => {
+                let file = file.to_owned();
+                self.verdict.decisions.push(Decision::PutService { service, version, file, heir_of });
+            }
+            Some(wish) if wish.complaint.is_some() => {
+                self.verdict.decisions.push(Decision::ComplainOfService(service, mine, None));
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn has_services(&self, name: &str) -> bool {
+        self.services_from_files().any(|(_, owner)| file_of(&owner) == Some(name))
+    }
+
+    /// The services that were wanted stay so; the file's fault is told with them.
+    fn judge_broken_host(&mut self, name: &str, why: &str) {
+        if !self.wrong_for_long(name) {
+            return;
+        }
+        self.verdict.troubles.insert(name.to_owned(), why.to_owned());
+        let complaint = Complaint { reason: "SpecInvalid".into(), message: format!("{name}: {why}") };
+        let (mine, services) = (Owner::File(name.to_owned()), self.services);
+        for (service, _) in
+            services.iter().filter(|(_, wanted)| wanted.owner == mine && wanted.complaint.as_ref() != Some(&complaint))
+        {
+            self.verdict.decisions.push(Decision::ComplainOfService(*service, mine.clone(), Some(complaint.clone())));
+        }
+    }
+
+    fn was_contesting(&self, name: &str) -> bool {
+        self.prior.doubts.contesting.contains(name)
+    }
+
+    fn services_from_files(&self) -> impl Iterator<Item = (Service, Owner)> + '_ {
+        let installed = self.services.iter().filter(|(_, wanted)| matches!(wanted.intent, ServiceIntent::Install(_)));
+        installed
+            .filter(|(_, wanted)| matches!(wanted.owner, Owner::File(_)))
+            .map(|(service, wanted)| (*service, wanted.owner.clone()))
+    }
+
+    fn judge_drops(&mut self, hostless: &[(Service, Owner)], guard: Option<&str>) {
+        match guard {
+            Some(why) => self.refuse_drops(hostless, why),
+            None if hostless.iter().any(|(service, _)| self.drop_refused(*service)) => {}
+            None => {
+                let drops = hostless.iter().map(|(service, owner)| Decision::DropService(*service, owner.clone()));
+                self.verdict.decisions.extend(drops);
+            }
+        }
+    }
+
+    fn refuse_drops(&mut self, hostless: &[(Service, Owner)], why: &str) {
+        for (service, owner) in hostless.iter().filter(|(service, _)| !self.drop_refused(*service)).collect::<Vec<_>>()
+        {
+            let file = file_of(owner).unwrap_or_default();
+            let message = format!(
+                "{file} is gone, but {why}; nothing was removed. Restore the file, or run `zexio sync --prune` to let the service go"
+            );
+            let complaint = Complaint { reason: PRUNE_REFUSED.into(), message };
+            self.verdict.decisions.push(Decision::ComplainOfService(*service, owner.clone(), Some(complaint)));
+        }
+    }
+
+    fn drop_refused(&self, service: Service) -> bool {
+        let complaint = self.services.get(&service).and_then(|wanted| wanted.complaint.as_ref());
+        complaint.is_some_and(|complaint| complaint.reason == PRUNE_REFUSED)
+    }
+
+    /// Tells whether the file with the services is gone for long enough; where not yet, asks for another look.
+    fn host_gone_for_long(&mut self) -> bool {
+        let since = *self.verdict.doubts.host_absent.get_or_insert(self.prior.doubts.host_absent.unwrap_or(self.now));
+        let long = self.now >= since + GONE_FOR;
+        if !long {
+            self.look_at(since + GONE_FOR);
+        }
+        long
+    }
+}
+
+fn file_of(owner: &Owner) -> Option<&str> {
+    match owner {
+        Owner::File(name) => Some(name),
+        Owner::Api => None,
     }
 }
 

@@ -17,7 +17,7 @@ use crate::model::desired::Owner;
 use crate::model::document;
 use crate::model::event::By;
 use crate::model::names::ProjectId;
-use crate::port::{Memory, Troubles, WishError, Wishes};
+use crate::port::{Memory, ServiceMemory, ServiceWishes, Troubles, WishError, Wishes};
 use decide::{DIRECTORY, Decision, File, Listing, Prior, Verdict};
 use ear::Ear;
 use scan::Texts;
@@ -34,23 +34,34 @@ const RESYNC: Duration = Duration::from_secs(300);
 /// Watches the directory, on a thread of its own, until it is told to stop.
 pub fn watch(
     dir: PathBuf,
-    wishes: Arc<dyn Wishes>,
-    memory: Arc<dyn Memory>,
+    books: Books,
     bell: Bell,
     prune_max: usize,
     troubles: Troubles,
     stop: Arc<AtomicBool>,
 ) -> JoinHandle<()> {
-    let prior = Prior { identity: wishes.note(IDENTITY), ..Prior::default() };
+    let prior = Prior { identity: books.wishes.note(IDENTITY), ..Prior::default() };
     let files = BTreeMap::new();
-    let mut door = Door { dir, wishes, memory, bell, prune_max, troubles, prior, files, began: Instant::now() };
+    let mut door = Door { dir, books, bell, prune_max, troubles, prior, files, began: Instant::now() };
     std::thread::spawn(move || door.serve(&stop))
+}
+
+/// Where this door reads and writes what is wanted.
+#[derive(Clone)]
+pub struct Books {
+    /// Wishes for projects.
+    pub wishes: Arc<dyn Wishes>,
+    /// What is wanted of projects.
+    pub memory: Arc<dyn Memory>,
+    /// Wishes for host services.
+    pub service_wishes: Arc<dyn ServiceWishes>,
+    /// What is wanted of host services.
+    pub service_memory: Arc<dyn ServiceMemory>,
 }
 
 struct Door {
     dir: PathBuf,
-    wishes: Arc<dyn Wishes>,
-    memory: Arc<dyn Memory>,
+    books: Books,
     bell: Bell,
     prune_max: usize,
     troubles: Troubles,
@@ -74,7 +85,9 @@ impl Door {
 
     /// Looks once; returns how long until the next look, where one is due.
     fn look(&mut self) -> Option<Duration> {
-        let known = match self.memory.desired() {
+        let known = self.books.memory.desired();
+        let known = known.and_then(|known| Ok((known, self.books.service_memory.wanted_services()?)));
+        let (known, services) = match known {
             Ok(known) => known,
             Err(error) => {
                 tracing::warn!(error = %error, "could not read what is wanted");
@@ -83,7 +96,7 @@ impl Door {
         };
         let now = self.began.elapsed();
         let (listing, texts) = scan::read(&self.dir, &self.files);
-        let mut verdict = decide::decide(&listing, &known, &self.prior, now, self.prune_max);
+        let mut verdict = decide::decide(&listing, &known, &services, &self.prior, now, self.prune_max);
         let failed = self.carry_out(&mut verdict, &listing, &texts);
         self.remember(listing, &verdict);
         let due = verdict.look_again.map(|moment| moment.saturating_sub(self.began.elapsed()));
@@ -93,7 +106,7 @@ impl Door {
     /// Writes what was decided; returns whether something could not be written.
     fn carry_out(&mut self, verdict: &mut Verdict, listing: &Listing, texts: &Texts) -> bool {
         let mut failed = BTreeSet::new();
-        let mut wrote = false;
+        let (mut wrote, mut any_failed) = (false, false);
         for decision in std::mem::take(&mut verdict.decisions) {
             let project = decision.project().cloned();
             if project.as_ref().is_some_and(|project| failed.contains(project)) {
@@ -104,6 +117,7 @@ impl Door {
                 Err(error) => {
                     let place = decision.file().unwrap_or(DIRECTORY).to_owned();
                     verdict.troubles.insert(place, error.to_string());
+                    any_failed = true;
                     failed.extend(project);
                 }
             }
@@ -112,20 +126,38 @@ impl Door {
         if wrote {
             self.bell.ring();
         }
-        !failed.is_empty()
+        any_failed
     }
 
     fn write(&mut self, decision: &Decision, listing: &Listing, texts: &Texts) -> Result<bool, WishError> {
         match decision {
             Decision::Put(project, file) => return self.put(project, file, listing, texts),
             Decision::Adopt { project, from, to } => {
-                self.wishes.adopt(project, from, to)?;
+                self.books.wishes.adopt(project, from, to)?;
             }
             Decision::Complain(project, owner, complaint) => {
-                self.wishes.complain(project, owner, complaint.as_ref())?;
+                self.books.wishes.complain(project, owner, complaint.as_ref())?;
+            }
+            Decision::PutService { service, version, file, heir_of } => {
+                let owner = Owner::File(file.clone());
+                let put = self.books.service_wishes.put_service(*service, *version, &owner, heir_of.as_ref())?;
+                if put.changed {
+                    tracing::info!(service = %service, file = ?file, generation = put.generation, "took the file's service");
+                }
+                return Ok(put.changed);
+            }
+            Decision::DropService(service, owner) => {
+                tracing::info!(service = %service, owner = %owner, "no file asks for the service any more");
+                self.books.service_wishes.drop_service(*service, owner, false)?;
+            }
+            Decision::ComplainOfService(service, owner, complaint) => {
+                if let Some(complaint) = complaint {
+                    tracing::warn!(service = %service, reason = %complaint.reason, message = ?complaint.message);
+                }
+                self.books.service_wishes.complain_of_service(*service, owner, complaint.as_ref())?;
             }
             Decision::Delete(project, owner) => {
-                self.wishes.delete(
+                self.books.wishes.delete(
                     project,
                     owner,
                     false,
@@ -133,7 +165,7 @@ impl Door {
                 )?;
             }
             Decision::Note(identity) => {
-                self.wishes.set_note(IDENTITY, identity);
+                self.books.wishes.set_note(IDENTITY, identity);
                 self.prior.identity = Some(identity.clone());
                 return Ok(false);
             }
@@ -145,7 +177,7 @@ impl Door {
         // The scan parsed this very text; were it otherwise, the next look would say so.
         let Some(document) = texts.get(file).and_then(|text| document::parse(text).ok()) else { return Ok(false) };
         let by = By::File(file.to_owned());
-        let put = self.wishes.put(document, &Owner::File(file.to_owned()), None, &by)?;
+        let put = self.books.wishes.put(document, &Owner::File(file.to_owned()), None, &by)?;
         if let Some(digest) = listing.digest(file) {
             self.prior.taken.insert(file.to_owned(), (project.clone(), digest));
         }
@@ -175,13 +207,14 @@ impl Decision {
         match self {
             Decision::Put(project, _) | Decision::Complain(project, ..) | Decision::Delete(project, _) => Some(project),
             Decision::Adopt { project, .. } => Some(project),
+            Decision::PutService { .. } | Decision::DropService(..) | Decision::ComplainOfService(..) => None,
             Decision::Note(_) => None,
         }
     }
 
     fn file(&self) -> Option<&str> {
         match self {
-            Decision::Put(_, file) => Some(file),
+            Decision::Put(_, file) | Decision::PutService { file, .. } => Some(file),
             Decision::Adopt { to: Owner::File(file), .. } => Some(file),
             Decision::Complain(_, Owner::File(file), _) | Decision::Delete(_, Owner::File(file)) => Some(file),
             _ => None,

@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::decide::{File, Holds, Listing};
-use crate::model::document;
+use crate::model::document::{self, Subject};
 
 /// The texts of the files that hold a spec, for whoever takes them.
 pub type Texts = BTreeMap<String, Zeroizing<Vec<u8>>>;
@@ -137,8 +137,10 @@ fn understand(text: Zeroizing<Vec<u8>>, before: Option<&File>) -> (File, Option<
     if let Some(same) = before.filter(|file| file.digest == digest) {
         return (same.clone(), Some(text));
     }
-    let holds = match document::parse(&text) {
-        Ok(document) => Holds::Spec(document.project),
+    let holds = match document::parse_any(&text) {
+        Ok(Subject::Project(document)) => Holds::Spec(document.project),
+        Ok(Subject::Host(services)) => Holds::Host(services),
+        Err(error) if document::is_about_host(&text) => Holds::BrokenHost(error.to_string()),
         Err(error) => Holds::Nothing { named: document::project_named_in(&text), why: error.to_string() },
     };
     (File { digest, holds }, Some(text))
@@ -172,8 +174,9 @@ mod tests {
 
     fn why(dir: &Path, name: &str) -> String {
         match &files(dir)[name].holds {
-            Holds::Nothing { why, .. } => why.clone(),
+            Holds::Nothing { why, .. } | Holds::BrokenHost(why) => why.clone(),
             Holds::Spec(project) => format!("the spec of {project}"),
+            Holds::Host(services) => format!("the services {services:?}"),
         }
     }
 

@@ -12,9 +12,11 @@ use crate::model::event::Event;
 use crate::model::names::{EnvName, KeyId, SecretName};
 use crate::model::progress::{Progress, ProjectProgress};
 use crate::model::quantity::Timestamp;
+use crate::model::services::{Service, ServiceIntent, Version};
 use crate::model::spec::{Artifact, Document, Plain, Sealed};
 use crate::model::status::Status;
 use crate::port::{Delivery, PortError, Put, SecretInfo};
+use crate::store::{Db, MasterKey};
 use zeroize::Zeroizing;
 
 /// What is wanted, in memory.
@@ -136,6 +138,7 @@ impl Wishes for Book {
 struct Watched {
     dir: tempfile::TempDir,
     book: Arc<Book>,
+    db: Arc<Db>,
     troubles: Troubles,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -146,11 +149,17 @@ impl Watched {
         let (dir, book) = (tempfile::tempdir().unwrap(), Arc::new(Book::default()));
         fs::create_dir(dir.path().join("specs")).unwrap();
         let (troubles, stop) = (Troubles::default(), Arc::new(AtomicBool::new(false)));
-        let mut made = Self { dir, book, troubles, stop, thread: None };
+        let master = MasterKey::parse(&"ab".repeat(32)).unwrap();
+        let db = Arc::new(Db::open(&dir.path().join("zexio.db"), &master).unwrap());
+        let mut made = Self { dir, book, db, troubles, stop, thread: None };
         let thread = watch(
             made.specs(),
-            made.book.clone(),
-            made.book.clone(),
+            Books {
+                wishes: made.book.clone(),
+                memory: made.book.clone(),
+                service_wishes: made.db.clone(),
+                service_memory: made.db.clone(),
+            },
             bell().0,
             1,
             made.troubles.clone(),
@@ -216,6 +225,31 @@ fn a_file_lives_through_its_whole_life() {
     });
     fs::remove_file(door.specs().join("store.yaml")).unwrap();
     door.eventually("the project goes", |door| door.wanted("shop").is_none());
+}
+
+#[test]
+fn a_host_file_lives_through_its_whole_life() {
+    let door = Watched::new();
+    let intent = |door: &Watched, service| door.db.wanted_services().unwrap().get(&service).map(|wanted| wanted.intent);
+    let gone = Some(ServiceIntent::Remove { purge: false });
+    door.write("host.yaml", "zexio: 1\nkind: host\nservices: { redis: {}, postgresql: { version: \"15\" } }\n");
+    let fifteen = Some(ServiceIntent::Install(Version::Major(15)));
+    door.eventually("the services are wanted", |door| {
+        intent(door, Service::Postgresql) == fifteen && intent(door, Service::Redis).is_some()
+    });
+    door.write(
+        "host.yaml",
+        "zexio: 1\nkind: host\nservices: { postgresql: { version: \"15\" }, redis: { version: 7 } }\n",
+    );
+    let told =
+        |door: &Watched| door.db.wanted_service(Service::Redis).unwrap().unwrap().complaint.map(|told| told.message);
+    door.eventually("the mistake is told", |door| {
+        told(door).is_some_and(|told| told.contains("services.redis.version"))
+    });
+    door.write("host.yaml", "zexio: 1\nkind: host\nservices: { postgresql: { version: \"15\" } }\n");
+    door.eventually("one is let go", |door| intent(door, Service::Redis) == gone);
+    fs::remove_file(door.specs().join("host.yaml")).unwrap();
+    door.eventually("the other is let go", |door| intent(door, Service::Postgresql) == gone);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::model::names::{EnvName, ProjectId};
 use crate::model::progress::{Progress, ProjectProgress};
 use crate::model::spec::Sealed;
 use crate::model::status::Status;
-use crate::port::{Memory, WishError};
+use crate::port::{Memory, ServiceMemory, WishError};
 
 use super::wishes::{forget, open_value, read_desired};
 use super::{Db, damaged, refused};
@@ -28,7 +28,7 @@ impl Memory for Db {
             .into_iter()
             .map(|(project, text)| Ok((project, parse(&text)?)))
             .collect::<Result<_, PortError>>()?;
-        Ok(Progress { projects })
+        Ok(Progress { projects, services: self.service_progress()? })
     }
 
     fn remember(&self, changed: &BTreeMap<ProjectId, ProjectProgress>, events: &[Event]) -> Result<(), PortError> {

@@ -5,6 +5,7 @@ mod events;
 mod memory;
 mod schema;
 mod seal;
+mod services;
 mod wishes;
 
 use std::fmt::Display;

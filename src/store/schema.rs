@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 /// What leads from one version of the tables to the next, from none on. Databases of all of them are out there: a step
 /// is only ever added, at the end.
-const STEPS: &[&str] = &[TABLES, EVENTS, HOLDS];
+const STEPS: &[&str] = &[TABLES, EVENTS, HOLDS, SERVICES];
 
 const TABLES: &str = "
 CREATE TABLE projects (
@@ -67,6 +67,21 @@ const HOLDS: &str = "
 ALTER TABLE projects ADD COLUMN hold TEXT;
 ";
 
+/// A row of `services` is a wish; what is seen of a service that nobody asked for is worth a status too.
+const SERVICES: &str = "
+CREATE TABLE services (
+    service    TEXT PRIMARY KEY,
+    generation INTEGER NOT NULL,
+    intent     TEXT NOT NULL CHECK (intent IN ('install', 'remove')),
+    version    TEXT,
+    purge      INTEGER NOT NULL DEFAULT 0,
+    owner      TEXT NOT NULL,
+    complaint  TEXT,
+    memory     TEXT NOT NULL DEFAULT '{}'
+) STRICT;
+CREATE TABLE service_status (service TEXT PRIMARY KEY, status TEXT NOT NULL) STRICT;
+";
+
 /// Sets the connection up and makes or checks the tables.
 pub fn prepare(connection: &Connection) -> Result<(), String> {
     settle(connection).map_err(|e| e.to_string())?;
@@ -121,7 +136,7 @@ mod tests {
             let row = "INSERT INTO projects (project, generation, intent, owner) VALUES ('shop', 7, 'nothing', 'api')";
             connection.execute_batch(row).unwrap();
             prepare(&connection).unwrap();
-            let sql = "SELECT generation, hold, (SELECT count(*) FROM events) FROM projects";
+            let sql = "SELECT generation, hold, (SELECT count(*) FROM events) + (SELECT count(*) FROM services) FROM projects";
             let found: (u64, Option<String>, u64) =
                 connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
             assert_eq!(found, (7, None, 0), "from version {version}");

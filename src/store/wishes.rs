@@ -258,7 +258,7 @@ fn take_delivery(tx: &Transaction<'_>, project: &ProjectId, delivery: &Delivery)
 
 impl Db {
     /// Runs one write: everything of it is on disk when it returns, or nothing is.
-    fn write<T>(
+    pub(super) fn write<T>(
         &self,
         what: &str,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, WishError>,
@@ -289,7 +289,7 @@ fn begin(connection: &mut Connection) -> Result<Transaction<'_>, WishError> {
     connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(|e| refused("begin", &e).into())
 }
 
-fn execute(connection: &Connection, sql: &str, values: impl rusqlite::Params) -> Result<(), WishError> {
+pub(super) fn execute(connection: &Connection, sql: &str, values: impl rusqlite::Params) -> Result<(), WishError> {
     connection.execute(sql, values).map(|_| ()).map_err(|e| refused("write", &e).into())
 }
 
@@ -304,7 +304,7 @@ fn rows<T>(
     rows.collect::<rusqlite::Result<_>>().map_err(|e| refused("read", &e))
 }
 
-fn json(value: &impl serde::Serialize) -> String {
+pub(super) fn json(value: &impl serde::Serialize) -> String {
     // Our own types of strings, numbers and maps with string keys: writing them as JSON cannot fail.
     serde_json::to_string(value).unwrap_or_default()
 }
@@ -370,7 +370,7 @@ impl Row {
     }
 }
 
-fn parsed<T: serde::de::DeserializeOwned>(text: Option<String>, what: &str) -> Result<Option<T>, PortError> {
+pub(super) fn parsed<T: serde::de::DeserializeOwned>(text: Option<String>, what: &str) -> Result<Option<T>, PortError> {
     text.map(|text| serde_json::from_str(&text).map_err(|e| damaged(what, e))).transpose()
 }
 

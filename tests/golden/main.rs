@@ -1,10 +1,11 @@
 //! The texts that other programs read, whole: a changed line shows in review. `UPDATE_GOLDEN=1` writes them anew.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use zexio::model::desired::{Content, Source};
-use zexio::model::document;
+use zexio::model::document::{self, Subject};
 use zexio::model::layout::Layout;
 use zexio::model::names::{ProcessName, ProjectId, ReleaseNo, Slot, UnitId};
 use zexio::model::spec::{HeaderName, HeaderText, Sealed, Spec, Tls};
@@ -53,11 +54,15 @@ fn every_spec_of_this_repository_is_ready_to_drop() {
     let mut projects = BTreeSet::new();
     let mut hosts = BTreeSet::new();
     let entries = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("specs")).unwrap();
-    for path in entries.map(|entry| entry.unwrap().path()) {
+    let paths = entries.map(|entry| entry.unwrap().path());
+    for path in paths.filter(|path| path.extension().is_some_and(|end| end == "yaml")) {
         let text = std::fs::read_to_string(&path).unwrap();
         let path = path.display();
-        assert!(text.starts_with("# "), "{path} does not begin by saying what it shows");
-        let spec = document::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{path}: {error:?}"));
+        let (first, rest) = text.split_once('\n').unwrap();
+        assert_eq!(first, "# yaml-language-server: $schema=zexio.schema.json", "{path}: an editor needs it to help");
+        assert!(rest.starts_with("# "), "{path} does not begin by saying what it shows");
+        let read = document::parse_any(text.as_bytes()).unwrap_or_else(|error| panic!("{path}: {error:?}"));
+        let Subject::Project(spec) = read else { continue };
         let routes = spec.processes.values().flat_map(|process| &process.routes);
         let named: BTreeSet<_> = routes.map(|route| route.host.clone()).collect();
         assert!(projects.insert(spec.project.clone()), "{path}: another file has project {}", spec.project);
@@ -143,4 +148,149 @@ fn a_template_that_an_operator_broke_says_where() {
     assert!(hidden.is_err(), "also where only a site would show it");
     let error = caddyfile::text(&proxy, &[]).unwrap_err();
     assert!(error.contains("Caddyfile.tmpl") && error.contains('4'), "{error}");
+}
+
+/// Returns the files of a directory with this ending, by name.
+fn files(dir: &str, end: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(dir)).unwrap();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|found| found == end));
+    files.sort();
+    files
+}
+
+#[test]
+fn the_schema_is_what_the_types_give() {
+    assert_golden("../../specs/zexio.schema.json", &zexio::model::schema::text());
+}
+
+/// Asks a validator that knows nothing of us.
+fn fits_schema(text: &str) -> Result<(), String> {
+    let (mut schemas, mut compiler) = (boon::Schemas::new(), boon::Compiler::new());
+    compiler.add_resource("zexio.schema.json", zexio::model::schema::schema()).unwrap();
+    let schema = compiler.compile("zexio.schema.json", &mut schemas).unwrap();
+    let options = serde_saphyr::options! { strict_booleans: true };
+    let value: serde_json::Value = serde_saphyr::from_str_with_options(text, options).map_err(|e| e.to_string())?;
+    schemas.validate(&value, schema).map_err(|e| e.to_string())
+}
+
+#[test]
+fn the_schema_takes_every_spec_of_this_repository() {
+    for path in files("specs", "yaml") {
+        let text = std::fs::read_to_string(&path).unwrap();
+        fits_schema(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+    let noted = "zexio: 1\nx-owner: ops\nproject: shop\nartifact: { file: a, x-note: b }\nprocesses: { x-base: 1, web: { run: ./a } }";
+    assert!(document::parse(noted.as_bytes()).is_ok() && fits_schema(noted).is_ok(), "{:?}", fits_schema(noted));
+}
+
+#[test]
+fn the_schema_refuses_what_the_agent_refuses_but_for_what_only_the_whole_shows() {
+    const WHOLE: [&str; 1] = ["several-at-once"];
+    for path in files("tests/golden/mistakes", "yaml") {
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let refused = fits_schema(&std::fs::read_to_string(&path).unwrap()).is_err();
+        assert_eq!(refused, !WHOLE.contains(&name.as_str()), "{name}");
+    }
+    let spec = |extra: &str| {
+        format!("zexio: 1\nproject: shop\nartifact: {{ file: a }}\nprocesses: {{ web: {{ run: ./a }} }}\n{extra}\n")
+    };
+    for extra in [
+        "keep: 0",
+        "env: { LD_PRELOAD: x }",
+        "env: { A-B: x }",
+        "secrets: ['A:B:C']",
+        "hooks: { github: { repo: a/b } }",
+        "suspend: { until: tomorrow }",
+        "release: { timeout: 5m }",
+        "limits: { cpu: 0% }",
+    ] {
+        let text = spec(extra);
+        assert!(document::parse(text.as_bytes()).is_err() && fits_schema(&text).is_err(), "{extra}");
+    }
+    assert!(fits_schema(&spec("keep: 1\nneeds: [redis]")).is_ok());
+    for host in
+        ["kind: hosts\nservices: {}", "kind: host\nservices: { mysql: {} }", "kind: host\nproject: a\nservices: {}"]
+    {
+        let text = format!("zexio: 1\n{host}\n");
+        assert!(document::parse_any(text.as_bytes()).is_err() && fits_schema(&text).is_err(), "{host}");
+    }
+}
+
+#[test]
+fn the_schema_and_the_agent_agree_on_what_a_value_looks_like() {
+    let spec = |path: &str, value: &str| {
+        let route = |inner: String| format!("processes: {{ web: {{ run: ./a, routes: [{{ {inner} }}] }} }}");
+        let (project, processes, extra) = match path {
+            "project" => (value, "processes: { web: { run: ./a } }".to_owned(), String::new()),
+            "host" => ("shop", route(format!("host: {value}")), String::new()),
+            "path" => ("shop", route(format!("host: a.b.c, path: {value}")), String::new()),
+            "redirect" => ("shop", route(format!("host: a.b.c, redirect: {value}")), String::new()),
+            "process" => ("shop", format!("processes: {{ {value}: {{ run: ./a }} }}"), String::new()),
+            "http" => {
+                ("shop", format!("processes: {{ web: {{ run: ./a, ready: {{ http: {value} }} }} }}"), String::new())
+            }
+            "schedule" => ("shop", format!("processes: {{ web: {{ run: ./a, schedule: {value} }} }}"), String::new()),
+            "header" => ("shop", route(format!("host: a.b.c, headers: {{ A: {value} }}")), String::new()),
+            _ => ("shop", "processes: { web: { run: ./a } }".to_owned(), format!("{path}: {value}")),
+        };
+        format!("zexio: 1\nproject: {project}\nartifact: {{ file: a }}\n{processes}\n{extra}\n")
+    };
+    let samples: [(&str, &[&str]); 12] = [
+        ("project", &["shop", "a", "a-b", "a--b", "A", "-a", "a-", "1a", "abcdefghijklmnopqrstuvwxyzabc"]),
+        ("process", &["web", "w-2", "W", "x", "xa", "xa-b", "web_2"]),
+        (
+            "host",
+            &["a.b", "shop.example.com", "localhost", "A.com", "a..b", "1.2.3.4", "a.b:80", "'*.a.b'", "a-.b", "a.b1"],
+        ),
+        ("path", &["/", "/api/*", "/*", "/a.b/c", "//a", "api", "'/a b'", "/a*b"]),
+        ("redirect", &["https://a.b", "http://a.b/", "https://a.b/c", "a.b", "ftp://a.b"]),
+        ("http", &["/", "/up", "/up?x=1", "//a", "up", "http://a.b/up"]),
+        ("schedule", &["daily", "'*-*-* 03:00'", "'*:0/15'", "'a;b'", "''"]),
+        ("header", &["DENY", "\"default-src 'self'\"", "'a{b}'", "'a\"b'", "a$b"]),
+        ("deploy: { drain", &["5s }", "250ms }", "1h 30m }", "2min }", "5 }", "soon }", "-1s }", "'0' }", "5 s }"]),
+        ("limits: { memory", &["512M }", "2G }", "512MB }", "1.5G }", "'1073741824' }", "512m }"]),
+        ("limits: { cpu", &["50% }", "150% }", "50 }", "1.5% }", "-5% }"]),
+        (
+            "suspend",
+            &["true", "false", "yes", "{ until: 2026-12-01T08:00:00Z }", "{ until: 2026-12-01 }", "{ for: 2h }"],
+        ),
+    ];
+    for (path, values) in samples {
+        for value in values {
+            let text = spec(path, value);
+            let (agent, schema) = (document::parse(text.as_bytes()).err(), fits_schema(&text).err());
+            assert_eq!(agent.is_none(), schema.is_none(), "{path}: {value}: {agent:?} {schema:?}");
+        }
+    }
+}
+
+#[test]
+fn mistakes_are_shown_where_they_are_with_what_would_be_right() {
+    let mut transcript = String::new();
+    for path in files("tests/golden/mistakes", "yaml") {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let output = Command::new(env!("CARGO_BIN_EXE_zexio"))
+            .args(["validate", &name])
+            .current_dir(path.parent().unwrap())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{name} is refused");
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(said.starts_with(&format!("{name}:")) && said.contains('^'), "{said}");
+        transcript.push_str(&format!("$ zexio validate {name}\n{said}\n"));
+    }
+    assert_golden("mistakes/transcript.txt", &transcript);
+}
+
+#[test]
+fn the_examples_for_ci_are_yaml_and_call_the_script_that_is_tried_on_a_machine() {
+    for path in files("examples/ci", "yml") {
+        let text = std::fs::read_to_string(&path).unwrap();
+        serde_saphyr::from_str::<serde_json::Value>(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let calls =
+            text.lines().filter(|line| line.trim_start().starts_with("- ") && line.contains("ci/bump.sh shop \"$"));
+        assert!(calls.count() >= 1, "{} moves nothing", path.display());
+    }
+    assert_eq!(files("examples/ci", "yml").len(), 2);
 }

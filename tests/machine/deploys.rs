@@ -15,38 +15,6 @@ fn a_dropped_file_is_deployed_and_answers_over_https() {
 }
 
 #[test]
-fn every_spec_of_this_repository_is_deployed() {
-    let machine = Machine::with_agent();
-    machine.publish("1.0.0");
-    machine.must("tar -xzf /srv/artifacts/hello-1.0.0.tar.gz -C /srv/artifacts --strip-components=1 hello-1.0.0/hello");
-    machine.must("for f in /src/specs/*.yaml; do zexio validate $f; done");
-    machine.drop_spec("secrets", &machine.must("cat /src/specs/secrets.yaml"));
-    machine.wait_until("keeper to be known", || machine.sh("zexio get keeper").status == 0);
-    machine
-        .must("for s in DATABASE_URL SHARED_SMTP_KEY; do printf 'value of %s' $s | zexio secret set keeper $s; done");
-    machine.must("cp /srv/artifacts/hello-1.0.0.tar.gz /zexio/artifacts/ && cp /src/specs/*.yaml /zexio/specs/");
-    let web = ["hello", "greeter", "bumped", "keeper", "paths", "modest", "single", "stored", "ledger", "roomy"];
-    for host in web.iter().chain(&["telling", "tagged", "many"]) {
-        machine.wait_for_answer(&format!("{host}.example.com"), "/", "hello from");
-    }
-    assert_eq!(machine.get("keeper.example.com", "/env/GREETING").1, "good morning");
-    assert_eq!(machine.get("keeper.example.com", "/env/SMTP_KEY").1, "value of SHARED_SMTP_KEY");
-    assert_eq!(machine.get("paths.example.com", "/env/ZEXIO_PROCESS").1, "api");
-    machine.wait_for_answer("manual.example.com", "/any/path", "manual of 1.0.0");
-    assert_eq!(machine.get("manual.example.com", "/.zexio-release.json").1, "manual of 1.0.0", "dotfiles are hidden");
-    machine
-        .wait_until("a tick", || machine.sh("grep -q 'tick of release 1' /zexio/apps/punctual/data/ticks").status == 0);
-    assert_eq!(machine.must("cat /zexio/apps/punctual/data/migrated"), "migrating to release 1");
-    machine.wait_until("the worker", || machine.sh("systemctl is-active zexio-worker-jobs-r1.service").status == 0);
-    assert!(machine.status_has("paused", r#""state":"suspended""#));
-    assert_ne!(
-        machine.sh("systemctl is-active zexio-paused-web-r1.service").status,
-        0,
-        "a suspended project is started"
-    );
-}
-
-#[test]
 fn a_put_is_deployed_and_a_second_one_replaces_it() {
     let machine = Machine::with_agent();
     machine.publish("1.0.0");

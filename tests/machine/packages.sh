@@ -6,8 +6,10 @@
 set -euo pipefail
 
 # gcc, make, pkg-config: SQLite, libdbus and the codecs are built from source. systemd, systemd-container, dbus, caddy:
-# the throwaway machine is this machine's root. curl, ca-certificates: the demo's eyes. python3-pip: a newer Caddy.
-packages=(build-essential pkg-config systemd systemd-container dbus caddy curl ca-certificates util-linux python3-pip)
+# the throwaway machine is this machine's root. curl, ca-certificates: the demo's eyes. python3-pip: a newer Caddy,
+# schemathesis. nodejs, golang-go, python3, openssl: the example applications, and what the documents show, are run.
+packages=(build-essential pkg-config systemd systemd-container dbus caddy curl ca-certificates util-linux python3-pip
+          nodejs golang-go python3 openssl)
 policy=/usr/sbin/policy-rc.d
 
 die() { echo "packages.sh: $*" >&2; exit 1; }

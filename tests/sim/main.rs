@@ -5,6 +5,7 @@ mod crashes;
 mod kinds;
 mod metrics;
 mod rollouts;
+mod services;
 mod suspended;
 mod swarm;
 mod world;

@@ -166,7 +166,7 @@ mod tests {
     fn a_published_release_becomes_an_artifact_and_other_events_nothing() {
         let hook = hook("release", "https://x.example.com/{tag}.tar.gz");
         let Heard::Delivery(delivery) = heard(&hook, &release("acme/shop")).unwrap() else { panic!("not taken") };
-        assert_eq!(delivery.bump.url, "https://x.example.com/v1.8.2.tar.gz");
+        assert_eq!(delivery.bump.url.as_deref(), Some("https://x.example.com/v1.8.2.tar.gz"));
         assert_eq!(delivery.made, Timestamp::parse("2026-11-01T10:00:00Z").unwrap());
         assert!(matches!(heard(&hook, &run()), Ok(Heard::Nothing(_))));
         assert_eq!(heard(&hook, &release("evil/shop")).unwrap_err().code, "repo");
@@ -179,7 +179,7 @@ mod tests {
     fn a_run_deploys_only_what_the_repositorys_own_default_branch_built() {
         let hook = hook("workflow_run", "https://x.example.com/{sha}-{run}.tar.gz");
         let Heard::Delivery(delivery) = heard(&hook, &run()).unwrap() else { panic!("not taken") };
-        assert_eq!(delivery.bump.url, "https://x.example.com/abc123-77.tar.gz");
+        assert_eq!(delivery.bump.url.as_deref(), Some("https://x.example.com/abc123-77.tar.gz"));
         for (field, value) in [
             ("conclusion", json!("failure")),
             ("event", json!("pull_request")),

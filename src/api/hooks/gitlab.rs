@@ -158,7 +158,7 @@ mod tests {
             "project": { "path_with_namespace": "acme/shop" }, "commit": { "id": "ee0a3fb" },
         });
         let Heard::Delivery(delivery) = heard(&hook, "token", &payload).unwrap() else { panic!("not taken") };
-        assert_eq!(delivery.bump.url, "https://x.example.com/v1.1.tar.gz");
+        assert_eq!(delivery.bump.url.as_deref(), Some("https://x.example.com/v1.1.tar.gz"));
         assert_eq!(delivery.made, Timestamp::parse("2026-11-02T12:55:12Z").unwrap());
         assert_eq!(heard(&hook, "tokem", &payload).unwrap_err().code, "sig_bad");
         let mut update = payload.clone();

@@ -12,11 +12,12 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::model::document::Problem as Flaw;
-use crate::model::names::{ProjectId, SecretName, Sha256};
+use crate::model::names::{ArtifactName, ProjectId, SecretName, Sha256};
 use crate::model::quantity::Timestamp;
 use crate::model::spec::{Artifact, Hooks, Label, Spec, Updates};
 use crate::port::Delivery;
 
+use super::body::object;
 use super::problem::Problem;
 use super::query::content_type;
 use super::{Answer, ApiState, Call, json};
@@ -26,7 +27,11 @@ use super::{Answer, ApiState, Call, json};
 #[serde(deny_unknown_fields)]
 pub struct Bump {
     /// Where it is.
-    pub url: String,
+    #[serde(default)]
+    pub url: Option<String>,
+    /// Or the digest of one that is on the server already: what an upload answered.
+    #[serde(default)]
+    pub file: Option<Sha256>,
     /// What it must hash to.
     #[serde(default)]
     pub sha256: Option<Sha256>,
@@ -184,10 +189,15 @@ fn artifact(state: &ApiState, spec: &Spec, bump: Bump) -> Result<Artifact, Probl
         let detail = format!("webhooks may not move {}: its spec needs artifact.updates: webhook", spec.project);
         return Err(Problem::conflict("updates_fixed", detail));
     }
-    (state.check_url)(&bump.url).map_err(|cause| Problem::invalid(vec![Flaw::at("url", cause)]))?;
+    if bump.url.is_some() == bump.file.is_some() {
+        return Err(Problem::invalid(vec![Flaw::at("", "exactly one of url, file")]));
+    }
+    if let Some(url) = &bump.url {
+        (state.check_url)(url).map_err(|cause| Problem::invalid(vec![Flaw::at("url", cause)]))?;
+    }
     Ok(Artifact {
-        url: Some(bump.url),
-        file: None,
+        url: bump.url,
+        file: bump.file.as_ref().and_then(|digest| ArtifactName::parse(digest.as_str()).ok()),
         release: None,
         sha256: bump.sha256,
         version: bump.version,
@@ -235,7 +245,7 @@ async fn ignored(call: &Call, project: &ProjectId, why: String) -> Answer {
 
 /// Reads a payload.
 fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|e| match e.classify() {
+    object(body).map_err(|e| match e.classify() {
         serde_json::error::Category::Data => Problem::invalid(vec![Flaw::at("", e.to_string())]),
         _ => Problem::bad("bad_body", format!("the body is not JSON: {e}")),
     })
@@ -271,7 +281,7 @@ impl Marks {
             url = url.replace(place, mark);
             version = version.or_else(|| Label::try_from(mark.to_owned()).ok());
         }
-        Ok(Bump { url, sha256: None, version })
+        Ok(Bump { url: Some(url), file: None, sha256: None, version })
     }
 }
 
@@ -322,7 +332,7 @@ mod tests {
         let template = "https://github.com/acme/shop/releases/download/{tag}/shop-{tag}.tar.gz";
         let bump = |tag: &str| Marks { tag: Some(tag.to_owned()), ..Marks::default() }.bump(template);
         assert_eq!(
-            bump("v1.2.3").unwrap().url,
+            bump("v1.2.3").unwrap().url.unwrap(),
             "https://github.com/acme/shop/releases/download/v1.2.3/shop-v1.2.3.tar.gz"
         );
         for tag in ["", ".", "..", "v1/../../other", "v1?x", "v1%2f..", "v1 ", "v1#", "{sha}", &"1".repeat(65)] {

@@ -98,6 +98,12 @@ async fn a_standard_delivery_names_the_artifact_itself_within_the_rules() {
         (r#"{"url":"https://a.example.com/2","run":"rm"}"#, 422),
         (r#"{"url""#, 400),
         ("[]", 422),
+        (r#"{"version":"2"}"#, 422),
+        (r#"{"file":"hello.tar.gz"}"#, 422),
+        (
+            r#"{"file":"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08","url":"https://a.example.com/2"}"#,
+            422,
+        ),
         (r#"{"url":"https://a.example.com/2","version":"2"}"#, 202),
     ] {
         assert_eq!(bench.send_bare(standard(body, "m1")).await.status, status, "{body}");
@@ -214,6 +220,7 @@ async fn the_socket_is_roots_alone_takes_localhost_and_ends_when_told() {
         ("GET /healthz HTTP/1.1\r\nHost: a\r\nHost: a\r\nConnection: close\r\n\r\n", "400"),
         ("POST /v1/artifacts HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx", "400"),
         ("GET /healthz HTTP/1.1\r\nHost: a\r\nX-A : b\r\n\r\n", "400"),
+        ("gibberish\r\n\r\n", "400"),
         (
             "PUT /v1/projects/shop HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             "400",
@@ -221,6 +228,10 @@ async fn the_socket_is_roots_alone_takes_localhost_and_ends_when_told() {
     ] {
         let answer = tokio::time::timeout(Duration::from_secs(20), raw(&path, hostile)).await.unwrap();
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{hostile:?}: {answer}");
+        assert!(answer.contains("content-type: application/problem+json\r\n"), "{hostile:?}: {answer}");
+        let body = answer.split_once("\r\n\r\n").unwrap().1;
+        let said: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(said["status"].to_string(), status, "{hostile:?}");
     }
     let padded = request.replace(&signature, &format!("{signature} "));
     let answer = raw(&path, &padded).await;
@@ -231,7 +242,8 @@ async fn the_socket_is_roots_alone_takes_localhost_and_ends_when_told() {
     let answer = raw(&path, &format!("{head}{}", "x".repeat(long))).await;
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
     let many = format!("GET /healthz HTTP/1.1\r\nHost: a\r\n{}\r\n", "X-A: b\r\n".repeat(200));
-    assert!(raw(&path, &many).await.starts_with("HTTP/1.1 431"));
+    let answer = raw(&path, &many).await;
+    assert!(answer.starts_with("HTTP/1.1 431") && answer.contains(r#""code":"head_too_large""#), "{answer}");
     let second = super::super::serve(Arc::clone(&bench.state), path.clone(), None, bench.stop.subscribe(), || ()).await;
     assert!(second.is_err_and(|cause| cause.contains("another agent")));
     bench.stop.send(true).unwrap();

@@ -10,12 +10,15 @@ use crate::model::event::{By, Event, Kept as KeptEvent};
 use crate::model::names::{EnvName, KeyId, ProjectId, SecretName, Sha256};
 use crate::model::progress::{Progress, ProjectProgress};
 use crate::model::quantity::Timestamp;
+use crate::model::services::{
+    Service, ServiceIntent, ServiceProgress, ServiceStatus, Version, WantedService, WantedServices,
+};
 use crate::model::spec::{Artifact, Document, Plain, Sealed, Spec};
 use crate::model::stats::{AgentStats, Cpu, Load, Swap, SystemStats};
 use crate::model::status::Status;
 use crate::port::{
     Clock, Delivery, EventQuery, Events, Figures, Journal, LogLine, LogLines, LogQuery, Memory, PortError, Put,
-    SecretInfo, Stats, Upload, Uploads, WishError, Wishes,
+    SecretInfo, ServiceMemory, ServiceWishes, Stats, Upload, Uploads, WishError, Wishes,
 };
 
 /// Everything that is stored.
@@ -216,6 +219,66 @@ impl Events for Happened {
     }
     fn news(&self) -> tokio::sync::watch::Receiver<u64> {
         self.told.subscribe()
+    }
+}
+
+/// The wishes for host services.
+#[derive(Default)]
+pub struct ServiceBook(pub Mutex<WantedServices>, pub Mutex<BTreeMap<Service, ServiceStatus>>);
+
+impl ServiceMemory for ServiceBook {
+    fn wanted_services(&self) -> Result<WantedServices, PortError> {
+        Ok(self.0.lock().unwrap().clone())
+    }
+    fn service_progress(&self) -> Result<BTreeMap<Service, ServiceProgress>, PortError> {
+        unreachable!("the API does not ask for this")
+    }
+    fn remember_services(&self, _: &BTreeMap<Service, ServiceProgress>) -> Result<(), PortError> {
+        unreachable!("the API remembers nothing")
+    }
+    fn service_statuses(&self) -> Result<BTreeMap<Service, ServiceStatus>, PortError> {
+        Ok(self.1.lock().unwrap().clone())
+    }
+    fn record_services(&self, _: &[ServiceStatus]) -> Result<(), PortError> {
+        unreachable!("the API sees nothing")
+    }
+    fn forget_service(&self, _: Service) -> Result<(), PortError> {
+        unreachable!("the API forgets nothing")
+    }
+}
+
+impl ServiceWishes for ServiceBook {
+    fn wanted_service(&self, service: Service) -> Result<Option<WantedService>, WishError> {
+        Ok(self.0.lock().unwrap().get(&service).cloned())
+    }
+    fn put_service(
+        &self,
+        service: Service,
+        version: Version,
+        owner: &Owner,
+        _: Option<&Owner>,
+    ) -> Result<Put, WishError> {
+        let mut all = self.0.lock().unwrap();
+        if let Some(old) = all.get(&service).filter(|old| old.owner != *owner) {
+            return Err(WishError::ServiceOwned { service, owner: old.owner.clone() });
+        }
+        let generation = all.get(&service).map_or(1, |old| old.generation + 1);
+        let intent = ServiceIntent::Install(version);
+        let old = all.insert(service, WantedService { generation, intent, owner: owner.clone(), complaint: None });
+        Ok(Put { generation, created: old.is_none(), changed: true })
+    }
+    fn drop_service(&self, service: Service, owner: &Owner, purge: bool) -> Result<u64, WishError> {
+        let mut all = self.0.lock().unwrap();
+        let wanted = all.get_mut(&service).ok_or(WishError::ServiceUnknown(service))?;
+        if wanted.owner != *owner {
+            return Err(WishError::ServiceOwned { service, owner: wanted.owner.clone() });
+        }
+        wanted.intent = ServiceIntent::Remove { purge };
+        wanted.generation += 1;
+        Ok(wanted.generation)
+    }
+    fn complain_of_service(&self, _: Service, _: &Owner, _: Option<&Complaint>) -> Result<(), WishError> {
+        unreachable!("the API does not complain")
     }
 }
 

@@ -4,6 +4,7 @@ mod doors;
 mod events;
 mod fake;
 mod keys;
+mod services;
 mod stats;
 mod writes;
 
@@ -29,7 +30,7 @@ use crate::sign::{Head, Nonce, Stamp, digest, sign};
 use super::keys::{Keys, Scope};
 use super::{ApiState, In, Origin, Slots, handle};
 pub use fake::Still;
-use fake::{Happened, Kept, Lines, Stopped, Store};
+use fake::{Happened, Kept, Lines, ServiceBook, Stopped, Store};
 
 const NOW: Timestamp = Timestamp(1_767_225_600_000);
 const HOSTNAME: &str = "agent.example.com:8443";
@@ -41,9 +42,10 @@ fn spec(project: &str, rest: &str) -> String {
 }
 
 /// An API with one key of each scope.
-struct Bench {
+pub struct Bench {
     state: Arc<ApiState>,
     store: Arc<Store>,
+    services: Arc<ServiceBook>,
     journal: Arc<Lines>,
     happened: Arc<Happened>,
     stats: Arc<Still>,
@@ -54,27 +56,27 @@ struct Bench {
 }
 
 /// What came back.
-struct Answered {
-    status: u16,
+pub struct Answered {
+    pub status: u16,
     headers: HeaderMap,
-    text: String,
+    pub text: String,
 }
 
 impl Answered {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_default()
     }
-    fn code(&self) -> String {
+    pub fn code(&self) -> String {
         self.json()["code"].as_str().unwrap_or_default().to_owned()
     }
-    fn outcome(&self) -> (u16, String) {
+    pub fn outcome(&self) -> (u16, String) {
         (self.status, self.code())
     }
 }
 
 /// A request before it is signed, and the ways to spoil it.
 #[derive(Clone)]
-struct Ask {
+pub struct Ask {
     kid: &'static str,
     method: &'static str,
     target: String,
@@ -86,7 +88,7 @@ struct Ask {
     nonce: Option<Nonce>,
 }
 
-fn ask(method: &'static str, target: &str) -> Ask {
+pub fn ask(method: &'static str, target: &str) -> Ask {
     Ask {
         kid: "admin",
         method,
@@ -101,7 +103,7 @@ fn ask(method: &'static str, target: &str) -> Ask {
 }
 
 impl Ask {
-    fn by(self, kid: &'static str) -> Self {
+    pub fn by(self, kid: &'static str) -> Self {
         Self { kid, ..self }
     }
     fn body(self, content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
@@ -114,13 +116,14 @@ impl Ask {
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let keys = Keys::at(dir.path());
         for (kid, scope) in [("admin", "admin"), ("read", "read"), ("ci", "deploy:shop"), ("other", "deploy:other")] {
             keys.create(&KeyId::parse(kid).unwrap(), &Scope::parse(scope).unwrap()).unwrap();
         }
         let store = Arc::new(Store::default());
+        let services = Arc::new(ServiceBook::default());
         let (journal, kept) = (Arc::new(Lines::default()), Kept::default());
         let happened = Arc::new(Happened { all: Default::default(), told: watch::Sender::new(0) });
         let stats = Arc::new(Still::default());
@@ -128,6 +131,8 @@ impl Bench {
         let state = ApiState {
             memory: store.clone(),
             wishes: store.clone(),
+            service_memory: services.clone(),
+            service_wishes: services.clone(),
             journal: journal.clone(),
             events: happened.clone(),
             uploads: Arc::new(kept.clone()),
@@ -148,6 +153,7 @@ impl Bench {
         Self {
             state: Arc::new(state),
             store,
+            services,
             journal,
             happened,
             stats,
@@ -172,7 +178,7 @@ impl Bench {
     }
 
     /// Signs and sends.
-    async fn send(&self, ask: Ask) -> Answered {
+    pub async fn send(&self, ask: Ask) -> Answered {
         let signature = self.signature(&ask);
         self.send_bare(ask.header("x-signature", signature)).await
     }
@@ -194,11 +200,12 @@ impl Bench {
         let response = handle(Arc::clone(&self.state), origin, request.body(body).unwrap()).await;
         let (head, body) = response.into_parts();
         let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+        super::openapi::tests::hold_against(ask.method, &ask.target, head.status, &head.headers, &text);
         Answered { status: head.status.as_u16(), headers: head.headers, text }
     }
 
     /// Puts a project as the API would.
-    async fn given(&self, project: &str, rest: &str) {
+    pub async fn given(&self, project: &str, rest: &str) {
         let put = ask("PUT", &format!("/v1/projects/{project}")).body("application/yaml", spec(project, rest));
         assert_eq!(self.send(put).await.status, 201);
     }

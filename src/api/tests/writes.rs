@@ -181,3 +181,21 @@ async fn an_artifact_is_kept_under_its_digest_or_not_at_all() {
     assert_eq!(bench.send(ask("POST", "/v1/artifacts")).await.status, 400);
     assert_eq!(bench.kept.0.lock().unwrap().keys().collect::<Vec<_>>(), [&sha256]);
 }
+
+#[tokio::test]
+async fn a_body_that_only_a_parser_would_understand_is_refused() {
+    let bench = Bench::new();
+    bench.given("shop", "").await;
+    let sent = |path: &str, body: &str| ask("POST", path).body("application/json", body);
+    for (asked, outcome) in [
+        (sent("/v1/projects/shop/suspend", "[null, null]"), (400, "bad_body")),
+        (sent("/v1/projects/shop/rollback", "[1]"), (400, "bad_body")),
+        (sent("/v1/hooks/shop/generic", r#"["https://a.example.com/2"]"#), (422, "invalid")),
+        (ask("PUT", "/v1/projects/shop/secrets/S").body("application/json", r#"["v"]"#), (422, "invalid")),
+        (ask("PUT", "/v1/projects/shop/secrets/S"), (400, "bad_body")),
+        (ask("GET", "/v1/events").header("last-event-id", "9223372036854775808"), (400, "bad_header")),
+    ] {
+        let target = asked.target.clone();
+        assert_eq!(bench.send(asked).await.outcome(), (outcome.0, outcome.1.to_owned()), "{target}");
+    }
+}

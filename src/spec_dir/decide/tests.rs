@@ -3,6 +3,7 @@
 use super::*;
 use crate::model::desired::Wanted;
 use crate::model::document;
+use crate::model::services::WantedService;
 use crate::model::spec::{Sealed, Spec};
 
 const A: Digest = [1; 32];
@@ -36,6 +37,7 @@ struct Door {
     files: BTreeMap<String, File>,
     identity: &'static str,
     known: Desired,
+    services: WantedServices,
     prior: Prior,
     prune_max: usize,
 }
@@ -43,7 +45,14 @@ struct Door {
 impl Door {
     fn new() -> Self {
         let prior = Prior { identity: Some("1:1".into()), ..Prior::default() };
-        Self { files: BTreeMap::new(), identity: "1:1", known: Desired::default(), prior, prune_max: 1 }
+        Self {
+            files: BTreeMap::new(),
+            identity: "1:1",
+            known: Desired::default(),
+            services: WantedServices::new(),
+            prior,
+            prune_max: 1,
+        }
     }
 
     fn runs(mut self, project: &str, owner: Owner) -> Self {
@@ -86,13 +95,26 @@ impl Door {
         self
     }
 
+    fn has_host(mut self, name: &str, services: &[Service]) -> Self {
+        let services = services.iter().map(|service| (*service, Version::Usual)).collect();
+        self.files.insert(name.into(), File { digest: Some(A), holds: Holds::Host(services) });
+        self
+    }
+
+    fn wants(mut self, service: Service, owner: Owner, complaint: Option<Complaint>) -> Self {
+        let intent = ServiceIntent::Install(Version::Usual);
+        self.services.insert(service, WantedService { generation: 1, intent, owner, complaint });
+        self
+    }
+
     fn look(&mut self, ms: u64) -> Verdict {
         let listing = Listing::Read { identity: self.identity.into(), files: self.files.clone() };
         self.look_at(&listing, ms)
     }
 
     fn look_at(&mut self, listing: &Listing, ms: u64) -> Verdict {
-        let verdict = decide(listing, &self.known, &self.prior, Duration::from_millis(ms), self.prune_max);
+        let verdict =
+            decide(listing, &self.known, &self.services, &self.prior, Duration::from_millis(ms), self.prune_max);
         self.prior.doubts = verdict.doubts.clone();
         verdict
     }
@@ -337,4 +359,98 @@ fn a_file_that_returns_while_its_project_goes_waits_for_the_end() {
     let verdict = door.look(0);
     assert!(verdict.decisions.is_empty() && verdict.look_again.is_some());
     assert!(verdict.troubles["shop.yaml"].contains("being deleted"));
+}
+
+const REDIS: Service = Service::Redis;
+const NODE: Service = Service::Nodejs;
+
+fn put(service: Service, name: &str, heir_of: Option<Owner>) -> Decision {
+    Decision::PutService { service, version: Version::Usual, file: name.into(), heir_of }
+}
+
+fn drops(verdict: &Verdict) -> Vec<Service> {
+    let gone = verdict.decisions.iter().filter_map(|decision| match decision {
+        Decision::DropService(service, _) => Some(*service),
+        _ => None,
+    });
+    gone.collect()
+}
+
+#[test]
+fn a_host_file_asks_for_its_services_and_lets_go_those_it_names_no_more() {
+    let mut door = Door::new().has_host("host.yaml", &[REDIS, NODE]);
+    assert_eq!(door.look(0).decisions, [put(NODE, "host.yaml", None), put(REDIS, "host.yaml", None)]);
+    let mut taken = Door::new().has_host("host.yaml", &[REDIS]).wants(REDIS, file("host.yaml"), None);
+    assert!(taken.look(0).decisions.is_empty());
+    let mut less = taken.has_host("host.yaml", &[]);
+    assert_eq!(drops(&less.look(0)), [REDIS]);
+}
+
+#[test]
+fn a_second_host_file_or_a_service_of_the_api_is_a_conflict_that_is_told() {
+    let mut second = Door::new()
+        .has_host("host.yaml", &[REDIS])
+        .wants(REDIS, file("host.yaml"), None)
+        .has_host("another.yaml", &[NODE]);
+    let verdict = second.look(0);
+    assert!(verdict.decisions.is_empty(), "{:?}", verdict.decisions);
+    assert!(verdict.troubles["another.yaml"].contains("belong to file:host.yaml"), "{:?}", verdict.troubles);
+    // Once the first is really gone, the second takes over; not a moment before.
+    let mut left = second.without("host.yaml");
+    assert!(left.look(1_000).decisions.is_empty());
+    let verdict = left.look(4_000);
+    let heir_of_another = |service| put(service, "another.yaml", None);
+    assert_eq!(verdict.decisions, [heir_of_another(NODE), Decision::DropService(REDIS, file("host.yaml"))]);
+
+    let mut api = Door::new().wants(REDIS, Owner::Api, None).has_host("host.yaml", &[REDIS, NODE]);
+    let verdict = api.look(0);
+    assert_eq!(verdict.decisions, [put(NODE, "host.yaml", None)], "the others are taken");
+    assert!(verdict.troubles["host.yaml"].contains("service redis belongs to api"), "{:?}", verdict.troubles);
+}
+
+#[test]
+fn a_host_file_with_a_new_name_takes_its_services_along() {
+    let mut door = Door::new().wants(REDIS, file("old.yaml"), None).has_host("new.yaml", &[REDIS]);
+    assert_eq!(door.look(0).decisions, [put(REDIS, "new.yaml", Some(file("old.yaml")))]);
+}
+
+#[test]
+fn a_host_file_that_is_gone_lets_its_services_go_within_the_guard() {
+    let mut door = Door::new().wants(REDIS, file("host.yaml"), None).wants(NODE, file("host.yaml"), None);
+    assert_eq!(drops(&door.settled()), [NODE, REDIS], "two services, but one file");
+
+    let mut two = Door::new().wants(REDIS, file("host.yaml"), None).runs("shop", file("shop.yaml"));
+    let verdict = two.settled();
+    assert!(drops(&verdict).is_empty() && deleted(&verdict).is_empty(), "{verdict:?}");
+    let held = |decision: &Decision| matches!(decision, Decision::ComplainOfService(REDIS, _, Some(told)) if told.reason == PRUNE_REFUSED);
+    assert!(verdict.decisions.iter().any(held), "{verdict:?}");
+
+    let mut moved = Door::new().wants(REDIS, file("host.yaml"), None);
+    moved.identity = "2:2";
+    assert!(drops(&moved.settled()).is_empty());
+    let mut lost = Door::new().wants(REDIS, file("host.yaml"), None);
+    lost.look_at(&Listing::Lost("gone".into()), 0);
+    let verdict = lost.look_at(&Listing::Lost("gone".into()), 3_000);
+    assert!(drops(&verdict).is_empty() && verdict.decisions.iter().any(held), "{verdict:?}");
+
+    let refused = complaint(PRUNE_REFUSED);
+    let mut back = Door::new().wants(REDIS, file("host.yaml"), refused.clone()).has_host("host.yaml", &[REDIS]);
+    assert_eq!(back.look(0).decisions, [Decision::ComplainOfService(REDIS, file("host.yaml"), None)]);
+    let mut still = Door::new().wants(REDIS, file("host.yaml"), refused);
+    assert!(drops(&still.settled()).is_empty(), "what was refused stays so");
+}
+
+#[test]
+fn a_host_file_that_went_wrong_keeps_its_services_and_makes_no_project() {
+    let mut door = Door::new().wants(REDIS, file("host.yaml"), None).broken("host.yaml", None);
+    assert!(door.look(0).decisions.is_empty());
+    let verdict = door.look(3_000);
+    let [Decision::ComplainOfService(REDIS, _, Some(told))] = verdict.decisions.as_slice() else {
+        panic!("{verdict:?}")
+    };
+    assert_eq!(told.reason, "SpecInvalid");
+    let mut never = Door::new();
+    never.files.insert("host.yaml".into(), File { digest: Some(B), holds: Holds::BrokenHost("nonsense".into()) });
+    let verdict = never.settled();
+    assert!(verdict.decisions.is_empty() && verdict.troubles.contains_key("host.yaml"), "{verdict:?}");
 }

@@ -7,6 +7,7 @@ use zexio::model::desired::{Desired, Intent};
 use zexio::model::names::{ProjectId, ReleaseNo, UnitId};
 use zexio::model::observed::Observed;
 use zexio::model::progress::{Progress, ProjectProgress, ReleaseState};
+use zexio::model::services::WantedServices;
 use zexio::model::spec::Suspend;
 use zexio::model::status::Status;
 use zexio::plan::check::Breach;
@@ -26,12 +27,13 @@ fn step(project: &ProjectId, action: Action) -> Step {
 /// Adds to the right plan what a broken planner thinks of for each project that is to run.
 fn also(
     desired: &Desired,
+    services: &WantedServices,
     observed: &Observed,
     progress: &Progress,
     rules: &Rules,
     think: impl Fn(&ProjectId, &ProjectProgress) -> Option<Action>,
 ) -> Made {
-    let mut plan = plan(desired, observed, progress, rules);
+    let mut plan = plan(desired, services, observed, progress, rules);
     for (project, memory) in &progress.projects {
         let runs = desired.0.get(project).is_some_and(|wanted| wanted.spec().is_some());
         if let Some(action) = think(project, memory).filter(|_| runs) {
@@ -46,8 +48,8 @@ fn units<'a>(observed: &'a Observed, project: &ProjectId) -> impl Iterator<Item 
 }
 
 /// Moves traffic as soon as the candidate's unit is there.
-fn points_too_early(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made {
-    also(d, o, p, r, |project, memory| {
+fn points_too_early(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+    also(d, w, o, p, r, |project, memory| {
         let candidate = memory.candidate()?;
         let unit = units(o, project).find(|unit| unit.release == candidate && memory.port_of(unit).is_some())?;
         Some(Action::Point(unit.process.clone(), memory.release(candidate)?.slot))
@@ -55,37 +57,37 @@ fn points_too_early(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made 
 }
 
 /// Stops the old release as soon as a new one is wanted.
-fn stops_what_serves(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made {
-    also(d, o, p, r, |project, memory| {
+fn stops_what_serves(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+    also(d, w, o, p, r, |project, memory| {
         let serving = memory.serving.filter(|_| memory.trial.is_some())?;
         units(o, project).find(|unit| unit.release == serving).cloned().map(Action::Stop)
     })
 }
 
 /// Clears away the directory of what runs.
-fn removes_what_runs(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made {
-    also(d, o, p, r, |_, memory| memory.candidate().map(Action::RemoveRelease))
+fn removes_what_runs(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+    also(d, w, o, p, r, |_, memory| memory.candidate().map(Action::RemoveRelease))
 }
 
 /// Keeps no release but the one that serves.
-fn removes_the_way_back(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made {
-    also(d, o, p, r, |project, memory| {
+fn removes_the_way_back(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+    also(d, w, o, p, r, |project, memory| {
         let idle = |number: &ReleaseNo| !units(o, project).any(|unit| unit.release == *number);
         memory.last_good_before().filter(idle).filter(|_| memory.trial.is_none()).map(Action::RemoveRelease)
     })
 }
 
 /// Tidies up after somebody whom nobody asked for.
-fn touches_a_stranger(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made {
-    let mut plan = plan(d, o, p, r);
+fn touches_a_stranger(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+    let mut plan = plan(d, w, o, p, r);
     let stranger = ProjectId::parse("stranger").expect("a project");
     plan.steps.push(step(&stranger, Action::RemoveFiles { keep_data: false }));
     (plan, Vec::new())
 }
 
 /// Forgets a project as soon as it is to be gone.
-fn forgets_early(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made {
-    let mut plan = plan(d, o, p, r);
+fn forgets_early(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+    let mut plan = plan(d, w, o, p, r);
     for (project, wanted) in &d.0 {
         if matches!(wanted.intent, Intent::Delete { .. }) {
             plan.steps.insert(0, step(project, Action::Forget));
@@ -100,8 +102,8 @@ fn counts_ahead(status: &mut Status) {
 }
 
 /// Writes what a variable holds into the unit file.
-fn shows_a_value(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made {
-    let mut plan = plan(d, o, p, r);
+fn shows_a_value(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+    let mut plan = plan(d, w, o, p, r);
     for step in &mut plan.steps {
         if let Action::WriteUnit(order) = &mut step.action {
             order.text.push_str(&format!("Environment=TOKEN={SENTINEL}0\n"));
@@ -111,13 +113,13 @@ fn shows_a_value(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made {
 }
 
 /// Forgets a project that does not serve.
-fn forgets_what_is_wanted(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made {
-    also(d, o, p, r, |_, memory| memory.stalled.as_ref().map(|_| Action::Forget))
+fn forgets_what_is_wanted(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+    also(d, w, o, p, r, |_, memory| memory.stalled.as_ref().map(|_| Action::Forget))
 }
 
 /// Starts a rejected release once more.
-fn tries_again(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made {
-    also(d, o, p, r, |project, memory| {
+fn tries_again(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+    also(d, w, o, p, r, |project, memory| {
         let rejected =
             |unit: &&UnitId| memory.release(unit.release).is_some_and(|one| one.state == ReleaseState::Rejected);
         units(o, project).find(rejected).cloned().map(Action::Start)
@@ -125,7 +127,7 @@ fn tries_again(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made {
 }
 
 /// Goes on with projects that are suspended.
-fn ignores_suspension(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn ignores_suspension(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     let mut desired = d.clone();
     for wanted in desired.0.values_mut() {
         wanted.hold = None;
@@ -133,12 +135,12 @@ fn ignores_suspension(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Mad
             spec.suspend = Suspend::No;
         }
     }
-    (plan(&desired, o, p, r), Vec::new())
+    (plan(&desired, w, o, p, r), Vec::new())
 }
 
 /// Starts the candidate in the slot of the release that serves.
-fn shares_a_port(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made {
-    let mut plan = plan(d, o, p, r);
+fn shares_a_port(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+    let mut plan = plan(d, w, o, p, r);
     for step in &mut plan.steps {
         if let Action::WriteUnit(order) = &mut step.action
             && order.launch.own.contains_key("PORT")
@@ -150,8 +152,8 @@ fn shares_a_port(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made {
 }
 
 /// Gives every host to one project.
-fn steals_a_host(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made {
-    let mut plan = plan(d, o, p, r);
+fn steals_a_host(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+    let mut plan = plan(d, w, o, p, r);
     for step in &mut plan.steps {
         if let Action::LoadRoutes(order) = &mut step.action {
             let last = order.sites.last().map(|site| site.project.clone());
@@ -162,20 +164,20 @@ fn steals_a_host(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made {
 }
 
 /// Writes units and does not start them.
-fn starts_nothing(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made {
-    let mut plan = plan(d, o, p, r);
+fn starts_nothing(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+    let mut plan = plan(d, w, o, p, r);
     plan.steps.retain(|step| !matches!(step.action, Action::Start(_)));
     (plan, Vec::new())
 }
 
 /// Makes the directories again in every pass.
-fn never_rests(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made {
-    also(d, o, p, r, |_, memory| memory.serving.map(|_| Action::Prepare { open: true }))
+fn never_rests(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+    also(d, w, o, p, r, |_, memory| memory.serving.map(|_| Action::Prepare { open: true }))
 }
 
 /// Leaves the files of a deleted project where they are.
-fn leaves_files(d: &Desired, o: &Observed, p: &Progress, r: &Rules) -> Made {
-    let mut plan = plan(d, o, p, r);
+fn leaves_files(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+    let mut plan = plan(d, w, o, p, r);
     plan.steps.retain(|step| !matches!(step.action, Action::RemoveFiles { .. }));
     (plan, Vec::new())
 }

@@ -192,6 +192,7 @@ impl Machine {
     pub fn tick(&mut self, span: Span) {
         let end = self.uptime + span.0;
         let now = self.now.after(span);
+        self.host.tick();
         while let Some(at) = self.next_move().filter(|at| *at <= end) {
             self.uptime = at.max(self.uptime);
             self.now = Timestamp(now.0 - (end - self.uptime));

@@ -38,6 +38,9 @@ pub enum Effect<'a> {
     RemoveRelease(&'a ProjectId, ReleaseNo),
     RemoveArtifact(&'a Sha256),
     RemoveFiles(&'a ProjectId),
+    /// Something done for host services, in its words.
+    Host(&'a str),
+    RememberServices,
 }
 
 impl Effect<'_> {
@@ -64,13 +67,15 @@ impl Effect<'_> {
             | Effect::Reload
             | Effect::StartProxy
             | Effect::LoadRoutes(_)
-            | Effect::RemoveArtifact(_) => None,
+            | Effect::RemoveArtifact(_)
+            | Effect::Host(_)
+            | Effect::RememberServices => None,
         }
     }
 
     /// Tells whether it changes the machine, not only what is remembered.
     pub fn is_call(&self) -> bool {
-        !matches!(self, Effect::Remember | Effect::Record(..))
+        !matches!(self, Effect::Remember | Effect::Record(..) | Effect::RememberServices)
     }
 }
 
@@ -79,6 +84,8 @@ impl fmt::Display for Effect<'_> {
         match self {
             Effect::Remember => f.write_str("remember"),
             Effect::Record(..) => f.write_str("record"),
+            Effect::Host(what) => f.write_str(what),
+            Effect::RememberServices => f.write_str("remember services"),
             Effect::Forget(project) => write!(f, "forget {project}"),
             Effect::Write(order) => write!(f, "write {}", order.unit),
             Effect::Reload => f.write_str("reload"),

@@ -13,6 +13,7 @@ use zexio::model::spec::Sealed;
 use zexio::model::status::Status;
 use zexio::plan::Rules;
 use zexio::reconcile::pass::{Loop, Planner, checked_plan};
+use zexio::reconcile::services::HostServices;
 use zexio::render::caddyfile::Proxy;
 
 use super::World;
@@ -148,6 +149,11 @@ pub fn agent(world: &World, rules: Rules, planner: Planner) -> Loop {
         health: Box::new(world.clone()),
         routes: Box::new(world.clone()),
         tail: Box::new(world.clone()),
+        services: HostServices {
+            memory: Arc::new(world.clone()),
+            host: Box::new(world.clone()),
+            last: BTreeMap::new(),
+        },
         clock: Arc::new(world.clone()),
         rules,
         planner,

@@ -58,6 +58,7 @@ pub struct Machine {
     /// What Caddy serves now, and what it would come back with.
     pub sites: Vec<Site>,
     pub file_sites: Vec<Site>,
+    pub host: crate::services::Host,
     /// A host that Caddy refuses.
     pub refused: Option<String>,
     pub network: bool,
@@ -112,7 +113,7 @@ impl World {
     }
 
     /// The one way in which the agent changes anything.
-    fn effect(
+    pub fn effect(
         &self,
         effect: Effect<'_>,
         act: impl FnOnce(&mut Machine) -> Result<(), PortError>,

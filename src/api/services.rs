@@ -1,0 +1,118 @@
+//! Host services: what is wanted of them, and how they are.
+
+use std::collections::BTreeMap;
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+
+use crate::model::desired::Owner;
+use crate::model::document;
+use crate::model::services::{Service, ServiceIntent, ServiceStatus, WantedService, work_unit};
+use crate::port::{PortError, WishError};
+
+use super::problem::Problem;
+use super::query::content_type;
+use super::{Answer, ApiState, Call, json};
+
+/// What a wish may be sent as.
+pub const TYPES: [&str; 5] = ["application/json", "application/yaml", "text/yaml", "application/x-yaml", "text/x-yaml"];
+
+/// Answers `GET /v1/services`: all there can be.
+///
+/// # Errors
+/// The database cannot be read.
+pub async fn list(call: &Call) -> Answer {
+    call.query(&[])?;
+    let all = call
+        .ask(|state| {
+            let (wanted, statuses) =
+                (state.service_memory.wanted_services()?, state.service_memory.service_statuses()?);
+            let view = |service: Service| view(service, wanted.get(&service), &statuses);
+            Ok(Service::ALL.into_iter().map(view).collect::<Vec<Value>>())
+        })
+        .await?;
+    json(StatusCode::OK, &json!({ "services": all }))
+}
+
+/// Answers `GET /v1/services/{name}`.
+///
+/// # Errors
+/// There is no such service, or the database cannot be read.
+pub async fn get(call: &Call) -> Answer {
+    call.query(&[])?;
+    let service = service(call)?;
+    let shown = call.ask(move |state| Ok(look(state, service)?)).await?;
+    json(StatusCode::OK, &shown)
+}
+
+/// Answers `PUT /v1/services/{name}`.
+///
+/// # Errors
+/// There is no such service or version, or the service is another owner's.
+pub async fn put(call: &Call) -> Answer {
+    call.query(&[])?;
+    content_type(&call.headers, &TYPES)?;
+    let service = service(call)?;
+    let version = document::parse_service(service, &call.body).map_err(|error| Problem::invalid(error.problems))?;
+    let put =
+        call.write(move |state| Ok(state.service_wishes.put_service(service, version, &Owner::Api, None)?)).await?;
+    let status = if put.created { StatusCode::CREATED } else { StatusCode::OK };
+    let version = version.shown(service);
+    json(status, &json!({ "service": service, "generation": put.generation, "version": version }))
+}
+
+/// Answers `DELETE /v1/services/{name}`. A removal that a file's disappearance asked for and the agent held back is
+/// confirmed so.
+///
+/// # Errors
+/// There is no such service, nobody asked for it, or it is another owner's.
+pub async fn delete(call: &Call) -> Answer {
+    let purge = call.query(&["purge"])?.flag("purge")?;
+    let service = service(call)?;
+    let generation = call
+        .write(move |state| {
+            let wanted = state.service_wishes.wanted_service(service)?.ok_or(WishError::ServiceUnknown(service))?;
+            let held = wanted.complaint.as_ref().is_some_and(|complaint| complaint.reason == "PruneRefused");
+            let owner = if held { wanted.owner } else { Owner::Api };
+            Ok(state.service_wishes.drop_service(service, &owner, purge)?)
+        })
+        .await?;
+    json(StatusCode::ACCEPTED, &json!({ "service": service, "generation": generation }))
+}
+
+fn service(call: &Call) -> Result<Service, Problem> {
+    call.name()?.parse().map_err(|why: String| Problem::missing("unknown_service", why))
+}
+
+fn look(state: &ApiState, service: Service) -> Result<Value, PortError> {
+    let wanted = state.service_memory.wanted_services()?;
+    Ok(view(service, wanted.get(&service), &state.service_memory.service_statuses()?))
+}
+
+fn view(service: Service, wanted: Option<&WantedService>, statuses: &BTreeMap<Service, ServiceStatus>) -> Value {
+    let status = statuses.get(&service);
+    json!({
+        "service": service,
+        "desired": wanted.map(|wanted| desired(service, wanted)),
+        "installed": status.and_then(|status| status.installed.as_ref()),
+        "state": status.map_or("unknown", |status| &status.state),
+        "reason": status.map_or("Pending", |status| &status.reason),
+        "message": status.map_or("no pass has looked at it yet", |status| &status.message),
+        "evidence": status.map(|status| status.evidence.clone()).unwrap_or_default(),
+        "since": status.map(|status| status.since),
+        "observed_generation": status.map_or(0, |status| status.observed_generation),
+        "unit": work_unit(service),
+    })
+}
+
+fn desired(service: Service, wanted: &WantedService) -> Value {
+    let owner = wanted.owner.to_string();
+    match wanted.intent {
+        ServiceIntent::Install(version) => {
+            json!({ "version": version.shown(service), "generation": wanted.generation, "owner": owner })
+        }
+        ServiceIntent::Remove { purge } => {
+            json!({ "remove": true, "purge": purge, "generation": wanted.generation, "owner": owner })
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Host services on the command line.
+
+use serde_json::{Value, json};
+
+use super::Session;
+use super::args::{Format, ServiceVerb, Task};
+use super::client::{Ask, Client};
+use super::failure::Failure;
+use super::show;
+use super::text::{clean, say, table};
+use super::wait::{Turn, watch};
+use crate::model::quantity::Span;
+use crate::model::services::Service;
+use crate::plan::services::{Task as Work, WorkOrder};
+
+/// Does what is asked of host services.
+///
+/// # Errors
+/// The agent said no, or what was waited for came to another end.
+pub fn service(session: &Session, verb: ServiceVerb) -> Result<(), Failure> {
+    match verb {
+        ServiceVerb::List => {
+            session.show(&Ask::get("/v1/services"), |answer| Ok(listed(show::list(answer, "services"))))
+        }
+        ServiceVerb::Install { service, version, wait } => {
+            let body = version.map_or_else(|| json!({}), |version| json!({ "version": version }));
+            let answer = session.client.value(&Ask::json("PUT", place(service), &body))?;
+            session.done(&answer, &format!("{service}  is wanted"))?;
+            finish(session, service, wait.wait)
+        }
+        ServiceVerb::Remove { service, purge, wait } => {
+            let flag = if purge { "?purge=true" } else { "" };
+            let ask = Ask { method: "DELETE", target: place(service) + flag, ..Ask::default() };
+            let answer = session.client.value(&ask)?;
+            session.done(&answer, &format!("{service}  is not wanted any more"))?;
+            finish(session, service, wait.wait)
+        }
+    }
+}
+
+fn finish(session: &Session, service: Service, at_most: Option<Span>) -> Result<(), Failure> {
+    let Some(at_most) = at_most else { return Ok(()) };
+    let said = for_service(&session.client, service, at_most)?;
+    if session.format == Format::Table { say(&format!("{service}  {said}\n")) } else { Ok(()) }
+}
+
+/// Waits until a service is as it is wanted.
+///
+/// # Errors
+/// It failed, or the time is up.
+pub fn for_service(client: &Client, service: Service, at_most: Span) -> Result<String, Failure> {
+    watch(&place(service), service.as_str(), client, at_most, |view| Ok(judge(&view.unwrap_or_default())))
+}
+
+/// Asks for a service as it stands in a document; returns the generation of the wish, and whether it is new.
+///
+/// # Errors
+/// The agent said no.
+pub fn put(client: &Client, service: Service, version: &str) -> Result<(u64, &'static str), Failure> {
+    let before = client.value(&Ask::get(place(service)))?;
+    let body = if version == service.usual() { json!({}) } else { json!({ "version": version }) };
+    let answer = client.send(&Ask::json("PUT", place(service), &body))?;
+    let generation = answer.value()?["generation"].as_u64().unwrap_or_default();
+    let outcome = match before["desired"]["generation"].as_u64() {
+        _ if answer.status == 201 => "new",
+        Some(before) if before == generation => "unchanged",
+        _ => "changed",
+    };
+    Ok((generation, outcome))
+}
+
+/// Confirms the removals of services that were held back; returns how many there were.
+///
+/// # Errors
+/// The agent said no.
+pub fn confirm_removals(session: &Session) -> Result<usize, Failure> {
+    let answer = session.client.value(&Ask::get("/v1/services"))?;
+    let held = show::list(&answer, "services").iter().filter(|view| text(view, "reason") == "PruneRefused");
+    let held: Vec<Service> = held.filter_map(|view| text(view, "service").parse().ok()).collect();
+    for service in &held {
+        let answer = session.client.value(&Ask { method: "DELETE", target: place(*service), ..Ask::default() })?;
+        session.done(&answer, &format!("{service}  is not wanted any more"))?;
+    }
+    Ok(held.len())
+}
+
+/// Reads what the package manager is to do, as the agent writes it.
+///
+/// # Errors
+/// The version is none of the service's.
+pub fn order(
+    task: Task,
+    service: Service,
+    version: Option<&str>,
+    majors: Vec<u32>,
+    purge: bool,
+) -> Result<WorkOrder, Failure> {
+    let task = match task {
+        Task::Install => Work::Install(service.version(version)?),
+        Task::Remove => Work::Remove { majors: majors.into_iter().collect(), purge },
+    };
+    Ok(WorkOrder { service, task })
+}
+
+fn place(service: Service) -> String {
+    format!("/v1/services/{service}")
+}
+
+fn text<'a>(view: &'a Value, key: &str) -> &'a str {
+    view[key].as_str().unwrap_or_default()
+}
+
+/// Judges what the agent says of a service for somebody who waits.
+fn judge(view: &Value) -> Turn {
+    let said = format!("{}: {}", clean(text(view, "reason")), clean(text(view, "message")));
+    let desired = &view["desired"];
+    let seen = view["observed_generation"].as_u64() == desired["generation"].as_u64().or(Some(0));
+    match text(view, "state") {
+        _ if !seen => Turn::Going(said),
+        "failed" => Turn::Failed(said),
+        "installed" | "running" | "absent" if desired["remove"].is_null() => Turn::Ready(said),
+        _ => Turn::Going(said),
+    }
+}
+
+fn listed(services: &[Value]) -> String {
+    let rows: Vec<Vec<String>> = services.iter().map(row).collect();
+    table(&["SERVICE", "WANTED", "INSTALLED", "STATE", "REASON", "MESSAGE"], &rows)
+}
+
+fn row(view: &Value) -> Vec<String> {
+    let desired = &view["desired"];
+    let wanted = match (desired["version"].as_str(), desired["remove"].is_null()) {
+        (Some(version), _) => version,
+        (None, false) => "gone",
+        (None, true) => "-",
+    };
+    let installed = view["installed"].as_str().unwrap_or("-");
+    let cells =
+        [text(view, "service"), wanted, installed, text(view, "state"), text(view, "reason"), text(view, "message")];
+    cells.into_iter().map(clean).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(desired: Value, observed: u64, state: &str) -> Value {
+        json!({ "service": "redis", "desired": desired, "observed_generation": observed, "state": state,
+            "reason": "R", "message": "m", "installed": null })
+    }
+
+    #[test]
+    fn a_wish_is_waited_for_until_its_own_generation_came_to_an_end() {
+        let install = json!({ "version": "default", "generation": 2 });
+        let remove = json!({ "remove": true, "generation": 3 });
+        let said = || "R: m".to_owned();
+        for (view, turn) in [
+            (view(install.clone(), 1, "failed"), Turn::Going(said())),
+            (view(install.clone(), 2, "installing"), Turn::Going(said())),
+            (view(install.clone(), 2, "failed"), Turn::Failed(said())),
+            (view(install, 2, "running"), Turn::Ready(said())),
+            (view(remove.clone(), 2, "running"), Turn::Going(said())),
+            (view(remove, 3, "absent"), Turn::Going(said())),
+            (view(Value::Null, 3, "absent"), Turn::Going(said())),
+            (view(Value::Null, 0, "absent"), Turn::Ready(said())),
+            (view(Value::Null, 0, "installed"), Turn::Ready(said())),
+        ] {
+            assert_eq!(judge(&view), turn, "{view}");
+        }
+    }
+
+    #[test]
+    fn the_list_says_what_is_wanted_and_what_is_there() {
+        let text = listed(&[
+            view(json!({ "version": "default", "generation": 2 }), 2, "running"),
+            view(Value::Null, 0, "absent"),
+        ]);
+        assert!(text.contains("redis    default  -          running  R       m"), "{text}");
+        assert!(text.contains("redis    -        -          absent   R       m"), "{text}");
+    }
+}

@@ -1,0 +1,409 @@
+//! Host services: which version is meant, what is to be done for one, and how it is. What nobody asked for is never
+//! touched; what was there before somebody asked stays when nobody asks any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use crate::model::failure::PortError;
+use crate::model::names::ProjectId;
+use crate::model::observed::{ActiveState, Exit, Observed, Sight};
+use crate::model::progress::{Progress, Stall};
+use crate::model::quantity::{Span, Timestamp};
+use crate::model::services::{
+    Installation, Service, ServiceIntent, ServiceProgress, ServiceSeen, ServiceStatus, Version, WantedService,
+    WantedServices, WorkSeen,
+};
+
+use super::{Action, Plan, Reason, Step, verdict};
+
+/// Exit status of the work where the wanted version is not on offer.
+pub const NOT_ON_OFFER: i32 = 3;
+/// Exit status of the work where there is no package manager that it knows.
+pub const NO_MANAGER: i32 = 4;
+
+/// How long until a version that was not on offer is looked for again: somebody must add a source first.
+const OFFER_RETRY: Span = Span::seconds(600);
+
+/// Work for the package manager.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkOrder {
+    /// For which service.
+    pub service: Service,
+    /// What to do.
+    pub task: Task,
+}
+
+/// What the package manager can be asked to do for a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Task {
+    /// Install it, or finish installing it.
+    Install(Version),
+    /// Remove it.
+    Remove {
+        /// Which majors of it; what else is there stays.
+        majors: BTreeSet<u32>,
+        /// Its data too.
+        purge: bool,
+    },
+}
+
+impl WorkOrder {
+    /// Tells whether it adds or removes.
+    pub fn sign(&self) -> char {
+        if matches!(self.task, Task::Install(_)) { '+' } else { '-' }
+    }
+}
+
+impl fmt::Display for WorkOrder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.task {
+            Task::Install(version) => write!(f, "install {} {}", self.service, version.shown(self.service)),
+            Task::Remove { purge: false, .. } => write!(f, "remove {} and keep its data", self.service),
+            Task::Remove { purge: true, .. } => write!(f, "remove {} and its data", self.service),
+        }
+    }
+}
+
+/// Returns the installed version that is what is meant.
+pub fn meant(service: Service, version: Version, seen: &ServiceSeen) -> Option<&Installation> {
+    match version {
+        Version::Major(major) => seen.installed.get(&major),
+        Version::Usual => usual(service, seen.installed.keys().copied()).and_then(|major| seen.installed.get(&major)),
+    }
+}
+
+/// Returns the major that the usual version is, of those that there are: of Node.js the newest with long-term support,
+/// which are the even ones; of the others the newest.
+pub fn usual(service: Service, majors: impl Iterator<Item = u32>) -> Option<u32> {
+    majors.filter(|major| service != Service::Nodejs || major % 2 == 0).max()
+}
+
+/// Folds what was seen into what is remembered, before anything is planned.
+pub fn advance(wanted: &WantedServices, observed: &Observed, progress: &mut Progress) {
+    progress.services.retain(|service, _| wanted.contains_key(service));
+    for (service, wish) in wanted {
+        let memory = progress.services.entry(*service).or_default();
+        if memory.generation != wish.generation {
+            let (before, counted) = (memory.before.take(), memory.counted.take());
+            *memory = ServiceProgress { generation: wish.generation, before, counted, ..ServiceProgress::default() };
+        }
+        if let Some(seen) = sight_of(*service, observed) {
+            fold(*service, wish, seen, memory, observed.now);
+        }
+    }
+}
+
+fn sight_of(service: Service, observed: &Observed) -> Option<&ServiceSeen> {
+    observed.services.known().and_then(|all| all.get(&service))
+}
+
+fn fold(service: Service, wish: &WantedService, seen: &ServiceSeen, memory: &mut ServiceProgress, now: Timestamp) {
+    let whole = seen.installed.iter().filter(|(_, found)| found.whole);
+    memory.before.get_or_insert_with(|| whole.map(|(major, _)| *major).collect());
+    if seen.is_in_work() {
+        return;
+    }
+    let begun = memory.begun.take();
+    if is_there(service, wish, seen, memory) {
+        if is_settled(service, wish, seen) {
+            memory.backoff = None;
+            memory.evidence.clear();
+        }
+        return;
+    }
+    match &seen.work {
+        Some(work) if memory.counted.as_ref() != Some(&work.invocation) => count(memory, work, now),
+        None if begun.is_some() => {
+            let message = "the package manager's work was cut off, and is done again";
+            memory.backoff =
+                Some(verdict::strike(memory.backoff.as_ref(), &PortError::passing("PackagesFailed", message), now));
+        }
+        _ => {}
+    }
+}
+
+/// Tells whether the packages are as they are to be, whatever the daemon does.
+fn is_there(service: Service, wish: &WantedService, seen: &ServiceSeen, memory: &ServiceProgress) -> bool {
+    match wish.intent {
+        ServiceIntent::Install(version) => meant(service, version, seen).is_some_and(|found| found.whole),
+        ServiceIntent::Remove { purge } => {
+            let had_some = memory.before.as_ref().is_none_or(|before| !before.is_empty());
+            brought(seen, memory).is_empty() && (had_some || !(purge && seen.data))
+        }
+    }
+}
+
+/// Returns the majors that are there because somebody asked for the service.
+fn brought(seen: &ServiceSeen, memory: &ServiceProgress) -> BTreeSet<u32> {
+    let Some(before) = &memory.before else { return BTreeSet::new() };
+    seen.installed.keys().copied().filter(|major| !before.contains(major)).collect()
+}
+
+fn is_settled(service: Service, wish: &WantedService, seen: &ServiceSeen) -> bool {
+    match wish.intent {
+        ServiceIntent::Install(version) => {
+            meant(service, version, seen).and_then(|found| found.daemon.as_ref()).is_none_or(|daemon| daemon.runs())
+        }
+        ServiceIntent::Remove { .. } => true,
+    }
+}
+
+fn count(memory: &mut ServiceProgress, work: &WorkSeen, now: Timestamp) {
+    let said = if work.said.is_empty() {
+        work.exit.map_or_else(|| "it did not end well".to_owned(), |exit: Exit| format!("it {exit}"))
+    } else {
+        work.said.clone()
+    };
+    let reason = match work.exit {
+        Some(Exit::Status(NOT_ON_OFFER)) => "VersionUnavailable",
+        Some(Exit::Status(NO_MANAGER)) => "NoPackageManager",
+        _ => "PackagesFailed",
+    };
+    let mut backoff = verdict::strike(memory.backoff.as_ref(), &PortError::passing(reason, said), now);
+    if reason != "PackagesFailed" {
+        backoff.until = now.after(OFFER_RETRY);
+    }
+    memory.backoff = Some(backoff);
+    memory.evidence.clone_from(&work.log);
+    memory.counted = Some(work.invocation.clone());
+}
+
+/// Adds what is to be done for the services, at most one step for each.
+pub fn steps(wanted: &WantedServices, observed: &Observed, progress: &Progress, plan: &mut Plan) {
+    for (service, wish) in wanted {
+        let (Some(seen), Some(memory)) = (sight_of(*service, observed), progress.services.get(service)) else {
+            continue;
+        };
+        if seen.is_in_work() {
+            continue;
+        }
+        if let Some(backoff) = memory.backoff.as_ref().filter(|backoff| observed.now < backoff.until) {
+            plan.look_at(backoff.until);
+            continue;
+        }
+        if let Some((action, reason)) = step(*service, wish, seen, memory) {
+            plan.steps.push(Step { project: None, action, reason });
+        }
+    }
+}
+
+fn step(
+    service: Service,
+    wish: &WantedService,
+    seen: &ServiceSeen,
+    memory: &ServiceProgress,
+) -> Option<(Action, Reason)> {
+    let work = |task: Task| Action::Packages(WorkOrder { service, task });
+    match wish.intent {
+        ServiceIntent::Install(version) => {
+            let Some(found) = meant(service, version, seen).filter(|found| found.whole) else {
+                return Some((work(Task::Install(version)), Reason::ServiceMissing));
+            };
+            let daemon = found.daemon.as_ref()?;
+            let down = matches!(daemon.state, ActiveState::Inactive | ActiveState::Failed);
+            if down {
+                return Some((Action::StartService(service, daemon.unit.clone()), Reason::ServiceDown));
+            }
+            (!daemon.enabled).then_some((Action::EnableService(service), Reason::ServiceDown))
+        }
+        ServiceIntent::Remove { .. } if is_there(service, wish, seen, memory) => {
+            Some((Action::ForgetService(service), Reason::ServiceGone))
+        }
+        ServiceIntent::Remove { purge } => {
+            Some((work(Task::Remove { majors: brought(seen, memory), purge }), Reason::ServiceUnwanted))
+        }
+    }
+}
+
+/// What keeps a project waiting for its services.
+pub enum Lack {
+    /// Nobody asks for one of them: nothing happens until somebody does.
+    Unwanted(String),
+    /// One is asked for and does not run yet.
+    NotYet(String),
+}
+
+/// Returns what a project lacks of the services that it needs.
+pub fn lack(
+    needs: &BTreeSet<Service>,
+    observed: &Sight<BTreeMap<Service, ServiceSeen>>,
+    progress: &Progress,
+) -> Option<Lack> {
+    let Some(seen) = observed.known() else {
+        return (!needs.is_empty()).then(|| Lack::NotYet("the services it needs could not be looked at".into()));
+    };
+    let runs = |service: &Service| {
+        let of_it = seen.get(service).into_iter().flat_map(|seen| seen.installed.values());
+        of_it.filter(|found| found.whole).any(|found| found.daemon.as_ref().is_none_or(|daemon| daemon.runs()))
+    };
+    let (wanted, unwanted): (Vec<&Service>, Vec<&Service>) =
+        needs.iter().filter(|service| !runs(service)).partition(|service| progress.services.contains_key(service));
+    if let Some(service) = unwanted.first() {
+        return Some(Lack::Unwanted(format!(
+            "it needs {service}, which does not run here; `zexio service install {service}` brings it"
+        )));
+    }
+    wanted.first().map(|service| {
+        let told = progress.services.get(service).and_then(|memory| memory.backoff.as_ref());
+        let why =
+            told.map_or("which is on its way".to_owned(), |backoff| format!("which is not there: {}", backoff.message));
+        Lack::NotYet(format!("it needs {service}, {why}; `zexio service list` says more"))
+    })
+}
+
+/// Folds what a project lacks into its memory; tells whether its rollout has to wait.
+pub fn hold(
+    needs: &BTreeSet<Service>,
+    project: &ProjectId,
+    services: &Sight<BTreeMap<Service, ServiceSeen>>,
+    progress: &mut Progress,
+    now: Timestamp,
+) -> bool {
+    let lack = lack(needs, services, progress);
+    let Some(memory) = progress.projects.get_mut(project) else { return false };
+    let (stalled, waits) = match lack {
+        None => (None, None),
+        Some(Lack::Unwanted(message)) => (Some(message), None),
+        Some(Lack::NotYet(message)) => (None, Some(message)),
+    };
+    let stall = |message: String, old: Option<&Stall>| Stall {
+        since: old.filter(|old| old.reason == DEPENDENCY_MISSING).map_or(now, |old| old.since),
+        reason: DEPENDENCY_MISSING.into(),
+        message,
+    };
+    memory.waits = waits.map(|message| stall(message, memory.waits.as_ref()));
+    match stalled {
+        Some(message) => memory.stalled = Some(stall(message, memory.stalled.as_ref())),
+        None => memory.stalled = memory.stalled.take().filter(|old| old.reason != DEPENDENCY_MISSING),
+    }
+    memory.waits.is_some() || memory.stalled.as_ref().is_some_and(|stall| stall.reason == DEPENDENCY_MISSING)
+}
+
+/// The reason of a project that waits for a service.
+const DEPENDENCY_MISSING: &str = "DependencyMissing";
+
+/// Says how a service is; `before` is how it was, so that "since" stays. None where it could not be looked at.
+pub fn status(
+    service: Service,
+    wish: Option<&WantedService>,
+    observed: &Observed,
+    progress: &Progress,
+    before: Option<&ServiceStatus>,
+) -> Option<ServiceStatus> {
+    let seen = sight_of(service, observed)?;
+    let memory = progress.services.get(&service);
+    let version = match wish.map(|wish| wish.intent) {
+        Some(ServiceIntent::Install(version)) => version,
+        _ => Version::Usual,
+    };
+    let newest = seen.installed.values().next_back();
+    let installed = meant(service, version, seen).or(newest).map(|found| found.version.clone());
+    let (state, reason, message) = match (wish, memory) {
+        (Some(wish), Some(memory)) => wanted_state(service, wish, seen, memory),
+        _ => unwanted_state(service, seen),
+    };
+    let complaint = wish.and_then(|wish| wish.complaint.as_ref());
+    let (reason, message) = complaint.map_or((reason, message), |told| (told.reason.clone(), told.message.clone()));
+    let since = before.filter(|old| old.state == state && old.reason == reason).map_or(observed.now, |old| old.since);
+    Some(ServiceStatus {
+        service,
+        observed_generation: memory.map_or(0, |memory| memory.generation),
+        installed,
+        state: state.into(),
+        reason,
+        message,
+        evidence: memory.map(|memory| memory.evidence.clone()).unwrap_or_default(),
+        since,
+    })
+}
+
+/// A state, a reason and a sentence.
+type Finding = (&'static str, String, String);
+
+fn unwanted_state(service: Service, seen: &ServiceSeen) -> Finding {
+    let Some(found) = seen.installed.values().next_back() else {
+        let data = if seen.data { "; data of it is still on the disk" } else { "" };
+        return ("absent", "NotInstalled".into(), format!("{service} is not installed{data}"));
+    };
+    let state = if found.daemon.as_ref().is_some_and(|daemon| daemon.runs()) { "running" } else { "installed" };
+    (
+        state,
+        "Unmanaged".into(),
+        format!("{service} {} is there, and nobody asks zexio for it: it is left alone", found.version),
+    )
+}
+
+fn wanted_state(service: Service, wish: &WantedService, seen: &ServiceSeen, memory: &ServiceProgress) -> Finding {
+    let found = match wish.intent {
+        ServiceIntent::Install(version) => meant(service, version, seen).filter(|found| found.whole),
+        ServiceIntent::Remove { .. } => None,
+    };
+    if let Some(found) = found.filter(|_| !seen.is_in_work()) {
+        match &found.daemon {
+            None => return ("installed", "Installed".into(), format!("{service} {} is installed", found.version)),
+            Some(daemon) if daemon.runs() => {
+                return ("running", "Running".into(), format!("{service} {} runs as {}", found.version, daemon.unit));
+            }
+            // It is down for a reason only once it was started in vain.
+            Some(daemon)
+                if memory.backoff.as_ref().is_none_or(|backoff| backoff.strikes < 2)
+                    || daemon.state == ActiveState::Activating =>
+            {
+                return ("starting", "Starting".into(), format!("{} is starting", daemon.unit));
+            }
+            Some(_) => {}
+        }
+    }
+    match (&memory.backoff, wish.intent) {
+        (Some(backoff), _) if !seen.is_in_work() => {
+            let message =
+                format!("{}; failed {} times, next try at {}", backoff.message, backoff.strikes, backoff.until);
+            ("failed", backoff.reason.clone(), message)
+        }
+        (_, ServiceIntent::Install(version)) => (
+            "installing",
+            "Installing".into(),
+            in_work(&format!("installing {service} {}", version.shown(service)), seen),
+        ),
+        (_, ServiceIntent::Remove { .. }) => {
+            ("removing", "Removing".into(), in_work(&format!("removing {service}"), seen))
+        }
+    }
+}
+
+fn in_work(what: &str, seen: &ServiceSeen) -> String {
+    match seen.work.as_ref().filter(|work| work.running && !work.said.is_empty()) {
+        Some(work) => format!("{what}: {}", work.said),
+        None => what.to_owned(),
+    }
+}
+
+/// A package that can be had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// The major that it is.
+    pub major: u32,
+    /// Its exact version, as the package manager names it.
+    pub exact: String,
+}
+
+/// Chooses from what is on offer.
+///
+/// # Errors
+/// What is wanted is not on offer; says what is.
+pub fn choose(service: Service, version: Version, offers: &[Offer]) -> Result<&Offer, String> {
+    let majors: BTreeSet<u32> = offers.iter().map(|offer| offer.major).collect();
+    let major = match version {
+        Version::Major(major) => Some(major),
+        Version::Usual => usual(service, majors.iter().copied()),
+    };
+    // The first of a major is the newest: that is how package managers list them.
+    offers.iter().find(|offer| Some(offer.major) == major).ok_or_else(|| {
+        let listed: Vec<String> = majors.iter().map(ToString::to_string).collect();
+        let there = if listed.is_empty() { "none is".to_owned() } else { format!("on offer: {}", listed.join(", ")) };
+        format!(
+            "the package manager does not offer {service} {}; {there}. Ask for one of these, or add a package source that has it",
+            version.shown(service)
+        )
+    })
+}

@@ -1,0 +1,124 @@
+//! The host's services in a pass: looked at, folded, worked on and recorded beside the projects.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::sight;
+use crate::model::desired::Desired;
+use crate::model::failure::PortError;
+use crate::model::observed::{Observed, Sight};
+use crate::model::progress::Progress;
+use crate::model::quantity::Timestamp;
+use crate::model::services::{Service, ServiceProgress, ServiceStatus, ServicesSeen, WantedServices};
+use crate::plan::{Action, services, verdict};
+use crate::port::{ServiceMemory, Services};
+
+/// What the loop works with for host services.
+pub struct HostServices {
+    /// What is wanted and remembered.
+    pub memory: Arc<dyn ServiceMemory>,
+    /// The package manager and the daemons.
+    pub host: Box<dyn Services>,
+    /// How each service was after the last pass.
+    pub last: BTreeMap<Service, ServiceStatus>,
+}
+
+impl HostServices {
+    /// Looks at the services; closely where somebody cares how they are.
+    pub fn look(&self, wanted: &WantedServices, desired: &Desired, full: bool) -> Sight<ServicesSeen> {
+        let needed = || desired.0.values().filter_map(|wanted| wanted.spec()).any(|spec| !spec.needs.is_empty());
+        sight(self.host.look(full || !wanted.is_empty() || needed()))
+    }
+
+    /// Remembers what changed.
+    ///
+    /// # Errors
+    /// Says why the database could not be written.
+    pub fn remember(&self, before: &Progress, after: &Progress) -> Result<(), PortError> {
+        let is_news = |(service, memory): &(&Service, &ServiceProgress)| before.services.get(service) != Some(memory);
+        let changed: BTreeMap<Service, ServiceProgress> =
+            after.services.iter().filter(is_news).map(|(service, memory)| (*service, memory.clone())).collect();
+        if changed.is_empty() { Ok(()) } else { self.memory.remember_services(&changed) }
+    }
+
+    /// Takes a step.
+    ///
+    /// # Errors
+    /// Says why it could not be taken.
+    pub fn take(&self, action: &Action, progress: &mut Progress, now: Timestamp) -> Result<(), PortError> {
+        let memory = action.service().and_then(|service| progress.services.get_mut(&service));
+        match action {
+            Action::Packages(order) => {
+                self.host.begin(order)?;
+                if let Some(memory) = memory {
+                    memory.begun = Some(now);
+                }
+            }
+            Action::StartService(_, unit) => {
+                self.host.start(unit)?;
+                // Counted before it is known to fail: a daemon that falls at once must not be started in a circle.
+                if let Some(memory) = memory {
+                    let fell = PortError::passing(
+                        "ServiceDown",
+                        format!("{unit} was down, and was started again; `journalctl -u {unit}` says why"),
+                    );
+                    memory.backoff = Some(verdict::strike(memory.backoff.as_ref(), &fell, now));
+                }
+            }
+            Action::EnableService(service) => self.host.enable(*service)?,
+            Action::ForgetService(service) => {
+                self.memory.forget_service(*service)?;
+                progress.services.remove(service);
+            }
+            other => return Err(PortError::lasting("Internal", format!("{other} is not about a service"))),
+        }
+        Ok(())
+    }
+
+    /// Counts a step that failed.
+    pub fn fail(action: &Action, error: &PortError, progress: &mut Progress, now: Timestamp) {
+        if let Some(memory) = action.service().and_then(|service| progress.services.get_mut(&service)) {
+            memory.backoff = Some(verdict::strike(memory.backoff.as_ref(), error, now));
+        }
+    }
+
+    /// Records how the services are, where that is news.
+    ///
+    /// # Errors
+    /// Says why the database could not be written.
+    pub fn record(
+        &mut self,
+        wanted: &WantedServices,
+        observed: &Observed,
+        progress: &Progress,
+        full: bool,
+    ) -> Result<(), PortError> {
+        let shown = Service::ALL.into_iter().filter_map(|service| {
+            services::status(service, wanted.get(&service), observed, progress, self.last.get(&service))
+        });
+        let news: Vec<ServiceStatus> =
+            shown.filter(|status| full || self.last.get(&status.service) != Some(status)).collect();
+        if news.is_empty() {
+            return Ok(());
+        }
+        self.memory.record_services(&news)?;
+        for status in news {
+            self.tell(&status);
+            self.last.insert(status.service, status);
+        }
+        Ok(())
+    }
+
+    fn tell(&self, status: &ServiceStatus) {
+        let told =
+            self.last.get(&status.service).is_some_and(|old| old.state == status.state && old.reason == status.reason);
+        if status.observed_generation == 0 || told {
+            return;
+        }
+        let (service, state, reason) = (status.service.as_str(), status.state.as_str(), status.reason.as_str());
+        match state {
+            "failed" => tracing::warn!(service, state, reason, "{}", status.message),
+            _ => tracing::info!(service, state, reason, "{}", status.message),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Host services in the database: what is wanted of them, what is remembered, how they were last seen.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::model::desired::{Complaint, Owner};
+use crate::model::failure::PortError;
+use crate::model::services::{
+    Service, ServiceIntent, ServiceProgress, ServiceStatus, Version, WantedService, WantedServices,
+};
+use crate::port::{Put, ServiceMemory, ServiceWishes, WishError};
+
+use super::wishes::{execute, json, parsed};
+use super::{Db, damaged, refused};
+
+const COLUMNS: &str = "service, generation, intent, version, purge, owner, complaint";
+
+/// A row as it stands.
+type Texts = (String, u64, String, Option<String>, bool, String, Option<String>);
+
+fn texts(row: &Row<'_>) -> rusqlite::Result<Texts> {
+    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
+}
+
+fn read_wish(
+    (name, generation, intent, version, purge, owner, complaint): Texts,
+) -> Result<(Service, WantedService), PortError> {
+    let service: Service = named(&name)?;
+    let intent = match intent.as_str() {
+        "remove" => ServiceIntent::Remove { purge },
+        _ => {
+            ServiceIntent::Install(service.version(version.as_deref()).map_err(|e| damaged("a service's version", e))?)
+        }
+    };
+    let complaint = parsed(complaint, "a complaint")?;
+    Ok((service, WantedService { generation, intent, owner: Owner::parse(&owner), complaint }))
+}
+
+fn named(name: &str) -> Result<Service, PortError> {
+    name.parse().map_err(|e| damaged("a service's name", e))
+}
+
+fn read_one(connection: &Connection, service: Service) -> Result<Option<WantedService>, PortError> {
+    let sql = format!("SELECT {COLUMNS} FROM services WHERE service = ?1");
+    let row = connection.query_row(&sql, params![service.as_str()], texts).optional();
+    row.map_err(|e| refused("read a service", &e))?.map(|row| read_wish(row).map(|(_, wish)| wish)).transpose()
+}
+
+fn read_all<T>(
+    connection: &Connection,
+    sql: &str,
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>, PortError> {
+    let mut statement = connection.prepare_cached(sql).map_err(|e| refused("read services", &e))?;
+    let rows = statement.query_map([], read).map_err(|e| refused("read services", &e))?;
+    rows.collect::<rusqlite::Result<_>>().map_err(|e| refused("read services", &e))
+}
+
+fn pair(row: &Row<'_>) -> rusqlite::Result<(String, String)> {
+    Ok((row.get(0)?, row.get(1)?))
+}
+
+impl ServiceMemory for Db {
+    fn wanted_services(&self) -> Result<WantedServices, PortError> {
+        let rows = read_all(&self.lock(), &format!("SELECT {COLUMNS} FROM services"), texts)?;
+        rows.into_iter().map(read_wish).collect()
+    }
+
+    fn service_progress(&self) -> Result<BTreeMap<Service, ServiceProgress>, PortError> {
+        let rows = read_all(&self.lock(), "SELECT service, memory FROM services", pair)?;
+        let read = |(name, memory): (String, String)| {
+            Ok((named(&name)?, serde_json::from_str(&memory).map_err(|e| damaged("a service's progress", e))?))
+        };
+        rows.into_iter().map(read).collect()
+    }
+
+    fn remember_services(&self, changed: &BTreeMap<Service, ServiceProgress>) -> Result<(), PortError> {
+        self.write("remember services", |tx| {
+            changed.iter().try_for_each(|(service, memory)| {
+                let sql = "UPDATE services SET memory = ?2 WHERE service = ?1";
+                execute(tx, sql, params![service.as_str(), json(memory)])
+            })
+        })
+        .map_err(plain)
+    }
+
+    fn service_statuses(&self) -> Result<BTreeMap<Service, ServiceStatus>, PortError> {
+        let rows = read_all(&self.lock(), "SELECT service, status FROM service_status", pair)?;
+        // A status of an older form is no loss: the next pass writes a new one.
+        let read = |(name, status): (String, String)| Some((name.parse().ok()?, serde_json::from_str(&status).ok()?));
+        Ok(rows.into_iter().filter_map(read).collect())
+    }
+
+    fn record_services(&self, statuses: &[ServiceStatus]) -> Result<(), PortError> {
+        self.write("record services", |tx| {
+            statuses.iter().try_for_each(|status| {
+                let sql = "INSERT INTO service_status (service, status) VALUES (?1, ?2) ON CONFLICT (service) DO UPDATE SET status = ?2";
+                execute(tx, sql, params![status.service.as_str(), json(status)])
+            })
+        })
+        .map_err(plain)
+    }
+
+    fn forget_service(&self, service: Service) -> Result<(), PortError> {
+        self.write("forget a service", |tx| {
+            execute(tx, "DELETE FROM services WHERE service = ?1 AND intent = 'remove'", params![service.as_str()])
+        })
+        .map_err(plain)
+    }
+}
+
+fn plain(error: WishError) -> PortError {
+    match error {
+        WishError::Store(error) => error,
+        other => PortError::passing("Database", other.to_string()),
+    }
+}
+
+impl ServiceWishes for Db {
+    fn wanted_service(&self, service: Service) -> Result<Option<WantedService>, WishError> {
+        Ok(read_one(&self.lock(), service)?)
+    }
+
+    fn put_service(
+        &self,
+        service: Service,
+        version: Version,
+        owner: &Owner,
+        heir_of: Option<&Owner>,
+    ) -> Result<Put, WishError> {
+        self.write("ask for a service", |tx| {
+            let old = read_one(tx, service)?;
+            if let Some(foreign) = old.as_ref().filter(|old| old.owner != *owner && Some(&old.owner) != heir_of && !is_leaving(old)) {
+                return Err(WishError::ServiceOwned { service, owner: foreign.owner.clone() });
+            }
+            let intent = ServiceIntent::Install(version);
+            let changed = old.as_ref().is_none_or(|old| old.intent != intent);
+            let generation = old.as_ref().map_or(0, |old| old.generation) + u64::from(changed);
+            let created = old.as_ref().is_none_or(is_leaving);
+            let sql = "INSERT INTO services (service, generation, intent, version, owner) VALUES (?1, ?2, 'install', ?3, ?4)
+                ON CONFLICT (service) DO UPDATE SET generation = ?2, intent = 'install', version = ?3, owner = ?4, complaint = NULL";
+            let version = (version != Version::Usual).then(|| version.shown(service));
+            execute(tx, sql, params![service.as_str(), generation, version, owner.to_string()])?;
+            Ok(Put { generation, created, changed })
+        })
+    }
+
+    fn drop_service(&self, service: Service, owner: &Owner, purge: bool) -> Result<u64, WishError> {
+        self.write("let a service go", |tx| {
+            let old = read_one(tx, service)?.ok_or(WishError::ServiceUnknown(service))?;
+            if old.owner != *owner && !is_leaving(&old) {
+                return Err(WishError::ServiceOwned { service, owner: old.owner });
+            }
+            if old.intent == (ServiceIntent::Remove { purge }) {
+                return Ok(old.generation);
+            }
+            let sql = "UPDATE services SET intent = 'remove', purge = ?2, generation = generation + 1, complaint = NULL WHERE service = ?1";
+            execute(tx, sql, params![service.as_str(), purge])?;
+            Ok(old.generation + 1)
+        })
+    }
+
+    fn complain_of_service(
+        &self,
+        service: Service,
+        owner: &Owner,
+        complaint: Option<&Complaint>,
+    ) -> Result<(), WishError> {
+        let sql = "UPDATE services SET complaint = ?3 WHERE service = ?1 AND owner = ?2";
+        self.write("write a complaint", |tx| {
+            execute(tx, sql, params![service.as_str(), owner.to_string(), complaint.map(json)])
+        })
+    }
+}
+
+fn is_leaving(wish: &WantedService) -> bool {
+    matches!(wish.intent, ServiceIntent::Remove { .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::MasterKey;
+
+    fn db(dir: &tempfile::TempDir) -> Db {
+        Db::open(&dir.path().join("zexio.db"), &MasterKey::parse(&"ab".repeat(32)).unwrap()).unwrap()
+    }
+
+    const REDIS: Service = Service::Redis;
+    const PG: Service = Service::Postgresql;
+
+    #[test]
+    fn a_service_has_one_owner_until_it_is_let_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = db(&dir);
+        let file = Owner::File("host.yaml".into());
+        let put = |version, owner: &Owner| db.put_service(PG, version, owner, None);
+        assert_eq!(put(Version::Major(15), &file), Ok(Put { generation: 1, created: true, changed: true }));
+        assert_eq!(put(Version::Major(15), &file), Ok(Put { generation: 1, created: false, changed: false }));
+        assert!(matches!(put(Version::Usual, &Owner::Api), Err(WishError::ServiceOwned { .. })));
+        assert!(matches!(db.drop_service(PG, &Owner::Api, true), Err(WishError::ServiceOwned { .. })));
+        assert_eq!(db.drop_service(PG, &file, false), Ok(2));
+        assert_eq!(put(Version::Usual, &Owner::Api), Ok(Put { generation: 3, created: true, changed: true }));
+        let heir = Owner::File("new.yaml".into());
+        assert!(db.put_service(PG, Version::Usual, &heir, Some(&Owner::Api)).is_ok());
+        assert_eq!(db.wanted_service(PG).unwrap().unwrap().owner, heir);
+        assert_eq!(db.drop_service(REDIS, &Owner::Api, false), Err(WishError::ServiceUnknown(REDIS)));
+    }
+
+    #[test]
+    fn what_is_wanted_and_remembered_reads_back_and_goes_when_it_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        db(&dir).put_service(PG, Version::Major(15), &Owner::Api, None).unwrap();
+        let memory = ServiceProgress { generation: 1, before: Some([14].into()), ..ServiceProgress::default() };
+        // Nobody asks for redis: nothing of it is kept.
+        db(&dir).remember_services(&[(PG, memory.clone()), (REDIS, memory.clone())].into()).unwrap();
+        let db = db(&dir);
+        assert_eq!(db.service_progress().unwrap(), [(PG, memory)].into());
+        assert_eq!(db.wanted_services().unwrap()[&PG].intent, ServiceIntent::Install(Version::Major(15)));
+        db.forget_service(PG).unwrap();
+        assert_eq!(db.wanted_services().unwrap().len(), 1, "it is still wanted");
+        db.drop_service(PG, &Owner::Api, true).unwrap();
+        assert_eq!(db.wanted_services().unwrap()[&PG].intent, ServiceIntent::Remove { purge: true });
+        db.forget_service(PG).unwrap();
+        assert_eq!(db.wanted_services().unwrap().len(), 0);
+    }
+}
