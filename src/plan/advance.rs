@@ -47,6 +47,11 @@ pub fn advance(
                 wake(memory, observed.now);
                 // A switch that is complete is a fact, also where the next wish came before it was written down.
                 promote_what_was_switched(project, seen, memory, spec, observed.now);
+                let switching = memory.trial.as_ref().is_some_and(|trial| trial.proven);
+                if switching && (seen.units.known().is_none() || seen.bundles.known().is_none()) {
+                    // Whether it has the traffic by now cannot be seen; nobody else is aimed at before that.
+                    continue;
+                }
                 let taken = aim::take(project, wanted, spec, observed, progress, rules);
                 if let Some(memory) = progress.projects.get_mut(project) {
                     roll(project, spec, seen, memory, observed.now);
@@ -103,9 +108,9 @@ fn heed_the_clock(memory: &mut ProjectProgress, deploy: &Deploy, now: Timestamp)
         trial.since = trial.since.min(now);
     }
     let fetch = memory.trial.as_mut().and_then(|trial| trial.fetch.as_mut());
-    for backoff in memory.backoff.iter_mut().chain(fetch) {
-        backoff.until = backoff.until.min(now.after(verdict::LONGEST_PAUSE));
-        backoff.last = backoff.last.min(now);
+    for backoff in memory.backoff.iter_mut().chain(fetch).filter(|backoff| backoff.last > now) {
+        backoff.until = now.after(backoff.until.since(backoff.last));
+        backoff.last = now;
     }
     if let Some(stall) = &mut memory.quarantine {
         stall.since = stall.since.min(now);

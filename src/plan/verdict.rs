@@ -13,9 +13,6 @@ use crate::model::spec::{Deploy, Ready};
 /// A process that fell this often within its trial does not come up by itself.
 const FALLS: u32 = 3;
 
-/// No failure that may pass waits longer for its next try, whatever the other side asked.
-pub const LONGEST_PAUSE: Span = Span::seconds(600);
-
 /// What is to be thought of a candidate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -155,7 +152,7 @@ pub fn strike(before: Option<&Backoff>, error: &PortError, now: Timestamp) -> Ba
     let asked = error.retry_after.map_or(Span(0), |wait| Span(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)));
     Backoff {
         strikes,
-        until: now.after(own.max(asked.min(LONGEST_PAUSE))),
+        until: now.after(own.max(asked.min(Span::seconds(600)))),
         reason: error.reason.to_owned(),
         message: error.message.clone(),
         last: now,
