@@ -229,7 +229,7 @@ impl Life {
             (blind.bundles, "the disk could not be read"),
             (blind.proxy, "Caddy could not be asked"),
             (blind.health, "the probes said nothing"),
-            (blind.lies, "the link, a release and the probes were not as they seemed"),
+            (blind.lies, "a release and the probes were not as they seemed"),
         ] {
             if is {
                 self.count(what);

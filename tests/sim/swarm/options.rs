@@ -52,7 +52,7 @@ impl Options {
     pub fn draw(chance: &mut Chance) -> Self {
         let sometimes = |chance: &mut Chance, most: u64| if chance.hits(400) { 1 + chance.below(most) } else { 0 };
         Self {
-            projects: chance.pick(&[1, 1, 1, 2, 2, 3]),
+            projects: chance.pick(&[1, 1, 1, 1, 2, 2, 3]),
             steps: 4 + chance.below(11),
             wishes: 150 + chance.below(350),
             fails: sometimes(chance, 150),

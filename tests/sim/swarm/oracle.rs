@@ -254,6 +254,11 @@ impl Oracle {
                 self.reach("rolled back");
             }
         }
+        if let Effect::RemoveFiles(project) = effect {
+            // It may be taken back; then it is fetched anew.
+            let past = self.past(project);
+            past.robbed.extend(past.served.iter().copied());
+        }
         if let Effect::Forget(project) = effect
             && !machine.desired.0.contains_key(*project)
         {
@@ -278,7 +283,11 @@ impl Oracle {
         let carried = matches!(effect, Effect::Point(..)) && self.carried;
         // An earlier release comes whole, and may lack a process that the spec routes by now.
         let whole = matches!(effect, Effect::LoadRoutes(_)) && spec.artifact.release.is_some();
-        let refused = machine.refused.as_deref() == Some(host.as_str());
+        // Of a project with a host that Caddy refuses all routes are left out.
+        let refused = machine
+            .refused
+            .as_deref()
+            .is_some_and(|refused| zexio::plan::aim::hosts_of(spec).iter().any(|host| host.as_str() == refused));
         !asked || disturbed || recreate || carried || whole || refused
     }
 

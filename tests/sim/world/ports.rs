@@ -179,8 +179,7 @@ impl Bundles for World {
         }
         let mut seen = machine.bundles.get(project).cloned().unwrap_or_default();
         if machine.blind.lies {
-            // A link or a manifest that cannot be read looks as if it were not there.
-            seen.link = None;
+            // A release whose manifest cannot be read looks as if it were not there.
             seen.releases.pop_last();
         }
         Ok(seen)
