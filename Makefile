@@ -15,12 +15,17 @@ fishdir    = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 target_dir = $(or $(CARGO_TARGET_DIR),target)
 built      = $(target_dir)/$(patsubst dev,debug,$(PROFILE))
 
-.PHONY: help build demo test bench fuzz coverage mutants lint install uninstall clean packages
+SEEDS ?= 200000
+FROM  ?= 0
+STEPS ?= 40
+
+.PHONY: help build demo test sim bench fuzz coverage mutants lint install uninstall clean packages
 
 help:
 	@echo 'make build     build the binary (PROFILE=release|dev)'
 	@echo 'make demo      boot a throwaway machine, deploy the examples in it, tell the story (KEEP=1 leaves it up)'
 	@echo 'make test      all tests: pure ones, and the contract on throwaway machines'
+	@echo 'make sim       live many simulated lives with faults (SEEDS=200000 FROM=0); docs/invariants.md says what is checked'
 	@echo 'make bench     time a deploy against the same steps by hand; figures in target/bench.json'
 	@echo 'make fuzz      feed whatever reads from strangers for FUZZ_SECONDS=30 each'
 	@echo 'make coverage  what the tests without a machine reach of model, plan and render'
@@ -42,6 +47,10 @@ test: packages
 	tests/machine/schemathesis/install.sh $(target_dir)/schemathesis
 	tests/machine/service-packages.sh $(target_dir)/packages
 	$(CARGO) test --locked --no-fail-fast -- --test-threads=2
+
+sim:
+	SEEDS=$(SEEDS) FROM=$(FROM) STEPS=$(STEPS) RUST_BACKTRACE=0 \
+	  $(CARGO) test --locked --release --test sim -- --ignored --exact swarm::report::a_large_swarm --nocapture
 
 bench: packages
 	$(CARGO) build --locked --profile $(PROFILE) --bin zexio --example hello --example bench

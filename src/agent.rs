@@ -28,7 +28,7 @@ use crate::plan::services::WorkOrder;
 use crate::port::{Clock, Stats, SystemClock};
 use crate::pulse::Pulse;
 use crate::reconcile;
-use crate::reconcile::pass::Loop;
+use crate::reconcile::pass::{Loop, checked_plan};
 use crate::reconcile::services::HostServices;
 use crate::render::caddyfile::Proxy;
 use crate::settings::{self, Settings};
@@ -154,6 +154,7 @@ fn world(
         tail: Box::new(Journalctl::default()),
         clock,
         rules,
+        planner: checked_plan,
         turn: 0,
         busy: 0,
         route_trouble: None,

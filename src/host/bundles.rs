@@ -118,7 +118,7 @@ impl Bundles for Files {
         let bundle = self.layout.bundle(project);
         Ok(BundlesSeen {
             releases: releases(&self.layout, project)?,
-            link: fs::read_link(&bundle).ok().and_then(|target| numbered(&target)),
+            link: linked(&bundle)?,
             markers: names_in(&fronts)?.iter().filter_map(|name| ProcessName::parse(name).ok()).collect(),
             user: users::find(&user_of(project))?.is_some(),
             directory: self.layout.releases(project).exists() || bundle.is_symlink(),
@@ -249,6 +249,16 @@ fn releases(layout: &Layout, project: &ProjectId) -> Result<BTreeMap<ReleaseNo, 
         Some((ReleaseNo(name.parse().ok()?), manifest.sha256))
     });
     Ok(found.collect())
+}
+
+/// A link that cannot be read is not one that leads nowhere.
+fn linked(bundle: &Path) -> Result<Option<ReleaseNo>, PortError> {
+    match fs::read_link(bundle) {
+        Ok(target) => Ok(numbered(&target)),
+        // Not there, or somebody's file or directory in its place.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => Ok(None),
+        Err(error) => Err(disk_error(&format!("read {}", bundle.display()), &error)),
+    }
 }
 
 fn numbered(target: &Path) -> Option<ReleaseNo> {

@@ -98,7 +98,7 @@ pub struct Release {
     pub sha256: Option<Sha256>,
     /// A label for people.
     pub version: Option<Label>,
-    /// The generation that first asked for it.
+    /// The generation that first asked for it; once it failed, the one for which it did.
     pub generation: u64,
     /// Where its web processes run.
     pub slot: Slot,
@@ -110,6 +110,9 @@ pub struct Release {
     pub since: Timestamp,
     /// Whether it was ever healthy: only such a release can be gone back to.
     pub good: bool,
+    /// Its place in the order in which releases got the traffic, the last time it did; clocks jump, this does not.
+    #[serde(default)]
+    pub turn: u32,
     /// Why it ended.
     pub ended: Option<Stall>,
     /// Whether it was rolled back from: nothing but its owner's spec brings it back.
@@ -187,7 +190,7 @@ impl ProjectProgress {
     /// Returns the newest release before the serving one that was ever healthy.
     pub fn last_good_before(&self) -> Option<ReleaseNo> {
         let others = self.releases.iter().filter(|(number, release)| release.good && Some(**number) != self.serving);
-        others.max_by_key(|(_, release)| release.since).map(|(number, _)| *number)
+        others.max_by_key(|(_, release)| (release.turn, release.since)).map(|(number, _)| *number)
     }
 
     /// Returns the release that a rollback without a number goes to: the serving one where a newer one failed or is

@@ -43,10 +43,21 @@ pub fn advance(
                 let_go(memory, wanted.generation);
             }
             Intent::Run(spec) => {
-                wake(progress.projects.entry(project.clone()).or_default(), observed.now);
-                aim::take(project, wanted, spec, observed, progress, rules);
+                let memory = progress.projects.entry(project.clone()).or_default();
+                wake(memory, observed.now);
+                // A switch that is complete is a fact, also where the next wish came before it was written down.
+                promote_what_was_switched(project, seen, memory, spec, observed.now);
+                let switching = memory.trial.as_ref().is_some_and(|trial| trial.proven);
+                if switching && (seen.units.known().is_none() || seen.bundles.known().is_none()) {
+                    // Whether it has the traffic by now cannot be seen; nobody else is aimed at before that.
+                    continue;
+                }
+                let taken = aim::take(project, wanted, spec, observed, progress, rules);
                 if let Some(memory) = progress.projects.get_mut(project) {
                     roll(project, spec, seen, memory, observed.now);
+                    if taken {
+                        take_routes(spec, memory);
+                    }
                 }
             }
         }
@@ -73,6 +84,7 @@ fn let_go(memory: &mut ProjectProgress, generation: u64) {
 }
 
 fn roll(project: &ProjectId, spec: &Spec, seen: &Seen, memory: &mut ProjectProgress, now: Timestamp) {
+    heed_the_clock(memory, &spec.deploy, now);
     if let Sight::Known(bundles) = &seen.bundles {
         learn_digests(memory, bundles);
         stay_where_nothing_is_new(memory);
@@ -82,14 +94,37 @@ fn roll(project: &ProjectId, spec: &Spec, seen: &Seen, memory: &mut ProjectProgr
     judge(project, seen, memory, &spec.deploy, now);
     promote_what_was_switched(project, seen, memory, spec, now);
     end_drain(seen, memory, now);
+    memory.quarantine = memory.quarantine.take().filter(|stall| now < stall.since.after(QUARANTINE));
+    retire(memory, spec.keep.count());
+    ports::give_back(memory);
+}
+
+/// A clock that jumped back leaves moments that lie too far ahead. Nothing waits longer than if it began now.
+fn heed_the_clock(memory: &mut ProjectProgress, deploy: &Deploy, now: Timestamp) {
+    if let Some(draining) = &mut memory.draining {
+        draining.until = draining.until.min(now.after(deploy.drain.max(SHORTEST_DRAIN)));
+    }
+    if let Some(trial) = &mut memory.trial {
+        trial.since = trial.since.min(now);
+    }
+    let fetch = memory.trial.as_mut().and_then(|trial| trial.fetch.as_mut());
+    for backoff in memory.backoff.iter_mut().chain(fetch).filter(|backoff| backoff.last > now) {
+        backoff.until = now.after(backoff.until.since(backoff.last));
+        backoff.last = now;
+    }
+    if let Some(stall) = &mut memory.quarantine {
+        stall.since = stall.since.min(now);
+    }
+}
+
+/// The routes of the newest spec hold once its release serves. A spec that could not be taken, since another project
+/// has one of its hosts, changes none.
+fn take_routes(spec: &Spec, memory: &mut ProjectProgress) {
     if memory.trial.is_none() && memory.serving.is_some() && memory.serving == memory.target {
         memory.routes = spec.processes.iter().map(|(name, process)| (name.clone(), process.routes.clone())).collect();
         memory.routes.retain(|_, routes| !routes.is_empty());
         memory.hosts = aim::hosts_of(spec);
     }
-    memory.quarantine = memory.quarantine.take().filter(|stall| now < stall.since.after(QUARANTINE));
-    retire(memory, spec.keep.count());
-    ports::give_back(memory);
 }
 
 /// A release whose artifact had no digest has one as soon as it is on disk.
@@ -187,6 +222,10 @@ pub fn reject(
         since: now,
     };
     memory.end(number, ReleaseState::Rejected, Some(Stall { message, ..stall.clone() }), now);
+    if let Some(release) = memory.releases.get_mut(&number) {
+        // A later generation that changed nothing of it asked for it too: it failed for that one.
+        release.generation = memory.generation;
+    }
     memory.held = hold.then_some(number);
     memory.stalled = Some(stall);
     memory.trial = None;
@@ -212,8 +251,9 @@ fn promote_what_was_switched(
     memory.trial = None;
     memory.backoff = None;
     memory.end(candidate, ReleaseState::Serving, None, now);
+    let turns = memory.releases.values().map(|release| release.turn).max().unwrap_or_default();
     if let Some(release) = memory.releases.get_mut(&candidate) {
-        release.good = true;
+        (release.good, release.turn) = (true, turns + 1);
     }
     if spec.artifact.release.is_none() {
         // A different version has arrived and holds: what was left behind is history.

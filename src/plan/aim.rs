@@ -11,7 +11,8 @@ use crate::model::spec::Spec;
 
 use super::{Rules, ports, services};
 
-/// Makes the wanted release the target, or says in the project's memory what stands in the way.
+/// Makes the wanted release the target, or says in the project's memory what stands in the way. Tells whether nothing
+/// does.
 pub fn take(
     project: &ProjectId,
     wanted: &Wanted,
@@ -19,7 +20,7 @@ pub fn take(
     observed: &Observed,
     progress: &mut Progress,
     rules: &Rules,
-) {
+) -> bool {
     let now = observed.now;
     let hosts = hosts_of(spec);
     let conflict =
@@ -36,27 +37,30 @@ pub fn take(
         let message = format!(
             "{host} belongs to project {owner}, which asked for it first; free it there or name another host here"
         );
-        return stall(memory, "Conflict", message, now);
+        stall(memory, "Conflict", message, now);
+        return false;
     }
     memory.hosts.extend(hosts);
     let needs = if is_under_way(wanted, spec, memory) { &BTreeSet::new() } else { &spec.needs };
     if services::hold(needs, project, &observed.services, progress, now) {
-        return;
+        return false;
     }
-    let Some(memory) = progress.projects.get_mut(project) else { return };
-    match wanted_release(wanted, spec, memory, now) {
-        Err((reason, message)) => stall(memory, reason, message, now),
-        Ok(number) => {
-            unstall_what_is_mended(memory);
-            match ports::allot(memory, number, &mut taken, rules.ports) {
-                Err(message) => stall(memory, "PortsExhausted", message, now),
-                Ok(()) => {
-                    veto_what_is_left(memory, spec, number);
-                    aim_at(memory, number, now);
-                }
-            }
+    let Some(memory) = progress.projects.get_mut(project) else { return false };
+    let number = match wanted_release(wanted, spec, memory, now) {
+        Ok(number) => number,
+        Err((reason, message)) => {
+            stall(memory, reason, message, now);
+            return false;
         }
+    };
+    unstall_what_is_mended(memory);
+    if let Err(message) = ports::allot(memory, number, &mut taken, rules.ports) {
+        stall(memory, "PortsExhausted", message, now);
+        return false;
     }
+    veto_what_is_left(memory, spec, number);
+    aim_at(memory, number, now);
+    true
 }
 
 /// Tells whether the wanted release is on trial, serves, or has failed already: what it needs was there when it began,
@@ -155,6 +159,7 @@ fn new_release(
         created_at: now,
         since: now,
         good: false,
+        turn: 0,
         ended: None,
         vetoed: false,
         evidence: None,

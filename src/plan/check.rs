@@ -35,7 +35,7 @@ fn breach(step: &Step, desired: &Desired, observed: &Observed, progress: &Progre
     let seen = observed.projects.get(project)?;
     let rule = match &step.action {
         _ if wanted.is_some_and(|wanted| wanted.pause_at(observed.now).is_some()) => {
-            "S10: a suspended project is not touched"
+            "S12: a suspended project is not touched"
         }
         Action::Stop(unit) if memory.serving == Some(unit.release) && !leaving && !recreate => {
             "S2: the serving release is not stopped while it serves"

@@ -17,6 +17,7 @@ use crate::model::progress::{Progress, ProjectProgress, Stall};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::services::WantedServices;
 use crate::model::status::Status;
+use crate::plan::check::Breach;
 use crate::plan::{self, Action, Plan, RoutesOrder, Rules, Step, advance, check, events, routes, status, verdict};
 use crate::port::{Bundles, Clock, Health, Memory, ProbeOrder, Routes, Tail, Units};
 use crate::render::caddyfile::Site;
@@ -47,6 +48,8 @@ pub struct Loop {
     pub clock: Arc<dyn Clock>,
     /// What the plan needs to know.
     pub rules: Rules,
+    /// Makes the plan: `checked_plan`, or in a proof one that is broken on purpose.
+    pub planner: Planner,
     /// Whose turn it is to be first.
     pub turn: usize,
     /// How many passes in a row took a step.
@@ -61,6 +64,24 @@ pub struct Loop {
     pub metrics: Metrics,
     /// What rollouts are at, for the metrics.
     pub phases: Phases,
+}
+
+/// Says what is to be done, of everything that is wanted, seen and remembered, and what it left out of it.
+pub type Planner = fn(&Desired, &WantedServices, &Observed, &Progress, &Rules) -> (Plan, Vec<Breach>);
+
+/// Plans, and leaves out the steps of a project whose plan would break a promise. That is a fault of ours: the project
+/// stands still, and is told of.
+pub fn checked_plan(
+    desired: &Desired,
+    services: &WantedServices,
+    observed: &Observed,
+    progress: &Progress,
+    rules: &Rules,
+) -> (Plan, Vec<Breach>) {
+    let mut plan = plan::plan(desired, services, observed, progress, rules);
+    let breaches = check::breaches(&plan, desired, observed, progress);
+    plan.steps.retain(|step| !breaches.iter().any(|breach| step.project.as_ref() == Some(&breach.project)));
+    (plan, breaches)
 }
 
 /// What a pass starts from.
@@ -91,7 +112,7 @@ impl Loop {
     pub fn rehearse(&mut self, suppose: Option<(ProjectId, Wanted)>) -> Result<Plan, String> {
         let mut view = self.look(suppose, false).map_err(|e| e.to_string())?;
         advance::advance(&view.desired, &view.services, &view.observed, &mut view.progress, &self.rules);
-        Ok(plan::plan(&view.desired, &view.services, &view.observed, &view.progress, &self.rules))
+        Ok((self.planner)(&view.desired, &view.services, &view.observed, &view.progress, &self.rules).0)
     }
 
     fn converge(&mut self, full: bool) -> Result<Option<Timestamp>, PortError> {
@@ -101,9 +122,14 @@ impl Loop {
         evidence::gather(&view.observed, &mut view.progress, &*self.tail);
         self.remember(&before, &view)?;
         self.phases.follow(&view.observed, &view.progress, &self.metrics);
-        let mut plan = plan::plan(&view.desired, &view.services, &view.observed, &view.progress, &self.rules);
-        self.drop_breaches(&mut plan, &view);
+        let (plan, breaches) =
+            (self.planner)(&view.desired, &view.services, &view.observed, &view.progress, &self.rules);
+        self.ledger.tell(breaches.iter().map(|breach| events::of_breach(breach, &view.progress, view.observed.now)));
         let advanced = view.progress.clone();
+        if !plan.steps.iter().any(|step| matches!(step.action, Action::LoadRoutes(_))) {
+            // Caddy has them: it took them and only its answer was lost, or nobody wants them any more.
+            self.route_trouble = None;
+        }
         let follow_up = self.apply(&plan, &mut view);
         let statuses = self.statuses(&mut view);
         self.remember(&advanced, &view)?;
@@ -191,14 +217,6 @@ impl Loop {
         self.memory.remember(&changed, self.ledger.unwritten())?;
         self.ledger.written();
         Ok(())
-    }
-
-    /// A plan that would break a promise is a fault of ours: its project stands still, and the log says why.
-    fn drop_breaches(&mut self, plan: &mut Plan, view: &View) {
-        for breach in check::breaches(plan, &view.desired, &view.observed, &view.progress) {
-            self.ledger.tell([events::of_breach(&breach, &view.progress, view.observed.now)]);
-            plan.steps.retain(|step| step.project.as_ref() != Some(&breach.project));
-        }
     }
 
     /// Takes the steps in order; returns when to see what they came to. A failure halts its project for this pass.

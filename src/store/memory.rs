@@ -40,7 +40,15 @@ impl Memory for Db {
             tx.execute("DELETE FROM ports WHERE project = ?1", params![project.as_str()]).map_err(failed)?;
             tx.execute("DELETE FROM hosts WHERE project = ?1", params![project.as_str()]).map_err(failed)?;
         }
+        // A project that is forgotten leaves nothing: where only the answer to that was lost, the loop still knows it.
+        let is_there = |project: &ProjectId| {
+            let sql = "SELECT 1 FROM projects WHERE project = ?1";
+            tx.query_row(sql, params![project.as_str()], |_| Ok(())).optional().map(|row| row.is_some())
+        };
         for (project, memory) in changed {
+            if !is_there(project).map_err(failed)? {
+                continue;
+            }
             keep(&tx, project, memory).map_err(failed)?;
             drop_unused_values(&tx, project, memory).map_err(failed)?;
         }

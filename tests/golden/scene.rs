@@ -374,6 +374,7 @@ impl Project {
             created_at: at(words.since.unwrap_or(u64::from(number))),
             since: at(words.since.unwrap_or(u64::from(number))),
             good,
+            turn: 0,
             ended: None,
             vetoed: words.vetoed,
             evidence: None,

@@ -284,6 +284,7 @@ impl Deployed {
             created_at: Timestamp(0),
             since: Timestamp(0),
             good: true,
+            turn: 0,
             ended: None,
             vetoed: false,
             evidence: None,

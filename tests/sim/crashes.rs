@@ -23,11 +23,11 @@ fn live(dies_in: usize, dies_before: usize) -> bool {
         }
         let case = format!("{name}, as the agent died before change {dies_before} of stage {dies_in}");
         wish(&mut life);
-        life.world.lock().dies_before = (stage == dies_in).then_some(dies_before);
+        life.world.lock().gate.dies_before = (stage == dies_in).then_some(dies_before);
         life.settle();
         let mut machine = life.world.lock();
-        died |= stage == dies_in && machine.dies_before.is_none();
-        machine.dies_before = None;
+        died |= stage == dies_in && machine.gate.dies_before.is_none();
+        machine.gate.dies_before = None;
         assert_eq!(machine.unserved, Vec::<String>::new(), "{case}");
         drop(machine);
         match serves {

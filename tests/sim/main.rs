@@ -1,9 +1,14 @@
 //! Claims about the loop, on a machine of plain maps: no time passes, nothing runs, everything can go wrong.
 
+mod chance;
 mod crashes;
 mod kinds;
 mod metrics;
 mod rollouts;
 mod services;
 mod suspended;
+mod swarm;
 mod world;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

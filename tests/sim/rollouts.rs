@@ -172,7 +172,7 @@ fn a_facet_that_cannot_be_read_is_not_an_empty_one() {
     let mut life = Life::begin();
     life.want("shop", "good-1");
     life.settle();
-    life.world.lock().facets_blind = true;
+    life.world.lock().blind.units = true;
     life.delete("shop");
     for _ in 0..10 {
         life.pass();
@@ -180,7 +180,7 @@ fn a_facet_that_cannot_be_read_is_not_an_empty_one() {
     }
     assert!(life.running().contains("zexio-shop-web-r1.service"));
     assert!(life.world.lock().desired.0.contains_key(&shop()));
-    life.world.lock().facets_blind = false;
+    life.world.lock().blind.units = false;
     life.settle();
     assert!(life.running().is_empty());
 }

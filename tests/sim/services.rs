@@ -12,6 +12,7 @@ use zexio::model::services::{
 use zexio::plan::services::{NOT_ON_OFFER, Task, WorkOrder};
 use zexio::port::{PortError, ServiceMemory, Services};
 
+use crate::world::gate::Effect;
 use crate::world::{Life, World};
 
 /// The host's services and its package manager.
@@ -92,60 +93,69 @@ impl ServiceMemory for World {
         Ok(self.lock().progress.services.clone())
     }
     fn remember_services(&self, changed: &BTreeMap<Service, ServiceProgress>) -> Result<(), PortError> {
-        self.change("remember services");
-        let mut machine = self.lock();
-        let wanted: BTreeSet<Service> = machine.host.wanted.keys().copied().collect();
-        machine.progress.services.extend(changed.clone());
-        machine.progress.services.retain(|service, _| wanted.contains(service));
-        Ok(())
+        self.effect(Effect::RememberServices, |machine| {
+            let wanted: BTreeSet<Service> = machine.host.wanted.keys().copied().collect();
+            machine.progress.services.extend(changed.clone());
+            machine.progress.services.retain(|service, _| wanted.contains(service));
+            Ok(())
+        })
     }
     fn service_statuses(&self) -> Result<BTreeMap<Service, ServiceStatus>, PortError> {
         Ok(self.lock().host.statuses.clone())
     }
     fn record_services(&self, statuses: &[ServiceStatus]) -> Result<(), PortError> {
-        self.change("record services");
-        self.lock().host.statuses.extend(statuses.iter().map(|status| (status.service, status.clone())));
-        Ok(())
+        self.effect(Effect::RememberServices, |machine| {
+            machine.host.statuses.extend(statuses.iter().map(|status| (status.service, status.clone())));
+            Ok(())
+        })
     }
     fn forget_service(&self, service: Service) -> Result<(), PortError> {
-        let mut machine = self.call(format!("forget {service}"));
-        machine.host.wanted.remove(&service);
-        machine.progress.services.remove(&service);
-        Ok(())
+        let called = format!("forget {service}");
+        self.effect(Effect::Host(&called), |machine| {
+            machine.host.wanted.remove(&service);
+            machine.progress.services.remove(&service);
+            Ok(())
+        })
     }
 }
 
 impl Services for World {
     fn look(&self, _: bool) -> Result<ServicesSeen, PortError> {
         let machine = self.lock();
-        if machine.facets_blind {
+        if machine.blind.units {
             return Err(PortError::passing("Systemd", "could not list units: the bus is away"));
         }
         let seen = |service: Service| (service, machine.host.seen.get(&service).cloned().unwrap_or_default());
         Ok(Service::ALL.into_iter().map(seen).collect())
     }
     fn begin(&self, order: &WorkOrder) -> Result<(), PortError> {
-        let mut machine = self.call(order.to_string());
-        machine.host.runs += 1;
-        let invocation = machine.host.runs.to_string();
-        let work = WorkSeen { running: true, said: "reading".into(), exit: None, invocation, log: Vec::new() };
-        machine.host.seen.entry(order.service).or_default().work = Some(work);
-        machine.host.work.insert(order.service, (order.task.clone(), 3));
-        Ok(())
+        let called = order.to_string();
+        self.effect(Effect::Host(&called), |machine| {
+            machine.host.runs += 1;
+            let invocation = machine.host.runs.to_string();
+            let work = WorkSeen { running: true, said: "reading".into(), exit: None, invocation, log: Vec::new() };
+            machine.host.seen.entry(order.service).or_default().work = Some(work);
+            machine.host.work.insert(order.service, (order.task.clone(), 3));
+            Ok(())
+        })
     }
     fn start(&self, unit: &str) -> Result<(), PortError> {
-        let mut machine = self.call(format!("start {unit}"));
-        each_daemon(&mut machine.host.seen, |daemon| {
-            if daemon.unit == unit {
-                daemon.state = ActiveState::Activating;
-            }
-        });
-        Ok(())
+        let called = format!("start {unit}");
+        self.effect(Effect::Host(&called), |machine| {
+            each_daemon(&mut machine.host.seen, |daemon| {
+                if daemon.unit == unit {
+                    daemon.state = ActiveState::Activating;
+                }
+            });
+            Ok(())
+        })
     }
     fn enable(&self, service: Service) -> Result<(), PortError> {
-        let mut machine = self.call(format!("enable {service}"));
-        each_daemon(&mut machine.host.seen, |daemon| daemon.enabled |= daemon.unit.starts_with(service.as_str()));
-        Ok(())
+        let called = format!("enable {service}");
+        self.effect(Effect::Host(&called), |machine| {
+            each_daemon(&mut machine.host.seen, |daemon| daemon.enabled |= daemon.unit.starts_with(service.as_str()));
+            Ok(())
+        })
     }
 }
 
@@ -347,7 +357,7 @@ fn a_daemon_that_falls_again_and_again_is_not_started_in_a_circle() {
 #[test]
 fn a_machine_that_cannot_be_looked_at_is_not_worked_on() {
     let mut life = Life::begin();
-    life.world.lock().facets_blind = true;
+    life.world.lock().blind.units = true;
     install(&life, REDIS, Version::Usual);
     life.want_spec("shop", "url: 'https://a.example.com/good-1'", "needs: [redis]");
     for _ in 0..5 {
@@ -361,7 +371,7 @@ fn a_machine_that_cannot_be_looked_at_is_not_worked_on() {
 fn live(dies_before: usize) -> bool {
     let mut life = Life::begin();
     life.pass();
-    life.world.lock().dies_before = Some(dies_before);
+    life.world.lock().gate.dies_before = Some(dies_before);
     install(&life, REDIS, Version::Usual);
     life.settle();
     is(&life, REDIS, "running", "Running");
@@ -371,8 +381,8 @@ fn live(dies_before: usize) -> bool {
     remove(&life, REDIS, false);
     life.settle();
     is(&life, REDIS, "absent", "NotInstalled");
-    let died = life.world.lock().dies_before.is_none();
-    life.world.lock().dies_before = None;
+    let died = life.world.lock().gate.dies_before.is_none();
+    life.world.lock().gate.dies_before = None;
     died
 }
 

@@ -234,6 +234,7 @@ impl Bench {
                 created_at: Timestamp(u64::from(number)),
                 since: Timestamp(u64::from(number)),
                 good: *good,
+                turn: 0,
                 ended: None,
                 vetoed: false,
                 evidence: None,

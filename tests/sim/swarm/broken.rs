@@ -1,0 +1,239 @@
+//! Each promise is broken on purpose, by a planner or a part of the world that does one thing wrong: a check that never
+//! fails is worse than none.
+
+use std::collections::BTreeMap;
+
+use zexio::model::desired::{Desired, Intent};
+use zexio::model::names::{ProjectId, ReleaseNo, UnitId};
+use zexio::model::observed::Observed;
+use zexio::model::progress::{Progress, ProjectProgress, ReleaseState};
+use zexio::model::services::WantedServices;
+use zexio::model::spec::Suspend;
+use zexio::model::status::Status;
+use zexio::plan::check::Breach;
+use zexio::plan::{Action, Plan, Reason, Rules, Step, plan};
+
+use zexio::reconcile::pass::Planner;
+
+use super::life::{Rig, live};
+use super::oracle::{Promise, SENTINEL};
+
+type Made = (Plan, Vec<Breach>);
+
+fn step(project: &ProjectId, action: Action) -> Step {
+    Step { project: Some(project.clone()), action, reason: Reason::NotWanted }
+}
+
+/// Adds to the right plan what a broken planner thinks of for each project that is to run.
+fn also(
+    desired: &Desired,
+    services: &WantedServices,
+    observed: &Observed,
+    progress: &Progress,
+    rules: &Rules,
+    think: impl Fn(&ProjectId, &ProjectProgress) -> Option<Action>,
+) -> Made {
+    let mut plan = plan(desired, services, observed, progress, rules);
+    for (project, memory) in &progress.projects {
+        let runs = desired.0.get(project).is_some_and(|wanted| wanted.spec().is_some());
+        if let Some(action) = think(project, memory).filter(|_| runs) {
+            plan.steps.push(step(project, action));
+        }
+    }
+    (plan, Vec::new())
+}
+
+fn units<'a>(observed: &'a Observed, project: &ProjectId) -> impl Iterator<Item = &'a UnitId> {
+    observed.projects.get(project).and_then(|seen| seen.units.known()).into_iter().flatten().map(|(unit, _)| unit)
+}
+
+/// Moves traffic as soon as the candidate's unit is there.
+fn points_too_early(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+    also(d, w, o, p, r, |project, memory| {
+        let candidate = memory.candidate()?;
+        let unit = units(o, project).find(|unit| unit.release == candidate && memory.port_of(unit).is_some())?;
+        Some(Action::Point(unit.process.clone(), memory.release(candidate)?.slot))
+    })
+}
+
+/// Stops the old release as soon as a new one is wanted.
+fn stops_what_serves(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+    also(d, w, o, p, r, |project, memory| {
+        let serving = memory.serving.filter(|_| memory.trial.is_some())?;
+        units(o, project).find(|unit| unit.release == serving).cloned().map(Action::Stop)
+    })
+}
+
+/// Clears away the directory of what runs.
+fn removes_what_runs(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+    also(d, w, o, p, r, |_, memory| memory.candidate().map(Action::RemoveRelease))
+}
+
+/// Keeps no release but the one that serves.
+fn removes_the_way_back(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+    also(d, w, o, p, r, |project, memory| {
+        let idle = |number: &ReleaseNo| !units(o, project).any(|unit| unit.release == *number);
+        memory.last_good_before().filter(idle).filter(|_| memory.trial.is_none()).map(Action::RemoveRelease)
+    })
+}
+
+/// Tidies up after somebody whom nobody asked for.
+fn touches_a_stranger(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+    let mut plan = plan(d, w, o, p, r);
+    let stranger = ProjectId::parse("stranger").expect("a project");
+    plan.steps.push(step(&stranger, Action::RemoveFiles { keep_data: false }));
+    (plan, Vec::new())
+}
+
+/// Forgets a project as soon as it is to be gone.
+fn forgets_early(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+    let mut plan = plan(d, w, o, p, r);
+    for (project, wanted) in &d.0 {
+        if matches!(wanted.intent, Intent::Delete { .. }) {
+            plan.steps.insert(0, step(project, Action::Forget));
+        }
+    }
+    (plan, Vec::new())
+}
+
+/// Calls a generation seen before it was.
+fn counts_ahead(status: &mut Status) {
+    status.observed_generation = status.generation + 1;
+}
+
+/// Writes what a variable holds into the unit file.
+fn shows_a_value(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+    let mut plan = plan(d, w, o, p, r);
+    for step in &mut plan.steps {
+        if let Action::WriteUnit(order) = &mut step.action {
+            order.text.push_str(&format!("Environment=TOKEN={SENTINEL}0\n"));
+        }
+    }
+    (plan, Vec::new())
+}
+
+/// Forgets a project that does not serve.
+fn forgets_what_is_wanted(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+    also(d, w, o, p, r, |_, memory| memory.stalled.as_ref().map(|_| Action::Forget))
+}
+
+/// Starts a rejected release once more.
+fn tries_again(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+    also(d, w, o, p, r, |project, memory| {
+        let rejected =
+            |unit: &&UnitId| memory.release(unit.release).is_some_and(|one| one.state == ReleaseState::Rejected);
+        units(o, project).find(rejected).cloned().map(Action::Start)
+    })
+}
+
+/// Goes on with projects that are suspended.
+fn ignores_suspension(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+    let mut desired = d.clone();
+    for wanted in desired.0.values_mut() {
+        wanted.hold = None;
+        if let Intent::Run(spec) = &mut wanted.intent {
+            spec.suspend = Suspend::No;
+        }
+    }
+    (plan(&desired, w, o, p, r), Vec::new())
+}
+
+/// Starts the candidate in the slot of the release that serves.
+fn shares_a_port(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+    let mut plan = plan(d, w, o, p, r);
+    for step in &mut plan.steps {
+        if let Action::WriteUnit(order) = &mut step.action
+            && order.launch.own.contains_key("PORT")
+        {
+            order.launch.own.insert("PORT".into(), "21000".into());
+        }
+    }
+    (plan, Vec::new())
+}
+
+/// Gives every host to one project.
+fn steals_a_host(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+    let mut plan = plan(d, w, o, p, r);
+    for step in &mut plan.steps {
+        if let Action::LoadRoutes(order) = &mut step.action {
+            let last = order.sites.last().map(|site| site.project.clone());
+            order.sites.iter_mut().for_each(|site| site.project = last.clone().unwrap_or_else(|| site.project.clone()));
+        }
+    }
+    (plan, Vec::new())
+}
+
+/// Writes units and does not start them.
+fn starts_nothing(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+    let mut plan = plan(d, w, o, p, r);
+    plan.steps.retain(|step| !matches!(step.action, Action::Start(_)));
+    (plan, Vec::new())
+}
+
+/// Makes the directories again in every pass.
+fn never_rests(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+    also(d, w, o, p, r, |_, memory| memory.serving.map(|_| Action::Prepare { open: true }))
+}
+
+/// Leaves the files of a deleted project where they are.
+fn leaves_files(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+    let mut plan = plan(d, w, o, p, r);
+    plan.steps.retain(|step| !matches!(step.action, Action::RemoveFiles { .. }));
+    (plan, Vec::new())
+}
+
+/// Lives until the promise is broken first; tells which promises were broken first in the lives before.
+fn first_broken(rig: Rig, promise: Promise) -> Result<u64, BTreeMap<Promise, u64>> {
+    let mut others = BTreeMap::new();
+    for seed in 0..400 {
+        match live(seed, rig).breach {
+            Some(breach) if breach.promise == promise => return Ok(seed),
+            Some(breach) => *others.entry(breach.promise).or_default() += 1,
+            None => {}
+        }
+    }
+    Err(others)
+}
+
+#[test]
+fn every_promise_catches_the_planner_that_breaks_it() {
+    let planners: [(Promise, Planner); 15] = [
+        (Promise::S1, points_too_early),
+        (Promise::S2, stops_what_serves),
+        (Promise::S3, removes_what_runs),
+        (Promise::S4, removes_the_way_back),
+        (Promise::S5, touches_a_stranger),
+        (Promise::S6, forgets_early),
+        (Promise::S8, shows_a_value),
+        (Promise::S9, forgets_what_is_wanted),
+        (Promise::S11, tries_again),
+        (Promise::S12, ignores_suspension),
+        (Promise::S13, shares_a_port),
+        (Promise::S14, steals_a_host),
+        (Promise::L1, starts_nothing),
+        (Promise::L2, never_rests),
+        (Promise::L3, leaves_files),
+    ];
+    std::thread::scope(|scope| {
+        for half in planners.chunks(8) {
+            scope.spawn(move || {
+                for (promise, planner) in half {
+                    let caught = first_broken(Rig { planner: *planner, ..Rig::default() }, *promise);
+                    assert!(caught.is_ok(), "{promise:?} never caught its planner, only {caught:?}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_recorder_that_counts_ahead_breaks_s7() {
+    let caught = first_broken(Rig { spoil_status: Some(counts_ahead), ..Rig::default() }, Promise::S7);
+    assert!(caught.is_ok(), "{caught:?}");
+}
+
+#[test]
+fn a_prober_that_calls_everything_ready_breaks_s10() {
+    let caught = first_broken(Rig { blessing: true, ..Rig::default() }, Promise::S10);
+    assert!(caught.is_ok(), "{caught:?}");
+}

@@ -1,0 +1,504 @@
+//! One seed, one life: some time with faults, then everything is healed, and the agent has to come to rest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use zexio::model::desired::Source;
+use zexio::model::names::ProjectId;
+use zexio::model::observed::UnitSeen;
+use zexio::model::quantity::{Span, Timestamp};
+use zexio::model::spec::Spec;
+use zexio::model::status::Status;
+use zexio::reconcile::pass::{Loop, Planner, checked_plan};
+
+use super::drift;
+use super::operator::Operator;
+use super::options::Options;
+use super::oracle::{Breach, Oracle, Promise, answered, left_of};
+use crate::chance::Chance;
+use crate::world::apps::content_name;
+use crate::world::gate::{Death, Fate, Odds};
+use crate::world::life::{agent, rules};
+use crate::world::{Blind, Machine, World};
+
+/// Within how many passes the agent comes to rest once nothing disturbs it any more. A rollout takes about 20, three
+/// projects may each have one waiting behind another, and steps that had no effect are tried again once a second.
+pub const HEAL_PASSES: u32 = 400;
+
+/// How often the loop looks at everything by itself.
+const RESYNC: u64 = 60_000;
+
+/// Whatever of the configuration decides where a request goes, and nothing else: filling the real template takes most
+/// of a life's time.
+const TEMPLATE: &str = "{% for site in sites %}{{ site.host }} {{ site.project }} {{ site.redirect }}{% for r in site.routes %} {{ r.name }} {{ r.path }} {{ r.a }} {{ r.b }} {{ r.root }}{% endfor %}\n{% endfor %}";
+
+/// What a life is lived with. A test puts something broken in the place of one part.
+#[derive(Clone, Copy)]
+pub struct Rig {
+    pub planner: Planner,
+    pub spoil_status: Option<fn(&mut Status)>,
+    /// The prober calls everything ready.
+    pub blessing: bool,
+    /// Whether every call is written down.
+    pub told: bool,
+}
+
+impl Default for Rig {
+    fn default() -> Self {
+        Self { planner: checked_plan, spoil_status: None, blessing: false, told: false }
+    }
+}
+
+/// What a life came to.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub breach: Option<Breach>,
+    pub passes: u64,
+    pub calls: u64,
+    pub faults: BTreeMap<String, u64>,
+    pub checked: BTreeMap<Promise, u64>,
+    pub reached: BTreeSet<String>,
+    pub told: Vec<String>,
+}
+
+struct Life {
+    world: World,
+    agent: Loop,
+    operator: Operator,
+    chance: Chance,
+    options: Options,
+    rig: Rig,
+    faults: BTreeMap<String, u64>,
+    passes: u64,
+    look_again: Option<Timestamp>,
+    next_full: u64,
+}
+
+/// Lives the life of a seed.
+pub fn live(seed: u64, rig: Rig) -> Outcome {
+    let mut life = Life::begin(seed, rig);
+    life.suffer();
+    life.heal();
+    life.end()
+}
+
+impl Life {
+    fn begin(seed: u64, rig: Rig) -> Self {
+        let mut chance = Chance::of(seed);
+        let options = Options::draw(&mut chance);
+        let world = World::default();
+        {
+            let mut machine = world.lock();
+            machine.now = Timestamp(1_700_000_000_000);
+            (machine.network, machine.proxy.up) = (true, true);
+            machine.refused = options.refuses.then(|| "shop.example.com".to_owned());
+            machine.flaky = Some((Chance::of(seed ^ 1), options.flaky));
+            machine.gate.odds = Some(Odds {
+                chance: Chance::of(seed ^ 2),
+                fails: options.fails,
+                dies: options.dies,
+                counts: BTreeMap::new(),
+            });
+            machine.oracle = Some(Box::<Oracle>::default());
+            machine.spoil_status = rig.spoil_status;
+            machine.blessing = rig.blessing;
+            machine.keeps_calls = rig.told;
+            // What belongs to nobody that asks here.
+            let stranger = ProjectId::parse("stranger").expect("a project");
+            machine.bundle(&stranger).directory = true;
+        }
+        let operator = Operator::new(Chance::of(seed ^ 3), &options);
+        let ports = if options.tiny_ports { (21000, 21005) } else { (21000, 21099) };
+        let agent = agent(&world, rules(TEMPLATE, ports), rig.planner);
+        Self {
+            world,
+            agent,
+            operator,
+            chance,
+            options,
+            rig,
+            faults: BTreeMap::new(),
+            passes: 0,
+            look_again: None,
+            next_full: 0,
+        }
+    }
+
+    fn count(&mut self, fault: &str) {
+        *self.faults.entry(fault.to_owned()).or_default() += 1;
+        let mut machine = self.world.lock();
+        if machine.keeps_calls {
+            machine.calls.push(format!("--- {fault}"));
+        }
+    }
+
+    fn broken(&self) -> bool {
+        self.world.lock().oracle.as_ref().is_some_and(|oracle| oracle.breach.is_some())
+    }
+
+    /// The part of the life in which everything can go wrong.
+    fn suffer(&mut self) {
+        self.operator.wish(&mut self.world.lock());
+        for _ in 0..self.options.steps {
+            self.strike();
+            let mut more = 6;
+            // What follows at once: passes until the agent wants to rest.
+            while more > 0 && !self.broken() {
+                more = if self.pass() { more - 1 } else { 0 };
+            }
+            if self.broken() {
+                return;
+            }
+            self.rest(true);
+            if self.chance.hits(300) && !self.go_on() {
+                return;
+            }
+        }
+    }
+
+    /// Lets some passes go by with nothing new; tells whether nothing broke.
+    fn go_on(&mut self) -> bool {
+        let blind = std::mem::take(&mut self.world.lock().blind);
+        for _ in 0..20 {
+            self.pass();
+            if self.broken() {
+                return false;
+            }
+            if self.look_again.is_none() && self.world.lock().next_move().is_none() {
+                break;
+            }
+            self.rest(false);
+        }
+        self.world.lock().blind = blind;
+        true
+    }
+
+    /// Lets wishes come and faults happen.
+    fn strike(&mut self) {
+        let Options { wishes, drift, jumps, restarts, disk_full, outages, caddy, .. } = self.options;
+        if self.chance.hits(wishes) {
+            self.operator.wish(&mut self.world.lock());
+        }
+        if self.chance.hits(drift) {
+            let what = drift::meddle(&mut self.chance, &mut self.world.lock());
+            self.count(what);
+        }
+        if self.chance.hits(jumps) {
+            self.jump();
+        }
+        if self.chance.hits(restarts) {
+            self.count("the agent was restarted");
+            self.replace_agent();
+        }
+        let full = self.chance.hits(disk_full);
+        if full {
+            self.count("the disk was full");
+        }
+        let out = self.chance.hits(outages);
+        if out {
+            self.count("the network was away");
+        }
+        let mut machine = self.world.lock();
+        (machine.disk_full, machine.network) = (full, !out);
+        drop(machine);
+        if self.chance.hits(caddy) {
+            let mut machine = self.world.lock();
+            (machine.proxy.up, machine.proxy.live) = (false, false);
+            machine.sites.clear();
+            drop(machine);
+            self.count("Caddy went down");
+        }
+        self.cover_eyes();
+    }
+
+    fn cover_eyes(&mut self) {
+        let (odds, lies) = (self.options.blind, self.options.lies);
+        let mut one = |odds| self.chance.hits(odds);
+        let blind = Blind {
+            store: one(odds / 4),
+            units: one(odds),
+            bundles: one(odds),
+            proxy: one(odds),
+            health: one(odds),
+            lies: one(lies),
+        };
+        self.world.lock().blind = blind;
+        for (is, what) in [
+            (blind.store, "the database could not be read"),
+            (blind.units, "systemd could not be asked"),
+            (blind.bundles, "the disk could not be read"),
+            (blind.proxy, "Caddy could not be asked"),
+            (blind.health, "the probes said nothing"),
+            (blind.lies, "a release and the probes were not as they seemed"),
+        ] {
+            if is {
+                self.count(what);
+            }
+        }
+    }
+
+    fn jump(&mut self) {
+        let by = 1 + self.chance.below(1 << self.chance.clone().below(27));
+        let back = self.chance.hits(500);
+        let mut machine = self.world.lock();
+        machine.now = if back { Timestamp(machine.now.0 - by) } else { Timestamp(machine.now.0 + by) };
+        let uptime = machine.uptime;
+        if let Some(oracle) = &mut machine.oracle {
+            oracle.jumped = Some(uptime);
+        }
+        drop(machine);
+        self.count(if back { "the clock jumped back" } else { "the clock jumped ahead" });
+    }
+
+    fn replace_agent(&mut self) {
+        self.world.lock().lose_what_ran_beside_the_loop();
+        let rules = self.agent.rules.clone();
+        self.agent = agent(&self.world, rules, self.rig.planner);
+    }
+
+    /// Runs one pass; tells whether the agent wants the next one at once.
+    fn pass(&mut self) -> bool {
+        self.passes += 1;
+        let full = self.world.lock().uptime >= self.next_full;
+        if full {
+            self.next_full = self.world.lock().uptime + RESYNC;
+        }
+        match catch_unwind(AssertUnwindSafe(|| self.agent.pass(full))) {
+            Ok(look_again) => self.look_again = look_again,
+            Err(cause) if cause.is::<Death>() => {
+                self.replace_agent();
+                self.look_again = Some(self.world.lock().now);
+            }
+            Err(_) => {
+                let mut machine = self.world.lock();
+                if let Some(oracle) = &mut machine.oracle {
+                    oracle.check(Promise::P, false, || "the agent panicked".to_owned());
+                }
+            }
+        }
+        let mut machine = self.world.lock();
+        let now = machine.now;
+        if let Some(mut oracle) = machine.oracle.take() {
+            oracle.after_pass(&machine);
+            machine.oracle = Some(oracle);
+        }
+        self.look_again.is_some_and(|moment| moment <= now)
+    }
+
+    /// Lets time pass until the agent looks again: by itself, or since it is told of something.
+    fn rest(&mut self, interrupted: bool) {
+        let mut machine = self.world.lock();
+        let wanted = self.look_again.map_or(RESYNC, |moment| moment.since(machine.now).0);
+        let full = self.next_full.saturating_sub(machine.uptime);
+        let told = machine.next_move().map_or(RESYNC, |at| at.saturating_sub(machine.uptime));
+        let told = if self.options.deaf_signals && interrupted { RESYNC } else { told };
+        let wait = wanted.min(full).min(told).min(RESYNC);
+        let wait = if interrupted && self.chance.hits(400) { self.chance.below(wait + 1) } else { wait };
+        machine.tick(Span(wait));
+    }
+
+    /// Takes every fault away and waits for the agent to come to rest; then asks for one more release of everything, or
+    /// goes back, or leaves it at that.
+    fn heal(&mut self) {
+        if self.broken() {
+            return;
+        }
+        {
+            let mut machine = self.world.lock();
+            machine.blind = Blind::default();
+            (machine.network, machine.disk_full, machine.cured, machine.refused) = (true, false, true, None);
+            machine.flaky = None;
+            if let Some(odds) = &mut machine.gate.odds {
+                (odds.fails, odds.dies) = (0, 0);
+            }
+            if machine.keeps_calls {
+                machine.calls.push("--- healed".to_owned());
+            }
+            self.operator.resume_all(&mut machine);
+        }
+        self.come_to_rest("after the faults");
+        self.judge(false);
+        if self.broken() {
+            return;
+        }
+        let wish = self.chance.below(4);
+        {
+            let mut machine = self.world.lock();
+            match wish {
+                0 => self.operator.renew_all(&mut machine),
+                1 => {
+                    // The way back needs no network.
+                    machine.network = false;
+                    self.operator.go_back_all(&mut machine);
+                }
+                _ => return,
+            }
+        }
+        self.come_to_rest("after one more wish");
+        self.judge(wish == 0);
+    }
+
+    fn come_to_rest(&mut self, when: &str) {
+        let mut quiet = 0;
+        for _ in 0..HEAL_PASSES {
+            let made = self.world.lock().made;
+            self.pass();
+            if self.broken() {
+                return;
+            }
+            let machine = self.world.lock();
+            // Refused routes wait for ten minutes.
+            let waits = machine
+                .statuses
+                .values()
+                .any(|status| status.condition("Stalled").is_some_and(|it| it.reason == "RouteRefused"));
+            let machine_is_idle = machine.made == made && self.look_again.is_none();
+            let idle = machine_is_idle && !waits;
+            let still = machine.next_move().is_none();
+            drop(machine);
+            if waits && machine_is_idle {
+                self.world.lock().tick(Span(RESYNC));
+            }
+            quiet = if idle { quiet + 1 } else { 0 };
+            // A release that is held to be looked at may fall for ever.
+            if idle && still || quiet > 20 {
+                return self.plan_nothing_twice(when);
+            }
+            self.rest(false);
+        }
+        let planned = self.planned();
+        let mut machine = self.world.lock();
+        let look_again = self.look_again;
+        let shown: Vec<String> =
+            machine.statuses.values().map(|status| format!("{}: {:?}", status.project, status.conditions)).collect();
+        if let Some(oracle) = &mut machine.oracle {
+            oracle.check(Promise::L2, false, || format!("{when} it is not at rest within {HEAL_PASSES} passes; it plans {planned:?}, looks again at {look_again:?}; {shown:?}"));
+        }
+    }
+
+    fn planned(&mut self) -> Vec<String> {
+        let plan = self.agent.rehearse(None).unwrap_or_default();
+        plan.steps.iter().map(|step| format!("{} {}: {}", step.action.sign(), step.action, step.reason)).collect()
+    }
+
+    fn plan_nothing_twice(&mut self, when: &str) {
+        for _ in 0..2 {
+            let planned = self.planned();
+            let mut machine = self.world.lock();
+            machine.tick(Span(RESYNC));
+            if let Some(oracle) = &mut machine.oracle {
+                oracle.past.values_mut().for_each(|past| past.disturbed = false);
+                oracle.check(Promise::L2, planned.is_empty(), || format!("{when} it still plans {planned:?}"));
+            }
+            drop(machine);
+            self.pass();
+        }
+    }
+
+    /// Looks what has become of every project. `fresh`: nothing went wrong since it was last asked for.
+    fn judge(&mut self, fresh: bool) {
+        let mut machine = self.world.lock();
+        let Some(mut oracle) = machine.oracle.take() else { return };
+        for project in self.operator.projects() {
+            match oracle.asked.get(&project).cloned() {
+                None => gone(&machine, &project, &mut oracle),
+                Some(wanted) => match wanted.spec() {
+                    Some(spec) => serves(&machine, &project, spec, fresh, &self.options, &mut oracle),
+                    None => oracle.check(Promise::L3, false, || format!("{project} is still being deleted")),
+                },
+            }
+        }
+        machine.oracle = Some(oracle);
+    }
+
+    fn end(self) -> Outcome {
+        let mut machine = self.world.lock();
+        let mut oracle = machine.oracle.take().unwrap_or_default();
+        let mut faults = self.faults;
+        for (fate, n) in machine.gate.odds.iter().flat_map(|odds| &odds.counts) {
+            let what = match fate {
+                Fate::FailsBefore => "an effect failed",
+                Fate::FailsAfter => "an effect's answer was lost",
+                Fate::DiesBefore => "the agent died before an effect",
+                Fate::DiesAfter => "the agent died after an effect",
+                Fate::Happens => continue,
+            };
+            *faults.entry(what.to_owned()).or_default() += n;
+        }
+        faults.remove("nothing");
+        Outcome {
+            breach: oracle.breach.take(),
+            passes: self.passes,
+            calls: machine.made,
+            faults,
+            checked: std::mem::take(&mut oracle.checked),
+            reached: std::mem::take(&mut oracle.reached),
+            told: std::mem::take(&mut machine.calls),
+        }
+    }
+}
+
+fn gone(machine: &Machine, project: &ProjectId, oracle: &mut Oracle) {
+    let left = left_of(machine, project, oracle.kept.contains(project));
+    oracle.check(Promise::L3, left.is_none(), || format!("{project} is gone, and there is still {left:?}"));
+    let remembered = machine.progress.projects.contains_key(project) || machine.statuses.contains_key(project);
+    oracle.check(Promise::L3, !remembered, || format!("{project} is gone, and something of it is remembered"));
+    let routed = machine.sites.iter().any(|site| site.project == *project);
+    oracle.check(Promise::L3, !routed, || format!("{project} is gone, and Caddy still has its routes"));
+}
+
+fn serves(machine: &Machine, project: &ProjectId, spec: &Spec, fresh: bool, options: &Options, oracle: &mut Oracle) {
+    let Some(status) = machine.statuses.get(project) else {
+        return oracle.check(Promise::L1, false, || format!("{project} has no status"));
+    };
+    let stalled = status.condition("Stalled").map(|condition| condition.reason.clone());
+    let link = machine.bundles.get(project).and_then(|bundle| bundle.link);
+    let linked = link.and_then(|link| machine.origins.get(&(project.clone(), link)));
+    let wanted = match (Source::of(&spec.artifact), spec.artifact.release) {
+        (Some(Source::File { name, .. }), _) => {
+            machine.bytes.iter().find(|(sha256, _)| sha256.as_str() == name.as_str()).map(|(_, name)| name.clone())
+        }
+        (Some(source), _) => Some(content_name(&source).to_owned()),
+        (None, number) => {
+            machine.origins.get(&(project.clone(), number.unwrap_or(zexio::model::names::ReleaseNo(0)))).cloned()
+        }
+    };
+    let excused = match stalled.as_deref() {
+        None => false,
+        Some("Conflict") => options.shared_hosts,
+        Some("PortsExhausted") => options.tiny_ports,
+        Some(_) => !fresh,
+    };
+    let ready = status.condition("Ready").is_some_and(|condition| condition.status == "True");
+    // Without a check and a time to stay up, a release that falls at once is as good as any.
+    let falls = linked.is_some_and(|name| name.contains("exits"));
+    oracle.check(Promise::L1, ready || excused || falls, || {
+        format!("{project} is neither ready nor excused: {:?}", status.conditions)
+    });
+    if ready {
+        oracle.check(Promise::L1, linked == wanted.as_ref(), || format!("{project} serves {linked:?}, not {wanted:?}"));
+    }
+    let last = oracle.past.get(project).and_then(|past| past.served.last().copied());
+    oracle.check(Promise::L1, last == link, || format!("{project} served {last:?} last, and {link:?} is linked"));
+    let answers = answered(machine, Some(project));
+    // An earlier release comes whole, and may lack a process that the spec routes by now.
+    if ready && spec.artifact.release.is_none() {
+        for (process, one) in &spec.processes {
+            for route in one.routes.iter().filter(|route| route.redirect.is_none()) {
+                let key = (project.clone(), route.host.clone(), process.clone());
+                oracle.check(Promise::L1, answers.contains(&key), || {
+                    format!("{project} is ready, and nobody answers for {} to {process}", route.host)
+                });
+            }
+        }
+    } else if last.is_some() {
+        let up = machine.units.iter().filter(|(unit, _)| unit.project == *project && Some(unit.release) == link);
+        let down = up.into_iter().find(|(unit, seen)| {
+            let daemon = machine.apps.get(*unit).is_some_and(|app| app.place.port.is_some());
+            daemon && !UnitSeen::is_up(seen)
+        });
+        oracle.check(Promise::L1, down.is_none(), || {
+            format!("{project} fell back, and {:?} is down", down.map(|(unit, _)| unit.name()))
+        });
+    }
+}

@@ -1,0 +1,326 @@
+//! Whoever asks: files, callers of the API, webhooks. Each wish is checked against the rules of the doors.
+
+use zexio::model::desired::{Hold, Intent, Owner};
+use zexio::model::names::{ArtifactName, ProjectId, ReleaseNo};
+use zexio::model::quantity::{Span, Timestamp};
+use zexio::model::spec::{Artifact, Updates};
+use zexio::port::{Put, WishError};
+
+use super::options::Options;
+use super::oracle::Promise;
+use super::shape::Shape;
+use crate::chance::Chance;
+use crate::world::Machine;
+use crate::world::apps::digest;
+
+/// Asks for things.
+pub struct Operator {
+    pub chance: Chance,
+    options: Options,
+    own: Vec<Own>,
+}
+
+/// What the operator has in mind with one project.
+struct Own {
+    project: ProjectId,
+    owner: Owner,
+    shape: Shape,
+    artifact: Artifact,
+}
+
+/// The artifacts of projects, by what they do. Most are good.
+const GOOD: [&str; 4] = ["good", "good", "late", "slow-good"];
+const BAD: [&str; 6] = ["never-ready", "exits", "dies", "missing", "unmigrated", "wrong"];
+
+fn at(url: String) -> Artifact {
+    Artifact { url: Some(url), file: None, release: None, sha256: None, version: None, updates: Updates::Webhook }
+}
+
+fn of_release(number: u32) -> Artifact {
+    Artifact { url: None, release: Some(ReleaseNo(number)), ..at(String::new()) }
+}
+
+impl Operator {
+    pub fn new(mut chance: Chance, options: &Options) -> Self {
+        let names = ["shop", "blog", "docs"];
+        let own = names[..options.projects].iter().map(|name| {
+            let owner = if chance.hits(300) { Owner::File(format!("{name}.yaml")) } else { Owner::Api };
+            let host = if options.shared_hosts {
+                chance.pick(&["a.example.com", "b.example.com"]).to_owned()
+            } else {
+                format!("{name}.example.com")
+            };
+            let shape = Shape::draw(options.kinds, &host, &mut chance);
+            Own {
+                project: ProjectId::parse(name).expect("a project"),
+                owner,
+                shape,
+                artifact: at("https://a.example.com/good-0".into()),
+            }
+        });
+        let own = own.collect();
+        Self { chance, options: options.clone(), own }
+    }
+
+    pub fn projects(&self) -> Vec<ProjectId> {
+        self.own.iter().map(|own| own.project.clone()).collect()
+    }
+
+    /// Asks for one thing or another.
+    pub fn wish(&mut self, machine: &mut Machine) {
+        let which = self.chance.below(self.own.len() as u64) as usize;
+        let options = self.options.clone();
+        match self.chance.below(100) {
+            0..=39 => self.deploy(which, machine),
+            40..=46 => self.reshape(which, machine),
+            47..=49 => self.put(which, None, machine),
+            50..=69 if options.rollbacks => self.roll_back(which, machine),
+            70..=77 if options.webhooks => self.bump(which, machine),
+            78..=84 if options.suspends => self.suspend(which, machine),
+            85..=91 if options.deletes => self.delete(which, machine),
+            92 if options.deletes => (0..self.own.len()).for_each(|which| self.delete(which, machine)),
+            93..=95 if options.strangers => self.intrude(which, machine),
+            96..=97 => self.put(which, Some(7_777), machine),
+            _ => self.deploy(which, machine),
+        }
+    }
+
+    /// Asks for a good new release of every project that is to run; nothing is suspended any more.
+    pub fn renew_all(&mut self, machine: &mut Machine) {
+        for which in 0..self.own.len() {
+            let own = &mut self.own[which];
+            let runs = machine.desired.0.get(&own.project).is_some_and(|wanted| wanted.spec().is_some());
+            if runs {
+                own.shape.suspend = None;
+                own.shape.renew();
+                own.artifact = at(format!("https://a.example.com/good-{}", self.chance.below(1_000_000)));
+                self.put(which, None, machine);
+            }
+        }
+    }
+
+    /// Goes back with every project that has an earlier release on disk.
+    pub fn go_back_all(&mut self, machine: &mut Machine) {
+        for which in 0..self.own.len() {
+            let project = self.own[which].project.clone();
+            let runs = machine.desired.0.get(&project).is_some_and(|wanted| wanted.spec().is_some());
+            let earlier = machine.oracle.as_ref().and_then(|oracle| oracle.earlier(machine, &project));
+            if let Some(number) = earlier.filter(|_| runs) {
+                self.overlay(which, &of_release(number.0), machine);
+            }
+        }
+    }
+
+    /// Lets every suspended project go on, as it was asked last.
+    pub fn resume_all(&mut self, machine: &mut Machine) {
+        for which in 0..self.own.len() {
+            if machine.desired.0.get(&self.own[which].project).is_some_and(|wanted| wanted.hold.is_some()) {
+                self.hold(which, None, machine);
+            }
+            let known = machine.desired.0.get(&self.own[which].project).and_then(|wanted| wanted.spec()).is_some();
+            if known && self.own[which].shape.suspend.take().is_some() {
+                self.put(which, None, machine);
+            }
+        }
+    }
+
+    fn deploy(&mut self, which: usize, machine: &mut Machine) {
+        let number = self.chance.below(1_000_000);
+        let bad = self.options.bad_apps && self.chance.hits(400);
+        let kind = if bad { self.chance.pick(&BAD) } else { self.chance.pick(&GOOD) };
+        let mut artifact = at(format!("https://a.example.com/{kind}-{number}"));
+        match self.chance.below(100) {
+            _ if kind == "wrong" => artifact.sha256 = Some(digest("another")),
+            0..=9 => artifact.sha256 = artifact.url.as_deref().and_then(|url| url.rsplit('/').next()).map(digest),
+            // The same bytes under a new address: a presigned URL.
+            10..=15 => {
+                let url = self.own[which].artifact.url.clone();
+                artifact.url = url
+                    .map(|url| format!("{}?sign={number}", url.split('?').next().unwrap_or_default()))
+                    .or(artifact.url);
+            }
+            16..=20 => {
+                if let Some(sha256) = machine.artifacts.keys().next() {
+                    artifact = Artifact { url: None, file: ArtifactName::parse(sha256.as_str()).ok(), ..artifact };
+                }
+            }
+            _ => {}
+        }
+        self.own[which].artifact = artifact;
+        self.put(which, None, machine);
+    }
+
+    fn reshape(&mut self, which: usize, machine: &mut Machine) {
+        let own = &mut self.own[which];
+        let host = if self.options.shared_hosts {
+            self.chance.pick(&["a.example.com", "b.example.com"]).to_owned()
+        } else {
+            format!("{}.example.com", own.project)
+        };
+        own.shape = Shape::draw(self.options.kinds, &host, &mut self.chance);
+        self.put(which, None, machine);
+    }
+
+    /// Goes back, through the API or by the spec.
+    fn roll_back(&mut self, which: usize, machine: &mut Machine) {
+        let project = self.own[which].project.clone();
+        let status = machine.statuses.get(&project);
+        let known: Vec<u32> = status
+            .into_iter()
+            .flat_map(|status| [status.last_good, status.serving])
+            .flatten()
+            .map(|number| number.0)
+            .collect();
+        let number = if known.is_empty() || self.chance.hits(300) {
+            1 + self.chance.below(4) as u32
+        } else {
+            self.chance.pick(&known)
+        };
+        if self.chance.hits(500) {
+            self.own[which].artifact = of_release(number);
+            return self.put(which, None, machine);
+        }
+        let kept = machine.progress.projects.get(&project).and_then(|memory| memory.release(ReleaseNo(number)));
+        if kept.is_some_and(|release| release.good) {
+            self.overlay(which, &of_release(number), machine);
+        }
+    }
+
+    fn bump(&mut self, which: usize, machine: &mut Machine) {
+        let number = self.chance.below(8);
+        let kind = if self.options.bad_apps { self.chance.pick(&["good", "never-ready"]) } else { "good" };
+        let artifact = at(format!("https://ci.example.com/{kind}-{number}"));
+        let memory = machine.progress.projects.get(&self.own[which].project);
+        if memory.is_none_or(|memory| memory.veto_on(&artifact).is_none()) {
+            self.overlay(which, &artifact, machine);
+        }
+    }
+
+    fn suspend(&mut self, which: usize, machine: &mut Machine) {
+        let until = machine.now.after(Span::seconds(1 + self.chance.below(120)));
+        if self.chance.hits(500) {
+            return self.hold(which, self.chance.clone().hits(500).then_some(until), machine);
+        }
+        let own = &mut self.own[which];
+        own.shape.suspend = match own.shape.suspend {
+            Some(_) => None,
+            None => Some(self.chance.hits(500).then_some(until)),
+        };
+        self.put(which, None, machine);
+    }
+
+    /// Says stop over a project, or that it goes on.
+    fn hold(&mut self, which: usize, until: Option<Timestamp>, machine: &mut Machine) {
+        let project = self.own[which].project.clone();
+        let before = machine.desired.clone();
+        let held = before.0.get(&project).is_some_and(|wanted| wanted.hold.is_some());
+        let hold = Hold { by: "key ops".into(), since: machine.now, reason: None, until };
+        let done = machine.hold(&project, (!held).then_some(hold));
+        self.settle("hold", &project, done, before, machine);
+    }
+
+    fn delete(&mut self, which: usize, machine: &mut Machine) {
+        let keep_data = self.chance.hits(400);
+        let Own { project, owner, .. } = &self.own[which];
+        let (project, owner) = (project.clone(), owner.clone());
+        let before = machine.desired.clone();
+        let done = machine.delete(&project, &owner, keep_data).map(|generation| Put {
+            generation,
+            created: false,
+            changed: true,
+        });
+        self.settle("delete", &project, done, before, machine);
+    }
+
+    /// Somebody who does not own a project tries to change it.
+    fn intrude(&mut self, which: usize, machine: &mut Machine) {
+        let own = &self.own[which];
+        let stranger = Owner::File("stranger.yaml".into());
+        let before = machine.desired.clone();
+        let project = own.project.clone();
+        if !before.0.contains_key(&project) {
+            return;
+        }
+        let done = match self.chance.hits(500) {
+            true => machine.put(own.shape.document(&project, own.artifact.clone()), &stranger, None),
+            false => machine.delete(&project, &stranger, false).map(|generation| Put {
+                generation,
+                created: false,
+                changed: true,
+            }),
+        };
+        let refused = done.is_err();
+        self.settle("intrude", &project, done, before, machine);
+        if let Some(oracle) = &mut machine.oracle {
+            oracle.check(Promise::S9, refused, || format!("a stranger changed {project}"));
+        }
+    }
+
+    fn put(&mut self, which: usize, expect: Option<u64>, machine: &mut Machine) {
+        let own = &self.own[which];
+        let before = machine.desired.clone();
+        let project = own.project.clone();
+        let done = machine.put(own.shape.document(&project, own.artifact.clone()), &own.owner, expect);
+        self.settle("put", &project, done, before, machine);
+    }
+
+    fn overlay(&mut self, which: usize, artifact: &Artifact, machine: &mut Machine) {
+        let before = machine.desired.clone();
+        let project = self.own[which].project.clone();
+        let done = machine.overlay(&project, artifact);
+        self.settle("overlay", &project, done, before, machine);
+    }
+
+    /// A refused wish changed nothing; an acknowledged one is what is wanted from now on.
+    fn settle(
+        &mut self,
+        what: &str,
+        project: &ProjectId,
+        done: Result<Put, WishError>,
+        before: zexio::model::desired::Desired,
+        machine: &mut Machine,
+    ) {
+        let wanted = machine.desired.0.get(project).cloned();
+        if machine.keeps_calls {
+            let spec = wanted.as_ref().and_then(|wanted| wanted.spec()).map(|spec| {
+                let processes: Vec<&str> = spec.processes.keys().map(|name| name.as_str()).collect();
+                format!(
+                    "{:?} {:?} {processes:?} suspend {:?} keep {:?} release {}",
+                    spec.artifact.url.as_ref().or(spec.artifact.file.as_ref().map(|f| f.as_str().to_owned()).as_ref()),
+                    spec.deploy,
+                    spec.suspend,
+                    spec.keep,
+                    spec.release.is_some()
+                )
+            });
+            let line = format!("--- {what} {project}: {done:?} {spec:?}");
+            machine.calls.push(line);
+        }
+        let same = before == machine.desired;
+        let Some(mut oracle) = machine.oracle.take() else { return };
+        match (&done, wanted) {
+            (Err(_), _) => {
+                oracle.check(Promise::S9, same, || format!("a refused {what} of {project} changed something"))
+            }
+            (Ok(put), Some(wanted)) => {
+                let old = before.0.get(project).map_or(0, |wanted| wanted.generation);
+                let counted = wanted.generation == put.generation && put.generation >= old;
+                oracle.check(Promise::S9, counted, || {
+                    format!("{what} of {project} was acknowledged as {put:?}, and is not there")
+                });
+                let deleted = what != "delete" || matches!(wanted.intent, Intent::Delete { .. });
+                oracle.check(Promise::S9, deleted, || format!("{project} was deleted and is still wanted"));
+                if let Intent::Delete { keep_data: true } = wanted.intent {
+                    oracle.kept.insert(project.clone());
+                } else {
+                    oracle.kept.remove(project);
+                }
+                oracle.note_asked(project, wanted);
+            }
+            (Ok(_), None) => {
+                oracle.check(Promise::S9, false, || format!("{what} of {project} was acknowledged and lost"))
+            }
+        }
+        machine.oracle = Some(oracle);
+    }
+}

@@ -1,0 +1,93 @@
+//! What a seed draws: which kinds of fault are on in a life and how often, and which parts of the spec its projects use.
+
+use crate::chance::Chance;
+
+/// What can happen in one life. Numbers are chances in a thousand, per effect or per step.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub projects: usize,
+    pub steps: u64,
+    pub wishes: u64,
+    pub fails: u64,
+    pub dies: u64,
+    pub restarts: u64,
+    pub blind: u64,
+    pub lies: u64,
+    pub drift: u64,
+    pub jumps: u64,
+    pub disk_full: u64,
+    pub outages: u64,
+    pub flaky: u64,
+    pub caddy: u64,
+    pub refuses: bool,
+    /// Signals of systemd may be lost: the agent sees what happened only when it looks by itself.
+    pub deaf_signals: bool,
+    pub bad_apps: bool,
+    pub deletes: bool,
+    pub rollbacks: bool,
+    pub webhooks: bool,
+    pub suspends: bool,
+    pub strangers: bool,
+    pub tiny_ports: bool,
+    pub shared_hosts: bool,
+    pub kinds: Kinds,
+}
+
+/// Which parts of the spec language are used.
+#[derive(Debug, Clone, Copy)]
+pub struct Kinds {
+    pub instances: bool,
+    pub workers: bool,
+    pub timers: bool,
+    pub sites: bool,
+    pub commands: bool,
+    pub second_web: bool,
+    pub redirects: bool,
+    pub recreate: bool,
+    pub hold: bool,
+    pub notify: bool,
+}
+
+impl Options {
+    pub fn draw(chance: &mut Chance) -> Self {
+        let sometimes = |chance: &mut Chance, most: u64| if chance.hits(400) { 1 + chance.below(most) } else { 0 };
+        Self {
+            projects: chance.pick(&[1, 1, 1, 1, 2, 2, 3]),
+            steps: 4 + chance.below(11),
+            wishes: 150 + chance.below(350),
+            fails: sometimes(chance, 150),
+            dies: sometimes(chance, 120),
+            restarts: sometimes(chance, 100),
+            blind: sometimes(chance, 200),
+            lies: sometimes(chance, 200),
+            drift: sometimes(chance, 300),
+            jumps: if chance.hits(250) { 40 } else { 0 },
+            disk_full: sometimes(chance, 100),
+            outages: sometimes(chance, 150),
+            flaky: sometimes(chance, 500),
+            caddy: sometimes(chance, 100),
+            refuses: chance.hits(80),
+            deaf_signals: chance.hits(300),
+            bad_apps: chance.hits(600),
+            deletes: chance.hits(400),
+            rollbacks: chance.hits(500),
+            webhooks: chance.hits(300),
+            suspends: chance.hits(250),
+            strangers: chance.hits(300),
+            tiny_ports: chance.hits(150),
+            shared_hosts: chance.hits(200),
+            kinds: Kinds {
+                instances: chance.hits(250),
+                workers: chance.hits(250),
+                timers: chance.hits(200),
+                sites: chance.hits(250),
+                commands: chance.hits(250),
+                second_web: chance.hits(250),
+                redirects: chance.hits(150),
+                recreate: chance.hits(200),
+                hold: chance.hits(200),
+                notify: chance.hits(200),
+            },
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The specs that an operator writes: one document with every kind of process, of which a project takes some.
+
+use std::sync::OnceLock;
+
+use zexio::model::document;
+use zexio::model::names::{EnvName, Hostname, ProcessName, ProjectId};
+use zexio::model::quantity::{Span, Timestamp};
+use zexio::model::spec::{Artifact, Document, Instances, Keep, OnFailure, Plain, Strategy, Suspend, Suspension};
+
+use super::options::Kinds;
+use super::oracle::SENTINEL;
+use crate::chance::Chance;
+
+const EVERYTHING: &str = "
+zexio: 1
+project: all
+artifact: { url: 'https://a.example.com/x' }
+release: { run: ./migrate }
+processes:
+  web:
+    run: ./app
+    ready: { http: /up, within: 10s }
+    routes: [{ host: a.example.com }, { host: old.example.com, redirect: 'https://new.example.com' }]
+  api: { run: ./api, ready: { http: /up, within: 10s }, routes: [{ host: a.example.com, path: /api/* }] }
+  worker: { run: ./work }
+  notifier: { run: ./notify, ready: { notify: true, within: 10s } }
+  nightly: { run: ./report, schedule: daily }
+  docs: { static: public, routes: [{ host: docs.example.com }] }
+";
+
+/// Everything of a spec but its artifact.
+#[derive(Debug, Clone)]
+pub struct Shape {
+    host: String,
+    instances: u32,
+    web: bool,
+    api: bool,
+    worker: bool,
+    notifier: bool,
+    nightly: bool,
+    docs: bool,
+    command: bool,
+    redirect: bool,
+    recreate: bool,
+    hold: bool,
+    min_healthy: u64,
+    drain: u64,
+    deadline: u64,
+    keep: u32,
+    env: u64,
+    pub suspend: Option<Option<Timestamp>>,
+}
+
+impl Shape {
+    pub fn draw(kinds: Kinds, host: &str, chance: &mut Chance) -> Self {
+        let mut often = |on: bool| on && chance.hits(500);
+        let docs = often(kinds.sites);
+        let web = !docs || often(true);
+        Self {
+            host: host.to_owned(),
+            instances: if often(kinds.instances) { 2 } else { 1 },
+            web,
+            api: web && often(kinds.second_web),
+            worker: often(kinds.workers),
+            notifier: often(kinds.notify),
+            nightly: often(kinds.timers),
+            docs,
+            command: often(kinds.commands),
+            redirect: web && often(kinds.redirects),
+            recreate: often(kinds.recreate),
+            hold: often(kinds.hold),
+            min_healthy: chance.pick(&[0, 1_000, 2_000, 5_000]),
+            drain: chance.pick(&[0, 1_000, 10_000]),
+            deadline: chance.pick(&[60_000, 120_000, 300_000]),
+            keep: chance.pick(&[1, 1, 2, 5]),
+            env: 0,
+            suspend: None,
+        }
+    }
+
+    /// Changes the value of the variable: another release with the same artifact.
+    pub fn renew(&mut self) {
+        self.env += 1;
+    }
+
+    pub fn document(&self, project: &ProjectId, artifact: Artifact) -> Document {
+        let mut spec = everything().clone();
+        spec.project = project.clone();
+        spec.artifact = artifact;
+        let value = Plain::parse(format!("{SENTINEL}{}", self.env)).expect("a value");
+        spec.env.insert(EnvName::parse("TOKEN").expect("a name"), value);
+        let keeps = |name: &str| match name {
+            "web" => self.web,
+            "api" => self.api,
+            "worker" => self.worker,
+            "notifier" => self.notifier,
+            "nightly" => self.nightly,
+            _ => self.docs,
+        };
+        spec.processes.retain(|name, _| keeps(name.as_str()));
+        if !self.command {
+            spec.release = None;
+        }
+        let name = |name: &str| ProcessName::parse(name).expect("a process name");
+        let host = |host: &str| Hostname::parse(host).expect("a host");
+        if let Some(web) = spec.processes.get_mut(&name("web")) {
+            web.routes[0].host = host(&self.host);
+            web.routes[1].host = host(&format!("old.{}", self.host));
+            web.routes.truncate(if self.redirect { 2 } else { 1 });
+            web.instances = Instances::try_from(self.instances).expect("a number of instances");
+        }
+        if let Some(api) = spec.processes.get_mut(&name("api")) {
+            api.routes[0].host = host(&self.host);
+        }
+        if let Some(docs) = spec.processes.get_mut(&name("docs")) {
+            docs.routes[0].host = host(&format!("docs.{}", self.host));
+        }
+        spec.deploy.strategy = if self.recreate { Strategy::Recreate } else { Strategy::Handover };
+        spec.deploy.on_failure = if self.hold { OnFailure::Hold } else { OnFailure::Rollback };
+        spec.deploy.min_healthy = Span(self.min_healthy);
+        spec.deploy.drain = Span(self.drain);
+        spec.deploy.deadline = Span(self.deadline);
+        spec.keep = Keep::try_from(self.keep).expect("a number of releases");
+        spec.suspend = match self.suspend {
+            Some(until) => Suspend::Yes(Suspension { reason: None, until }),
+            None => Suspend::No,
+        };
+        spec
+    }
+}
+
+fn everything() -> &'static Document {
+    static ALL: OnceLock<Document> = OnceLock::new();
+    ALL.get_or_init(|| document::parse(EVERYTHING.as_bytes()).expect("the document with everything"))
+}
+
+#[test]
+fn every_spec_that_an_operator_writes_is_one_that_the_agent_takes() {
+    let mut chance = Chance::of(1);
+    let all = Kinds {
+        instances: true,
+        workers: true,
+        timers: true,
+        sites: true,
+        commands: true,
+        second_web: true,
+        redirects: true,
+        recreate: true,
+        hold: true,
+        notify: true,
+    };
+    let shop = ProjectId::parse("shop").unwrap();
+    for _ in 0..500 {
+        let shape = Shape::draw(all, "shop.example.com", &mut chance);
+        let document = shape.document(&shop, everything().artifact.clone());
+        assert_eq!(zexio::model::fit::problems(&document), Vec::new(), "{shape:?}");
+    }
+}
