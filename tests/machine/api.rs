@@ -90,7 +90,7 @@ fn a_spec_that_is_refused_names_the_field_and_a_wish_that_moved_is_not_overwritt
         (format!("{spec}limits: {{ memory: 12x }}\n"), 422, r#""path":"limits.memory""#),
         (format!("{spec}env: {{ A: 1 }}\n"), 422, r#""path":"env.A""#),
         (format!("{spec}env: {{ NOTIFY_SOCKET: a }}\n"), 422, r#""path":"env.NOTIFY_SOCKET""#),
-        (format!("{spec}keep: 3\nkeep: 4\n"), 400, "duplicate mapping key: keep"),
+        (format!("{spec}keep: 3\nkeep: 4\n"), 400, "keep is written twice in one mapping"),
         (spec.replace("shop.example.com", "'a.com, b.com'"), 422, r#""path":"processes.web.routes.0.host""#),
         (spec.replace("run: ./hello", "run: [+/bin/id]"), 422, r#""path":"processes.web.run""#),
         (spec.replace("http://127.0.0.1:9000", "http://169.254.169.254"), 422, r#""path":"artifact.url""#),
