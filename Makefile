@@ -8,6 +8,10 @@ CARGO   ?= cargo
 bindir     = $(DESTDIR)$(PREFIX)/bin
 unitdir    = $(DESTDIR)$(PREFIX)/lib/systemd/system
 confdir    = $(DESTDIR)/etc/zexio
+mandir     = $(DESTDIR)$(PREFIX)/share/man/man1
+bashdir    = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+zshdir     = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+fishdir    = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 target_dir = $(or $(CARGO_TARGET_DIR),target)
 built      = $(target_dir)/$(patsubst dev,debug,$(PROFILE))
 
@@ -15,7 +19,7 @@ SEEDS ?= 200000
 FROM  ?= 0
 STEPS ?= 40
 
-.PHONY: help build demo test sim bench lint install uninstall clean packages
+.PHONY: help build demo test sim bench fuzz coverage mutants lint install uninstall clean packages
 
 help:
 	@echo 'make build     build the binary (PROFILE=release|dev)'
@@ -23,8 +27,11 @@ help:
 	@echo 'make test      all tests: pure ones, and the contract on throwaway machines'
 	@echo 'make sim       live many simulated lives with faults (SEEDS=200000 FROM=0); docs/invariants.md says what is checked'
 	@echo 'make bench     time a deploy against the same steps by hand; figures in target/bench.json'
+	@echo 'make fuzz      feed whatever reads from strangers for FUZZ_SECONDS=30 each'
+	@echo 'make coverage  what the tests without a machine reach of model, plan and render'
+	@echo 'make mutants   break the planner in every small way and count who notices (hours; SHARD=0/8 is an eighth)'
 	@echo 'make lint      formatting and clippy'
-	@echo 'make install   install the binary, units and template (PREFIX=/usr, DESTDIR=)'
+	@echo 'make install   install the binary, man pages, completions, units and template (PREFIX=/usr, DESTDIR=)'
 	@echo 'make clean     remove what was built'
 
 build:
@@ -49,6 +56,32 @@ bench: packages
 	$(CARGO) build --locked --profile $(PROFILE) --bin zexio --example hello --example bench
 	PROFILE=$(PROFILE) BUILT=$(abspath $(built)) tests/machine/bench.sh
 
+# A stable compiler does: libFuzzer's counters are an LLVM pass. Build scripts stay as they are, thanks to --target.
+FUZZ_SECONDS ?= 30
+FUZZ_FLAGS = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+  -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+  -Cllvm-args=-sanitizer-coverage-trace-compares
+host = $(shell rustc -vV | sed -n 's/^host: //p')
+
+fuzz: packages
+	RUSTFLAGS='$(FUZZ_FLAGS)' $(CARGO) build --locked --release --target $(host) \
+	  --manifest-path fuzz/Cargo.toml --target-dir $(target_dir)/fuzz
+	fuzz/run.sh $(target_dir)/fuzz $(host) $(FUZZ_SECONDS)
+
+# Everything that decides is tested without a machine; so that is what is measured.
+pure_tests = --lib --test sim --test golden --test properties
+
+coverage: packages
+	@rustup component list --installed 2>/dev/null | grep -q llvm-tools || rustup component add llvm-tools
+	@$(CARGO) llvm-cov --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-llvm-cov
+	$(CARGO) llvm-cov --locked $(pure_tests) --no-report
+	@$(CARGO) llvm-cov report --summary-only | grep -E '^Filename|^-|(^|/)(model|plan|render)/'
+
+SHARD ?= 0/1
+mutants: packages
+	@$(CARGO) mutants --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-mutants
+	$(CARGO) mutants --shard $(SHARD) --jobs 1 --file 'src/plan/**' --output $(target_dir) -- --locked --lib --test sim --test golden
+
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
@@ -64,6 +97,11 @@ install: $(if $(wildcard $(built)/zexio),,$(built)/zexio)
 	install -D -m 755 $(built)/zexio $(bindir)/zexio
 	install -D -m 644 -t $(unitdir) systemd/zexio-agent.service systemd/zexio-apps.slice
 	sed -i 's|^ExecStart=/usr/bin/|ExecStart=$(PREFIX)/bin/|' $(unitdir)/zexio-agent.service
+	install -d -m 755 $(mandir) $(bashdir) $(zshdir) $(fishdir)
+	$(built)/zexio man $(mandir)
+	$(built)/zexio completions bash >$(bashdir)/zexio
+	$(built)/zexio completions zsh >$(zshdir)/_zexio
+	$(built)/zexio completions fish >$(fishdir)/zexio.fish
 	@[ -d $(confdir) ] || install -d -m 755 $(confdir)
 	@# A template that the operator changed stays; the note of what was installed last tells a change from an old version.
 	@if [ ! -e $(confdir)/Caddyfile.tmpl ] || cmp -s $(confdir)/Caddyfile.tmpl $(confdir)/.Caddyfile.tmpl.installed; then \
@@ -84,6 +122,7 @@ install: $(if $(wildcard $(built)/zexio),,$(built)/zexio)
 # Leaves /etc/zexio and /zexio: keys, data and the operator's settings are not the package's.
 uninstall:
 	rm -f $(bindir)/zexio $(unitdir)/zexio-agent.service $(unitdir)/zexio-apps.slice $(unitdir)/caddy.service.d/zexio.conf
+	rm -f $(mandir)/zexio.1 $(mandir)/zexio-*.1 $(bashdir)/zexio $(zshdir)/_zexio $(fishdir)/zexio.fish
 	-rmdir $(unitdir)/caddy.service.d
 
 clean:

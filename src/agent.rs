@@ -102,7 +102,7 @@ pub fn provision(order: &WorkOrder) -> ExitCode {
 fn advise_newer_caddy() {
     let version = Version::installed();
     if version.is_outdated() {
-        let advice = "it works, but lacks fixes of known holes; Caddy 2.11.9 or newer comes from its own repository";
+        let advice = crate::host::caddy::OUTDATED;
         tracing::warn!(caddy_outdated = true, "this server has Caddy {version}: {advice}");
     }
 }

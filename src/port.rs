@@ -558,11 +558,11 @@ pub trait Stats: Send + Sync {
 pub trait Uploads: Send + Sync {
     /// Returns how many bytes one may have.
     fn max_bytes(&self) -> u64;
-    /// Begins one.
+    /// Begins one that says it has so many bytes.
     ///
     /// # Errors
-    /// Says why nothing could be written.
-    fn begin(&self) -> Result<Box<dyn Upload>, PortError>;
+    /// Says why nothing could be written, or that there is no room for it.
+    fn begin(&self, bytes: u64) -> Result<Box<dyn Upload>, PortError>;
 }
 
 /// An artifact on its way in. Nobody sees it before `keep`; dropped without, it is gone.

@@ -69,6 +69,7 @@ fn commands(text: &str) -> Vec<Vec<String>> {
     let filled = |word: String| match word.as_str() {
         "N" => "1".to_owned(),
         "PROJECT" => "shop".to_owned(),
+        "deploy:PROJECT" => "deploy:shop".to_owned(),
         "SERVICE" => "redis".to_owned(),
         "$url" => "http://localhost/v1".to_owned(),
         _ => word,

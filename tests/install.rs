@@ -31,6 +31,11 @@ fn everything_goes_below_destdir() {
         "usr/lib/systemd/system/zexio-apps.slice",
         "usr/lib/systemd/system/caddy.service.d/zexio.conf",
         "etc/zexio/Caddyfile.tmpl",
+        "usr/share/man/man1/zexio.1",
+        "usr/share/man/man1/zexio-secret-set.1",
+        "usr/share/bash-completion/completions/zexio",
+        "usr/share/zsh/site-functions/_zexio",
+        "usr/share/fish/vendor_completions.d/zexio.fish",
     ] {
         assert!(root.path().join(file).is_file(), "{file} is missing");
     }

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::port::Upload;
 
-use super::body::Body;
+use super::body::{self, Body};
 use super::problem::Problem;
 use super::{Answer, Call, blocking, json, slot};
 
@@ -19,7 +19,8 @@ const BATCH: usize = 256 << 10;
 pub async fn upload(call: &Call, mut body: Body<'_>) -> Answer {
     call.query(&[])?;
     let _slot = slot(&call.state.slots.uploads)?;
-    let mut upload = call.ask(|state| Ok(state.uploads.begin()?)).await?;
+    let bytes = body::length(&call.headers).unwrap_or(0);
+    let mut upload = call.ask(move |state| Ok(state.uploads.begin(bytes)?)).await?;
     let mut batch = Vec::with_capacity(BATCH);
     while let Some(piece) = body.piece().await? {
         batch.extend_from_slice(&piece);

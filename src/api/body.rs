@@ -56,7 +56,8 @@ pub fn check_length(headers: &HeaderMap, most: u64) -> Result<(), Problem> {
     if length(headers).is_some_and(|length| length > most) { Err(Problem::too_large(most)) } else { Ok(()) }
 }
 
-fn length(headers: &HeaderMap) -> Option<u64> {
+/// Returns how long a body says itself that it is.
+pub fn length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 

@@ -125,6 +125,22 @@ impl Keys {
         Ok(key)
     }
 
+    /// Gives a key new bytes and leaves it its scope, in one step: the old ones are refused from then on.
+    ///
+    /// # Errors
+    /// There is no such key, its scope cannot be read, or the disk refused; then the old one is as it was.
+    pub fn rotate(&self, kid: &KeyId) -> Result<(Key, Scope), String> {
+        let path = self.key_file(kid);
+        if fs::symlink_metadata(&path).is_err() {
+            return Err(format!("could not rotate key {kid}: there is none; `zexio key add` makes one"));
+        }
+        let scope = self.scope(kid)?;
+        let key = Key::generate()?;
+        let text = Zeroizing::new(format!("{}\n", key.text().as_str()));
+        files::replace(&path, text.as_bytes(), 0o600).map_err(|e| format!("could not rotate key {kid}: {e}"))?;
+        Ok((key, scope))
+    }
+
     /// Removes a key; tells whether there was one. The key goes before its scope, for the same reason.
     ///
     /// # Errors
@@ -135,6 +151,11 @@ impl Keys {
         files::sync(&self.dir).map_err(failed)?;
         files::remove(&self.scope_file(kid)).map_err(failed)?;
         Ok(removed)
+    }
+
+    /// Returns where a key stands.
+    pub fn path(&self, kid: &KeyId) -> PathBuf {
+        self.key_file(kid)
     }
 
     fn key_file(&self, kid: &KeyId) -> PathBuf {
@@ -197,6 +218,21 @@ mod tests {
         assert!(keys.remove(&kid("ci")).unwrap());
         assert!(!keys.remove(&kid("ci")).unwrap());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_rotated_key_has_new_bytes_and_its_old_scope() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys = Keys::at(dir.path());
+        let old = keys.create(&kid("ci"), &Scope::Read).unwrap();
+        let (new, scope) = keys.rotate(&kid("ci")).unwrap();
+        assert_ne!(old.text(), new.text());
+        let (found, found_scope) = keys.find(&kid("ci")).unwrap();
+        assert_eq!((found.text(), found_scope, scope), (new.text(), Scope::Read, Scope::Read));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+        assert!(keys.rotate(&kid("nobody")).err().unwrap().contains("`zexio key add`"));
+        put(dir.path(), "ci.scope", "root", 0o600);
+        assert!(keys.rotate(&kid("ci")).is_err(), "what it may do is not guessed");
     }
 
     #[test]

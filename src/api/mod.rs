@@ -4,6 +4,7 @@
 pub mod artifacts;
 pub mod auth;
 pub mod body;
+pub mod deploy;
 pub mod events;
 pub mod head;
 pub mod hooks;
@@ -293,6 +294,7 @@ async fn dispatch(call: Call) -> Answer {
         Endpoint::GetProject => projects::get(&call).await,
         Endpoint::PutProject => projects::put(call).await,
         Endpoint::DeleteProject => projects::delete(&call).await,
+        Endpoint::MoveArtifact => deploy::artifact(&call).await,
         Endpoint::ProjectPlan => steps::of_project(&call).await,
         Endpoint::Plan => steps::of_all(&call).await,
         Endpoint::Rollback => projects::rollback(&call).await,

@@ -142,12 +142,15 @@ pub async fn sync(call: &Call) -> Answer {
 }
 
 /// Says why nothing will be done about a wish for now.
-fn paused(state: &ApiState, wanted: &Wanted) -> Option<String> {
+pub fn paused(state: &ApiState, wanted: &Wanted) -> Option<String> {
     wanted.pause_at(state.clock.now()).map(|pause| pause.message)
 }
 
 /// Answers that a wish is written; where the project is suspended, also that it waits.
-fn accepted(mut answer: Value, suspended: Option<String>) -> Answer {
+///
+/// # Errors
+/// None that our own types bring about.
+pub fn accepted(mut answer: Value, suspended: Option<String>) -> Answer {
     if let Some(suspended) = suspended {
         answer["suspended"] = json!(suspended);
     }

@@ -22,6 +22,8 @@ pub enum Endpoint {
     GetProject,
     /// Wish a project gone.
     DeleteProject,
+    /// Move a project to another artifact.
+    MoveArtifact,
     /// What the loop would do for a project.
     ProjectPlan,
     /// What the loop would do.
@@ -109,6 +111,7 @@ pub const TABLE: &[(&str, &str, Endpoint, Need)] = &[
     ("GET", "/v1/projects/{project}", Endpoint::GetProject, Need::LookAtProject),
     ("PUT", "/v1/projects/{project}", Endpoint::PutProject, Need::Admin),
     ("DELETE", "/v1/projects/{project}", Endpoint::DeleteProject, Need::Admin),
+    ("PUT", "/v1/projects/{project}/artifact", Endpoint::MoveArtifact, Need::DeployProject),
     ("GET", "/v1/projects/{project}/plan", Endpoint::ProjectPlan, Need::LookAtProject),
     ("GET", "/v1/projects/{project}/releases", Endpoint::Releases, Need::LookAtProject),
     ("GET", "/v1/projects/{project}/logs", Endpoint::ProjectLogs, Need::LookAtProject),
@@ -269,9 +272,10 @@ mod tests {
             assert_eq!(may("read"), open || *method == "GET", "{method} {path}");
             let own =
                 ["", "/plan", "/releases", "/logs", "/events"].map(|end| format!("GET /v1/projects/{{project}}{end}"));
-            let deploys = ["POST /v1/artifacts".to_owned(), "POST /v1/hooks/{project}/generic".to_owned()];
+            let deploys =
+                ["POST /v1/artifacts", "POST /v1/hooks/{project}/generic", "PUT /v1/projects/{project}/artifact"];
             let line = format!("{method} {path}");
-            assert_eq!(may("deploy:shop"), open || own.contains(&line) || deploys.contains(&line), "{line}");
+            assert_eq!(may("deploy:shop"), open || own.contains(&line) || deploys.contains(&&*line), "{line}");
             assert_eq!(may("deploy:other"), open || line == deploys[0], "{line}");
         }
     }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::args::Format;
 use super::client::{Ask, Client, read_input};
 use super::failure::{self, CHANGES, Failure};
-use super::text::{machine, say};
+use super::text::{Paint, machine, say};
 use super::validate::pointed;
 use super::{service, show, wait};
 use crate::model::document::{self, Problem, Subject};
@@ -115,9 +115,7 @@ pub fn rehearse(client: &Client, file: &Path, format: Format) -> Result<bool, Fa
 /// # Errors
 /// Nobody reads it any more.
 pub fn show_plan(steps: &[Value], format: Format) -> Result<bool, Failure> {
-    let empty = "nothing to do\n".to_owned();
-    let people = || if steps.is_empty() { empty } else { show::plan(steps) };
-    say(&machine(format, &json!({ "steps": steps })).unwrap_or_else(people))?;
+    say(&machine(format, &json!({ "steps": steps })).unwrap_or_else(|| show::plan(steps, Paint::of_stdout())))?;
     Ok(!steps.is_empty())
 }
 

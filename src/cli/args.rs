@@ -8,6 +8,7 @@ use crate::model::names::{KeyId, ProcessName, ProjectId, SecretName};
 use crate::model::pattern::Pattern;
 use crate::model::quantity::Span;
 use crate::model::services::Service;
+use crate::model::spec::Label;
 
 /// Makes a server match a written desired state.
 #[derive(Debug, Parser)]
@@ -189,6 +190,20 @@ pub enum Verb {
         /// The project
         project: ProjectId,
     },
+    /// Send a file or a directory and move a project to it
+    Deploy {
+        /// The project
+        project: ProjectId,
+        /// An archive, an executable, or a directory, which is packed on the way
+        #[arg(value_name = "PATH|DIR")]
+        path: PathBuf,
+        /// A label for people
+        #[arg(long, value_name = "LABEL", value_parser = |raw: &str| Label::try_from(raw.to_owned()))]
+        version: Option<Label>,
+        #[command(flatten)]
+        /// Whether to wait for the end of the rollout
+        wait: Wait,
+    },
     /// Go back to an earlier release
     Rollback {
         /// The project
@@ -217,7 +232,7 @@ pub enum Verb {
     /// Store, list and remove a project's secrets
     #[command(subcommand)]
     Secret(Secret),
-    /// Make, list and revoke the API keys of this machine
+    /// Make, list, rotate and revoke the API keys of this machine
     #[command(subcommand)]
     Key(Key),
     /// List, install and remove host services: nodejs, postgresql, redis
@@ -247,6 +262,8 @@ pub enum Verb {
         #[arg(long)]
         prune: bool,
     },
+    /// Check this machine, and say how to mend what is wrong
+    Doctor,
     /// Print the X-Signature of a request, for curl
     Sign {
         /// The method
@@ -259,6 +276,17 @@ pub enum Verb {
         /// The body's type
         #[arg(long, value_name = "TYPE", default_value = "")]
         content_type: String,
+    },
+    /// Print the completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the man pages into a directory (`make install` does this)
+    #[command(hide = true)]
+    Man {
+        /// The directory
+        directory: PathBuf,
     },
     /// Print the version
     Version,
@@ -342,6 +370,11 @@ pub enum Key {
     },
     /// List the keys and what each may do
     List,
+    /// Give a key new bytes and print them, this once; the old ones are refused at once
+    Rotate {
+        /// The key's id
+        kid: KeyId,
+    },
     /// Revoke a key, at once
     Revoke {
         /// The key's id
@@ -395,7 +428,13 @@ mod tests {
             "zexio stats --prometheus",
             "zexio stats --prometheus=/var/lib/prometheus/node-exporter/zexio.prom",
             "zexio history shop",
+            "zexio deploy shop ./dist",
+            "zexio deploy shop dist.tar.gz --version 1.8.2 --wait=10m -o json",
             "zexio rollback shop --to 3 --wait",
+            "zexio doctor -o json",
+            "zexio completions bash",
+            "zexio man /usr/share/man/man1",
+            "zexio key rotate ci",
             "zexio delete shop --keep-data --wait --yes",
             "zexio secret set shop TOKEN --file t",
             "zexio secret list shop",
@@ -426,6 +465,8 @@ mod tests {
             "zexio apply -f x --wait=soon",
             "zexio plan shop -f x",
             "zexio secret set shop TOKEN value",
+            "zexio deploy shop",
+            "zexio completions tcsh",
             "zexio key add ci --scope root",
             "zexio key add ../ci --scope admin",
             "zexio status -o xml",

@@ -2,23 +2,33 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
+use hyper::body::{Body, Bytes, Frame, SizeHint};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tokio::sync::Notify;
 use url::Url;
 
 use super::failure::{self, Failure};
 use super::signing::Signer;
+use crate::model::names::Sha256;
 use crate::settings::SOCKET;
-use crate::sign::Head;
+use crate::sign::{Head, digest};
 
 /// Longest answer that is read whole.
 const LONGEST: u64 = 64 << 20;
-/// How long until the agent must have begun to answer.
+/// How long until the agent must have begun to answer, or to take more of an upload.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How much of a long body is read at once.
+const PIECE: usize = 256 << 10;
+const OCTETS: &str = "application/octet-stream";
 
 /// A request, without what signing adds.
 #[derive(Debug, Clone, Default)]
@@ -141,7 +151,7 @@ impl Client {
     pub fn send(&self, ask: &Ask<'_>) -> Result<Answer, Failure> {
         let signature = self.sign(ask)?;
         match &self.place {
-            Place::Socket(path) => self.over_socket(path, ask, &signature, None),
+            Place::Socket(path) => self.over_socket(path, ask, &signature, Outgoing::whole(ask), None),
             Place::Web(url) => {
                 let (status, body) = self.over_web(url, ask, &signature, true)?;
                 let mut all = Vec::new();
@@ -172,6 +182,32 @@ impl Client {
         }
     }
 
+    /// Sends a long body as it is read and returns the agent's yes as JSON.
+    ///
+    /// # Errors
+    /// The agent could not be reached, or said no.
+    pub fn upload(&self, target: &str, mut upload: Upload) -> Result<Value, Failure> {
+        let ask = Ask { method: "POST", target: target.to_owned(), content_type: OCTETS, ..Ask::default() };
+        let signature = self.signature(&ask, upload.sha256.clone())?;
+        let answer = match &self.place {
+            Place::Socket(path) => self.over_socket(path, &ask, &signature, Outgoing::of(upload), None)?,
+            Place::Web(url) => {
+                // The agent says no before the body comes, if it does: 100-continue waits for that.
+                let request = self.web_request(url, &ask, &signature);
+                let request = request.header("content-length", upload.bytes).header("expect", "100-continue");
+                let body = ureq::SendBody::from_reader(&mut *upload.content);
+                let agent = ureq::Agent::new_with_config(web_config().build());
+                let sent = agent.run(request.body(body).map_err(|e| not_formed(&e))?);
+                let answer = sent.map_err(|e| self.unreachable(&e))?;
+                let (status, mut body) = (answer.status().as_u16(), Vec::new());
+                let reader = answer.into_body().into_reader().take(LONGEST).read_to_end(&mut body);
+                reader.map_err(|e| self.unreachable(&e))?;
+                Answer { status, body }
+            }
+        };
+        answer.value()
+    }
+
     /// Sends a request and hands on each line of the answer as it comes.
     ///
     /// # Errors
@@ -180,7 +216,7 @@ impl Client {
         let signature = self.sign(ask)?;
         match &self.place {
             Place::Socket(path) => {
-                let answer = self.over_socket(path, ask, &signature, Some(take))?;
+                let answer = self.over_socket(path, ask, &signature, Outgoing::whole(ask), Some(take))?;
                 answer.value().map(|_| ())
             }
             Place::Web(url) => {
@@ -191,10 +227,27 @@ impl Client {
     }
 
     fn sign(&self, ask: &Ask<'_>) -> Result<String, Failure> {
+        self.signature(ask, digest(&ask.body))
+    }
+
+    fn signature(&self, ask: &Ask<'_>, body: Sha256) -> Result<String, Failure> {
         let (path, query) = ask.target.split_once('?').unwrap_or((&ask.target, ""));
         let host = self.place.host();
         let head = Head { method: ask.method, host: &host, path, query, content_type: ask.content_type };
-        self.signer.header(&head, &ask.body)
+        self.signer.header_of_digest(&head, body)
+    }
+
+    fn web_request(&self, url: &Url, ask: &Ask<'_>, signature: &str) -> ureq::http::request::Builder {
+        let target = format!("{}{}", self.place.shown(), ask.target);
+        let mut request = ureq::http::Request::builder().method(ask.method).uri(target);
+        request = request.header(crate::sign::HEADER, signature).header("host", host_of(url));
+        if !ask.accept.is_empty() {
+            request = request.header("accept", ask.accept);
+        }
+        if !ask.content_type.is_empty() {
+            request = request.header("content-type", ask.content_type);
+        }
+        request
     }
 
     fn read_lines(&self, status: u16, body: impl Read, take: Take<'_>) -> Result<(), Failure> {
@@ -219,30 +272,13 @@ impl Client {
         signature: &str,
         whole: bool,
     ) -> Result<(u16, impl Read + use<>), Failure> {
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            // A redirect would be another request, which this signature does not cover.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .timeout_connect(Some(Duration::from_secs(10)))
-            .timeout_recv_response(Some(PATIENCE))
-            .timeout_global(whole.then_some(PATIENCE * 2))
-            .build();
-        let target = format!("{}{}", self.place.shown(), ask.target);
-        let mut request = ureq::http::Request::builder().method(ask.method).uri(target);
-        request = request.header(crate::sign::HEADER, signature).header("host", host_of(url));
-        if !ask.accept.is_empty() {
-            request = request.header("accept", ask.accept);
-        }
-        if !ask.content_type.is_empty() {
-            request = request.header("content-type", ask.content_type);
-        }
+        let config = web_config().timeout_global(whole.then_some(PATIENCE * 2)).build();
+        let request = self.web_request(url, ask, signature);
         let agent = ureq::Agent::new_with_config(config);
-        let wrong = |e: ureq::http::Error| Failure::new(format!("could not form the request: {e}"));
         // A body on GET or DELETE is an error to the library, an empty one too.
         let sent = match ask.method {
-            "PUT" | "POST" => agent.run(request.body(ask.body.clone()).map_err(wrong)?),
-            _ => agent.run(request.body(()).map_err(wrong)?),
+            "PUT" | "POST" => agent.run(request.body(ask.body.clone()).map_err(|e| not_formed(&e))?),
+            _ => agent.run(request.body(()).map_err(|e| not_formed(&e))?),
         };
         let answer = sent.map_err(|e| self.unreachable(&e))?;
         Ok((answer.status().as_u16(), answer.into_body().into_reader()))
@@ -253,13 +289,14 @@ impl Client {
         path: &Path,
         ask: &Ask<'_>,
         signature: &str,
+        body: Outgoing,
         take: Option<Take<'_>>,
     ) -> Result<Answer, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|e| Failure::new(format!("could not start the client: {e}")))?;
-        runtime.block_on(self.converse(path, ask, signature, take))
+        runtime.block_on(self.converse(path, ask, signature, body, take))
     }
 
     async fn converse(
@@ -267,6 +304,7 @@ impl Client {
         path: &Path,
         ask: &Ask<'_>,
         signature: &str,
+        body: Outgoing,
         take: Option<Take<'_>>,
     ) -> Result<Answer, Failure> {
         let stream = tokio::net::UnixStream::connect(path).await.map_err(|e| self.unreachable(&e))?;
@@ -281,12 +319,22 @@ impl Client {
         if !ask.content_type.is_empty() {
             request = request.header("content-type", ask.content_type);
         }
-        let request = request
-            .body(Full::new(Bytes::from(ask.body.clone())))
-            .map_err(|e| Failure::new(format!("could not form the request: {e}")))?;
-        let answer = tokio::time::timeout(PATIENCE, sender.send_request(request)).await;
-        let answer = answer.map_err(|_| self.unreachable(&"no answer within 60 s"))?;
-        let answer = answer.map_err(|e| self.unreachable(&e))?;
+        if body.go.is_some() {
+            request = request.header("expect", "100-continue");
+        }
+        let mut request = request.body(body.body).map_err(|e| not_formed(&e))?;
+        if let Some(go) = body.go {
+            hyper::ext::on_informational(&mut request, move |_| go.notify_one());
+        }
+        let mut answer = std::pin::pin!(sender.send_request(request));
+        let mut before = 0;
+        let answer = loop {
+            match tokio::time::timeout(PATIENCE, &mut answer).await {
+                Ok(answer) => break answer.map_err(|e| self.unreachable(&e))?,
+                Err(_) if body.sent.load(Ordering::Relaxed) > before => before = body.sent.load(Ordering::Relaxed),
+                Err(_) => return Err(self.unreachable(&"no answer within 60 s")),
+            }
+        };
         let status = answer.status().as_u16();
         let body = match take.filter(|_| answer.status().is_success()) {
             Some(take) => self.hand_on(answer.into_body(), take).await.map(|()| Vec::new())?,
@@ -318,6 +366,91 @@ impl Client {
         };
         Failure::new(format!("could not reach the agent at {}: {cause}{hint}", self.place.shown()))
     }
+}
+
+/// A long body.
+pub struct Upload {
+    /// Where it is read.
+    pub content: Box<dyn Read + Send>,
+    /// How long it is.
+    pub bytes: u64,
+    /// What it hashes to: it is signed before it is sent.
+    pub sha256: Sha256,
+}
+
+/// A body on its way to the socket, and how much of it went.
+struct Outgoing {
+    body: UnsyncBoxBody<Bytes, io::Error>,
+    sent: Arc<AtomicU64>,
+    /// Told when the agent wants the body; none: it is sent at once.
+    go: Option<Arc<Notify>>,
+}
+
+impl Outgoing {
+    fn whole(ask: &Ask<'_>) -> Self {
+        let body = Full::new(Bytes::from(ask.body.clone())).map_err(|never| match never {}).boxed_unsync();
+        Self { body, sent: Arc::default(), go: None }
+    }
+
+    fn of(upload: Upload) -> Self {
+        let (sent, go) = (Arc::default(), Arc::new(Notify::new()));
+        let told = Arc::clone(&go);
+        // Who does not know the question does not answer it.
+        let wait = Box::pin(async move {
+            let _ = tokio::time::timeout(Duration::from_secs(1), told.notified()).await;
+        });
+        let reading = Reading { upload, sent: Arc::clone(&sent), wait: Some(wait) };
+        Self { body: reading.boxed_unsync(), sent, go: Some(go) }
+    }
+}
+
+/// Reads a body piece by piece. It blocks: the client has nothing else to do.
+struct Reading {
+    upload: Upload,
+    sent: Arc<AtomicU64>,
+    /// Until the agent wants it: a refusal that comes while the body goes out would be lost.
+    wait: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl Body for Reading {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = self.get_mut();
+        if let Some(wait) = &mut this.wait {
+            ready!(wait.as_mut().poll(context));
+            this.wait = None;
+        }
+        let mut piece = vec![0; PIECE];
+        Poll::Ready(match this.upload.content.read(&mut piece) {
+            Ok(0) => None,
+            Ok(got) => {
+                piece.truncate(got);
+                this.sent.fetch_add(got as u64, Ordering::Relaxed);
+                Some(Ok(Frame::data(piece.into())))
+            }
+            Err(error) => Some(Err(error)),
+        })
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.upload.bytes.saturating_sub(self.sent.load(Ordering::Relaxed)))
+    }
+}
+
+fn web_config() -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        // A redirect would be another request, which this signature does not cover.
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .timeout_connect(Some(Duration::from_secs(10)))
+        .timeout_recv_response(Some(PATIENCE))
+}
+
+fn not_formed(cause: &dyn std::fmt::Display) -> Failure {
+    Failure::new(format!("could not form the request: {cause}"))
 }
 
 /// Escapes a value for a query.
@@ -436,6 +569,59 @@ mod tests {
             assert_eq!(heard, ["one", "two", "end"]);
             let asked = server.join().unwrap();
             assert!(is_signed(&asked, "GET", &host, target, ""), "{asked}");
+        }
+    }
+
+    /// Answers an upload: says yes to it first, or no at once; returns what came.
+    fn answer_upload(mut stream: impl Read + io::Write, first: &str, length: usize, last: &str) -> Vec<u8> {
+        let (mut asked, mut chunk) = (Vec::new(), [0; 4096]);
+        let mut read = |stream: &mut dyn Read, asked: &mut Vec<u8>| {
+            let got = stream.read(&mut chunk).unwrap();
+            asked.extend_from_slice(&chunk[..got]);
+        };
+        while !asked.ends_with(b"\r\n\r\n") {
+            read(&mut stream, &mut asked);
+        }
+        let head = asked.len();
+        stream.write_all(first.as_bytes()).unwrap();
+        while asked.len() < head + length {
+            read(&mut stream, &mut asked);
+        }
+        stream.write_all(last.as_bytes()).unwrap();
+        asked.split_off(head)
+    }
+
+    fn upload(client: &Client, bytes: &[u8]) -> Result<Value, Failure> {
+        let content = Box::new(io::Cursor::new(bytes.to_vec()));
+        client.upload("/v1/artifacts", Upload { content, bytes: bytes.len() as u64, sha256: digest(bytes) })
+    }
+
+    #[test]
+    fn a_long_body_is_sent_when_it_is_wanted_and_a_refusal_is_heard_before_it_goes() {
+        const GO: &str = "HTTP/1.1 100 Continue\r\n\r\n";
+        const YES: &str = "HTTP/1.1 200 OK\r\ncontent-length: 14\r\n\r\n{\"bytes\": 700}";
+        let body = vec![7; 3 << 20];
+        for (first, length, last, status) in [(GO, body.len(), YES, 0), ("", 0, NO, 409)] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("agent.sock");
+            let unix = std::os::unix::net::UnixListener::bind(&path).unwrap();
+            let web = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let url = Place::parse(Some(&format!("http://{}", web.local_addr().unwrap()))).unwrap();
+            let servers = [
+                (
+                    Place::Socket(path),
+                    std::thread::spawn(move || answer_upload(unix.accept().unwrap().0, first, length, last)),
+                ),
+                (url, std::thread::spawn(move || answer_upload(web.accept().unwrap().0, first, length, last))),
+            ];
+            for (place, server) in servers {
+                let answer = upload(&Client::new(place, signer(dir.path())), &body);
+                let came = server.join().unwrap();
+                match answer {
+                    Ok(answer) => assert_eq!((answer["bytes"].as_u64(), came == body, status), (Some(700), true, 0)),
+                    Err(failure) => assert!(failure.message.contains(&status.to_string()), "{}", failure.message),
+                }
+            }
         }
     }
 

@@ -70,14 +70,18 @@ fn prepare(settings: &Settings, hooks: &InitHooks, done: &mut Done) -> Result<()
 }
 
 /// Where everything goes.
-struct Places {
-    directories: Vec<(PathBuf, u32)>,
-    master_key: PathBuf,
-    keys: PathBuf,
+pub struct Places {
+    /// Directories, with their modes.
+    pub directories: Vec<(PathBuf, u32)>,
+    /// The master key.
+    pub master_key: PathBuf,
+    /// The API keys.
+    pub keys: PathBuf,
 }
 
 impl Places {
-    fn of(settings: &Settings) -> Self {
+    /// Returns where the settings put it.
+    pub fn of(settings: &Settings) -> Self {
         let mut directories = vec![
             ("/etc/zexio".into(), 0o755),
             (settings::KEYS.into(), 0o700),

@@ -4,8 +4,12 @@
 mod apply;
 pub mod args;
 mod client;
+mod deploy;
+mod doctor;
 mod failure;
 mod init;
+mod manual;
+mod pack;
 mod prompt;
 mod service;
 mod show;
@@ -30,14 +34,20 @@ pub use init::InitHooks;
 use signing::{Signer, Target};
 use text::{Paint, machine, say, table, yaml};
 
-use crate::api::keys::Keys;
-use crate::model::names::ProjectId;
+use crate::api::keys::{Keys, Scope};
+use crate::model::names::{KeyId, ProjectId};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::schema;
 use crate::model::status::Status;
 use crate::plan::services::WorkOrder;
 use crate::port::{Clock, SystemClock};
 use crate::settings;
+use crate::sign::Key as SigningKey;
+
+/// Returns a plan's steps as people read them, without colours.
+pub fn plan_text(steps: &[Value]) -> String {
+    show::plan(steps, Paint(false))
+}
 
 /// What the command line does not do itself.
 #[derive(Clone, Copy)]
@@ -71,9 +81,12 @@ pub fn run(entry: Entry) -> ExitCode {
             }
         }
         Verb::Init => init::init(&entry.init),
-        Verb::Version => say(concat!("zexio ", env!("CARGO_PKG_VERSION"), "\n")),
+        Verb::Version => version(args.output),
         Verb::Schema => say(&schema::text()),
         Verb::Validate { ref files, ref more } => validate::validate(&[files.as_slice(), more].concat(), args.output),
+        Verb::Completions { shell } => manual::completions(shell),
+        Verb::Man { ref directory } => manual::man(directory),
+        Verb::Doctor => doctor::doctor(args.agent.as_deref(), args.key.as_deref(), args.output),
         Verb::Key(ref verb) => key(verb, args.output),
         Verb::Sign { ref method, ref url, ref body, ref content_type } => {
             sign(args.key.as_deref(), method, url, body.as_deref(), content_type)
@@ -82,6 +95,11 @@ pub fn run(entry: Entry) -> ExitCode {
             .and_then(|client| ask(&Session { client, format: args.output }, verb)),
     };
     end(done)
+}
+
+fn version(format: Format) -> Result<(), Failure> {
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+    say(&machine(format, &json!({ "version": VERSION })).unwrap_or(format!("zexio {VERSION}\n")))
 }
 
 /// Says what is wrong with the command line. Status 2 is taken: it means that `plan` found changes.
@@ -165,6 +183,9 @@ fn ask(session: &Session, verb: Verb) -> Result<(), Failure> {
         Verb::History { project } => session.show(&Ask::get(format!("/v1/projects/{project}/releases")), |answer| {
             Ok(show::history(show::list(answer, "releases"), Session::now()))
         }),
+        Verb::Deploy { project, path, version, wait } => {
+            deploy::deploy(session, &project, &path, version.as_ref(), wait.wait)
+        }
         Verb::Rollback { project, to, wait } => rollback(session, &project, to, wait.wait),
         Verb::Delete { project, keep_data, yes, wait } => delete(session, &project, keep_data, yes, wait.wait),
         Verb::Secret(verb) => secret(session, &verb),
@@ -192,6 +213,7 @@ fn ask(session: &Session, verb: Verb) -> Result<(), Failure> {
         | Verb::Unpack { .. }
         | Verb::Validate { .. } => Ok(()),
         Verb::Key(_) | Verb::Sign { .. } | Verb::Schema | Verb::Version => Ok(()),
+        Verb::Doctor | Verb::Completions { .. } | Verb::Man { .. } => Ok(()),
     }
 }
 
@@ -377,15 +399,16 @@ fn secret(session: &Session, verb: &Secret) -> Result<(), Failure> {
         }),
         Secret::Rm { project, name } => {
             let target = format!("/v1/projects/{project}/secrets/{name}");
-            let answer = session.client.value(&Ask { method: "DELETE", target, ..Ask::default() })?;
-            session.done(&answer, &format!("{project}  {name}  removed"))
+            session.client.value(&Ask { method: "DELETE", target, ..Ask::default() })?;
+            let removed = json!({ "project": project, "name": name, "removed": true });
+            session.done(&removed, &format!("{project}  {name}  removed"))
         }
     }
 }
 
 /// Asks for a pass over each project; with `prune`, over those whose removal was held back, which then go.
 fn sync(session: &Session, project: Option<ProjectId>, prune: bool) -> Result<(), Failure> {
-    let services = if prune && project.is_none() { service::confirm_removals(session)? } else { 0 };
+    let mut answers = if prune && project.is_none() { service::confirm_removals(session)? } else { Vec::new() };
     let projects = match project {
         Some(project) => vec![project],
         None => {
@@ -393,20 +416,22 @@ fn sync(session: &Session, project: Option<ProjectId>, prune: bool) -> Result<()
             all.into_iter().filter(|status| !prune || is_held_back(status)).map(|status| status.project).collect()
         }
     };
-    if projects.is_empty() && services > 0 {
-        return Ok(());
-    }
-    if projects.is_empty() {
-        return session.done(&json!([]), if prune { "no removal was held back" } else { "no projects yet" });
-    }
     let flag = if prune { "?prune=true" } else { "" };
     for project in projects {
         let ask = Ask::json("POST", format!("/v1/projects/{project}/sync{flag}"), &json!({}));
         let answer = session.client.value(&ask)?;
         let done = if prune { "is being removed" } else { "asked for a pass" };
-        session.done(&answer, &format!("{project}  {done}{}", waits(&answer)))?;
+        if session.format == Format::Table {
+            say(&format!("{project}  {done}{}\n", waits(&answer)))?;
+        }
+        answers.push(answer);
     }
-    Ok(())
+    let nothing = if prune { "no removal was held back\n" } else { "no projects yet\n" };
+    match machine(session.format, &json!(answers)) {
+        Some(text) => say(&text),
+        None if answers.is_empty() => say(nothing),
+        None => Ok(()),
+    }
 }
 
 fn is_held_back(status: &Status) -> bool {
@@ -418,10 +443,16 @@ fn key(verb: &Key, format: Format) -> Result<(), Failure> {
     match verb {
         Key::Add { kid, scope } => {
             let key = keys.create(kid, scope)?;
-            let text = key.text();
-            let people = format!("key {kid} ({scope}); it is shown this once:\n{}\n", text.as_str());
-            let shown = json!({ "kid": kid, "scope": scope.to_string(), "key": text.as_str() });
-            say(&machine(format, &shown).unwrap_or(people))
+            new_key(format, kid, scope, &key, "it is shown this once")
+        }
+        Key::Rotate { kid } => {
+            let (key, scope) = keys.rotate(kid)?;
+            let file = keys.path(kid);
+            let note = format!(
+                "it is shown this once, and stands in {}; whoever signs with the old one is refused from now on",
+                file.display()
+            );
+            new_key(format, kid, &scope, &key, &note)
         }
         Key::List => {
             let all = keys.list()?;
@@ -429,9 +460,19 @@ fn key(verb: &Key, format: Format) -> Result<(), Failure> {
             let rows: Vec<Vec<String>> = all.iter().map(|(kid, s)| vec![kid.to_string(), s.to_string()]).collect();
             say(&machine(format, &json!(shown)).unwrap_or_else(|| table(&["KEY", "SCOPE"], &rows)))
         }
-        Key::Revoke { kid } if keys.remove(kid)? => say(&format!("key {kid} revoked\n")),
+        Key::Revoke { kid } if keys.remove(kid)? => {
+            let people = format!("key {kid} revoked\n");
+            say(&machine(format, &json!({ "kid": kid, "revoked": true })).unwrap_or(people))
+        }
         Key::Revoke { kid } => Err(Failure::new(format!("there is no key {kid}"))),
     }
+}
+
+fn new_key(format: Format, kid: &KeyId, scope: &Scope, key: &SigningKey, note: &str) -> Result<(), Failure> {
+    let text = key.text();
+    let people = format!("key {kid} ({scope}); {note}:\n{}\n", text.as_str());
+    let shown = json!({ "kid": kid, "scope": scope.to_string(), "key": text.as_str() });
+    say(&machine(format, &shown).unwrap_or(people))
 }
 
 fn sign(key: Option<&Path>, method: &str, url: &str, body: Option<&Path>, content_type: &str) -> Result<(), Failure> {

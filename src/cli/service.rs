@@ -69,19 +69,23 @@ pub fn put(client: &Client, service: Service, version: &str) -> Result<(u64, &'s
     Ok((generation, outcome))
 }
 
-/// Confirms the removals of services that were held back; returns how many there were.
+/// Confirms the removals of services that were held back; returns what the agent answered to each.
 ///
 /// # Errors
 /// The agent said no.
-pub fn confirm_removals(session: &Session) -> Result<usize, Failure> {
+pub fn confirm_removals(session: &Session) -> Result<Vec<Value>, Failure> {
     let answer = session.client.value(&Ask::get("/v1/services"))?;
     let held = show::list(&answer, "services").iter().filter(|view| text(view, "reason") == "PruneRefused");
     let held: Vec<Service> = held.filter_map(|view| text(view, "service").parse().ok()).collect();
-    for service in &held {
-        let answer = session.client.value(&Ask { method: "DELETE", target: place(*service), ..Ask::default() })?;
-        session.done(&answer, &format!("{service}  is not wanted any more"))?;
+    let mut answers = Vec::new();
+    for service in held {
+        let answer = session.client.value(&Ask { method: "DELETE", target: place(service), ..Ask::default() })?;
+        if session.format == Format::Table {
+            say(&format!("{service}  is not wanted any more\n"))?;
+        }
+        answers.push(answer);
     }
-    Ok(held.len())
+    Ok(answers)
 }
 
 /// Reads what the package manager is to do, as the agent writes it.

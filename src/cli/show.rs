@@ -212,12 +212,21 @@ pub fn evidence(number: ReleaseNo, releases: &[Value]) -> String {
     part(format!("What release {number} showed:"), &findings) + &part("Its last log lines:".to_owned(), shown)
 }
 
-/// Shows a plan; empty where there is nothing to do.
-pub fn plan(steps: &[Value]) -> String {
+/// Shows a plan.
+pub fn plan(steps: &[Value], paint: Paint) -> String {
+    if steps.is_empty() {
+        return "nothing to do\n".to_owned();
+    }
     let line = |step: &Value| {
         let part = |key: &str| clean(step.get(key).and_then(Value::as_str).unwrap_or_default());
         let whose = step.get("project").and_then(Value::as_str).map_or("all", |project| project);
-        format!("{} {}: {}  ({})\n", part("sign"), clean(whose), part("action"), part("reason"))
+        let sign = part("sign");
+        let colour = match sign.as_str() {
+            "+" => Colour::Green,
+            "-" => Colour::Red,
+            _ => Colour::Yellow,
+        };
+        format!("{} {}: {}  ({})\n", paint.put(colour, &sign), clean(whose), part("action"), part("reason"))
     };
     steps.iter().map(line).collect()
 }
@@ -420,10 +429,11 @@ shop.example.com/api/*  127.0.0.1:21003  waits
             {"project":"shop","action":"fetch release 2","reason":"the release is not on disk","sign":"+"},
             {"project":null,"action":"load routes into Caddy","reason":"the routes wanted are not the ones Caddy has","sign":"~"}]);
         assert_eq!(
-            plan(list(&steps, "steps")),
+            plan(list(&steps, "steps"), Paint(false)),
             "+ shop: fetch release 2  (the release is not on disk)\n\
              ~ all: load routes into Caddy  (the routes wanted are not the ones Caddy has)\n"
         );
+        assert!(plan(list(&steps, "steps"), Paint(true)).starts_with("\x1b[32m+\x1b[0m shop: "));
     }
 
     #[test]

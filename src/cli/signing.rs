@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::client::host_of;
 use super::failure::Failure;
-use crate::model::names::KeyId;
+use crate::model::names::{KeyId, Sha256};
 use crate::port::{Clock, SystemClock};
 use crate::settings::KEYS;
 use crate::sign::{Head, Key, Nonce, Stamp, digest, sign};
@@ -44,12 +44,20 @@ impl Signer {
     /// # Errors
     /// The machine gives no random bytes.
     pub fn header(&self, head: &Head<'_>, body: &[u8]) -> Result<String, Failure> {
+        self.header_of_digest(head, digest(body))
+    }
+
+    /// Returns the X-Signature of a request whose body hashes to this and that is sent now.
+    ///
+    /// # Errors
+    /// As `header`.
+    pub fn header_of_digest(&self, head: &Head<'_>, body: Sha256) -> Result<String, Failure> {
         let now = SystemClock.now().0 / 1000;
         Ok(self.header_at(head, body, now, Nonce::generate()?))
     }
 
-    fn header_at(&self, head: &Head<'_>, body: &[u8], time: u64, nonce: Nonce) -> String {
-        let stamp = Stamp { kid: self.kid.clone(), time, nonce, body: digest(body) };
+    fn header_at(&self, head: &Head<'_>, body: Sha256, time: u64, nonce: Nonce) -> String {
+        let stamp = Stamp { kid: self.kid.clone(), time, nonce, body };
         sign(&self.key, head, stamp).to_string()
     }
 }
@@ -97,7 +105,7 @@ mod tests {
         let target = Target::parse("put", "https://agent.example.com:8443/v1/projects/demo").unwrap();
         let nonce = Nonce::parse("5f1c2d3e4b5a69788796a5b4c3d2e1f0").unwrap();
         assert_eq!(
-            signer.header_at(&target.head("application/json"), body, 1_767_225_600, nonce),
+            signer.header_at(&target.head("application/json"), digest(body), 1_767_225_600, nonce),
             "v1,kid=k1,t=1767225600,n=5f1c2d3e4b5a69788796a5b4c3d2e1f0,d=c2d42f7c3777cf03fc5992bfdd975f755b290951d18a04497f9e24b317159099,s=c8e24bed2cf6d571383d3c04a3b9e5f9f5027db418570a58e9b1d12f46b3690a"
         );
     }

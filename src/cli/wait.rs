@@ -120,23 +120,27 @@ fn ask(client: &Client, place: &str) -> Result<Option<serde_json::Value>, Failur
 struct Progress {
     name: String,
     live: bool,
+    began: Instant,
     last: String,
 }
 
 impl Progress {
     fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), live: std::io::stderr().is_terminal(), last: String::new() }
+        let live = std::io::stderr().is_terminal();
+        Self { name: name.to_owned(), live, began: Instant::now(), last: String::new() }
     }
 
     fn tell(&mut self, said: &str) {
-        if self.last == said {
+        // On a terminal the time goes on although nothing else does.
+        if self.last == said && !self.live {
             return;
         }
         self.last = said.to_owned();
+        let since = show::span(self.began.elapsed().as_secs());
         let mut err = std::io::stderr().lock();
         // Progress is a courtesy: that nobody reads it stops nothing.
         let _ = match self.live {
-            true => write!(err, "\r\x1b[K{}  {}", self.name, first_line(said)).and_then(|()| err.flush()),
+            true => write!(err, "\r\x1b[K{}  {since}  {}", self.name, first_line(said)).and_then(|()| err.flush()),
             false => writeln!(err, "{}  {said}", self.name),
         };
     }

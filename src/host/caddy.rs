@@ -31,7 +31,7 @@ pub const CADDYFILE: &str = "/etc/caddy/Caddyfile";
 /// Where Caddy listens for orders unless its Caddyfile says otherwise.
 const DEFAULT_ADMIN: (&str, u16) = ("127.0.0.1", 2019);
 /// The cgroup of its unit.
-const CGROUP: &str = "/system.slice/caddy.service";
+pub const CGROUP: &str = "/system.slice/caddy.service";
 /// The reason of everything that Caddy, or the check of what it made, does not take.
 const REFUSED: &str = "RouteRefused";
 const PROGRAM: &str = "/usr/bin/caddy";
@@ -277,6 +277,10 @@ fn collect_dials(value: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
+/// What to know of an outdated Caddy.
+pub const OUTDATED: &str =
+    "it works, but lacks fixes of known holes; Caddy 2.11.9 or newer comes from its own repository";
+
 /// The version of a Caddy: its numbers as far as they could be read, none where it could not be asked.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(Vec<u32>);
@@ -286,6 +290,16 @@ impl Version {
     pub fn installed() -> Self {
         let output = Command::new(PROGRAM).arg("version").env_clear().stdin(Stdio::null()).output();
         Self::parse(&output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default())
+    }
+
+    /// Tells whether there is one that answers.
+    pub fn is_known(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    /// Tells whether it has what the agent needs: 2.6.2 and newer do.
+    pub fn is_enough(&self) -> bool {
+        self.0 >= vec![2, 6, 2]
     }
 
     fn parse(text: &str) -> Self {
@@ -370,6 +384,10 @@ mod tests {
             ("", false, true),
         ] {
             let read = Version::parse(version);
+            assert_eq!(
+                (read.is_known(), read.is_enough()),
+                (version.starts_with(['v', '2']), version.starts_with(['v', '2']))
+            );
             assert_eq!((read.keeps_streams(), read.is_outdated()), (keeps, outdated), "{version:?}");
         }
     }

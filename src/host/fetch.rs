@@ -233,14 +233,8 @@ impl Job<'_> {
     }
 
     fn check_room(&self, rest: u64) -> Result<(), PortError> {
-        let free = statvfs(self.into).map_err(|errno| self.disk(&errno.into()))?;
-        let bytes = free.blocks_available().saturating_mul(free.fragment_size());
-        // Some file systems count no inodes and say 0 of 0.
-        if free.files() > 0 && free.files_available() == 0 {
-            return Err(self.may_pass("DiskFull", "disk full: no inodes free"));
-        }
-        match missing_room(bytes, rest) {
-            Some(need) => Err(self.may_pass("DiskFull", &format!("disk full: need {need} bytes, free {bytes}"))),
+        match room(self.into, rest).map_err(|error| self.disk(&error))? {
+            Some(missing) => Err(self.may_pass("DiskFull", &missing)),
             None => Ok(()),
         }
     }
@@ -284,6 +278,20 @@ fn redirect_target(url: &Url, answer: &Response<Body>) -> Option<Url> {
 fn retry_after(answer: &Response<Body>) -> Option<Duration> {
     let seconds = answer.headers().get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER))
+}
+
+/// Says what is missing where a directory's disk has no room for so many bytes.
+///
+/// # Errors
+/// What the disk said.
+pub(super) fn room(directory: &Path, bytes: u64) -> io::Result<Option<String>> {
+    let disk = statvfs(directory)?;
+    let free = disk.blocks_available().saturating_mul(disk.fragment_size());
+    // Some file systems count no inodes and say 0 of 0.
+    if disk.files() > 0 && disk.files_available() == 0 {
+        return Ok(Some("disk full: no inodes free".to_owned()));
+    }
+    Ok(missing_room(free, bytes).map(|need| format!("disk full: need {need} bytes, free {free}")))
 }
 
 /// Returns what would have to be free, if it is not.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::ops::RangeInclusive;
 
 /// Who listens on a port of loopback.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,18 +27,35 @@ pub fn on_port(port: u16, cgroup: &str) -> Listener {
     Listener::Stranger(holder(&sockets).unwrap_or_else(|| "an unknown process".to_owned()))
 }
 
+/// Finds who listens on a TCP port of a range and runs outside of a slice: the port, and who as far as can be said.
+pub fn strangers(range: RangeInclusive<u16>, slice: &str) -> Vec<(u16, String)> {
+    let open: Vec<(u16, String)> = listening().into_iter().filter(|(port, _)| range.contains(port)).collect();
+    let inside = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|text| text.contains(slice));
+    let ours: Vec<u32> = if open.is_empty() { Vec::new() } else { pids().into_iter().filter(inside).collect() };
+    let foreign = open.into_iter().filter_map(|(port, socket)| {
+        let socket = BTreeSet::from([socket]);
+        let is_ours = ours.iter().any(|pid| holds(*pid, &socket));
+        (!is_ours).then(|| (port, holder(&socket).unwrap_or_else(|| "an unknown process".to_owned())))
+    });
+    foreign.collect()
+}
+
 /// The inodes of the sockets that listen on a port, of both address families.
 fn listening_sockets(port: u16) -> BTreeSet<String> {
+    listening().into_iter().filter(|(found, _)| *found == port).map(|(_, socket)| socket).collect()
+}
+
+fn listening() -> Vec<(u16, String)> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
-    tables.iter().flat_map(|table| table.lines().skip(1)).filter_map(|line| listening_inode(line, port)).collect()
+    tables.iter().flat_map(|table| table.lines().skip(1)).filter_map(listening_socket).collect()
 }
 
 /// A line of /proc/net/tcp: number, local address, remote address, state (0A: listening), … , inode (the tenth).
-fn listening_inode(line: &str, port: u16) -> Option<String> {
+fn listening_socket(line: &str) -> Option<(u16, String)> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
-    let found = u16::from_str_radix(local.rsplit_once(':')?.1, 16).ok()?;
-    (found == port && *state == "0A").then(|| format!("socket:[{inode}]"))
+    let port = u16::from_str_radix(local.rsplit_once(':')?.1, 16).ok()?;
+    (*state == "0A").then(|| (port, format!("socket:[{inode}]")))
 }
 
 /// systemd keeps its tree at one of these, depending on the version of the machine's cgroups.
@@ -59,11 +77,14 @@ fn holds(pid: u32, sockets: &BTreeSet<String>) -> bool {
 }
 
 fn holder(sockets: &BTreeSet<String>) -> Option<String> {
-    let entries = fs::read_dir("/proc").ok()?;
-    let pids = entries.filter_map(Result::ok).filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let pid = pids.into_iter().find(|pid| holds(*pid, sockets))?;
+    let pid = pids().into_iter().find(|pid| holds(*pid, sockets))?;
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     Some(format!("process {pid} ({})", name.trim()))
+}
+
+fn pids() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 #[cfg(test)]
@@ -78,6 +99,8 @@ mod tests {
             Listener::Stranger(who) => assert!(who.contains(&std::process::id().to_string()), "{who}"),
             other => panic!("{other:?}"),
         }
+        let found = strangers(port..=port, "no-such.slice");
+        assert!(matches!(found.as_slice(), [(at, who)] if *at == port && who.contains("process ")), "{found:?}");
     }
 
     #[test]

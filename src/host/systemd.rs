@@ -519,6 +519,51 @@ impl Systemd {
     }
 }
 
+/// What of a machine is asked for its health alone.
+impl Systemd {
+    /// Returns systemd's version, like `252.39-1~deb12u2`.
+    ///
+    /// # Errors
+    /// Says what the bus answered.
+    pub fn version(&self) -> Result<String, PortError> {
+        self.property("read systemd's version", (BUS_NAME, MANAGER_PATH), (MANAGER, "Version"))
+    }
+
+    /// Returns in systemd's words how a unit is and whether it comes back after a boot: `active`, `enabled`.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    pub fn unit_words(&self, unit: &str) -> Result<(String, String), PortError> {
+        let what = format!("read {unit}");
+        let (path,): (dbus::Path<'static>,) =
+            self.call(&what, |bus| manager(bus).method_call(MANAGER, "LoadUnit", (unit,)))?;
+        let word = |name| self.property(&what, (BUS_NAME, &path), (UNIT, name));
+        Ok((word("ActiveState")?, word("UnitFileState")?))
+    }
+
+    /// Tells whether somebody keeps the clock right.
+    ///
+    /// # Errors
+    /// Says what the bus answered.
+    pub fn clock_is_kept(&self) -> Result<bool, PortError> {
+        let place = ("org.freedesktop.timedate1", "/org/freedesktop/timedate1");
+        self.property("ask for the clock", place, ("org.freedesktop.timedate1", "NTPSynchronized"))
+    }
+
+    fn property<T: for<'b> dbus::arg::Get<'b>>(
+        &self,
+        what: &str,
+        (owner, path): (&str, &str),
+        (interface, name): (&str, &str),
+    ) -> Result<T, PortError> {
+        self.call(what, |bus| {
+            let (value,): (dbus::arg::Variant<T>,) =
+                bus.with_proxy(owner, path, TIMEOUT).method_call(PROPERTIES, "Get", (interface, name))?;
+            Ok(value.0)
+        })
+    }
+}
+
 /// How a unit's run is or was.
 pub struct Run {
     /// Which.

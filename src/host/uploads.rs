@@ -11,7 +11,7 @@ use crate::model::layout::Layout;
 use crate::model::names::Sha256;
 use crate::port::{PortError, Upload, Uploads};
 
-use super::disk_error;
+use super::{disk_error, fetch};
 
 /// Keeps uploads on this server's disk.
 pub struct DiskUploads {
@@ -33,14 +33,19 @@ impl Uploads for DiskUploads {
         self.max_bytes
     }
 
-    fn begin(&self) -> Result<Box<dyn Upload>, PortError> {
+    fn begin(&self, bytes: u64) -> Result<Box<dyn Upload>, PortError> {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let path = self.staging.join(format!("upload-{}-{number}", std::process::id()));
         let made = fs::create_dir_all(&self.staging)
             .and_then(|()| fs::create_dir_all(&self.artifacts))
             .and_then(|()| OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path));
-        let file = made.map_err(|e| disk_error(&format!("begin an upload in {}", self.staging.display()), &e))?;
-        Ok(Box::new(DiskUpload { file, path, artifacts: self.artifacts.clone() }))
+        let what = format!("begin an upload in {}", self.staging.display());
+        let file = made.map_err(|e| disk_error(&what, &e))?;
+        let upload = Box::new(DiskUpload { file, path, artifacts: self.artifacts.clone() });
+        match fetch::room(&self.staging, bytes).map_err(|e| disk_error(&what, &e))? {
+            Some(missing) => Err(PortError::passing("DiskFull", format!("could not {what}: {missing}"))),
+            None => Ok(upload),
+        }
     }
 }
 
@@ -84,15 +89,24 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::parse(dir.path().join("z").to_str().unwrap()).unwrap();
         let uploads = DiskUploads::new(&layout, 100);
-        let mut dropped = uploads.begin().unwrap();
+        let mut dropped = uploads.begin(4).unwrap();
         dropped.write(b"half").unwrap();
         drop(dropped);
-        let mut kept = uploads.begin().unwrap();
+        let mut kept = uploads.begin(5).unwrap();
         kept.write(b"who").unwrap();
         kept.write(b"le").unwrap();
         assert_eq!(fs::read_dir(layout.artifacts()).unwrap().count(), 0);
         kept.keep(&digest(b"whole")).unwrap();
         assert_eq!(fs::read(layout.artifacts().join(digest(b"whole").as_str())).unwrap(), b"whole");
+        assert_eq!(fs::read_dir(layout.staging()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn an_upload_that_has_no_room_is_refused_before_it_comes() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::parse(dir.path().join("z").to_str().unwrap()).unwrap();
+        let refused = DiskUploads::new(&layout, 100).begin(1 << 60).err().unwrap();
+        assert!(refused.message.contains("disk full: need "), "{}", refused.message);
         assert_eq!(fs::read_dir(layout.staging()).unwrap().count(), 0);
     }
 }

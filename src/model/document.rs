@@ -2,6 +2,7 @@
 //!
 //! The text becomes a tree first (which refuses duplicate keys and keeps every line and column), then the typed spec.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -345,8 +346,8 @@ impl Tree {
             .map_err(|e| Problem::at("", format!("not UTF-8 from byte {} on", e.valid_up_to())))?;
         // Only true and false are booleans: `tls: off` and `ANSWER: no` mean the words that are written.
         let options = serde_saphyr::options! { strict_booleans: true };
-        let text = text.trim_start_matches('\u{feff}');
-        let node: Node = serde_saphyr::from_str_with_options(text, options).map_err(|e| parse_problem(&e))?;
+        let text = respelled(text.trim_start_matches('\u{feff}'));
+        let node: Node = serde_saphyr::from_str_with_options(&text, options).map_err(|e| parse_problem(&e))?;
         let mut tree = Self { value: Value::Null, places: BTreeMap::new(), empty: Vec::new() };
         tree.value = node.flatten("", &mut tree);
         match tree.value {
@@ -386,6 +387,33 @@ impl Tree {
         let key = problem.path.rsplit('.').next().unwrap_or_default();
         problem.message.starts_with(&format!("{key:?} is not "))
     }
+}
+
+/// JSON is YAML but for two things that JSON's writers do: surrogate pairs in escapes, and control characters as they
+/// are. Returns a JSON text with both spelled as YAML has them, any other text as it is.
+fn respelled(text: &str) -> Cow<'_, str> {
+    let is_json = text.trim_start().starts_with('{') && serde_json::from_str::<de::IgnoredAny>(text).is_ok();
+    if !is_json {
+        return Cow::Borrowed(text);
+    }
+    let unit = |text: &str| text.strip_prefix("\\u")?.get(..4).and_then(|hex| u16::from_str_radix(hex, 16).ok());
+    let pair =
+        |text: &str| char::decode_utf16([unit(text)?, unit(text.get(6..)?)?]).next()?.ok().filter(|c| *c > '\u{ffff}');
+    let (mut respelled, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(c) = rest.chars().next() {
+        let (length, spelling) = match pair(rest) {
+            Some(paired) => (12, format!("\\U{:08x}", u32::from(paired))),
+            // An escape is kept whole: its second character is no beginning of another.
+            None if c == '\\' => (2, rest[..2].to_owned()),
+            None if matches!(c, '\u{7f}'..='\u{9f}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}') => {
+                (c.len_utf8(), format!("\\u{:04x}", u32::from(c)))
+            }
+            None => (c.len_utf8(), c.to_string()),
+        };
+        respelled.push_str(&spelling);
+        rest = &rest[length..];
+    }
+    Cow::Owned(respelled)
 }
 
 fn parse_problem(error: &serde_saphyr::Error) -> Problem {
@@ -533,6 +561,27 @@ mod tests {
 
     fn with(extra: &str) -> String {
         refusal(&format!("{MINIMAL}{extra}"))
+    }
+
+    #[test]
+    fn json_means_the_same_however_its_writer_spells_it() {
+        let with = |value: &str| {
+            let text = format!(
+                "{{\"zexio\":1,\"project\":\"shop\",\"artifact\":{{\"url\":\"https:\\/\\/a.example.com/x\"}},\n\t\"env\":{{\"A\":\"{value}\"}},\"processes\":{{\"web\":{{\"run\":\"./x\"}}}}}}"
+            );
+            parse(text.as_bytes())
+                .map(|spec| spec.env.values().map(|value| value.open().to_owned()).collect::<String>())
+        };
+        for (spelled, meant) in [
+            ("\\ud83e\\udd80", "🦀"),
+            ("🦀", "🦀"),
+            ("\u{7f}\\u0085\u{85}\u{feff}", "\u{7f}\u{85}\u{85}\u{feff}"),
+            ("\\\\ud83e\\\\udd80", "\\ud83e\\udd80"),
+            ("\\u00e9\\n\\\"\\/", "é\n\"/"),
+        ] {
+            assert_eq!(with(spelled).as_deref(), Ok(meant), "{spelled}");
+        }
+        assert!(with("\\ud83e").is_err(), "half a pair is no text");
     }
 
     #[test]

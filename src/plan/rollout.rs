@@ -129,7 +129,11 @@ impl Scene<'_> {
             }
             return;
         }
-        self.bring_up(serving, Reason::ServingDamaged, plan);
+        // A release that failed in its place is on its way out, unless it is held to be looked at.
+        match self.memory.held.is_some() || self.slot_is_free_for(serving, spec) {
+            true => self.bring_up(serving, Reason::ServingDamaged, plan),
+            false => plan.look_at(self.now.after(Span::seconds(1))),
+        }
         if self.memory.trial.as_ref().is_none_or(|trial| !trial.proven) {
             self.give_traffic(serving, Reason::ServingDamaged, plan);
         }
@@ -181,14 +185,14 @@ impl Scene<'_> {
     }
 
     /// Two releases cannot listen on one slot's ports; an app that cannot run twice has no neighbour at all.
-    fn slot_is_free_for(&self, candidate: ReleaseNo, spec: &Spec) -> bool {
-        let slot = self.memory.release(candidate).map(|release| release.slot);
+    fn slot_is_free_for(&self, number: ReleaseNo, spec: &Spec) -> bool {
+        let slot = self.memory.release(number).map(|release| release.slot);
         !self.units.iter().any(|(unit, seen)| {
             let listens = self.memory.work_of(unit).is_none_or(|work| work.kind == Kind::Web);
             let same_slot = self.memory.release(unit.release).is_none_or(|release| Some(release.slot) == slot);
             let runs_twice =
                 self.memory.work_of(unit).is_none_or(Work::is_daemon) && spec.deploy.strategy == Strategy::Recreate;
-            unit.release != candidate && seen.is_up() && (listens && same_slot || runs_twice)
+            unit.release != number && seen.is_up() && (listens && same_slot || runs_twice)
         })
     }
 

@@ -109,7 +109,8 @@ fn of_process(
             Some(exit) => exit.to_string(),
             None => "ended".to_owned(),
         };
-        let message = format!("process {} {how}, {} times in a row", id.process, unit.restarts.max(1));
+        let often = if unit.restarts > 1 { format!(", {} times in a row", unit.restarts) } else { String::new() };
+        let message = format!("process {} {how}{often}", id.process);
         return Verdict::Reject { reason: "HealthCheckFailed", message };
     }
     let since = unit.since.unwrap_or(now);

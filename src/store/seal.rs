@@ -141,6 +141,7 @@ fn associated(key: &str, label: Label<'_>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn sealer(digit: &str) -> Sealer {
         Sealer::new(&MasterKey::parse(&digit.repeat(64)).unwrap())
@@ -164,6 +165,57 @@ mod tests {
         let mut bent = sealed.clone();
         bent.body[0] ^= 1;
         assert!(sealer("1").open(LABEL, &bent).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn every_value_opens_in_its_own_place_and_in_no_other(
+            value: String, mine in place(), other in place(), field in 0usize..4, one: [u8; 32], two: [u8; 32],
+        ) {
+            let sealer = |key: [u8; 32]| Sealer::new(&MasterKey::parse(&hex::encode(key)).unwrap());
+            let sealed = sealer(one).seal(mine.label(), &value).unwrap();
+            let opened = sealer(one).open(mine.label(), &sealed).unwrap();
+            prop_assert_eq!(opened.as_str(), &value);
+            for there in [mine.with(field, &other), other] {
+                prop_assert_eq!(sealer(one).open(there.label(), &sealed).is_ok(), there == mine);
+            }
+            prop_assert_eq!(sealer(two).open(mine.label(), &sealed).is_ok(), one == two);
+            // Also where the row claims to be of the other key.
+            let claimed = SealedBody { key: sealer(two).id, ..sealed };
+            prop_assert_eq!(sealer(two).open(mine.label(), &claimed).is_ok(), one == two);
+        }
+    }
+
+    /// A label that owns its parts. None of them can hold a NUL: they are checked names.
+    #[derive(Debug, Clone, PartialEq)]
+    struct Where {
+        kind: &'static str,
+        project: String,
+        name: String,
+        version: u32,
+    }
+
+    impl Where {
+        fn label(&self) -> Label<'_> {
+            Label { kind: self.kind, project: &self.project, name: &self.name, version: self.version }
+        }
+
+        fn with(&self, field: usize, other: &Self) -> Self {
+            let mut mixed = self.clone();
+            match field {
+                0 => mixed.kind = other.kind,
+                1 => mixed.project.clone_from(&other.project),
+                2 => mixed.name.clone_from(&other.name),
+                _ => mixed.version = other.version,
+            }
+            mixed
+        }
+    }
+
+    fn place() -> impl Strategy<Value = Where> {
+        (any::<bool>(), "[a-z][a-z0-9-]{0,5}", "[A-Za-z_][A-Za-z0-9_]{0,5}", any::<u32>()).prop_map(
+            |(env, project, name, version)| Where { kind: if env { "env" } else { "secret" }, project, name, version },
+        )
     }
 
     #[test]

@@ -1,5 +1,9 @@
 //! The texts that other programs read, whole: a changed line shows in review. `UPDATE_GOLDEN=1` writes them anew.
 
+mod plans;
+mod reference;
+mod scene;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -157,6 +161,11 @@ fn files(dir: &str, end: &str) -> Vec<PathBuf> {
     files.retain(|path| path.extension().is_some_and(|found| found == end));
     files.sort();
     files
+}
+
+#[test]
+fn the_reference_says_what_the_schema_says() {
+    assert_golden("../../docs/spec.md", &reference::text(&zexio::model::schema::schema()));
 }
 
 #[test]

@@ -55,6 +55,7 @@ fn typed(command: &str) -> String {
 #[test]
 fn every_command_of_the_readme_does_what_it_says() {
     let machine = with_checkout();
+    machine.take_packages_from_a_directory();
     let mut said = String::new();
     for block in blocks() {
         match (block.mark, block.language) {

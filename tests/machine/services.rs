@@ -6,22 +6,27 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/machine/service
 
 /// A machine whose only package source is the directory, and on which nothing of the services is installed.
 fn with_packages() -> Machine {
-    let packages = crate::machine::profile_dir().parent().expect("target/<profile>").join("packages");
-    let fetched = std::process::Command::new(SCRIPT).arg(&packages).status().expect("the script starts");
-    assert!(fetched.success(), "the packages could be fetched");
     let machine = Machine::start();
-    machine.must(
-        "dpkg-query -W -f '${Package}\\n' 'nodejs*' 'postgresql*' 'redis*' 2>/dev/null | xargs -r dpkg --purge --force-all >/dev/null 2>&1 || true
-         rm -rf /var/lib/redis /var/lib/postgresql /etc/postgresql /etc/redis /etc/apt/sources.list.d /var/lib/apt/lists
-         mkdir -p /etc/apt/sources.list.d
-         echo 'deb [trusted=yes] file:/built/packages ./' >/etc/apt/sources.list
-         systemctl daemon-reload",
-    );
+    machine.take_packages_from_a_directory();
     machine.install_agent();
     machine
 }
 
 impl Machine {
+    /// Makes the directory its only package source, and removes what is there of the services.
+    pub fn take_packages_from_a_directory(&self) {
+        let packages = crate::machine::profile_dir().parent().expect("target/<profile>").join("packages");
+        let fetched = std::process::Command::new(SCRIPT).arg(&packages).status().expect("the script starts");
+        assert!(fetched.success(), "the packages could be fetched");
+        self.must(
+            "dpkg-query -W -f '${Package}\\n' 'nodejs*' 'postgresql*' 'redis*' 2>/dev/null | xargs -r dpkg --purge --force-all >/dev/null 2>&1 || true
+             rm -rf /var/lib/redis /var/lib/postgresql /etc/postgresql /etc/redis /etc/apt/sources.list.d /var/lib/apt/lists
+             mkdir -p /etc/apt/sources.list.d
+             echo 'deb [trusted=yes] file:/built/packages ./' >/etc/apt/sources.list
+             systemctl daemon-reload",
+        );
+    }
+
     /// Returns one field of a service, as programs read it.
     fn service(&self, name: &str, field: &str) -> String {
         let shown = self.must("zexio service list -o json");

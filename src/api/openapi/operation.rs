@@ -151,6 +151,10 @@ pub fn operation(endpoint: Endpoint) -> Operation {
             .takes(JSON, "Rollback", false)
             .json(202, "It is wanted", "RolledBack")
             .codes(&["unknown_project", "unknown_release", "never_good", "no_good_release", "deleting"]),
+        Endpoint::MoveArtifact => does("moveArtifact", "Move a project to an artifact that is on the server")
+            .takes(JSON, "Move", true)
+            .json(202, "It is wanted, or was already", "Moved")
+            .codes(&["unknown_project", "no_spec", "updates_fixed", "owned", "deleting"]),
         Endpoint::Releases => does("listReleases", "A project's history, the newest first")
             .json(200, "Every release still known", "Releases")
             .codes(&["unknown_project"]),
@@ -201,7 +205,7 @@ pub fn operation(endpoint: Endpoint) -> Operation {
         ),
         Endpoint::Metrics => does("metrics", "What is counted, for Prometheus").answer(
             200,
-            "OpenMetrics text",
+            "Prometheus' text",
             &[(crate::metrics::CONTENT_TYPE, "")],
             false,
         ),

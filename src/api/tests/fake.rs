@@ -311,7 +311,7 @@ impl Uploads for Kept {
     fn max_bytes(&self) -> u64 {
         1 << 20
     }
-    fn begin(&self) -> Result<Box<dyn Upload>, PortError> {
+    fn begin(&self, _: u64) -> Result<Box<dyn Upload>, PortError> {
         Ok(Box::new(Draft(self.clone(), Vec::new())))
     }
 }

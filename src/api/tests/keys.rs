@@ -68,6 +68,7 @@ async fn each_key_reaches_what_its_scope_says() {
         (ask("GET", "/v1/system/logs"), 200, 200, 403, 403),
         (ask("POST", "/v1/artifacts").body("", "bytes"), 200, 403, 200, 200),
         (ask("POST", "/v1/hooks/shop/generic").body("application/json", bump), 202, 403, 202, 403),
+        (ask("PUT", "/v1/projects/shop/artifact").body("application/json", r#"{"file":"x"}"#), 202, 403, 202, 403),
         (ask("POST", "/v1/projects/shop/sync"), 202, 403, 403, 403),
         (ask("POST", "/v1/projects/shop/rollback"), 409, 403, 403, 403),
         (ask("PUT", "/v1/projects/shop/secrets/S").body("text/plain", "v"), 201, 403, 403, 403),

@@ -199,3 +199,49 @@ async fn a_body_that_only_a_parser_would_understand_is_refused() {
         assert_eq!(bench.send(asked).await.outcome(), (outcome.0, outcome.1.to_owned()), "{target}");
     }
 }
+
+fn deploy(kid: &'static str, file: &str) -> Ask {
+    let body = format!(r#"{{"file":"{file}","version":"2"}}"#);
+    ask("PUT", "/v1/projects/shop/artifact").body("application/json", body).by(kid)
+}
+
+#[tokio::test]
+async fn a_deploy_moves_the_artifact_and_nothing_else_of_the_spec() {
+    let bench = Bench::new();
+    bench.given("shop", "").await;
+    let before = bench.send(ask("GET", "/v1/projects/shop")).await.json()["spec"].clone();
+    let sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    let moved = bench.send(deploy("ci", sha256)).await;
+    assert_eq!((moved.status, moved.json()["generation"].as_u64()), (202, Some(2)), "{}", moved.text);
+    let mut after = bench.send(ask("GET", "/v1/projects/shop")).await.json()["spec"].clone();
+    let wanted = serde_json::json!({ "file": sha256, "sha256": sha256, "version": "2", "updates": "webhook" });
+    assert_eq!(after["artifact"], wanted);
+    after["artifact"] = before["artifact"].clone();
+    assert_eq!(after, before);
+    for bad in ["{}", r#"{"file":"../x"}"#, r#"{"file":"x","run":"y"}"#, r#"{"file":"x","version":"a\nb"}"#] {
+        let refused = bench.send(ask("PUT", "/v1/projects/shop/artifact").body("application/json", bad)).await;
+        assert_eq!(refused.outcome(), (400, "bad_body".to_owned()), "{bad}");
+    }
+    let unknown = Ask { target: "/v1/projects/nobody/artifact".into(), ..deploy("admin", "x") };
+    assert_eq!(bench.send(unknown).await.outcome(), (404, "unknown_project".to_owned()));
+}
+
+#[tokio::test]
+async fn who_may_deploy_is_for_the_spec_and_its_owner_to_say() {
+    let bench = Bench::new();
+    let fixed = spec("shop", "").replace("updates: webhook", "updates: fixed");
+    bench.send(ask("PUT", "/v1/projects/shop").body("", fixed)).await;
+    assert_eq!(bench.send(deploy("ci", "x")).await.outcome(), (409, "updates_fixed".to_owned()));
+    assert_eq!(bench.send(deploy("admin", "x")).await.status, 202, "who may write the spec may write a part of it");
+    let own = |owner| {
+        let shop = ProjectId::parse("shop").unwrap();
+        bench.store.0.lock().unwrap().wanted.get_mut(&shop).unwrap().owner = owner;
+    };
+    own(Owner::File("shop.yaml".into()));
+    let refused = bench.send(deploy("admin", "y")).await;
+    assert_eq!(refused.outcome(), (409, "owned".to_owned()));
+    assert!(refused.text.contains("file:shop.yaml") && refused.text.contains("artifact.updates: webhook"));
+    own(Owner::Api);
+    bench.send(ask("DELETE", "/v1/projects/shop")).await;
+    assert_eq!(bench.send(deploy("admin", "z")).await.outcome(), (409, "deleting".to_owned()));
+}

@@ -1,0 +1,86 @@
+//! Moves a project to another artifact that is on the server already. The rest of its spec stays as it is: nobody has to
+//! send back what reading it does not show.
+
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::model::desired::{Intent, Owner, Wanted};
+use crate::model::names::{ArtifactName, ProjectId, Sha256};
+use crate::model::spec::{Artifact, Label, Spec, Updates};
+use crate::port::WishError;
+
+use super::body::object;
+use super::keys::Scope;
+use super::problem::Problem;
+use super::projects::{accepted, known, paused};
+use super::query::content_type;
+use super::{Answer, Call};
+
+/// The artifact that is asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Move {
+    file: ArtifactName,
+    #[serde(default)]
+    version: Option<Label>,
+}
+
+/// Answers `PUT /v1/projects/{id}/artifact`.
+///
+/// # Errors
+/// There is no such project, or this key may not move its artifact.
+pub async fn artifact(call: &Call) -> Answer {
+    call.query(&[])?;
+    content_type(&call.headers, &["application/json"])?;
+    let asked: Move = object(&call.body).map_err(|e| {
+        Problem::bad("bad_body", format!("an artifact is {{\"file\": <sha256 or name>, \"version\": <label>}}: {e}"))
+    })?;
+    let (project, by) = (call.project()?, call.by()?);
+    let admin = call.key.as_ref().and_then(|kid| call.state.keys.find(kid)).is_some_and(|(_, s)| s == Scope::Admin);
+    let id = project.clone();
+    let (put, suspended) = call
+        .write(move |state| {
+            let wanted = known(state, &id)?;
+            let spec = movable(&id, &wanted, admin)?;
+            let artifact = Artifact {
+                url: None,
+                sha256: Sha256::parse(asked.file.as_str()).ok(),
+                file: Some(asked.file),
+                release: None,
+                version: asked.version,
+                updates: spec.artifact.updates,
+            };
+            let put = state.wishes.overlay(&id, &artifact, &by)?;
+            Ok((put, paused(state, &wanted)))
+        })
+        .await?;
+    let answer = json!({ "project": project, "generation": put.generation, "changed": put.changed });
+    accepted(answer, suspended)
+}
+
+/// Returns the spec whose artifact may be moved by this key: everybody's who may where the spec lets it move, otherwise
+/// only by whoever may write the whole spec.
+fn movable<'a>(project: &ProjectId, wanted: &'a Wanted, admin: bool) -> Result<&'a Spec, Problem> {
+    let spec = match &wanted.intent {
+        Intent::Run(spec) => spec,
+        Intent::Delete { .. } => return Err(WishError::Deleting(project.clone()).into()),
+        Intent::Nothing => {
+            let detail = format!("project {project} has no spec yet whose artifact could move");
+            return Err(Problem::conflict("no_spec", detail));
+        }
+    };
+    match (spec.artifact.updates, &wanted.owner) {
+        (Updates::Webhook, _) => Ok(spec),
+        (Updates::Fixed, Owner::Api) if admin => Ok(spec),
+        (Updates::Fixed, Owner::Api) => {
+            let detail = format!("this key may not move {project}: its spec needs artifact.updates: webhook");
+            Err(Problem::conflict("updates_fixed", detail))
+        }
+        (Updates::Fixed, owner @ Owner::File(_)) => {
+            let detail = format!(
+                "project {project} belongs to {owner}; name the artifact there, or let it move with artifact.updates: webhook"
+            );
+            Err(Problem::conflict("owned", detail))
+        }
+    }
+}

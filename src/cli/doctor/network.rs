@@ -1,0 +1,224 @@
+//! What the world meets: Caddy, the ports, the names of public hosts.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::machine::boot;
+use super::{Finding, advice, ok, wrong};
+use crate::host::address::is_global;
+use crate::host::caddy::{self, CADDYFILE, Version};
+use crate::host::listener::{self, Listener};
+use crate::host::systemd::Systemd;
+use crate::render::caddyfile::OURS;
+use crate::settings::{PortRange, Settings};
+
+/// The slice that apps run in.
+const SLICE: &str = "zexio-apps.slice";
+/// How long names may take to resolve, all together.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Examines what the world meets.
+pub fn findings(settings: &Settings, projects: &[Value]) -> Vec<Finding> {
+    let mut found = vec![version(&Version::installed()), boot("caddy.service", &Systemd::default())];
+    found.push(admin(Path::new(&settings.caddy.admin)));
+    found.push(caddyfile(settings));
+    found.extend([80, 443].map(|port| front(port, listener::on_port(port, caddy::CGROUP))));
+    found.push(range(&settings.ports));
+    let local = addresses();
+    let resolved = resolve(public_hosts(projects));
+    found.extend(resolved.iter().map(|(host, found)| judge_name(host, found.as_deref(), &local)));
+    found
+}
+
+fn version(version: &Version) -> Finding {
+    let mend = "install Caddy 2.11.9 or newer: https://caddyserver.com/docs/install";
+    if !version.is_known() {
+        wrong("caddy", "it is not installed as /usr/bin/caddy, or does not say its version", mend)
+    } else if !version.is_enough() {
+        wrong("caddy", format!("{version} is too old; the agent needs 2.6.2"), mend)
+    } else if version.is_outdated() {
+        advice("caddy", format!("{version}: {}", caddy::OUTDATED), mend)
+    } else {
+        ok("caddy", version.to_string())
+    }
+}
+
+fn admin(socket: &Path) -> Finding {
+    match UnixStream::connect(socket) {
+        Ok(_) => ok("caddy", format!("it answers on {}", socket.display())),
+        Err(cause) => {
+            let message = format!("could not reach its admin socket {}: {cause}", socket.display());
+            wrong("caddy", message, "`zexio init` gives it a Caddyfile with this socket and restarts it")
+        }
+    }
+}
+
+fn caddyfile(settings: &Settings) -> Finding {
+    if let Err(cause) = crate::agent::proxy(settings) {
+        return wrong("caddyfile", cause, "correct the template; `make install` puts a new one beside an edited one");
+    }
+    match fs::read_to_string(CADDYFILE) {
+        Ok(text) if text.starts_with(OURS) => ok("caddyfile", format!("{CADDYFILE} is the agent's")),
+        Ok(_) => wrong("caddyfile", format!("{CADDYFILE} is somebody else's"), "`zexio init` moves it aside"),
+        Err(cause) => wrong("caddyfile", format!("could not read {CADDYFILE}: {cause}"), "zexio init"),
+    }
+}
+
+fn front(port: u16, listener: Listener) -> Finding {
+    match listener {
+        Listener::Ours => ok("ports", format!("Caddy listens on {port}")),
+        Listener::Nobody => ok("ports", format!("{port} is free; Caddy takes it for the first route that needs it")),
+        Listener::Stranger(who) => {
+            let mend = "stop it, or give it another port: Caddy needs this one";
+            wrong("ports", format!("{who} listens on {port}"), mend)
+        }
+    }
+}
+
+fn range(ports: &PortRange) -> Finding {
+    let PortRange { from, to } = *ports;
+    let strangers = listener::strangers(from..=to, SLICE);
+    let reserved = fs::read_to_string("/proc/sys/net/ipv4/ip_local_reserved_ports").unwrap_or_default();
+    let local = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    judge_range(ports, &strangers, &local, reserved.trim())
+}
+
+fn judge_range(ports: &PortRange, strangers: &[(u16, String)], local: &str, reserved: &str) -> Finding {
+    let PortRange { from, to } = *ports;
+    let mut ends = local.split_whitespace().filter_map(|end| end.parse::<u16>().ok());
+    let overlaps = ends.next().zip(ends.next()).is_some_and(|(first, last)| first <= to && from <= last);
+    let who: Vec<String> = strangers.iter().map(|(port, who)| format!("{who} on {port}")).collect();
+    if !who.is_empty() {
+        let message = format!("ports {from} to {to} are for apps, and others listen there: {}", who.join(", "));
+        advice("ports", message, "move them, or set another range: `ports: {from: …, to: …}` in /etc/zexio/agent.yaml")
+    } else if overlaps && reserved.is_empty() {
+        let message = format!("ports {from} to {to} are for apps, and outgoing connections may take them too");
+        advice(
+            "ports",
+            message,
+            format!("sysctl -w net.ipv4.ip_local_reserved_ports={from}-{to}, and in /etc/sysctl.d"),
+        )
+    } else {
+        ok("ports", format!("{from} to {to} are free for apps"))
+    }
+}
+
+/// The hosts that need a public certificate, and so a public name.
+fn public_hosts(projects: &[Value]) -> BTreeSet<String> {
+    let routes = projects.iter().filter_map(|project| project.pointer("/spec/processes")?.as_object());
+    let routes =
+        routes.flat_map(|processes| processes.values()).filter_map(|process| process.get("routes")?.as_array());
+    let is_public = |route: &&Value| matches!(route.get("tls").and_then(Value::as_str), None | Some("auto"));
+    let hosts = routes.flatten().filter(is_public).filter_map(|route| route.get("host")?.as_str());
+    hosts.filter(|host| !host.starts_with('*')).map(str::to_owned).collect()
+}
+
+/// What a name came to, or why it did not.
+type Resolved = Result<Vec<IpAddr>, String>;
+
+/// Resolves all at once: a name server that does not answer costs its patience only once.
+fn resolve(hosts: BTreeSet<String>) -> Vec<(String, Resolved)> {
+    let (tell, told) = mpsc::channel();
+    for host in hosts.clone() {
+        let tell = tell.clone();
+        std::thread::spawn(move || {
+            let found = (host.as_str(), 443).to_socket_addrs();
+            let found =
+                found.map(|all| all.map(|address| address.ip()).collect()).map_err(|e: io::Error| e.to_string());
+            let _ = tell.send((host, found));
+        });
+    }
+    drop(tell);
+    let until = Instant::now() + PATIENCE;
+    let mut all: std::collections::BTreeMap<String, Resolved> =
+        hosts.into_iter().map(|host| (host, Err("the name server does not answer".to_owned()))).collect();
+    while let Ok((host, found)) = told.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        all.insert(host, found);
+    }
+    all.into_iter().collect()
+}
+
+fn addresses() -> BTreeSet<IpAddr> {
+    let all = nix::ifaddrs::getifaddrs().into_iter().flatten().filter_map(|interface| interface.address);
+    all.filter_map(|address| {
+        let four = address.as_sockaddr_in().map(|four| IpAddr::V4(four.ip()));
+        four.or_else(|| address.as_sockaddr_in6().map(|six| IpAddr::V6(six.ip())))
+    })
+    .collect()
+}
+
+fn judge_name(host: &str, resolved: Result<&[IpAddr], &String>, local: &BTreeSet<IpAddr>) -> Finding {
+    let list = |all: &mut dyn Iterator<Item = &IpAddr>| all.map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let public = list(&mut local.iter().filter(|ip| is_global(**ip)));
+    let here = if public.is_empty() { "this server's public address".to_owned() } else { public.clone() };
+    let mend = format!("give {host} an A or AAAA record with {here}");
+    match resolved {
+        Err(cause) => wrong("names", format!("{host} does not resolve: {cause}"), mend),
+        Ok([]) => wrong("names", format!("{host} has no address"), mend),
+        Ok(found) if found.iter().all(|ip| local.contains(ip)) => {
+            ok("names", format!("{host} resolves to this machine"))
+        }
+        Ok(found) if public.is_empty() => {
+            let message = format!("{host} resolves to {}; this machine has no public address", list(&mut found.iter()));
+            ok("names", message + " of its own to compare")
+        }
+        Ok(found) => {
+            let message = format!("{host} resolves to {}, and this machine is {public}", list(&mut found.iter()));
+            advice("names", message, format!("{mend}, unless a proxy in front of this machine is meant"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::State;
+    use super::*;
+
+    #[test]
+    fn a_name_leads_here_or_it_is_said_where_it_leads() {
+        let ip = |raw: &str| raw.parse::<IpAddr>().unwrap();
+        let local = BTreeSet::from([ip("127.0.0.1"), ip("93.184.216.34")]);
+        let of = |found: Result<&[IpAddr], &String>| judge_name("shop.example.com", found, &local);
+        assert_eq!(of(Ok(&[ip("93.184.216.34")])).state, State::Ok);
+        let elsewhere = of(Ok(&[ip("93.184.216.34"), ip("1.1.1.1")]));
+        assert_eq!(elsewhere.state, State::Advice);
+        assert!(elsewhere.mend.unwrap().contains("record with 93.184.216.34"), "its own address is what to write");
+        assert_eq!(of(Err(&"no such host".to_owned())).state, State::Wrong);
+        let behind = BTreeSet::from([ip("10.0.0.5")]);
+        assert_eq!(judge_name("shop.example.com", Ok(&[ip("1.1.1.1")]), &behind).state, State::Ok);
+    }
+
+    #[test]
+    fn only_hosts_that_need_a_public_certificate_need_a_public_name() {
+        let projects = json!([{"spec": {"processes": {
+            "web": {"routes": [{"host": "a.example.com"}, {"host": "b.example.com", "tls": "internal"}]},
+            "docs": {"routes": [{"host": "c.example.com", "tls": "auto"}, {"host": "d.example.com", "tls": "off"}]},
+            "jobs": {"run": "x"}}}}, {"spec": null}]);
+        let hosts = public_hosts(projects.as_array().unwrap());
+        assert_eq!(hosts.into_iter().collect::<Vec<_>>(), ["a.example.com", "c.example.com"]);
+    }
+
+    #[test]
+    fn the_range_of_apps_is_theirs_alone() {
+        let ports = PortRange { from: 21_000, to: 29_999 };
+        let of = |strangers: &[(u16, String)], local: &str, reserved: &str| {
+            judge_range(&ports, strangers, local, reserved).state
+        };
+        assert_eq!(of(&[], "32768\t60999", ""), State::Ok);
+        assert_eq!(of(&[], "1024 65535", ""), State::Advice);
+        assert_eq!(of(&[], "1024 65535", "21000-29999"), State::Ok);
+        assert_eq!(of(&[(21_500, "process 7 (x)".to_owned())], "32768 60999", ""), State::Advice);
+        let said = front(443, Listener::Stranger("process 7 (nginx)".to_owned()));
+        assert!(said.state == State::Wrong && said.message == "process 7 (nginx) listens on 443", "{said:?}");
+    }
+}

@@ -1,0 +1,133 @@
+//! Plans, whole: each scene beside the plan that `zexio plan` would print for it. Below it, as comments, what is
+//! remembered from then on and when the loop looks again.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use zexio::api::steps::Shown;
+use zexio::cli::plan_text;
+use zexio::model::names::{ProjectId, ReleaseNo};
+use zexio::model::progress::{Progress, ProjectProgress, Stall};
+use zexio::model::quantity::Timestamp;
+use zexio::model::services::WantedServices;
+use zexio::plan::{Plan, advance, check, plan};
+
+use crate::scene::Scene;
+
+fn scenes() -> Vec<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/plans");
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let mut scenes: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|ext| ext == "yaml")).collect();
+    scenes.sort();
+    scenes
+}
+
+/// Folds what was seen into what is remembered, plans, and writes both down.
+fn told(scene: &Scene) -> String {
+    let (desired, observed, mut progress, rules) = scene.stage();
+    let services = WantedServices::new();
+    advance::advance(&desired, &services, &observed, &mut progress, &rules);
+    let decided = progress.clone();
+    advance::advance(&desired, &services, &observed, &mut progress, &rules);
+    assert_eq!(progress, decided, "what was decided is decided: the same sight changes nothing more");
+    let found = plan(&desired, &services, &observed, &progress, &rules);
+    let breaches = check::breaches(&found, &desired, &observed, &progress);
+    assert!(breaches.is_empty(), "the plan breaks promises: {breaches:?}");
+    printed(&found) + &remembered(&progress) + &next(&found)
+}
+
+fn printed(plan: &Plan) -> String {
+    let steps: Vec<Value> = plan.steps.iter().map(|step| serde_json::to_value(Shown::from(step)).unwrap()).collect();
+    plan_text(&steps)
+}
+
+fn next(plan: &Plan) -> String {
+    plan.look_again.map(|at| format!("# looks again at {}\n", seconds(at))).unwrap_or_default()
+}
+
+fn seconds(at: Timestamp) -> String {
+    if at.0.is_multiple_of(1000) { (at.0 / 1000).to_string() } else { format!("{}.{:03}", at.0 / 1000, at.0 % 1000) }
+}
+
+fn remembered(progress: &Progress) -> String {
+    let mut text = String::new();
+    for (project, memory) in &progress.projects {
+        of_project(project, memory, &mut text).unwrap();
+    }
+    text
+}
+
+fn of_project(project: &ProjectId, memory: &ProjectProgress, text: &mut String) -> std::fmt::Result {
+    let number = |number: Option<ReleaseNo>| number.map_or("none".to_owned(), |number| number.to_string());
+    write!(text, "# {project}: target {}, serving {}", number(memory.target), number(memory.serving))?;
+    if let Some(trial) = &memory.trial {
+        let marks = [(trial.proven, ", proven"), (trial.released, ", released")];
+        let marks: String = marks.iter().filter(|(is, _)| *is).map(|(_, mark)| *mark).collect();
+        write!(text, "; on trial since {}{marks}", seconds(trial.since))?;
+        if let Some(fetch) = &trial.fetch {
+            write!(text, "; {} fetches failed, next at {}", fetch.strikes, seconds(fetch.until))?;
+        }
+    }
+    if let Some(draining) = &memory.draining {
+        write!(text, "; {} drains until {}", draining.release, seconds(draining.until))?;
+    }
+    if let Some(held) = memory.held {
+        write!(text, "; {held} is held")?;
+    }
+    if let Some(backoff) = &memory.backoff {
+        write!(text, "; backs off until {}", seconds(backoff.until))?;
+    }
+    if let Some(since) = memory.suspended {
+        write!(text, "; suspended since {}", seconds(since))?;
+    }
+    writeln!(text)?;
+    for (number, release) in &memory.releases {
+        let vetoed = if release.vetoed { ", vetoed" } else { "" };
+        let good = if release.good { ", good" } else { "" };
+        let state = format!("{:?}", release.state).to_lowercase();
+        writeln!(text, "#   release {number}: {state}{good}{vetoed}, slot {}", release.slot)?;
+    }
+    let ports = memory.ports.iter().map(|(process, ports)| {
+        let ports: Vec<String> = ports.iter().map(|ports| format!("{}/{}", ports.a, ports.b)).collect();
+        format!("{process} {}", ports.join(" "))
+    });
+    let parts = [
+        ("ports", ports.collect::<Vec<_>>()),
+        ("hosts", memory.hosts.iter().map(ToString::to_string).collect()),
+        ("routes", memory.routes.values().flatten().map(|route| route.host.to_string()).collect()),
+    ];
+    for (name, values) in parts.iter().filter(|(_, values)| !values.is_empty()) {
+        writeln!(text, "#   {name}: {}", values.join(", "))?;
+    }
+    let stalls = [("stalled", &memory.stalled), ("waits", &memory.waits), ("quarantine", &memory.quarantine)];
+    for (name, stall) in stalls.into_iter().filter_map(|(name, stall)| Some((name, stall.as_ref()?))) {
+        let Stall { reason, message, since } = stall;
+        writeln!(text, "#   {name} since {}: {reason}: {message}", seconds(*since))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn every_scene_leads_to_the_plan_beside_it() {
+    let mut differing = String::new();
+    let scenes = scenes();
+    assert!(scenes.len() > 30, "the scenes were found");
+    for path in scenes {
+        let text = fs::read_to_string(&path).unwrap();
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        assert!(text.starts_with("# "), "{name} does not begin by saying what it shows");
+        let found = std::panic::catch_unwind(|| told(&Scene::read(&text)));
+        let found = found.unwrap_or_else(|_| panic!("{name} cannot be told"));
+        let golden = path.with_extension("plan");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(&golden, &found).unwrap();
+        }
+        if fs::read_to_string(&golden).unwrap_or_default() != found {
+            differing += &format!("{name}.plan differs; it is now:\n{found}\n");
+        }
+    }
+    assert!(differing.is_empty(), "{differing}");
+}

@@ -1,0 +1,542 @@
+//! A scene as a person writes it down: what is wanted, what is remembered, what is seen, in words. Whatever it does not
+//! say is as it should be: units as they were written, links and markers where the serving release needs them.
+//! Times are seconds; it is 1000 unless the scene says otherwise.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use zexio::model::desired::{Content, Desired, Hold, Intent, Kind, Owner, Source, Wanted, Work};
+use zexio::model::document;
+use zexio::model::layout::Layout;
+use zexio::model::names::{Hostname, ProcessName, ProjectId, ReleaseNo, SecretName, Sha256, Slot, UnitId};
+use zexio::model::observed::{
+    ActiveState, BundlesSeen, Exit, FetchSeen, Observed, Probed, ProxySeen, Seen, Sight, TimerSeen, UnitSeen,
+};
+use zexio::model::progress::{Backoff, Draining, Progress, ProjectProgress, Release, ReleaseState, Stall, Trial};
+use zexio::model::quantity::{Span, Timestamp};
+use zexio::model::spec::{Route, Sealed, Spec};
+use zexio::plan::{Rules, ports, routes};
+use zexio::render::caddyfile::{self, Proxy};
+use zexio::render::unit;
+
+/// A whole scene.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scene {
+    #[serde(default = "usual_now")]
+    now: u64,
+    /// First and last port.
+    #[serde(default = "usual_ports")]
+    ports: (u16, u16),
+    /// `current`, `behind`, `foreign`, `other live`, `silent`, `down` or `unknown`.
+    #[serde(default = "current")]
+    proxy: String,
+    /// A digest, as one hex digit or as the name whose digest it is, and when it came; missing: not looked at.
+    artifacts: Option<BTreeMap<String, u64>>,
+    /// Put before the shipped template.
+    #[serde(default)]
+    template: String,
+    projects: BTreeMap<ProjectId, Project>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Project {
+    /// Without `zexio` and `project`; `artifact: v1` is a file of that name on a server.
+    spec: Map<String, Value>,
+    /// Be gone instead.
+    delete: Option<Delete>,
+    /// Nothing readable was ever asked.
+    #[serde(default)]
+    nothing: bool,
+    #[serde(default = "one")]
+    generation: u64,
+    #[serde(default)]
+    secrets: BTreeMap<SecretName, u32>,
+    /// Somebody said stop; until when.
+    hold: Option<Option<u64>>,
+    remembered: Option<Remembered>,
+    #[serde(default)]
+    seen: SeenInWords,
+    /// Nobody looked at it.
+    #[serde(default)]
+    unseen: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Delete {
+    keep_data: bool,
+}
+
+/// What is remembered.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Remembered {
+    generation: Option<u64>,
+    target: Option<u32>,
+    serving: Option<u32>,
+    trial: Option<TrialInWords>,
+    draining: Option<(u32, u64)>,
+    held: Option<u32>,
+    /// `Conflict: why`, since 900.
+    stalled: Option<String>,
+    /// Since when its routes are refused.
+    quarantine: Option<u64>,
+    backoff: Option<u64>,
+    suspended: Option<u64>,
+    /// Other routes than those of the serving release's spec.
+    routes: Option<BTreeMap<ProcessName, Vec<Route>>>,
+    /// Other hosts than those of the serving release's spec.
+    hosts: Option<BTreeSet<Hostname>>,
+    #[serde(default)]
+    releases: BTreeMap<u32, ReleaseInWords>,
+    /// The newest number ever, where it is not among the releases.
+    newest: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TrialInWords {
+    since: u64,
+    #[serde(default)]
+    proven: bool,
+    #[serde(default)]
+    released: bool,
+    /// Fetches that failed, and when the next try is.
+    fetch: Option<(u32, u64)>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct ReleaseInWords {
+    artifact: Option<Value>,
+    /// What of the project's spec was otherwise.
+    with: Map<String, Value>,
+    state: Option<ReleaseState>,
+    slot: Option<Slot>,
+    good: Option<bool>,
+    generation: Option<u64>,
+    since: Option<u64>,
+    vetoed: bool,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct SeenInWords {
+    /// The releases on disk; a pair names what it was made from.
+    disk: Vec<OnDisk>,
+    link: Option<u32>,
+    markers: Option<BTreeSet<ProcessName>>,
+    /// Whether user and directories are there.
+    prepared: Option<bool>,
+    open: Option<bool>,
+    data: Option<bool>,
+    /// `1: running` for every unit of a release, `web-r1: running` for one.
+    units: BTreeMap<String, String>,
+    fetches: BTreeMap<u32, String>,
+    /// Since when the probes of a unit succeed, or what the last one found.
+    health: BTreeMap<String, Health>,
+    /// Facets that could not be read.
+    unknown: BTreeSet<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OnDisk {
+    AsNamed(u32),
+    MadeFrom(u32, String),
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Health {
+    Since(u64),
+    Found(String),
+}
+
+fn usual_now() -> u64 {
+    1000
+}
+
+fn usual_ports() -> (u16, u16) {
+    (21000, 21999)
+}
+
+fn current() -> String {
+    "current".into()
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp(seconds * 1000)
+}
+
+/// Returns the digest that a name stands for: a hex digit for 64 of it.
+fn digest(name: &str) -> Sha256 {
+    let sum = name.bytes().fold(7u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
+    let text = if name.len() == 1 { name.repeat(64) } else { format!("{sum:064x}") };
+    Sha256::parse(&text).expect("64 hex digits")
+}
+
+/// Reads `Conflict: why`.
+fn stall(words: &str, since: u64) -> Stall {
+    let (reason, message) = words.split_once(": ").unwrap_or((words, "it was said before"));
+    Stall { reason: reason.into(), message: message.into(), since: at(since) }
+}
+
+fn backoff(strikes: u32, until: u64) -> Backoff {
+    let (since, last) = (at(until.saturating_sub(60)), at(until.saturating_sub(20)));
+    Backoff { strikes, until: at(until), reason: "Busy".into(), message: "it was busy".into(), last, since }
+}
+
+impl Scene {
+    /// Reads a scene.
+    pub fn read(text: &str) -> Self {
+        serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("a scene: {error}"))
+    }
+
+    /// Returns what the planner is given.
+    pub fn stage(&self) -> (Desired, Observed, Progress, Rules) {
+        let layout = Layout::parse("/zexio").expect("a root");
+        let proxy = Proxy {
+            template: format!("{}{}", self.template, include_str!("../../Caddyfile.tmpl")),
+            admin: "/run/caddy/admin.sock".into(),
+            fronts: "/zexio/fronts".into(),
+            email: None,
+            acme_ca: None,
+            hostname: None,
+            api: "127.0.0.1:7470".into(),
+            stream_close_delay: false,
+        };
+        let rules = Rules { layout, ports: self.ports, proxy };
+        let (mut desired, mut progress) = (Desired::default(), Progress::default());
+        for (name, project) in &self.projects {
+            desired.0.insert(name.clone(), project.wanted(name));
+            if let Some(memory) = project.memory(name) {
+                progress.projects.insert(name.clone(), memory);
+                self.allot(name, &mut progress);
+            }
+        }
+        let seen = self.projects.iter().filter(|(_, project)| !project.unseen);
+        let nothing = ProjectProgress::default();
+        let projects = seen.map(|(name, project)| {
+            let memory = progress.projects.get(name).unwrap_or(&nothing);
+            (name.clone(), project.seen(name, memory, &rules.layout, self.now))
+        });
+        let observed = Observed {
+            now: at(self.now),
+            projects: projects.collect(),
+            proxy: self.proxy(&progress, &rules),
+            artifacts: match &self.artifacts {
+                Some(found) => Sight::Known(found.iter().map(|(name, came)| (digest(name), at(*came))).collect()),
+                None => Sight::Unknown("not looked at".into()),
+            },
+            services: Sight::Known(BTreeMap::new()),
+        };
+        (desired, observed, progress, rules)
+    }
+
+    fn allot(&self, name: &ProjectId, progress: &mut Progress) {
+        let mut taken = ports::taken(progress);
+        let memory = progress.projects.get_mut(name).expect("it was just added");
+        for number in memory.releases.keys().copied().collect::<Vec<_>>() {
+            ports::allot(memory, number, &mut taken, usual_ports()).expect("there are ports enough");
+        }
+    }
+
+    fn proxy(&self, progress: &Progress, rules: &Rules) -> Sight<ProxySeen> {
+        let text = caddyfile::text(&rules.proxy, &routes::sites(progress, &rules.layout)).ok();
+        let current = ProxySeen { up: true, runs: true, live: true, text, certificates: BTreeMap::new() };
+        Sight::Known(match self.proxy.as_str() {
+            "current" => current,
+            "behind" => ProxySeen { text: Some("an older text of ours".into()), ..current },
+            "foreign" => ProxySeen { text: None, live: false, ..current },
+            "other live" => ProxySeen { live: false, ..current },
+            "silent" => ProxySeen { up: false, live: false, ..current },
+            "down" => ProxySeen { up: false, runs: false, live: false, ..current },
+            "unknown" => return Sight::Unknown("Caddy could not be asked".into()),
+            other => panic!("proxy: {other}"),
+        })
+    }
+}
+
+/// Reads a spec as a scene writes it.
+fn spec(project: &ProjectId, written: &Map<String, Value>) -> Spec {
+    let mut whole = written.clone();
+    whole.insert("zexio".into(), json!(1));
+    whole.insert("project".into(), json!(project));
+    if let Some(Value::String(version)) = whole.get("artifact") {
+        whole.insert("artifact".into(), json!({ "url": format!("https://dl.example.com/{version}.tar.gz") }));
+    }
+    let text = Value::Object(whole).to_string();
+    let document = document::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{project}: {error}"));
+    document
+        .try_map_env(|_, value| value.open().parse().map(|sealed| Sealed { sealed }))
+        .expect("env values are versions")
+}
+
+/// Returns the digest of what an artifact's name stands for.
+fn made_from(content: &Content) -> Sha256 {
+    let name = match &content.source {
+        Source::Url { url, .. } => url.rsplit('/').next().unwrap_or_default().trim_end_matches(".tar.gz"),
+        Source::File { name, .. } => name.as_str(),
+    };
+    content.source.sha256().cloned().unwrap_or_else(|| digest(name))
+}
+
+impl Project {
+    fn wanted(&self, name: &ProjectId) -> Wanted {
+        let intent = match &self.delete {
+            _ if self.nothing => Intent::Nothing,
+            Some(delete) => Intent::Delete { keep_data: delete.keep_data },
+            None => Intent::Run(Box::new(spec(name, &self.spec))),
+        };
+        let hold = self.hold.as_ref().map(|until| Hold {
+            by: "key ops".into(),
+            since: at(900),
+            reason: None,
+            until: until.map(at),
+        });
+        Wanted {
+            generation: self.generation,
+            intent,
+            owner: Owner::Api,
+            secrets: self.secrets.clone(),
+            complaint: None,
+            hold,
+        }
+    }
+
+    /// Returns the spec that a release was made of.
+    fn spec_of(&self, name: &ProjectId, release: &ReleaseInWords) -> Spec {
+        let mut written = self.spec.clone();
+        written.extend(release.with.clone());
+        written.extend(release.artifact.clone().map(|artifact| ("artifact".to_owned(), artifact)));
+        spec(name, &written)
+    }
+
+    fn memory(&self, name: &ProjectId) -> Option<ProjectProgress> {
+        let words = self.remembered.as_ref()?;
+        let mut memory = ProjectProgress {
+            generation: words.generation.unwrap_or(self.generation),
+            target: words.target.or(words.serving).map(ReleaseNo),
+            serving: words.serving.map(ReleaseNo),
+            trial: words.trial.as_ref().map(TrialInWords::read),
+            draining: words.draining.map(|(release, until)| Draining { release: ReleaseNo(release), until: at(until) }),
+            held: words.held.map(ReleaseNo),
+            stalled: words.stalled.as_ref().map(|words| stall(words, 900)),
+            quarantine: words.quarantine.map(|since| stall("RouteRefused", since)),
+            backoff: words.backoff.map(|until| backoff(2, until)),
+            suspended: words.suspended.map(at),
+            ..ProjectProgress::default()
+        };
+        let usual = ReleaseInWords::default();
+        let named = words.releases.iter().map(|(number, release)| (*number, release));
+        let serving = words.serving.filter(|serving| !words.releases.contains_key(serving));
+        for (number, release) in named.chain(serving.map(|serving| (serving, &usual))) {
+            let spec = self.spec_of(name, release);
+            memory.releases.insert(ReleaseNo(number), self.release(&memory, number, release, &spec));
+            if memory.serving == Some(ReleaseNo(number)) {
+                let routes = spec.processes.iter().map(|(name, process)| (name.clone(), process.routes.clone()));
+                memory.routes = routes.filter(|(_, routes)| !routes.is_empty()).collect();
+            }
+        }
+        memory.routes = words.routes.clone().unwrap_or(memory.routes);
+        let routed = memory.routes.values().flatten().map(|route| route.host.clone()).collect();
+        memory.hosts = words.hosts.clone().unwrap_or(routed);
+        memory.newest = words.newest.or(memory.releases.keys().next_back().map(|last| last.0)).unwrap_or(0);
+        Some(memory)
+    }
+
+    fn release(&self, memory: &ProjectProgress, number: u32, words: &ReleaseInWords, spec: &Spec) -> Release {
+        let source = Source::of(&spec.artifact).expect("a release has a source");
+        let content = Content::of(spec, source, &self.secrets).expect("its secrets are stored");
+        let serves = memory.serving == Some(ReleaseNo(number));
+        let state = words.state.unwrap_or(match serves {
+            true => ReleaseState::Serving,
+            false if memory.candidate() == Some(ReleaseNo(number)) => ReleaseState::Trial,
+            false => ReleaseState::Retired,
+        });
+        let good = words.good.unwrap_or(matches!(state, ReleaseState::Serving | ReleaseState::Retired));
+        Release {
+            sha256: good.then(|| made_from(&content)),
+            content,
+            version: None,
+            generation: words.generation.unwrap_or(u64::from(number)),
+            slot: words.slot.unwrap_or(if serves || memory.serving.is_none() { Slot::A } else { Slot::B }),
+            state,
+            created_at: at(words.since.unwrap_or(u64::from(number))),
+            since: at(words.since.unwrap_or(u64::from(number))),
+            good,
+            turn: 0,
+            ended: None,
+            vetoed: words.vetoed,
+            evidence: None,
+        }
+    }
+
+    fn seen(&self, name: &ProjectId, memory: &ProjectProgress, layout: &Layout, now: u64) -> Seen {
+        let words = &self.seen;
+        let sight = |facet: &str| words.unknown.contains(facet);
+        let units = self.units(name, memory, layout);
+        let health = words.health.iter().map(|(stem, found)| {
+            let unit = unit_named(name, memory, stem).pop().expect("a unit");
+            let (ok_since, last) = match found {
+                Health::Since(since) => (Some(at(*since)), "200 OK".to_owned()),
+                Health::Found(found) => (None, found.clone()),
+            };
+            let invocation = Some("run".to_owned());
+            (unit, Probed { invocation, at: at(now), ok_since, tries: 3, transcript: vec![last.clone()], last })
+        });
+        let health = health.collect();
+        Seen {
+            units: if sight("units") { Sight::Unknown("the bus is away".into()) } else { Sight::Known(units) },
+            bundles: match sight("bundles") {
+                true => Sight::Unknown("the disk does not answer".into()),
+                false => Sight::Known(self.bundles(memory)),
+            },
+            fetches: words.fetches.iter().map(|(number, words)| (ReleaseNo(*number), fetch(words, now))).collect(),
+            health,
+        }
+    }
+
+    fn bundles(&self, memory: &ProjectProgress) -> BundlesSeen {
+        let words = &self.seen;
+        let there = words.prepared.unwrap_or(memory.serving.is_some() || memory.trial.is_some());
+        let serving = memory.serving.and_then(|serving| memory.release(serving));
+        let in_b = serving.filter(|release| release.slot == Slot::B);
+        let markers = in_b.map(|release| release.content.web().cloned().collect());
+        let content = |number: u32| memory.release(ReleaseNo(number)).map(|release| made_from(&release.content));
+        let releases = words.disk.iter().map(|disk| match disk {
+            OnDisk::AsNamed(number) => (ReleaseNo(*number), content(*number).unwrap_or_else(|| digest("unknown"))),
+            OnDisk::MadeFrom(number, name) => (ReleaseNo(*number), digest(name)),
+        });
+        let releases: BTreeMap<ReleaseNo, Sha256> = releases.collect();
+        let alive = memory.alive().into_iter().filter_map(|number| memory.release(number));
+        let open = alive.map(|release| release.content.sites().count()).sum::<usize>() > 0;
+        let usual_link = memory.serving.filter(|serving| releases.contains_key(serving));
+        BundlesSeen {
+            link: words.link.map_or(usual_link, |link| (link > 0).then_some(ReleaseNo(link))),
+            markers: words.markers.clone().or(markers).unwrap_or_default(),
+            releases,
+            user: there,
+            directory: there,
+            open: words.open.unwrap_or(open),
+            data: words.data.unwrap_or(there),
+            fronts: there,
+        }
+    }
+
+    fn units(&self, name: &ProjectId, memory: &ProjectProgress, layout: &Layout) -> BTreeMap<UnitId, UnitSeen> {
+        let mut units = BTreeMap::new();
+        for (stem, words) in &self.seen.units {
+            for unit in unit_named(name, memory, stem) {
+                let seen = unit_seen(&unit, memory, layout, words);
+                units.insert(unit, seen);
+            }
+        }
+        units
+    }
+}
+
+impl TrialInWords {
+    fn read(&self) -> Trial {
+        let fetch = self.fetch.map(|(strikes, until)| backoff(strikes, until));
+        Trial { since: at(self.since), proven: self.proven, released: self.released, fetch }
+    }
+}
+
+/// Reads `1`, `web-r1` or `web-r1-2`.
+fn unit_named(project: &ProjectId, memory: &ProjectProgress, stem: &str) -> Vec<UnitId> {
+    if let Ok(number) = stem.parse() {
+        return memory.units_of(project, ReleaseNo(number));
+    }
+    let (process, rest) = stem.rsplit_once("-r").expect("a unit like web-r1");
+    let (release, instance) = rest.split_once('-').map_or((rest, None), |(release, at)| (release, at.parse().ok()));
+    let process = ProcessName::parse(process).expect("a process");
+    let release = ReleaseNo(release.parse().expect("a release"));
+    vec![UnitId { project: project.clone(), process, release, instance }]
+}
+
+/// Reads `running`, `starting`, `stopping`, `stopped`, `waiting`, `done`, `failed 3`, `fell 2`, and after commas what is
+/// not as it should be.
+fn unit_seen(unit: &UnitId, memory: &ProjectProgress, layout: &Layout, words: &str) -> UnitSeen {
+    let work = memory.work_of(unit);
+    let release = memory.release(unit.release);
+    let serves = memory.serving == Some(unit.release);
+    let mut seen = UnitSeen {
+        text: work.zip(release).map(|(work, release)| {
+            unit::text(unit, work, &release.content, release.slot, memory.port_of(unit), layout)
+        }),
+        credential: true,
+        enabled: serves && work.is_some_and(Work::is_daemon),
+        invocation: Some("run".into()),
+        since: Some(at(0)),
+        timer: work.zip(release).and_then(|(work, release)| match &work.kind {
+            Kind::Scheduled(calendar) => Some(TimerSeen {
+                text: Some(unit::timer_text(unit, calendar, release.slot)),
+                active: serves,
+                enabled: serves,
+            }),
+            _ => None,
+        }),
+        ..UnitSeen::default()
+    };
+    for word in words.split(", ") {
+        let (word, number) = word.rsplit_once(' ').and_then(|(w, n)| Some((w, n.parse().ok()?))).unwrap_or((word, 0));
+        let timer = &mut seen.timer;
+        match word {
+            "running" => (seen.state, seen.sub_state) = (ActiveState::Active, "running".into()),
+            "starting" => (seen.state, seen.sub_state) = (ActiveState::Activating, "start".into()),
+            "stopping" => seen.state = ActiveState::Deactivating,
+            "stopped" | "waiting" => seen.state = ActiveState::Inactive,
+            "done" => (seen.state, seen.sub_state) = (ActiveState::Active, "exited".into()),
+            "failed" => (seen.state, seen.exit) = (ActiveState::Failed, Some(Exit::Status(number as i32))),
+            "fell" => {
+                (seen.state, seen.sub_state) = (ActiveState::Activating, "auto-restart".into());
+                (seen.restarts, seen.exit) = (number as u32, Some(Exit::Status(3)));
+            }
+            "up again" => (seen.state, seen.restarts) = (ActiveState::Active, number as u32),
+            "killed for memory" => (seen.state, seen.result) = (ActiveState::Failed, "oom-kill".into()),
+            "timed out" => (seen.state, seen.result) = (ActiveState::Failed, "timeout".into()),
+            "ended" => (seen.state, seen.result) = (ActiveState::Failed, "resources".into()),
+            "since" => seen.since = Some(at(number)),
+            "other run" => seen.invocation = Some("other".into()),
+            "edited" => seen.text = Some("[Service]\nExecStart=/bin/false\n".into()),
+            "no file" => (seen.text, seen.credential) = (None, false),
+            "no credential" => seen.credential = false,
+            "enabled" => seen.enabled = true,
+            "not enabled" => seen.enabled = false,
+            "stale" => seen.needs_reload = true,
+            "timer off" => timer.iter_mut().for_each(|timer| (timer.active, timer.enabled) = (false, false)),
+            "timer on" => timer.iter_mut().for_each(|timer| (timer.active, timer.enabled) = (true, true)),
+            "timer not enabled" => timer.iter_mut().for_each(|timer| timer.enabled = false),
+            "timer edited" => timer.iter_mut().for_each(|timer| timer.text = Some("[Timer]\n".into())),
+            other => panic!("{unit}: {other}"),
+        }
+    }
+    seen
+}
+
+/// Reads `running`, `unpacking`, `failed`, `failed, wait 90` or `refused`.
+fn fetch(words: &str, now: u64) -> FetchSeen {
+    let failed = |lasting, retry_after: Option<u64>| FetchSeen::Failed {
+        at: at(now),
+        lasting,
+        reason: if lasting { "HashMismatch" } else { "ArtifactFailed" }.into(),
+        message: "it could not be had".into(),
+        retry_after: retry_after.map(Span::seconds),
+    };
+    match words.split_once(", wait ") {
+        Some((_, seconds)) => failed(false, seconds.parse().ok()),
+        None if words == "failed" => failed(false, None),
+        None if words == "refused" => failed(true, None),
+        None => FetchSeen::Running { bytes: 10, of: Some(20), unpacking: words == "unpacking" },
+    }
+}

@@ -1,0 +1,7 @@
+//! What holds for every spec, request and value, not for examples: found by generating them.
+
+mod quantities;
+mod rendering;
+mod signing;
+mod specs;
+mod webhooks;
