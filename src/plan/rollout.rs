@@ -75,13 +75,15 @@ impl Scene<'_> {
     fn let_go(&self, plan: &mut Plan) {
         let draining = self.memory.draining.as_ref();
         let wanted = self.wanted_units();
+        // Also a release without a unit drains: a site, which Caddy may look into until then.
+        draining.into_iter().filter(|draining| self.now < draining.until).for_each(|d| plan.look_at(d.until));
         for (unit, seen) in self.units {
             let drains = draining.filter(|draining| draining.release == unit.release);
             match drains {
                 Some(_) if seen.is_timed() => {
                     plan.push(self.project, Action::DisarmTimer(unit.clone()), Reason::CandidateHealthy);
                 }
-                Some(draining) if self.now < draining.until => plan.look_at(draining.until),
+                Some(draining) if self.now < draining.until => {}
                 Some(_) => release_unit(
                     self.project,
                     unit,

@@ -53,6 +53,10 @@ pub fn meddle(chance: &mut Chance, machine: &mut Machine) -> &'static str {
         7 => {
             machine.bundle(&project).link = None;
             disturb(machine, &project);
+            // What no status called serving yet was switched to for nobody.
+            if let Some(oracle) = &mut machine.oracle {
+                oracle.past(&project).forget_undeclared();
+            }
             "a link was removed"
         }
         8 => {

@@ -361,8 +361,8 @@ impl Life {
             }
             quiet = if idle { quiet + 1 } else { 0 };
             // A release that is held to be looked at may fall for ever.
-            if idle && still || quiet > 20 {
-                return self.plan_nothing_twice(when);
+            if (idle && still || quiet > 20) && self.plan_nothing_twice(when) {
+                return;
             }
             self.rest(false);
         }
@@ -381,18 +381,30 @@ impl Life {
         plan.steps.iter().map(|step| format!("{} {}: {}", step.action.sign(), step.action, step.reason)).collect()
     }
 
-    fn plan_nothing_twice(&mut self, when: &str) {
+    /// Checks that nothing is planned, and that the pass after it does nothing, twice. Tells whether it is so; routes that
+    /// Caddy refused may come back meanwhile.
+    fn plan_nothing_twice(&mut self, when: &str) -> bool {
         for _ in 0..2 {
             let planned = self.planned();
             let mut machine = self.world.lock();
             machine.tick(Span(RESYNC));
+            let made = machine.made;
             if let Some(oracle) = &mut machine.oracle {
                 oracle.past.values_mut().for_each(|past| past.disturbed = false);
                 oracle.check(Promise::L2, planned.is_empty(), || format!("{when} it still plans {planned:?}"));
             }
             drop(machine);
             self.pass();
+            let mut machine = self.world.lock();
+            let idle = machine.made == made;
+            if !idle && self.options.refuses {
+                return false;
+            }
+            if let Some(oracle) = &mut machine.oracle {
+                oracle.check(Promise::L2, idle, || format!("{when} it planned nothing and did something"));
+            }
         }
+        true
     }
 
     /// Looks what has become of every project. `fresh`: nothing went wrong since it was last asked for.

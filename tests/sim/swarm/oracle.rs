@@ -79,6 +79,12 @@ pub struct Past {
 const REJECTED: [&str; 5] =
     ["HealthCheckFailed", "ArtifactFailed", "HashMismatch", "ReleaseCommandFailed", "DeadlineExceeded"];
 
+impl Past {
+    pub fn forget_undeclared(&mut self) {
+        self.served.pop_if(|last| !self.declared.contains(last));
+    }
+}
+
 /// Where a visitor is answered.
 type Answer = (ProjectId, Hostname, ProcessName);
 
