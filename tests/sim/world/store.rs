@@ -1,5 +1,5 @@
-//! The doors' side of the store: the rules of `store/wishes.rs` over a plain map. `swarm::db` shows that a life over
-//! the real database is the same life.
+//! The doors' side of the store: the rules of `store/wishes.rs` over a plain map. A life over the real database would
+//! take many times as long; whoever changes the rules there changes them here.
 
 use std::collections::BTreeMap;
 
