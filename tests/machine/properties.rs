@@ -15,11 +15,11 @@ use zexio::model::layout::Layout;
 use zexio::model::names::{ProjectId, Slot, UnitId};
 use zexio::model::progress::Progress;
 use zexio::plan::routes;
-use zexio::render::caddyfile::{self, Proxy, Site};
+use zexio::render::caddyfile::{self, Site};
 use zexio::render::unit;
 
 use crate::machine::Machine;
-use specs::{Deployed, document, read, renamed};
+use specs::{Deployed, document, proxy, read, renamed};
 
 const SPECS: usize = 300;
 
@@ -138,17 +138,7 @@ fn caddy_takes_every_site_and_sends_each_path_where_it_was_meant_to_go() {
     }
     let sites = routes::sites(&progress, &layout());
     assert!(sites.len() > 50, "{} sites were made", sites.len());
-    let proxy = Proxy {
-        template: include_str!("../../Caddyfile.tmpl").into(),
-        admin: "/run/caddy/admin.sock".into(),
-        fronts: "/zexio/fronts".into(),
-        email: None,
-        acme_ca: None,
-        hostname: None,
-        api: "127.0.0.1:7470".into(),
-        stream_close_delay: false,
-    };
-    machine.write_file("/root/Caddyfile", &caddyfile::text(&proxy, &sites).expect("it renders"));
+    machine.write_file("/root/Caddyfile", &caddyfile::text(&proxy(), &sites).expect("it renders"));
     let adapted = machine.must("caddy adapt --adapter caddyfile --config /root/Caddyfile 2>/dev/null");
     machine.must("caddy validate --adapter caddyfile --config /root/Caddyfile");
     let adapted: Value = serde_json::from_str(&adapted).expect("JSON");

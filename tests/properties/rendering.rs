@@ -12,11 +12,11 @@ use zexio::model::layout::Layout;
 use zexio::model::names::Slot;
 use zexio::model::spec::Spec;
 use zexio::plan::routes;
-use zexio::render::caddyfile::{self, Proxy};
+use zexio::render::caddyfile;
 use zexio::render::launch::{self, Launch};
 use zexio::render::unit;
 
-use crate::specs::{Deployed, document, read, sealed};
+use crate::specs::{Deployed, document, proxy, read, sealed};
 
 fn layout() -> Layout {
     Layout::parse("/zexio").expect("a root")
@@ -118,18 +118,5 @@ proptest! {
         let mut named: Vec<String> = heads.map(|head| head.trim_start_matches("http://").to_owned()).collect();
         named.sort();
         prop_assert_eq!(named, hosts.into_iter().collect::<Vec<_>>(), "{}", text);
-    }
-}
-
-fn proxy() -> Proxy {
-    Proxy {
-        template: include_str!("../../Caddyfile.tmpl").into(),
-        admin: "/run/caddy/admin.sock".into(),
-        fronts: "/zexio/fronts".into(),
-        email: None,
-        acme_ca: None,
-        hostname: None,
-        api: "127.0.0.1:7470".into(),
-        stream_close_delay: false,
     }
 }

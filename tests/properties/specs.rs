@@ -15,6 +15,7 @@ use zexio::model::progress::{Progress, ProjectProgress, Release, ReleaseState};
 use zexio::model::quantity::Timestamp;
 use zexio::model::spec::{Document, Sealed, Spec};
 use zexio::plan::ports;
+use zexio::render::caddyfile::Proxy;
 
 /// Texts that meant something to some program once.
 const NASTY: [&str; 22] = [
@@ -309,6 +310,20 @@ impl Deployed {
 
     pub fn progress(self) -> Progress {
         Progress { projects: [(self.spec.project.clone(), self.memory)].into(), ..Progress::default() }
+    }
+}
+
+/// Returns what the template is told besides the sites.
+pub fn proxy() -> Proxy {
+    Proxy {
+        template: include_str!("../../Caddyfile.tmpl").into(),
+        admin: "/run/caddy/admin.sock".into(),
+        fronts: "/zexio/fronts".into(),
+        email: None,
+        acme_ca: None,
+        hostname: None,
+        api: "127.0.0.1:7470".into(),
+        stream_close_delay: false,
     }
 }
 
