@@ -9,6 +9,7 @@ use crate::model::failure::PortError;
 use crate::model::names::{ProjectId, ReleaseNo};
 use crate::model::progress::{Backoff, Progress, ProjectProgress, ReleaseState, Stall};
 use crate::model::quantity::Timestamp;
+use crate::model::services::ServiceStatus;
 use crate::model::status::Status;
 
 use super::Step;
@@ -113,6 +114,25 @@ pub fn of_breach(breach: &Breach, progress: &Progress, now: Timestamp) -> Event 
     let generation = progress.projects.get(&breach.project).map_or(0, |memory| memory.generation);
     let message = format!("a planned step would break a promise and is not taken: {breach}");
     Event::warning(now, "Internal", message).of(&breach.project, generation)
+}
+
+/// Tells how far a service is that somebody asks for: each word of the package manager, and what it said where it failed.
+pub fn of_service(before: Option<&ServiceStatus>, status: &ServiceStatus, now: Timestamp) -> Option<Event> {
+    let same = |old: &&ServiceStatus| {
+        (&old.state, &old.reason, &old.message) == (&status.state, &status.reason, &status.message)
+    };
+    if status.observed_generation == 0 || before.filter(same).is_some() {
+        return None;
+    }
+    let message = format!("{}: {}", status.service, status.message);
+    Some(match status.evidence.as_slice() {
+        _ if status.state != "failed" => Event::info(now, &status.reason, message),
+        [] => Event::warning(now, &status.reason, message),
+        said => {
+            let last = &said[said.len().saturating_sub(5)..];
+            Event::warning(now, &status.reason, format!("{message}; its last words: {}", last.join(" | ")))
+        }
+    })
 }
 
 /// Tells what was seen: a project that is Ready now, or is not any more without anybody's doing.

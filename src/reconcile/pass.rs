@@ -133,8 +133,8 @@ impl Loop {
         let follow_up = self.apply(&plan, &mut view);
         let statuses = self.statuses(&mut view);
         self.remember(&advanced, &view)?;
+        self.ledger.tell(self.services.record(&view.services, &view.observed, &view.progress, full)?);
         self.record(statuses, full, follow_up.is_some(), view.observed.now)?;
-        self.services.record(&view.services, &view.observed, &view.progress, full)?;
         Ok(self.next_look(follow_up, view.observed.now, plan.look_again))
     }
 
