@@ -7,7 +7,7 @@ use crate::model::desired::Desired;
 use crate::model::event::Event;
 use crate::model::failure::PortError;
 use crate::model::names::{ProjectId, ReleaseNo};
-use crate::model::progress::{Backoff, Progress, ProjectProgress, ReleaseState, Stall};
+use crate::model::progress::{Backoff, Progress, ProjectProgress, Quarantine, ReleaseState, Stall};
 use crate::model::quantity::Timestamp;
 use crate::model::services::ServiceStatus;
 use crate::model::status::Status;
@@ -51,7 +51,8 @@ fn decisions(old: &ProjectProgress, new: &ProjectProgress, now: Timestamp) -> Ve
     let fetch = |memory: &ProjectProgress| memory.trial.as_ref().and_then(|trial| trial.fetch.clone());
     told.extend(failed_fetch(fetch(old), fetch(new)).map(|event| event.to(new.candidate())));
     told.extend(new_stall(&old.stalled, &new.stalled).map(|event| event.to(rejected_now(old, new))));
-    told.extend(new_stall(&old.quarantine, &new.quarantine));
+    let why = |memory: &ProjectProgress| memory.quarantine.as_ref().map(Quarantine::stall);
+    told.extend(new_stall(&why(old), &why(new)));
     told
 }
 

@@ -4,7 +4,7 @@ use crate::model::desired::{Intent, Wanted, Work};
 use crate::model::failure::PortError;
 use crate::model::names::{ProjectId, ReleaseNo};
 use crate::model::observed::{ActiveState, CertificateSeen, FetchSeen, Observed, Seen};
-use crate::model::progress::{ProjectProgress, ReleaseState};
+use crate::model::progress::{ProjectProgress, Quarantine, ReleaseState};
 use crate::model::quantity::{Bytes, Timestamp};
 use crate::model::spec::{Route, Tls};
 use crate::model::status::{Condition, ProcessStatus, RouteStatus, Status};
@@ -104,8 +104,8 @@ fn stalled(view: &View<'_>) -> Option<Finding> {
     }
     let complaint =
         view.wanted.complaint.as_ref().map(|complaint| (complaint.reason.clone(), complaint.message.clone()));
-    let standing = view.memory.stalled.as_ref().or(view.memory.quarantine.as_ref());
-    complaint.or_else(|| standing.map(|stall| (stall.reason.clone(), stall.message.clone())))
+    let standing = view.memory.stalled.clone().or_else(|| view.memory.quarantine.as_ref().map(Quarantine::stall));
+    complaint.or_else(|| standing.map(|stall| (stall.reason, stall.message)))
 }
 
 fn suspended(view: &View<'_>) -> Option<Finding> {
@@ -306,7 +306,6 @@ fn processes(view: &View<'_>) -> Vec<ProcessStatus> {
 
 fn routes(view: &View<'_>) -> Vec<RouteStatus> {
     let slot = view.memory.serving.and_then(|serving| view.memory.release(serving)).map(|release| release.slot);
-    let live = view.routes_live && view.memory.quarantine.is_none();
     view.memory
         .routes
         .iter()
@@ -320,7 +319,7 @@ fn routes(view: &View<'_>) -> Vec<RouteStatus> {
                 host: route.host.clone(),
                 path: route.path.as_ref().map(|path| path.as_str().to_owned()),
                 to: to.unwrap_or_default(),
-                live,
+                live: view.routes_live && !view.memory.leaves_out(&route.host),
                 certificate: certificate(view, route),
             }
         })
