@@ -83,7 +83,23 @@ fn of<T: JsonSchema>(title: &str) -> Value {
     let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
     schema["title"] = json!(title);
     polish(&mut schema);
+    word_patterns(&mut schema);
     schema
+}
+
+/// Says in words what a text should have looked like: editors show their users the bare pattern otherwise.
+fn word_patterns(schema: &mut Value) {
+    match schema {
+        Value::Object(table) => {
+            if let (true, Some(Value::String(title))) = (table.contains_key("pattern"), table.get("title")) {
+                let message = format!("this is not {title}");
+                table.insert("patternErrorMessage".into(), message.into());
+            }
+            table.values_mut().for_each(word_patterns);
+        }
+        Value::Array(items) => items.iter_mut().for_each(word_patterns),
+        _ => {}
+    }
 }
 
 /// Returns the schema as the text of a file.
