@@ -69,7 +69,17 @@ fn services_come_from_a_document_are_healed_and_go_with_or_without_their_data() 
 
     machine.must("zexio service remove redis --wait=170s && test ! -e /usr/bin/redis-server");
     machine.must("test -s /var/lib/redis/dump.rdb");
-    machine.must("zexio service install redis --wait=170s");
+    let followed = machine.sh("zexio service install redis --wait=170s");
+    assert_eq!(followed.status, 0, "{}{}", followed.stdout, followed.stderr);
+    let progress = "redis  Installing: installing redis default: ";
+    assert!(followed.stderr.contains(progress), "it can be followed: {}", followed.stderr);
+    let events = machine.must("zexio events -n 500");
+    for told in ["redis: installing redis default: installing redis 5:7", "redis: redis 7.", "nodejs 99; on offer: 18"]
+    {
+        assert!(events.contains(told), "{told}: {events}");
+    }
+    let doctor = machine.must("zexio doctor");
+    assert!(doctor.contains("ok      services    redis: redis 7."), "{doctor}");
     assert_eq!(machine.must("redis-cli get kept"), "yes", "the data was kept");
     machine.must(
         "zexio service remove redis --purge --wait=170s && test -z \"$(ls -A /var/lib/redis)\" && test ! -e /usr/bin/redis-server",
