@@ -126,14 +126,13 @@ pub fn of_service(before: Option<&ServiceStatus>, status: &ServiceStatus, now: T
         return None;
     }
     let message = format!("{}: {}", status.service, status.message);
-    Some(match status.evidence.as_slice() {
-        _ if status.state != "failed" => Event::info(now, &status.reason, message),
-        [] => Event::warning(now, &status.reason, message),
-        said => {
-            let last = &said[said.len().saturating_sub(5)..];
-            Event::warning(now, &status.reason, format!("{message}; its last words: {}", last.join(" | ")))
-        }
-    })
+    if status.state != "failed" {
+        return Some(Event::info(now, &status.reason, message));
+    }
+    let last = status.evidence[status.evidence.len().saturating_sub(5)..].iter();
+    let news: Vec<&str> = last.map(String::as_str).filter(|line| !status.message.contains(line)).collect();
+    let words = if news.is_empty() { String::new() } else { format!("; its last words: {}", news.join(" | ")) };
+    Some(Event::warning(now, &status.reason, message + &words))
 }
 
 /// Tells what was seen: a project that is Ready now, or is not any more without anybody's doing.
