@@ -145,7 +145,7 @@ fn world(
         proxy: proxy(settings)?,
     };
     Ok(Loop {
-        services: HostServices { memory: db.clone(), host: Box::new(Host::default()), last: Default::default() },
+        services: HostServices::new(db.clone(), Box::new(Host::default())),
         memory: db,
         units: Box::new(Systemd::default()),
         bundles: Box::new(files),

@@ -15,7 +15,7 @@ use crate::model::progress::{ProjectProgress, Release};
 use crate::model::quantity::Timestamp;
 use crate::model::spec::{Artifact, Document, Spec};
 use crate::model::status::Status;
-use crate::plan::status::unseen;
+use crate::plan::status::{as_wanted_now, unseen};
 use crate::port::{Put, WishError};
 
 use super::problem::Problem;
@@ -346,11 +346,7 @@ fn tagged(mut response: Response<Out>, generation: u64) -> Answer {
 
 /// Shows a project: its status, its spec, and the status once more by its name.
 fn view(project: &ProjectId, wanted: &Wanted, status: Option<Status>, now: Timestamp) -> Value {
-    let mut status = status.unwrap_or_else(|| unseen(project, wanted, now));
-    // What is wanted is known better here than when it was last looked at.
-    status.generation = wanted.generation;
-    status.owner = wanted.owner.to_string();
-    let status = json!(status);
+    let status = json!(as_wanted_now(status.unwrap_or_else(|| unseen(project, wanted, now)), wanted, now));
     let mut view = status.clone();
     view["suspended"] = json!(wanted.hold_at(now));
     view["spec"] = json!(wanted.spec().map(shown_spec));

@@ -6,10 +6,13 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
+use serde::Serialize;
+use serde_json::json;
 use zeroize::Zeroizing;
 
+use super::args::Format;
 use super::failure::Failure;
-use super::text::say;
+use super::text::{machine, say};
 use crate::api::keys::{Keys, Scope};
 use crate::files;
 use crate::model::names::KeyId;
@@ -28,7 +31,7 @@ pub struct InitHooks {
 ///
 /// # Errors
 /// Says what could not be made.
-pub fn init(hooks: &InitHooks) -> Result<(), Failure> {
+pub fn init(hooks: &InitHooks, format: Format) -> Result<(), Failure> {
     if !geteuid().is_root() {
         return Err(Failure::new("could not prepare the machine: run this as root"));
     }
@@ -36,9 +39,9 @@ pub fn init(hooks: &InitHooks) -> Result<(), Failure> {
     let mut done = Done::default();
     // Whatever stands in its way, it is said what was made until then.
     let made = prepare(&settings, hooks, &mut done);
-    say(&done.0.concat())?;
+    say(&machine(format, &json!({ "done": done.0, "complete": made.is_ok() })).unwrap_or_else(|| done.shown()))?;
     made?;
-    say(NEXT)
+    if format == Format::Table { say(NEXT) } else { Ok(()) }
 }
 
 const NEXT: &str = "\
@@ -49,13 +52,24 @@ const NEXT: &str = "\
 keep a copy of /etc/zexio/master.key in a safe place: without it the stored secrets cannot be read
 ";
 
-/// What was made and what was there, a line each.
+/// What was made and what was there.
 #[derive(Debug, Default)]
-struct Done(Vec<String>);
+struct Done(Vec<Deed>);
+
+/// One thing that was made or was there.
+#[derive(Debug, Serialize)]
+struct Deed {
+    did: &'static str,
+    what: String,
+}
 
 impl Done {
-    fn note(&mut self, word: &str, what: impl std::fmt::Display) {
-        self.0.push(format!("{word:<7}  {what}\n"));
+    fn note(&mut self, did: &'static str, what: impl std::fmt::Display) {
+        self.0.push(Deed { did, what: what.to_string() });
+    }
+
+    fn shown(&self) -> String {
+        self.0.iter().map(|Deed { did, what }| format!("{did:<7}  {what}\n")).collect()
     }
 }
 
@@ -181,8 +195,8 @@ mod tests {
         let read = || (fs::read(&places.master_key).unwrap(), fs::read(places.keys.join("admin")).unwrap());
         let before = read();
         make_places(&places, &mut second).unwrap();
-        assert!(first.0.iter().all(|line| line.starts_with("made")), "{first:?}");
-        assert!(second.0.iter().all(|line| line.starts_with("there")), "{second:?}");
+        assert!(first.0.iter().all(|deed| deed.did == "made"), "{first:?}");
+        assert!(second.0.iter().all(|deed| deed.did == "there"), "{second:?}");
         assert_eq!(read(), before);
     }
 
@@ -206,7 +220,7 @@ mod tests {
         fs::set_permissions(root.path().join("keys"), Permissions::from_mode(0o777)).unwrap();
         let mut done = Done::default();
         make_places(&places(root.path()), &mut done).unwrap();
-        assert!(done.0[0].starts_with("changed"), "{done:?}");
+        assert_eq!(done.0[0].did, "changed", "{done:?}");
         assert_eq!(mode(root.path().join("keys")), 0o700);
     }
 

@@ -80,21 +80,39 @@ pub fn run(entry: Entry) -> ExitCode {
                 Err(failure) => Err(failure),
             }
         }
-        Verb::Init => init::init(&entry.init),
+        Verb::Init => init::init(&entry.init, args.output),
         Verb::Version => version(args.output),
-        Verb::Schema => say(&schema::text()),
+        Verb::Schema => schema(args.output),
         Verb::Validate { ref files, ref more } => validate::validate(&[files.as_slice(), more].concat(), args.output),
-        Verb::Completions { shell } => manual::completions(shell),
-        Verb::Man { ref directory } => manual::man(directory),
+        Verb::Completions { shell } => {
+            only_text(args.output, "completions are a script for a shell").and_then(|()| manual::completions(shell))
+        }
+        Verb::Man { ref directory } => {
+            only_text(args.output, "man pages are files for man").and_then(|()| manual::man(directory))
+        }
         Verb::Doctor => doctor::doctor(args.agent.as_deref(), args.key.as_deref(), args.output),
         Verb::Key(ref verb) => key(verb, args.output),
         Verb::Sign { ref method, ref url, ref body, ref content_type } => {
-            sign(args.key.as_deref(), method, url, body.as_deref(), content_type)
+            sign(args.key.as_deref(), method, url, body.as_deref(), content_type, args.output)
         }
         verb => connect(args.agent.as_deref(), args.key.as_deref())
             .and_then(|client| ask(&Session { client, format: args.output }, verb)),
     };
     end(done)
+}
+
+/// Refuses another form for what has only one.
+fn only_text(format: Format, why: &str) -> Result<(), Failure> {
+    match format {
+        Format::Table => Ok(()),
+        _ => Err(Failure::new(format!("{why}, and have no other form; leave -o out"))),
+    }
+}
+
+/// Prints the schema: as JSON, which editors read, unless YAML is asked for.
+fn schema(format: Format) -> Result<(), Failure> {
+    let text = machine(format, &schema::schema()).filter(|_| format == Format::Yaml);
+    say(&text.unwrap_or_else(schema::text))
 }
 
 fn version(format: Format) -> Result<(), Failure> {
@@ -484,11 +502,19 @@ fn new_key(format: Format, kid: &KeyId, scope: &Scope, key: &SigningKey, note: &
     say(&machine(format, &shown).unwrap_or(people))
 }
 
-fn sign(key: Option<&Path>, method: &str, url: &str, body: Option<&Path>, content_type: &str) -> Result<(), Failure> {
+fn sign(
+    key: Option<&Path>,
+    method: &str,
+    url: &str,
+    body: Option<&Path>,
+    content_type: &str,
+    format: Format,
+) -> Result<(), Failure> {
     let target = Target::parse(method, url)?;
     let body = body.map(read_input).transpose()?.unwrap_or_default();
-    let signature = Signer::read(key)?.header(&target.head(content_type), &body)?;
-    say(&format!("{signature}\n"))
+    let value = Signer::read(key)?.header(&target.head(content_type), &body)?;
+    let header = json!({ "header": "X-Signature", "value": value });
+    say(&machine(format, &header).unwrap_or(format!("{value}\n")))
 }
 
 #[cfg(test)]

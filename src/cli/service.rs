@@ -11,7 +11,7 @@ use super::text::{clean, say, table};
 use super::wait::{Turn, watch};
 use crate::model::quantity::Span;
 use crate::model::services::Service;
-use crate::plan::services::{Task as Work, WorkOrder};
+use crate::plan::services::{Task as Work, WorkOrder, waits_for_somebody};
 
 /// Does what is asked of host services.
 ///
@@ -114,14 +114,15 @@ fn text<'a>(view: &'a Value, key: &str) -> &'a str {
     view[key].as_str().unwrap_or_default()
 }
 
-/// Judges what the agent says of a service for somebody who waits.
+/// Judges what the agent says of a service for somebody who waits. As with projects, a failure that may pass is no end:
+/// the agent tries again, and says when.
 fn judge(view: &Value) -> Turn {
     let said = format!("{}: {}", clean(text(view, "reason")), clean(text(view, "message")));
     let desired = &view["desired"];
     let seen = view["observed_generation"].as_u64() == desired["generation"].as_u64().or(Some(0));
     match text(view, "state") {
         _ if !seen => Turn::Going(said),
-        "failed" => Turn::Failed(said),
+        "failed" if waits_for_somebody(text(view, "reason")) => Turn::Failed(said),
         "installed" | "running" | "absent" if desired["remove"].is_null() => Turn::Ready(said),
         _ => Turn::Going(said),
     }
@@ -162,7 +163,7 @@ mod tests {
         for (view, turn) in [
             (view(install.clone(), 1, "failed"), Turn::Going(said())),
             (view(install.clone(), 2, "installing"), Turn::Going(said())),
-            (view(install.clone(), 2, "failed"), Turn::Failed(said())),
+            (view(install.clone(), 2, "failed"), Turn::Going(said())),
             (view(install, 2, "running"), Turn::Ready(said())),
             (view(remove.clone(), 2, "running"), Turn::Going(said())),
             (view(remove, 3, "absent"), Turn::Going(said())),
@@ -171,6 +172,16 @@ mod tests {
             (view(Value::Null, 0, "installed"), Turn::Ready(said())),
         ] {
             assert_eq!(judge(&view), turn, "{view}");
+        }
+    }
+
+    #[test]
+    fn only_a_failure_that_waits_for_somebody_is_an_end() {
+        for (reason, ends) in [("PackagesFailed", false), ("ServiceDown", false), ("VersionUnavailable", true)] {
+            let mut view = view(json!({ "version": "default", "generation": 2 }), 2, "failed");
+            view["reason"] = json!(reason);
+            let said = format!("{reason}: m");
+            assert_eq!(judge(&view), if ends { Turn::Failed(said) } else { Turn::Going(said) });
         }
     }
 

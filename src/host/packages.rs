@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::model::services::ServiceSeen;
 use crate::model::services::{Service, Version};
@@ -359,13 +360,36 @@ fn prepared(call: &Call) -> Command {
     command
 }
 
-/// Runs a program to its end; what it says goes where our own words go.
+/// Runs a program to its end; what it says goes where our own words go, and its progress to whoever waits.
 fn run(call: &Call) -> Result<(), Failed> {
     let failed = |cause: String| Failed::passing(format!("could not {}: {cause}", shown(call)));
-    let mut child = prepared(call).stderr(Stdio::piped()).spawn().map_err(|e| failed(e.to_string()))?;
-    let said = child.stderr.take().map(|stderr| pass_on(BufReader::new(stderr))).unwrap_or_default();
+    let child = prepared(call).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.map_err(|e| failed(e.to_string()))?;
+    let (steps, complaints) = (child.stdout.take(), child.stderr.take());
+    let said = std::thread::scope(|scope| {
+        // Both at once: a program stands still while nobody reads the one that is full.
+        scope.spawn(|| steps.map(|steps| show_steps(BufReader::new(steps))));
+        complaints.map(|complaints| pass_on(BufReader::new(complaints))).unwrap_or_default()
+    });
     let status = child.wait().map_err(|e| failed(e.to_string()))?;
     if status.success() { Ok(()) } else { Err(failed(if said.is_empty() { status.to_string() } else { said })) }
+}
+
+/// How often a program's progress is news: each word of it makes the agent look, and is kept as an event.
+const STEP: Duration = Duration::from_secs(1);
+
+/// Passes lines on, and tells of one a second.
+fn show_steps(lines: impl BufRead) {
+    let mut told = None;
+    for line in lines.split(b'\n').map_while(Result::ok) {
+        let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+        if line.is_empty() || told.is_some_and(|told: Instant| told.elapsed() < STEP) {
+            eprintln!("{line}");
+        } else {
+            tell(&line);
+            told = Some(Instant::now());
+        }
+    }
 }
 
 /// Passes lines on; returns the complaints among them, or the last line where none is marked as one.

@@ -50,8 +50,8 @@ pub struct ProjectProgress {
     pub hosts: BTreeSet<Hostname>,
     /// The routes that hold: those of the newest spec whose release serves.
     pub routes: BTreeMap<ProcessName, Vec<Route>>,
-    /// Why Caddy does not take its routes; they are left out so that the others' hold.
-    pub quarantine: Option<Stall>,
+    /// Hosts that Caddy does not take; they are left out so that the others hold.
+    pub quarantine: Option<Quarantine>,
     /// Every release still known.
     pub releases: BTreeMap<ReleaseNo, Release>,
     /// The number of the newest release ever.
@@ -159,6 +159,26 @@ pub struct Stall {
     pub since: Timestamp,
 }
 
+/// Hosts that are left out of Caddy's routes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantine {
+    /// Since when.
+    pub since: Timestamp,
+    /// Which, and why in Caddy's words.
+    #[serde(default)]
+    pub hosts: BTreeMap<Hostname, String>,
+}
+
+impl Quarantine {
+    /// Returns what to tell of it.
+    pub fn stall(&self) -> Stall {
+        let each = self.hosts.iter().map(|(host, why)| format!("{host} is left out, since Caddy refuses it: {why}"));
+        let each = each.collect::<Vec<_>>().join("; ");
+        let message = format!("{each}; it is tried again when the spec changes, or after ten minutes");
+        Stall { reason: "RouteRefused".into(), message, since: self.since }
+    }
+}
+
 /// Failures that may pass.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backoff {
@@ -218,6 +238,11 @@ impl ProjectProgress {
     pub fn alive(&self) -> BTreeSet<ReleaseNo> {
         let draining = self.draining.as_ref().map(|draining| draining.release);
         [self.serving, self.candidate(), draining, self.held].into_iter().flatten().collect()
+    }
+
+    /// Tells whether Caddy refused a host, which is left out for now.
+    pub fn leaves_out(&self, host: &Hostname) -> bool {
+        self.quarantine.as_ref().is_some_and(|quarantine| quarantine.hosts.contains_key(host))
     }
 
     /// Returns the units of a release, without that of its release command.

@@ -31,6 +31,50 @@ pub fn schema() -> Value {
     })
 }
 
+/// Returns a project's spec as components of an OpenAPI 3.1 document: `Spec`, and the parts that it refers to. Their
+/// names begin with Spec too, so that none is that of another component.
+pub fn components() -> Map<String, Value> {
+    let mut settings = SchemaSettings::draft2020_12();
+    settings.definitions_path = COMPONENTS.into();
+    let mut generator = settings.into_generator();
+    let mut whole = Document::json_schema(&mut generator).to_value();
+    whole["examples"] = json!([example()]);
+    let parts = generator.take_definitions(true).into_iter().map(|(name, part)| (format!("Spec{name}"), part));
+    let all = std::iter::once(("Spec".to_owned(), whole)).chain(parts);
+    all.map(|(name, mut part)| {
+        polish(&mut part);
+        refer_to_spec_parts(&mut part);
+        (name, part)
+    })
+    .collect()
+}
+
+/// Returns a spec that says no more than it must, and where it can be reached.
+fn example() -> Value {
+    json!({
+        "zexio": 1,
+        "project": "shop",
+        "artifact": { "url": "https://bucket.example.com/shop-1.8.2.tar.zst" },
+        "processes": { "web": { "run": "./shop serve", "routes": [{ "host": "shop.example.com" }] } },
+    })
+}
+
+/// Where OpenAPI has its schemas.
+const COMPONENTS: &str = "/components/schemas";
+
+fn refer_to_spec_parts(schema: &mut Value) {
+    match schema {
+        Value::Object(table) => {
+            if let Some(Value::String(target)) = table.get_mut("$ref") {
+                *target = target.replace(&format!("{COMPONENTS}/"), &format!("{COMPONENTS}/Spec"));
+            }
+            table.values_mut().for_each(refer_to_spec_parts);
+        }
+        Value::Array(items) => items.iter_mut().for_each(refer_to_spec_parts),
+        _ => {}
+    }
+}
+
 /// Describes a type in draft 7 and without references, because that is what editors know best.
 fn of<T: JsonSchema>(title: &str) -> Value {
     let mut settings = SchemaSettings::draft07();
@@ -39,7 +83,23 @@ fn of<T: JsonSchema>(title: &str) -> Value {
     let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
     schema["title"] = json!(title);
     polish(&mut schema);
+    word_patterns(&mut schema);
     schema
+}
+
+/// Says in words what a text should have looked like: editors show their users the bare pattern otherwise.
+fn word_patterns(schema: &mut Value) {
+    match schema {
+        Value::Object(table) => {
+            if let (true, Some(Value::String(title))) = (table.contains_key("pattern"), table.get("title")) {
+                let message = format!("this is not {title}");
+                table.insert("patternErrorMessage".into(), message.into());
+            }
+            table.values_mut().for_each(word_patterns);
+        }
+        Value::Array(items) => items.iter_mut().for_each(word_patterns),
+        _ => {}
+    }
 }
 
 /// Returns the schema as the text of a file.

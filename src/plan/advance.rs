@@ -94,7 +94,7 @@ fn roll(project: &ProjectId, spec: &Spec, seen: &Seen, memory: &mut ProjectProgr
     judge(project, seen, memory, &spec.deploy, now);
     promote_what_was_switched(project, seen, memory, spec, now);
     end_drain(seen, memory, now);
-    memory.quarantine = memory.quarantine.take().filter(|stall| now < stall.since.after(QUARANTINE));
+    memory.quarantine = memory.quarantine.take().filter(|quarantine| now < quarantine.since.after(QUARANTINE));
     retire(memory, spec.keep.count());
     ports::give_back(memory);
 }
@@ -112,8 +112,8 @@ fn heed_the_clock(memory: &mut ProjectProgress, deploy: &Deploy, now: Timestamp)
         backoff.until = now.after(backoff.until.since(backoff.last));
         backoff.last = now;
     }
-    if let Some(stall) = &mut memory.quarantine {
-        stall.since = stall.since.min(now);
+    if let Some(quarantine) = &mut memory.quarantine {
+        quarantine.since = quarantine.since.min(now);
     }
 }
 

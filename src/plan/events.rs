@@ -7,8 +7,9 @@ use crate::model::desired::Desired;
 use crate::model::event::Event;
 use crate::model::failure::PortError;
 use crate::model::names::{ProjectId, ReleaseNo};
-use crate::model::progress::{Backoff, Progress, ProjectProgress, ReleaseState, Stall};
+use crate::model::progress::{Backoff, Progress, ProjectProgress, Quarantine, ReleaseState, Stall};
 use crate::model::quantity::Timestamp;
+use crate::model::services::ServiceStatus;
 use crate::model::status::Status;
 
 use super::Step;
@@ -50,7 +51,8 @@ fn decisions(old: &ProjectProgress, new: &ProjectProgress, now: Timestamp) -> Ve
     let fetch = |memory: &ProjectProgress| memory.trial.as_ref().and_then(|trial| trial.fetch.clone());
     told.extend(failed_fetch(fetch(old), fetch(new)).map(|event| event.to(new.candidate())));
     told.extend(new_stall(&old.stalled, &new.stalled).map(|event| event.to(rejected_now(old, new))));
-    told.extend(new_stall(&old.quarantine, &new.quarantine));
+    let why = |memory: &ProjectProgress| memory.quarantine.as_ref().map(Quarantine::stall);
+    told.extend(new_stall(&why(old), &why(new)));
     told
 }
 
@@ -113,6 +115,24 @@ pub fn of_breach(breach: &Breach, progress: &Progress, now: Timestamp) -> Event 
     let generation = progress.projects.get(&breach.project).map_or(0, |memory| memory.generation);
     let message = format!("a planned step would break a promise and is not taken: {breach}");
     Event::warning(now, "Internal", message).of(&breach.project, generation)
+}
+
+/// Tells how far a service is that somebody asks for: each word of the package manager, and what it said where it failed.
+pub fn of_service(before: Option<&ServiceStatus>, status: &ServiceStatus, now: Timestamp) -> Option<Event> {
+    let same = |old: &&ServiceStatus| {
+        (&old.state, &old.reason, &old.message) == (&status.state, &status.reason, &status.message)
+    };
+    if status.observed_generation == 0 || before.filter(same).is_some() {
+        return None;
+    }
+    let message = format!("{}: {}", status.service, status.message);
+    if status.state != "failed" {
+        return Some(Event::info(now, &status.reason, message));
+    }
+    let last = status.evidence[status.evidence.len().saturating_sub(5)..].iter();
+    let news: Vec<&str> = last.map(String::as_str).filter(|line| !status.message.contains(line)).collect();
+    let words = if news.is_empty() { String::new() } else { format!("; its last words: {}", news.join(" | ")) };
+    Some(Event::warning(now, &status.reason, message + &words))
 }
 
 /// Tells what was seen: a project that is Ready now, or is not any more without anybody's doing.

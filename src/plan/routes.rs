@@ -8,8 +8,8 @@ use crate::model::desired::{Kind, Work};
 use crate::model::layout::Layout;
 use crate::model::names::{Hostname, ProcessName, ProjectId, Slot};
 use crate::model::observed::{Observed, ProxySeen, Sight};
-use crate::model::progress::{Progress, ProjectProgress};
-use crate::model::quantity::Span;
+use crate::model::progress::{Progress, ProjectProgress, Quarantine};
+use crate::model::quantity::{Span, Timestamp};
 use crate::model::spec::Tls;
 
 use crate::render::caddyfile::{self, Site, SiteRoute};
@@ -44,22 +44,42 @@ pub fn has(proxy: &ProxySeen, text: &str) -> bool {
     proxy.up && proxy.live && proxy.text.as_deref() == Some(text)
 }
 
-/// Finds the projects whose sites Caddy refuses, by adding one project after the other to those it takes. `refuses`
-/// says why it does not take these sites, if it does not.
-pub fn culprits(sites: &[Site], mut refuses: impl FnMut(&[Site]) -> Option<String>) -> BTreeMap<ProjectId, String> {
+/// Finds the hosts that Caddy refuses, by adding one project after the other to those it takes, and of a project that
+/// it does not take, one host after the other. `refuses` says why it does not take these sites, if it does not.
+pub fn culprits(
+    sites: &[Site],
+    mut refuses: impl FnMut(&[Site]) -> Option<String>,
+) -> BTreeMap<ProjectId, BTreeMap<Hostname, String>> {
     let mut owners: Vec<&ProjectId> = sites.iter().map(|site| &site.project).collect();
     owners.sort_unstable();
     owners.dedup();
     let (mut taken, mut found) = (Vec::new(), BTreeMap::new());
     for owner in owners {
         let before = taken.len();
-        taken.extend(sites.iter().filter(|site| site.project == *owner).cloned());
-        if let Some(why) = refuses(&taken) {
-            taken.truncate(before);
-            found.insert(owner.clone(), why);
+        let its_own = || sites.iter().filter(|site| site.project == *owner).cloned();
+        taken.extend(its_own());
+        if refuses(&taken).is_none() {
+            continue;
         }
+        taken.truncate(before);
+        let mut refused = BTreeMap::new();
+        for site in its_own() {
+            let host = site.host.clone();
+            taken.push(site);
+            if let Some(why) = refuses(&taken) {
+                taken.pop();
+                refused.insert(host, why);
+            }
+        }
+        found.insert(owner.clone(), refused);
     }
     found
+}
+
+/// Leaves hosts out of a project's routes; those that it leaves out already stay out.
+pub fn leave_out(memory: &mut ProjectProgress, refused: BTreeMap<Hostname, String>, now: Timestamp) {
+    let before = memory.quarantine.take().map(|quarantine| quarantine.hosts).unwrap_or_default();
+    memory.quarantine = Some(Quarantine { since: now, hosts: before.into_iter().chain(refused).collect() });
 }
 
 /// Returns the hosts that are to have a public certificate.
@@ -71,7 +91,7 @@ pub fn public_hosts(progress: &Progress) -> BTreeSet<Hostname> {
 /// Returns the sites that Caddy is to serve, by host.
 pub fn sites(progress: &Progress, layout: &Layout) -> Vec<Site> {
     let mut sites: BTreeMap<Hostname, Site> = BTreeMap::new();
-    for (project, memory) in progress.projects.iter().filter(|(_, memory)| memory.quarantine.is_none()) {
+    for (project, memory) in &progress.projects {
         add_sites(project, memory, layout, &mut sites);
     }
     let mut sites: Vec<Site> = sites.into_values().collect();
@@ -87,7 +107,7 @@ fn add_sites(project: &ProjectId, memory: &ProjectProgress, layout: &Layout, sit
     let Some(serving) = memory.serving.and_then(|serving| memory.release(serving)) else { return };
     for (process, routes) in &memory.routes {
         let Some(work) = serving.content.processes.get(process) else { continue };
-        for (i, route) in routes.iter().enumerate() {
+        for (i, route) in routes.iter().enumerate().filter(|(_, route)| !memory.leaves_out(&route.host)) {
             let site = sites.entry(route.host.clone()).or_insert_with(|| Site {
                 project: project.clone(),
                 host: route.host.clone(),
@@ -131,4 +151,33 @@ fn upstreams(memory: &ProjectProgress, process: &ProcessName, serving: &Work, sl
     let width = here.map(|work| work.instances).max().unwrap_or(serving.instances) as usize;
     let ports = memory.ports.get(process).into_iter().flatten().take(width);
     ports.map(|ports| format!("127.0.0.1:{}", ports.of(slot))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn site(project: &str, host: &str) -> Site {
+        let (project, host) = (project.parse().unwrap(), host.parse().unwrap());
+        Site { project, host, tls: Tls::Auto, redirect: None, routes: Vec::new() }
+    }
+
+    #[test]
+    fn only_the_hosts_that_are_refused_are_culprits() {
+        let sites = [
+            site("shop", "a.shop.com"),
+            site("shop", "bad.shop.com"),
+            site("shop", "c.shop.com"),
+            site("wiki", "w.com"),
+        ];
+        let mut offers = 0;
+        let refuses = |offered: &[Site]| {
+            offers += 1;
+            offered.iter().any(|site| site.host.as_str() == "bad.shop.com").then(|| "no".to_owned())
+        };
+        let found = culprits(&sites, refuses);
+        let hosts: Vec<String> = found.values().flat_map(BTreeMap::keys).map(ToString::to_string).collect();
+        assert_eq!((found.len(), hosts), (1, vec!["bad.shop.com".to_owned()]));
+        assert_eq!(offers, 5, "the hosts of a project that is taken are not offered one by one");
+    }
 }

@@ -160,12 +160,17 @@ fn count(memory: &mut ServiceProgress, work: &WorkSeen, now: Timestamp) {
         _ => "PackagesFailed",
     };
     let mut backoff = verdict::strike(memory.backoff.as_ref(), &PortError::passing(reason, said), now);
-    if reason != "PackagesFailed" {
+    if waits_for_somebody(reason) {
         backoff.until = now.after(OFFER_RETRY);
     }
     memory.backoff = Some(backoff);
     memory.evidence.clone_from(&work.log);
     memory.counted = Some(work.invocation.clone());
+}
+
+/// Tells whether a failure stays until somebody changes something, although it is tried again.
+pub fn waits_for_somebody(reason: &str) -> bool {
+    matches!(reason, "VersionUnavailable" | "NoPackageManager")
 }
 
 /// Adds what is to be done for the services, at most one step for each.

@@ -4,7 +4,7 @@ use crate::model::desired::{Intent, Wanted, Work};
 use crate::model::failure::PortError;
 use crate::model::names::{ProjectId, ReleaseNo};
 use crate::model::observed::{ActiveState, CertificateSeen, FetchSeen, Observed, Seen};
-use crate::model::progress::{ProjectProgress, ReleaseState};
+use crate::model::progress::{ProjectProgress, Quarantine, ReleaseState};
 use crate::model::quantity::{Bytes, Timestamp};
 use crate::model::spec::{Route, Tls};
 use crate::model::status::{Condition, ProcessStatus, RouteStatus, Status};
@@ -56,7 +56,7 @@ pub fn of(view: &View<'_>, before: Option<&Status>) -> Status {
         observed_generation: seen_generation.min(view.wanted.generation),
         observed_at: now,
         owner: view.wanted.owner.to_string(),
-        state: state(view, &conditions).into(),
+        state: state(&view.wanted.intent, &conditions).into(),
         conditions,
         serving: view.memory.serving,
         candidate: view.memory.candidate(),
@@ -67,10 +67,10 @@ pub fn of(view: &View<'_>, before: Option<&Status>) -> Status {
     }
 }
 
-fn state(view: &View<'_>, conditions: &[Condition]) -> &'static str {
+fn state(intent: &Intent, conditions: &[Condition]) -> &'static str {
     let has = |kind: &str, status: &str| conditions.iter().any(|c| c.kind == kind && c.status == status);
-    match view.wanted.intent {
-        _ if has("Suspended", "True") => "suspended",
+    match intent {
+        _ if has(SUSPENDED, "True") => "suspended",
         Intent::Delete { .. } => "deleting",
         _ if has("Stalled", "True") => "failed",
         _ if has("Ready", "True") => "running",
@@ -94,7 +94,7 @@ fn findings(view: &View<'_>) -> Vec<(&'static str, &'static str, Finding)> {
         (None, None) if !ready => found.extend(reconciling(view).map(|finding| ("Reconciling", "True", finding))),
         (None, _) => {}
     }
-    found.extend(suspended.map(|finding| ("Suspended", "True", finding)));
+    found.extend(suspended.map(|finding| (SUSPENDED, "True", finding)));
     found
 }
 
@@ -104,14 +104,31 @@ fn stalled(view: &View<'_>) -> Option<Finding> {
     }
     let complaint =
         view.wanted.complaint.as_ref().map(|complaint| (complaint.reason.clone(), complaint.message.clone()));
-    let standing = view.memory.stalled.as_ref().or(view.memory.quarantine.as_ref());
-    complaint.or_else(|| standing.map(|stall| (stall.reason.clone(), stall.message.clone())))
+    if complaint.is_some() || is_put_off(view) {
+        // What stopped an older generation says nothing of this one, which nobody has tried yet.
+        return complaint;
+    }
+    let standing = view.memory.stalled.clone().or_else(|| view.memory.quarantine.as_ref().map(Quarantine::stall));
+    standing.map(|stall| (stall.reason, stall.message))
+}
+
+/// Tells whether what is wanted now came while the project was suspended: no pass has taken it up.
+fn is_put_off(view: &View<'_>) -> bool {
+    let is_run = matches!(view.wanted.intent, Intent::Run(_));
+    is_run && suspended(view).is_some() && view.memory.generation != view.wanted.generation
 }
 
 fn suspended(view: &View<'_>) -> Option<Finding> {
-    let pause = view.wanted.pause_at(view.observed.now).filter(|_| view.wanted.intent != Intent::Nothing)?;
-    Some(("Suspended".into(), pause.message))
+    suspension(view.wanted, view.observed.now)
 }
+
+fn suspension(wanted: &Wanted, now: Timestamp) -> Option<Finding> {
+    let pause = wanted.pause_at(now).filter(|_| wanted.intent != Intent::Nothing)?;
+    Some((SUSPENDED.into(), pause.message))
+}
+
+/// The condition, and the reason.
+const SUSPENDED: &str = "Suspended";
 
 /// Returns why the project is not what is wanted; none when it is.
 fn unready(view: &View<'_>, stalled: Option<&Finding>) -> Option<Finding> {
@@ -119,12 +136,18 @@ fn unready(view: &View<'_>, stalled: Option<&Finding>) -> Option<Finding> {
         return Some(finding.clone());
     }
     let memory = view.memory;
+    if is_put_off(view) {
+        return Some((
+            SUSPENDED.into(),
+            format!("generation {} waits until the project is resumed", view.wanted.generation),
+        ));
+    }
     if let Some(finding) = waiting(view) {
         return Some(finding);
     }
     match (&view.wanted.intent, memory.serving) {
         (Intent::Delete { .. }, _) if suspended(view).is_some() => {
-            return Some(("Suspended".into(), "it is to be removed, and that waits until it is resumed".into()));
+            return Some((SUSPENDED.into(), "it is to be removed, and that waits until it is resumed".into()));
         }
         (Intent::Delete { .. }, _) => {
             return Some(("Deleting".into(), "routes, processes and files are being removed".into()));
@@ -306,7 +329,6 @@ fn processes(view: &View<'_>) -> Vec<ProcessStatus> {
 
 fn routes(view: &View<'_>) -> Vec<RouteStatus> {
     let slot = view.memory.serving.and_then(|serving| view.memory.release(serving)).map(|release| release.slot);
-    let live = view.routes_live && view.memory.quarantine.is_none();
     view.memory
         .routes
         .iter()
@@ -320,7 +342,7 @@ fn routes(view: &View<'_>) -> Vec<RouteStatus> {
                 host: route.host.clone(),
                 path: route.path.as_ref().map(|path| path.as_str().to_owned()),
                 to: to.unwrap_or_default(),
-                live,
+                live: view.routes_live && !view.memory.leaves_out(&route.host),
                 certificate: certificate(view, route),
             }
         })
@@ -341,6 +363,40 @@ fn missing_certificates(view: &View<'_>) -> String {
     let routes = view.memory.routes.values().flatten();
     let missing = routes.filter_map(|route| Some((route, certificate(view, route).filter(|state| state != "issued")?)));
     missing.map(|(route, state)| format!("; certificate of {}: {state}", route.host)).collect()
+}
+
+/// Brings what the last pass saw up to what is wanted now: whoever says stop, or go on, sees it said at once, and not
+/// only after the next pass.
+pub fn as_wanted_now(mut status: Status, wanted: &Wanted, now: Timestamp) -> Status {
+    status.generation = wanted.generation;
+    status.owner = wanted.owner.to_string();
+    let condition = |kind: &str, status: &str, (reason, message): Finding| Condition {
+        kind: kind.into(),
+        status: status.into(),
+        reason,
+        message,
+        since: now,
+    };
+    let seen = status.conditions.iter().position(|condition| condition.kind == SUSPENDED);
+    match (seen, suspension(wanted, now)) {
+        (Some(at), Some((_, message))) => status.conditions[at].message = message,
+        (None, Some(finding)) => {
+            status.conditions.retain(|condition| condition.kind != "Reconciling");
+            status.conditions.push(condition(SUSPENDED, "True", finding));
+        }
+        (Some(at), None) => {
+            status.conditions.remove(at);
+            let put_off = status.conditions.iter_mut().find(|condition| condition.reason == SUSPENDED);
+            if let Some(ready) = put_off {
+                let finding = ("Pending".to_owned(), "it is resumed, and no pass has looked at it since".to_owned());
+                *ready = condition("Ready", "False", finding.clone());
+                status.conditions.push(condition("Reconciling", "True", finding));
+            }
+        }
+        (None, None) => return status,
+    }
+    status.state = state(&wanted.intent, &status.conditions).into();
+    status
 }
 
 /// Returns the status of a project that no pass has seen yet.
@@ -372,5 +428,39 @@ pub fn unseen(project: &ProjectId, wanted: &Wanted, now: Timestamp) -> Status {
         rejected: Vec::new(),
         processes: Vec::new(),
         routes: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::model::desired::{Hold, Owner};
+
+    fn wanted(hold: Option<Hold>) -> Wanted {
+        let intent = Intent::Delete { keep_data: false };
+        Wanted { generation: 4, intent, owner: Owner::Api, secrets: BTreeMap::new(), complaint: None, hold }
+    }
+
+    #[test]
+    fn a_stop_and_its_end_are_seen_before_the_next_pass() {
+        let (project, now) = (ProjectId::parse("shop").unwrap(), Timestamp(5_000));
+        let hold = Hold { by: "key ops".into(), since: now, reason: Some("night".into()), until: None };
+        let (free, held) = (wanted(None), wanted(Some(hold)));
+        let kinds = |status: &Status| status.conditions.iter().map(|c| c.kind.clone()).collect::<Vec<_>>();
+
+        let before = unseen(&project, &free, now);
+        assert_eq!(as_wanted_now(before.clone(), &free, now), before);
+        let stopped = as_wanted_now(before, &held, now);
+        assert_eq!((kinds(&stopped), stopped.state.as_str()), (vec!["Ready".into(), "Suspended".into()], "suspended"));
+        assert!(stopped.condition("Suspended").unwrap().message.contains("by key ops: night"));
+        assert_eq!(as_wanted_now(stopped.clone(), &held, now), stopped);
+
+        let mut put_off = stopped;
+        put_off.conditions[0].reason = "Suspended".into();
+        let resumed = as_wanted_now(put_off, &free, now);
+        assert_eq!((kinds(&resumed), resumed.state.as_str()), (vec!["Ready".into(), "Reconciling".into()], "deleting"));
+        assert!(resumed.conditions.iter().all(|condition| condition.reason == "Pending"), "{resumed:?}");
     }
 }

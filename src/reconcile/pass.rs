@@ -14,7 +14,7 @@ use crate::model::desired::{Desired, Wanted};
 use crate::model::failure::PortError;
 use crate::model::names::{ProjectId, Slot, UnitId};
 use crate::model::observed::{Observed, ProxySeen, Seen, UnitSeen};
-use crate::model::progress::{Progress, ProjectProgress, Stall};
+use crate::model::progress::{Progress, ProjectProgress};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::services::WantedServices;
 use crate::model::status::Status;
@@ -138,8 +138,8 @@ impl Loop {
         self.health.look(&probes(&view.observed.projects, &view.progress, Some(&plan)));
         let statuses = self.statuses(&mut view);
         self.remember(&advanced, &view)?;
+        self.ledger.tell(self.services.record(&view.services, &view.observed, &view.progress, full)?);
         self.record(statuses, full, follow_up.is_some(), view.observed.now)?;
-        self.services.record(&view.services, &view.observed, &view.progress, full)?;
         Ok(self.next_look(follow_up, view.observed.now, plan.look_again))
     }
 
@@ -335,8 +335,8 @@ impl Loop {
         }
     }
 
-    /// Leaves out the projects whose routes Caddy refuses, so that the others' are taken. Where nobody alone is at
-    /// fault, the template is.
+    /// Leaves out the hosts that Caddy refuses, so that the others are taken. Where none alone is at fault, the template
+    /// is.
     fn quarantine(&self, order: &RoutesOrder, view: &mut View) {
         let refuses = |sites: &[Site]| {
             let text = crate::render::caddyfile::text(&self.rules.proxy, sites);
@@ -346,12 +346,9 @@ impl Loop {
         if refuses(&[]).is_some() {
             return;
         }
-        for (project, why) in routes::culprits(&order.sites, refuses) {
-            let message = format!(
-                "its routes are left out, since Caddy refuses them: {why}; they are tried again when the spec changes, or after ten minutes"
-            );
+        for (project, refused) in routes::culprits(&order.sites, refuses) {
             if let Some(memory) = view.progress.projects.get_mut(&project) {
-                memory.quarantine = Some(Stall { reason: "RouteRefused".into(), message, since: view.observed.now });
+                routes::leave_out(memory, refused, view.observed.now);
             }
         }
     }

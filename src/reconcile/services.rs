@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use super::sight;
 use crate::model::desired::Desired;
+use crate::model::event::Event;
 use crate::model::failure::PortError;
 use crate::model::observed::{Observed, Sight};
 use crate::model::progress::Progress;
 use crate::model::quantity::Timestamp;
 use crate::model::services::{Service, ServiceProgress, ServiceStatus, ServicesSeen, WantedServices};
-use crate::plan::{Action, services, verdict};
+use crate::plan::{Action, events, services, verdict};
 use crate::port::{ServiceMemory, Services};
 
 /// What the loop works with for host services.
@@ -24,6 +25,12 @@ pub struct HostServices {
 }
 
 impl HostServices {
+    /// Goes on from what was recorded, so that a restart of the agent is no news.
+    pub fn new(memory: Arc<dyn ServiceMemory>, host: Box<dyn Services>) -> Self {
+        let last = memory.service_statuses().unwrap_or_default();
+        Self { memory, host, last }
+    }
+
     /// Looks at the services; closely where somebody cares how they are.
     pub fn look(&self, wanted: &WantedServices, desired: &Desired, full: bool) -> Sight<ServicesSeen> {
         let needed = || desired.0.values().filter_map(|wanted| wanted.spec()).any(|spec| !spec.needs.is_empty());
@@ -82,7 +89,7 @@ impl HostServices {
         }
     }
 
-    /// Records how the services are, where that is news.
+    /// Records how the services are, where that is news; returns what is to be told of it.
     ///
     /// # Errors
     /// Says why the database could not be written.
@@ -92,33 +99,20 @@ impl HostServices {
         observed: &Observed,
         progress: &Progress,
         full: bool,
-    ) -> Result<(), PortError> {
+    ) -> Result<Vec<Event>, PortError> {
         let shown = Service::ALL.into_iter().filter_map(|service| {
             services::status(service, wanted.get(&service), observed, progress, self.last.get(&service))
         });
         let news: Vec<ServiceStatus> =
             shown.filter(|status| full || self.last.get(&status.service) != Some(status)).collect();
         if news.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         self.memory.record_services(&news)?;
-        for status in news {
-            self.tell(&status);
-            self.last.insert(status.service, status);
-        }
-        Ok(())
-    }
-
-    fn tell(&self, status: &ServiceStatus) {
         let told =
-            self.last.get(&status.service).is_some_and(|old| old.state == status.state && old.reason == status.reason);
-        if status.observed_generation == 0 || told {
-            return;
-        }
-        let (service, state, reason) = (status.service.as_str(), status.state.as_str(), status.reason.as_str());
-        match state {
-            "failed" => tracing::warn!(service, state, reason, "{}", status.message),
-            _ => tracing::info!(service, state, reason, "{}", status.message),
-        }
+            news.iter().filter_map(|status| events::of_service(self.last.get(&status.service), status, observed.now));
+        let told = told.collect();
+        self.last.extend(news.into_iter().map(|status| (status.service, status)));
+        Ok(told)
     }
 }

@@ -293,6 +293,36 @@ fn mistakes_are_shown_where_they_are_with_what_would_be_right() {
 }
 
 #[test]
+fn what_is_shown_without_an_agent_has_a_form_for_programs_or_says_that_it_has_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = dir.path().join("ci");
+    std::fs::write(&key, "zxs_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8\n").unwrap();
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let zexio = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_zexio")).arg("--key").arg(&key).args(args).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let sign = ["sign", "GET", "http://127.0.0.1:7470/v1/projects"];
+    let (_, plain, _) = zexio(&sign);
+    assert!(plain.starts_with("v1,kid=ci,") && plain.lines().count() == 1, "{plain}");
+    for format in ["json", "yaml"] {
+        let (status, said, err) = zexio(&[sign.as_slice(), &["-o", format]].concat());
+        let said: serde_json::Value = serde_saphyr::from_str(&said).unwrap();
+        assert_eq!((status, said["header"].as_str()), (Some(0), Some("X-Signature")), "{err}");
+        assert!(said["value"].as_str().unwrap().starts_with("v1,kid=ci,"), "{said}");
+        let (status, schema, err) = zexio(&["schema", "-o", format]);
+        let schema: serde_json::Value = serde_saphyr::from_str(&schema).unwrap();
+        assert_eq!((status, &schema), (Some(0), &zexio::model::schema::schema()), "{err}");
+        let pages = dir.path().to_str().unwrap();
+        for verb in [["completions", "bash"], ["man", pages]] {
+            let (status, said, err) = zexio(&[verb.as_slice(), &["-o", format]].concat());
+            assert!(status == Some(1) && said.is_empty() && err.contains("leave -o out"), "{verb:?}: {said}{err}");
+        }
+    }
+}
+
+#[test]
 fn the_examples_for_ci_are_yaml_and_call_the_script_that_is_tried_on_a_machine() {
     for path in files("examples/ci", "yml") {
         let text = std::fs::read_to_string(&path).unwrap();

@@ -10,7 +10,7 @@ use serde_json::Value;
 use zexio::api::steps::Shown;
 use zexio::cli::plan_text;
 use zexio::model::names::{ProjectId, ReleaseNo};
-use zexio::model::progress::{Progress, ProjectProgress, Stall};
+use zexio::model::progress::{Progress, ProjectProgress, Quarantine, Stall};
 use zexio::model::quantity::Timestamp;
 use zexio::model::services::WantedServices;
 use zexio::plan::{Plan, advance, check, plan};
@@ -102,7 +102,8 @@ fn of_project(project: &ProjectId, memory: &ProjectProgress, text: &mut String) 
     for (name, values) in parts.iter().filter(|(_, values)| !values.is_empty()) {
         writeln!(text, "#   {name}: {}", values.join(", "))?;
     }
-    let stalls = [("stalled", &memory.stalled), ("waits", &memory.waits), ("quarantine", &memory.quarantine)];
+    let quarantine = memory.quarantine.as_ref().map(Quarantine::stall);
+    let stalls = [("stalled", &memory.stalled), ("waits", &memory.waits), ("quarantine", &quarantine)];
     for (name, stall) in stalls.into_iter().filter_map(|(name, stall)| Some((name, stall.as_ref()?))) {
         let Stall { reason, message, since } = stall;
         writeln!(text, "#   {name} since {}: {reason}: {message}", seconds(*since))?;

@@ -14,7 +14,9 @@ use zexio::model::names::{Hostname, ProcessName, ProjectId, ReleaseNo, SecretNam
 use zexio::model::observed::{
     ActiveState, BundlesSeen, Exit, FetchSeen, Observed, Probed, ProxySeen, Seen, Sight, TimerSeen, UnitSeen,
 };
-use zexio::model::progress::{Backoff, Draining, Progress, ProjectProgress, Release, ReleaseState, Stall, Trial};
+use zexio::model::progress::{
+    Backoff, Draining, Progress, ProjectProgress, Quarantine, Release, ReleaseState, Stall, Trial,
+};
 use zexio::model::quantity::{Span, Timestamp};
 use zexio::model::spec::{Route, Sealed, Spec};
 use zexio::plan::{Rules, ports, routes};
@@ -321,6 +323,13 @@ impl Project {
         spec(name, &written)
     }
 
+    /// Returns every host of the spec, each refused for the same reason.
+    fn refused(&self, name: &ProjectId) -> BTreeMap<Hostname, String> {
+        let spec = spec(name, &self.spec);
+        let routes = spec.processes.values().flat_map(|process| &process.routes);
+        routes.map(|route| (route.host.clone(), "it was said before".to_owned())).collect()
+    }
+
     fn memory(&self, name: &ProjectId) -> Option<ProjectProgress> {
         let words = self.remembered.as_ref()?;
         let mut memory = ProjectProgress {
@@ -331,7 +340,7 @@ impl Project {
             draining: words.draining.map(|(release, until)| Draining { release: ReleaseNo(release), until: at(until) }),
             held: words.held.map(ReleaseNo),
             stalled: words.stalled.as_ref().map(|words| stall(words, 900)),
-            quarantine: words.quarantine.map(|since| stall("RouteRefused", since)),
+            quarantine: words.quarantine.map(|since| Quarantine { since: at(since), hosts: self.refused(name) }),
             backoff: words.backoff.map(|until| backoff(2, until)),
             suspended: words.suspended.map(at),
             ..ProjectProgress::default()

@@ -79,7 +79,9 @@ fn a_directory_is_deployed_and_the_rest_of_the_spec_stays() {
 }
 
 /// Verbs that show something, in an order in which each has something to show.
-const SHOWING: [&str; 33] = [
+const SHOWING: [&str; 35] = [
+    "init",
+    "sign GET http://127.0.0.1:7470/v1/projects",
     "validate /root/hello.yaml",
     "apply -f /root/hello.yaml",
     "apply -f /root/hello.yaml --dry-run",

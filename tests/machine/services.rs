@@ -69,7 +69,16 @@ fn services_come_from_a_document_are_healed_and_go_with_or_without_their_data() 
 
     machine.must("zexio service remove redis --wait=170s && test ! -e /usr/bin/redis-server");
     machine.must("test -s /var/lib/redis/dump.rdb");
-    machine.must("zexio service install redis --wait=170s");
+    let followed = machine.sh("zexio service install redis --wait=170s");
+    assert_eq!(followed.status, 0, "{}{}", followed.stdout, followed.stderr);
+    let progress = "redis  Installing: installing redis default: ";
+    assert!(followed.stderr.contains(progress), "it can be followed: {}", followed.stderr);
+    let events = machine.must("zexio events -n 500");
+    for told in ["redis: installing redis default: ", "redis: redis 7.", "nodejs 99; on offer: 18"] {
+        assert!(events.contains(told), "{told}: {events}");
+    }
+    let doctor = machine.must("zexio doctor");
+    assert!(doctor.contains("ok      services    redis: redis 7."), "{doctor}");
     assert_eq!(machine.must("redis-cli get kept"), "yes", "the data was kept");
     machine.must(
         "zexio service remove redis --purge --wait=170s && test -z \"$(ls -A /var/lib/redis)\" && test ! -e /usr/bin/redis-server",
@@ -132,8 +141,9 @@ disown",
 fn a_failure_is_told_with_its_evidence_and_tried_again() {
     let machine = with_packages();
     machine.must("mv /etc/apt/sources.list /root/ && echo 'deb [trusted=yes] file:/nowhere ./' >/etc/apt/sources.list");
-    let said = machine.sh("zexio service install redis --wait=170s");
-    assert!(said.status == 3 && said.stderr.contains("PackagesFailed"), "{}", said.stderr);
+    let said = machine.sh("zexio service install redis --wait=20s");
+    assert!(said.status == 3 && said.stderr.contains("not done after 20s; PackagesFailed"), "{}", said.stderr);
+    assert!(said.stderr.contains("next try at"), "{}", said.stderr);
     assert!(machine.service("redis", "message").contains("next try at"), "{}", machine.service("redis", "message"));
     assert!(machine.service("redis", "evidence").contains("/nowhere"), "{}", machine.service("redis", "evidence"));
     machine.must("mv /root/sources.list /etc/apt/sources.list");

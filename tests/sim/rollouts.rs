@@ -267,16 +267,23 @@ fn a_suspended_project_is_watched_and_not_touched() {
 }
 
 #[test]
-fn a_refused_route_is_left_out_and_the_others_are_applied() {
+fn a_refused_host_is_left_out_and_the_others_of_its_project_and_of_all_are_applied() {
     let mut life = Life::begin();
-    life.want("refused", "good-1");
+    life.want_text(
+        "zexio: 1\nproject: refused\nartifact: { url: 'https://a.example.com/good-1' }\nprocesses:\n  web:\n    run: ./app\n    ready: { http: /up, within: 10s }\n    routes: [{ host: refused.example.com }, { host: fine.example.com }]\n",
+    );
     life.want("shop", "good-1");
     life.settle();
     let text = life.world.lock().proxy.text.clone().unwrap();
-    assert!(text.contains("shop.example.com") && !text.contains("refused.example.com"), "{text}");
-    let stalled = life.status("refused").condition("Stalled").cloned().unwrap();
+    assert!(text.contains("shop.example.com") && text.contains("fine.example.com"), "{text}");
+    assert!(!text.contains("refused.example.com"), "{text}");
+    let status = life.status("refused");
+    let live: Vec<(&str, bool)> = status.routes.iter().map(|route| (route.host.as_str(), route.live)).collect();
+    assert_eq!(live, [("refused.example.com", false), ("fine.example.com", true)]);
+    let stalled = status.condition("Stalled").unwrap();
     assert_eq!(stalled.reason, "RouteRefused");
-    assert!(stalled.message.contains("ambiguous site"), "{}", stalled.message);
+    let said = "refused.example.com is left out, since Caddy refuses it: ambiguous site";
+    assert!(stalled.message.starts_with(said), "{}", stalled.message);
     assert_eq!(life.status("shop").state, "running");
     assert!(life.running().contains("zexio-refused-web-r1.service"), "the app itself runs on");
 }

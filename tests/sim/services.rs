@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use zexio::model::desired::Owner;
+use zexio::model::event::Level;
 use zexio::model::observed::{ActiveState, Exit};
 use zexio::model::quantity::Span;
 use zexio::model::services::{
@@ -223,6 +224,34 @@ fn a_service_is_installed_started_and_enabled_once() {
         .unwrap()
         .state = ActiveState::Inactive;
     assert_eq!(life.settle(), ["start redis.service"], "stopped by hand, it is started again");
+}
+
+#[test]
+fn an_installation_can_be_followed_by_its_events() {
+    let mut life = Life::begin();
+    let told = |life: &Life| {
+        let events = life.world.lock().events.clone();
+        let of_redis = events.into_iter().filter(|event| event.message.starts_with("redis: "));
+        of_redis.map(|event| (event.level, event.reason, event.message)).collect::<Vec<_>>()
+    };
+    install(&life, REDIS, Version::Usual);
+    life.settle();
+    life.restart_agent();
+    life.settle();
+    let lines = told(&life);
+    let reasons: Vec<&str> = lines.iter().map(|(_, reason, _)| reason.as_str()).collect();
+    assert_eq!(reasons, ["Installing", "Installing", "Starting", "Running"], "{lines:?}");
+    assert!(lines[1].2.contains("installing redis default: reading"), "{lines:?}");
+
+    life.world.lock().host.fails_with = Some(100);
+    install(&life, REDIS, Version::Major(9));
+    for _ in 0..10 {
+        life.pass();
+        life.world.lock().tick(Span::seconds(1));
+    }
+    let (level, reason, message) = told(&life).pop().unwrap();
+    assert_eq!((level, reason.as_str()), (Level::Warning, "PackagesFailed"));
+    assert!(message.contains("next try at") && message.ends_with("its last words: E: no such package"), "{message}");
 }
 
 #[test]

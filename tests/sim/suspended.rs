@@ -54,6 +54,32 @@ fn a_held_project_is_neither_healed_nor_deployed_and_converges_at_once_when_it_i
     assert_eq!(told(&life).iter().filter(|reason| ["Suspended", "Resumed"].contains(&reason.as_str())).count(), 2);
 }
 
+/// What stopped an older generation says nothing of a newer one, which waits.
+#[test]
+fn a_wish_that_comes_during_a_suspension_is_not_said_to_have_failed() {
+    let mut life = Life::begin();
+    life.want("shop", "good-1");
+    life.settle();
+    life.want("shop", "never-ready");
+    life.settle();
+    let failed = life.status("shop");
+    assert!(failed.condition("Stalled").is_some() && failed.observed_generation == 2);
+    hold(&mut life, "shop", None);
+    life.settle();
+    assert!(life.status("shop").condition("Stalled").is_some(), "it is the failed one that is suspended");
+    life.want("shop", "good-3");
+    life.settle();
+    let status = life.status("shop");
+    assert_eq!((status.generation, status.observed_generation, status.state.as_str()), (3, 2, "suspended"));
+    assert!(status.condition("Stalled").is_none() && status.condition("Suspended").is_some());
+    let ready = status.condition("Ready").unwrap();
+    assert!(ready.status == "False" && ready.message.contains("generation 3 waits"), "{ready:?}");
+    resume(&mut life, "shop");
+    life.settle();
+    let status = life.status("shop");
+    assert_eq!((status.observed_generation, status.state.as_str()), (3, "running"));
+}
+
 #[test]
 fn a_hold_ends_by_itself_and_a_rollout_has_all_of_its_time_after_it() {
     let mut life = Life::begin();

@@ -16,6 +16,7 @@ use operation::{Operation, operation};
 use super::problem::{self, Problem};
 use super::route::{Need, TABLE};
 use super::{Answer, Call, respond};
+use crate::model::schema;
 
 /// The forms of what is sent and answered.
 const SCHEMAS: &str = include_str!("schemas.yaml");
@@ -43,10 +44,11 @@ pub fn describe(call: &Call) -> Answer {
 /// # Errors
 /// `schemas.yaml` does not read.
 fn document() -> Result<Value, String> {
-    let mut schemas: Value =
+    let mut schemas: Map<String, Value> =
         serde_saphyr::from_str(SCHEMAS).map_err(|e| format!("could not read the schemas of the API: {e}"))?;
     let codes: Vec<&str> = problem::CODES.iter().map(|(code, ..)| *code).collect();
     schemas["Problem"]["properties"]["code"]["enum"] = json!(codes);
+    schemas.extend(schema::components());
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
     for (method, pattern, endpoint, need) in TABLE {
         let described = shown(&operation(*endpoint), method, pattern, *need);

@@ -12,6 +12,7 @@ use super::super::problem::CODES;
 use super::super::route;
 use super::super::tests::{Bench, ask};
 use super::*;
+use crate::model::document;
 
 /// Holds an answer against what is told of its route: status, content type, headers, form, code.
 pub fn hold_against(method: &str, target: &str, status: StatusCode, headers: &HeaderMap, text: &str) {
@@ -52,6 +53,10 @@ pub fn hold_against(method: &str, target: &str, status: StatusCode, headers: &He
 }
 
 fn check(schema: &Value, value: &Value, case: &str) {
+    fits(schema, value).unwrap_or_else(|wrong| panic!("{case}\nis not {schema}: {wrong}"));
+}
+
+fn fits(schema: &Value, value: &Value) -> Result<(), String> {
     let mut whole = schema.clone();
     whole["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
     whole["components"] = DOCUMENT.as_ref().unwrap()["components"].clone();
@@ -59,7 +64,7 @@ fn check(schema: &Value, value: &Value, case: &str) {
     compiler.add_resource("answer.json", whole).unwrap();
     let compiled = compiler.compile("answer.json", &mut schemas);
     let compiled = compiled.unwrap_or_else(|e| panic!("{schema} is no schema: {e}"));
-    schemas.validate(value, compiled).unwrap_or_else(|wrong| panic!("{case}\nis not {schema}: {wrong}"));
+    schemas.validate(value, compiled).map_err(|wrong| wrong.to_string())
 }
 
 #[tokio::test]
@@ -70,6 +75,39 @@ async fn whoever_may_look_gets_the_description() {
     let put = &told["paths"]["/v1/projects/{project}"]["put"];
     assert_eq!((&put["operationId"], &put["x-scopes"]), (&json!("putProject"), &json!(["admin"])));
     assert_eq!(bench.send(ask("GET", "/v1/openapi.json").by("ci")).await.outcome(), (403, "scope".to_owned()));
+}
+
+/// The parts of a spec bear names of their own, so that none takes the place of another schema.
+#[test]
+fn the_form_of_a_spec_is_the_one_that_editors_get() {
+    let of_put = reference("Spec");
+    let made = schema::components();
+    let example = &made["Spec"]["examples"][0];
+    document::parse(example.to_string().as_bytes()).unwrap();
+    for (spec, right) in [
+        (example.clone(), true),
+        (
+            json!({ "zexio": 1, "project": "shop", "artifact": { "file": "a" }, "processes": { "web": { "run": "./a" } } }),
+            true,
+        ),
+        (json!({ "zexio": 1, "project": "shop", "artifact": { "file": "a" }, "processes": {} }), false),
+        (
+            json!({ "zexio": 1, "project": "shop", "artifact": { "file": "a", "url": "b" }, "processes": { "web": { "run": "./a" } } }),
+            false,
+        ),
+        (
+            json!({ "zexio": 1, "project": "shop", "artifact": { "file": "a" }, "processes": { "web": { "run": "./a" } }, "keep": 0 }),
+            false,
+        ),
+        (
+            json!({ "zexio": 1, "project": "shop", "artifact": { "file": "a" }, "processes": { "web": { "run": "./a", "stop": null } } }),
+            false,
+        ),
+    ] {
+        assert_eq!(fits(&of_put, &spec).is_ok(), right, "{spec}");
+    }
+    let by_hand: Map<String, Value> = serde_saphyr::from_str(SCHEMAS).unwrap();
+    assert!(made.len() > 20 && made.keys().all(|name| !by_hand.contains_key(name)));
 }
 
 #[test]

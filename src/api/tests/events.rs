@@ -138,6 +138,7 @@ async fn a_project_is_suspended_by_whom_and_why_and_goes_on_when_it_is_resumed()
     assert_eq!(bench.rings().await, 1);
     let shown = bench.send(ask("GET", "/v1/projects/shop")).await.json();
     assert_eq!((&shown["suspended"], &shown["generation"]), (&hold, &json!(1)));
+    assert_eq!((&shown["state"], &shown["status"]["state"]), (&json!("suspended"), &json!("suspended")), "at once");
     let synced = post("sync", "").await;
     assert!(synced.json()["suspended"].as_str().unwrap().contains("by key admin: the disk is being moved"));
     let resumed = post("resume", "").await;

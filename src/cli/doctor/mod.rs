@@ -5,6 +5,7 @@
 mod files;
 mod machine;
 mod network;
+mod services;
 
 use std::path::Path;
 
@@ -88,7 +89,9 @@ fn examine(agent: Option<&str>, key: Option<&Path>) -> Vec<Finding> {
     findings.extend(files::findings(&settings));
     let (client, agents) = reach(agent, key);
     findings.push(agents);
-    findings.extend(network::findings(&settings, &projects(client)));
+    let listed = |path: &str, key: &str| listed(client.as_ref(), path, key);
+    findings.extend(services::findings(&listed("/v1/services", "services")));
+    findings.extend(network::findings(&settings, &listed("/v1/projects", "projects")));
     findings
 }
 
@@ -103,9 +106,9 @@ fn reach(agent: Option<&str>, key: Option<&Path>) -> (Option<Client>, Finding) {
     }
 }
 
-fn projects(client: Option<Client>) -> Vec<Value> {
-    let answer = client.and_then(|client| client.value(&Ask::get("/v1/projects")).ok()).unwrap_or_default();
-    super::show::list(&answer, "projects").to_vec()
+fn listed(client: Option<&Client>, path: &str, key: &str) -> Vec<Value> {
+    let answer = client.and_then(|client| client.value(&Ask::get(path)).ok()).unwrap_or_default();
+    super::show::list(&answer, key).to_vec()
 }
 
 fn is_well(findings: &[Finding]) -> bool {

@@ -149,11 +149,7 @@ pub fn agent(world: &World, rules: Rules, planner: Planner) -> Loop {
         health: Box::new(world.clone()),
         routes: Box::new(world.clone()),
         tail: Box::new(world.clone()),
-        services: HostServices {
-            memory: Arc::new(world.clone()),
-            host: Box::new(world.clone()),
-            last: BTreeMap::new(),
-        },
+        services: HostServices::new(Arc::new(world.clone()), Box::new(world.clone())),
         clock: Arc::new(world.clone()),
         rules,
         planner,

@@ -1,0 +1,73 @@
+//! Host services that somebody asks for: whether each is there as it is wished. The agent has looked; what it saw is
+//! judged here.
+
+use serde_json::Value;
+
+use super::{Finding, advice, ok, wrong};
+
+/// Judges the services that are wanted.
+pub fn findings(services: &[Value]) -> Vec<Finding> {
+    services.iter().filter(|view| view["desired"].is_object()).map(judge).collect()
+}
+
+fn judge(view: &Value) -> Finding {
+    let text = |key: &str| view[key].as_str().unwrap_or_default();
+    let (service, message) = (text("service"), format!("{}: {}", text("service"), text("message")));
+    let unit = text("unit");
+    let is_seen = view["observed_generation"] == view["desired"]["generation"];
+    match (text("state"), text("reason")) {
+        _ if !is_seen => {
+            advice("services", format!("{service}: the agent has not seen this wish yet"), "`zexio doctor` again")
+        }
+        ("running" | "installed", "Running" | "Installed") => ok("services", message),
+        (_, "VersionUnavailable") => wrong(
+            "services",
+            message,
+            format!("`zexio service install {service}` with a version that is on offer, or add a package source"),
+        ),
+        (_, "NoPackageManager") => {
+            wrong("services", message, format!("install it by hand and `zexio service remove {service}`"))
+        }
+        ("failed", "ServiceDown") => wrong("services", message, "mend what its log says; it is started again"),
+        ("failed", _) => {
+            wrong("services", message, format!("mend what `journalctl -u {unit}` names; it is tried again"))
+        }
+        (_, "PruneRefused") => {
+            advice("services", message, "`zexio sync --prune` lets it go; its file put back keeps it")
+        }
+        _ => advice("services", message, format!("wait; `journalctl -fu {unit}` shows how far it is")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::State;
+    use super::*;
+
+    #[test]
+    fn a_service_is_well_only_where_it_is_as_it_is_wished_now() {
+        let view = |generation: u64, state: &str, reason: &str| {
+            json!({ "service": "redis", "desired": { "version": "default", "generation": 2 }, "state": state,
+                "reason": reason, "message": "m", "observed_generation": generation, "unit": "zexio-host@redis.service" })
+        };
+        for (view, state, mend) in [
+            (view(2, "running", "Running"), State::Ok, ""),
+            (view(2, "installed", "Installed"), State::Ok, ""),
+            (view(1, "running", "Running"), State::Advice, "again"),
+            (view(2, "installing", "Installing"), State::Advice, "journalctl -fu zexio-host@redis.service"),
+            (view(2, "running", "PruneRefused"), State::Advice, "zexio sync --prune"),
+            (view(2, "failed", "VersionUnavailable"), State::Wrong, "on offer"),
+            (view(2, "failed", "PackagesFailed"), State::Wrong, "journalctl -u zexio-host@redis.service"),
+            (view(2, "failed", "ServiceDown"), State::Wrong, "its log"),
+        ] {
+            let found = findings(std::slice::from_ref(&view));
+            assert_eq!(found.len(), 1);
+            assert_eq!(found[0].state, state, "{view}");
+            assert!(found[0].mend.as_deref().unwrap_or_default().contains(mend), "{:?}", found[0]);
+        }
+        let unwanted = json!({ "service": "redis", "desired": null, "state": "absent", "reason": "NotInstalled" });
+        assert_eq!(findings(&[unwanted]), []);
+    }
+}
