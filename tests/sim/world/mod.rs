@@ -2,6 +2,7 @@
 
 pub mod apps;
 pub mod gate;
+pub mod host;
 pub mod life;
 mod ports;
 mod store;
@@ -58,7 +59,7 @@ pub struct Machine {
     /// What Caddy serves now, and what it would come back with.
     pub sites: Vec<Site>,
     pub file_sites: Vec<Site>,
-    pub host: crate::services::Host,
+    pub host: host::Host,
     /// A host that Caddy refuses.
     pub refused: Option<String>,
     pub network: bool,
