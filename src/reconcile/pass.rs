@@ -221,7 +221,7 @@ impl Loop {
 
     /// Takes the steps in order; returns when to see what they came to. A failure halts its project for this pass.
     fn apply(&mut self, plan: &Plan, view: &mut View) -> Option<FollowUp> {
-        let (mut touched, mut halted) = (BTreeMap::new(), BTreeSet::new());
+        let (mut touched, mut halted, mut failed) = (BTreeMap::new(), BTreeSet::new(), None);
         for step in self.in_turn(&plan.steps) {
             // One service's trouble is neither Caddy's nor another service's.
             let alone = step.action.service().is_some();
@@ -240,6 +240,8 @@ impl Loop {
                 }
                 Err(error) => {
                     self.fail(step, &error, view);
+                    // What a failure was folded into memory as is for the next pass to go by.
+                    failed = Some(FollowUp::AtOnce);
                     if !alone {
                         halted.insert(step.project.clone());
                     }
@@ -251,8 +253,6 @@ impl Loop {
                 memory.backoff = None;
             }
         }
-        // What a failure was folded into a project's memory as is for the next pass to go by.
-        let failed = halted.iter().flatten().map(|_| FollowUp::AtOnce);
         touched.into_values().chain(failed).min()
     }
 
@@ -299,9 +299,11 @@ impl Loop {
             Action::RemoveMarker(process) => self.bundles.point(project, process, Slot::A),
             Action::RemoveFiles { keep_data } => self.bundles.remove_all(project, *keep_data),
             Action::Forget => {
-                self.memory.forget(project)?;
+                // Whatever is answered, it may be gone, and another one may have its name by now: nothing more of it
+                // is written.
                 view.progress.projects.remove(project);
-                Ok(())
+                let generation = view.desired.0.get(project).map_or(0, |wanted| wanted.generation);
+                self.memory.forget(project, generation)
             }
             other => self.take_for_all(other),
         }

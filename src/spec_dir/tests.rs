@@ -51,7 +51,7 @@ impl Memory for Book {
     ) -> Result<BTreeMap<EnvName, Zeroizing<String>>, PortError> {
         unreachable!("the watched directory does not ask for this")
     }
-    fn forget(&self, _: &ProjectId) -> Result<(), PortError> {
+    fn forget(&self, _: &ProjectId, _: u64) -> Result<(), PortError> {
         unreachable!("the watched directory does not ask for this")
     }
 }

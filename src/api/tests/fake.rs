@@ -59,7 +59,7 @@ impl Memory for Store {
     ) -> Result<BTreeMap<EnvName, Zeroizing<String>>, PortError> {
         unreachable!("the API opens no values")
     }
-    fn forget(&self, _: &ProjectId) -> Result<(), PortError> {
+    fn forget(&self, _: &ProjectId, _: u64) -> Result<(), PortError> {
         unreachable!("the API forgets nothing")
     }
 }
@@ -242,7 +242,7 @@ impl ServiceMemory for ServiceBook {
     fn record_services(&self, _: &[ServiceStatus]) -> Result<(), PortError> {
         unreachable!("the API sees nothing")
     }
-    fn forget_service(&self, _: Service) -> Result<(), PortError> {
+    fn forget_service(&self, _: Service, _: u64) -> Result<(), PortError> {
         unreachable!("the API forgets nothing")
     }
 }

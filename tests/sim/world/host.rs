@@ -277,9 +277,10 @@ impl ServiceMemory for World {
             Ok(())
         })
     }
-    fn forget_service(&self, service: Service) -> Result<(), PortError> {
+    fn forget_service(&self, service: Service, generation: u64) -> Result<(), PortError> {
         self.effect(Effect::ForgetService(service), |machine| {
-            if machine.host.wanted.get(&service).is_some_and(is_leaving) {
+            let wish = machine.host.wanted.get(&service);
+            if wish.is_some_and(|wish| is_leaving(wish) && wish.generation == generation) {
                 machine.host.wanted.remove(&service);
                 machine.progress.services.remove(&service);
             }

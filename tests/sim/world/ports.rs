@@ -69,9 +69,9 @@ impl Memory for World {
         });
         Ok(opened.collect())
     }
-    fn forget(&self, project: &ProjectId) -> Result<(), PortError> {
+    fn forget(&self, project: &ProjectId, generation: u64) -> Result<(), PortError> {
         self.effect(Effect::Forget(project), |machine| {
-            machine.forget_wish(project);
+            machine.forget_wish(project, generation);
             Ok(())
         })
     }

@@ -126,8 +126,9 @@ impl Machine {
         self.desired.0.insert(project.clone(), wanted);
     }
 
-    pub(super) fn forget_wish(&mut self, project: &ProjectId) {
-        if self.desired.0.get(project).is_some_and(|wanted| matches!(wanted.intent, Intent::Delete { .. })) {
+    pub(super) fn forget_wish(&mut self, project: &ProjectId, generation: u64) {
+        let is_it = |wanted: &Wanted| matches!(wanted.intent, Intent::Delete { .. }) && wanted.generation == generation;
+        if self.desired.0.get(project).is_some_and(is_it) {
             self.desired.0.remove(project);
             self.rows.remove(project);
             self.progress.projects.remove(project);
