@@ -216,6 +216,18 @@ fn a_directory_that_vanished_removes_nothing() {
 }
 
 #[test]
+fn a_directory_that_is_back_without_a_file_waits_for_it_anew() {
+    let mut door = Door::new().runs("shop", file("shop.yaml")).wants(REDIS, file("host.yaml"), None);
+    door.prune_max = 2;
+    let lost = Listing::Lost("could not read the watched directory /zexio/specs: permission denied".into());
+    door.look_at(&lost, 0);
+    let verdict = door.look(9_000);
+    assert!(verdict.decisions.is_empty(), "{verdict:?}");
+    let verdict = door.look(11_000);
+    assert_eq!((deleted(&verdict), drops(&verdict).len()), (vec!["shop".to_owned()], 1));
+}
+
+#[test]
 fn another_directory_under_the_same_path_removes_nothing() {
     let mut door = Door::new().runs("shop", file("shop.yaml"));
     door.identity = "2:2";
