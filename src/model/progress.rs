@@ -176,6 +176,16 @@ pub struct Backoff {
     pub since: Timestamp,
 }
 
+impl Backoff {
+    /// Shortens a wait that a clock which jumped back has left too far ahead: nothing waits longer than if it began now.
+    pub fn heed_the_clock(&mut self, now: Timestamp) {
+        if self.last > now {
+            self.until = now.after(self.until.since(self.last));
+            self.last = now;
+        }
+    }
+}
+
 impl ProjectProgress {
     /// Returns a release.
     pub fn release(&self, number: ReleaseNo) -> Option<&Release> {

@@ -112,10 +112,7 @@ fn heed_the_clock(memory: &mut ProjectProgress, deploy: &Deploy, now: Timestamp)
         trial.since = trial.since.min(now);
     }
     let fetch = memory.trial.as_mut().and_then(|trial| trial.fetch.as_mut());
-    for backoff in memory.backoff.iter_mut().chain(fetch).filter(|backoff| backoff.last > now) {
-        backoff.until = now.after(backoff.until.since(backoff.last));
-        backoff.last = now;
-    }
+    memory.backoff.iter_mut().chain(fetch).for_each(|backoff| backoff.heed_the_clock(now));
     if let Some(stall) = &mut memory.quarantine {
         stall.since = stall.since.min(now);
     }

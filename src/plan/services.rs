@@ -87,6 +87,7 @@ pub fn advance(wanted: &WantedServices, observed: &Observed, progress: &mut Prog
             let (before, counted) = (memory.before.take(), memory.counted.take());
             *memory = ServiceProgress { generation: wish.generation, before, counted, ..ServiceProgress::default() };
         }
+        memory.backoff.iter_mut().for_each(|backoff| backoff.heed_the_clock(observed.now));
         if let Some(seen) = sight_of(*service, observed) {
             fold(*service, wish, seen, memory, observed.now);
         }
