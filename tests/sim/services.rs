@@ -2,12 +2,12 @@
 
 use zexio::model::desired::Owner;
 use zexio::model::observed::ActiveState;
-use zexio::model::quantity::Span;
+use zexio::model::quantity::{Span, Timestamp};
 use zexio::model::services::{Service, ServiceIntent, ServiceSeen, Version, WantedService};
 use zexio::plan::services::NOT_ON_OFFER;
 
 use crate::world::Life;
-use crate::world::host::installation;
+use crate::world::host::{Work, installation};
 
 const REDIS: Service = Service::Redis;
 const NODE: Service = Service::Nodejs;
@@ -149,6 +149,39 @@ fn a_failure_backs_off_with_its_evidence_and_passes() {
     }
     is(&life, REDIS, "running", "Running");
     assert!(life.world.lock().host.statuses[&REDIS].evidence.is_empty());
+}
+
+#[test]
+fn a_clock_that_jumps_back_puts_no_try_off() {
+    let mut life = Life::begin();
+    life.world.lock().now = Timestamp(1_700_000_000_000);
+    life.world.lock().host.fails_with = Some(100);
+    install(&life, REDIS, Version::Usual);
+    for _ in 0..5 {
+        life.pass();
+        life.world.lock().tick(Span::seconds(1));
+    }
+    is(&life, REDIS, "failed", "PackagesFailed");
+    life.world.lock().host.fails_with = None;
+    life.world.lock().now = Timestamp(1_600_000_000_000);
+    for _ in 0..20 {
+        life.pass();
+        life.world.lock().tick(Span::seconds(1));
+    }
+    is(&life, REDIS, "running", "Running");
+}
+
+#[test]
+fn a_failed_step_is_followed_by_a_look_that_waits_no_longer_than_its_pause() {
+    let mut life = Life::begin();
+    life.settle();
+    install(&life, REDIS, Version::Usual);
+    life.world.lock().host.work.insert(REDIS, Work::unseen());
+    let begun = life.world.lock().now;
+    let mut look_again = life.pass();
+    assert_eq!(look_again, Some(begun), "the step failed, and the next pass sees to it");
+    look_again = life.pass();
+    assert!(look_again.is_some_and(|moment| moment <= begun.after(Span::seconds(10))), "{look_again:?}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::fmt;
 
 use zexio::model::event::Event;
 use zexio::model::names::{ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitId};
+use zexio::model::progress::ProjectProgress;
 use zexio::model::services::{Service, ServiceStatus};
 use zexio::model::status::Status;
 use zexio::plan::services::WorkOrder;
@@ -19,7 +20,7 @@ pub struct Death;
 /// Something that the agent does to the machine or to its memory.
 #[derive(Debug, Clone, Copy)]
 pub enum Effect<'a> {
-    Remember,
+    Remember(&'a BTreeMap<ProjectId, ProjectProgress>),
     Record(&'a [Status], &'a [Event]),
     Forget(&'a ProjectId),
     Write(&'a UnitOrder),
@@ -67,7 +68,7 @@ impl Effect<'_> {
             | Effect::Link(project, _)
             | Effect::RemoveRelease(project, _)
             | Effect::RemoveFiles(project) => Some(project),
-            Effect::Remember
+            Effect::Remember(_)
             | Effect::Record(..)
             | Effect::Reload
             | Effect::StartProxy
@@ -84,17 +85,14 @@ impl Effect<'_> {
 
     /// Tells whether it changes the machine, not only what is remembered.
     pub fn is_call(&self) -> bool {
-        !matches!(
-            self,
-            Effect::Remember | Effect::Record(..) | Effect::RememberServices | Effect::RecordServices(_)
-        )
+        !matches!(self, Effect::Remember(_) | Effect::Record(..) | Effect::RememberServices | Effect::RecordServices(_))
     }
 }
 
 impl fmt::Display for Effect<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Effect::Remember => f.write_str("remember"),
+            Effect::Remember(_) => f.write_str("remember"),
             Effect::Record(..) => f.write_str("record"),
             Effect::Packages(order) => order.fmt(f),
             Effect::StartService(unit) => write!(f, "start {unit}"),

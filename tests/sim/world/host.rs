@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use zexio::model::desired::{Complaint, Owner};
 use zexio::model::observed::{ActiveState, Exit};
 use zexio::model::services::{
-    DaemonSeen, Installation, Service, ServiceIntent, ServiceProgress, ServiceStatus, ServicesSeen,
-    Version, WantedService, WantedServices, WorkSeen,
+    DaemonSeen, Installation, Service, ServiceIntent, ServiceProgress, ServiceStatus, ServicesSeen, Version,
+    WantedService, WantedServices, WorkSeen,
 };
 use zexio::plan::services::{NOT_ON_OFFER, Task, WorkOrder};
 use zexio::port::{PortError, Put, ServiceMemory, Services, WishError};
@@ -15,6 +15,7 @@ use zexio::port::{PortError, Put, ServiceMemory, Services, WishError};
 use super::World;
 use super::gate::Effect;
 use crate::chance::Chance;
+use crate::swarm::oracle::Oracle;
 
 /// The host's services and its package manager.
 #[derive(Default)]
@@ -69,6 +70,13 @@ pub enum End {
     Lies,
     /// A reboot cuts it off: nothing of it is to be seen.
     CutOff,
+}
+
+impl Work {
+    /// Returns work that goes on and that no look shows.
+    pub fn unseen() -> Self {
+        Self { task: Task::Install(Version::Usual), ends: u64::MAX, end: End::Hangs }
+    }
 }
 
 const AN_HOUR: u64 = 3_600_000;
@@ -182,7 +190,10 @@ impl Host {
                 seen.data = service != Service::Nodejs;
             }
             Task::Remove { majors, .. } if !whole => {
-                seen.installed.iter_mut().filter(|(major, _)| majors.contains(major)).for_each(|(_, it)| it.whole = false);
+                seen.installed
+                    .iter_mut()
+                    .filter(|(major, _)| majors.contains(major))
+                    .for_each(|(_, it)| it.whole = false);
             }
             Task::Remove { majors, purge } => {
                 seen.installed.retain(|major, _| !majors.contains(major));
@@ -255,7 +266,9 @@ pub fn each_daemon(seen: &mut ServicesSeen, change: impl FnMut(&mut DaemonSeen))
 
 impl ServiceMemory for World {
     fn wanted_services(&self) -> Result<WantedServices, PortError> {
-        Ok(self.lock().host.wanted.clone())
+        let mut machine = self.lock();
+        machine.note_read(|oracle, _| oracle.note_services_read());
+        Ok(machine.host.wanted.clone())
     }
     fn service_progress(&self) -> Result<BTreeMap<Service, ServiceProgress>, PortError> {
         Ok(self.lock().progress.services.clone())
@@ -291,10 +304,12 @@ impl ServiceMemory for World {
 
 impl Services for World {
     fn look(&self, _: bool) -> Result<ServicesSeen, PortError> {
-        let machine = self.lock();
+        let mut machine = self.lock();
+        machine.interrupt();
         if machine.blind.units {
             return Err(PortError::passing("Systemd", "could not list units: the bus is away"));
         }
+        machine.note_read(Oracle::note_services_seen);
         let seen = |service: Service| (service, machine.host.seen.get(&service).cloned().unwrap_or_default());
         Ok(Service::ALL.into_iter().map(seen).collect())
     }

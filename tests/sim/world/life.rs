@@ -76,8 +76,9 @@ impl Life {
         machine.desired.0.insert(project, wanted);
     }
 
-    pub fn pass(&mut self) {
-        self.agent.pass(false);
+    /// Runs a pass; returns when the agent wants to look again.
+    pub fn pass(&mut self) -> Option<Timestamp> {
+        self.agent.pass(false)
     }
 
     /// Runs a pass; when the agent dies in it, another one takes its place. Tells whether it died.
