@@ -320,3 +320,24 @@ fn a_service_that_falls_stops_no_release_and_holds_only_the_next_one() {
     life.settle();
     assert_eq!(life.serving("shop"), Some(2), "who needs nothing waits for nothing");
 }
+
+#[test]
+fn a_wish_that_waits_for_a_service_does_not_fail_for_the_one_before() {
+    let mut life = Life::begin();
+    life.world.lock().host.fails_with = Some(100);
+    install(&life, REDIS, Version::Usual);
+    life.want("shop", "never-ready-1");
+    for _ in 0..3 {
+        life.pass();
+        life.world.lock().tick(Span::seconds(1));
+    }
+    life.want_spec("shop", GOOD, "needs: [redis]");
+    for _ in 0..60 {
+        life.pass();
+        assert_eq!(condition(&life, "Stalled"), None);
+        life.world.lock().tick(Span::seconds(1));
+    }
+    assert_eq!(condition(&life, "Reconciling").expect("it waits").0, "DependencyMissing");
+    let told = life.world.lock().events.iter().any(|event| event.reason == "HealthCheckFailed");
+    assert!(told, "the release of the one before failed");
+}
