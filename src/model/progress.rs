@@ -1,6 +1,7 @@
 //! The little that no machine can show and that must outlive the agent: which release is which, ports, who has a host.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -92,8 +93,8 @@ pub struct Draining {
 /// A release: numbered, never changed once it ran.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
-    /// What it is made of.
-    pub content: Content,
+    /// What it is made of. Shared: it is large, and what is remembered is compared and copied in every pass.
+    pub content: Arc<Content>,
     /// The digest of its artifact, once known.
     pub sha256: Option<Sha256>,
     /// A label for people.

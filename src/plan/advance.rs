@@ -1,6 +1,7 @@
 //! Folds what was seen into what is remembered, before anything is planned. Whatever it decides is durable before the
 //! first step that follows from it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::desired::{Content, Desired, Intent, Work};
@@ -142,12 +143,11 @@ fn stay_where_nothing_is_new(memory: &mut ProjectProgress) {
     let (Some(candidate), Some(serving)) = (memory.candidate(), memory.serving) else { return };
     let (Some(new), Some(old)) = (memory.release(candidate), memory.release(serving)) else { return };
     let same_bytes = new.sha256.is_some() && new.sha256 == old.sha256;
-    let as_old = Content { source: old.content.source.clone(), ..new.content.clone() };
-    if same_bytes && as_old == old.content {
+    if same_bytes && (Content { source: old.content.source.clone(), ..(*new.content).clone() }) == *old.content {
         let source = new.content.source.clone();
         memory.releases.remove(&candidate);
         if let Some(release) = memory.releases.get_mut(&serving) {
-            release.content.source = source;
+            Arc::make_mut(&mut release.content).source = source;
         }
         memory.target = Some(serving);
         memory.trial = None;

@@ -16,7 +16,7 @@ use crate::model::observed::{Observed, ProxySeen, Seen, UnitSeen};
 use crate::model::progress::{Progress, ProjectProgress, Stall};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::services::WantedServices;
-use crate::model::status::Status;
+use crate::model::status::{ProcessStatus, Status};
 use crate::plan::check::Breach;
 use crate::plan::{self, Action, Plan, RoutesOrder, Rules, Step, advance, check, events, routes, status, verdict};
 use crate::port::{Bundles, Clock, Health, Memory, ProbeOrder, Routes, Tail, Units};
@@ -165,9 +165,9 @@ impl Loop {
         desired.0.extend(suppose);
         let progress = self.memory.progress()?;
         let now = self.clock.now();
-        let units = self.units.look();
+        let mut units = self.units.look();
         let mut projects: BTreeMap<ProjectId, Seen> =
-            desired.0.keys().map(|project| (project.clone(), self.look_at(project, &units))).collect();
+            desired.0.keys().map(|project| (project.clone(), self.look_at(project, &mut units))).collect();
         let found = self.health.look(&probes(&projects, &progress, None));
         for (unit, probed) in found {
             if let Some(seen) = projects.get_mut(&unit.project) {
@@ -191,11 +191,11 @@ impl Loop {
     fn look_at(
         &self,
         project: &ProjectId,
-        units: &Result<BTreeMap<ProjectId, BTreeMap<UnitId, UnitSeen>>, PortError>,
+        units: &mut Result<BTreeMap<ProjectId, BTreeMap<UnitId, UnitSeen>>, PortError>,
     ) -> Seen {
         Seen {
             units: sight(
-                units.as_ref().map(|all| all.get(project).cloned().unwrap_or_default()).map_err(PortError::clone),
+                units.as_mut().map(|all| all.remove(project).unwrap_or_default()).map_err(|error| error.clone()),
             ),
             bundles: sight(self.bundles.look(project)),
             fetches: self.bundles.fetches(project),
@@ -447,17 +447,47 @@ fn routes_live(view: &View, rules: &Rules) -> bool {
 
 /// Tells whether two statuses differ in more than when they were seen and how much they used.
 fn differ(old: &Status, new: &Status) -> bool {
-    let bare = |status: &Status| {
-        let mut bare = status.clone();
-        bare.observed_at = Timestamp(0);
-        for process in &mut bare.processes {
-            process.memory_bytes = None;
-            process.cpu_seconds = None;
-            process.tasks = None;
-            process.io_read_bytes = None;
-            process.io_write_bytes = None;
-        }
-        bare
-    };
-    bare(old) != bare(new)
+    let Status {
+        project,
+        generation,
+        observed_generation,
+        observed_at: _,
+        owner,
+        state,
+        conditions,
+        serving,
+        candidate,
+        last_good,
+        rejected,
+        processes,
+        routes,
+    } = new;
+    let same_processes = old.processes.len() == processes.len() && old.processes.iter().zip(processes).all(alike);
+    !same_processes
+        || (&old.project, old.generation, old.observed_generation) != (project, *generation, *observed_generation)
+        || (&old.owner, &old.state, &old.conditions, &old.routes) != (owner, state, conditions, routes)
+        || (old.serving, old.candidate, old.last_good, &old.rejected) != (*serving, *candidate, *last_good, rejected)
+}
+
+fn alike((old, new): (&ProcessStatus, &ProcessStatus)) -> bool {
+    let ProcessStatus {
+        name,
+        release,
+        unit,
+        state,
+        sub_state,
+        pid,
+        slot,
+        port,
+        memory_bytes: _,
+        cpu_seconds: _,
+        tasks: _,
+        io_read_bytes: _,
+        io_write_bytes: _,
+        restarts,
+        since,
+    } = new;
+    (&old.name, old.release, &old.unit) == (name, *release, unit)
+        && (old.state, &old.sub_state, old.pid) == (*state, sub_state, *pid)
+        && (old.slot, old.port, old.restarts, old.since) == (*slot, *port, *restarts, *since)
 }

@@ -1,5 +1,7 @@
 //! Looks at directories that never were: what each one means, and what it must not mean.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::model::desired::Wanted;
 use crate::model::document;
@@ -56,7 +58,7 @@ impl Door {
     }
 
     fn runs(mut self, project: &str, owner: Owner) -> Self {
-        let intent = Intent::Run(Box::new(spec(project)));
+        let intent = Intent::Run(Arc::new(spec(project)));
         self.known.0.insert(id(project), wanted(owner, intent));
         self
     }

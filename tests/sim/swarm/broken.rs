@@ -2,6 +2,7 @@
 //! fails is worse than none.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use zexio::model::desired::{Desired, Intent};
 use zexio::model::names::{ProjectId, ReleaseNo, UnitId};
@@ -139,7 +140,7 @@ fn ignores_suspension(d: &Desired, w: &WantedServices, o: &Observed, p: &Progres
     for wanted in desired.0.values_mut() {
         wanted.hold = None;
         if let Intent::Run(spec) = &mut wanted.intent {
-            spec.suspend = Suspend::No;
+            Arc::make_mut(spec).suspend = Suspend::No;
         }
     }
     (plan(&desired, w, o, p, r), Vec::new())
@@ -201,7 +202,7 @@ fn waits_for_nothing(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress
     let (mut desired, mut progress) = (d.clone(), p.clone());
     for wanted in desired.0.values_mut() {
         if let Intent::Run(spec) = &mut wanted.intent {
-            spec.needs.clear();
+            Arc::make_mut(spec).needs.clear();
         }
     }
     advance(&desired, w, o, &mut progress, r);

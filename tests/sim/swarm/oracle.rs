@@ -630,7 +630,7 @@ fn answers(machine: &Machine, route: &SiteRoute) -> bool {
             && unit.process == route.process
             && is_ready(machine, unit)
             && machine.apps[unit].place.port.is_some_and(|port| {
-                ports.iter().any(|address| address.rsplit(':').next() == Some(port.to_string().as_str()))
+                ports.iter().any(|address| address.rsplit(':').next().is_some_and(|it| it.parse() == Ok(port)))
             })
     })
 }

@@ -53,7 +53,7 @@ impl Life {
         let document = document::parse(text.as_bytes()).expect("the spec of a test");
         let project = document.project.to_string();
         let spec = document.try_map_env(|_, _| Ok::<_, ()>(Sealed { sealed: 1 })).expect("sealing cannot fail here");
-        self.intend(&project, Intent::Run(Box::new(spec)));
+        self.intend(&project, Intent::Run(Arc::new(spec)));
     }
 
     pub fn want_spec(&mut self, project: &str, artifact: &str, extra: &str) {

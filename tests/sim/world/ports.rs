@@ -1,5 +1,6 @@
 //! The ports of the loop, each one face of the machine of maps.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use zeroize::Zeroizing;
@@ -48,9 +49,9 @@ impl Memory for World {
         Ok(self.lock().statuses.clone())
     }
     fn record(&self, statuses: &[Status], events: &[Event]) -> Result<(), PortError> {
-        let mut statuses = statuses.to_vec();
+        let mut statuses = Cow::Borrowed(statuses);
         if let Some(spoil) = self.lock().spoil_status {
-            statuses.iter_mut().for_each(spoil);
+            statuses.to_mut().iter_mut().for_each(spoil);
         }
         self.effect(Effect::Record(&statuses, events), |machine| {
             machine.keep(events, statuses.is_empty());

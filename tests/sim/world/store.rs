@@ -2,6 +2,7 @@
 //! take many times as long; whoever changes the rules there changes them here.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use zexio::model::desired::{Complaint, Hold, Intent, Owner, Wanted};
 use zexio::model::names::{ArtifactName, ProjectId};
@@ -147,7 +148,7 @@ impl Machine {
             Some(artifact) => Spec { artifact: artifact.clone(), ..row.spec.clone() },
             None => row.spec.clone(),
         };
-        let intent = Intent::Run(Box::new(spec));
+        let intent = Intent::Run(Arc::new(spec));
         let hold = self.desired.0.get(project).and_then(|wanted| wanted.hold.clone());
         let wanted = Wanted { generation, intent, owner, secrets: BTreeMap::new(), complaint, hold };
         self.desired.0.insert(project.clone(), wanted);
