@@ -187,6 +187,14 @@ impl Operator {
         self.look_at_files(machine);
     }
 
+    /// Returns a service of which the file that sets them asks for this version.
+    pub fn not_offered_in_file(&self, version: Version) -> Option<Service> {
+        match &self.directory.as_ref()?.saved.get(HOST)?.says {
+            Says::Host(services) => services.iter().find(|(_, asked)| **asked == version).map(|(service, _)| *service),
+            Says::Spec(_) | Says::Half => None,
+        }
+    }
+
     /// Something happens to the files; returns what.
     pub fn lose_files(&mut self, machine: &mut Machine) -> &'static str {
         let Self { directory: Some(directory), chance, .. } = self else { return "nothing" };

@@ -376,11 +376,11 @@ impl Life {
         let restore = self.later.hits(500);
         self.ask(|operator, machine| {
             operator.calm_down();
-            operator.resume_all(machine);
-            operator.mend_services(machine);
             if restore {
                 operator.restore_files(machine);
             }
+            operator.resume_all(machine);
+            operator.mend_services(machine);
         });
         self.come_to_rest("after the faults");
         self.judge(false);
@@ -543,6 +543,10 @@ fn serves(machine: &Machine, project: &ProjectId, spec: &Spec, fresh: bool, opti
     let Some(status) = machine.statuses.get(project) else {
         return oracle.check(Promise::L1, false, || format!("{project} has no status"));
     };
+    // Its file was restored while it was still being removed: nobody saw to its suspension.
+    if status.condition("Suspended").is_some() {
+        return;
+    }
     let stalled = status.condition("Stalled").map(|condition| condition.reason.clone());
     let link = machine.bundles.get(project).and_then(|bundle| bundle.link);
     let linked = link.and_then(|link| machine.origins.get(&(project.clone(), link)));

@@ -280,7 +280,7 @@ impl Oracle {
         if let Effect::RemoveFiles(project) = effect {
             // It may be taken back; then it is fetched anew.
             let past = self.past(project);
-            past.robbed.extend(past.served.iter().copied());
+            past.robbed.extend(std::mem::take(&mut past.served));
         }
         if let Effect::Forget(project) = effect
             && !machine.desired.0.contains_key(*project)
@@ -310,7 +310,8 @@ impl Oracle {
         let recreate = matches!(effect, Effect::Stop(_) | Effect::Point(..)) && self.recreates(project);
         let carried = matches!(effect, Effect::Point(..)) && self.carried;
         // An earlier release comes whole, and may lack a process that the spec routes by now.
-        let whole = matches!(effect, Effect::LoadRoutes(_)) && spec.artifact.release.is_some();
+        let back = past.and_then(|past| past.served.split_last()).is_some_and(|(last, rest)| rest.contains(last));
+        let whole = matches!(effect, Effect::LoadRoutes(_)) && (spec.artifact.release.is_some() || back);
         // Of a project with a host that Caddy refuses all routes are left out.
         let refused = machine
             .refused

@@ -57,7 +57,8 @@ impl Oracle {
         self.host.read.clone_from(&self.host.asked);
     }
 
-    /// Takes down which projects have what they need, as the pass sees it.
+    /// Takes down which projects have what they need, as the pass sees it: a blind one sees that only of those that need
+    /// nothing.
     pub fn note_services_seen(&mut self, machine: &Machine) {
         if machine.host.luck.is_none() {
             return;
@@ -66,7 +67,7 @@ impl Oracle {
             let known = self.host.cleared.entry(project.clone()).or_default();
             let new = known.last().is_none_or(|(generation, _)| *generation != wanted.generation);
             let Some(spec) = wanted.spec().filter(|_| new) else { continue };
-            if spec.needs.iter().all(|service| machine.host.runs(*service)) {
+            if spec.needs.iter().all(|service| machine.host.runs(*service) && !machine.blind.units) {
                 known.extend(content(wanted).map(|content| (wanted.generation, content)));
             }
         }
@@ -228,6 +229,10 @@ impl Operator {
 
     /// Asks for what can be had, where something else was asked for.
     pub fn mend_services(&mut self, machine: &mut Machine) {
+        if let Some(service) = self.not_offered_in_file(NOT_OFFERED) {
+            self.set_in_host_file(service, Some(Version::Usual), machine);
+            return self.mend_services(machine);
+        }
         let wrong = machine.host.wanted.iter().filter(|(_, wish)| wish.intent == ServiceIntent::Install(NOT_OFFERED));
         for (service, owner) in wrong.map(|(service, wish)| (*service, wish.owner.clone())).collect::<Vec<_>>() {
             match owner {

@@ -306,10 +306,10 @@ impl Services for World {
     fn look(&self, _: bool) -> Result<ServicesSeen, PortError> {
         let mut machine = self.lock();
         machine.interrupt();
+        machine.note_read(Oracle::note_services_seen);
         if machine.blind.units {
             return Err(PortError::passing("Systemd", "could not list units: the bus is away"));
         }
-        machine.note_read(Oracle::note_services_seen);
         let seen = |service: Service| (service, machine.host.seen.get(&service).cloned().unwrap_or_default());
         Ok(Service::ALL.into_iter().map(seen).collect())
     }
