@@ -220,6 +220,20 @@ fn a_version_that_is_not_on_offer_is_named_until_another_one_is_asked_for() {
 }
 
 #[test]
+fn work_that_fails_for_the_wish_before_holds_up_no_other() {
+    let mut life = Life::begin();
+    install(&life, NODE, Version::Major(99));
+    life.pass();
+    life.pass();
+    install(&life, NODE, Version::Usual);
+    for _ in 0..20 {
+        life.pass();
+        life.world.lock().tick(Span::seconds(1));
+    }
+    is(&life, NODE, "installed", "Installed");
+}
+
+#[test]
 fn a_daemon_that_falls_again_and_again_is_not_started_in_a_circle() {
     let mut life = Life::begin();
     life.world.lock().host.daemons_fall = true;
