@@ -56,12 +56,19 @@ pub fn advance(
                 let taken = aim::take(project, wanted, spec, observed, progress, rules);
                 if let Some(memory) = progress.projects.get_mut(project) {
                     let stalled = memory.stalled.clone();
+                    let tried =
+                        memory.candidate().and_then(|number| Some((number, memory.release(number)?.generation)));
                     roll(project, spec, seen, memory, observed.now);
                     if taken {
                         take_routes(spec, memory);
                     } else {
                         // What fails meanwhile is the release of an earlier wish: this one was not tried yet.
                         memory.stalled = stalled;
+                        if let Some((number, generation)) = tried
+                            && let Some(release) = memory.releases.get_mut(&number)
+                        {
+                            release.generation = generation;
+                        }
                     }
                 }
             }

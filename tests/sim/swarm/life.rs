@@ -443,7 +443,10 @@ impl Life {
     }
 
     fn planned(&mut self) -> Vec<String> {
-        let plan = self.agent.rehearse(None).unwrap_or_default();
+        let plan = match self.agent.rehearse(None) {
+            Ok(plan) => plan,
+            Err(error) => return vec![error],
+        };
         plan.steps.iter().map(|step| format!("{} {}: {}", step.action.sign(), step.action, step.reason)).collect()
     }
 
