@@ -8,6 +8,7 @@ use super::ledger::Ledger;
 use super::phases::Phases;
 use super::services::HostServices;
 use super::{evidence, sight};
+use crate::bell::Rehearsal;
 use crate::metrics::{Metrics, Statuses};
 use crate::model::desired::{Desired, Wanted};
 use crate::model::failure::PortError;
@@ -106,14 +107,15 @@ impl Loop {
         }
     }
 
-    /// Returns what a pass would do now, as if this were wanted. Changes nothing.
+    /// Returns what a pass would do and see now, as if this were wanted. Changes nothing.
     ///
     /// # Errors
     /// Says what could not be read.
-    pub fn rehearse(&mut self, suppose: Option<(ProjectId, Wanted)>) -> Result<Plan, String> {
+    pub fn rehearse(&mut self, suppose: Option<(ProjectId, Wanted)>) -> Result<Rehearsal, String> {
         let mut view = self.look(suppose, false).map_err(|e| e.to_string())?;
         advance::advance(&view.desired, &view.services, &view.observed, &mut view.progress, &self.rules);
-        Ok((self.planner)(&view.desired, &view.services, &view.observed, &view.progress, &self.rules).0)
+        let (plan, _) = (self.planner)(&view.desired, &view.services, &view.observed, &view.progress, &self.rules);
+        Ok(Rehearsal { plan, statuses: self.statuses(&mut view) })
     }
 
     fn converge(&mut self, full: bool) -> Result<Option<Timestamp>, PortError> {

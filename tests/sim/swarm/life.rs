@@ -444,7 +444,7 @@ impl Life {
 
     fn planned(&mut self) -> Vec<String> {
         let plan = match self.agent.rehearse(None) {
-            Ok(plan) => plan,
+            Ok(rehearsed) => rehearsed.plan,
             Err(error) => return vec![error],
         };
         plan.steps.iter().map(|step| format!("{} {}: {}", step.action.sign(), step.action, step.reason)).collect()
