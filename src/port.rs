@@ -62,11 +62,12 @@ pub trait Memory: Send + Sync {
         env: &BTreeMap<EnvName, Sealed>,
         secrets: &BTreeMap<EnvName, SecretVersion>,
     ) -> Result<BTreeMap<EnvName, Zeroizing<String>>, PortError>;
-    /// Forgets a project and everything that was stored of it, unless it is wanted again by now.
+    /// Forgets a project and everything that was stored of it, unless something else was asked of it since this
+    /// generation.
     ///
     /// # Errors
     /// Says why the database could not be written.
-    fn forget(&self, project: &ProjectId) -> Result<(), PortError>;
+    fn forget(&self, project: &ProjectId, generation: u64) -> Result<(), PortError>;
 }
 
 /// Which events to read.
@@ -339,11 +340,11 @@ pub trait ServiceMemory: Send + Sync {
     /// # Errors
     /// Says why the database could not be written.
     fn record_services(&self, statuses: &[ServiceStatus]) -> Result<(), PortError>;
-    /// Forgets that a service was wanted, unless it is wanted again by now.
+    /// Forgets that a service was wanted, unless something else was asked of it since this generation.
     ///
     /// # Errors
     /// Says why the database could not be written.
-    fn forget_service(&self, service: Service) -> Result<(), PortError>;
+    fn forget_service(&self, service: Service, generation: u64) -> Result<(), PortError>;
 }
 
 /// Writes what is wanted of host services.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -74,8 +75,8 @@ fn paused(by: &str, reason: Option<&str>, until: Option<Timestamp>) -> String {
 /// What a project's wish comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Intent {
-    /// Run this. Boxed: it is large and the others are not.
-    Run(Box<Spec>),
+    /// Run this. Shared: it is large, many look at it, and nobody changes it.
+    Run(Arc<Spec>),
     /// Be gone.
     Delete {
         /// Whether the app's data stays.
@@ -332,7 +333,10 @@ impl Content {
 
     /// Tells whether both make the same release.
     pub fn same_as(&self, other: &Self) -> bool {
-        self.source.same_as(&other.source) && Self { source: other.source.clone(), ..self.clone() } == *other
+        let Self { source, env, secrets, processes, limits, sandbox } = other;
+        self.source.same_as(source)
+            && (&self.env, &self.secrets, &self.processes) == (env, secrets, processes)
+            && (&self.limits, self.sandbox) == (limits, *sandbox)
     }
 
     /// Returns the names of the processes that have ports.

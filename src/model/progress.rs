@@ -1,6 +1,7 @@
 //! The little that no machine can show and that must outlive the agent: which release is which, ports, who has a host.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -92,8 +93,8 @@ pub struct Draining {
 /// A release: numbered, never changed once it ran.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
-    /// What it is made of.
-    pub content: Content,
+    /// What it is made of. Shared: it is large, and what is remembered is compared and copied in every pass.
+    pub content: Arc<Content>,
     /// The digest of its artifact, once known.
     pub sha256: Option<Sha256>,
     /// A label for people.
@@ -194,6 +195,16 @@ pub struct Backoff {
     pub last: Timestamp,
     /// Since when it goes wrong.
     pub since: Timestamp,
+}
+
+impl Backoff {
+    /// Shortens a wait that a clock which jumped back has left too far ahead: nothing waits longer than if it began now.
+    pub fn heed_the_clock(&mut self, now: Timestamp) {
+        if self.last > now {
+            self.until = now.after(self.until.since(self.last));
+            self.last = now;
+        }
+    }
 }
 
 impl ProjectProgress {

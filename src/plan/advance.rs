@@ -1,6 +1,7 @@
 //! Folds what was seen into what is remembered, before anything is planned. Whatever it decides is durable before the
 //! first step that follows from it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::desired::{Content, Desired, Intent, Work};
@@ -54,9 +55,20 @@ pub fn advance(
                 }
                 let taken = aim::take(project, wanted, spec, observed, progress, rules);
                 if let Some(memory) = progress.projects.get_mut(project) {
+                    let stalled = memory.stalled.clone();
+                    let tried =
+                        memory.candidate().and_then(|number| Some((number, memory.release(number)?.generation)));
                     roll(project, spec, seen, memory, observed.now);
                     if taken {
                         take_routes(spec, memory);
+                    } else {
+                        // What fails meanwhile is the release of an earlier wish: this one was not tried yet.
+                        memory.stalled = stalled;
+                        if let Some((number, generation)) = tried
+                            && let Some(release) = memory.releases.get_mut(&number)
+                        {
+                            release.generation = generation;
+                        }
                     }
                 }
             }
@@ -108,10 +120,7 @@ fn heed_the_clock(memory: &mut ProjectProgress, deploy: &Deploy, now: Timestamp)
         trial.since = trial.since.min(now);
     }
     let fetch = memory.trial.as_mut().and_then(|trial| trial.fetch.as_mut());
-    for backoff in memory.backoff.iter_mut().chain(fetch).filter(|backoff| backoff.last > now) {
-        backoff.until = now.after(backoff.until.since(backoff.last));
-        backoff.last = now;
-    }
+    memory.backoff.iter_mut().chain(fetch).for_each(|backoff| backoff.heed_the_clock(now));
     if let Some(quarantine) = &mut memory.quarantine {
         quarantine.since = quarantine.since.min(now);
     }
@@ -141,12 +150,11 @@ fn stay_where_nothing_is_new(memory: &mut ProjectProgress) {
     let (Some(candidate), Some(serving)) = (memory.candidate(), memory.serving) else { return };
     let (Some(new), Some(old)) = (memory.release(candidate), memory.release(serving)) else { return };
     let same_bytes = new.sha256.is_some() && new.sha256 == old.sha256;
-    let as_old = Content { source: old.content.source.clone(), ..new.content.clone() };
-    if same_bytes && as_old == old.content {
+    if same_bytes && (Content { source: old.content.source.clone(), ..(*new.content).clone() }) == *old.content {
         let source = new.content.source.clone();
         memory.releases.remove(&candidate);
         if let Some(release) = memory.releases.get_mut(&serving) {
-            release.content.source = source;
+            Arc::make_mut(&mut release.content).source = source;
         }
         memory.target = Some(serving);
         memory.trial = None;

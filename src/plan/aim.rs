@@ -1,6 +1,7 @@
 //! Finds the release that a spec asks for: one that is known already, or a new one.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::model::desired::{Content, Source, Wanted};
 use crate::model::names::{Hostname, ProjectId, ReleaseNo, Slot};
@@ -151,7 +152,7 @@ fn new_release(
     memory.newest += 1;
     let release = Release {
         sha256: content.source.sha256().cloned(),
-        content,
+        content: Arc::new(content),
         version: spec.artifact.version.clone(),
         generation,
         slot: Slot::A,

@@ -50,7 +50,12 @@ fn decisions(old: &ProjectProgress, new: &ProjectProgress, now: Timestamp) -> Ve
     }
     let fetch = |memory: &ProjectProgress| memory.trial.as_ref().and_then(|trial| trial.fetch.clone());
     told.extend(failed_fetch(fetch(old), fetch(new)).map(|event| event.to(new.candidate())));
-    told.extend(new_stall(&old.stalled, &new.stalled).map(|event| event.to(rejected_now(old, new))));
+    let rejected = rejected_now(old, new);
+    match new_stall(&old.stalled, &new.stalled) {
+        Some(event) => told.push(event.to(rejected)),
+        // It failed while a newer wish waits: that one does not stall for it.
+        None => told.extend(rejected.and_then(|number| failed_release(number, new))),
+    }
     let why = |memory: &ProjectProgress| memory.quarantine.as_ref().map(Quarantine::stall);
     told.extend(new_stall(&why(old), &why(new)));
     told
@@ -64,6 +69,11 @@ fn failed_fetch(old: Option<Backoff>, new: Option<Backoff>) -> Option<Event> {
 fn new_stall(old: &Option<Stall>, new: &Option<Stall>) -> Option<Event> {
     let stall = new.as_ref().filter(|stall| old.as_ref() != Some(stall))?;
     Some(Event::warning(stall.since, &stall.reason, &stall.message))
+}
+
+fn failed_release(number: ReleaseNo, memory: &ProjectProgress) -> Option<Event> {
+    let ended = memory.release(number)?.ended.as_ref()?;
+    Some(Event::warning(ended.since, &ended.reason, &ended.message).to(Some(number)))
 }
 
 fn rejected_now(old: &ProjectProgress, new: &ProjectProgress) -> Option<ReleaseNo> {

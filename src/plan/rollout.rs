@@ -208,13 +208,23 @@ impl Scene<'_> {
     fn bring_up_unit(&self, unit: &UnitId, reason: Reason, plan: &mut Plan) {
         let absent = UnitSeen::default();
         let seen = self.units.get(unit).unwrap_or(&absent);
-        let (Some(order), Some(work)) = (self.order(unit), self.memory.work_of(unit)) else { return };
+        let (Some(release), Some(work)) = (self.memory.release(unit.release), self.memory.work_of(unit)) else {
+            return;
+        };
+        let port = self.memory.port_of(unit);
+        let text = unit::text(unit, work, &release.content, release.slot, port, &self.rules.layout);
+        let timer = match &work.kind {
+            Kind::Scheduled(calendar) => Some(unit::timer_text(unit, calendar, release.slot)),
+            _ => None,
+        };
         let written_timer = seen.timer.as_ref().and_then(|timer| timer.text.as_ref());
-        let rewritten = seen.text.as_ref() != Some(&order.text) || written_timer != order.timer.as_ref();
+        let rewritten = seen.text.as_ref() != Some(&text) || written_timer != timer.as_ref();
         // A unit that systemd holds in memory must be read again; one it never saw needs no reload, which is what
         // keeps reloads off the way of a deploy.
         let stale = seen.needs_reload || rewritten && (seen.text.is_some() || seen.is_up());
         if rewritten || !seen.credential {
+            let launch = Launch::of(unit, work, &release.content, port, &self.rules.layout);
+            let order = UnitOrder { unit: unit.clone(), text, timer, launch };
             plan.push(self.project, Action::WriteUnit(Box::new(order)), reason);
         }
         if stale {
@@ -225,19 +235,6 @@ impl Scene<'_> {
         if !seen.is_up() && !runs_by_itself && !failed_command {
             plan.push(self.project, Action::Start(unit.clone()), reason);
         }
-    }
-
-    fn order(&self, unit: &UnitId) -> Option<UnitOrder> {
-        let release = self.memory.release(unit.release)?;
-        let work = release.content.processes.get(&unit.process)?;
-        let port = self.memory.port_of(unit);
-        let timer = match &work.kind {
-            Kind::Scheduled(calendar) => Some(unit::timer_text(unit, calendar, release.slot)),
-            _ => None,
-        };
-        let text = unit::text(unit, work, &release.content, release.slot, port, &self.rules.layout);
-        let launch = Launch::of(unit, work, &release.content, port, &self.rules.layout);
-        Some(UnitOrder { unit: unit.clone(), text, timer, launch })
     }
 
     fn fetch(&self, number: ReleaseNo, plan: &mut Plan) {

@@ -83,13 +83,15 @@ pub fn advance(wanted: &WantedServices, observed: &Observed, progress: &mut Prog
     progress.services.retain(|service, _| wanted.contains_key(service));
     for (service, wish) in wanted {
         let memory = progress.services.entry(*service).or_default();
+        memory.backoff.iter_mut().for_each(|backoff| backoff.heed_the_clock(observed.now));
+        let Some(seen) = sight_of(*service, observed) else { continue };
         if memory.generation != wish.generation {
-            let (before, counted) = (memory.before.take(), memory.counted.take());
+            // Work that goes on was begun for the wish before: however it ends, this one has not failed.
+            let begun = seen.work.as_ref().map(|work| work.invocation.clone());
+            let (before, counted) = (memory.before.take(), begun.or_else(|| memory.counted.take()));
             *memory = ServiceProgress { generation: wish.generation, before, counted, ..ServiceProgress::default() };
         }
-        if let Some(seen) = sight_of(*service, observed) {
-            fold(*service, wish, seen, memory, observed.now);
-        }
+        fold(*service, wish, seen, memory, observed.now);
     }
 }
 

@@ -17,7 +17,7 @@ use crate::model::observed::{Observed, ProxySeen, Seen, UnitSeen};
 use crate::model::progress::{Progress, ProjectProgress};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::services::WantedServices;
-use crate::model::status::Status;
+use crate::model::status::{ProcessStatus, Status};
 use crate::plan::check::Breach;
 use crate::plan::{self, Action, Plan, RoutesOrder, Rules, Step, advance, check, events, routes, status, verdict};
 use crate::port::{Bundles, Clock, Health, Memory, ProbeOrder, Routes, Tail, Units};
@@ -167,9 +167,9 @@ impl Loop {
         desired.0.extend(suppose);
         let progress = self.memory.progress()?;
         let now = self.clock.now();
-        let units = self.units.look();
+        let mut units = self.units.look();
         let mut projects: BTreeMap<ProjectId, Seen> =
-            desired.0.keys().map(|project| (project.clone(), self.look_at(project, &units))).collect();
+            desired.0.keys().map(|project| (project.clone(), self.look_at(project, &mut units))).collect();
         let found = self.health.look(&probes(&projects, &progress, None));
         for (unit, probed) in found {
             if let Some(seen) = projects.get_mut(&unit.project) {
@@ -193,11 +193,11 @@ impl Loop {
     fn look_at(
         &self,
         project: &ProjectId,
-        units: &Result<BTreeMap<ProjectId, BTreeMap<UnitId, UnitSeen>>, PortError>,
+        units: &mut Result<BTreeMap<ProjectId, BTreeMap<UnitId, UnitSeen>>, PortError>,
     ) -> Seen {
         Seen {
             units: sight(
-                units.as_ref().map(|all| all.get(project).cloned().unwrap_or_default()).map_err(PortError::clone),
+                units.as_mut().map(|all| all.remove(project).unwrap_or_default()).map_err(|error| error.clone()),
             ),
             bundles: sight(self.bundles.look(project)),
             fetches: self.bundles.fetches(project),
@@ -226,7 +226,7 @@ impl Loop {
 
     /// Takes the steps in order; returns when to see what they came to. A failure halts its project for this pass.
     fn apply(&mut self, plan: &Plan, view: &mut View) -> Option<FollowUp> {
-        let (mut touched, mut halted) = (BTreeMap::new(), BTreeSet::new());
+        let (mut touched, mut halted, mut failed) = (BTreeMap::new(), BTreeSet::new(), None);
         for step in self.in_turn(&plan.steps) {
             // One service's trouble is neither Caddy's nor another service's.
             let alone = step.action.service().is_some();
@@ -245,6 +245,8 @@ impl Loop {
                 }
                 Err(error) => {
                     self.fail(step, &error, view);
+                    // What a failure was folded into memory as is for the next pass to go by.
+                    failed = Some(FollowUp::AtOnce);
                     if !alone {
                         halted.insert(step.project.clone());
                     }
@@ -256,8 +258,6 @@ impl Loop {
                 memory.backoff = None;
             }
         }
-        // What a failure was folded into a project's memory as is for the next pass to go by.
-        let failed = halted.iter().flatten().map(|_| FollowUp::AtOnce);
         touched.into_values().chain(failed).min()
     }
 
@@ -304,9 +304,11 @@ impl Loop {
             Action::RemoveMarker(process) => self.bundles.point(project, process, Slot::A),
             Action::RemoveFiles { keep_data } => self.bundles.remove_all(project, *keep_data),
             Action::Forget => {
-                self.memory.forget(project)?;
+                // Whatever is answered, it may be gone, and another one may have its name by now: nothing more of it
+                // is written.
                 view.progress.projects.remove(project);
-                Ok(())
+                let generation = view.desired.0.get(project).map_or(0, |wanted| wanted.generation);
+                self.memory.forget(project, generation)
             }
             other => self.take_for_all(other),
         }
@@ -444,17 +446,47 @@ fn routes_live(view: &View, rules: &Rules) -> bool {
 
 /// Tells whether two statuses differ in more than when they were seen and how much they used.
 fn differ(old: &Status, new: &Status) -> bool {
-    let bare = |status: &Status| {
-        let mut bare = status.clone();
-        bare.observed_at = Timestamp(0);
-        for process in &mut bare.processes {
-            process.memory_bytes = None;
-            process.cpu_seconds = None;
-            process.tasks = None;
-            process.io_read_bytes = None;
-            process.io_write_bytes = None;
-        }
-        bare
-    };
-    bare(old) != bare(new)
+    let Status {
+        project,
+        generation,
+        observed_generation,
+        observed_at: _,
+        owner,
+        state,
+        conditions,
+        serving,
+        candidate,
+        last_good,
+        rejected,
+        processes,
+        routes,
+    } = new;
+    let same_processes = old.processes.len() == processes.len() && old.processes.iter().zip(processes).all(alike);
+    !same_processes
+        || (&old.project, old.generation, old.observed_generation) != (project, *generation, *observed_generation)
+        || (&old.owner, &old.state, &old.conditions, &old.routes) != (owner, state, conditions, routes)
+        || (old.serving, old.candidate, old.last_good, &old.rejected) != (*serving, *candidate, *last_good, rejected)
+}
+
+fn alike((old, new): (&ProcessStatus, &ProcessStatus)) -> bool {
+    let ProcessStatus {
+        name,
+        release,
+        unit,
+        state,
+        sub_state,
+        pid,
+        slot,
+        port,
+        memory_bytes: _,
+        cpu_seconds: _,
+        tasks: _,
+        io_read_bytes: _,
+        io_write_bytes: _,
+        restarts,
+        since,
+    } = new;
+    (&old.name, old.release, &old.unit) == (name, *release, unit)
+        && (old.state, &old.sub_state, old.pid) == (*state, sub_state, *pid)
+        && (old.slot, old.port, old.restarts, old.since) == (*slot, *port, *restarts, *since)
 }

@@ -53,18 +53,17 @@ impl HostServices {
     /// # Errors
     /// Says why it could not be taken.
     pub fn take(&self, action: &Action, progress: &mut Progress, now: Timestamp) -> Result<(), PortError> {
-        let memory = action.service().and_then(|service| progress.services.get_mut(&service));
         match action {
             Action::Packages(order) => {
                 self.host.begin(order)?;
-                if let Some(memory) = memory {
+                if let Some(memory) = progress.services.get_mut(&order.service) {
                     memory.begun = Some(now);
                 }
             }
-            Action::StartService(_, unit) => {
+            Action::StartService(service, unit) => {
                 self.host.start(unit)?;
                 // Counted before it is known to fail: a daemon that falls at once must not be started in a circle.
-                if let Some(memory) = memory {
+                if let Some(memory) = progress.services.get_mut(service) {
                     let fell = PortError::passing(
                         "ServiceDown",
                         format!("{unit} was down, and was started again; `journalctl -u {unit}` says why"),
@@ -74,8 +73,9 @@ impl HostServices {
             }
             Action::EnableService(service) => self.host.enable(*service)?,
             Action::ForgetService(service) => {
-                self.memory.forget_service(*service)?;
-                progress.services.remove(service);
+                // Whatever is answered, it may be gone, and be asked for anew by now: nothing more of it is written.
+                let generation = progress.services.remove(service).map_or(0, |memory| memory.generation);
+                self.memory.forget_service(*service, generation)?;
             }
             other => return Err(PortError::lasting("Internal", format!("{other} is not about a service"))),
         }

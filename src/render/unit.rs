@@ -16,36 +16,43 @@ pub fn credential_name(unit: &UnitId) -> String {
 /// Returns the unit file's text.
 pub fn text(unit: &UnitId, work: &Work, content: &Content, slot: Slot, port: Option<u16>, layout: &Layout) -> String {
     let user = user_of(&unit.project);
-    let lines = [
-        "# Written by zexio for one release and never changed after; change the spec instead.".to_owned(),
-        "[Unit]".to_owned(),
-        format!("Description={}", describe(unit)),
-        "After=network.target".to_owned(),
-        // systemd goes on restarting an app whatever happens: the agent may be away. A release that falls during its
-        // trial is stopped by the agent.
-        "StartLimitIntervalSec=0".to_owned(),
-        String::new(),
-        "[Service]".to_owned(),
-        way_of_running(work).to_owned(),
-        format!("TimeoutStartSec={}", start_timeout(work)),
-        format!("User={user}"),
-        format!("Group={user}"),
-        format!("Slice={SLICE}"),
-        format!("ExecStart={LAUNCHER} launch"),
-        format!("LoadCredentialEncrypted={}:{}", credential_name(unit), Layout::credential(unit).display()),
-        format!("TimeoutStopSec={}ms", work.stop.within.0),
-        format!("KillSignal={}", signal(work.stop.signal)),
-        "KillMode=mixed".to_owned(),
-        "OOMPolicy=kill".to_owned(),
-        limits(content),
-        sandbox(unit, content.sandbox, layout),
-        String::new(),
-        "[Install]".to_owned(),
-        "WantedBy=multi-user.target".to_owned(),
-        String::new(),
-        own_section(unit, slot, port),
-    ];
-    lines.join("\n")
+    let description = describe(unit);
+    let (running, start_timeout) = (way_of_running(work), start_timeout(work));
+    let (name, credential) = (credential_name(unit), Layout::credential(unit));
+    let (stop_timeout, signal) = (work.stop.within.0, signal(work.stop.signal));
+    let (limits, sandbox) = (limits(content), sandbox(unit, content.sandbox, layout));
+    let own = own_section(unit, slot, port);
+    // StartLimitIntervalSec: systemd goes on restarting an app whatever happens, since the agent may be away. A release
+    // that falls during its trial is stopped by the agent. All in one piece: every pass compares it.
+    format!(
+        "\
+# Written by zexio for one release and never changed after; change the spec instead.
+[Unit]
+Description={description}
+After=network.target
+StartLimitIntervalSec=0
+
+[Service]
+{running}
+TimeoutStartSec={start_timeout}
+User={user}
+Group={user}
+Slice={SLICE}
+ExecStart={LAUNCHER} launch
+LoadCredentialEncrypted={name}:{credential}
+TimeoutStopSec={stop_timeout}ms
+KillSignal={signal}
+KillMode=mixed
+OOMPolicy=kill
+{limits}
+{sandbox}
+
+[Install]
+WantedBy=multi-user.target
+
+{own}",
+        credential = credential.display(),
+    )
 }
 
 /// Returns the text of the timer beside a unit.

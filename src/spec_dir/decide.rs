@@ -80,6 +80,8 @@ pub struct Doubts {
     pub absent: BTreeMap<ProjectId, Duration>,
     /// Since when the file with the host's services is not there.
     pub host_absent: Option<Duration>,
+    /// Since when the directory itself cannot be read.
+    pub lost: Option<Duration>,
     /// The files that are wrong, and since when.
     pub broken: BTreeMap<String, Duration>,
     /// The files that want another file's project.
@@ -182,21 +184,20 @@ enum Claim {
 }
 
 impl Look<'_> {
-    /// A directory that is not there says nothing about its files.
+    /// A directory that is not there says nothing about its files: how long each is gone counts from when it is back.
     fn lost(&mut self, why: &str) {
-        self.verdict.doubts = self.prior.doubts.clone();
-        self.verdict.doubts.absent.clear();
-        self.verdict.doubts.host_absent = None;
         self.verdict.troubles.insert(DIRECTORY.into(), why.to_owned());
+        let since = self.prior.doubts.lost.unwrap_or(self.now);
+        let old = self.prior.doubts.clone();
+        self.verdict.doubts = Doubts { absent: BTreeMap::new(), host_absent: None, lost: Some(since), ..old };
+        if self.now < since + GONE_FOR {
+            return self.look_at(since + GONE_FOR);
+        }
         for (project, owner) in self.running_from_files() {
-            if self.gone_for_long(&project) {
-                self.refuse_prune(&project, &owner, why);
-            }
+            self.refuse_prune(&project, &owner, why);
         }
         let hostless = self.services_from_files().collect::<Vec<_>>();
-        if !hostless.is_empty() && self.host_gone_for_long() {
-            self.refuse_drops(&hostless, why);
-        }
+        self.refuse_drops(&hostless, why);
     }
 
     /// A file that was here before keeps its project, also while it cannot be read.

@@ -51,7 +51,7 @@ impl Memory for Book {
     ) -> Result<BTreeMap<EnvName, Zeroizing<String>>, PortError> {
         unreachable!("the watched directory does not ask for this")
     }
-    fn forget(&self, _: &ProjectId) -> Result<(), PortError> {
+    fn forget(&self, _: &ProjectId, _: u64) -> Result<(), PortError> {
         unreachable!("the watched directory does not ask for this")
     }
 }
@@ -61,7 +61,7 @@ impl Wishes for Book {
         *self.puts.lock().unwrap() += 1;
         let project = document.project.clone();
         let spec = document.try_map_env(|_, _| Ok::<_, WishError>(Sealed { sealed: 1 }))?;
-        let intent = Intent::Run(Box::new(spec));
+        let intent = Intent::Run(Arc::new(spec));
         let mut all = self.wanted.lock().unwrap();
         let before = all.0.get(&project).cloned();
         let changed = before.as_ref().is_none_or(|before| before.intent != intent);

@@ -239,7 +239,7 @@ mod tests {
         db.put(crate::model::document::parse(text.as_bytes()).unwrap(), &Owner::Api, None, &by).unwrap();
         db.put(crate::model::document::parse(text.as_bytes()).unwrap(), &Owner::Api, None, &by).unwrap();
         db.delete(&id("shop"), &Owner::Api, false, &by).unwrap();
-        db.forget(&id("shop")).unwrap();
+        db.forget(&id("shop"), 2).unwrap();
         let kept = db.read(&EventQuery { project: Some(id("shop")), ..EventQuery::default() }).unwrap();
         let said: Vec<&str> = kept.iter().map(|kept| kept.event.message.as_str()).collect();
         assert_eq!(said, ["key ci wrote generation 1", "key ci asked for its removal"]);

@@ -89,12 +89,12 @@ impl Memory for Db {
         plain.chain(secret).collect()
     }
 
-    fn forget(&self, project: &ProjectId) -> Result<(), PortError> {
+    fn forget(&self, project: &ProjectId, generation: u64) -> Result<(), PortError> {
         let mut connection = self.lock_to_write();
         let failed = |e: rusqlite::Error| refused("forget a project", &e);
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-        let sql = "SELECT 1 FROM projects WHERE project = ?1 AND intent = 'delete'";
-        if tx.query_row(sql, params![project.as_str()], |_| Ok(())).optional().map_err(failed)?.is_some() {
+        let sql = "SELECT 1 FROM projects WHERE project = ?1 AND intent = 'delete' AND generation = ?2";
+        if tx.query_row(sql, params![project.as_str(), generation], |_| Ok(())).optional().map_err(failed)?.is_some() {
             forget(&tx, project).map_err(plain)?;
         }
         tx.commit().map_err(failed)

@@ -166,7 +166,9 @@ mod tests {
         assert!(matches!(db.delete(&shop(), &Owner::Api, false, &by()), Err(WishError::Owned { .. })));
         db.delete(&shop(), &file, false, &by()).unwrap();
         assert!(matches!(db.put(spec(ONE, "").unwrap(), &file, None, &by()), Err(WishError::Deleting(_))));
-        db.forget(&shop()).unwrap();
+        db.forget(&shop(), 1).unwrap();
+        assert!(db.wanted(&shop()).unwrap().is_some(), "something else was asked since then");
+        db.forget(&shop(), 2).unwrap();
         assert!(db.put(spec(ONE, "").unwrap(), &Owner::Api, None, &by()).unwrap().created);
     }
 

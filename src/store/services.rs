@@ -102,9 +102,10 @@ impl ServiceMemory for Db {
         .map_err(plain)
     }
 
-    fn forget_service(&self, service: Service) -> Result<(), PortError> {
+    fn forget_service(&self, service: Service, generation: u64) -> Result<(), PortError> {
         self.write("forget a service", |tx| {
-            execute(tx, "DELETE FROM services WHERE service = ?1 AND intent = 'remove'", params![service.as_str()])
+            let sql = "DELETE FROM services WHERE service = ?1 AND intent = 'remove' AND generation = ?2";
+            execute(tx, sql, params![service.as_str(), generation])
         })
         .map_err(plain)
     }
@@ -218,11 +219,17 @@ mod tests {
         let db = db(&dir);
         assert_eq!(db.service_progress().unwrap(), [(PG, memory)].into());
         assert_eq!(db.wanted_services().unwrap()[&PG].intent, ServiceIntent::Install(Version::Major(15)));
-        db.forget_service(PG).unwrap();
+        db.forget_service(PG, 1).unwrap();
         assert_eq!(db.wanted_services().unwrap().len(), 1, "it is still wanted");
+        db.drop_service(PG, &Owner::Api, false).unwrap();
         db.drop_service(PG, &Owner::Api, true).unwrap();
-        assert_eq!(db.wanted_services().unwrap()[&PG].intent, ServiceIntent::Remove { purge: true });
-        db.forget_service(PG).unwrap();
+        db.forget_service(PG, 2).unwrap();
+        assert_eq!(
+            db.wanted_services().unwrap()[&PG].intent,
+            ServiceIntent::Remove { purge: true },
+            "asked since then"
+        );
+        db.forget_service(PG, 3).unwrap();
         assert_eq!(db.wanted_services().unwrap().len(), 0);
     }
 }

@@ -1,6 +1,7 @@
 //! The doors' side: writes what is wanted, in one transaction each.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use zeroize::Zeroizing;
@@ -361,7 +362,7 @@ impl Row {
     fn wanted(mut self, connection: &Connection, project: &ProjectId) -> Result<Wanted, WishError> {
         let intent = match (self.intent.as_str(), self.spec.take()) {
             ("delete", _) => Intent::Delete { keep_data: self.keep_data },
-            ("run", Some(spec)) => Intent::Run(Box::new(with_overlay(spec, self.overlay.take()))),
+            ("run", Some(spec)) => Intent::Run(Arc::new(with_overlay(spec, self.overlay.take()))),
             _ => Intent::Nothing,
         };
         let secrets = listed_secrets(connection, project)?;

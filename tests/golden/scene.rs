@@ -3,6 +3,7 @@
 //! Times are seconds; it is 1000 unless the scene says otherwise.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -297,7 +298,7 @@ impl Project {
         let intent = match &self.delete {
             _ if self.nothing => Intent::Nothing,
             Some(delete) => Intent::Delete { keep_data: delete.keep_data },
-            None => Intent::Run(Box::new(spec(name, &self.spec))),
+            None => Intent::Run(Arc::new(spec(name, &self.spec))),
         };
         let hold = self.hold.as_ref().map(|until| Hold {
             by: "key ops".into(),
@@ -375,7 +376,7 @@ impl Project {
         let good = words.good.unwrap_or(matches!(state, ReleaseState::Serving | ReleaseState::Retired));
         Release {
             sha256: good.then(|| made_from(&content)),
-            content,
+            content: content.into(),
             version: None,
             generation: words.generation.unwrap_or(u64::from(number)),
             slot: words.slot.unwrap_or(if serves || memory.serving.is_none() { Slot::A } else { Slot::B }),

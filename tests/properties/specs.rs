@@ -276,7 +276,7 @@ impl Deployed {
             ..ProjectProgress::default()
         };
         let release = Release {
-            content,
+            content: content.into(),
             sha256: None,
             version: None,
             generation: 1,

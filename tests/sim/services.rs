@@ -1,168 +1,14 @@
-//! Host services: a package manager that works in the background, and what the loop makes of it.
-
-use std::collections::{BTreeMap, BTreeSet};
+//! Claims about host services: what the loop makes of the package manager's work.
 
 use zexio::model::desired::Owner;
 use zexio::model::event::Level;
-use zexio::model::observed::{ActiveState, Exit};
-use zexio::model::quantity::Span;
-use zexio::model::services::{
-    DaemonSeen, Installation, Service, ServiceIntent, ServiceProgress, ServiceSeen, ServiceStatus, ServicesSeen,
-    Version, WantedService, WantedServices, WorkSeen,
-};
-use zexio::plan::services::{NOT_ON_OFFER, Task, WorkOrder};
-use zexio::port::{PortError, ServiceMemory, Services};
+use zexio::model::observed::ActiveState;
+use zexio::model::quantity::{Span, Timestamp};
+use zexio::model::services::{Service, ServiceIntent, ServiceSeen, Version, WantedService};
+use zexio::plan::services::NOT_ON_OFFER;
 
-use crate::world::gate::Effect;
-use crate::world::{Life, World};
-
-/// The host's services and its package manager.
-#[derive(Default)]
-pub struct Host {
-    pub wanted: WantedServices,
-    pub statuses: BTreeMap<Service, ServiceStatus>,
-    pub seen: ServicesSeen,
-    /// What the package manager does, and how many seconds it still takes.
-    pub work: BTreeMap<Service, (Task, u32)>,
-    /// How work ends instead of well, while this is set.
-    pub fails_with: Option<i32>,
-    /// Daemons do not stay up.
-    pub daemons_fall: bool,
-    runs: u32,
-}
-
-fn installation(service: Service, major: u32) -> Installation {
-    let daemon = (service != Service::Nodejs).then(|| DaemonSeen {
-        unit: format!("{service}.service"),
-        state: ActiveState::Inactive,
-        enabled: false,
-    });
-    Installation { version: format!("{major}.0.1"), whole: true, daemon }
-}
-
-impl Host {
-    /// Lets the package manager and the daemons get on.
-    pub fn tick(&mut self) {
-        for (service, (task, left)) in std::mem::take(&mut self.work) {
-            if left > 0 {
-                self.work.insert(service, (task, left - 1));
-            } else {
-                self.end(service, &task);
-            }
-        }
-        let falls = self.daemons_fall;
-        for daemon in
-            self.seen.values_mut().flat_map(|seen| seen.installed.values_mut()).filter_map(|i| i.daemon.as_mut())
-        {
-            if daemon.state == ActiveState::Activating {
-                daemon.state = if falls { ActiveState::Failed } else { ActiveState::Active };
-            }
-        }
-    }
-
-    fn end(&mut self, service: Service, task: &Task) {
-        let seen = self.seen.entry(service).or_default();
-        if let Some(status) = self.fails_with {
-            let work = seen.work.as_mut().expect("work that ends was begun");
-            (work.running, work.exit) = (false, Some(Exit::Status(status)));
-            (work.said, work.log) = ("no such package".into(), vec!["E: no such package".into()]);
-            return;
-        }
-        seen.work = None;
-        match task {
-            Task::Install(version) => {
-                let major = match version {
-                    Version::Usual => 18,
-                    Version::Major(major) => *major,
-                };
-                seen.installed.insert(major, installation(service, major));
-                seen.data = service != Service::Nodejs;
-            }
-            Task::Remove { majors, purge } => {
-                seen.installed.retain(|major, _| !majors.contains(major));
-                seen.data &= !purge;
-            }
-        }
-    }
-}
-
-impl ServiceMemory for World {
-    fn wanted_services(&self) -> Result<WantedServices, PortError> {
-        Ok(self.lock().host.wanted.clone())
-    }
-    fn service_progress(&self) -> Result<BTreeMap<Service, ServiceProgress>, PortError> {
-        Ok(self.lock().progress.services.clone())
-    }
-    fn remember_services(&self, changed: &BTreeMap<Service, ServiceProgress>) -> Result<(), PortError> {
-        self.effect(Effect::RememberServices, |machine| {
-            let wanted: BTreeSet<Service> = machine.host.wanted.keys().copied().collect();
-            machine.progress.services.extend(changed.clone());
-            machine.progress.services.retain(|service, _| wanted.contains(service));
-            Ok(())
-        })
-    }
-    fn service_statuses(&self) -> Result<BTreeMap<Service, ServiceStatus>, PortError> {
-        Ok(self.lock().host.statuses.clone())
-    }
-    fn record_services(&self, statuses: &[ServiceStatus]) -> Result<(), PortError> {
-        self.effect(Effect::RememberServices, |machine| {
-            machine.host.statuses.extend(statuses.iter().map(|status| (status.service, status.clone())));
-            Ok(())
-        })
-    }
-    fn forget_service(&self, service: Service) -> Result<(), PortError> {
-        let called = format!("forget {service}");
-        self.effect(Effect::Host(&called), |machine| {
-            machine.host.wanted.remove(&service);
-            machine.progress.services.remove(&service);
-            Ok(())
-        })
-    }
-}
-
-impl Services for World {
-    fn look(&self, _: bool) -> Result<ServicesSeen, PortError> {
-        let machine = self.lock();
-        if machine.blind.units {
-            return Err(PortError::passing("Systemd", "could not list units: the bus is away"));
-        }
-        let seen = |service: Service| (service, machine.host.seen.get(&service).cloned().unwrap_or_default());
-        Ok(Service::ALL.into_iter().map(seen).collect())
-    }
-    fn begin(&self, order: &WorkOrder) -> Result<(), PortError> {
-        let called = order.to_string();
-        self.effect(Effect::Host(&called), |machine| {
-            machine.host.runs += 1;
-            let invocation = machine.host.runs.to_string();
-            let work = WorkSeen { running: true, said: "reading".into(), exit: None, invocation, log: Vec::new() };
-            machine.host.seen.entry(order.service).or_default().work = Some(work);
-            machine.host.work.insert(order.service, (order.task.clone(), 3));
-            Ok(())
-        })
-    }
-    fn start(&self, unit: &str) -> Result<(), PortError> {
-        let called = format!("start {unit}");
-        self.effect(Effect::Host(&called), |machine| {
-            each_daemon(&mut machine.host.seen, |daemon| {
-                if daemon.unit == unit {
-                    daemon.state = ActiveState::Activating;
-                }
-            });
-            Ok(())
-        })
-    }
-    fn enable(&self, service: Service) -> Result<(), PortError> {
-        let called = format!("enable {service}");
-        self.effect(Effect::Host(&called), |machine| {
-            each_daemon(&mut machine.host.seen, |daemon| daemon.enabled |= daemon.unit.starts_with(service.as_str()));
-            Ok(())
-        })
-    }
-}
-
-fn each_daemon(seen: &mut ServicesSeen, change: impl FnMut(&mut DaemonSeen)) {
-    seen.values_mut().flat_map(|seen| seen.installed.values_mut()).filter_map(|i| i.daemon.as_mut()).for_each(change);
-}
+use crate::world::Life;
+use crate::world::host::{Work, installation};
 
 const REDIS: Service = Service::Redis;
 const NODE: Service = Service::Nodejs;
@@ -335,6 +181,39 @@ fn a_failure_backs_off_with_its_evidence_and_passes() {
 }
 
 #[test]
+fn a_clock_that_jumps_back_puts_no_try_off() {
+    let mut life = Life::begin();
+    life.world.lock().now = Timestamp(1_700_000_000_000);
+    life.world.lock().host.fails_with = Some(100);
+    install(&life, REDIS, Version::Usual);
+    for _ in 0..5 {
+        life.pass();
+        life.world.lock().tick(Span::seconds(1));
+    }
+    is(&life, REDIS, "failed", "PackagesFailed");
+    life.world.lock().host.fails_with = None;
+    life.world.lock().now = Timestamp(1_600_000_000_000);
+    for _ in 0..20 {
+        life.pass();
+        life.world.lock().tick(Span::seconds(1));
+    }
+    is(&life, REDIS, "running", "Running");
+}
+
+#[test]
+fn a_failed_step_is_followed_by_a_look_that_waits_no_longer_than_its_pause() {
+    let mut life = Life::begin();
+    life.settle();
+    install(&life, REDIS, Version::Usual);
+    life.world.lock().host.work.insert(REDIS, Work::unseen());
+    let begun = life.world.lock().now;
+    let mut look_again = life.pass();
+    assert_eq!(look_again, Some(begun), "the step failed, and the next pass sees to it");
+    look_again = life.pass();
+    assert!(look_again.is_some_and(|moment| moment <= begun.after(Span::seconds(10))), "{look_again:?}");
+}
+
+#[test]
 fn work_that_a_reboot_cut_off_is_told_and_done_again() {
     let mut life = Life::begin();
     install(&life, REDIS, Version::Usual);
@@ -366,6 +245,20 @@ fn a_version_that_is_not_on_offer_is_named_until_another_one_is_asked_for() {
     life.world.lock().host.fails_with = None;
     install(&life, NODE, Version::Major(18));
     life.settle();
+    is(&life, NODE, "installed", "Installed");
+}
+
+#[test]
+fn work_that_fails_for_the_wish_before_holds_up_no_other() {
+    let mut life = Life::begin();
+    install(&life, NODE, Version::Major(99));
+    life.pass();
+    life.pass();
+    install(&life, NODE, Version::Usual);
+    for _ in 0..20 {
+        life.pass();
+        life.world.lock().tick(Span::seconds(1));
+    }
     is(&life, NODE, "installed", "Installed");
 }
 
@@ -469,4 +362,25 @@ fn a_service_that_falls_stops_no_release_and_holds_only_the_next_one() {
     life.want_spec("shop", "url: 'https://a.example.com/good-2'", "");
     life.settle();
     assert_eq!(life.serving("shop"), Some(2), "who needs nothing waits for nothing");
+}
+
+#[test]
+fn a_wish_that_waits_for_a_service_does_not_fail_for_the_one_before() {
+    let mut life = Life::begin();
+    life.world.lock().host.fails_with = Some(100);
+    install(&life, REDIS, Version::Usual);
+    life.want("shop", "never-ready-1");
+    for _ in 0..3 {
+        life.pass();
+        life.world.lock().tick(Span::seconds(1));
+    }
+    life.want_spec("shop", GOOD, "needs: [redis]");
+    for _ in 0..60 {
+        life.pass();
+        assert_eq!(condition(&life, "Stalled"), None);
+        life.world.lock().tick(Span::seconds(1));
+    }
+    assert_eq!(condition(&life, "Reconciling").expect("it waits").0, "DependencyMissing");
+    let told = life.world.lock().events.iter().any(|event| event.reason == "HealthCheckFailed");
+    assert!(told, "the release of the one before failed");
 }

@@ -59,7 +59,7 @@ impl Memory for Store {
     ) -> Result<BTreeMap<EnvName, Zeroizing<String>>, PortError> {
         unreachable!("the API opens no values")
     }
-    fn forget(&self, _: &ProjectId) -> Result<(), PortError> {
+    fn forget(&self, _: &ProjectId, _: u64) -> Result<(), PortError> {
         unreachable!("the API forgets nothing")
     }
 }
@@ -80,7 +80,7 @@ fn next(tables: &Tables, document: Document, owner: &Owner, expect: Option<u64>)
     let same = old.and_then(Wanted::spec) == Some(&spec);
     Ok(Wanted {
         generation: if same { generation } else { generation + 1 },
-        intent: Intent::Run(Box::new(spec)),
+        intent: Intent::Run(Arc::new(spec)),
         owner: owner.clone(),
         secrets: BTreeMap::new(),
         complaint: None,
@@ -113,7 +113,7 @@ impl Wishes for Store {
         let wanted = tables.wanted.get_mut(project).ok_or_else(|| WishError::Unknown(project.clone()))?;
         wanted.generation += 1;
         if let Intent::Run(spec) = &mut wanted.intent {
-            spec.artifact = artifact.clone();
+            Arc::make_mut(spec).artifact = artifact.clone();
         }
         Ok(Put { generation: wanted.generation, created: false, changed: true })
     }
@@ -242,7 +242,7 @@ impl ServiceMemory for ServiceBook {
     fn record_services(&self, _: &[ServiceStatus]) -> Result<(), PortError> {
         unreachable!("the API sees nothing")
     }
-    fn forget_service(&self, _: Service) -> Result<(), PortError> {
+    fn forget_service(&self, _: Service, _: u64) -> Result<(), PortError> {
         unreachable!("the API forgets nothing")
     }
 }

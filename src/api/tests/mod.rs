@@ -225,7 +225,7 @@ impl Bench {
         let memory = tables.progress.projects.entry(project).or_default();
         for (number, good) in (1..).zip(good) {
             let release = Release {
-                content: content.clone(),
+                content: Arc::new(content.clone()),
                 sha256: None,
                 version: None,
                 generation: 1,

@@ -1,5 +1,7 @@
 //! Looks at directories that never were: what each one means, and what it must not mean.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::model::desired::Wanted;
 use crate::model::document;
@@ -56,7 +58,7 @@ impl Door {
     }
 
     fn runs(mut self, project: &str, owner: Owner) -> Self {
-        let intent = Intent::Run(Box::new(spec(project)));
+        let intent = Intent::Run(Arc::new(spec(project)));
         self.known.0.insert(id(project), wanted(owner, intent));
         self
     }
@@ -213,6 +215,18 @@ fn a_directory_that_vanished_removes_nothing() {
     let verdict = door.look_at(&lost, 2_000);
     assert_eq!(reasons(&verdict), [("shop".to_owned(), Some(PRUNE_REFUSED.to_owned()))]);
     assert!(verdict.troubles[DIRECTORY].contains("/zexio/specs"));
+}
+
+#[test]
+fn a_directory_that_is_back_without_a_file_waits_for_it_anew() {
+    let mut door = Door::new().runs("shop", file("shop.yaml")).wants(REDIS, file("host.yaml"), None);
+    door.prune_max = 2;
+    let lost = Listing::Lost("could not read the watched directory /zexio/specs: permission denied".into());
+    door.look_at(&lost, 0);
+    let verdict = door.look(9_000);
+    assert!(verdict.decisions.is_empty(), "{verdict:?}");
+    let verdict = door.look(11_000);
+    assert_eq!((deleted(&verdict), drops(&verdict).len()), (vec!["shop".to_owned()], 1));
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Each promise is broken on purpose, by a planner or a part of the world that does one thing wrong: a check that never
 //! fails is worse than none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use zexio::model::desired::{Desired, Intent};
 use zexio::model::names::{ProjectId, ReleaseNo, UnitId};
@@ -10,6 +11,7 @@ use zexio::model::progress::{Progress, ProjectProgress, ReleaseState};
 use zexio::model::services::WantedServices;
 use zexio::model::spec::Suspend;
 use zexio::model::status::Status;
+use zexio::plan::advance::advance;
 use zexio::plan::check::Breach;
 use zexio::plan::{Action, Plan, Reason, Rules, Step, plan};
 
@@ -112,6 +114,12 @@ fn shows_a_value(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r:
     (plan, Vec::new())
 }
 
+/// Tells the log what a variable holds.
+fn logs_a_value(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+    tracing::debug!(token = format_args!("{SENTINEL}0"), "plans");
+    (plan(d, w, o, p, r), Vec::new())
+}
+
 /// Forgets a project that does not serve.
 fn forgets_what_is_wanted(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     also(d, w, o, p, r, |_, memory| memory.stalled.as_ref().map(|_| Action::Forget))
@@ -132,7 +140,7 @@ fn ignores_suspension(d: &Desired, w: &WantedServices, o: &Observed, p: &Progres
     for wanted in desired.0.values_mut() {
         wanted.hold = None;
         if let Intent::Run(spec) = &mut wanted.intent {
-            spec.suspend = Suspend::No;
+            Arc::make_mut(spec).suspend = Suspend::No;
         }
     }
     (plan(&desired, w, o, p, r), Vec::new())
@@ -182,6 +190,32 @@ fn leaves_files(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: 
     (plan, Vec::new())
 }
 
+/// Takes every major of a service away, and its data, whoever brought them.
+fn removes_what_was_there(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+    let mut progress = p.clone();
+    progress.services.values_mut().for_each(|memory| memory.before = Some(BTreeSet::new()));
+    (plan(d, w, o, &progress, r), Vec::new())
+}
+
+/// Goes on with a project whatever it needs.
+fn waits_for_nothing(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+    let (mut desired, mut progress) = (d.clone(), p.clone());
+    for wanted in desired.0.values_mut() {
+        if let Intent::Run(spec) = &mut wanted.intent {
+            Arc::make_mut(spec).needs.clear();
+        }
+    }
+    advance(&desired, w, o, &mut progress, r);
+    (plan(&desired, w, o, &progress, r), Vec::new())
+}
+
+/// Installs services and does not start their daemons.
+fn starts_no_service(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+    let mut plan = plan(d, w, o, p, r);
+    plan.steps.retain(|step| !matches!(step.action, Action::StartService(..)));
+    (plan, Vec::new())
+}
+
 /// Lives until the promise is broken first; tells which promises were broken first in the lives before.
 fn first_broken(rig: Rig, promise: Promise) -> Result<u64, BTreeMap<Promise, u64>> {
     let mut others = BTreeMap::new();
@@ -197,7 +231,7 @@ fn first_broken(rig: Rig, promise: Promise) -> Result<u64, BTreeMap<Promise, u64
 
 #[test]
 fn every_promise_catches_the_planner_that_breaks_it() {
-    let planners: [(Promise, Planner); 15] = [
+    let planners: [(Promise, Planner); 19] = [
         (Promise::S1, points_too_early),
         (Promise::S2, stops_what_serves),
         (Promise::S3, removes_what_runs),
@@ -205,17 +239,21 @@ fn every_promise_catches_the_planner_that_breaks_it() {
         (Promise::S5, touches_a_stranger),
         (Promise::S6, forgets_early),
         (Promise::S8, shows_a_value),
+        (Promise::S8, logs_a_value),
         (Promise::S9, forgets_what_is_wanted),
         (Promise::S11, tries_again),
         (Promise::S12, ignores_suspension),
         (Promise::S13, shares_a_port),
         (Promise::S14, steals_a_host),
+        (Promise::S15, removes_what_was_there),
+        (Promise::S16, waits_for_nothing),
         (Promise::L1, starts_nothing),
         (Promise::L2, never_rests),
         (Promise::L3, leaves_files),
+        (Promise::L4, starts_no_service),
     ];
     std::thread::scope(|scope| {
-        for half in planners.chunks(8) {
+        for half in planners.chunks(10) {
             scope.spawn(move || {
                 for (promise, planner) in half {
                     let caught = first_broken(Rig { planner: *planner, ..Rig::default() }, *promise);
@@ -229,6 +267,12 @@ fn every_promise_catches_the_planner_that_breaks_it() {
 #[test]
 fn a_recorder_that_counts_ahead_breaks_s7() {
     let caught = first_broken(Rig { spoil_status: Some(counts_ahead), ..Rig::default() }, Promise::S7);
+    assert!(caught.is_ok(), "{caught:?}");
+}
+
+#[test]
+fn a_directory_without_a_guard_breaks_s17() {
+    let caught = first_broken(Rig { unguarded: true, ..Rig::default() }, Promise::S17);
     assert!(caught.is_ok(), "{caught:?}");
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use zexio::model::desired::Source;
+use zexio::model::desired::{Intent, Source};
 use zexio::model::names::ProjectId;
 use zexio::model::observed::UnitSeen;
 use zexio::model::quantity::{Span, Timestamp};
@@ -13,11 +13,13 @@ use zexio::reconcile::pass::{Loop, Planner, checked_plan};
 
 use super::drift;
 use super::operator::Operator;
-use super::options::Options;
+use super::options::{Later, Options};
 use super::oracle::{Breach, Oracle, Promise, answered, left_of};
+use super::{listener, services};
 use crate::chance::Chance;
 use crate::world::apps::content_name;
 use crate::world::gate::{Death, Fate, Odds};
+use crate::world::host::Luck;
 use crate::world::life::{agent, rules};
 use crate::world::{Blind, Machine, World};
 
@@ -39,13 +41,17 @@ pub struct Rig {
     pub spoil_status: Option<fn(&mut Status)>,
     /// The prober calls everything ready.
     pub blessing: bool,
+    /// The directory's door lets any number of projects go at once.
+    pub unguarded: bool,
+    /// Nothing is drawn that the swarm learned to draw later: each seed lives the life that it always had.
+    pub plain: bool,
     /// Whether every call is written down.
     pub told: bool,
 }
 
 impl Default for Rig {
     fn default() -> Self {
-        Self { planner: checked_plan, spoil_status: None, blessing: false, told: false }
+        Self { planner: checked_plan, spoil_status: None, blessing: false, unguarded: false, plain: false, told: false }
     }
 }
 
@@ -64,8 +70,9 @@ pub struct Outcome {
 struct Life {
     world: World,
     agent: Loop,
-    operator: Operator,
     chance: Chance,
+    /// For what the swarm learned to draw later.
+    later: Chance,
     options: Options,
     rig: Rig,
     faults: BTreeMap<String, u64>,
@@ -85,8 +92,15 @@ pub fn live(seed: u64, rig: Rig) -> Outcome {
 impl Life {
     fn begin(seed: u64, rig: Rig) -> Self {
         let mut chance = Chance::of(seed);
-        let options = Options::draw(&mut chance);
+        let mut later = Chance::of(seed ^ 4);
+        let drawn = Later::draw(&mut later);
+        let later_options = if rig.plain { Later::default() } else { drawn };
+        let options = Options { later: later_options, ..Options::draw(&mut chance) };
         let world = World::default();
+        // Each life's lines cost time.
+        if drawn.listens {
+            listener::listen();
+        }
         {
             let mut machine = world.lock();
             machine.now = Timestamp(1_700_000_000_000);
@@ -106,15 +120,22 @@ impl Life {
             // What belongs to nobody that asks here.
             let stranger = ProjectId::parse("stranger").expect("a project");
             machine.bundle(&stranger).directory = true;
+            machine.doors = Some(Box::new(Operator::new(Chance::of(seed ^ 3), &options, seed, !rig.unguarded)));
+            if options.later.services {
+                let chance = Chance::of(seed ^ 8);
+                machine.host.luck = Some(Luck { chance, work: options.later.work, falls: options.later.falls });
+                // What was there before anybody asked.
+                services::meddle(&mut later, &mut machine);
+                machine.host.tick(0);
+            }
         }
-        let operator = Operator::new(Chance::of(seed ^ 3), &options);
         let ports = if options.tiny_ports { (21000, 21005) } else { (21000, 21099) };
         let agent = agent(&world, rules(TEMPLATE, ports), rig.planner);
         Self {
             world,
             agent,
-            operator,
             chance,
+            later,
             options,
             rig,
             faults: BTreeMap::new(),
@@ -122,6 +143,15 @@ impl Life {
             look_again: None,
             next_full: 0,
         }
+    }
+
+    /// Lets whoever asks do something.
+    fn ask<T>(&self, what: impl FnOnce(&mut Operator, &mut Machine) -> T) -> T {
+        let mut machine = self.world.lock();
+        let mut operator = machine.doors.take().expect("whoever asks is there between two passes");
+        let done = what(&mut operator, &mut machine);
+        machine.doors = Some(operator);
+        done
     }
 
     fn count(&mut self, fault: &str) {
@@ -138,7 +168,7 @@ impl Life {
 
     /// The part of the life in which everything can go wrong.
     fn suffer(&mut self) {
-        self.operator.wish(&mut self.world.lock());
+        self.ask(Operator::wish);
         for _ in 0..self.options.steps {
             self.strike();
             let mut more = 6;
@@ -164,7 +194,7 @@ impl Life {
             if self.broken() {
                 return false;
             }
-            if self.look_again.is_none() && self.world.lock().next_move().is_none() {
+            if self.look_again.is_none() && self.next_move().is_none() {
                 break;
             }
             self.rest(false);
@@ -177,8 +207,9 @@ impl Life {
     fn strike(&mut self) {
         let Options { wishes, drift, jumps, restarts, disk_full, outages, caddy, .. } = self.options;
         if self.chance.hits(wishes) {
-            self.operator.wish(&mut self.world.lock());
+            self.ask(Operator::wish);
         }
+        self.strike_later(wishes, drift);
         if self.chance.hits(drift) {
             let what = drift::meddle(&mut self.chance, &mut self.world.lock());
             self.count(what);
@@ -209,6 +240,22 @@ impl Life {
             self.count("Caddy went down");
         }
         self.cover_eyes();
+    }
+
+    /// Lets wishes come and faults happen that are drawn from a source of their own.
+    fn strike_later(&mut self, wishes: u64, drift: u64) {
+        let Later { services, directory, .. } = self.options.later;
+        if services && self.later.hits(wishes) {
+            self.ask(Operator::wish_service);
+        }
+        if services && self.later.hits(drift) {
+            let what = services::meddle(&mut self.later, &mut self.world.lock());
+            self.count(what);
+        }
+        if directory && self.later.hits(150) {
+            let what = self.ask(Operator::lose_files);
+            self.count(what);
+        }
     }
 
     fn cover_eyes(&mut self) {
@@ -254,11 +301,13 @@ impl Life {
         self.world.lock().lose_what_ran_beside_the_loop();
         let rules = self.agent.rules.clone();
         self.agent = agent(&self.world, rules, self.rig.planner);
+        self.ask(Operator::restart_doors);
     }
 
     /// Runs one pass; tells whether the agent wants the next one at once.
     fn pass(&mut self) -> bool {
         self.passes += 1;
+        self.ask(Operator::look_in_time);
         let full = self.world.lock().uptime >= self.next_full;
         if full {
             self.next_full = self.world.lock().uptime + RESYNC;
@@ -287,14 +336,21 @@ impl Life {
 
     /// Lets time pass until the agent looks again: by itself, or since it is told of something.
     fn rest(&mut self, interrupted: bool) {
+        let next = self.next_move();
         let mut machine = self.world.lock();
         let wanted = self.look_again.map_or(RESYNC, |moment| moment.since(machine.now).0);
         let full = self.next_full.saturating_sub(machine.uptime);
-        let told = machine.next_move().map_or(RESYNC, |at| at.saturating_sub(machine.uptime));
+        let told = next.map_or(RESYNC, |at| at.saturating_sub(machine.uptime));
         let told = if self.options.deaf_signals && interrupted { RESYNC } else { told };
         let wait = wanted.min(full).min(told).min(RESYNC);
         let wait = if interrupted && self.chance.hits(400) { self.chance.below(wait + 1) } else { wait };
         machine.tick(Span(wait));
+    }
+
+    /// Returns when something moves next, or a door looks by itself.
+    fn next_move(&self) -> Option<u64> {
+        let machine = self.world.lock();
+        machine.next_move().into_iter().chain(machine.doors.as_ref().and_then(|doors| doors.due())).min()
     }
 
     /// Takes every fault away and waits for the agent to come to rest; then asks for one more release of everything, or
@@ -314,25 +370,32 @@ impl Life {
             if machine.keeps_calls {
                 machine.calls.push("--- healed".to_owned());
             }
-            self.operator.resume_all(&mut machine);
+            let uptime = machine.uptime;
+            machine.host.cure(uptime);
         }
+        let restore = self.later.hits(500);
+        self.ask(|operator, machine| {
+            operator.calm_down();
+            if restore {
+                operator.restore_files(machine);
+            }
+            operator.resume_all(machine);
+            operator.mend_services(machine);
+        });
         self.come_to_rest("after the faults");
         self.judge(false);
         if self.broken() {
             return;
         }
         let wish = self.chance.below(4);
-        {
-            let mut machine = self.world.lock();
-            match wish {
-                0 => self.operator.renew_all(&mut machine),
-                1 => {
-                    // The way back needs no network.
-                    machine.network = false;
-                    self.operator.go_back_all(&mut machine);
-                }
-                _ => return,
-            }
+        match wish {
+            0 => self.ask(Operator::renew_all),
+            1 => self.ask(|operator, machine| {
+                // The way back needs no network.
+                machine.network = false;
+                operator.go_back_all(machine);
+            }),
+            _ => return,
         }
         self.come_to_rest("after one more wish");
         self.judge(wish == 0);
@@ -346,6 +409,7 @@ impl Life {
             if self.broken() {
                 return;
             }
+            let still = self.next_move().is_none();
             let machine = self.world.lock();
             // Refused routes wait for ten minutes.
             let waits = machine
@@ -354,7 +418,9 @@ impl Life {
                 .any(|status| status.condition("Stalled").is_some_and(|it| it.reason == "RouteRefused"));
             let machine_is_idle = machine.made == made && self.look_again.is_none();
             let idle = machine_is_idle && !waits;
-            let still = machine.next_move().is_none();
+            let works = !machine.host.work.is_empty();
+            let looks = machine.doors.as_ref().is_some_and(|doors| doors.due().is_some());
+            let idle = idle && !works && !looks;
             drop(machine);
             if waits && machine_is_idle {
                 self.world.lock().tick(Span(RESYNC));
@@ -377,7 +443,10 @@ impl Life {
     }
 
     fn planned(&mut self) -> Vec<String> {
-        let plan = self.agent.rehearse(None).unwrap_or_default().plan;
+        let plan = match self.agent.rehearse(None) {
+            Ok(rehearsed) => rehearsed.plan,
+            Err(error) => return vec![error],
+        };
         plan.steps.iter().map(|step| format!("{} {}: {}", step.action.sign(), step.action, step.reason)).collect()
     }
 
@@ -409,17 +478,23 @@ impl Life {
 
     /// Looks what has become of every project. `fresh`: nothing went wrong since it was last asked for.
     fn judge(&mut self, fresh: bool) {
+        let projects = self.ask(|operator, machine| {
+            operator.judge_files(machine);
+            operator.projects()
+        });
         let mut machine = self.world.lock();
         let Some(mut oracle) = machine.oracle.take() else { return };
-        for project in self.operator.projects() {
-            match oracle.asked.get(&project).cloned() {
+        for project in projects {
+            match oracle.asked.get(&project).cloned().map(|wanted| wanted.intent) {
                 None => gone(&machine, &project, &mut oracle),
-                Some(wanted) => match wanted.spec() {
-                    Some(spec) => serves(&machine, &project, spec, fresh, &self.options, &mut oracle),
-                    None => oracle.check(Promise::L3, false, || format!("{project} is still being deleted")),
-                },
+                Some(Intent::Run(spec)) => serves(&machine, &project, &spec, fresh, &self.options, &mut oracle),
+                Some(Intent::Delete { .. }) => {
+                    oracle.check(Promise::L3, false, || format!("{project} is still being deleted"));
+                }
+                Some(Intent::Nothing) => {}
             }
         }
+        oracle.judge_services(&machine);
         machine.oracle = Some(oracle);
     }
 
@@ -438,6 +513,14 @@ impl Life {
             *faults.entry(what.to_owned()).or_default() += n;
         }
         faults.remove("nothing");
+        let amid = machine.doors.as_ref().map_or(0, |doors| doors.interrupted);
+        if amid > 0 {
+            faults.insert("a wish came in the middle of a pass".to_owned(), amid);
+        }
+        let lines = listener::stop();
+        if lines > 0 {
+            oracle.checked.entry(Promise::S8).and_modify(|n| *n += lines);
+        }
         Outcome {
             breach: oracle.breach.take(),
             passes: self.passes,
@@ -463,6 +546,10 @@ fn serves(machine: &Machine, project: &ProjectId, spec: &Spec, fresh: bool, opti
     let Some(status) = machine.statuses.get(project) else {
         return oracle.check(Promise::L1, false, || format!("{project} has no status"));
     };
+    // Its file was restored while it was still being removed: nobody saw to its suspension.
+    if status.condition("Suspended").is_some() {
+        return;
+    }
     let stalled = status.condition("Stalled").map(|condition| condition.reason.clone());
     let link = machine.bundles.get(project).and_then(|bundle| bundle.link);
     let linked = link.and_then(|link| machine.origins.get(&(project.clone(), link)));
@@ -479,6 +566,7 @@ fn serves(machine: &Machine, project: &ProjectId, spec: &Spec, fresh: bool, opti
         None => false,
         Some("Conflict") => options.shared_hosts,
         Some("PortsExhausted") => options.tiny_ports,
+        Some("DependencyMissing") => spec.needs.iter().any(|service| !machine.host.runs(*service)),
         Some(_) => !fresh,
     };
     let ready = status.condition("Ready").is_some_and(|condition| condition.status == "True");

@@ -6,6 +6,7 @@ use zexio::model::quantity::{Span, Timestamp};
 use zexio::model::spec::{Artifact, Updates};
 use zexio::port::{Put, WishError};
 
+use super::directory::Directory;
 use super::options::Options;
 use super::oracle::Promise;
 use super::shape::Shape;
@@ -18,6 +19,14 @@ pub struct Operator {
     pub chance: Chance,
     options: Options,
     own: Vec<Own>,
+    /// Where those write who write files; where there is none, a file's owner is one like any other.
+    pub directory: Option<Directory>,
+    /// When and what is asked of services.
+    services: Option<Chance>,
+    /// When something is asked in the middle of a pass, and how often, in a thousand.
+    amid: (Chance, u64),
+    /// How often it was.
+    pub interrupted: u64,
 }
 
 /// What the operator has in mind with one project.
@@ -41,7 +50,10 @@ fn of_release(number: u32) -> Artifact {
 }
 
 impl Operator {
-    pub fn new(mut chance: Chance, options: &Options) -> Self {
+    pub fn new(mut chance: Chance, options: &Options, seed: u64, guarded: bool) -> Self {
+        let later = options.later;
+        let mut services = later.services.then(|| Chance::of(seed ^ 5));
+        let mut files = Chance::of(seed ^ 6);
         let names = ["shop", "blog", "docs"];
         let own = names[..options.projects].iter().map(|name| {
             let owner = if chance.hits(300) { Owner::File(format!("{name}.yaml")) } else { Owner::Api };
@@ -50,7 +62,9 @@ impl Operator {
             } else {
                 format!("{name}.example.com")
             };
-            let shape = Shape::draw(options.kinds, &host, &mut chance);
+            let mut shape = Shape::draw(options.kinds, &host, &mut chance);
+            services.iter_mut().for_each(|chance| shape.need(chance));
+            let owner = if later.directory && files.hits(600) { Owner::File(format!("{name}.yaml")) } else { owner };
             Own {
                 project: ProjectId::parse(name).expect("a project"),
                 owner,
@@ -59,7 +73,40 @@ impl Operator {
             }
         });
         let own = own.collect();
-        Self { chance, options: options.clone(), own }
+        let directory = later.directory.then(|| Directory::new(later.prune_max, guarded));
+        let amid = (Chance::of(seed ^ 7), later.amid);
+        Self { chance, options: options.clone(), own, directory, services, amid, interrupted: 0 }
+    }
+
+    pub fn service_chance(&mut self) -> Option<&mut Chance> {
+        self.services.as_mut()
+    }
+
+    /// Returns when a door looks by itself.
+    pub fn due(&self) -> Option<u64> {
+        self.directory.as_ref()?.due
+    }
+
+    /// Asks for something while a pass is under way.
+    pub fn interrupt(&mut self, machine: &mut Machine) {
+        let (chance, odds) = &mut self.amid;
+        if !chance.hits(*odds) {
+            return;
+        }
+        self.interrupted += 1;
+        let services = self.services.is_some() && self.amid.0.hits(500);
+        // Who is in a hurry asks twice.
+        for _ in 0..1 + self.amid.0.below(2) {
+            match services {
+                true => self.wish_service(machine),
+                false => self.wish(machine),
+            }
+        }
+    }
+
+    /// Interrupts no pass any more.
+    pub fn calm_down(&mut self) {
+        self.amid.1 = 0;
     }
 
     pub fn projects(&self) -> Vec<ProjectId> {
@@ -158,6 +205,7 @@ impl Operator {
             format!("{}.example.com", own.project)
         };
         own.shape = Shape::draw(self.options.kinds, &host, &mut self.chance);
+        self.services.iter_mut().for_each(|chance| own.shape.need(chance));
         self.put(which, None, machine);
     }
 
@@ -223,13 +271,20 @@ impl Operator {
         let keep_data = self.chance.hits(400);
         let Own { project, owner, .. } = &self.own[which];
         let (project, owner) = (project.clone(), owner.clone());
+        match &owner {
+            Owner::File(name) if self.directory.is_some() => self.remove_file(name, machine),
+            _ => self.delete_as(&project, &owner, keep_data, machine),
+        }
+    }
+
+    pub fn delete_as(&mut self, project: &ProjectId, owner: &Owner, keep_data: bool, machine: &mut Machine) {
         let before = machine.desired.clone();
-        let done = machine.delete(&project, &owner, keep_data).map(|generation| Put {
+        let done = machine.delete(project, owner, keep_data).map(|generation| Put {
             generation,
             created: false,
             changed: true,
         });
-        self.settle("delete", &project, done, before, machine);
+        self.settle("delete", project, done, before, machine);
     }
 
     /// Somebody who does not own a project tries to change it.
@@ -258,9 +313,13 @@ impl Operator {
 
     fn put(&mut self, which: usize, expect: Option<u64>, machine: &mut Machine) {
         let own = &self.own[which];
-        let before = machine.desired.clone();
         let project = own.project.clone();
-        let done = machine.put(own.shape.document(&project, own.artifact.clone()), &own.owner, expect);
+        let document = own.shape.document(&project, own.artifact.clone());
+        if let (Owner::File(name), true) = (own.owner.clone(), self.directory.is_some()) {
+            return self.write_file(&name, document, machine);
+        }
+        let before = machine.desired.clone();
+        let done = machine.put(document, &own.owner, expect);
         self.settle("put", &project, done, before, machine);
     }
 
@@ -272,7 +331,7 @@ impl Operator {
     }
 
     /// A refused wish changed nothing; an acknowledged one is what is wanted from now on.
-    fn settle(
+    pub fn settle(
         &mut self,
         what: &str,
         project: &ProjectId,

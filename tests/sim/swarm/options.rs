@@ -31,6 +31,42 @@ pub struct Options {
     pub tiny_ports: bool,
     pub shared_hosts: bool,
     pub kinds: Kinds,
+    pub later: Later,
+}
+
+/// What is drawn from a source of its own: a life without it is what its seed always was.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Later {
+    /// Host services are asked for.
+    pub services: bool,
+    /// How often the package manager's work goes wrong, and daemons do not come up.
+    pub work: u64,
+    pub falls: u64,
+    /// Projects are asked for by files in a directory, whose loss is no wish.
+    pub directory: bool,
+    pub prune_max: usize,
+    /// How often a wish comes in the middle of a pass, per call of the pass.
+    pub amid: u64,
+    /// What the agent logs is looked at: each line costs time.
+    pub listens: bool,
+}
+
+impl Later {
+    pub fn draw(chance: &mut Chance) -> Self {
+        Self {
+            services: chance.hits(250),
+            work: sometimes(chance, 600),
+            falls: sometimes(chance, 500),
+            directory: chance.hits(200),
+            prune_max: chance.pick(&[0, 1, 1, 2]),
+            amid: sometimes(chance, 60),
+            listens: chance.hits(250),
+        }
+    }
+}
+
+fn sometimes(chance: &mut Chance, most: u64) -> u64 {
+    if chance.hits(400) { 1 + chance.below(most) } else { 0 }
 }
 
 /// Which parts of the spec language are used.
@@ -50,7 +86,6 @@ pub struct Kinds {
 
 impl Options {
     pub fn draw(chance: &mut Chance) -> Self {
-        let sometimes = |chance: &mut Chance, most: u64| if chance.hits(400) { 1 + chance.below(most) } else { 0 };
         Self {
             projects: chance.pick(&[1, 1, 1, 1, 2, 2, 3]),
             steps: 4 + chance.below(11),
@@ -88,6 +123,7 @@ impl Options {
                 hold: chance.hits(200),
                 notify: chance.hits(200),
             },
+            later: Later::default(),
         }
     }
 }

@@ -7,12 +7,14 @@ use std::fmt;
 use zexio::model::desired::{Intent, Wanted};
 use zexio::model::names::{Hostname, ProcessName, ProjectId, ReleaseNo, Slot, UnitId};
 use zexio::model::observed::ActiveState;
+use zexio::model::progress::ProjectProgress;
 use zexio::model::quantity::{Span, Timestamp};
 use zexio::model::spec::{Spec, Strategy};
 use zexio::model::status::Status;
 use zexio::plan::{RoutesOrder, UnitOrder};
 use zexio::render::caddyfile::SiteRoute;
 
+use super::{listener, services};
 use crate::world::Machine;
 use crate::world::gate::Effect;
 
@@ -36,9 +38,13 @@ pub enum Promise {
     S12,
     S13,
     S14,
+    S15,
+    S16,
+    S17,
     L1,
     L2,
     L3,
+    L4,
     /// The agent does not panic.
     P,
 }
@@ -96,10 +102,11 @@ pub struct Oracle {
     /// Counts the changes of `asked`.
     version: u64,
     /// What the agent's pass read of it, and when.
-    read: BTreeMap<ProjectId, Wanted>,
+    pub read: BTreeMap<ProjectId, Wanted>,
     read_version: u64,
     read_at: Timestamp,
     pub past: BTreeMap<ProjectId, Past>,
+    pub host: services::Host,
     /// Who was the first to have each host in Caddy.
     hosts: BTreeMap<Hostname, ProjectId>,
     /// When the clock last jumped, on the one that never does.
@@ -116,7 +123,7 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    fn reach(&mut self, what: &str) {
+    pub fn reach(&mut self, what: &str) {
         if !self.reached.contains(what) {
             self.reached.insert(what.to_owned());
         }
@@ -133,6 +140,14 @@ impl Oracle {
     /// Takes down what is wanted of a project from now on.
     pub fn note_asked(&mut self, project: &ProjectId, wanted: Wanted) {
         self.asked.insert(project.clone(), wanted);
+        self.version += 1;
+    }
+
+    /// Takes down that nothing is known of a project any more.
+    pub fn note_gone(&mut self, project: &ProjectId) {
+        self.past.remove(project);
+        self.host.cleared.remove(project);
+        self.asked.remove(project);
         self.version += 1;
     }
 
@@ -179,6 +194,7 @@ impl Oracle {
             self.own(project, effect);
             self.suspended(project, effect);
         }
+        self.needs_were_there(effect);
         match effect {
             Effect::Stop(unit) => self.stop(machine, unit),
             Effect::RemoveUnit(unit) => {
@@ -202,6 +218,7 @@ impl Oracle {
                 self.check(Promise::S3, !asked && !kept, || format!("{effect}, and it is needed"));
             }
             Effect::Forget(project) => self.forget(machine, project),
+            Effect::Write(order) => self.keeps_secrets(order),
             Effect::Fetch(project, order) => {
                 let past = self.past.get(*project);
                 let back = past
@@ -216,14 +233,14 @@ impl Oracle {
             }
             Effect::Point(project, process, slot) => self.point(machine, project, process, *slot),
             Effect::Link(project, number) => self.link(machine, project, *number),
-            Effect::Write(order) => self.keeps_secrets(order),
             Effect::LoadRoutes(order) => self.own_hosts(order),
             Effect::Record(statuses, events) => {
                 statuses.iter().for_each(|status| self.status(machine, status));
                 let shown = events.iter().find(|event| event.message.contains(SENTINEL));
                 self.check(Promise::S8, shown.is_none(), || format!("{shown:?} shows the value of a variable"));
             }
-            _ => {}
+            Effect::Remember(changed) => self.keeps_evidence(changed),
+            _ => self.before_services(machine, effect),
         }
         match effect {
             Effect::LoadRoutes(_) => answered(machine, None),
@@ -263,16 +280,21 @@ impl Oracle {
         if let Effect::RemoveFiles(project) = effect {
             // It may be taken back; then it is fetched anew.
             let past = self.past(project);
-            past.robbed.extend(past.served.iter().copied());
+            past.robbed.extend(std::mem::take(&mut past.served));
         }
         if let Effect::Forget(project) = effect
             && !machine.desired.0.contains_key(*project)
         {
-            self.past.remove(*project);
+            let generation =
+                |wishes: &BTreeMap<ProjectId, Wanted>| wishes.get(*project).map(|wanted| wanted.generation);
+            let (asked, read) = (generation(&self.asked), generation(&self.read));
+            self.check(Promise::S9, asked.is_none() || asked == read, || {
+                format!("{effect}, of which generation {asked:?} was asked meanwhile, and the pass had read {read:?}")
+            });
+            self.note_gone(project);
             self.reach("forgotten");
-            self.asked.remove(*project);
-            self.version += 1;
         }
+        self.after_services(machine, effect);
     }
 
     /// A visitor may be lost where nobody wants him answered there any more, or the app cannot run twice, or Caddy
@@ -288,7 +310,8 @@ impl Oracle {
         let recreate = matches!(effect, Effect::Stop(_) | Effect::Point(..)) && self.recreates(project);
         let carried = matches!(effect, Effect::Point(..)) && self.carried;
         // An earlier release comes whole, and may lack a process that the spec routes by now.
-        let whole = matches!(effect, Effect::LoadRoutes(_)) && spec.artifact.release.is_some();
+        let back = past.and_then(|past| past.served.split_last()).is_some_and(|(last, rest)| rest.contains(last));
+        let whole = matches!(effect, Effect::LoadRoutes(_)) && (spec.artifact.release.is_some() || back);
         // Of a project with a host that Caddy refuses all routes are left out.
         let refused = machine
             .refused
@@ -472,6 +495,20 @@ impl Oracle {
         self.check(Promise::S8, !shown, || format!("write {} shows the value of a variable", order.unit));
     }
 
+    /// What is kept of a failure is shown to everybody who may read.
+    fn keeps_evidence(&mut self, changed: &BTreeMap<ProjectId, ProjectProgress>) {
+        for (project, memory) in changed {
+            let refusals = memory.quarantine.iter().flat_map(|quarantine| quarantine.hosts.values());
+            let stalls = memory.stalled.iter().chain(&memory.waits).map(|stall| &stall.message).chain(refusals);
+            let ends = memory.releases.values().filter_map(|release| release.ended.as_ref()).map(|end| &end.message);
+            let evidence = memory.releases.values().filter_map(|release| release.evidence.as_ref());
+            let lines = evidence.flat_map(|evidence| evidence.findings.iter().chain(&evidence.log));
+            let backoff = memory.backoff.iter().map(|backoff| &backoff.message);
+            let shown = stalls.chain(ends).chain(lines).chain(backoff).find(|text| text.contains(SENTINEL)).cloned();
+            self.check(Promise::S8, shown.is_none(), || format!("{project} keeps the value of a variable: {shown:?}"));
+        }
+    }
+
     fn own_hosts(&mut self, order: &RoutesOrder) {
         for site in &order.sites {
             let (host, owner) = (site.host.clone(), site.project.clone());
@@ -487,15 +524,17 @@ impl Oracle {
 
     fn status(&mut self, machine: &Machine, status: &Status) {
         // The store keeps nothing of what was forgotten in this very pass.
-        let Some(wanted) = self.read.get(&status.project).filter(|_| self.asked.contains_key(&status.project)) else {
+        let (Some(wanted), Some(asked)) = (self.read.get(&status.project), self.asked.get(&status.project)) else {
             return;
         };
+        let asked = asked.generation;
         let is = |kind: &str| status.condition(kind).is_some_and(|condition| condition.status == "True");
         let settled = is("Ready") || is("Stalled");
         let before = self.past.get(&status.project).map_or(0, |past| past.observed_generation);
         let rules = [
             (status.generation == wanted.generation, "its generation is not what was asked"),
             (status.observed_generation <= status.generation, "it saw more than was asked"),
+            (status.generation <= asked, "it tells of a project that is gone, of which another one has the name"),
             (status.observed_generation >= before, "it saw less than before"),
             (
                 !settled || status.observed_generation == status.generation,
@@ -508,9 +547,8 @@ impl Oracle {
             (status.state != "running" || is("Ready"), "it runs, and is not Ready"),
         ];
         let project = status.project.clone();
-        for (holds, why) in rules {
-            self.check(Promise::S7, holds, || format!("the status of {project}: {why}: {status:?}"));
-        }
+        let broken = rules.iter().find(|(holds, _)| !holds).map(|(_, why)| why);
+        self.check(Promise::S7, broken.is_none(), || format!("the status of {project}: {broken:?}: {status:?}"));
         let shown = status.conditions.iter().any(|condition| condition.message.contains(SENTINEL));
         self.check(Promise::S8, !shown, || format!("the status of {project} shows the value of a variable"));
         if is("Ready") && !machine.blind.lies {
@@ -541,6 +579,11 @@ impl Oracle {
     pub fn after_pass(&mut self, machine: &Machine) {
         let same = machine.desired.0 == self.asked;
         self.check(Promise::S9, same, || "what is wanted is not what was asked".to_owned());
+        let same = machine.host.wanted == self.host.asked;
+        self.check(Promise::S9, same, || "what is wanted of services is not what was asked".to_owned());
+        if let Some(line) = listener::heard() {
+            self.check(Promise::S8, false, || format!("the log shows the value of a variable: {line}"));
+        }
     }
 }
 
@@ -587,7 +630,7 @@ fn answers(machine: &Machine, route: &SiteRoute) -> bool {
             && unit.process == route.process
             && is_ready(machine, unit)
             && machine.apps[unit].place.port.is_some_and(|port| {
-                ports.iter().any(|address| address.rsplit(':').next() == Some(port.to_string().as_str()))
+                ports.iter().any(|address| address.rsplit(':').next().is_some_and(|it| it.parse() == Ok(port)))
             })
     })
 }

@@ -1,10 +1,12 @@
 //! The specs that an operator writes: one document with every kind of process, of which a project takes some.
 
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use zexio::model::document;
 use zexio::model::names::{EnvName, Hostname, ProcessName, ProjectId};
 use zexio::model::quantity::{Span, Timestamp};
+use zexio::model::services::Service;
 use zexio::model::spec::{Artifact, Document, Instances, Keep, OnFailure, Plain, Strategy, Suspend, Suspension};
 
 use super::options::Kinds;
@@ -49,6 +51,7 @@ pub struct Shape {
     keep: u32,
     env: u64,
     pub suspend: Option<Option<Timestamp>>,
+    pub needs: BTreeSet<Service>,
 }
 
 impl Shape {
@@ -75,7 +78,15 @@ impl Shape {
             keep: chance.pick(&[1, 1, 2, 5]),
             env: 0,
             suspend: None,
+            needs: BTreeSet::new(),
         }
+    }
+
+    /// Needs some of the host's services. What differs in that differs in its variable too: whether a release was begun
+    /// with what it needs is told by its content.
+    pub fn need(&mut self, chance: &mut Chance) {
+        self.needs = Service::ALL.into_iter().filter(|_| chance.hits(300)).collect();
+        self.env = chance.below(1_000_000);
     }
 
     /// Changes the value of the variable: another release with the same artifact.
@@ -120,6 +131,7 @@ impl Shape {
         spec.deploy.min_healthy = Span(self.min_healthy);
         spec.deploy.drain = Span(self.drain);
         spec.deploy.deadline = Span(self.deadline);
+        spec.needs.clone_from(&self.needs);
         spec.keep = Keep::try_from(self.keep).expect("a number of releases");
         spec.suspend = match self.suspend {
             Some(until) => Suspend::Yes(Suspension { reason: None, until }),

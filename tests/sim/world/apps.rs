@@ -184,14 +184,13 @@ impl Machine {
     /// Returns when something moves next, on the clock that never jumps.
     pub fn next_move(&self) -> Option<u64> {
         let apps = self.apps.values().filter_map(|app| app.next.map(|(at, _)| at));
-        apps.chain(self.fetches.values().filter_map(|fetch| fetch.ends)).min()
+        apps.chain(self.fetches.values().filter_map(|fetch| fetch.ends)).chain(self.host.next_move()).min()
     }
 
     /// Lets time pass.
     pub fn tick(&mut self, span: Span) {
         let end = self.uptime + span.0;
         let now = self.now.after(span);
-        self.host.tick();
         while let Some(at) = self.next_move().filter(|at| *at <= end) {
             self.uptime = at.max(self.uptime);
             self.now = Timestamp(now.0 - (end - self.uptime));
@@ -201,8 +200,10 @@ impl Machine {
             for key in self.due_fetches() {
                 self.land(&key);
             }
+            self.host.tick(self.uptime);
         }
         (self.uptime, self.now) = (end, now);
+        self.host.tick(end);
     }
 
     fn due_units(&self) -> Vec<UnitId> {

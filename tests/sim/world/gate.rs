@@ -6,7 +6,10 @@ use std::fmt;
 
 use zexio::model::event::Event;
 use zexio::model::names::{ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitId};
+use zexio::model::progress::ProjectProgress;
+use zexio::model::services::{Service, ServiceStatus};
 use zexio::model::status::Status;
+use zexio::plan::services::WorkOrder;
 use zexio::plan::{FetchOrder, RoutesOrder, UnitOrder};
 
 use crate::chance::Chance;
@@ -17,7 +20,7 @@ pub struct Death;
 /// Something that the agent does to the machine or to its memory.
 #[derive(Debug, Clone, Copy)]
 pub enum Effect<'a> {
-    Remember,
+    Remember(&'a BTreeMap<ProjectId, ProjectProgress>),
     Record(&'a [Status], &'a [Event]),
     Forget(&'a ProjectId),
     Write(&'a UnitOrder),
@@ -38,9 +41,12 @@ pub enum Effect<'a> {
     RemoveRelease(&'a ProjectId, ReleaseNo),
     RemoveArtifact(&'a Sha256),
     RemoveFiles(&'a ProjectId),
-    /// Something done for host services, in its words.
-    Host(&'a str),
+    Packages(&'a WorkOrder),
+    StartService(&'a str),
+    EnableService(Service),
+    ForgetService(Service),
     RememberServices,
+    RecordServices(&'a [ServiceStatus]),
 }
 
 impl Effect<'_> {
@@ -62,30 +68,38 @@ impl Effect<'_> {
             | Effect::Link(project, _)
             | Effect::RemoveRelease(project, _)
             | Effect::RemoveFiles(project) => Some(project),
-            Effect::Remember
+            Effect::Remember(_)
             | Effect::Record(..)
             | Effect::Reload
             | Effect::StartProxy
             | Effect::LoadRoutes(_)
             | Effect::RemoveArtifact(_)
-            | Effect::Host(_)
-            | Effect::RememberServices => None,
+            | Effect::Packages(_)
+            | Effect::StartService(_)
+            | Effect::EnableService(_)
+            | Effect::ForgetService(_)
+            | Effect::RememberServices
+            | Effect::RecordServices(_) => None,
         }
     }
 
     /// Tells whether it changes the machine, not only what is remembered.
     pub fn is_call(&self) -> bool {
-        !matches!(self, Effect::Remember | Effect::Record(..) | Effect::RememberServices)
+        !matches!(self, Effect::Remember(_) | Effect::Record(..) | Effect::RememberServices | Effect::RecordServices(_))
     }
 }
 
 impl fmt::Display for Effect<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Effect::Remember => f.write_str("remember"),
+            Effect::Remember(_) => f.write_str("remember"),
             Effect::Record(..) => f.write_str("record"),
-            Effect::Host(what) => f.write_str(what),
+            Effect::Packages(order) => order.fmt(f),
+            Effect::StartService(unit) => write!(f, "start {unit}"),
+            Effect::EnableService(service) => write!(f, "enable {service}"),
+            Effect::ForgetService(service) => write!(f, "forget {service}"),
             Effect::RememberServices => f.write_str("remember services"),
+            Effect::RecordServices(_) => f.write_str("record services"),
             Effect::Forget(project) => write!(f, "forget {project}"),
             Effect::Write(order) => write!(f, "write {}", order.unit),
             Effect::Reload => f.write_str("reload"),

@@ -53,7 +53,7 @@ impl Life {
         let document = document::parse(text.as_bytes()).expect("the spec of a test");
         let project = document.project.to_string();
         let spec = document.try_map_env(|_, _| Ok::<_, ()>(Sealed { sealed: 1 })).expect("sealing cannot fail here");
-        self.intend(&project, Intent::Run(Box::new(spec)));
+        self.intend(&project, Intent::Run(Arc::new(spec)));
     }
 
     pub fn want_spec(&mut self, project: &str, artifact: &str, extra: &str) {
@@ -76,8 +76,9 @@ impl Life {
         machine.desired.0.insert(project, wanted);
     }
 
-    pub fn pass(&mut self) {
-        self.agent.pass(false);
+    /// Runs a pass; returns when the agent wants to look again.
+    pub fn pass(&mut self) -> Option<Timestamp> {
+        self.agent.pass(false)
     }
 
     /// Runs a pass; when the agent dies in it, another one takes its place. Tells whether it died.

@@ -2,6 +2,7 @@
 
 pub mod apps;
 pub mod gate;
+pub mod host;
 pub mod life;
 mod ports;
 mod store;
@@ -20,6 +21,7 @@ use zexio::port::PortError;
 use zexio::render::caddyfile::Site;
 
 use crate::chance::Chance;
+use crate::swarm::operator::Operator;
 use crate::swarm::oracle::Oracle;
 use apps::{App, Fetch, Readiness};
 use gate::{Death, Effect, Fate, Gate};
@@ -43,7 +45,7 @@ pub struct Machine {
     /// Specs and overlays, as the doors wrote them.
     pub rows: BTreeMap<ProjectId, store::Row>,
     /// Every version of every variable's value.
-    pub values: BTreeMap<(ProjectId, String), Vec<String>>,
+    pub values: BTreeMap<(ProjectId, String), Vec<Option<String>>>,
     pub units: BTreeMap<UnitId, UnitSeen>,
     pub apps: BTreeMap<UnitId, App>,
     pub ready: BTreeMap<UnitId, Readiness>,
@@ -58,7 +60,7 @@ pub struct Machine {
     /// What Caddy serves now, and what it would come back with.
     pub sites: Vec<Site>,
     pub file_sites: Vec<Site>,
-    pub host: crate::services::Host,
+    pub host: host::Host,
     /// A host that Caddy refuses.
     pub refused: Option<String>,
     pub network: bool,
@@ -74,6 +76,8 @@ pub struct Machine {
     pub deaf: bool,
     pub gate: Gate,
     pub oracle: Option<Box<Oracle>>,
+    /// Whoever asks, also while a pass is under way.
+    pub doors: Option<Box<Operator>>,
     /// What a broken recorder makes of each status.
     pub spoil_status: Option<fn(&mut Status)>,
     /// Every call, in order, where a test asks for it.
@@ -119,6 +123,7 @@ impl World {
         act: impl FnOnce(&mut Machine) -> Result<(), PortError>,
     ) -> Result<(), PortError> {
         let mut machine = self.lock();
+        machine.interrupt();
         let fate = machine.gate.fate();
         if machine.keeps_calls {
             machine.watch_traffic(&effect);
@@ -164,10 +169,18 @@ impl Machine {
     }
 
     /// Lets the oracle know what the agent read, before it acts on it.
-    fn note_read(&mut self) {
+    fn note_read(&mut self, note: impl FnOnce(&mut Oracle, &Self)) {
         if let Some(mut oracle) = self.oracle.take() {
-            oracle.note_read(self);
+            note(&mut oracle, self);
             self.oracle = Some(oracle);
+        }
+    }
+
+    /// Lets wishes come in the middle of a pass.
+    fn interrupt(&mut self) {
+        if let Some(mut doors) = self.doors.take() {
+            doors.interrupt(self);
+            self.doors = Some(doors);
         }
     }
 
@@ -180,8 +193,12 @@ impl Machine {
     }
 
     fn remember(&mut self, changed: &BTreeMap<ProjectId, ProjectProgress>) -> Result<(), PortError> {
-        let there = changed.iter().filter(|(project, _)| self.desired.0.contains_key(*project));
-        self.progress.projects.extend(there.map(|(project, memory)| (project.clone(), memory.clone())));
+        for (project, memory) in changed {
+            if self.desired.0.contains_key(project) {
+                self.progress.projects.insert(project.clone(), memory.clone());
+                self.drop_unused_values(project, memory);
+            }
+        }
         Ok(())
     }
 

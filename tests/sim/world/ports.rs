@@ -1,5 +1,6 @@
 //! The ports of the loop, each one face of the machine of maps.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use zeroize::Zeroizing;
@@ -15,6 +16,7 @@ use zexio::plan::{FetchOrder, RoutesOrder, UnitOrder};
 use zexio::port::{Bundles, Clock, Health, Memory, PortError, ProbeOrder, Routes, Tail, Units};
 
 use super::{Effect, World};
+use crate::swarm::oracle::Oracle;
 
 fn blind(what: &str) -> PortError {
     PortError::passing("Systemd", format!("could not {what}: nobody answers"))
@@ -26,14 +28,16 @@ impl Memory for World {
         if machine.blind.store {
             return Err(PortError::passing("Database", "could not read projects"));
         }
-        machine.note_read();
+        machine.note_read(Oracle::note_read);
         Ok(machine.desired.clone())
     }
     fn progress(&self) -> Result<Progress, PortError> {
-        Ok(self.lock().progress.clone())
+        let mut machine = self.lock();
+        machine.interrupt();
+        Ok(machine.progress.clone())
     }
     fn remember(&self, changed: &BTreeMap<ProjectId, ProjectProgress>, events: &[Event]) -> Result<(), PortError> {
-        self.effect(Effect::Remember, |machine| {
+        self.effect(Effect::Remember(changed), |machine| {
             if machine.disk_full {
                 return Err(PortError::passing("DiskFull", "could not remember progress: database or disk is full"));
             }
@@ -45,9 +49,9 @@ impl Memory for World {
         Ok(self.lock().statuses.clone())
     }
     fn record(&self, statuses: &[Status], events: &[Event]) -> Result<(), PortError> {
-        let mut statuses = statuses.to_vec();
+        let mut statuses = Cow::Borrowed(statuses);
         if let Some(spoil) = self.lock().spoil_status {
-            statuses.iter_mut().for_each(spoil);
+            statuses.to_mut().iter_mut().for_each(spoil);
         }
         self.effect(Effect::Record(&statuses, events), |machine| {
             machine.keep(events, statuses.is_empty());
@@ -63,15 +67,19 @@ impl Memory for World {
         _: &BTreeMap<EnvName, SecretVersion>,
     ) -> Result<BTreeMap<EnvName, Zeroizing<String>>, PortError> {
         let machine = self.lock();
-        let opened = env.iter().filter_map(|(name, value)| {
-            let known = machine.values.get(&(project.clone(), name.to_string()))?;
-            Some((name.clone(), Zeroizing::new(known.get(value.sealed.saturating_sub(1) as usize)?.clone())))
+        // A scripted wish seals nothing.
+        let sealed = env.iter().filter(|_| machine.rows.contains_key(project));
+        let opened = sealed.map(|(name, value)| {
+            let known = machine.values.get(&(project.clone(), name.to_string()));
+            let value = known.and_then(|known| known.get(value.sealed.saturating_sub(1) as usize)?.clone());
+            let value = value.ok_or_else(|| PortError::passing("KeyUnavailable", format!("could not open {name}")))?;
+            Ok((name.clone(), Zeroizing::new(value)))
         });
-        Ok(opened.collect())
+        opened.collect()
     }
-    fn forget(&self, project: &ProjectId) -> Result<(), PortError> {
+    fn forget(&self, project: &ProjectId, generation: u64) -> Result<(), PortError> {
         self.effect(Effect::Forget(project), |machine| {
-            machine.forget_wish(project);
+            machine.forget_wish(project, generation);
             Ok(())
         })
     }
@@ -79,7 +87,8 @@ impl Memory for World {
 
 impl Units for World {
     fn look(&self) -> Result<BTreeMap<ProjectId, BTreeMap<UnitId, UnitSeen>>, PortError> {
-        let machine = self.lock();
+        let mut machine = self.lock();
+        machine.interrupt();
         if machine.blind.units {
             return Err(blind("list units"));
         }
@@ -173,7 +182,8 @@ impl Units for World {
 
 impl Bundles for World {
     fn look(&self, project: &ProjectId) -> Result<BundlesSeen, PortError> {
-        let machine = self.lock();
+        let mut machine = self.lock();
+        machine.interrupt();
         if machine.blind.bundles {
             return Err(PortError::passing("Disk", "could not read the project's files"));
         }

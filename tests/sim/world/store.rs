@@ -2,9 +2,11 @@
 //! take many times as long; whoever changes the rules there changes them here.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use zexio::model::desired::{Hold, Intent, Owner, Wanted};
+use zexio::model::desired::{Complaint, Hold, Intent, Owner, Wanted};
 use zexio::model::names::{ArtifactName, ProjectId};
+use zexio::model::progress::{ProjectProgress, Release};
 use zexio::model::spec::{Artifact, Document, Sealed, Spec};
 use zexio::port::{Put, WishError};
 
@@ -27,21 +29,21 @@ impl Machine {
         let old = self.desired.0.get(&project);
         let generation = old.map_or(0, |wanted| wanted.generation);
         match old {
-            Some(wanted) if wanted.spec().is_none() && wanted.hold_at(self.now).is_none() => {
+            Some(wanted) if is_leaving(wanted) && wanted.hold_at(self.now).is_none() => {
                 return Err(WishError::Deleting(project));
             }
-            Some(wanted) if wanted.owner != *owner => {
+            Some(wanted) if wanted.owner != *owner && wanted.intent != Intent::Nothing => {
                 return Err(WishError::Owned { project, owner: wanted.owner.clone() });
             }
             _ if expect.is_some_and(|expected| expected != generation) => return Err(WishError::Moved(generation)),
             _ => {}
         }
-        let (created, taken_back) = (old.is_none(), old.is_some_and(|wanted| wanted.spec().is_none()));
+        let (created, taken_back) = (!self.rows.contains_key(&project), old.is_some_and(is_leaving));
         let values = &mut self.values;
         let spec = document.try_map_env(|name, value| {
             let known = values.entry((project.clone(), name.to_string())).or_default();
-            if known.last().is_none_or(|newest| newest != value.open()) {
-                known.push(value.open().to_owned());
+            if known.last().and_then(Option::as_deref).is_none_or(|newest| newest != value.open()) {
+                known.push(Some(value.open().to_owned()));
             }
             Ok::<_, WishError>(Sealed { sealed: known.len() as u32 })
         })?;
@@ -51,7 +53,7 @@ impl Machine {
         let changed = before != Some(&row) || taken_back;
         let generation = if changed { generation + 1 } else { generation };
         self.rows.insert(project.clone(), row);
-        self.want(&project, generation, owner.clone());
+        self.want(&project, generation, owner.clone(), None);
         Ok(Put { generation, created, changed })
     }
 
@@ -61,9 +63,11 @@ impl Machine {
     /// There is no such project, or it is being deleted.
     pub fn overlay(&mut self, project: &ProjectId, artifact: &Artifact) -> Result<Put, WishError> {
         let wanted = self.desired.0.get(project).ok_or_else(|| WishError::Unknown(project.clone()))?;
-        let (generation, owner) = (wanted.generation, wanted.owner.clone());
-        if wanted.spec().is_none() {
-            return Err(WishError::Deleting(project.clone()));
+        let (generation, owner, complaint) = (wanted.generation, wanted.owner.clone(), wanted.complaint.clone());
+        match wanted.intent {
+            Intent::Run(_) => {}
+            Intent::Delete { .. } => return Err(WishError::Deleting(project.clone())),
+            Intent::Nothing => return Err(WishError::Unknown(project.clone())),
         }
         let row = self.rows.get_mut(project).expect("what runs has a row");
         let moved = Artifact { updates: row.spec.artifact.updates, ..artifact.clone() };
@@ -71,7 +75,7 @@ impl Machine {
         let changed = overlay != row.overlay;
         row.overlay = overlay;
         let generation = if changed { generation + 1 } else { generation };
-        self.want(project, generation, owner);
+        self.want(project, generation, owner, complaint);
         Ok(Put { generation, created: false, changed })
     }
 
@@ -84,10 +88,12 @@ impl Machine {
         if wanted.owner != *owner {
             return Err(WishError::Owned { project: project.clone(), owner: wanted.owner.clone() });
         }
-        if wanted.spec().is_some() {
+        if !is_leaving(wanted) {
             wanted.generation += 1;
-            wanted.intent = Intent::Delete { keep_data };
-            self.rows.get_mut(project).expect("what runs has a row").overlay = None;
+            (wanted.intent, wanted.complaint) = (Intent::Delete { keep_data }, None);
+            if let Some(row) = self.rows.get_mut(project) {
+                row.overlay = None;
+            }
         }
         Ok(self.desired.0[project].generation)
     }
@@ -102,6 +108,28 @@ impl Machine {
         Ok(Put { generation: wanted.generation, created: false, changed: true })
     }
 
+    /// Sets what stops a project's newest wish from being taken.
+    pub fn complain(&mut self, project: &ProjectId, owner: &Owner, complaint: Option<&Complaint>) {
+        match self.desired.0.get_mut(project) {
+            Some(wanted) if wanted.owner != *owner => {}
+            Some(wanted) if wanted.intent == Intent::Nothing && complaint.is_none() => self.remove_rows(project),
+            Some(wanted) => wanted.complaint = complaint.cloned(),
+            None => {
+                let Some(complaint) = complaint.cloned() else { return };
+                let (intent, owner) = (Intent::Nothing, owner.clone());
+                let wanted = Wanted {
+                    generation: 0,
+                    intent,
+                    owner,
+                    secrets: BTreeMap::new(),
+                    complaint: Some(complaint),
+                    hold: None,
+                };
+                self.desired.0.insert(project.clone(), wanted);
+            }
+        }
+    }
+
     /// A changed artifact in the spec beats an overlay. After a rollback, another change means the older bytes with it.
     fn overlay_after(&self, project: &ProjectId, before: &Row, spec: &Spec) -> Option<Artifact> {
         let overlay = before.overlay.clone().filter(|_| spec.artifact == before.spec.artifact)?;
@@ -114,27 +142,54 @@ impl Machine {
         Some(Artifact { url: None, file, release: None, sha256: Some(sha256), version, updates: spec.artifact.updates })
     }
 
-    fn want(&mut self, project: &ProjectId, generation: u64, owner: Owner) {
+    fn want(&mut self, project: &ProjectId, generation: u64, owner: Owner, complaint: Option<Complaint>) {
         let row = &self.rows[project];
         let spec = match &row.overlay {
             Some(artifact) => Spec { artifact: artifact.clone(), ..row.spec.clone() },
             None => row.spec.clone(),
         };
-        let intent = Intent::Run(Box::new(spec));
+        let intent = Intent::Run(Arc::new(spec));
         let hold = self.desired.0.get(project).and_then(|wanted| wanted.hold.clone());
-        let wanted = Wanted { generation, intent, owner, secrets: BTreeMap::new(), complaint: None, hold };
+        let wanted = Wanted { generation, intent, owner, secrets: BTreeMap::new(), complaint, hold };
         self.desired.0.insert(project.clone(), wanted);
     }
 
-    pub(super) fn forget_wish(&mut self, project: &ProjectId) {
-        if self.desired.0.get(project).is_some_and(|wanted| matches!(wanted.intent, Intent::Delete { .. })) {
-            self.desired.0.remove(project);
-            self.rows.remove(project);
-            self.progress.projects.remove(project);
-            self.statuses.remove(project);
-            self.values.retain(|(owner, _), _| owner != project);
+    pub(super) fn forget_wish(&mut self, project: &ProjectId, generation: u64) {
+        if self.desired.0.get(project).is_some_and(|wanted| is_leaving(wanted) && wanted.generation == generation) {
+            self.remove_rows(project);
         }
     }
+
+    fn remove_rows(&mut self, project: &ProjectId) {
+        self.desired.0.remove(project);
+        self.rows.remove(project);
+        self.progress.projects.remove(project);
+        self.statuses.remove(project);
+        self.values.retain(|(owner, _), _| owner != project);
+    }
+
+    /// Removes versions of values that neither the newest spec nor a known release names.
+    pub(super) fn drop_unused_values(&mut self, project: &ProjectId, memory: &ProjectProgress) {
+        for ((owner, name), versions) in &mut self.values {
+            let old = versions.len().saturating_sub(1);
+            if owner != project || versions[..old].iter().all(Option::is_none) {
+                continue;
+            }
+            let named = |release: &Release| {
+                release.content.env.iter().find(|(known, _)| known.as_str() == name).map(|(_, value)| value.sealed)
+            };
+            let used: Vec<u32> = memory.releases.values().filter_map(named).collect();
+            for (at, value) in versions[..old].iter_mut().enumerate() {
+                if !used.contains(&(at as u32 + 1)) {
+                    *value = None;
+                }
+            }
+        }
+    }
+}
+
+fn is_leaving(wanted: &Wanted) -> bool {
+    matches!(wanted.intent, Intent::Delete { .. })
 }
 
 fn makes_other_release(before: &Spec, spec: &Spec) -> bool {
