@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::model::desired::{Content, Desired, Intent, Work};
 use crate::model::failure::PortError;
 use crate::model::names::{ProjectId, ReleaseNo, UnitId};
-use crate::model::observed::{BundlesSeen, FetchSeen, Observed, Seen, Sight};
+use crate::model::observed::{BundlesSeen, FetchSeen, Observed, Seen, Sight, UnitSeen};
 use crate::model::progress::{Draining, Progress, ProjectProgress, ReleaseState, Stall, Trial};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::services::WantedServices;
@@ -53,7 +53,9 @@ pub fn advance(
                     // Whether it has the traffic by now cannot be seen; nobody else is aimed at before that.
                     continue;
                 }
-                let taken = aim::take(project, wanted, spec, observed, progress, rules);
+                // What has a part of the traffic gets the rest first: the release before it may have fallen meanwhile.
+                let taken = !is_half_switched(project, seen, memory)
+                    && aim::take(project, wanted, spec, observed, progress, rules);
                 if let Some(memory) = progress.projects.get_mut(project) {
                     let stalled = memory.stalled.clone();
                     let tried =
@@ -209,6 +211,19 @@ fn switch_has_begun(candidate: ReleaseNo, seen: &Seen, memory: &ProjectProgress)
     let (Some(bundles), Some(release)) = (seen.bundles.known(), memory.release(candidate)) else { return true };
     let pointed = release.content.web().any(|process| super::rollout::slot_pointed(bundles, process) == release.slot);
     bundles.link == Some(candidate) || memory.serving.is_some() && pointed
+}
+
+/// Tells whether a proven candidate that runs has a part of the traffic. One that fell or whose files are gone does not
+/// count: it would hold the next wish up for good.
+fn is_half_switched(project: &ProjectId, seen: &Seen, memory: &ProjectProgress) -> bool {
+    let proven = memory.trial.as_ref().is_some_and(|trial| trial.proven);
+    let Some(candidate) = memory.candidate().filter(|_| proven) else { return false };
+    let (Some(units), Some(bundles)) = (seen.units.known(), seen.bundles.known()) else { return false };
+    let is_daemon = |unit: &UnitId| memory.work_of(unit).is_some_and(Work::is_daemon);
+    let mut daemons = memory.units_of(project, candidate).into_iter().filter(is_daemon);
+    bundles.releases.contains_key(&candidate)
+        && daemons.all(|unit| units.get(&unit).is_some_and(UnitSeen::is_up))
+        && switch_has_begun(candidate, seen, memory)
 }
 
 /// Ends a rollout that failed. What served before goes on serving; the project is stalled until its spec changes.

@@ -179,8 +179,10 @@ fn veto_what_is_left(memory: &mut ProjectProgress, spec: &Spec, number: ReleaseN
 
 /// Points the project at a release. A rollout that was on its way to another one ends here.
 fn aim_at(memory: &mut ProjectProgress, number: ReleaseNo, now: Timestamp) {
-    let state = memory.release(number).map(|release| release.state);
-    let rejected = state == Some(ReleaseState::Rejected);
+    // One that failed for an earlier generation, and is asked for by its number again, is tried again.
+    let rejected = memory
+        .release(number)
+        .is_some_and(|release| release.state == ReleaseState::Rejected && release.generation == memory.generation);
     if memory.target == Some(number) && (memory.trial.is_some() || memory.serving == Some(number) || rejected) {
         return;
     }

@@ -69,8 +69,8 @@ pub struct Past {
     pub served: Vec<ReleaseNo>,
     /// Those that a status called serving: an agent that died in a switch, or cannot see, may have moved on from one.
     pub declared: BTreeSet<ReleaseNo>,
-    /// The releases that a status called rejected.
-    pub rejected: BTreeSet<ReleaseNo>,
+    /// The releases that a status called rejected, and for which generation it did first.
+    pub rejected: BTreeMap<ReleaseNo, u64>,
     /// The releases whose files a third hand removed.
     pub robbed: BTreeSet<ReleaseNo>,
     /// A third hand moved its traffic, and the agent has not had the time to see it.
@@ -311,7 +311,11 @@ impl Oracle {
         let carried = matches!(effect, Effect::Point(..)) && self.carried;
         // An earlier release comes whole, and may lack a process that the spec routes by now.
         let back = past.and_then(|past| past.served.split_last()).is_some_and(|(last, rest)| rest.contains(last));
-        let whole = matches!(effect, Effect::LoadRoutes(_)) && (spec.artifact.release.is_some() || back);
+        // So does one that a wish before asked for, which has the traffic by now.
+        let link = machine.bundles.get(project).and_then(|bundle| bundle.link);
+        let has = |unit: &UnitId| unit.project == *project && Some(unit.release) == link && unit.process == *process;
+        let lacks = link.is_some() && !machine.units.keys().any(has);
+        let whole = matches!(effect, Effect::LoadRoutes(_)) && (spec.artifact.release.is_some() || back || lacks);
         // Of a project with a host that Caddy refuses all routes are left out.
         let refused = machine
             .refused
@@ -382,8 +386,13 @@ impl Oracle {
 
     /// What failed is not tried again as long as it is the same release.
     fn again(&mut self, project: &ProjectId, number: ReleaseNo, effect: &Effect<'_>) {
-        let rejected = self.past.get(project).is_some_and(|past| past.rejected.contains(&number));
-        self.check(Promise::S11, !rejected, || format!("{effect}, and its release was rejected"));
+        let rejected = self.past.get(project).and_then(|past| past.rejected.get(&number)).copied();
+        // Whoever asks for it by its number, after it failed, means it.
+        let named = rejected.is_some_and(|failed_for| {
+            let wanted = self.read.get(project).filter(|wanted| wanted.generation > failed_for);
+            wanted.and_then(Wanted::spec).is_some_and(|spec| spec.artifact.release == Some(number))
+        });
+        self.check(Promise::S11, rejected.is_none() || named, || format!("{effect}, and its release was rejected"));
         let generation = self.read.get(project).map(|wanted| wanted.generation);
         let past = self.past.get(project);
         let failed = past.is_some_and(|past| {
@@ -569,7 +578,9 @@ impl Oracle {
         let failed = !is("Suspended")
             && status.condition("Stalled").is_some_and(|condition| REJECTED.contains(&condition.reason.as_str()));
         past.failed_for = failed.then_some(status.generation);
-        past.rejected = status.rejected.iter().copied().collect();
+        let before = std::mem::take(&mut past.rejected);
+        let told = |number: &ReleaseNo| (*number, before.get(number).copied().unwrap_or(status.generation));
+        past.rejected = status.rejected.iter().map(told).collect();
         if superseded {
             self.reach("superseded");
         }
