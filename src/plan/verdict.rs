@@ -45,7 +45,7 @@ pub fn of_candidate(
     let command = memory.command_unit(project, number).map(|unit| of_command(units.get(&unit), now));
     let processes = memory.units_of(project, number).into_iter().map(|unit| match memory.work_of(&unit) {
         Some(work) if work.is_daemon() => {
-            of_process(work, units.get(&unit), &unit, &seen.health, deploy.min_healthy, now)
+            of_process(work, units.get(&unit), &unit, &seen.health, trial.since, deploy.min_healthy, now)
         }
         // What runs by a calendar proves nothing before its time; that it was written is all there is to see.
         _ if units.get(&unit).is_some_and(|seen| seen.text.is_some()) => Verdict::Healthy,
@@ -95,15 +95,20 @@ fn of_process(
     unit: Option<&UnitSeen>,
     id: &UnitId,
     health: &BTreeMap<UnitId, Probed>,
+    began: Timestamp,
     min_healthy: Span,
     now: Timestamp,
 ) -> Verdict {
     let later = Verdict::Wait(now.after(Span::seconds(1)));
-    let Some(unit) = unit else { return later };
+    // One that still stops, as that of a release which drained does, is started anew.
+    let Some(unit) = unit.filter(|unit| unit.state != ActiveState::Deactivating) else { return later };
+    let since = unit.since.unwrap_or(now);
+    // What it was before its trial says nothing of what it is now: a release that is gone back to may run already.
+    let in_trial = since >= began;
     // systemd shows how a process ended only until the next one starts; one more fall is waited for rather than judge
     // without that.
     let fell = unit.restarts > FALLS || unit.restarts == FALLS && unit.exit.is_some();
-    if fell || unit.state == ActiveState::Failed {
+    if in_trial && (fell || unit.state == ActiveState::Failed) {
         let how = match unit.exit {
             _ if unit.result == "oom-kill" => "was killed for want of memory".to_owned(),
             Some(exit) => exit.to_string(),
@@ -113,10 +118,10 @@ fn of_process(
         let message = format!("process {} {how}{often}", id.process);
         return Verdict::Reject { reason: "HealthCheckFailed", message };
     }
-    let since = unit.since.unwrap_or(now);
+    let asked_since = since.max(began);
     let ready_since = match &work.ready {
         Some(ready) if ready.notify => {
-            if unit.state == ActiveState::Activating && now >= since.after(ready.within) {
+            if unit.state == ActiveState::Activating && now >= asked_since.after(ready.within) {
                 return not_ready(id, ready, "it did not notify systemd");
             }
             (unit.state == ActiveState::Active).then_some(since)
@@ -126,7 +131,7 @@ fn of_process(
             // Only a probe made after the time was up can say that it was not enough: an agent that slept meanwhile
             // must look once more.
             match probed {
-                Some(Probed { ok_since: None, at, last, .. }) if *at >= since.after(ready.within) => {
+                Some(Probed { ok_since: None, at, last, .. }) if *at >= asked_since.after(ready.within) => {
                     return not_ready(id, ready, last);
                 }
                 _ => probed.and_then(|probed| probed.ok_since).filter(|_| unit.state == ActiveState::Active),
