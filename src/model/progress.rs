@@ -205,6 +205,11 @@ impl Backoff {
             self.last = now;
         }
     }
+
+    /// Says how often it failed.
+    pub fn times(&self) -> String {
+        if self.strikes == 1 { "once".to_owned() } else { format!("{} times", self.strikes) }
+    }
 }
 
 impl ProjectProgress {

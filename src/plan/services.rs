@@ -363,8 +363,7 @@ fn wanted_state(service: Service, wish: &WantedService, seen: &ServiceSeen, memo
     }
     match (&memory.backoff, wish.intent) {
         (Some(backoff), _) if !seen.is_in_work() => {
-            let message =
-                format!("{}; failed {} times, next try at {}", backoff.message, backoff.strikes, backoff.until);
+            let message = format!("{}; failed {}, next try at {}", backoff.message, backoff.times(), backoff.until);
             ("failed", backoff.reason.clone(), message)
         }
         (_, ServiceIntent::Install(version)) => (

@@ -235,15 +235,18 @@ fn reconciling(view: &View<'_>) -> Option<Finding> {
     }
     if let Some(backoff) = &view.memory.backoff {
         let message = format!(
-            "{}; failed {} times since {}, next try at {}",
-            backoff.message, backoff.strikes, backoff.since, backoff.until
+            "{}; failed {} since {}, next try at {}",
+            backoff.message,
+            backoff.times(),
+            backoff.since,
+            backoff.until
         );
         return Some((backoff.reason.clone(), message));
     }
     let Some(candidate) = view.memory.candidate() else { return down_process(view).or_else(|| draining(view.memory)) };
     let trial = view.memory.trial.as_ref()?;
     if let Some(backoff) = trial.fetch.as_ref().filter(|backoff| backoff.until > view.observed.now) {
-        let message = format!("{}; failed {} times, next try at {}", backoff.message, backoff.strikes, backoff.until);
+        let message = format!("{}; failed {}, next try at {}", backoff.message, backoff.times(), backoff.until);
         return Some(("ArtifactFailed".into(), message));
     }
     Some(match view.seen.fetches.get(&candidate) {
