@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::document::Problem;
 use super::names::{Hostname, ProcessName};
 use super::quantity::{Bytes, Span};
-use super::spec::{Artifact, Document, Process, Ready, Route, SecretUse, Tls};
+use super::spec::{Artifact, Document, Process, Ready, Route, SecretUse, Tls, parse_url};
 
 /// Returns everything that does not fit, in the order of the document's keys.
 pub fn problems(spec: &Document) -> Vec<Problem> {
@@ -40,6 +40,9 @@ fn artifact(artifact: &Artifact, found: &mut Vec<Problem>) {
     let named = [artifact.url.is_some(), artifact.file.is_some(), artifact.release.is_some()];
     if named.iter().filter(|is| **is).count() != 1 {
         found.push(Problem::at("artifact", "exactly one of url, file, release"));
+    }
+    if let Some(Err(why)) = artifact.url.as_deref().map(parse_url) {
+        found.push(Problem::at("artifact.url", format!("{why}; one looks like https://example.com/shop-1.8.2.tar.gz")));
     }
     if artifact.release.is_some() && artifact.sha256.is_some() {
         found.push(Problem::at("artifact.sha256", "an earlier release has its own; leave it out"));
