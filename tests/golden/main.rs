@@ -1,8 +1,10 @@
 //! The texts that other programs read, whole: a changed line shows in review. `UPDATE_GOLDEN=1` writes them anew.
 
+mod breaches;
 mod plans;
 mod reference;
 mod scene;
+mod steps;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

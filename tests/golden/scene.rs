@@ -7,12 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use zexio::model::desired::{Content, Desired, Hold, Intent, Kind, Owner, Source, Wanted, Work};
+use zexio::model::desired::{Complaint, Content, Desired, Hold, Intent, Kind, Owner, Source, Wanted, Work};
 use zexio::model::document;
+use zexio::model::failure::PortError;
 use zexio::model::layout::Layout;
 use zexio::model::names::{Hostname, ProcessName, ProjectId, ReleaseNo, SecretName, Sha256, Slot, UnitId};
 use zexio::model::observed::{
-    ActiveState, BundlesSeen, Exit, FetchSeen, Observed, Probed, ProxySeen, Seen, Sight, TimerSeen, UnitSeen,
+    ActiveState, BundlesSeen, CertificateSeen, Exit, FetchSeen, Observed, Probed, ProxySeen, Seen, Sight, TimerSeen,
+    UnitSeen,
 };
 use zexio::model::progress::{Backoff, Draining, Progress, ProjectProgress, Release, ReleaseState, Stall, Trial};
 use zexio::model::quantity::{Span, Timestamp};
@@ -33,6 +35,11 @@ pub struct Scene {
     /// `current`, `behind`, `foreign`, `other live`, `silent`, `down` or `unknown`.
     #[serde(default = "current")]
     proxy: String,
+    /// Why Caddy did not take the routes.
+    trouble: Option<String>,
+    /// The certificates that Caddy has, `issued`, or why it has none.
+    #[serde(default)]
+    certificates: BTreeMap<Hostname, Option<String>>,
     /// A digest, as one hex digit or as the name whose digest it is, and when it came; missing: not looked at.
     artifacts: Option<BTreeMap<String, u64>>,
     /// Put before the shipped template.
@@ -55,6 +62,8 @@ struct Project {
     generation: u64,
     #[serde(default)]
     secrets: BTreeMap<SecretName, u32>,
+    /// Why its spec is not the newest: `SpecInvalid: why`.
+    complaint: Option<String>,
     /// Somebody said stop; until when.
     hold: Option<Option<u64>>,
     remembered: Option<Remembered>,
@@ -242,6 +251,16 @@ impl Scene {
         (desired, observed, progress, rules)
     }
 
+    /// Returns why Caddy did not take the routes.
+    pub fn route_trouble(&self) -> Option<PortError> {
+        self.trouble.as_ref().map(|message| PortError::passing("RouteRefused", message.clone()))
+    }
+
+    /// Returns the same sight, a minute earlier.
+    pub fn a_minute_ago(&self, observed: &Observed) -> Observed {
+        Observed { now: at(self.now - 60), ..observed.clone() }
+    }
+
     fn allot(&self, name: &ProjectId, progress: &mut Progress) {
         let mut taken = ports::taken(progress);
         let memory = progress.projects.get_mut(name).expect("it was just added");
@@ -252,7 +271,15 @@ impl Scene {
 
     fn proxy(&self, progress: &Progress, rules: &Rules) -> Sight<ProxySeen> {
         let text = caddyfile::text(&rules.proxy, &routes::sites(progress, &rules.layout)).ok();
-        let current = ProxySeen { up: true, runs: true, live: true, text, certificates: BTreeMap::new() };
+        let certificates = self.certificates.iter().map(|(host, found)| {
+            let found = match found.as_deref() {
+                Some("issued") => CertificateSeen::Issued,
+                why => CertificateSeen::Missing(why.map(str::to_owned)),
+            };
+            (host.clone(), found)
+        });
+        let certificates = certificates.collect();
+        let current = ProxySeen { up: true, runs: true, live: true, text, certificates };
         Sight::Known(match self.proxy.as_str() {
             "current" => current,
             "behind" => ProxySeen { text: Some("an older text of ours".into()), ..current },
@@ -308,7 +335,10 @@ impl Project {
             intent,
             owner: Owner::Api,
             secrets: self.secrets.clone(),
-            complaint: None,
+            complaint: self.complaint.as_ref().map(|words| {
+                let Stall { reason, message, .. } = stall(words, 0);
+                Complaint { reason, message }
+            }),
             hold,
         }
     }
