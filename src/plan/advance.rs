@@ -53,11 +53,10 @@ pub fn advance(
                     continue;
                 }
                 let taken = aim::take(project, wanted, spec, observed, progress, rules);
-                if let Some(memory) = progress.projects.get_mut(project) {
-                    roll(project, spec, seen, memory, observed.now);
-                    if taken {
-                        take_routes(spec, memory);
-                    }
+                let memory = progress.projects.entry(project.clone()).or_default();
+                roll(project, spec, seen, memory, observed.now);
+                if taken {
+                    take_routes(spec, memory);
                 }
             }
         }

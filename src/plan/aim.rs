@@ -45,7 +45,7 @@ pub fn take(
     if services::hold(needs, project, &observed.services, progress, now) {
         return false;
     }
-    let Some(memory) = progress.projects.get_mut(project) else { return false };
+    let memory = progress.projects.entry(project.clone()).or_default();
     let number = match wanted_release(wanted, spec, memory, now) {
         Ok(number) => number,
         Err((reason, message)) => {

@@ -4,6 +4,7 @@ mod breaches;
 mod plans;
 mod reference;
 mod scene;
+mod services;
 mod steps;
 
 use std::collections::BTreeSet;

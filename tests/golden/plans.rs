@@ -17,12 +17,12 @@ use zexio::model::names::{ProjectId, ReleaseNo};
 use zexio::model::observed::Observed;
 use zexio::model::progress::{Progress, ProjectProgress, Stall};
 use zexio::model::quantity::Timestamp;
-use zexio::model::services::WantedServices;
 use zexio::model::status::{ProcessStatus, RouteStatus, Status};
 use zexio::plan::{Plan, Rules, advance, check, events, plan, routes, status};
 use zexio::render::caddyfile;
 
 use crate::scene::Scene;
+use crate::services;
 
 /// Returns every scene's file, in order.
 pub fn scenes() -> Vec<PathBuf> {
@@ -36,7 +36,7 @@ pub fn scenes() -> Vec<PathBuf> {
 /// Folds what was seen into what is remembered, plans, and writes both down.
 fn told(scene: &Scene) -> String {
     let (desired, observed, mut progress, rules) = scene.stage();
-    let services = WantedServices::new();
+    let services = scene.wanted_services();
     let remembered_before = progress.clone();
     advance::advance(&desired, &services, &observed, &mut progress, &rules);
     let decided = progress.clone();
@@ -47,7 +47,8 @@ fn told(scene: &Scene) -> String {
     assert!(breaches.is_empty(), "the plan breaks promises: {breaches:?}");
     let told = events::of_changes(&desired, &remembered_before, &progress, observed.now);
     let trouble = scene.route_trouble();
-    let before = statuses(&desired, &scene.a_minute_ago(&observed), &remembered_before, &rules, None, &BTreeMap::new());
+    let past = scene.a_minute_ago(&observed);
+    let before = statuses(&desired, &past, &remembered_before, &rules, None, &BTreeMap::new());
     let shown = statuses(&desired, &observed, &progress, &rules, trouble.as_ref(), &before);
     let turns = events::of_sight(&before, &shown, observed.now);
     let told: String = told.iter().chain(&turns).map(event).collect();
@@ -56,7 +57,17 @@ fn told(scene: &Scene) -> String {
         None => Some(of_status(&status::unseen(project, wanted, observed.now))),
         Some(status) => Some(of_status(status)),
     });
-    printed(&found) + &remembered(&progress) + &next(&found) + &told + &shown.collect::<String>()
+    let services_before = services::statuses(&services, &past, &remembered_before, &BTreeMap::new());
+    let services_shown = services::statuses(&services, &observed, &progress, &services_before);
+    // The usual host has none, and nobody asks for any.
+    let of_services = services_shown.values().filter(|_| scene.has_services()).map(services::of_status);
+    printed(&found)
+        + &remembered(&progress)
+        + &services::remembered(&progress)
+        + &next(&found)
+        + &told
+        + &shown.collect::<String>()
+        + &of_services.collect::<String>()
 }
 
 /// Shows every project that was looked at; `before` is how they were, so that "since" stays.
@@ -134,7 +145,8 @@ fn next(plan: &Plan) -> String {
     plan.look_again.map(|at| format!("# looks again at {}\n", seconds(at))).unwrap_or_default()
 }
 
-fn seconds(at: Timestamp) -> String {
+/// Writes a moment down, as scenes do.
+pub fn seconds(at: Timestamp) -> String {
     if at.0.is_multiple_of(1000) { (at.0 / 1000).to_string() } else { format!("{}.{:03}", at.0 / 1000, at.0 % 1000) }
 }
 

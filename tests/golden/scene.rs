@@ -18,10 +18,13 @@ use zexio::model::observed::{
 };
 use zexio::model::progress::{Backoff, Draining, Progress, ProjectProgress, Release, ReleaseState, Stall, Trial};
 use zexio::model::quantity::{Span, Timestamp};
+use zexio::model::services::{Service, WantedServices};
 use zexio::model::spec::{Route, Sealed, Spec};
 use zexio::plan::{Rules, ports, routes};
 use zexio::render::caddyfile::{self, Proxy};
 use zexio::render::unit;
+
+use crate::services::ServiceInWords;
 
 /// A whole scene.
 #[derive(Deserialize)]
@@ -45,7 +48,13 @@ pub struct Scene {
     /// Put before the shipped template.
     #[serde(default)]
     template: String,
+    #[serde(default)]
     projects: BTreeMap<ProjectId, Project>,
+    #[serde(default)]
+    services: BTreeMap<Service, ServiceInWords>,
+    /// Whether the services could not be looked at.
+    #[serde(default)]
+    blind_to_services: bool,
 }
 
 #[derive(Deserialize)]
@@ -182,7 +191,8 @@ fn one() -> u64 {
     1
 }
 
-fn at(seconds: u64) -> Timestamp {
+/// Returns the moment that a scene means.
+pub fn at(seconds: u64) -> Timestamp {
     Timestamp(seconds * 1000)
 }
 
@@ -194,12 +204,13 @@ fn digest(name: &str) -> Sha256 {
 }
 
 /// Reads `Conflict: why`.
-fn stall(words: &str, since: u64) -> Stall {
+pub fn stall(words: &str, since: u64) -> Stall {
     let (reason, message) = words.split_once(": ").unwrap_or((words, "it was said before"));
     Stall { reason: reason.into(), message: message.into(), since: at(since) }
 }
 
-fn backoff(strikes: u32, until: u64) -> Backoff {
+/// Returns failures in a row.
+pub fn backoff(strikes: u32, until: u64) -> Backoff {
     let (since, last) = (at(until.saturating_sub(60)), at(until.saturating_sub(20)));
     Backoff { strikes, until: at(until), reason: "Busy".into(), message: "it was busy".into(), last, since }
 }
@@ -232,6 +243,8 @@ impl Scene {
                 self.allot(name, &mut progress);
             }
         }
+        progress.services =
+            self.services.iter().filter_map(|(service, words)| Some((*service, words.memory()?))).collect();
         let seen = self.projects.iter().filter(|(_, project)| !project.unseen);
         let nothing = ProjectProgress::default();
         let projects = seen.map(|(name, project)| {
@@ -246,9 +259,24 @@ impl Scene {
                 Some(found) => Sight::Known(found.iter().map(|(name, came)| (digest(name), at(*came))).collect()),
                 None => Sight::Unknown("not looked at".into()),
             },
-            services: Sight::Known(BTreeMap::new()),
+            services: match self.blind_to_services {
+                true => Sight::Unknown("the package manager does not answer".into()),
+                false => Sight::Known(
+                    self.services.iter().map(|(service, words)| (*service, words.seen(*service))).collect(),
+                ),
+            },
         };
         (desired, observed, progress, rules)
+    }
+
+    /// Returns what is wanted of the services.
+    pub fn wanted_services(&self) -> WantedServices {
+        self.services.iter().filter_map(|(service, words)| Some((*service, words.wanted()?))).collect()
+    }
+
+    /// Tells whether the scene is about services.
+    pub fn has_services(&self) -> bool {
+        !self.services.is_empty()
     }
 
     /// Returns why Caddy did not take the routes.
