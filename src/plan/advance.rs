@@ -107,9 +107,10 @@ fn heed_the_clock(memory: &mut ProjectProgress, deploy: &Deploy, now: Timestamp)
         trial.since = trial.since.min(now);
     }
     let fetch = memory.trial.as_mut().and_then(|trial| trial.fetch.as_mut());
-    for backoff in memory.backoff.iter_mut().chain(fetch).filter(|backoff| backoff.last > now) {
-        backoff.until = now.after(backoff.until.since(backoff.last));
-        backoff.last = now;
+    for backoff in memory.backoff.iter_mut().chain(fetch) {
+        backoff.until = backoff.until.min(now.after(backoff.until.since(backoff.last)));
+        backoff.last = backoff.last.min(now);
+        backoff.since = backoff.since.min(now);
     }
     if let Some(stall) = &mut memory.quarantine {
         stall.since = stall.since.min(now);
@@ -119,7 +120,7 @@ fn heed_the_clock(memory: &mut ProjectProgress, deploy: &Deploy, now: Timestamp)
 /// The routes of the newest spec hold once its release serves. A spec that could not be taken, since another project
 /// has one of its hosts, changes none.
 fn take_routes(spec: &Spec, memory: &mut ProjectProgress) {
-    if memory.trial.is_none() && memory.serving.is_some() && memory.serving == memory.target {
+    if memory.serving == memory.target {
         memory.routes = spec.processes.iter().map(|(name, process)| (name.clone(), process.routes.clone())).collect();
         memory.routes.retain(|_, routes| !routes.is_empty());
         memory.hosts = aim::hosts_of(spec);

@@ -178,9 +178,8 @@ fn veto_what_is_left(memory: &mut ProjectProgress, spec: &Spec, number: ReleaseN
 
 /// Points the project at a release. A rollout that was on its way to another one ends here.
 fn aim_at(memory: &mut ProjectProgress, number: ReleaseNo, now: Timestamp) {
-    let state = memory.release(number).map(|release| release.state);
-    let rejected = state == Some(ReleaseState::Rejected);
-    if memory.target == Some(number) && (memory.trial.is_some() || memory.serving == Some(number) || rejected) {
+    // It is on trial, serves or was rejected: there is no way from a target but these.
+    if memory.target == Some(number) {
         return;
     }
     if let Some(old) = memory.candidate() {

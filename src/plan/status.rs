@@ -136,7 +136,7 @@ fn unready(view: &View<'_>, stalled: Option<&Finding>) -> Option<Finding> {
         }
         (Intent::Run(_), Some(_)) => {}
     }
-    if memory.generation != view.wanted.generation || memory.trial.is_some() || memory.target != memory.serving {
+    if memory.generation != view.wanted.generation || memory.target != memory.serving {
         return Some(
             reconciling(view).unwrap_or_else(|| ("Pending".into(), "this generation waits for its turn".into())),
         );

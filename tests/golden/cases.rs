@@ -1,15 +1,17 @@
 //! Decisions that no scene leads to: they are made between two looks at the machine, or of no project.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use zexio::model::failure::PortError;
-use zexio::model::names::ProjectId;
+use zexio::model::names::{ProjectId, ReleaseNo};
 use zexio::model::progress::ReleaseState;
 use zexio::model::quantity::{Span, Timestamp};
 use zexio::model::services::{Service, Version};
 use zexio::model::spec::Tls;
+use zexio::model::status::{Condition, Status};
 use zexio::plan::services::{Offer, choose};
-use zexio::plan::{routes, verdict};
+use zexio::plan::{events, routes, verdict};
 use zexio::render::caddyfile::Site;
 
 use crate::scene::Scene;
@@ -117,4 +119,76 @@ fn only_projects_whose_sites_caddy_refuses_are_left_out() {
     assert_eq!(tried, [1, 3, 2], "what was refused is not offered with the next");
     let found: Vec<(&str, &str)> = found.iter().map(|(project, why)| (project.as_str(), why.as_str())).collect();
     assert_eq!(found, [("shop", "d.example.com is odd")]);
+}
+
+#[test]
+fn caddy_is_told_the_directories_of_sites_and_as_many_addresses_as_there_are_instances() {
+    let (_, _, progress, rules) = Scene::read(
+        "
+projects:
+  docs:
+    spec: { artifact: v1, processes: { whole: { static: ., routes: [{ host: a.example.com }] }, part: { static: public, routes: [{ host: b.example.com, tls: 'off' }] } } }
+    remembered: { serving: 1 }
+  shop:
+    spec: { artifact: v2, processes: { web: { run: ./shop, instances: 3, routes: [{ host: c.example.com, tls: internal }] } } }
+    remembered: { serving: 1, target: 2, trial: { since: 990 }, releases: { 1: { artifact: v1, with: { processes: { web: { run: ./shop, instances: 2, routes: [{ host: c.example.com }] } } } }, 2: {} } }
+",
+    )
+    .stage();
+    let sites = routes::sites(&progress, &rules.layout);
+    let routes: Vec<_> = sites.iter().flat_map(|site| &site.routes).collect();
+    let roots: Vec<_> = routes.iter().map(|route| route.root.as_deref()).collect();
+    assert_eq!(roots, [Some("/zexio/apps/docs/bundle"), Some("/zexio/apps/docs/bundle/public"), None]);
+    let widths: Vec<_> = routes.iter().map(|route| (route.a.len(), route.b.len())).collect();
+    assert_eq!(widths, [(0, 0), (0, 0), (2, 3)]);
+    let public: Vec<String> = routes::public_hosts(&progress).iter().map(ToString::to_string).collect();
+    assert_eq!(public, ["a.example.com", "c.example.com"], "the others' certificates come from elsewhere");
+}
+
+#[test]
+fn only_a_project_that_falls_by_itself_is_told_as_that() {
+    let statuses = |ready: &str, change: fn(&mut Status)| {
+        let condition = |kind: &str, status: &str| Condition {
+            kind: kind.into(),
+            status: status.into(),
+            reason: "ProcessDown".into(),
+            message: "process web exited with status 1".into(),
+            since: NOW,
+        };
+        let project = ProjectId::parse("shop").unwrap();
+        let mut status = Status {
+            project: project.clone(),
+            generation: 1,
+            observed_generation: 1,
+            observed_at: NOW,
+            owner: "api".into(),
+            state: "running".into(),
+            conditions: vec![condition("Ready", ready)],
+            serving: Some(ReleaseNo(1)),
+            candidate: None,
+            last_good: None,
+            rejected: Vec::new(),
+            processes: Vec::new(),
+            routes: Vec::new(),
+        };
+        change(&mut status);
+        BTreeMap::from([(project, status)])
+    };
+    let turn = |was, is, change| {
+        let told = events::of_sight(&statuses(was, |_| {}), &statuses(is, change), NOW);
+        told.iter().map(crate::plans::event).collect::<String>()
+    };
+    let down = "# warns shop generation 1 release 1: ProcessDown: process web exited with status 1\n";
+    assert_eq!(turn("True", "False", |_| {}), down);
+    assert_eq!(turn("False", "True", |_| {}), down.replace("warns", "tells"));
+    for (was, is) in [("True", "True"), ("False", "False"), ("Unknown", "False")] {
+        assert_eq!(turn(was, is, |_| {}), "", "{was} {is}");
+    }
+    assert_eq!(turn("True", "False", |status| status.generation = 2), "", "a new spec was written");
+    assert_eq!(turn("True", "False", |status| status.candidate = Some(ReleaseNo(2))), "", "a release is tried");
+    let stalls = |status: &mut Status| {
+        let stalled = Condition { kind: "Stalled".into(), ..status.conditions[0].clone() };
+        status.conditions.push(stalled);
+    };
+    assert_eq!(turn("True", "False", stalls), "", "a release was rejected");
 }

@@ -186,7 +186,11 @@ fn of_project(project: &ProjectId, memory: &ProjectProgress, text: &mut String) 
         let vetoed = if release.vetoed { ", vetoed" } else { "" };
         let good = if release.good { ", good" } else { "" };
         let state = format!("{:?}", release.state).to_lowercase();
-        writeln!(text, "#   release {number}: {state}{good}{vetoed}, slot {}", release.slot)?;
+        let turn = if release.turn > 0 { format!(", turn {}", release.turn) } else { String::new() };
+        writeln!(text, "#   release {number}: {state}{good}{vetoed}, slot {}{turn}", release.slot)?;
+        if let Some(Stall { reason, message, since }) = &release.ended {
+            writeln!(text, "#     ended {}: {reason}: {message}", seconds(*since))?;
+        }
     }
     let ports = memory.ports.iter().map(|(process, ports)| {
         let ports: Vec<String> = ports.iter().map(|ports| format!("{}/{}", ports.a, ports.b)).collect();

@@ -11,7 +11,7 @@ use zexio::model::desired::{Complaint, Content, Desired, Hold, Intent, Kind, Own
 use zexio::model::document;
 use zexio::model::failure::PortError;
 use zexio::model::layout::Layout;
-use zexio::model::names::{Hostname, ProcessName, ProjectId, ReleaseNo, SecretName, Sha256, Slot, UnitId};
+use zexio::model::names::{Hostname, Ports, ProcessName, ProjectId, ReleaseNo, SecretName, Sha256, Slot, UnitId};
 use zexio::model::observed::{
     ActiveState, BundlesSeen, CertificateSeen, Exit, FetchSeen, Observed, Probed, ProxySeen, Seen, Sight, TimerSeen,
     UnitSeen,
@@ -111,6 +111,9 @@ struct Remembered {
     hosts: Option<BTreeSet<Hostname>>,
     #[serde(default)]
     releases: BTreeMap<u32, ReleaseInWords>,
+    /// Ports besides those of the releases.
+    #[serde(default)]
+    ports: BTreeMap<ProcessName, Vec<(u16, u16)>>,
     /// The newest number ever, where it is not among the releases.
     newest: Option<u32>,
 }
@@ -139,6 +142,7 @@ struct ReleaseInWords {
     generation: Option<u64>,
     since: Option<u64>,
     vetoed: bool,
+    turn: u32,
 }
 
 #[derive(Deserialize, Default)]
@@ -150,6 +154,9 @@ struct SeenInWords {
     markers: Option<BTreeSet<ProcessName>>,
     /// Whether user and directories are there.
     prepared: Option<bool>,
+    user: Option<bool>,
+    directory: Option<bool>,
+    fronts: Option<bool>,
     open: Option<bool>,
     data: Option<bool>,
     /// `1: running` for every unit of a release, `web-r1: running` for one.
@@ -408,6 +415,9 @@ impl Project {
         memory.routes = words.routes.clone().unwrap_or(memory.routes);
         let routed = memory.routes.values().flatten().map(|route| route.host.clone()).collect();
         memory.hosts = words.hosts.clone().unwrap_or(routed);
+        let pair = |(a, b): &(u16, u16)| Ports { a: *a, b: *b };
+        memory.ports =
+            words.ports.iter().map(|(process, all)| (process.clone(), all.iter().map(pair).collect())).collect();
         memory.newest = words.newest.or(memory.releases.keys().next_back().map(|last| last.0)).unwrap_or(0);
         Some(memory)
     }
@@ -432,7 +442,7 @@ impl Project {
             created_at: at(words.since.unwrap_or(u64::from(number))),
             since: at(words.since.unwrap_or(u64::from(number))),
             good,
-            turn: 0,
+            turn: words.turn,
             ended: None,
             vetoed: words.vetoed,
             evidence: None,
@@ -483,11 +493,11 @@ impl Project {
             link: words.link.map_or(usual_link, |link| (link > 0).then_some(ReleaseNo(link))),
             markers: words.markers.clone().or(markers).unwrap_or_default(),
             releases,
-            user: there,
-            directory: there,
+            user: words.user.unwrap_or(there),
+            directory: words.directory.unwrap_or(there),
             open: words.open.unwrap_or(open),
             data: words.data.unwrap_or(there),
-            fronts: there,
+            fronts: words.fronts.unwrap_or(there),
         }
     }
 
