@@ -192,3 +192,29 @@ fn only_a_project_that_falls_by_itself_is_told_as_that() {
     };
     assert_eq!(turn("True", "False", stalls), "", "a release was rejected");
 }
+
+#[test]
+fn bytes_that_failed_are_known_again_by_their_digest_or_their_address() {
+    let (_, _, progress, _) = Scene::read(
+        "
+projects:
+  shop:
+    spec: { artifact: v1, processes: { web: { run: ./shop } } }
+    remembered:
+      serving: 1
+      releases:
+        1: {}
+        2: { artifact: v2, state: rejected }
+        3: { artifact: { url: 'https://dl.example.com/v3', sha256: '3333333333333333333333333333333333333333333333333333333333333333' }, vetoed: true, good: true }
+",
+    )
+    .stage();
+    let memory = progress.projects.values().next().unwrap();
+    let against = |artifact: &str| memory.veto_on(&serde_saphyr::from_str(artifact).unwrap()).map(|number| number.0);
+    let (three, four) = ("3".repeat(64), "4".repeat(64));
+    assert_eq!(against("url: https://dl.example.com/v2.tar.gz"), Some(2));
+    assert_eq!(against("url: https://dl.example.com/v1.tar.gz"), None, "that one serves");
+    assert_eq!(against(&format!("url: https://other.example.com/x\nsha256: '{three}'")), Some(3), "the same bytes");
+    assert_eq!(against(&format!("url: https://dl.example.com/v3\nsha256: '{four}'")), None, "other bytes");
+    assert_eq!(against("release: 2"), None, "whoever names a release means it");
+}

@@ -435,7 +435,7 @@ impl Project {
         Release {
             sha256: good.then(|| made_from(&content)),
             content,
-            version: None,
+            version: spec.artifact.version.clone(),
             generation: words.generation.unwrap_or(u64::from(number)),
             slot: words.slot.unwrap_or(if serves || memory.serving.is_none() { Slot::A } else { Slot::B }),
             state,
