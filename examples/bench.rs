@@ -149,6 +149,8 @@ fn one_deploy(api: &Api, aim: &str, samples: &mut Samples) {
         thread::sleep(Duration::from_micros(100));
     }
     let switched = now();
+    // To read the journal takes a core for a while, which the agent is not done with.
+    thread::sleep(Duration::from_millis(100));
     let told = |text: &str| agent_log(since).into_iter().find(|(_, line)| line.contains(text)).map(|(at, _)| at);
     wait("the release to serve", || told("reason=\"Serving\"").is_some());
     let mut last = answered;

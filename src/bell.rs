@@ -1,5 +1,6 @@
 //! How everything outside the loop reaches it: ring, or ask what it would do. Nothing that rings acts.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::model::desired::Wanted;
 use crate::model::names::ProjectId;
+use crate::model::status::Status;
 use crate::plan::Plan;
 
 /// Rings the loop from any thread.
@@ -28,7 +30,16 @@ pub struct Question {
     /// As if this were wanted of the project.
     pub suppose: Option<(ProjectId, Wanted)>,
     /// Where the answer goes.
-    pub answer: oneshot::Sender<Result<Plan, String>>,
+    pub answer: oneshot::Sender<Result<Rehearsal, String>>,
+}
+
+/// What the loop would do, and what each project would look like.
+#[derive(Default)]
+pub struct Rehearsal {
+    /// The steps.
+    pub plan: Plan,
+    /// What each project looks like before them.
+    pub statuses: BTreeMap<ProjectId, Status>,
 }
 
 /// Makes a bell and the ear that hears it.
@@ -53,7 +64,7 @@ impl Bell {
     ///
     /// # Errors
     /// Says why there is no plan: the loop ended, or the database could not be read.
-    pub async fn plan(&self, suppose: Option<(ProjectId, Wanted)>) -> Result<Plan, String> {
+    pub async fn plan(&self, suppose: Option<(ProjectId, Wanted)>) -> Result<Rehearsal, String> {
         let (answer, wait) = oneshot::channel();
         let ended = || "the loop has ended".to_owned();
         self.0.send(Ring::Ask(Box::new(Question { suppose, answer }))).map_err(|_| ended())?;

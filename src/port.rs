@@ -463,11 +463,7 @@ pub trait Bundles: Send {
 pub struct ProbeOrder {
     /// Which.
     pub unit: UnitId,
-    /// Its run.
-    pub invocation: Option<String>,
-    /// Its cgroup: the socket that answers must belong to it.
-    pub cgroup: String,
-    /// Its port.
+    /// Its port: the socket that answers there must belong to the unit.
     pub port: u16,
     /// How.
     pub ready: Ready,

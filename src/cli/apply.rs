@@ -88,7 +88,7 @@ fn wait_for_all(
 /// # Errors
 /// A spec was refused.
 pub fn rehearse(client: &Client, file: &Path, format: Format) -> Result<bool, Failure> {
-    let mut steps = Vec::new();
+    let (mut steps, mut waiting) = (Vec::new(), Vec::new());
     let sendings = sendings(file)?;
     for (service, version) in &sendings.services {
         let shown = client.value(&Ask::get(format!("/v1/services/{service}")))?;
@@ -106,16 +106,18 @@ pub fn rehearse(client: &Client, file: &Path, format: Format) -> Result<bool, Fa
         {
             steps.push(step);
         }
+        waiting.extend(show::list(&answer, "waiting").iter().cloned());
     }
-    show_plan(&steps, format)
+    show_plan(&steps, &waiting, format)
 }
 
 /// Shows a plan; tells whether there is anything in it.
 ///
 /// # Errors
 /// Nobody reads it any more.
-pub fn show_plan(steps: &[Value], format: Format) -> Result<bool, Failure> {
-    say(&machine(format, &json!({ "steps": steps })).unwrap_or_else(|| show::plan(steps, Paint::of_stdout())))?;
+pub fn show_plan(steps: &[Value], waiting: &[Value], format: Format) -> Result<bool, Failure> {
+    let shown = machine(format, &json!({ "steps": steps, "waiting": waiting }));
+    say(&shown.unwrap_or_else(|| show::plan(steps, waiting, Paint::of_stdout())))?;
     Ok(!steps.is_empty())
 }
 
@@ -186,9 +188,8 @@ fn sendings(path: &Path) -> Result<Sendings, Failure> {
     if path == Path::new("-") && std::io::stdin().is_terminal() {
         return Err(Failure::new("could not read a spec from standard input: it is a terminal"));
     }
-    let files = if path.is_dir() { files_in(path)? } else { vec![path.to_owned()] };
     let mut found = Sendings::default();
-    for file in files {
+    for file in files_at(path)? {
         let text = read_input(&file)?;
         if document::is_about_host(&text) {
             found.services.extend(services(&file, &text)?);
@@ -210,6 +211,14 @@ fn services(file: &Path, text: &[u8]) -> Result<BTreeMap<Service, Version>, Fail
             Err(Failure::new(format!("could not read the services of {name}\n{}", said.trim_end())))
         }
     }
+}
+
+/// Returns the documents that a path names: itself, or those of the directory.
+///
+/// # Errors
+/// The directory cannot be read, or has none.
+pub fn files_at(path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    if path.is_dir() { files_in(path) } else { Ok(vec![path.to_owned()]) }
 }
 
 fn files_in(dir: &Path) -> Result<Vec<PathBuf>, Failure> {

@@ -84,11 +84,11 @@ pub enum Verb {
     },
     /// Check spec files without an agent
     Validate {
-        /// The files
-        #[arg(required_unless_present = "more", value_name = "FILE")]
+        /// Files, and directories of them
+        #[arg(required_unless_present = "more", value_name = "FILE|DIR")]
         files: Vec<PathBuf>,
         /// The same, as `plan` and `apply` take it
-        #[arg(short = 'f', long = "file", value_name = "FILE")]
+        #[arg(short = 'f', long = "file", value_name = "FILE|DIR|-")]
         more: Vec<PathBuf>,
     },
     /// Print the JSON Schema of the spec language, for editors

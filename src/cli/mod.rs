@@ -46,7 +46,7 @@ use crate::sign::Key as SigningKey;
 
 /// Returns a plan's steps as people read them, without colours.
 pub fn plan_text(steps: &[Value]) -> String {
-    show::plan(steps, Paint(false))
+    show::plan(steps, &[], Paint(false))
 }
 
 /// What the command line does not do itself.
@@ -236,7 +236,8 @@ fn why(session: &Session, project: &ProjectId) -> Result<(), Failure> {
 fn plan(session: &Session, project: Option<&ProjectId>) -> Result<(), Failure> {
     let path = project.map_or("/v1/plan".to_owned(), |project| format!("/v1/projects/{project}/plan"));
     let answer = session.client.value(&Ask::get(path))?;
-    apply::show_plan(show::list(&answer, "steps"), session.format).and_then(apply::changes)
+    let (steps, waiting) = (show::list(&answer, "steps"), show::list(&answer, "waiting"));
+    apply::show_plan(steps, waiting, session.format).and_then(apply::changes)
 }
 
 fn get(session: &Session, project: Option<&ProjectId>) -> Result<(), Failure> {
@@ -294,8 +295,16 @@ fn since_when(raw: &str) -> Result<String, Failure> {
 }
 
 fn logs(session: &Session, target: &str) -> Result<(), Failure> {
-    let format = session.format;
-    session.client.lines(&Ask::get(target), &mut |line| said(format, line, show::log_line))
+    let (format, mut any) = (session.format, false);
+    session.client.lines(&Ask::get(target), &mut |line| {
+        any |= !line.is_empty();
+        said(format, line, show::log_line)
+    })?;
+    if !any {
+        // Beside the output: a program that reads it gets the nothing that there is.
+        let _ = writeln!(std::io::stderr(), "no line of the log is what was asked for");
+    }
+    Ok(())
 }
 
 /// Shows events: lines of JSON, or what follows "data:" where they are server-sent ones.

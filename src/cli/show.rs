@@ -212,11 +212,9 @@ pub fn evidence(number: ReleaseNo, releases: &[Value]) -> String {
     part(format!("What release {number} showed:"), &findings) + &part("Its last log lines:".to_owned(), shown)
 }
 
-/// Shows a plan.
-pub fn plan(steps: &[Value], paint: Paint) -> String {
-    if steps.is_empty() {
-        return "nothing to do\n".to_owned();
-    }
+/// Shows a plan: its steps, and what stands still.
+pub fn plan(steps: &[Value], waiting: &[Value], paint: Paint) -> String {
+    let nothing = if steps.is_empty() { "nothing to do\n" } else { "" };
     let line = |step: &Value| {
         let part = |key: &str| clean(step.get(key).and_then(Value::as_str).unwrap_or_default());
         let whose = step.get("project").and_then(Value::as_str).map_or("all", |project| project);
@@ -228,7 +226,11 @@ pub fn plan(steps: &[Value], paint: Paint) -> String {
         };
         format!("{} {}: {}  ({})\n", paint.put(colour, &sign), clean(whose), part("action"), part("reason"))
     };
-    steps.iter().map(line).collect()
+    let still = |one: &Value| {
+        let part = |key: &str| clean(one.get(key).and_then(Value::as_str).unwrap_or_default());
+        format!("{} {}: {}  ({})\n", paint.put(Colour::Yellow, "!"), part("project"), part("message"), part("reason"))
+    };
+    nothing.chars().map(String::from).chain(steps.iter().map(line)).chain(waiting.iter().map(still)).collect()
 }
 
 /// Shows a project's releases.
@@ -429,11 +431,21 @@ shop.example.com/api/*  127.0.0.1:21003  waits
             {"project":"shop","action":"fetch release 2","reason":"the release is not on disk","sign":"+"},
             {"project":null,"action":"load routes into Caddy","reason":"the routes wanted are not the ones Caddy has","sign":"~"}]);
         assert_eq!(
-            plan(list(&steps, "steps"), Paint(false)),
+            plan(list(&steps, "steps"), &[], Paint(false)),
             "+ shop: fetch release 2  (the release is not on disk)\n\
              ~ all: load routes into Caddy  (the routes wanted are not the ones Caddy has)\n"
         );
-        assert!(plan(list(&steps, "steps"), Paint(true)).starts_with("\x1b[32m+\x1b[0m shop: "));
+        assert!(plan(list(&steps, "steps"), &[], Paint(true)).starts_with("\x1b[32m+\x1b[0m shop: "));
+    }
+
+    #[test]
+    fn a_plan_without_steps_says_whether_somebody_waits() {
+        let waiting = json!([{"project":"shop","reason":"SecretMissing","message":"no value is stored for TOKEN"}]);
+        assert_eq!(plan(&[], &[], Paint(false)), "nothing to do\n");
+        assert_eq!(
+            plan(&[], list(&waiting, ""), Paint(false)),
+            "nothing to do\n! shop: no value is stored for TOKEN  (SecretMissing)\n"
+        );
     }
 
     #[test]

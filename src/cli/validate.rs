@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::apply::files_at;
 use super::args::Format;
 use super::client::read_input;
 use super::failure::{ERROR, Failure};
@@ -19,7 +20,8 @@ const WIDEST: usize = 160;
 /// At least one is not fine; what is wrong was said.
 pub fn validate(files: &[PathBuf], format: Format) -> Result<(), Failure> {
     let mut found = Vec::new();
-    for file in files {
+    let named: Vec<Vec<PathBuf>> = files.iter().map(|path| files_at(path)).collect::<Result<_, _>>()?;
+    for file in &named.concat() {
         let text = read_input(file)?;
         let problems = document::parse_any(&text).err().map(|error| error.problems).unwrap_or_default();
         if format == Format::Table {
@@ -96,5 +98,18 @@ mod tests {
         assert!(check(&[b'a', 0xff]).starts_with("shop.yaml: not UTF-8"));
         let tabbed = check(b"zexio: 1\n\tproject: shop\n");
         assert!(tabbed.contains("shop.yaml:") && !tabbed.contains('\t'), "{tabbed}");
+    }
+
+    #[test]
+    fn a_directory_stands_for_the_documents_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        let valid = || validate(&[dir.path().to_owned()], Format::Table).is_ok();
+        assert!(!valid(), "an empty one is no answer");
+        write("notes.txt", "no: spec");
+        write("shop.yaml", MINIMAL);
+        assert!(valid());
+        write("other.yml", "zexio: 1\n");
+        assert!(!valid());
     }
 }

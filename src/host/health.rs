@@ -7,12 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::bell::Bell;
+use crate::model::layout::Layout;
 use crate::model::names::UnitId;
 use crate::model::observed::Probed;
+use crate::model::quantity::Timestamp;
 use crate::model::spec::Ready;
 use crate::port::{Clock, Health, ProbeOrder};
 
 use super::listener::{self, Listener};
+use super::systemd;
 
 /// How many findings of a run are kept.
 const TRANSCRIPT: usize = 20;
@@ -21,7 +24,7 @@ const TRANSCRIPT: usize = 20;
 const EARLY: Duration = Duration::from_secs(1);
 
 /// The pause after the first probe of a run.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(3);
 
 /// The probes that run.
 pub struct Prober {
@@ -42,15 +45,19 @@ impl Prober {
         Self { clock, bell, probes: Mutex::default() }
     }
 
-    fn begin(&self, order: &ProbeOrder, before: Option<Probed>) -> Probe {
-        let (found, stop) = (Arc::new(Mutex::new(before)), Arc::new(AtomicBool::new(false)));
+    fn begin(&self, order: &ProbeOrder) -> Probe {
+        let (found, stop) = (Arc::new(Mutex::default()), Arc::new(AtomicBool::new(false)));
         let probe = Probe { order: order.clone(), found: found.clone(), stop: stop.clone() };
         let (order, clock, bell) = (order.clone(), self.clock.clone(), self.bell.clone());
         let run = move || {
             let began = Instant::now();
             let mut told = (false, String::new());
             while !stop.load(Ordering::Relaxed) {
-                let (ready, last) = note(&found, &order, probe_once(&order), &*clock);
+                let Some((run, result)) = probe_run(&order) else {
+                    std::thread::sleep(pause(&order.ready, false, began.elapsed()));
+                    continue;
+                };
+                let (ready, last) = note(&found, run, result, clock.now());
                 let turned = ready != told.0;
                 if turned || began.elapsed() > EARLY && last != told.1 {
                     told = (ready, last);
@@ -70,19 +77,13 @@ impl Health for Prober {
     fn look(&self, orders: &[ProbeOrder]) -> BTreeMap<UnitId, Probed> {
         let mut probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
         let found = |probe: &Probe| probe.found.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        // A new run of a unit is probed anew: what was found of the old one says nothing of it. But an app that falls
-        // again and again is explained by what its earlier runs showed, so that is kept.
-        let mut before = BTreeMap::new();
-        probes.retain(|unit, probe| {
+        probes.retain(|_, probe| {
             let wanted = orders.contains(&probe.order);
             probe.stop.store(!wanted, Ordering::Relaxed);
-            if !wanted {
-                before.extend(found(probe).map(|probed| (unit.clone(), Probed { ok_since: None, ..probed })));
-            }
             wanted
         });
         for order in orders {
-            probes.entry(order.unit.clone()).or_insert_with(|| self.begin(order, before.remove(&order.unit)));
+            probes.entry(order.unit.clone()).or_insert_with(|| self.begin(order));
         }
         probes.iter().filter_map(|(unit, probe)| Some((unit.clone(), found(probe)?))).collect()
     }
@@ -95,16 +96,20 @@ fn pause(ready: &Ready, is_ready: bool, age: Duration) -> Duration {
     if is_ready { interval } else { (age / 40).max(SHORTEST_PAUSE).min(interval) }
 }
 
-/// Writes a finding down; returns whether the run is ready, and what was found.
-fn note(
-    found: &Mutex<Option<Probed>>,
-    order: &ProbeOrder,
-    result: Result<String, String>,
-    clock: &dyn Clock,
-) -> (bool, String) {
-    let at = clock.now();
+/// Probes once; returns which run was probed and what was found. None: none runs, or it ended meanwhile.
+fn probe_run(order: &ProbeOrder) -> Option<(String, Result<String, String>)> {
+    let run = systemd::invocation_of(&order.unit)?;
+    let result = probe_once(order);
+    (systemd::invocation_of(&order.unit).as_ref() == Some(&run)).then_some((run, result))
+}
+
+/// Writes a finding down; returns whether the run is ready, and what was found. A new run is probed anew: that the old
+/// one was ready says nothing of it. But an app that falls again and again is explained by what its earlier runs showed,
+/// so that is kept.
+fn note(found: &Mutex<Option<Probed>>, run: String, result: Result<String, String>, at: Timestamp) -> (bool, String) {
     let mut held = found.lock().unwrap_or_else(PoisonError::into_inner);
-    let before = held.as_ref().and_then(|probed| probed.ok_since);
+    let same = held.as_ref().filter(|probed| probed.invocation.as_ref() == Some(&run));
+    let before = same.and_then(|probed| probed.ok_since);
     let (ok_since, last) = match result {
         Ok(last) => (Some(before.unwrap_or(at)), last),
         Err(last) => (None, last),
@@ -115,12 +120,12 @@ fn note(
         transcript.drain(..transcript.len().saturating_sub(TRANSCRIPT));
     }
     let tries = held.as_ref().map_or(0, |old| old.tries).saturating_add(1);
-    *held = Some(Probed { invocation: order.invocation.clone(), at, ok_since, tries, transcript, last: last.clone() });
+    *held = Some(Probed { invocation: Some(run), at, ok_since, tries, transcript, last: last.clone() });
     (ok_since.is_some(), last)
 }
 
 fn probe_once(order: &ProbeOrder) -> Result<String, String> {
-    match listener::on_port(order.port, &order.cgroup) {
+    match listener::on_port(order.port, &Layout::cgroup(&order.unit)) {
         Listener::Ours => {}
         Listener::Nobody => return Err(format!("nothing listens on 127.0.0.1:{} ($PORT) yet", order.port)),
         Listener::Stranger(who) => return Err(format!("port {} is taken by {who}", order.port)),

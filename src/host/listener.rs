@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::ops::RangeInclusive;
 
+use super::sockets::{self, Listening};
+
 /// Who listens on a port of loopback.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listener {
@@ -17,7 +19,7 @@ pub enum Listener {
 
 /// Finds who listens on a TCP port, as seen from a cgroup.
 pub fn on_port(port: u16, cgroup: &str) -> Listener {
-    let sockets = listening_sockets(port);
+    let sockets: BTreeSet<String> = sockets::listening(Some(port)).into_iter().map(shown).collect();
     if sockets.is_empty() {
         return Listener::Nobody;
     }
@@ -29,43 +31,42 @@ pub fn on_port(port: u16, cgroup: &str) -> Listener {
 
 /// Finds who listens on a TCP port of a range and runs outside of a slice: the port, and who as far as can be said.
 pub fn strangers(range: RangeInclusive<u16>, slice: &str) -> Vec<(u16, String)> {
-    let open: Vec<(u16, String)> = listening().into_iter().filter(|(port, _)| range.contains(port)).collect();
+    let open: Vec<_> = sockets::listening(None).into_iter().filter(|(port, _)| range.contains(port)).collect();
     let inside = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|text| text.contains(slice));
     let ours: Vec<u32> = if open.is_empty() { Vec::new() } else { pids().into_iter().filter(inside).collect() };
-    let foreign = open.into_iter().filter_map(|(port, socket)| {
-        let socket = BTreeSet::from([socket]);
+    let foreign = open.into_iter().filter_map(|(port, inode)| {
+        let socket = BTreeSet::from([shown((port, inode))]);
         let is_ours = ours.iter().any(|pid| holds(*pid, &socket));
         (!is_ours).then(|| (port, holder(&socket).unwrap_or_else(|| "an unknown process".to_owned())))
     });
     foreign.collect()
 }
 
-/// The inodes of the sockets that listen on a port, of both address families.
-fn listening_sockets(port: u16) -> BTreeSet<String> {
-    listening().into_iter().filter(|(found, _)| *found == port).map(|(_, socket)| socket).collect()
-}
-
-fn listening() -> Vec<(u16, String)> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
-    tables.iter().flat_map(|table| table.lines().skip(1)).filter_map(listening_socket).collect()
-}
-
-/// A line of /proc/net/tcp: number, local address, remote address, state (0A: listening), … , inode (the tenth).
-fn listening_socket(line: &str) -> Option<(u16, String)> {
-    let fields: Vec<&str> = line.split_whitespace().collect();
-    let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
-    let port = u16::from_str_radix(local.rsplit_once(':')?.1, 16).ok()?;
-    (*state == "0A").then(|| (port, format!("socket:[{inode}]")))
+/// How /proc shows a socket among a process's files.
+fn shown((_, inode): Listening) -> String {
+    format!("socket:[{inode}]")
 }
 
 /// systemd keeps its tree at one of these, depending on the version of the machine's cgroups.
 fn processes_of(cgroup: &str) -> Vec<u32> {
     let roots = ["/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
+    let top = top();
     roots
         .iter()
-        .find_map(|root| fs::read_to_string(format!("{root}{cgroup}/cgroup.procs")).ok())
+        .find_map(|root| fs::read_to_string(format!("{root}{top}{cgroup}/cgroup.procs")).ok())
         .map(|text| text.lines().filter_map(|line| line.parse().ok()).collect())
         .unwrap_or_default()
+}
+
+/// Returns where systemd's tree begins: in a container without a cgroup namespace not at the top. A line is the
+/// hierarchy, its name (none: version 2) and the path.
+fn top() -> String {
+    let text = fs::read_to_string("/proc/1/cgroup").unwrap_or_default();
+    let mut paths = text.lines().filter_map(|line| {
+        let (name, path) = line.split_once(':')?.1.split_once(':')?;
+        ["name=systemd", ""].contains(&name).then(|| path.trim_end_matches("/init.scope"))
+    });
+    paths.next().unwrap_or_default().trim_end_matches('/').to_owned()
 }
 
 fn holds(pid: u32, sockets: &BTreeSet<String>) -> bool {

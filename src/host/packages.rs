@@ -379,7 +379,11 @@ fn pass_on(lines: impl BufRead) -> String {
             last = line;
         }
     }
-    if complaints.is_empty() { last } else { complaints.join("; ") }
+    match complaints.as_slice() {
+        [] => last,
+        [first, rest @ ..] if rest.len() > 1 => format!("{first}; and {} more complaints", rest.len()),
+        few => few.join("; "),
+    }
 }
 
 /// Returns what a program says.
@@ -473,5 +477,6 @@ nodejs 16.20.2-4.el9_2\n";
         let said = "Reading\nE: Could not get lock /var/lib/dpkg/lock\nE: Unable to lock\n";
         assert_eq!(pass_on(said.as_bytes()), "Could not get lock /var/lib/dpkg/lock; Unable to lock");
         assert_eq!(pass_on("one\ntwo\n\n".as_bytes()), "two");
+        assert_eq!(pass_on("E: a\nE: b\nE: c\n".as_bytes()), "a; and 2 more complaints");
     }
 }

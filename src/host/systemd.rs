@@ -37,8 +37,8 @@ pub struct Systemd {
     connection: RefCell<Option<Connection>>,
     /// The units that systemd keeps in memory for us, as long as the connection lasts.
     pinned: RefCell<BTreeSet<String>>,
-    /// What was read of units that run undisturbed, by name.
-    steady: RefCell<BTreeMap<String, Steady>>,
+    /// What was read of units that run undisturbed.
+    steady: RefCell<BTreeMap<UnitId, Steady>>,
 }
 
 /// What was read of a unit's run. As long as that run goes on, all that changes of it is how much it uses.
@@ -47,21 +47,18 @@ struct Steady {
     seen: UnitSeen,
 }
 
-/// How old what a unit uses may be.
+/// How old what a unit uses may be, and whether its file is the one that systemd read.
 const REREAD: Duration = Duration::from_secs(10);
 
 /// A property's interface and name.
 type Property = (&'static str, &'static str);
-
-/// What tells one run of a unit from the next.
-const OF_A_RUN: [Property; 2] = [(UNIT, "InvocationID"), (UNIT, "NeedDaemonReload")];
 
 /// What a run comes to that is waited for.
 const OF_AN_END: [Property; 4] =
     [(UNIT, "InvocationID"), (SERVICE, "StatusText"), (SERVICE, "ExecMainStatus"), (SERVICE, "ExecMainCode")];
 
 /// What a pass wants to know of a unit.
-const WHOLE: [Property; 17] = [
+const WHOLE: [Property; 16] = [
     (UNIT, "ActiveState"),
     (UNIT, "SubState"),
     (UNIT, "InvocationID"),
@@ -75,7 +72,6 @@ const WHOLE: [Property; 17] = [
     (SERVICE, "TasksCurrent"),
     (SERVICE, "IOReadBytes"),
     (SERVICE, "IOWriteBytes"),
-    (SERVICE, "ControlGroup"),
     (SERVICE, "ExecMainStatus"),
     (SERVICE, "ExecMainCode"),
     (SERVICE, "Result"),
@@ -137,28 +133,26 @@ impl Systemd {
         self.call("read a unit", |bus| answers(bus, ask(bus, path, wanted)?))
     }
 
-    /// Reads a unit. Most units just run: of those only what tells one run from the next is asked for each time.
-    fn fill(&self, seen: &mut UnitSeen, row: &Listed) -> Result<(), PortError> {
+    /// Reads a unit. Most units just run: of those nothing is asked while it is the same run of the same file.
+    fn fill(&self, id: &UnitId, seen: &mut UnitSeen, row: &Listed) -> Result<(), PortError> {
         let steady = row.3 == "active" && row.7 == 0;
-        let known = self.steady.borrow_mut().remove(&row.0).filter(|known| {
+        let known = self.steady.borrow_mut().remove(id).filter(|known| {
             steady
                 && known.read.elapsed() < REREAD
                 && known.seen.sub_state == row.4
-                && known.seen.state == ActiveState::Active
+                && known.seen.text == seen.text
+                && known.seen.invocation == invocation_of(id)
         });
-        let again = known.map(|known| Ok((self.properties(&row.6, &OF_A_RUN)?, known))).transpose()?;
-        let (read, found) = match again {
-            Some((now, Steady { read, seen })) if invocation(&now) == seen.invocation => {
-                (read, UnitSeen { needs_reload: needs_reload(&now), ..seen })
-            }
-            _ => (Instant::now(), self.read_whole(row)?),
+        let (read, found) = match known {
+            Some(Steady { read, seen }) => (read, seen),
+            None => (Instant::now(), self.read_whole(row)?),
         };
-        if steady {
-            self.steady.borrow_mut().insert(row.0.clone(), Steady { read, seen: found.clone() });
-        }
         let old = std::mem::take(seen);
         *seen =
             UnitSeen { text: old.text, credential: old.credential, enabled: old.enabled, timer: old.timer, ..found };
+        if steady && seen.state == ActiveState::Active && !seen.needs_reload {
+            self.steady.borrow_mut().insert(id.clone(), Steady { read, seen: seen.clone() });
+        }
         Ok(())
     }
 
@@ -178,7 +172,6 @@ impl Systemd {
         seen.tasks = number(&found, "TasksCurrent");
         seen.io_read_bytes = number(&found, "IOReadBytes");
         seen.io_write_bytes = number(&found, "IOWriteBytes");
-        seen.cgroup = Some(text(&found, "ControlGroup")).filter(|path| !path.is_empty()).map(str::to_owned);
         seen.exit = exit(&found);
         seen.result = text(&found, "Result").to_owned();
         Ok(seen)
@@ -290,6 +283,13 @@ fn invocation(properties: &PropMap) -> Option<String> {
     prop_cast::<Vec<u8>>(properties, "InvocationID").filter(|id| !id.is_empty()).map(hex::encode)
 }
 
+/// Returns which run of a unit this is, without asking systemd: it leaves a link for the journal. None: it does not
+/// run.
+pub fn invocation_of(unit: &UnitId) -> Option<String> {
+    let link = fs::read_link(Layout::invocation(unit)).ok()?;
+    Some(link.to_string_lossy().into_owned())
+}
+
 fn needs_reload(properties: &PropMap) -> bool {
     prop_cast::<bool>(properties, "NeedDaemonReload").copied().unwrap_or(false)
 }
@@ -389,7 +389,7 @@ fn starts_the_launcher(service: &PropMap) -> bool {
 impl Units for Systemd {
     fn look(&self) -> Result<BTreeMap<ProjectId, BTreeMap<UnitId, UnitSeen>>, PortError> {
         let mut listed = self.list()?;
-        self.steady.borrow_mut().retain(|name, _| listed.contains_key(name));
+        self.steady.borrow_mut().retain(|id, _| listed.contains_key(&id.name()));
         let mut all: BTreeMap<ProjectId, BTreeMap<UnitId, UnitSeen>> = BTreeMap::new();
         for (id, text) in unit_files(".service")? {
             let mut seen = UnitSeen {
@@ -398,7 +398,7 @@ impl Units for Systemd {
                 ..UnitSeen::default()
             };
             if let Some(row) = listed.remove(&id.name()) {
-                self.fill(&mut seen, &row)?;
+                self.fill(&id, &mut seen, &row)?;
             }
             all.entry(id.project.clone()).or_default().insert(id, seen);
         }
@@ -411,11 +411,11 @@ impl Units for Systemd {
         // What systemd still holds although its file is gone. Dead ones it drops by itself.
         for row in listed.into_values().filter(|row| row.3 != "inactive") {
             let Some(id) = unit::described(&row.1) else { continue };
-            let seen = all.entry(id.project.clone()).or_default().entry(id).or_default();
+            let seen = all.entry(id.project.clone()).or_default().entry(id.clone()).or_default();
             if row.0.ends_with(".timer") {
                 seen.timer = Some(TimerSeen { text: None, active: row.3 == "active", enabled: false });
             } else {
-                self.fill(seen, &row)?;
+                self.fill(&id, seen, &row)?;
             }
         }
         for (id, seen) in all.values_mut().flatten() {

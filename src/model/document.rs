@@ -256,6 +256,10 @@ fn reword(path: String, message: &str) -> Problem {
     }
     let kind = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
     match kind.and_then(|rest| rest.split_once(", expected ")) {
+        Some(("map", "a string")) if path.starts_with("env.") => Problem::at(
+            path,
+            "a variable is a text; a secret is named under secrets: [NAME], and `zexio secret set` stores its value",
+        ),
         Some((found, wanted)) => Problem::at(path, wrong_kind(found, wanted)),
         None => Problem::at(path, message),
     }

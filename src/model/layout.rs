@@ -11,6 +11,9 @@ pub const CREDENTIAL_DIR: &str = "/etc/zexio/cred";
 /// The binary that units start.
 pub const LAUNCHER: &str = "/usr/bin/zexio";
 
+/// The slice that apps run in.
+pub const SLICE: &str = "zexio-apps.slice";
+
 /// The agent's directory on disk, and what stands where in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
@@ -112,6 +115,14 @@ impl Layout {
     /// Returns a unit's launch blob.
     pub fn credential(unit: &UnitId) -> PathBuf {
         Path::new(CREDENTIAL_DIR).join(format!("{}.cred", unit.name()))
+    }
+    /// Returns a unit's cgroup, as systemd names it: a dash in a slice's name is a step in its path.
+    pub fn cgroup(unit: &UnitId) -> String {
+        format!("/zexio.slice/{SLICE}/{}", unit.name())
+    }
+    /// Returns the link by which systemd tells which run of a unit this is.
+    pub fn invocation(unit: &UnitId) -> PathBuf {
+        Path::new("/run/systemd/units").join(format!("invocation:{}", unit.name()))
     }
 }
 

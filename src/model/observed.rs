@@ -98,8 +98,6 @@ pub struct UnitSeen {
     pub io_write_bytes: Option<u64>,
     /// Its file changed since systemd read it.
     pub needs_reload: bool,
-    /// Its cgroup, as systemd names it.
-    pub cgroup: Option<String>,
     /// How systemd judges its last run: `success`, `exit-code`, `oom-kill`, `timeout` …
     pub result: String,
     /// The timer beside it.

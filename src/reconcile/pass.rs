@@ -8,6 +8,7 @@ use super::ledger::Ledger;
 use super::phases::Phases;
 use super::services::HostServices;
 use super::{evidence, sight};
+use crate::bell::Rehearsal;
 use crate::metrics::{Metrics, Statuses};
 use crate::model::desired::{Desired, Wanted};
 use crate::model::failure::PortError;
@@ -25,8 +26,9 @@ use crate::render::caddyfile::Site;
 /// How long until Caddy is offered routes again that it did not take.
 const ROUTE_RETRY: Span = Span::seconds(10);
 
-/// How long systemd is left alone with what it was asked for: to be asked how it gets on only holds it up.
-const LEAVE_ALONE: Span = Span(25);
+/// How long systemd is left alone with what it was asked for, unless it tells that it is done: to be asked how it gets
+/// on only holds it up.
+const LEAVE_ALONE: Span = Span(250);
 
 /// Everything the loop works with. Between two passes it keeps nothing that cannot be thrown away.
 pub struct Loop {
@@ -105,14 +107,15 @@ impl Loop {
         }
     }
 
-    /// Returns what a pass would do now, as if this were wanted. Changes nothing.
+    /// Returns what a pass would do and see now, as if this were wanted. Changes nothing.
     ///
     /// # Errors
     /// Says what could not be read.
-    pub fn rehearse(&mut self, suppose: Option<(ProjectId, Wanted)>) -> Result<Plan, String> {
+    pub fn rehearse(&mut self, suppose: Option<(ProjectId, Wanted)>) -> Result<Rehearsal, String> {
         let mut view = self.look(suppose, false).map_err(|e| e.to_string())?;
         advance::advance(&view.desired, &view.services, &view.observed, &mut view.progress, &self.rules);
-        Ok((self.planner)(&view.desired, &view.services, &view.observed, &view.progress, &self.rules).0)
+        let (plan, _) = (self.planner)(&view.desired, &view.services, &view.observed, &view.progress, &self.rules);
+        Ok(Rehearsal { plan, statuses: self.statuses(&mut view) })
     }
 
     fn converge(&mut self, full: bool) -> Result<Option<Timestamp>, PortError> {
@@ -131,6 +134,8 @@ impl Loop {
             self.route_trouble = None;
         }
         let follow_up = self.apply(&plan, &mut view);
+        // An app may be ready before its start is looked at.
+        self.health.look(&probes(&view.observed.projects, &view.progress, Some(&plan)));
         let statuses = self.statuses(&mut view);
         self.remember(&advanced, &view)?;
         self.record(statuses, full, follow_up.is_some(), view.observed.now)?;
@@ -165,7 +170,7 @@ impl Loop {
         let units = self.units.look();
         let mut projects: BTreeMap<ProjectId, Seen> =
             desired.0.keys().map(|project| (project.clone(), self.look_at(project, &units))).collect();
-        let found = self.health.look(&probes(&projects, &progress));
+        let found = self.health.look(&probes(&projects, &progress, None));
         for (unit, probed) in found {
             if let Some(seen) = projects.get_mut(&unit.project) {
                 seen.health.insert(unit, probed);
@@ -414,19 +419,20 @@ fn follow_up(action: &Action) -> FollowUp {
     }
 }
 
-/// Returns what is to be probed: the web processes of candidates, while they run.
-fn probes(projects: &BTreeMap<ProjectId, Seen>, progress: &Progress) -> Vec<ProbeOrder> {
+/// Returns what is to be probed: the web processes of candidates while they run, and from when a plan starts them.
+fn probes(projects: &BTreeMap<ProjectId, Seen>, progress: &Progress, plan: Option<&Plan>) -> Vec<ProbeOrder> {
     let mut orders = Vec::new();
+    let steps = || plan.into_iter().flat_map(|plan| &plan.steps);
+    let starts = |unit: &UnitId| steps().any(|step| matches!(&step.action, Action::Start(started) if started == unit));
     for (project, seen) in projects {
         let Some(memory) = progress.projects.get(project) else { continue };
         let (Some(candidate), Some(units)) = (memory.candidate(), seen.units.known()) else { continue };
         for unit in memory.units_of(project, candidate) {
             let ready = memory.work_of(&unit).and_then(|work| work.ready.clone()).filter(|ready| !ready.notify);
             let port = memory.port_of(&unit);
-            let running = units.get(&unit).filter(|seen| seen.is_up());
-            if let (Some(ready), Some(port), Some(running)) = (ready, port, running) {
-                let cgroup = running.cgroup.clone().unwrap_or_default();
-                orders.push(ProbeOrder { unit, invocation: running.invocation.clone(), cgroup, port, ready });
+            let runs = units.get(&unit).is_some_and(UnitSeen::is_up) || starts(&unit);
+            if let (Some(ready), Some(port), true) = (ready, port, runs) {
+                orders.push(ProbeOrder { unit, port, ready });
             }
         }
     }

@@ -4,7 +4,7 @@
 //! user reaches this file. Command, variables and directory travel in the launch blob.
 
 use crate::model::desired::{Content, Kind, Work};
-use crate::model::layout::{LAUNCHER, Layout, user_of};
+use crate::model::layout::{LAUNCHER, Layout, SLICE, user_of};
 use crate::model::names::{ReleaseNo, Slot, UnitId};
 use crate::model::spec::{Calendar, Sandbox, StopSignal};
 
@@ -30,7 +30,7 @@ pub fn text(unit: &UnitId, work: &Work, content: &Content, slot: Slot, port: Opt
         format!("TimeoutStartSec={}", start_timeout(work)),
         format!("User={user}"),
         format!("Group={user}"),
-        "Slice=zexio-apps.slice".to_owned(),
+        format!("Slice={SLICE}"),
         format!("ExecStart={LAUNCHER} launch"),
         format!("LoadCredentialEncrypted={}:{}", credential_name(unit), Layout::credential(unit).display()),
         format!("TimeoutStopSec={}ms", work.stop.within.0),

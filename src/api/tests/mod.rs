@@ -19,7 +19,7 @@ use hyper::header::{CONTENT_TYPE, HOST, HeaderMap};
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::bell::{Ring, bell};
+use crate::bell::{Rehearsal, Ring, bell};
 use crate::model::names::{KeyId, ProjectId, ReleaseNo};
 use crate::model::progress::{Release, ReleaseState};
 use crate::model::quantity::{Span, Timestamp};
@@ -278,7 +278,7 @@ fn answering_loop() -> (crate::bell::Bell, Arc<AtomicUsize>) {
                                 reason: Reason::ProjectNew,
                             });
                         }
-                        let _ = question.answer.send(Ok(plan));
+                        let _ = question.answer.send(Ok(Rehearsal { plan, ..Rehearsal::default() }));
                     }
                     Ring::Stop => return,
                 }

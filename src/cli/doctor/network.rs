@@ -17,11 +17,10 @@ use crate::host::address::is_global;
 use crate::host::caddy::{self, CADDYFILE, Version};
 use crate::host::listener::{self, Listener};
 use crate::host::systemd::Systemd;
+use crate::model::layout::SLICE;
 use crate::render::caddyfile::OURS;
 use crate::settings::{PortRange, Settings};
 
-/// The slice that apps run in.
-const SLICE: &str = "zexio-apps.slice";
 /// How long names may take to resolve, all together.
 const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -377,7 +377,7 @@ impl Life {
     }
 
     fn planned(&mut self) -> Vec<String> {
-        let plan = self.agent.rehearse(None).unwrap_or_default();
+        let plan = self.agent.rehearse(None).unwrap_or_default().plan;
         plan.steps.iter().map(|step| format!("{} {}: {}", step.action.sign(), step.action, step.reason)).collect()
     }
 

@@ -128,7 +128,6 @@ impl Machine {
         seen.since = Some(now);
         seen.restarts = 0;
         seen.exit = None;
-        seen.cgroup = Some("/x".into());
         let app = self.apps.entry(unit.clone()).or_default();
         (app.is, app.place) = (is, app.written);
         app.next = match (app.runs_once, app.notifies) {

@@ -130,7 +130,7 @@ impl Life {
 
     /// Returns the plan as text, one step a line.
     pub fn plan(&mut self) -> Vec<String> {
-        let plan = self.agent.rehearse(None).expect("a plan");
+        let plan = self.agent.rehearse(None).expect("a plan").plan;
         plan.steps.iter().map(|step| format!("{} {}", step.action.sign(), step.action)).collect()
     }
 

@@ -267,7 +267,8 @@ impl Health for World {
         let found = orders.iter().map(|order| {
             let ready = machine.ready.get(&order.unit).map(|ready| ready.probed);
             // A probe that did not come round yet tells of the run before.
-            let invocation = if machine.blind.lies { Some("0".to_owned()) } else { order.invocation.clone() };
+            let runs = machine.units.get(&order.unit).and_then(|unit| unit.invocation.clone());
+            let invocation = if machine.blind.lies { Some("0".to_owned()) } else { runs };
             let ok_since = if machine.blind.lies || machine.blessing { Some(Timestamp(0)) } else { ready };
             let last = if ok_since.is_some() { "GET /up answered 200" } else { "GET /up answered 503" };
             let last = last.to_owned();
