@@ -171,6 +171,7 @@ mod tests {
             Layout::unit_file(&unit),
             Layout::timer_file(&unit),
             Layout::credential(&unit),
+            Layout::invocation(&unit),
         ];
         let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
         assert_eq!(
@@ -184,7 +185,9 @@ mod tests {
                 "/etc/systemd/system/zexio-shop-web-r3.service",
                 "/etc/systemd/system/zexio-shop-web-r3.timer",
                 "/etc/zexio/cred/zexio-shop-web-r3.service.cred",
+                "/run/systemd/units/invocation:zexio-shop-web-r3.service",
             ]
         );
+        assert_eq!(Layout::cgroup(&unit), "/zexio.slice/zexio-apps.slice/zexio-shop-web-r3.service");
     }
 }

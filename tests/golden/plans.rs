@@ -126,7 +126,8 @@ fn of_process(process: &ProcessStatus) -> String {
     let place =
         process.slot.zip(process.port).map_or(String::new(), |(slot, port)| format!(", slot {slot}, port {port}"));
     let since = process.since.map_or(String::new(), |since| format!(", since {}", seconds(since)));
-    format!("#   {name} of {release}: {unit} {state} {sub_state}, {restarts} restarts{place}{since}\n")
+    let used = process.cpu_seconds.map_or(String::new(), |seconds| format!(", {seconds} s of processor"));
+    format!("#   {name} of {release}: {unit} {state} {sub_state}, {restarts} restarts{place}{since}{used}\n")
 }
 
 fn of_route(route: &RouteStatus) -> String {

@@ -575,6 +575,8 @@ fn unit_seen(unit: &UnitId, memory: &ProjectProgress, layout: &Layout, words: &s
             "timed out" => (seen.state, seen.result) = (ActiveState::Failed, "timeout".into()),
             "ended" => (seen.state, seen.result) = (ActiveState::Failed, "resources".into()),
             "since" => seen.since = Some(at(number)),
+            "memory" => seen.memory_bytes = Some(number),
+            "nanoseconds" => seen.cpu_nanos = Some(number),
             "other run" => seen.invocation = Some("other".into()),
             "edited" => seen.text = Some("[Service]\nExecStart=/bin/false\n".into()),
             "no file" => (seen.text, seen.credential) = (None, false),
@@ -592,7 +594,7 @@ fn unit_seen(unit: &UnitId, memory: &ProjectProgress, layout: &Layout, words: &s
     seen
 }
 
-/// Reads `running`, `unpacking`, `failed`, `failed, wait 90` or `refused`.
+/// Reads `running`, `running, size unknown`, `running, of nothing`, `unpacking`, `failed`, `failed, wait 90` or `refused`.
 fn fetch(words: &str, now: u64) -> FetchSeen {
     let failed = |lasting, retry_after: Option<u64>| FetchSeen::Failed {
         at: at(now),
@@ -605,6 +607,8 @@ fn fetch(words: &str, now: u64) -> FetchSeen {
         Some((_, seconds)) => failed(false, seconds.parse().ok()),
         None if words == "failed" => failed(false, None),
         None if words == "refused" => failed(true, None),
+        None if words == "running, size unknown" => FetchSeen::Running { bytes: 10, of: None, unpacking: false },
+        None if words == "running, of nothing" => FetchSeen::Running { bytes: 0, of: Some(0), unpacking: false },
         None => FetchSeen::Running { bytes: 10, of: Some(20), unpacking: words == "unpacking" },
     }
 }
