@@ -148,6 +148,7 @@ fn unknown_placeholder(path: &str, template: &str) -> Option<Problem> {
 #[cfg(test)]
 mod tests {
     use crate::model::document::parse;
+    use crate::model::spec::Plain;
 
     fn refusal(processes: &str, rest: &str) -> String {
         let text = format!(
@@ -214,6 +215,14 @@ mod tests {
             let refused = refusal(processes, rest);
             assert!(refused.contains(said), "{processes} {rest}: {refused:?}");
         }
+    }
+
+    #[test]
+    fn a_value_that_no_program_could_be_started_with_is_refused() {
+        let env = |length: usize| format!("env: {{ A: {} }}", "a".repeat(length));
+        assert_eq!(refusal("{ web: { run: ./x } }", &env(Plain::LONGEST)), "");
+        let refused = refusal("{ web: { run: ./x } }", &env(Plain::LONGEST + 1));
+        assert!(refused.contains("122881 bytes; 122880 is the most"), "{refused}");
     }
 
     #[test]

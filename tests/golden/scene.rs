@@ -532,7 +532,7 @@ fn unit_named(project: &ProjectId, memory: &ProjectProgress, stem: &str) -> Vec<
     vec![UnitId { project: project.clone(), process, release, instance }]
 }
 
-/// Reads `running`, `starting`, `stopping`, `stopped`, `waiting`, `done`, `failed 3`, `fell 2`, and after commas what is
+/// Reads `running`, `starting`, `stopping`, `stopped`, `waiting`, `done`, `failed 3`, `signal 9`, `fell 2`, and after commas what is
 /// not as it should be.
 fn unit_seen(unit: &UnitId, memory: &ProjectProgress, layout: &Layout, words: &str) -> UnitSeen {
     let work = memory.work_of(unit);
@@ -571,6 +571,7 @@ fn unit_seen(unit: &UnitId, memory: &ProjectProgress, layout: &Layout, words: &s
                 (seen.restarts, seen.exit) = (number as u32, Some(Exit::Status(3)));
             }
             "up again" => (seen.state, seen.restarts) = (ActiveState::Active, number as u32),
+            "signal" => (seen.state, seen.exit) = (ActiveState::Failed, Some(Exit::Signal(number as i32))),
             "killed for memory" => (seen.state, seen.result) = (ActiveState::Failed, "oom-kill".into()),
             "timed out" => (seen.state, seen.result) = (ActiveState::Failed, "timeout".into()),
             "ended" => (seen.state, seen.result) = (ActiveState::Failed, "resources".into()),
