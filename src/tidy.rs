@@ -145,7 +145,7 @@ fn reasons() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for (path, text) in ["plan", "store", "host", "spec_dir", "reconcile"].into_iter().flat_map(sources) {
         // These two are full of systemd's own names; a reason stands in an error there.
-        let speaks_dbus = path.ends_with("systemd.rs") || path.ends_with("signals.rs");
+        let speaks_dbus = path.components().any(|part| part.as_os_str() == "systemd") || path.ends_with("signals.rs");
         let marks: &[&str] = if speaks_dbus { &["passing(\"", "lasting(\""] } else { &["\""] };
         let text: String = text.lines().map(str::trim).filter(|line| !line.starts_with("//")).collect();
         found.extend(marks.iter().flat_map(|mark| spelled_like_reasons(&text, mark)));

@@ -28,9 +28,11 @@ use crate::port::PortError;
 
 /// Makes the error for a file operation of ours: the disk may be emptied or repaired, so it may pass.
 fn disk_error(what: &str, error: &io::Error) -> PortError {
-    let reason = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "DiskFull",
-        _ => "DiskFailed",
+    let (reason, mend) = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            ("DiskFull", "; make room, `zexio doctor` says where there is none")
+        }
+        _ => ("DiskFailed", ""),
     };
-    PortError::passing(reason, format!("could not {what}: {error}"))
+    PortError::passing(reason, format!("could not {what}: {error}{mend}"))
 }

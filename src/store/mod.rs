@@ -95,12 +95,12 @@ impl Drop for Writing<'_> {
 
 /// Says what the database could not do. A full or read-only disk may be mended without a change of spec.
 fn refused(what: &str, error: &rusqlite::Error) -> PortError {
-    let reason = match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => "DiskFull",
-        Some(ErrorCode::ReadOnly) => "ReadOnly",
-        _ => "Database",
+    let (reason, mend) = match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => ("DiskFull", "; make room on its disk, `zexio doctor` says where there is none"),
+        Some(ErrorCode::ReadOnly) => ("ReadOnly", "; make its disk writable again"),
+        _ => ("Database", ""),
     };
-    PortError::passing(reason, format!("could not {what} in the database: {error}"))
+    PortError::passing(reason, format!("could not {what} in the database: {error}{mend}"))
 }
 
 /// Says that a row of our own does not read back.

@@ -141,3 +141,26 @@ fn a_caddyfile_of_somebody_else_is_set_aside_and_the_sites_come_back() {
         "no admin endpoint that an app could reach"
     );
 }
+
+#[test]
+fn a_full_disk_under_the_database_stops_no_app_and_is_said_and_passes() {
+    let machine = Machine::start_with(&["--tmpfs=/zexio:size=400M,mode=755"]);
+    machine.install_agent();
+    machine.publish("1.0.0");
+    assert_eq!(machine.apply("shop", &web_spec("shop", "1.0.0", "./hello", "")).status, 0);
+    let pid = machine.main_pid(UNIT);
+    machine.sh("dd if=/dev/zero of=/zexio/fill bs=1M; dd if=/dev/zero of=/zexio/rest bs=1");
+    machine.write_file("/root/next.yaml", &web_spec("shop", "1.0.0", "./hello", "env: { WORD: other }\n"));
+    let said = machine.sh("zexio apply -f /root/next.yaml");
+    assert!(said.status == 1 && said.stderr.contains("full; make room on its disk"), "{}", said.stderr);
+    let doctor = machine.sh("zexio doctor");
+    assert!(doctor.status == 1 && doctor.stdout.contains("wrong   disk        /zexio: 0B of 400.0M"), "{}", doctor.stdout);
+    // It starts again without a place to write.
+    kill_the_agent(&machine);
+    machine.wait_until("the agent to answer", || machine.sh("zexio status shop").stdout.starts_with("shop  running"));
+    assert!(machine.get("shop.example.com", "/").1.contains("hello from shop 1.0.0"));
+    assert_eq!(machine.main_pid(UNIT), pid, "nobody touched the app");
+
+    machine.must("rm -f /zexio/fill /zexio/rest && zexio apply -f /root/next.yaml --wait=150s");
+    assert!(machine.get("shop.example.com", "/").1.contains("(release 2)"));
+}

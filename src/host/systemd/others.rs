@@ -1,0 +1,154 @@
+//! What is asked of systemd that is not about an app: its own health, Caddy, the services of the host.
+
+use std::collections::BTreeMap;
+
+use dbus::arg::{RefArg, Variant};
+
+use super::bus::{BUS_NAME, Listed, MANAGER, MANAGER_PATH, PROPERTIES, Property, SERVICE, TIMEOUT, UNIT};
+use super::bus::{active_state, exit, invocation, manager, settled, text};
+use super::{PROXY, Systemd};
+use crate::model::observed::{ActiveState, Exit};
+use crate::port::{PortError, Units};
+
+/// What a run comes to that is waited for.
+const OF_AN_END: [Property; 4] =
+    [(UNIT, "InvocationID"), (SERVICE, "StatusText"), (SERVICE, "ExecMainStatus"), (SERVICE, "ExecMainCode")];
+
+impl Systemd {
+    /// Restarts Caddy: once, when its admin socket is moved to where tenants cannot reach it.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    pub fn restart_proxy(&self) -> Result<(), PortError> {
+        self.reload()?;
+        self.manage("enable Caddy", "EnableUnitFiles", (vec![PROXY], false, true))?;
+        self.manage("restart Caddy", "RestartUnit", (PROXY, "replace"))
+    }
+}
+
+/// What of a machine is asked for its health alone.
+impl Systemd {
+    /// Returns systemd's version, like `252.39-1~deb12u2`.
+    ///
+    /// # Errors
+    /// Says what the bus answered.
+    pub fn version(&self) -> Result<String, PortError> {
+        self.property("read systemd's version", (BUS_NAME, MANAGER_PATH), (MANAGER, "Version"))
+    }
+
+    /// Returns in systemd's words how a unit is and whether it comes back after a boot: `active`, `enabled`.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    pub fn unit_words(&self, unit: &str) -> Result<(String, String), PortError> {
+        let what = format!("read {unit}");
+        let (path,): (dbus::Path<'static>,) =
+            self.call(&what, |bus| manager(bus).method_call(MANAGER, "LoadUnit", (unit,)))?;
+        let word = |name| self.property(&what, (BUS_NAME, &path), (UNIT, name));
+        Ok((word("ActiveState")?, word("UnitFileState")?))
+    }
+
+    /// Tells whether somebody keeps the clock right.
+    ///
+    /// # Errors
+    /// Says what the bus answered.
+    pub fn clock_is_kept(&self) -> Result<bool, PortError> {
+        let place = ("org.freedesktop.timedate1", "/org/freedesktop/timedate1");
+        self.property("ask for the clock", place, ("org.freedesktop.timedate1", "NTPSynchronized"))
+    }
+
+    fn property<T: for<'b> dbus::arg::Get<'b>>(
+        &self,
+        what: &str,
+        (owner, path): (&str, &str),
+        (interface, name): (&str, &str),
+    ) -> Result<T, PortError> {
+        self.call(what, |bus| {
+            let (value,): (dbus::arg::Variant<T>,) =
+                bus.with_proxy(owner, path, TIMEOUT).method_call(PROPERTIES, "Get", (interface, name))?;
+            Ok(value.0)
+        })
+    }
+}
+
+/// How a unit's run is or was.
+pub struct Run {
+    /// Which.
+    pub invocation: String,
+    /// What its program said of itself last.
+    pub said: String,
+    /// How it ended.
+    pub exit: Option<Exit>,
+}
+
+/// What is asked of units that are not an app's.
+impl Systemd {
+    /// Returns the units of these names that are loaded, and how they are.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    pub fn states(&self, patterns: &[&str]) -> Result<BTreeMap<String, ActiveState>, PortError> {
+        let patterns: Vec<String> = patterns.iter().map(ToString::to_string).collect();
+        let asked = (Vec::<String>::new(), patterns);
+        let (rows,): (Vec<Listed>,) =
+            self.call("list units", |bus| manager(bus).method_call(MANAGER, "ListUnitsByPatterns", asked))?;
+        Ok(rows.into_iter().map(|row| (row.0, settled(active_state(&row.3), row.7 != 0))).collect())
+    }
+
+    /// Returns how a unit's run is.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    pub fn run_of(&self, name: &str) -> Result<Run, PortError> {
+        let (path,): (dbus::Path<'static>,) =
+            self.call(&format!("look at {name}"), |bus| manager(bus).method_call(MANAGER, "GetUnit", (name,)))?;
+        let seen = self.properties(&path, &OF_AN_END)?;
+        Ok(Run {
+            invocation: invocation(&seen).unwrap_or_default(),
+            said: text(&seen, "StatusText").to_owned(),
+            exit: exit(&seen),
+        })
+    }
+
+    /// Starts a unit by its name. Returns at once.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    pub fn start_named(&self, name: &str) -> Result<(), PortError> {
+        let _ = self.manage("reset a unit", "ResetFailedUnit", (name,));
+        self.manage(&format!("start {name}"), "StartUnit", (name, "replace"))
+    }
+
+    /// Lets a unit start at boot, by its name.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    pub fn enable_named(&self, name: &str) -> Result<(), PortError> {
+        self.manage(&format!("enable {name}"), "EnableUnitFiles", (vec![name], false, false))
+    }
+
+    /// Runs a command once in a unit of its own, which lives on without us. Returns at once.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    pub fn run_apart(&self, name: &str, description: &str, command: &[&str]) -> Result<(), PortError> {
+        let _ = self.manage("reset a unit", "ResetFailedUnit", (name,));
+        let command: Vec<String> = command.iter().map(ToString::to_string).collect();
+        let program = command.first().cloned().unwrap_or_default();
+        let properties: Vec<Setting<'_>> = vec![
+            ("Description", Variant(Box::new(description.to_owned()))),
+            ("Type", Variant(Box::new("oneshot".to_owned()))),
+            ("NotifyAccess", Variant(Box::new("main".to_owned()))),
+            ("ExecStart", Variant(Box::new(vec![(program, command, false)]))),
+            ("TimeoutStartUSec", Variant(Box::new(LONGEST_RUN))),
+        ];
+        let others: Vec<(&str, Vec<Setting<'_>>)> = Vec::new();
+        self.manage(&format!("start {name}"), "StartTransientUnit", (name, "fail", properties, others))
+    }
+}
+
+/// A property of a unit that is made by a call.
+type Setting<'a> = (&'a str, Variant<Box<dyn RefArg>>);
+
+/// How long a command may run in a unit of its own, in microseconds: an hour.
+const LONGEST_RUN: u64 = 3_600_000_000;

@@ -1,0 +1,163 @@
+//! The spec language: what a project may ask for. Its values are checked one by one as they are read; what must fit
+//! together is checked in `fit`.
+
+mod artifact;
+mod deploy;
+mod env;
+mod hooks;
+mod limits;
+mod process;
+mod ready;
+mod routes;
+mod suspend;
+
+pub use artifact::{Artifact, Label, Updates};
+pub use deploy::{Deploy, OnFailure, Strategy};
+pub use env::{Plain, Sealed, SecretUse};
+pub use hooks::{GenericHook, GithubEvent, GithubHook, GitlabEvent, GitlabHook, GitlabToken, Hooks, StandardHook};
+pub use limits::{Limits, Sandbox};
+pub use process::{Calendar, Command, Instances, Process, ReleaseCommand, SiteDirectory, Stop, StopSignal};
+pub use ready::{ProbePath, Ready};
+pub use routes::{HeaderName, HeaderText, Route, Site, Tls};
+pub use suspend::{Suspend, Suspension};
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::names::{EnvName, ProcessName, ProjectId};
+use super::services::Service;
+
+/// A project's spec as it came in, with the env values in clear.
+pub type Document = SpecOf<Plain>;
+/// A project's spec as everything after the door sees it: env values are named by their version in the store.
+pub type Spec = SpecOf<Sealed>;
+
+/// A project's spec. `E` is what stands for an env value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(description = "What a project should be on its server.")] // whoever writes one sees no `E`
+pub struct SpecOf<E> {
+    /// The version of the spec language.
+    pub zexio: Language,
+    /// Whose spec: the name of the project on the server. Another name is another project.
+    pub project: ProjectId,
+    /// What to run: an archive (tar, tar.gz, tar.zst, tar.xz, zip) or one executable, which is installed as `app`.
+    pub artifact: Artifact,
+    /// Variables of every process. What must stay secret stands under `secrets`.
+    #[serde(default = "BTreeMap::<EnvName, E>::new", skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("propertyNames" = super::schema::reserved_variables()))]
+    pub env: BTreeMap<EnvName, E>,
+    /// Stored secrets that become variables of every process; their values come by `zexio secret set`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretUse>,
+    /// A command to run once per release, before any of its processes starts; if it fails, the old release goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<ReleaseCommand>,
+    /// What runs, by name: commands, commands by a calendar, and static sites.
+    #[schemars(extend("minProperties" = 1))]
+    pub processes: BTreeMap<ProcessName, Process>,
+    /// How a new release takes over.
+    #[serde(default)]
+    pub deploy: Deploy,
+    /// What each process may use at most.
+    #[serde(default)]
+    pub limits: Limits,
+    /// How closed each process is.
+    #[serde(default)]
+    pub sandbox: Sandbox,
+    /// Which CI providers may bump the artifact.
+    #[serde(default, skip_serializing_if = "Hooks::is_empty")]
+    pub hooks: Hooks,
+    /// Host services that must be there first.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub needs: BTreeSet<Service>,
+    /// How many releases are kept, besides the serving one and the last good one.
+    #[serde(default = "default_keep")]
+    pub keep: Keep,
+    /// Whether the agent only watches the project.
+    #[serde(default)]
+    pub suspend: Suspend,
+}
+
+impl<E> SpecOf<E> {
+    /// Returns the spec with every env value replaced.
+    ///
+    /// # Errors
+    /// The first that `seal` gives.
+    pub fn try_map_env<F, X>(self, mut seal: impl FnMut(&EnvName, E) -> Result<F, X>) -> Result<SpecOf<F>, X> {
+        let env = self
+            .env
+            .into_iter()
+            .map(|(name, value)| seal(&name, value).map(|v| (name, v)))
+            .collect::<Result<_, X>>()?;
+        Ok(SpecOf {
+            env,
+            zexio: self.zexio,
+            project: self.project,
+            artifact: self.artifact,
+            secrets: self.secrets,
+            release: self.release,
+            processes: self.processes,
+            deploy: self.deploy,
+            limits: self.limits,
+            sandbox: self.sandbox,
+            hooks: self.hooks,
+            needs: self.needs,
+            keep: self.keep,
+            suspend: self.suspend,
+        })
+    }
+}
+
+/// The version of the spec language. There is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u64", into = "u64")]
+pub struct Language;
+
+impl TryFrom<u64> for Language {
+    type Error = String;
+    fn try_from(raw: u64) -> Result<Self, String> {
+        if raw == 1 { Ok(Self) } else { Err(format!("spec language {raw} is unknown; this agent speaks 1")) }
+    }
+}
+
+impl From<Language> for u64 {
+    fn from(_: Language) -> u64 {
+        1
+    }
+}
+
+/// How many releases are kept: 1 to 100.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct Keep(u32);
+
+impl Keep {
+    /// Returns the number.
+    pub fn count(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl TryFrom<u32> for Keep {
+    type Error = String;
+    fn try_from(raw: u32) -> Result<Self, String> {
+        if (1..=100).contains(&raw) { Ok(Self(raw)) } else { Err(format!("keep: {raw} is not between 1 and 100")) }
+    }
+}
+
+impl From<Keep> for u32 {
+    fn from(keep: Keep) -> u32 {
+        keep.0
+    }
+}
+
+fn default_keep() -> Keep {
+    Keep(5)
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}

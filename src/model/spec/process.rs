@@ -1,0 +1,253 @@
+//! What runs: commands, commands by a calendar, static sites, the release command.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::is_false;
+use super::ready::Ready;
+use super::routes::Route;
+use crate::model::quantity::Span;
+
+/// A command to run once per release, before it gets traffic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseCommand {
+    /// The command.
+    pub run: Command,
+    /// How long it may take.
+    #[serde(default = "ReleaseCommand::default_timeout")]
+    pub timeout: Span,
+}
+
+impl ReleaseCommand {
+    fn default_timeout() -> Span {
+        Span::seconds(300)
+    }
+}
+
+/// One process: a command that runs, one that runs by a calendar, or a directory that Caddy serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{ "required": ["run"] }, { "required": ["static", "routes"] }]))]
+pub struct Process {
+    /// Its command, run in the artifact's directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Command>,
+    /// When it counts as ready. A process with routes and without this is ready when its port takes connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<Ready>,
+    /// Which requests it gets. A process with routes listens on `$HOST:$PORT`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
+    /// How it is stopped.
+    #[serde(default)]
+    pub stop: Stop,
+    /// How many run side by side.
+    #[serde(default)]
+    pub instances: Instances,
+    /// When it runs, instead of all the time: by systemd's calendar.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Calendar>,
+    /// A directory of the artifact that Caddy serves, instead of a command.
+    #[serde(default, rename = "static", skip_serializing_if = "Option::is_none")]
+    pub static_site: Option<SiteDirectory>,
+    /// Whether a static site's unknown paths get its index, for an app that routes in the browser.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub spa: bool,
+}
+
+impl Process {
+    /// Tells whether it listens on ports of its own: it has routes, or a readiness check that needs one.
+    pub fn is_web(&self) -> bool {
+        let probed = self.ready.as_ref().is_some_and(|ready| ready.http.is_some() || ready.tcp);
+        self.static_site.is_none() && (!self.routes.is_empty() || probed)
+    }
+}
+
+/// When a process runs: a calendar expression of systemd. It reaches a timer's file, so it holds nothing but the
+/// characters of such an expression; whether systemd understands it is asked before it is used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Calendar(String);
+
+impl Calendar {
+    /// Returns the expression.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Calendar {
+    type Error = String;
+    fn try_from(raw: String) -> Result<Self, String> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b" *:,./~-_+".contains(&b);
+        let fits = (1..=100).contains(&raw.len()) && raw.bytes().all(plain) && raw.trim() == raw;
+        if fits {
+            Ok(Self(raw))
+        } else {
+            Err(format!("{raw:?} is not a calendar expression like daily or *-*-* 03:00"))
+        }
+    }
+}
+
+impl From<Calendar> for String {
+    fn from(calendar: Calendar) -> String {
+        calendar.0
+    }
+}
+
+/// A directory beneath the bundle: `public`, `dist/site`, or `.` for all of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SiteDirectory(String);
+
+impl SiteDirectory {
+    /// Returns the path, relative to the bundle.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for SiteDirectory {
+    type Error = String;
+    fn try_from(raw: String) -> Result<Self, String> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-/".contains(&b);
+        let path = raw.trim_start_matches("./").trim_end_matches('/');
+        let beneath = path.split('/').all(|part| !part.is_empty() && part != ".." && (part != "." || path == "."));
+        let fits = raw.len() <= 200 && raw.bytes().all(plain) && !raw.starts_with('/') && beneath;
+        if fits {
+            Ok(Self(path.to_owned()))
+        } else {
+            Err(format!("{raw:?} is not a directory beneath the bundle like public"))
+        }
+    }
+}
+
+impl From<SiteDirectory> for String {
+    fn from(directory: SiteDirectory) -> String {
+        directory.0
+    }
+}
+
+/// How many instances of a process run side by side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct Instances(u32);
+
+impl Default for Instances {
+    fn default() -> Self {
+        Self(1)
+    }
+}
+
+impl Instances {
+    /// Returns the number.
+    pub fn count(self) -> u32 {
+        self.0
+    }
+}
+
+impl TryFrom<u32> for Instances {
+    type Error = String;
+    fn try_from(raw: u32) -> Result<Self, String> {
+        if (1..=64).contains(&raw) { Ok(Self(raw)) } else { Err(format!("{raw} instances: between 1 and 64")) }
+    }
+}
+
+impl From<Instances> for u32 {
+    fn from(instances: Instances) -> u32 {
+        instances.0
+    }
+}
+
+/// A command: a list of words, or one string split as a shell splits words. No shell runs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Command(Vec<String>);
+
+impl Command {
+    /// Returns the words; there is at least one.
+    pub fn words(&self) -> &[String] {
+        &self.0
+    }
+
+    /// Checks the words.
+    ///
+    /// # Errors
+    /// The program must be a name, an absolute path, or a path beneath the bundle.
+    pub fn of_words(words: Vec<String>) -> Result<Self, String> {
+        let Some(program) = words.first() else { return Err("the command is empty".into()) };
+        if program.is_empty() || program.starts_with(['+', '-', '!', '@', ':', '|']) {
+            return Err(format!(
+                "{program:?} is not a program: a name, an absolute path, or a path beneath the bundle like ./app"
+            ));
+        }
+        if !program.starts_with('/') && program.split('/').any(|part| part == "..") {
+            return Err(format!("{program:?} leads out of the bundle"));
+        }
+        if words.iter().any(|word| word.contains('\0')) {
+            return Err("a word holds a NUL byte, which no argument can".into());
+        }
+        Ok(Self(words))
+    }
+}
+
+impl<'de> Deserialize<'de> for Command {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Words;
+        impl<'de> Visitor<'de> for Words {
+            type Value = Command;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a command: a string or a list of words")
+            }
+            fn visit_str<E: de::Error>(self, raw: &str) -> Result<Command, E> {
+                let words = shlex::split(raw).ok_or_else(|| E::custom("the command has a quote that does not end"))?;
+                Command::of_words(words).map_err(E::custom)
+            }
+            fn visit_seq<A: de::SeqAccess<'de>>(self, seq: A) -> Result<Command, A::Error> {
+                let words = Vec::deserialize(de::value::SeqAccessDeserializer::new(seq))?;
+                Command::of_words(words).map_err(de::Error::custom)
+            }
+        }
+        deserializer.deserialize_any(Words)
+    }
+}
+
+/// How a process is stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Stop {
+    /// The signal it gets first.
+    pub signal: StopSignal,
+    /// How long until it is killed.
+    pub within: Span,
+}
+
+impl Default for Stop {
+    fn default() -> Self {
+        Self { signal: StopSignal::default(), within: Span::seconds(15) }
+    }
+}
+
+/// The signals that ask a process to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum StopSignal {
+    /// The usual one.
+    #[default]
+    SIGTERM,
+    /// Ctrl-C.
+    SIGINT,
+    /// Graceful in some servers.
+    SIGQUIT,
+    /// Graceful in some servers.
+    SIGHUP,
+    /// Graceful in some servers.
+    SIGUSR1,
+    /// Graceful in some servers.
+    SIGUSR2,
+    /// Graceful in some servers.
+    SIGWINCH,
+}

@@ -1,0 +1,116 @@
+//! Which requests a process gets, and how.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::model::names::{Hostname, RoutePath};
+
+/// Which requests a process gets, or a redirect.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// The host, as it stands in the browser.
+    pub host: Hostname,
+    /// A prefix (`/api/*`) or one path; every path where it is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<RoutePath>,
+    /// Where the host's certificate comes from.
+    #[serde(default)]
+    pub tls: Tls,
+    /// Headers that every answer gets.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<HeaderName, HeaderText>,
+    /// Answer with a redirect to this site instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirect: Option<Site>,
+}
+
+/// The name of a header.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HeaderName(String);
+
+impl TryFrom<String> for HeaderName {
+    type Error = String;
+    fn try_from(raw: String) -> Result<Self, String> {
+        let fits = (1..=64).contains(&raw.len())
+            && raw.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !raw.starts_with('-');
+        if fits { Ok(Self(raw)) } else { Err(format!("{raw:?} is not a header's name like X-Frame-Options")) }
+    }
+}
+
+impl From<HeaderName> for String {
+    fn from(name: HeaderName) -> String {
+        name.0
+    }
+}
+
+/// The text of a header: printable, and nothing that a Caddyfile would take for more than text.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HeaderText(String);
+
+impl TryFrom<String> for HeaderText {
+    type Error = String;
+    fn try_from(raw: String) -> Result<Self, String> {
+        let plain = |b: u8| (b' '..=b'~').contains(&b) && !b"{}\"`\\$".contains(&b);
+        let fits = (1..=1000).contains(&raw.len()) && raw.bytes().all(plain);
+        if fits {
+            Ok(Self(raw))
+        } else {
+            Err(format!("{raw:?} is not a header's text: printable, without {{ }} \" ` \\ $"))
+        }
+    }
+}
+
+impl From<HeaderText> for String {
+    fn from(text: HeaderText) -> String {
+        text.0
+    }
+}
+
+/// Where a certificate comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Tls {
+    /// A public certificate, by ACME.
+    #[default]
+    Auto,
+    /// A certificate of Caddy's own authority.
+    Internal,
+    /// None: plain HTTP.
+    Off,
+}
+
+/// The site that a redirect leads to: scheme and host, nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Site(String);
+
+impl Site {
+    /// Returns the site without a slash at its end.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Site {
+    type Error = String;
+    fn try_from(raw: String) -> Result<Self, String> {
+        let host =
+            raw.strip_prefix("https://").or_else(|| raw.strip_prefix("http://")).map(|rest| rest.trim_end_matches('/'));
+        match host.map(Hostname::parse) {
+            Some(Ok(_)) => Ok(Self(raw.trim_end_matches('/').to_owned())),
+            _ => Err(format!("{raw:?} is not a site like https://shop.example.com (no path)")),
+        }
+    }
+}
+
+impl From<Site> for String {
+    fn from(site: Site) -> String {
+        site.0
+    }
+}
