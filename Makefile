@@ -74,6 +74,8 @@ pure_tests = --lib --test sim --test golden --test properties
 coverage: packages
 	@rustup component list --installed 2>/dev/null | grep -q llvm-tools || rustup component add llvm-tools
 	@$(CARGO) llvm-cov --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-llvm-cov
+	@# What an older build left would be counted as missed.
+	$(CARGO) llvm-cov clean --workspace
 	$(CARGO) llvm-cov --locked --no-fail-fast $(pure_tests) --no-report
 	@$(CARGO) llvm-cov report --show-missing-lines | awk -f tests/coverage.awk
 
