@@ -154,7 +154,11 @@ fn a_full_disk_under_the_database_stops_no_app_and_is_said_and_passes() {
     let said = machine.sh("zexio apply -f /root/next.yaml");
     assert!(said.status == 1 && said.stderr.contains("full; make room on its disk"), "{}", said.stderr);
     let doctor = machine.sh("zexio doctor");
-    assert!(doctor.status == 1 && doctor.stdout.contains("wrong   disk        /zexio: 0B of 400.0M"), "{}", doctor.stdout);
+    assert!(
+        doctor.status == 1 && doctor.stdout.contains("wrong   disk        /zexio: 0B of 400.0M"),
+        "{}",
+        doctor.stdout
+    );
     // It starts again without a place to write.
     kill_the_agent(&machine);
     machine.wait_until("the agent to answer", || machine.sh("zexio status shop").stdout.starts_with("shop  running"));
