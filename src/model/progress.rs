@@ -204,6 +204,7 @@ impl Backoff {
             self.until = now.after(self.until.since(self.last));
             self.last = now;
         }
+        self.since = self.since.min(now);
     }
 
     /// Says how often it failed.

@@ -267,7 +267,7 @@ pub fn hold(
     now: Timestamp,
 ) -> bool {
     let lack = lack(needs, services, progress);
-    let Some(memory) = progress.projects.get_mut(project) else { return false };
+    let memory = progress.projects.entry(project.clone()).or_default();
     let (stalled, waits) = match lack {
         None => (None, None),
         Some(Lack::Unwanted(message)) => (Some(message), None),

@@ -81,11 +81,11 @@ fn of_command(unit: Option<&UnitSeen>, now: Timestamp) -> Verdict {
 }
 
 fn past_deadline(trial: &Trial, deploy: &Deploy, seen: &Seen, number: ReleaseNo) -> String {
+    // A fetch that failed was counted before anything is judged.
     let stood_at = match (seen.fetches.get(&number), &trial.fetch) {
         (Some(FetchSeen::Running { .. }), _) => "its artifact was still being fetched".to_owned(),
         (_, Some(backoff)) => format!("its artifact could not be had: {}", backoff.message),
-        (Some(FetchSeen::Failed { message, .. }), None) => format!("its artifact could not be had: {message}"),
-        (None, None) => "its processes were not all ready".to_owned(),
+        (_, None) => "its processes were not all ready".to_owned(),
     };
     format!("the rollout was not done within its deadline of {}; {stood_at}", deploy.deadline)
 }
