@@ -90,6 +90,7 @@ mutants: packages
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	@$(CARGO) metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml >/dev/null # its lock file follows ours
 
 packages:
 	@tests/machine/packages.sh

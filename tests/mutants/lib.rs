@@ -11,6 +11,7 @@ pub mod port;
 pub mod pulse;
 pub mod reconcile;
 pub mod render;
+pub mod spec_dir;
 pub mod tell;
 
 /// Returns which mutant is to be lived with; 0: none.
