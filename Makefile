@@ -29,7 +29,7 @@ help:
 	@echo 'make bench     time a deploy against the same steps by hand; figures in target/bench.json'
 	@echo 'make fuzz      feed whatever reads from strangers for FUZZ_SECONDS=30 each'
 	@echo 'make coverage  what the tests without a machine reach of model, plan and render'
-	@echo 'make mutants   break the planner in every small way and count who notices (hours; SHARD=0/8 is an eighth)'
+	@echo 'make mutants   break the planner in every small way and count who notices (MUTANTS=rollout.rs: there)'
 	@echo 'make lint      formatting and clippy'
 	@echo 'make install   install the binary, man pages, completions, units and template (PREFIX=/usr, DESTDIR=)'
 	@echo 'make clean     remove what was built'
@@ -68,23 +68,29 @@ fuzz: packages
 	  --manifest-path fuzz/Cargo.toml --target-dir $(target_dir)/fuzz
 	fuzz/run.sh $(target_dir)/fuzz $(host) $(FUZZ_SECONDS)
 
-# Everything that decides is tested without a machine; so that is what is measured.
+# Everything that decides is tested without a machine; so that is what is measured. A table, then what no test reaches.
 pure_tests = --lib --test sim --test golden --test properties
 
 coverage: packages
 	@rustup component list --installed 2>/dev/null | grep -q llvm-tools || rustup component add llvm-tools
 	@$(CARGO) llvm-cov --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-llvm-cov
-	$(CARGO) llvm-cov --locked $(pure_tests) --no-report
-	@$(CARGO) llvm-cov report --summary-only | grep -E '^Filename|^-|(^|/)(model|plan|render)/'
+	@# What an older build left would be counted as missed.
+	$(CARGO) llvm-cov clean --workspace
+	$(CARGO) llvm-cov --locked --no-fail-fast $(pure_tests) --no-report
+	@$(CARGO) llvm-cov report --show-missing-lines | awk -f tests/coverage.awk
 
-SHARD ?= 0/1
+# All mutants that cargo-mutants knows of are compiled at once, so each costs a run of the tests and no build. MUTANTS
+# picks those with one of these words in their name; SWARM is for how many lives a survivor of the golden plans is watched.
+MUTANTS ?=
+SWARM   ?= 1500
 mutants: packages
 	@$(CARGO) mutants --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-mutants
-	$(CARGO) mutants --shard $(SHARD) --jobs 1 --file 'src/plan/**' --output $(target_dir) -- --locked --lib --test sim --test golden
+	SWARM=$(SWARM) tests/mutants/mutants.py $(target_dir)/mutants $(MUTANTS)
 
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	@$(CARGO) metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml >/dev/null # its lock file follows ours
 
 packages:
 	@tests/machine/packages.sh

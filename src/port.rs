@@ -364,12 +364,13 @@ pub trait ServiceWishes: Send + Sync {
         version: Version,
         owner: &Owner,
         heir_of: Option<&Owner>,
+        by: &By,
     ) -> Result<Put, WishError>;
     /// Writes that a service is to be gone; returns the wish's generation.
     ///
     /// # Errors
     /// Nobody asked for it, or it is another owner's.
-    fn drop_service(&self, service: Service, owner: &Owner, purge: bool) -> Result<u64, WishError>;
+    fn drop_service(&self, service: Service, owner: &Owner, purge: bool, by: &By) -> Result<u64, WishError>;
     /// Sets what stops a service's newest wish from being taken; none: nothing does.
     ///
     /// # Errors

@@ -54,8 +54,10 @@ pub async fn put(call: &Call) -> Answer {
     content_type(&call.headers, &TYPES)?;
     let service = service(call)?;
     let version = document::parse_service(service, &call.body).map_err(|error| Problem::invalid(error.problems))?;
-    let put =
-        call.write(move |state| Ok(state.service_wishes.put_service(service, version, &Owner::Api, None)?)).await?;
+    let by = call.by()?;
+    let put = call
+        .write(move |state| Ok(state.service_wishes.put_service(service, version, &Owner::Api, None, &by)?))
+        .await?;
     let status = if put.created { StatusCode::CREATED } else { StatusCode::OK };
     let version = version.shown(service);
     json(status, &json!({ "service": service, "generation": put.generation, "version": version }))
@@ -68,13 +70,13 @@ pub async fn put(call: &Call) -> Answer {
 /// There is no such service, nobody asked for it, or it is another owner's.
 pub async fn delete(call: &Call) -> Answer {
     let purge = call.query(&["purge"])?.flag("purge")?;
-    let service = service(call)?;
+    let (service, by) = (service(call)?, call.by()?);
     let generation = call
         .write(move |state| {
             let wanted = state.service_wishes.wanted_service(service)?.ok_or(WishError::ServiceUnknown(service))?;
             let held = wanted.complaint.as_ref().is_some_and(|complaint| complaint.reason == "PruneRefused");
             let owner = if held { wanted.owner } else { Owner::Api };
-            Ok(state.service_wishes.drop_service(service, &owner, purge)?)
+            Ok(state.service_wishes.drop_service(service, &owner, purge, &by)?)
         })
         .await?;
     json(StatusCode::ACCEPTED, &json!({ "service": service, "generation": generation }))

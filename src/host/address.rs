@@ -12,9 +12,8 @@ use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver
 use ureq::unversioned::transport::NextTimeout;
 use url::{Host, Url};
 
+use crate::model::spec::parse_url;
 use crate::port::PortError;
-
-const LONGEST_URL: usize = 4096;
 
 /// What the operator allows to be fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +47,7 @@ impl FetchRules {
 
     /// Checks a URL and says how far it may reach.
     pub(crate) fn admit(&self, raw: &str) -> Result<(Url, Reach), PortError> {
-        let url = well_formed(raw)?;
+        let url = parse_url(raw).map_err(|rule| forbidden("the artifact's URL", rule))?;
         let reach = self.reach_of(raw, &url).map_err(|rule| forbidden(&host_of(&url), rule))?;
         match points_inside(&url) && reach == Reach::Internet {
             true => Err(address_forbidden(url.host_str().unwrap_or_default())),
@@ -110,29 +109,6 @@ fn address_forbidden(host: &str) -> PortError {
 
 fn host_of(url: &Url) -> String {
     format!("a URL of {}", url.host_str().unwrap_or_default())
-}
-
-/// Parses a URL that every other reader would parse the same way.
-fn well_formed(raw: &str) -> Result<Url, PortError> {
-    let refuse = |rule| Err(forbidden("the artifact's URL", rule));
-    if raw.len() > LONGEST_URL {
-        return refuse("it has more than 4096 characters");
-    }
-    // The parser drops tabs and newlines, trims spaces and turns \ into /: what was read would not be what was written.
-    if raw.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\') {
-        return refuse("it holds a space, a backslash or a control character");
-    }
-    let Ok(url) = Url::parse(raw) else { return refuse("it is not a URL") };
-    if !matches!(url.scheme(), "http" | "https") {
-        return refuse("its scheme is not https");
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return refuse("it holds user info");
-    }
-    match url.fragment() {
-        Some(_) => refuse("it holds a fragment, which no server sees"),
-        None => Ok(url),
-    }
 }
 
 /// Tells whether the text itself, not what a parser makes of it, names this machine: `127.1` and `2130706433` do not.

@@ -530,9 +530,6 @@ impl<'de> Visitor<'de> for AnyKind {
     fn visit_unit<E>(self) -> Result<Kind, E> {
         Ok(Kind::Scalar(Value::Null))
     }
-    fn visit_none<E>(self) -> Result<Kind, E> {
-        Ok(Kind::Scalar(Value::Null))
-    }
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Kind, A::Error> {
         let mut items = Vec::new();
         while let Some(item) = seq.next_element()? {
@@ -619,6 +616,8 @@ mod tests {
             with("limits: 3\n").ends_with("limits: the number 3 stands where a mapping of keys to values is expected")
         );
         assert!(with("limits: { memory: 12x }\n").contains("512M"));
+        assert!(with("env: { A: [b] }\n").contains("a list stands where a text is expected"));
+        assert!(with("project: ~\n") != "accepted");
         assert!(with("keep: 0\n").contains("keep"));
     }
 
@@ -662,8 +661,15 @@ mod tests {
     fn host(services: &str) -> String {
         match parse_any(format!("zexio: 1\nkind: host\nservices: {services}\n").as_bytes()) {
             Ok(Subject::Host(services)) => format!("{services:?}"),
-            Ok(Subject::Project(_)) => "a project".into(),
-            Err(error) => error.to_string(),
+            refused => refused.err().map_or("a project".into(), |error| error.to_string()),
+        }
+    }
+
+    #[test]
+    fn a_kind_that_is_no_word_is_refused() {
+        for kind in ["-1", "18446744073709551615", "1.5", "true", "~", "[host]", "{ host: 1 }"] {
+            let refused = parse_any(format!("zexio: 1\nkind: {kind}\n").as_bytes()).map(|_| "accepted").unwrap_err();
+            assert!(refused.to_string().contains("kind"), "{kind}: {refused}");
         }
     }
 

@@ -100,3 +100,22 @@ impl fmt::Display for By {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_kept_up_to_its_longest_whole_character() {
+        let event = |message: &str| Event::info(Timestamp(0), "Said", message).message;
+        let longest = "é".repeat(LONGEST);
+        assert_eq!(event(&longest), longest);
+        assert_eq!(event(&format!("{longest}é")), format!("{longest}…"));
+    }
+
+    #[test]
+    fn who_asked_is_named_with_the_way_it_came() {
+        assert_eq!(By::File("shop.yaml".into()).to_string(), "file shop.yaml");
+        assert_eq!(By::Webhook("github".into()).to_string(), "webhook github");
+    }
+}

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::document::Problem;
 use super::names::{Hostname, ProcessName};
 use super::quantity::{Bytes, Span};
-use super::spec::{Artifact, Document, Process, Ready, Route, SecretUse, Tls};
+use super::spec::{Artifact, Document, Process, Ready, Route, SecretUse, Tls, parse_url};
 
 /// Returns everything that does not fit, in the order of the document's keys.
 pub fn problems(spec: &Document) -> Vec<Problem> {
@@ -40,6 +40,9 @@ fn artifact(artifact: &Artifact, found: &mut Vec<Problem>) {
     let named = [artifact.url.is_some(), artifact.file.is_some(), artifact.release.is_some()];
     if named.iter().filter(|is| **is).count() != 1 {
         found.push(Problem::at("artifact", "exactly one of url, file, release"));
+    }
+    if let Some(Err(why)) = artifact.url.as_deref().map(parse_url) {
+        found.push(Problem::at("artifact.url", format!("{why}; one looks like https://example.com/shop-1.8.2.tar.gz")));
     }
     if artifact.release.is_some() && artifact.sha256.is_some() {
         found.push(Problem::at("artifact.sha256", "an earlier release has its own; leave it out"));
@@ -148,6 +151,7 @@ fn unknown_placeholder(path: &str, template: &str) -> Option<Problem> {
 #[cfg(test)]
 mod tests {
     use crate::model::document::parse;
+    use crate::model::spec::Plain;
 
     fn refusal(processes: &str, rest: &str) -> String {
         let text = format!(
@@ -180,6 +184,30 @@ mod tests {
                 "another tls",
             ),
             ("{ web: { run: ./x, routes: [{ host: a.b.c, redirect: 'https://a.b.c' }] } }", "", "same host"),
+            (
+                "{ web: { run: ./x, routes: [{ host: a.b.c, path: /x, redirect: 'https://d.b.c' }] } }",
+                "",
+                "takes every path",
+            ),
+            (
+                "{ web: { run: ./x, routes: [{ host: a.b.c, headers: { A: b }, redirect: 'https://d.b.c' }] } }",
+                "",
+                "gets none",
+            ),
+            (
+                "{ web: { run: ./x, routes: [{ host: a.b.c, redirect: 'https://d.b.c' }, { host: a.b.c, path: /x }] } }",
+                "",
+                "redirected and routed too",
+            ),
+            (web, "limits: { tasks: 0 }", "between 1 and 65536"),
+            ("{ web: { run: ./x, ready: { tcp: true, timeout: 0s } } }", "", "timeout must be more than 0"),
+            ("{ web: { run: ./x, ready: { tcp: true, interval: 9ms } } }", "", "at least 10ms"),
+            ("{ web: { run: [] } }", "", "the command is empty"),
+            ("{ web: { run: -x } }", "", "is not a program"),
+            ("{ web: { run: bin/../../x } }", "", "leads out of the bundle"),
+            ("{ web: { run: [./x, \"a\\0b\"] } }", "", "a NUL byte"),
+            ("{ web: { run: 3 } }", "", "a string or a list of words"),
+            (web, "env: { A: \"a\\0b\" }", "a NUL byte"),
             ("{ web: { run: ./x, routes: [{ host: a.b.c, redirect: 'https://d.b.c/x' }] } }", "", "no path"),
             (
                 web,
@@ -193,8 +221,29 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_no_program_could_be_started_with_is_refused() {
+        let env = |length: usize| format!("env: {{ A: {} }}", "a".repeat(length));
+        assert_eq!(refusal("{ web: { run: ./x } }", &env(Plain::LONGEST)), "");
+        let refused = refusal("{ web: { run: ./x } }", &env(Plain::LONGEST + 1));
+        assert!(refused.contains("122881 bytes; 122880 is the most"), "{refused}");
+    }
+
+    #[test]
+    fn a_probe_asks_for_a_path_with_its_query() {
+        let text = "zexio: 1\nproject: shop\nartifact: { file: x }\nprocesses: { web: { run: ./x, ready: { http: /up?x=1 } } }";
+        let document = parse(text.as_bytes()).unwrap();
+        let ready = document.processes.values().next().and_then(|process| process.ready.clone()).unwrap();
+        assert_eq!(ready.http.unwrap().as_str(), "/up?x=1");
+    }
+
+    #[test]
     fn two_sources_of_an_artifact_are_refused() {
         let text = "zexio: 1\nproject: shop\nartifact: { url: https://a.example.com/x, release: 3 }\nprocesses: { web: { run: ./x } }";
         assert!(parse(text.as_bytes()).is_err_and(|e| e.to_string().contains("exactly one of url, file, release")));
+        let digest = "a".repeat(64);
+        let text = format!(
+            "zexio: 1\nproject: shop\nartifact: {{ release: 3, sha256: {digest} }}\nprocesses: {{ web: {{ run: ./x }} }}"
+        );
+        assert!(parse(text.as_bytes()).is_err_and(|e| e.to_string().contains("has its own")));
     }
 }

@@ -130,3 +130,64 @@ impl Layout {
 pub fn user_of(project: &ProjectId) -> String {
     format!("zx-{project}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_is_absolute_and_plain() {
+        for raw in ["", "/", "zexio", "/zexio/", "/a/../b", "/a b", "/a%b", "/a\"b"] {
+            assert!(Layout::parse(raw).is_err(), "{raw:?}");
+        }
+        assert_eq!(Layout::parse("/srv/zexio-1.0").unwrap().root(), Path::new("/srv/zexio-1.0"));
+    }
+
+    #[test]
+    fn everything_stands_beneath_a_shared_directory_that_only_its_reader_may_list() {
+        let layout = Layout::parse("/zexio").unwrap();
+        let shared: Vec<String> =
+            layout.shared().iter().map(|(path, mode)| format!("{mode:o} {}", path.display())).collect();
+        assert_eq!(
+            shared,
+            [
+                "711 /zexio",
+                "755 /zexio/specs",
+                "750 /zexio/artifacts",
+                "711 /zexio/staging",
+                "700 /zexio/trash",
+                "711 /zexio/apps",
+                "755 /zexio/fronts",
+            ]
+        );
+        let (shop, web) = (ProjectId::parse("shop").unwrap(), ProcessName::parse("web").unwrap());
+        let unit = UnitId { project: shop.clone(), process: web.clone(), release: ReleaseNo(3), instance: None };
+        let paths = [
+            layout.database(),
+            layout.release(&shop, ReleaseNo(3)),
+            layout.bundle(&shop),
+            layout.data(&shop),
+            layout.marker(&shop, &web),
+            Layout::unit_file(&unit),
+            Layout::timer_file(&unit),
+            Layout::credential(&unit),
+            Layout::invocation(&unit),
+        ];
+        let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+        assert_eq!(
+            paths,
+            [
+                "/zexio/zexio.db",
+                "/zexio/apps/shop/releases/3",
+                "/zexio/apps/shop/bundle",
+                "/zexio/apps/shop/data",
+                "/zexio/fronts/shop/web",
+                "/etc/systemd/system/zexio-shop-web-r3.service",
+                "/etc/systemd/system/zexio-shop-web-r3.timer",
+                "/etc/zexio/cred/zexio-shop-web-r3.service.cred",
+                "/run/systemd/units/invocation:zexio-shop-web-r3.service",
+            ]
+        );
+        assert_eq!(Layout::cgroup(&unit), "/zexio.slice/zexio-apps.slice/zexio-shop-web-r3.service");
+    }
+}

@@ -204,6 +204,12 @@ impl Backoff {
             self.until = now.after(self.until.since(self.last));
             self.last = now;
         }
+        self.since = self.since.min(now);
+    }
+
+    /// Says how often it failed.
+    pub fn times(&self) -> String {
+        if self.strikes == 1 { "once".to_owned() } else { format!("{} times", self.strikes) }
     }
 }
 

@@ -56,21 +56,19 @@ pub fn advance(
                 // What has a part of the traffic gets the rest first: the release before it may have fallen meanwhile.
                 let taken = !is_half_switched(project, seen, memory)
                     && aim::take(project, wanted, spec, observed, progress, rules);
-                if let Some(memory) = progress.projects.get_mut(project) {
-                    let stalled = memory.stalled.clone();
-                    let tried =
-                        memory.candidate().and_then(|number| Some((number, memory.release(number)?.generation)));
-                    roll(project, spec, seen, memory, observed.now);
-                    if taken {
-                        take_routes(spec, memory);
-                    } else {
-                        // What fails meanwhile is the release of an earlier wish: this one was not tried yet.
-                        memory.stalled = stalled;
-                        if let Some((number, generation)) = tried
-                            && let Some(release) = memory.releases.get_mut(&number)
-                        {
-                            release.generation = generation;
-                        }
+                let memory = progress.projects.entry(project.clone()).or_default();
+                let stalled = memory.stalled.clone();
+                let tried = memory.candidate().and_then(|number| Some((number, memory.release(number)?.generation)));
+                roll(project, spec, seen, memory, observed.now);
+                if taken {
+                    take_routes(spec, memory);
+                } else {
+                    // What fails meanwhile is the release of an earlier wish: this one was not tried yet.
+                    memory.stalled = stalled;
+                    if let Some((number, generation)) = tried
+                        && let Some(release) = memory.releases.get_mut(&number)
+                    {
+                        release.generation = generation;
                     }
                 }
             }
@@ -131,7 +129,7 @@ fn heed_the_clock(memory: &mut ProjectProgress, deploy: &Deploy, now: Timestamp)
 /// The routes of the newest spec hold once its release serves. A spec that could not be taken, since another project
 /// has one of its hosts, changes none.
 fn take_routes(spec: &Spec, memory: &mut ProjectProgress) {
-    if memory.trial.is_none() && memory.serving.is_some() && memory.serving == memory.target {
+    if memory.serving == memory.target {
         memory.routes = spec.processes.iter().map(|(name, process)| (name.clone(), process.routes.clone())).collect();
         memory.routes.retain(|_, routes| !routes.is_empty());
         memory.hosts = aim::hosts_of(spec);

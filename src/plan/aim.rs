@@ -46,7 +46,7 @@ pub fn take(
     if services::hold(needs, project, &observed.services, progress, now) {
         return false;
     }
-    let Some(memory) = progress.projects.get_mut(project) else { return false };
+    let memory = progress.projects.entry(project.clone()).or_default();
     let number = match wanted_release(wanted, spec, memory, now) {
         Ok(number) => number,
         Err((reason, message)) => {
@@ -179,11 +179,12 @@ fn veto_what_is_left(memory: &mut ProjectProgress, spec: &Spec, number: ReleaseN
 
 /// Points the project at a release. A rollout that was on its way to another one ends here.
 fn aim_at(memory: &mut ProjectProgress, number: ReleaseNo, now: Timestamp) {
-    // One that failed for an earlier generation, and is asked for by its number again, is tried again.
-    let rejected = memory
+    // It is on trial, serves or was rejected: there is no way from a target but these. One that failed for an earlier
+    // generation, and is asked for by its number again, is tried again.
+    let failed_before = memory
         .release(number)
-        .is_some_and(|release| release.state == ReleaseState::Rejected && release.generation == memory.generation);
-    if memory.target == Some(number) && (memory.trial.is_some() || memory.serving == Some(number) || rejected) {
+        .is_some_and(|release| release.state == ReleaseState::Rejected && release.generation != memory.generation);
+    if memory.target == Some(number) && !failed_before {
         return;
     }
     if let Some(old) = memory.candidate() {

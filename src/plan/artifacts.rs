@@ -11,7 +11,7 @@ use crate::model::quantity::Span;
 use super::{Action, Plan, Reason, Step};
 
 /// How long an artifact stays that nobody names: one that was sent ahead waits for its spec.
-const PATIENCE: Span = Span::seconds(24 * 3600);
+const PATIENCE: Span = Span::seconds(86_400);
 
 /// Adds the removals of artifacts that no kept release and no spec names.
 pub fn steps(desired: &Desired, observed: &Observed, progress: &Progress, plan: &mut Plan) {

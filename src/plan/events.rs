@@ -62,7 +62,7 @@ fn decisions(old: &ProjectProgress, new: &ProjectProgress, now: Timestamp) -> Ve
 }
 
 fn failed_fetch(old: Option<Backoff>, new: Option<Backoff>) -> Option<Event> {
-    let new = new.filter(|new| old.is_none_or(|old| old.last != new.last))?;
+    let new = new.filter(|new| old.is_none_or(|old| old.strikes != new.strikes))?;
     Some(Event::warning(new.last, new.reason, new.message))
 }
 

@@ -267,7 +267,7 @@ pub fn hold(
     now: Timestamp,
 ) -> bool {
     let lack = lack(needs, services, progress);
-    let Some(memory) = progress.projects.get_mut(project) else { return false };
+    let memory = progress.projects.entry(project.clone()).or_default();
     let (stalled, waits) = match lack {
         None => (None, None),
         Some(Lack::Unwanted(message)) => (Some(message), None),
@@ -363,8 +363,7 @@ fn wanted_state(service: Service, wish: &WantedService, seen: &ServiceSeen, memo
     }
     match (&memory.backoff, wish.intent) {
         (Some(backoff), _) if !seen.is_in_work() => {
-            let message =
-                format!("{}; failed {} times, next try at {}", backoff.message, backoff.strikes, backoff.until);
+            let message = format!("{}; failed {}, next try at {}", backoff.message, backoff.times(), backoff.until);
             ("failed", backoff.reason.clone(), message)
         }
         (_, ServiceIntent::Install(version)) => (

@@ -83,17 +83,18 @@ fn findings(view: &View<'_>) -> Vec<(&'static str, &'static str, Finding)> {
     let mut found = Vec::new();
     let stalled = stalled(view);
     let unready = unready(view, stalled.as_ref());
-    let ready = unready.is_none();
-    found.push(match unready {
+    found.push(match &unready {
         None => ("Ready", "True", ("Serving".into(), serving_message(view))),
-        Some(finding) => ("Ready", "False", finding),
+        Some(finding) => ("Ready", "False", finding.clone()),
     });
     let suspended = suspended(view);
-    match (stalled, &suspended) {
-        (Some(finding), _) => found.push(("Stalled", "True", finding)),
-        (None, None) if !ready => found.extend(reconciling(view).map(|finding| ("Reconciling", "True", finding))),
-        (None, _) => {}
-    }
+    // Whatever is not as it is wanted is being worked on, unless nothing more happens by itself.
+    let doing = unready.filter(|_| view.wanted.intent != Intent::Nothing && suspended.is_none());
+    let doing = doing.map(|why| reconciling(view).unwrap_or(why));
+    found.extend(match stalled {
+        Some(finding) => Some(("Stalled", "True", finding)),
+        None => doing.map(|finding| ("Reconciling", "True", finding)),
+    });
     found.extend(suspended.map(|finding| (SUSPENDED, "True", finding)));
     found
 }
@@ -158,7 +159,7 @@ fn unready(view: &View<'_>, stalled: Option<&Finding>) -> Option<Finding> {
         }
         (Intent::Run(_), Some(_)) => {}
     }
-    if memory.generation != view.wanted.generation || memory.trial.is_some() || memory.target != memory.serving {
+    if memory.generation != view.wanted.generation || memory.target != memory.serving {
         return Some(
             reconciling(view).unwrap_or_else(|| ("Pending".into(), "this generation waits for its turn".into())),
         );
@@ -235,15 +236,18 @@ fn reconciling(view: &View<'_>) -> Option<Finding> {
     }
     if let Some(backoff) = &view.memory.backoff {
         let message = format!(
-            "{}; failed {} times since {}, next try at {}",
-            backoff.message, backoff.strikes, backoff.since, backoff.until
+            "{}; failed {} since {}, next try at {}",
+            backoff.message,
+            backoff.times(),
+            backoff.since,
+            backoff.until
         );
         return Some((backoff.reason.clone(), message));
     }
     let Some(candidate) = view.memory.candidate() else { return down_process(view).or_else(|| draining(view.memory)) };
     let trial = view.memory.trial.as_ref()?;
     if let Some(backoff) = trial.fetch.as_ref().filter(|backoff| backoff.until > view.observed.now) {
-        let message = format!("{}; failed {} times, next try at {}", backoff.message, backoff.strikes, backoff.until);
+        let message = format!("{}; failed {}, next try at {}", backoff.message, backoff.times(), backoff.until);
         return Some(("ArtifactFailed".into(), message));
     }
     Some(match view.seen.fetches.get(&candidate) {

@@ -81,11 +81,11 @@ fn of_command(unit: Option<&UnitSeen>, now: Timestamp) -> Verdict {
 }
 
 fn past_deadline(trial: &Trial, deploy: &Deploy, seen: &Seen, number: ReleaseNo) -> String {
+    // A fetch that failed was counted before anything is judged.
     let stood_at = match (seen.fetches.get(&number), &trial.fetch) {
         (Some(FetchSeen::Running { .. }), _) => "its artifact was still being fetched".to_owned(),
         (_, Some(backoff)) => format!("its artifact could not be had: {}", backoff.message),
-        (Some(FetchSeen::Failed { message, .. }), None) => format!("its artifact could not be had: {message}"),
-        (None, None) => "its processes were not all ready".to_owned(),
+        (_, None) => "its processes were not all ready".to_owned(),
     };
     format!("the rollout was not done within its deadline of {}; {stood_at}", deploy.deadline)
 }
@@ -103,12 +103,10 @@ fn of_process(
     // One that still stops, as that of a release which drained does, is started anew.
     let Some(unit) = unit.filter(|unit| unit.state != ActiveState::Deactivating) else { return later };
     let since = unit.since.unwrap_or(now);
-    // What it was before its trial says nothing of what it is now: a release that is gone back to may run already.
-    let in_trial = since >= began;
     // systemd shows how a process ended only until the next one starts; one more fall is waited for rather than judge
     // without that.
     let fell = unit.restarts > FALLS || unit.restarts == FALLS && unit.exit.is_some();
-    if in_trial && (fell || unit.state == ActiveState::Failed) {
+    if fell || unit.state == ActiveState::Failed {
         let how = match unit.exit {
             _ if unit.result == "oom-kill" => "was killed for want of memory".to_owned(),
             Some(exit) => exit.to_string(),
@@ -118,6 +116,7 @@ fn of_process(
         let message = format!("process {} {how}{often}", id.process);
         return Verdict::Reject { reason: "HealthCheckFailed", message };
     }
+    // A release that is gone back to may run already: it is asked since its trial began.
     let asked_since = since.max(began);
     let ready_since = match &work.ready {
         Some(ready) if ready.notify => {

@@ -140,7 +140,13 @@ impl Door {
             }
             Decision::PutService { service, version, file, heir_of } => {
                 let owner = Owner::File(file.clone());
-                let put = self.books.service_wishes.put_service(*service, *version, &owner, heir_of.as_ref())?;
+                let put = self.books.service_wishes.put_service(
+                    *service,
+                    *version,
+                    &owner,
+                    heir_of.as_ref(),
+                    &By::File(file.clone()),
+                )?;
                 if put.changed {
                     tracing::info!(service = %service, file = ?file, generation = put.generation, "took the file's service");
                 }
@@ -148,7 +154,12 @@ impl Door {
             }
             Decision::DropService(service, owner) => {
                 tracing::info!(service = %service, owner = %owner, "no file asks for the service any more");
-                self.books.service_wishes.drop_service(*service, owner, false)?;
+                self.books.service_wishes.drop_service(
+                    *service,
+                    owner,
+                    false,
+                    &By::File(decision.file().unwrap_or(DIRECTORY).to_owned()),
+                )?;
             }
             Decision::ComplainOfService(service, owner, complaint) => {
                 if let Some(complaint) = complaint {

@@ -5,14 +5,18 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::model::desired::{Complaint, Owner};
+use crate::model::event::{By, Event};
 use crate::model::failure::PortError;
 use crate::model::services::{
     Service, ServiceIntent, ServiceProgress, ServiceStatus, Version, WantedService, WantedServices,
 };
 use crate::port::{Put, ServiceMemory, ServiceWishes, WishError};
 
-use super::wishes::{execute, json, parsed};
+use super::wishes::{execute, json, now, parsed};
 use super::{Db, damaged, refused};
+
+/// The reason of what was asked for.
+const REQUESTED: &str = "ServiceRequested";
 
 const COLUMNS: &str = "service, generation, intent, version, purge, owner, complaint";
 
@@ -129,8 +133,9 @@ impl ServiceWishes for Db {
         version: Version,
         owner: &Owner,
         heir_of: Option<&Owner>,
+        by: &By,
     ) -> Result<Put, WishError> {
-        self.write("ask for a service", |tx| {
+        self.tell("ask for a service", |tx| {
             let old = read_one(tx, service)?;
             if let Some(foreign) = old.as_ref().filter(|old| old.owner != *owner && Some(&old.owner) != heir_of && !is_leaving(old)) {
                 return Err(WishError::ServiceOwned { service, owner: foreign.owner.clone() });
@@ -141,24 +146,30 @@ impl ServiceWishes for Db {
             let created = old.as_ref().is_none_or(is_leaving);
             let sql = "INSERT INTO services (service, generation, intent, version, owner) VALUES (?1, ?2, 'install', ?3, ?4)
                 ON CONFLICT (service) DO UPDATE SET generation = ?2, intent = 'install', version = ?3, owner = ?4, complaint = NULL";
-            let version = (version != Version::Usual).then(|| version.shown(service));
-            execute(tx, sql, params![service.as_str(), generation, version, owner.to_string()])?;
-            Ok(Put { generation, created, changed })
+            let named = (version != Version::Usual).then(|| version.shown(service));
+            execute(tx, sql, params![service.as_str(), generation, named, owner.to_string()])?;
+            let message = format!("{by} asked for {service} {}", version.shown(service));
+            Ok((Put { generation, created, changed }, changed.then(|| Event::info(now(), REQUESTED, message))))
         })
     }
 
-    fn drop_service(&self, service: Service, owner: &Owner, purge: bool) -> Result<u64, WishError> {
-        self.write("let a service go", |tx| {
+    fn drop_service(&self, service: Service, owner: &Owner, purge: bool, by: &By) -> Result<u64, WishError> {
+        self.tell("let a service go", |tx| {
             let old = read_one(tx, service)?.ok_or(WishError::ServiceUnknown(service))?;
             if old.owner != *owner && !is_leaving(&old) {
                 return Err(WishError::ServiceOwned { service, owner: old.owner });
             }
             if old.intent == (ServiceIntent::Remove { purge }) {
-                return Ok(old.generation);
+                return Ok((old.generation, None));
             }
             let sql = "UPDATE services SET intent = 'remove', purge = ?2, generation = generation + 1, complaint = NULL WHERE service = ?1";
             execute(tx, sql, params![service.as_str(), purge])?;
-            Ok(old.generation + 1)
+            let data = if purge { "with its data" } else { "without its data" };
+            let message = match by {
+                By::File(name) => format!("file {name} does not ask for {service} any more"),
+                by => format!("{by} asked for the removal of {service}, {data}"),
+            };
+            Ok((old.generation + 1, Some(Event::info(now(), REQUESTED, message))))
         })
     }
 
@@ -182,7 +193,13 @@ fn is_leaving(wish: &WantedService) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::names::KeyId;
+    use crate::port::{EventQuery, Events};
     use crate::store::MasterKey;
+
+    fn ops() -> By {
+        By::Key(KeyId::parse("ops").unwrap())
+    }
 
     fn db(dir: &tempfile::TempDir) -> Db {
         Db::open(&dir.path().join("zexio.db"), &MasterKey::parse(&"ab".repeat(32)).unwrap()).unwrap()
@@ -196,23 +213,33 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let db = db(&dir);
         let file = Owner::File("host.yaml".into());
-        let put = |version, owner: &Owner| db.put_service(PG, version, owner, None);
+        let put = |version, owner: &Owner| db.put_service(PG, version, owner, None, &ops());
         assert_eq!(put(Version::Major(15), &file), Ok(Put { generation: 1, created: true, changed: true }));
         assert_eq!(put(Version::Major(15), &file), Ok(Put { generation: 1, created: false, changed: false }));
         assert!(matches!(put(Version::Usual, &Owner::Api), Err(WishError::ServiceOwned { .. })));
-        assert!(matches!(db.drop_service(PG, &Owner::Api, true), Err(WishError::ServiceOwned { .. })));
-        assert_eq!(db.drop_service(PG, &file, false), Ok(2));
+        assert!(matches!(db.drop_service(PG, &Owner::Api, true, &ops()), Err(WishError::ServiceOwned { .. })));
+        assert_eq!(db.drop_service(PG, &file, false, &By::File("host.yaml".into())), Ok(2));
         assert_eq!(put(Version::Usual, &Owner::Api), Ok(Put { generation: 3, created: true, changed: true }));
         let heir = Owner::File("new.yaml".into());
-        assert!(db.put_service(PG, Version::Usual, &heir, Some(&Owner::Api)).is_ok());
+        assert!(db.put_service(PG, Version::Usual, &heir, Some(&Owner::Api), &ops()).is_ok());
         assert_eq!(db.wanted_service(PG).unwrap().unwrap().owner, heir);
-        assert_eq!(db.drop_service(REDIS, &Owner::Api, false), Err(WishError::ServiceUnknown(REDIS)));
+        assert_eq!(db.drop_service(REDIS, &Owner::Api, false, &ops()), Err(WishError::ServiceUnknown(REDIS)));
+        let told = Events::read(&db, &EventQuery::default()).unwrap();
+        let told: Vec<&str> = told.iter().map(|kept| kept.event.message.as_str()).collect();
+        assert_eq!(
+            told,
+            [
+                "key ops asked for postgresql 15",
+                "file host.yaml does not ask for postgresql any more",
+                "key ops asked for postgresql default",
+            ]
+        );
     }
 
     #[test]
     fn what_is_wanted_and_remembered_reads_back_and_goes_when_it_is_forgotten() {
         let dir = tempfile::tempdir().unwrap();
-        db(&dir).put_service(PG, Version::Major(15), &Owner::Api, None).unwrap();
+        db(&dir).put_service(PG, Version::Major(15), &Owner::Api, None, &ops()).unwrap();
         let memory = ServiceProgress { generation: 1, before: Some([14].into()), ..ServiceProgress::default() };
         // Nobody asks for redis: nothing of it is kept.
         db(&dir).remember_services(&[(PG, memory.clone()), (REDIS, memory.clone())].into()).unwrap();
@@ -221,8 +248,8 @@ mod tests {
         assert_eq!(db.wanted_services().unwrap()[&PG].intent, ServiceIntent::Install(Version::Major(15)));
         db.forget_service(PG, 1).unwrap();
         assert_eq!(db.wanted_services().unwrap().len(), 1, "it is still wanted");
-        db.drop_service(PG, &Owner::Api, false).unwrap();
-        db.drop_service(PG, &Owner::Api, true).unwrap();
+        db.drop_service(PG, &Owner::Api, false, &ops()).unwrap();
+        db.drop_service(PG, &Owner::Api, true, &ops()).unwrap();
         db.forget_service(PG, 2).unwrap();
         assert_eq!(
             db.wanted_services().unwrap()[&PG].intent,

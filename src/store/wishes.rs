@@ -221,7 +221,7 @@ fn moved(project: &ProjectId, artifact: &Artifact, by: &By, put: Put) -> Option<
     put.changed.then(|| event.of(project, put.generation))
 }
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     SystemClock.now()
 }
 
@@ -272,7 +272,7 @@ impl Db {
     }
 
     /// Runs one write and keeps what it tells, both or neither; then the log tells it too.
-    fn tell<T>(
+    pub(super) fn tell<T>(
         &self,
         what: &str,
         work: impl FnOnce(&Transaction<'_>) -> Result<(T, Option<Event>), WishError>,

@@ -1,8 +1,12 @@
 //! The texts that other programs read, whole: a changed line shows in review. `UPDATE_GOLDEN=1` writes them anew.
 
+mod breaches;
+mod cases;
 mod plans;
 mod reference;
 mod scene;
+mod services;
+mod steps;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,7 @@
 //! Plans, whole: each scene beside the plan that `zexio plan` would print for it. Below it, as comments, what is
-//! remembered from then on and when the loop looks again.
+//! remembered from then on, when the loop looks again, the events that are told and the statuses that are shown.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,15 +10,22 @@ use serde_json::Value;
 
 use zexio::api::steps::Shown;
 use zexio::cli::plan_text;
+use zexio::model::desired::Desired;
+use zexio::model::event::{Event, Level};
+use zexio::model::failure::PortError;
 use zexio::model::names::{ProjectId, ReleaseNo};
+use zexio::model::observed::Observed;
 use zexio::model::progress::{Progress, ProjectProgress, Quarantine, Stall};
 use zexio::model::quantity::Timestamp;
-use zexio::model::services::WantedServices;
-use zexio::plan::{Plan, advance, check, plan};
+use zexio::model::status::{ProcessStatus, RouteStatus, Status};
+use zexio::plan::{Plan, Rules, advance, check, events, plan, routes, status};
+use zexio::render::caddyfile;
 
 use crate::scene::Scene;
+use crate::services;
 
-fn scenes() -> Vec<PathBuf> {
+/// Returns every scene's file, in order.
+pub fn scenes() -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/plans");
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let mut scenes: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|ext| ext == "yaml")).collect();
@@ -28,7 +36,8 @@ fn scenes() -> Vec<PathBuf> {
 /// Folds what was seen into what is remembered, plans, and writes both down.
 fn told(scene: &Scene) -> String {
     let (desired, observed, mut progress, rules) = scene.stage();
-    let services = WantedServices::new();
+    let services = scene.wanted_services();
+    let remembered_before = progress.clone();
     advance::advance(&desired, &services, &observed, &mut progress, &rules);
     let decided = progress.clone();
     advance::advance(&desired, &services, &observed, &mut progress, &rules);
@@ -36,7 +45,96 @@ fn told(scene: &Scene) -> String {
     let found = plan(&desired, &services, &observed, &progress, &rules);
     let breaches = check::breaches(&found, &desired, &observed, &progress);
     assert!(breaches.is_empty(), "the plan breaks promises: {breaches:?}");
-    printed(&found) + &remembered(&progress) + &next(&found)
+    let told = events::of_changes(&desired, &remembered_before, &progress, observed.now);
+    let trouble = scene.route_trouble();
+    let past = scene.a_minute_ago(&observed);
+    let before = statuses(&desired, &past, &remembered_before, &rules, None, &BTreeMap::new());
+    let shown = statuses(&desired, &observed, &progress, &rules, trouble.as_ref(), &before);
+    let turns = events::of_sight(&before, &shown, observed.now);
+    let told: String = told.iter().chain(&turns).map(event).collect();
+    let shown = desired.0.iter().filter_map(|(project, wanted)| match shown.get(project) {
+        None if progress.projects.contains_key(project) => None,
+        None => Some(of_status(&status::unseen(project, wanted, observed.now))),
+        Some(status) => Some(of_status(status)),
+    });
+    let services_before = services::statuses(&services, &past, &remembered_before, &BTreeMap::new());
+    let services_shown = services::statuses(&services, &observed, &progress, &services_before);
+    // The usual host has none, and nobody asks for any.
+    let of_services = services_shown.values().filter(|_| scene.has_services()).map(services::of_status);
+    printed(&found)
+        + &remembered(&progress)
+        + &services::remembered(&progress)
+        + &next(&found)
+        + &told
+        + &shown.collect::<String>()
+        + &of_services.collect::<String>()
+}
+
+/// Shows every project that was looked at; `before` is how they were, so that "since" stays.
+fn statuses(
+    desired: &Desired,
+    observed: &Observed,
+    progress: &Progress,
+    rules: &Rules,
+    route_trouble: Option<&PortError>,
+    before: &BTreeMap<ProjectId, Status>,
+) -> BTreeMap<ProjectId, Status> {
+    let text = caddyfile::text(&rules.proxy, &routes::sites(progress, &rules.layout));
+    let live = |proxy| text.as_ref().is_ok_and(|text| routes::has(proxy, text));
+    let routes_live = observed.proxy.known().is_some_and(live);
+    let shown = desired.0.iter().filter_map(|(project, wanted)| {
+        let (memory, seen) = (progress.projects.get(project)?, observed.projects.get(project)?);
+        let view = status::View { project, wanted, memory, seen, observed, routes_live, route_trouble };
+        Some((project.clone(), status::of(&view, before.get(project))))
+    });
+    shown.collect()
+}
+
+/// Writes an event down.
+pub fn event(event: &Event) -> String {
+    let Event { project, generation, release, level, reason, message, .. } = event;
+    let whose = project.as_ref().map_or("all", |project| project.as_str());
+    let generation = generation.map_or(String::new(), |generation| format!(" generation {generation}"));
+    let release = release.map_or(String::new(), |release| format!(" release {release}"));
+    let told = if *level == Level::Warning { "warns" } else { "tells" };
+    format!("# {told} {whose}{generation}{release}: {reason}: {message}\n")
+}
+
+fn of_status(status: &Status) -> String {
+    let Status { project, generation, observed_generation, owner, state, .. } = status;
+    let mut text =
+        format!("# {project} is {state}: generation {generation}, observed {observed_generation}, of {owner}");
+    let numbers = [("serving", status.serving), ("candidate", status.candidate), ("last good", status.last_good)];
+    let rejected = status.rejected.iter().map(|number| ("rejected", Some(*number)));
+    for (name, number) in numbers.into_iter().chain(rejected) {
+        text += &number.map_or(String::new(), |number| format!(", {name} {number}"));
+    }
+    text += "\n";
+    for condition in &status.conditions {
+        let since = seconds(condition.since);
+        text += &format!(
+            "#   {} {} since {since}: {}: {}\n",
+            condition.kind, condition.status, condition.reason, condition.message
+        );
+    }
+    text + &status.processes.iter().map(of_process).chain(status.routes.iter().map(of_route)).collect::<String>()
+}
+
+fn of_process(process: &ProcessStatus) -> String {
+    let ProcessStatus { name, release, unit, sub_state, restarts, .. } = process;
+    let state = format!("{:?}", process.state).to_lowercase();
+    let place =
+        process.slot.zip(process.port).map_or(String::new(), |(slot, port)| format!(", slot {slot}, port {port}"));
+    let since = process.since.map_or(String::new(), |since| format!(", since {}", seconds(since)));
+    let used = process.cpu_seconds.map_or(String::new(), |seconds| format!(", {seconds} s of processor"));
+    format!("#   {name} of {release}: {unit} {state} {sub_state}, {restarts} restarts{place}{since}{used}\n")
+}
+
+fn of_route(route: &RouteStatus) -> String {
+    let live = if route.live { "live" } else { "not live" };
+    let path = route.path.as_deref().unwrap_or_default();
+    let certificate = route.certificate.as_ref().map_or(String::new(), |found| format!(", certificate {found}"));
+    format!("#   {}{path} to {}: {live}{certificate}\n", route.host, route.to)
 }
 
 fn printed(plan: &Plan) -> String {
@@ -48,7 +146,8 @@ fn next(plan: &Plan) -> String {
     plan.look_again.map(|at| format!("# looks again at {}\n", seconds(at))).unwrap_or_default()
 }
 
-fn seconds(at: Timestamp) -> String {
+/// Writes a moment down, as scenes do.
+pub fn seconds(at: Timestamp) -> String {
     if at.0.is_multiple_of(1000) { (at.0 / 1000).to_string() } else { format!("{}.{:03}", at.0 / 1000, at.0 % 1000) }
 }
 
@@ -88,7 +187,11 @@ fn of_project(project: &ProjectId, memory: &ProjectProgress, text: &mut String) 
         let vetoed = if release.vetoed { ", vetoed" } else { "" };
         let good = if release.good { ", good" } else { "" };
         let state = format!("{:?}", release.state).to_lowercase();
-        writeln!(text, "#   release {number}: {state}{good}{vetoed}, slot {}", release.slot)?;
+        let turn = if release.turn > 0 { format!(", turn {}", release.turn) } else { String::new() };
+        writeln!(text, "#   release {number}: {state}{good}{vetoed}, slot {}{turn}", release.slot)?;
+        if let Some(Stall { reason, message, since }) = &release.ended {
+            writeln!(text, "#     ended {}: {reason}: {message}", seconds(*since))?;
+        }
     }
     let ports = memory.ports.iter().map(|(process, ports)| {
         let ports: Vec<String> = ports.iter().map(|ports| format!("{}/{}", ports.a, ports.b)).collect();

@@ -8,21 +8,26 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use zexio::model::desired::{Content, Desired, Hold, Intent, Kind, Owner, Source, Wanted, Work};
+use zexio::model::desired::{Complaint, Content, Desired, Hold, Intent, Kind, Owner, Source, Wanted, Work};
 use zexio::model::document;
+use zexio::model::failure::PortError;
 use zexio::model::layout::Layout;
-use zexio::model::names::{Hostname, ProcessName, ProjectId, ReleaseNo, SecretName, Sha256, Slot, UnitId};
+use zexio::model::names::{Hostname, Ports, ProcessName, ProjectId, ReleaseNo, SecretName, Sha256, Slot, UnitId};
 use zexio::model::observed::{
-    ActiveState, BundlesSeen, Exit, FetchSeen, Observed, Probed, ProxySeen, Seen, Sight, TimerSeen, UnitSeen,
+    ActiveState, BundlesSeen, CertificateSeen, Exit, FetchSeen, Observed, Probed, ProxySeen, Seen, Sight, TimerSeen,
+    UnitSeen,
 };
 use zexio::model::progress::{
     Backoff, Draining, Progress, ProjectProgress, Quarantine, Release, ReleaseState, Stall, Trial,
 };
 use zexio::model::quantity::{Span, Timestamp};
+use zexio::model::services::{Service, WantedServices};
 use zexio::model::spec::{Route, Sealed, Spec};
 use zexio::plan::{Rules, ports, routes};
 use zexio::render::caddyfile::{self, Proxy};
 use zexio::render::unit;
+
+use crate::services::ServiceInWords;
 
 /// A whole scene.
 #[derive(Deserialize)]
@@ -36,12 +41,23 @@ pub struct Scene {
     /// `current`, `behind`, `foreign`, `other live`, `silent`, `down` or `unknown`.
     #[serde(default = "current")]
     proxy: String,
+    /// Why Caddy did not take the routes.
+    trouble: Option<String>,
+    /// The certificates that Caddy has, `issued`, or why it has none.
+    #[serde(default)]
+    certificates: BTreeMap<Hostname, Option<String>>,
     /// A digest, as one hex digit or as the name whose digest it is, and when it came; missing: not looked at.
     artifacts: Option<BTreeMap<String, u64>>,
     /// Put before the shipped template.
     #[serde(default)]
     template: String,
+    #[serde(default)]
     projects: BTreeMap<ProjectId, Project>,
+    #[serde(default)]
+    services: BTreeMap<Service, ServiceInWords>,
+    /// Whether the services could not be looked at.
+    #[serde(default)]
+    blind_to_services: bool,
 }
 
 #[derive(Deserialize)]
@@ -58,6 +74,8 @@ struct Project {
     generation: u64,
     #[serde(default)]
     secrets: BTreeMap<SecretName, u32>,
+    /// Why its spec is not the newest: `SpecInvalid: why`.
+    complaint: Option<String>,
     /// Somebody said stop; until when.
     hold: Option<Option<u64>>,
     remembered: Option<Remembered>,
@@ -96,6 +114,9 @@ struct Remembered {
     hosts: Option<BTreeSet<Hostname>>,
     #[serde(default)]
     releases: BTreeMap<u32, ReleaseInWords>,
+    /// Ports besides those of the releases.
+    #[serde(default)]
+    ports: BTreeMap<ProcessName, Vec<(u16, u16)>>,
     /// The newest number ever, where it is not among the releases.
     newest: Option<u32>,
 }
@@ -124,6 +145,7 @@ struct ReleaseInWords {
     generation: Option<u64>,
     since: Option<u64>,
     vetoed: bool,
+    turn: u32,
 }
 
 #[derive(Deserialize, Default)]
@@ -135,6 +157,9 @@ struct SeenInWords {
     markers: Option<BTreeSet<ProcessName>>,
     /// Whether user and directories are there.
     prepared: Option<bool>,
+    user: Option<bool>,
+    directory: Option<bool>,
+    fronts: Option<bool>,
     open: Option<bool>,
     data: Option<bool>,
     /// `1: running` for every unit of a release, `web-r1: running` for one.
@@ -176,7 +201,8 @@ fn one() -> u64 {
     1
 }
 
-fn at(seconds: u64) -> Timestamp {
+/// Returns the moment that a scene means.
+pub fn at(seconds: u64) -> Timestamp {
     Timestamp(seconds * 1000)
 }
 
@@ -188,12 +214,13 @@ fn digest(name: &str) -> Sha256 {
 }
 
 /// Reads `Conflict: why`.
-fn stall(words: &str, since: u64) -> Stall {
+pub fn stall(words: &str, since: u64) -> Stall {
     let (reason, message) = words.split_once(": ").unwrap_or((words, "it was said before"));
     Stall { reason: reason.into(), message: message.into(), since: at(since) }
 }
 
-fn backoff(strikes: u32, until: u64) -> Backoff {
+/// Returns failures in a row.
+pub fn backoff(strikes: u32, until: u64) -> Backoff {
     let (since, last) = (at(until.saturating_sub(60)), at(until.saturating_sub(20)));
     Backoff { strikes, until: at(until), reason: "Busy".into(), message: "it was busy".into(), last, since }
 }
@@ -226,6 +253,8 @@ impl Scene {
                 self.allot(name, &mut progress);
             }
         }
+        progress.services =
+            self.services.iter().filter_map(|(service, words)| Some((*service, words.memory()?))).collect();
         let seen = self.projects.iter().filter(|(_, project)| !project.unseen);
         let nothing = ProjectProgress::default();
         let projects = seen.map(|(name, project)| {
@@ -240,9 +269,34 @@ impl Scene {
                 Some(found) => Sight::Known(found.iter().map(|(name, came)| (digest(name), at(*came))).collect()),
                 None => Sight::Unknown("not looked at".into()),
             },
-            services: Sight::Known(BTreeMap::new()),
+            services: match self.blind_to_services {
+                true => Sight::Unknown("the package manager does not answer".into()),
+                false => Sight::Known(
+                    self.services.iter().map(|(service, words)| (*service, words.seen(*service))).collect(),
+                ),
+            },
         };
         (desired, observed, progress, rules)
+    }
+
+    /// Returns what is wanted of the services.
+    pub fn wanted_services(&self) -> WantedServices {
+        self.services.iter().filter_map(|(service, words)| Some((*service, words.wanted()?))).collect()
+    }
+
+    /// Tells whether the scene is about services.
+    pub fn has_services(&self) -> bool {
+        !self.services.is_empty()
+    }
+
+    /// Returns why Caddy did not take the routes.
+    pub fn route_trouble(&self) -> Option<PortError> {
+        self.trouble.as_ref().map(|message| PortError::passing("RouteRefused", message.clone()))
+    }
+
+    /// Returns the same sight, a minute earlier.
+    pub fn a_minute_ago(&self, observed: &Observed) -> Observed {
+        Observed { now: at(self.now - 60), ..observed.clone() }
     }
 
     fn allot(&self, name: &ProjectId, progress: &mut Progress) {
@@ -255,7 +309,15 @@ impl Scene {
 
     fn proxy(&self, progress: &Progress, rules: &Rules) -> Sight<ProxySeen> {
         let text = caddyfile::text(&rules.proxy, &routes::sites(progress, &rules.layout)).ok();
-        let current = ProxySeen { up: true, runs: true, live: true, text, certificates: BTreeMap::new() };
+        let certificates = self.certificates.iter().map(|(host, found)| {
+            let found = match found.as_deref() {
+                Some("issued") => CertificateSeen::Issued,
+                why => CertificateSeen::Missing(why.map(str::to_owned)),
+            };
+            (host.clone(), found)
+        });
+        let certificates = certificates.collect();
+        let current = ProxySeen { up: true, runs: true, live: true, text, certificates };
         Sight::Known(match self.proxy.as_str() {
             "current" => current,
             "behind" => ProxySeen { text: Some("an older text of ours".into()), ..current },
@@ -311,7 +373,10 @@ impl Project {
             intent,
             owner: Owner::Api,
             secrets: self.secrets.clone(),
-            complaint: None,
+            complaint: self.complaint.as_ref().map(|words| {
+                let Stall { reason, message, .. } = stall(words, 0);
+                Complaint { reason, message }
+            }),
             hold,
         }
     }
@@ -360,6 +425,9 @@ impl Project {
         memory.routes = words.routes.clone().unwrap_or(memory.routes);
         let routed = memory.routes.values().flatten().map(|route| route.host.clone()).collect();
         memory.hosts = words.hosts.clone().unwrap_or(routed);
+        let pair = |(a, b): &(u16, u16)| Ports { a: *a, b: *b };
+        memory.ports =
+            words.ports.iter().map(|(process, all)| (process.clone(), all.iter().map(pair).collect())).collect();
         memory.newest = words.newest.or(memory.releases.keys().next_back().map(|last| last.0)).unwrap_or(0);
         Some(memory)
     }
@@ -377,14 +445,14 @@ impl Project {
         Release {
             sha256: good.then(|| made_from(&content)),
             content: content.into(),
-            version: None,
+            version: spec.artifact.version.clone(),
             generation: words.generation.unwrap_or(u64::from(number)),
             slot: words.slot.unwrap_or(if serves || memory.serving.is_none() { Slot::A } else { Slot::B }),
             state,
             created_at: at(words.since.unwrap_or(u64::from(number))),
             since: at(words.since.unwrap_or(u64::from(number))),
             good,
-            turn: 0,
+            turn: words.turn,
             ended: None,
             vetoed: words.vetoed,
             evidence: None,
@@ -435,11 +503,11 @@ impl Project {
             link: words.link.map_or(usual_link, |link| (link > 0).then_some(ReleaseNo(link))),
             markers: words.markers.clone().or(markers).unwrap_or_default(),
             releases,
-            user: there,
-            directory: there,
+            user: words.user.unwrap_or(there),
+            directory: words.directory.unwrap_or(there),
             open: words.open.unwrap_or(open),
             data: words.data.unwrap_or(there),
-            fronts: there,
+            fronts: words.fronts.unwrap_or(there),
         }
     }
 
@@ -474,7 +542,7 @@ fn unit_named(project: &ProjectId, memory: &ProjectProgress, stem: &str) -> Vec<
     vec![UnitId { project: project.clone(), process, release, instance }]
 }
 
-/// Reads `running`, `starting`, `stopping`, `stopped`, `waiting`, `done`, `failed 3`, `fell 2`, and after commas what is
+/// Reads `running`, `starting`, `stopping`, `stopped`, `waiting`, `done`, `failed 3`, `signal 9`, `fell 2`, and after commas what is
 /// not as it should be.
 fn unit_seen(unit: &UnitId, memory: &ProjectProgress, layout: &Layout, words: &str) -> UnitSeen {
     let work = memory.work_of(unit);
@@ -513,10 +581,13 @@ fn unit_seen(unit: &UnitId, memory: &ProjectProgress, layout: &Layout, words: &s
                 (seen.restarts, seen.exit) = (number as u32, Some(Exit::Status(3)));
             }
             "up again" => (seen.state, seen.restarts) = (ActiveState::Active, number as u32),
+            "signal" => (seen.state, seen.exit) = (ActiveState::Failed, Some(Exit::Signal(number as i32))),
             "killed for memory" => (seen.state, seen.result) = (ActiveState::Failed, "oom-kill".into()),
             "timed out" => (seen.state, seen.result) = (ActiveState::Failed, "timeout".into()),
             "ended" => (seen.state, seen.result) = (ActiveState::Failed, "resources".into()),
             "since" => seen.since = Some(at(number)),
+            "memory" => seen.memory_bytes = Some(number),
+            "nanoseconds" => seen.cpu_nanos = Some(number),
             "other run" => seen.invocation = Some("other".into()),
             "edited" => seen.text = Some("[Service]\nExecStart=/bin/false\n".into()),
             "no file" => (seen.text, seen.credential) = (None, false),
@@ -534,7 +605,7 @@ fn unit_seen(unit: &UnitId, memory: &ProjectProgress, layout: &Layout, words: &s
     seen
 }
 
-/// Reads `running`, `unpacking`, `failed`, `failed, wait 90` or `refused`.
+/// Reads `running`, `running, size unknown`, `running, of nothing`, `unpacking`, `failed`, `failed, wait 90` or `refused`.
 fn fetch(words: &str, now: u64) -> FetchSeen {
     let failed = |lasting, retry_after: Option<u64>| FetchSeen::Failed {
         at: at(now),
@@ -547,6 +618,8 @@ fn fetch(words: &str, now: u64) -> FetchSeen {
         Some((_, seconds)) => failed(false, seconds.parse().ok()),
         None if words == "failed" => failed(false, None),
         None if words == "refused" => failed(true, None),
+        None if words == "running, size unknown" => FetchSeen::Running { bytes: 10, of: None, unpacking: false },
+        None if words == "running, of nothing" => FetchSeen::Running { bytes: 0, of: Some(0), unpacking: false },
         None => FetchSeen::Running { bytes: 10, of: Some(20), unpacking: words == "unpacking" },
     }
 }

@@ -257,6 +257,7 @@ impl ServiceWishes for ServiceBook {
         version: Version,
         owner: &Owner,
         _: Option<&Owner>,
+        _: &By,
     ) -> Result<Put, WishError> {
         let mut all = self.0.lock().unwrap();
         if let Some(old) = all.get(&service).filter(|old| old.owner != *owner) {
@@ -267,7 +268,7 @@ impl ServiceWishes for ServiceBook {
         let old = all.insert(service, WantedService { generation, intent, owner: owner.clone(), complaint: None });
         Ok(Put { generation, created: old.is_none(), changed: true })
     }
-    fn drop_service(&self, service: Service, owner: &Owner, purge: bool) -> Result<u64, WishError> {
+    fn drop_service(&self, service: Service, owner: &Owner, purge: bool, _: &By) -> Result<u64, WishError> {
         let mut all = self.0.lock().unwrap();
         let wanted = all.get_mut(&service).ok_or(WishError::ServiceUnknown(service))?;
         if wanted.owner != *owner {

@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use crate::model::names::{ArtifactName, ReleaseNo, Sha256};
 
@@ -12,6 +13,7 @@ use crate::model::names::{ArtifactName, ReleaseNo, Sha256};
 pub struct Artifact {
     /// Where to fetch it from: an http or https URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = LONGEST_URL), regex(pattern = "^https?://[^\\s\\\\#]+$"))]
     pub url: Option<String>,
     /// An artifact already on the server, by its sha256 or its file's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -28,6 +30,33 @@ pub struct Artifact {
     /// Who may move url, sha256 and version.
     #[serde(default)]
     pub updates: Updates,
+}
+
+const LONGEST_URL: usize = 4096;
+
+/// Parses an artifact's URL, if every other reader would parse it the same way.
+///
+/// # Errors
+/// Says what is wrong with it, without quoting it: it may hold a key.
+pub fn parse_url(raw: &str) -> Result<Url, &'static str> {
+    if raw.len() > LONGEST_URL {
+        return Err("it has more than 4096 characters");
+    }
+    // The parser drops tabs and newlines, trims spaces and turns \ into /: what was read would not be what was written.
+    if raw.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\') {
+        return Err("it holds a space, a backslash or a control character");
+    }
+    let Ok(url) = Url::parse(raw) else { return Err("it is not a URL") };
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("its scheme is not https");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("it holds user info");
+    }
+    match url.fragment() {
+        Some(_) => Err("it holds a fragment, which no server sees"),
+        None => Ok(url),
+    }
 }
 
 /// Who may move an artifact.

@@ -1,0 +1,120 @@
+//! The second look at a plan, step by step: what each rule forbids, and the nearest case that it allows.
+
+use zexio::model::names::{ProcessName, ProjectId, ReleaseNo, Slot, UnitId};
+use zexio::plan::check::breaches;
+use zexio::plan::{Action, Plan, Reason, Step};
+
+use crate::scene::Scene;
+
+const SHOP: &str = "
+projects:
+  shop:
+    spec: { artifact: v2, processes: { web: { run: ./shop, routes: [{ host: shop.example.com }] } } }
+    generation: 2
+";
+
+/// Returns the promises that a step would break, as S1, S2 …
+fn broken(scene: &str, action: Action) -> String {
+    let (desired, observed, progress, _) = Scene::read(&format!("{SHOP}{scene}")).stage();
+    let project = Some(ProjectId::parse("shop").unwrap());
+    let step = Step { project, action: action.clone(), reason: Reason::NotWanted };
+    let found = breaches(&Plan { steps: vec![step], look_again: None }, &desired, &observed, &progress);
+    assert!(found.iter().all(|breach| breach.action == action.to_string()), "{found:?}");
+    found.iter().map(|breach| breach.rule.split(':').next().unwrap_or_default()).collect()
+}
+
+fn web(release: u32) -> UnitId {
+    let (project, process) = (ProjectId::parse("shop").unwrap(), ProcessName::parse("web").unwrap());
+    UnitId { project, process, release: ReleaseNo(release), instance: None }
+}
+
+fn point(slot: Slot) -> Action {
+    Action::Point(ProcessName::parse("web").unwrap(), slot)
+}
+
+const SERVES: &str = "
+    remembered: { serving: 1, releases: { 1: { artifact: v1 } } }
+    seen: { disk: [1], units: { 1: running } }
+";
+
+const PROVEN: &str = "
+    remembered: { serving: 1, target: 2, trial: { since: 990, proven: true }, releases: { 1: { artifact: v1 }, 2: {} } }
+    seen: { disk: [1, 2], units: { 1: running, 2: running } }
+";
+
+fn with(scene: &str, old: &str, new: &str) -> String {
+    assert!(scene.contains(old), "{old}");
+    scene.replace(old, new)
+}
+
+#[test]
+fn the_serving_release_is_not_stopped() {
+    assert_eq!(broken(SERVES, Action::Stop(web(1))), "S2");
+    assert_eq!(broken(SERVES, Action::Stop(web(2))), "", "another one is");
+    assert_eq!(broken(&format!("{SERVES}    delete: {{ keep_data: true }}\n"), Action::Stop(web(1))), "");
+    let recreate = SHOP.replace("artifact: v2", "artifact: v2, deploy: { strategy: recreate }");
+    let (desired, observed, progress, _) = Scene::read(&format!("{recreate}{SERVES}")).stage();
+    let project = Some(ProjectId::parse("shop").unwrap());
+    let steps = vec![Step { project, action: Action::Stop(web(1)), reason: Reason::Recreate }];
+    assert_eq!(breaches(&Plan { steps, look_again: None }, &desired, &observed, &progress), []);
+}
+
+#[test]
+fn traffic_is_pointed_only_at_what_runs_and_is_meant_to_have_it() {
+    assert_eq!(broken(SERVES, point(Slot::A)), "", "it serves");
+    assert_eq!(broken(SERVES, point(Slot::B)), "S1", "nothing is there");
+    assert_eq!(broken(PROVEN, point(Slot::B)), "", "it is proven");
+    assert_eq!(broken(PROVEN, point(Slot::A)), "S1", "a switch goes forward");
+    assert_eq!(broken(&with(PROVEN, ", proven: true", ""), point(Slot::B)), "S1", "it is not proven");
+    for down in ["failed 1", "stopped"] {
+        assert_eq!(broken(&with(PROVEN, "2: running", &format!("2: {down}")), point(Slot::B)), "S1", "{down}");
+        assert_eq!(
+            broken(&with(SERVES, "1: running", &format!("1: {down}")), point(Slot::A)),
+            "",
+            "it goes back there"
+        );
+    }
+    assert_eq!(broken(&with(PROVEN, "1: running", "1: stopped"), point(Slot::B)), "", "the old one may be down");
+    assert_eq!(broken(&with(PROVEN, "disk", "unknown: [units], disk"), point(Slot::B)), "S1", "nobody can see it");
+}
+
+#[test]
+fn nothing_is_removed_that_runs_or_was_started_from() {
+    let remove = |release| Action::RemoveRelease(ReleaseNo(release));
+    assert_eq!(broken(SERVES, remove(1)), "S3");
+    assert_eq!(broken(SERVES, remove(2)), "", "no unit is of it");
+    assert_eq!(broken(&with(SERVES, "disk", "unknown: [units], disk"), remove(2)), "S3", "some unit may be of it");
+    assert_eq!(broken(SERVES, Action::RemoveUnit(web(1))), "S3");
+    assert_eq!(broken(SERVES, Action::RemoveUnit(web(2))), "S3", "it was not seen");
+    assert_eq!(broken(&with(SERVES, "1: running", "1: stopped"), Action::RemoveUnit(web(1))), "", "it is down");
+}
+
+#[test]
+fn a_project_goes_only_when_that_is_wanted_and_is_forgotten_last() {
+    const GONE: &str = "
+    delete: { keep_data: true }
+    remembered: { serving: 1, routes: {}, releases: { 1: { artifact: v1 } } }
+    seen: { prepared: false, data: true }
+";
+    let files = Action::RemoveFiles { keep_data: true };
+    assert_eq!(broken(SERVES, files.clone()), "S9");
+    assert_eq!(broken(SERVES, Action::Forget), "S9");
+    assert_eq!(broken(GONE, files), "");
+    assert_eq!(broken(GONE, Action::Forget), "");
+    let left = with(GONE, "prepared: false", "prepared: true");
+    assert_eq!(broken(&left, Action::Forget), "S6", "its directory is left");
+}
+
+#[test]
+fn a_suspended_project_is_not_touched() {
+    let held = |until| format!("{SERVES}    hold: {until}\n");
+    assert_eq!(broken(&held(1001), Action::ReloadSystemd), "S12");
+    assert_eq!(broken(&held(1000), Action::ReloadSystemd), "", "that is over");
+}
+
+#[test]
+fn nothing_can_break_a_promise_to_nobody() {
+    let (desired, observed, progress, _) = Scene::read(&format!("{SHOP}{SERVES}")).stage();
+    let step = Step { project: None, action: Action::Stop(web(1)), reason: Reason::NotWanted };
+    assert_eq!(breaches(&Plan { steps: vec![step], look_again: None }, &desired, &observed, &progress), []);
+}

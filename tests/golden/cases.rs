@@ -1,0 +1,220 @@
+//! Decisions that no scene leads to: they are made between two looks at the machine, or of no project.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use zexio::model::failure::PortError;
+use zexio::model::names::{ProjectId, ReleaseNo};
+use zexio::model::progress::ReleaseState;
+use zexio::model::quantity::{Span, Timestamp};
+use zexio::model::services::{Service, Version};
+use zexio::model::spec::Tls;
+use zexio::model::status::{Condition, Status};
+use zexio::plan::services::{Offer, choose};
+use zexio::plan::{events, routes, verdict};
+use zexio::render::caddyfile::Site;
+
+use crate::scene::Scene;
+
+const TRIAL: &str = "
+projects:
+  shop:
+    spec: { artifact: v2, deploy: { on_failure: hold }, processes: { web: { run: ./shop } } }
+    generation: 2
+    remembered: { serving: 1, target: 2, trial: { since: 990 }, backoff: 990, releases: { 1: { artifact: v1 }, 2: {} } }
+";
+
+const NOW: Timestamp = Timestamp(1_000_000);
+
+#[test]
+fn a_step_that_failed_for_good_rejects_the_candidate_and_without_one_stalls_the_project() {
+    let (_, _, mut progress, _) = Scene::read(TRIAL).stage();
+    let memory = progress.projects.values_mut().next().unwrap();
+    let refused = PortError::lasting("LayoutInvalid", "there is no directory public in it");
+    verdict::of_failed_step(memory, &refused, NOW);
+    let states: Vec<ReleaseState> = memory.releases.values().map(|release| release.state).collect();
+    assert_eq!(states, [ReleaseState::Serving, ReleaseState::Rejected]);
+    assert_eq!((memory.candidate(), memory.held, &memory.backoff), (None, None, &None));
+    assert_eq!(memory.stalled.as_ref().unwrap().reason, "LayoutInvalid");
+    let refused = PortError::lasting("UnitRefused", "systemd does not read it");
+    verdict::of_failed_step(memory, &refused, NOW);
+    let stall = memory.stalled.as_ref().unwrap();
+    assert_eq!(
+        (stall.reason.as_str(), stall.message.as_str(), stall.since),
+        ("UnitRefused", "systemd does not read it", NOW)
+    );
+    let states: Vec<ReleaseState> = memory.releases.values().map(|release| release.state).collect();
+    assert_eq!(states, [ReleaseState::Serving, ReleaseState::Rejected]);
+}
+
+#[test]
+fn a_step_that_may_pass_is_tried_again_later() {
+    let (_, _, mut progress, _) = Scene::read(TRIAL).stage();
+    let memory = progress.projects.values_mut().next().unwrap();
+    let since = memory.backoff.as_ref().unwrap().since;
+    verdict::of_failed_step(memory, &PortError::passing("DiskFull", "the disk is full"), NOW);
+    let backoff = memory.backoff.as_ref().unwrap();
+    assert_eq!((backoff.strikes, backoff.until, backoff.since), (3, NOW.after(Span::seconds(20)), since));
+    assert_eq!((backoff.reason.as_str(), backoff.message.as_str()), ("DiskFull", "the disk is full"));
+    assert!(memory.candidate().is_some() && memory.stalled.is_none());
+}
+
+#[test]
+fn each_wait_is_twice_as_long_up_to_five_minutes() {
+    let error = PortError::passing("Busy", "it was busy");
+    let mut backoff = None;
+    let mut waits = Vec::new();
+    for _ in 0..9 {
+        backoff = Some(verdict::strike(backoff.as_ref(), &error, NOW));
+        waits.push(backoff.as_ref().unwrap().until.since(NOW).0 / 1000);
+    }
+    assert_eq!(waits, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
+}
+
+#[test]
+fn another_side_may_ask_for_a_longer_wait_of_at_most_ten_minutes() {
+    let wait = |asked| {
+        let error = PortError { retry_after: Some(Duration::from_secs(asked)), ..PortError::passing("Busy", "busy") };
+        verdict::strike(None, &error, NOW).until.since(NOW).0 / 1000
+    };
+    assert_eq!([wait(1), wait(90), wait(600), wait(100_000)], [5, 90, 600, 600]);
+}
+
+#[test]
+fn the_wanted_version_is_chosen_from_what_is_on_offer() {
+    let offers: Vec<Offer> = [(20, "20.2"), (20, "20.1"), (21, "21.1"), (18, "18.1")]
+        .map(|(major, exact)| Offer { major, exact: exact.into() })
+        .into();
+    let chosen = |service, version| choose(service, version, &offers).map(|offer| offer.exact.as_str());
+    assert_eq!(chosen(Service::Nodejs, Version::Usual), Ok("20.2"), "the newest of the newest with long-term support");
+    assert_eq!(chosen(Service::Postgresql, Version::Usual), Ok("21.1"), "the newest");
+    assert_eq!(chosen(Service::Nodejs, Version::Major(18)), Ok("18.1"));
+    assert_eq!(
+        chosen(Service::Nodejs, Version::Major(22)),
+        Err("the package manager does not offer nodejs 22; on offer: 18, 20, 21. Ask for one of these, or add a package source that has it".into())
+    );
+    assert!(choose(Service::Redis, Version::Usual, &[]).unwrap_err().contains("redis default; none is"));
+}
+
+#[test]
+fn only_the_sites_that_caddy_refuses_are_left_out() {
+    let site = |project: &str, host: &str| Site {
+        project: ProjectId::parse(project).unwrap(),
+        host: host.parse().unwrap(),
+        tls: Tls::Auto,
+        redirect: None,
+        routes: Vec::new(),
+    };
+    let sites = [
+        site("wiki", "a.example.com"),
+        site("shop", "b.example.com"),
+        site("blog", "c.example.com"),
+        site("shop", "d.example.com"),
+    ];
+    let mut tried = Vec::new();
+    let found = routes::culprits(&sites, |tries| {
+        tried.push(tries.len());
+        tries.iter().find(|site| site.host.as_str() == "d.example.com").map(|site| format!("{} is odd", site.host))
+    });
+    assert_eq!(tried, [1, 3, 2, 3, 3], "what was refused is not offered with the next");
+    let found: Vec<String> = found.iter().map(|(project, hosts)| format!("{project} {hosts:?}")).collect();
+    assert_eq!(found, [r#"shop {Hostname("d.example.com"): "d.example.com is odd"}"#]);
+}
+
+#[test]
+fn caddy_is_told_the_directories_of_sites_and_as_many_addresses_as_there_are_instances() {
+    let (_, _, progress, rules) = Scene::read(
+        "
+projects:
+  docs:
+    spec: { artifact: v1, processes: { whole: { static: ., routes: [{ host: a.example.com }] }, part: { static: public, routes: [{ host: b.example.com, tls: 'off' }] } } }
+    remembered: { serving: 1 }
+  shop:
+    spec: { artifact: v2, processes: { web: { run: ./shop, instances: 3, routes: [{ host: c.example.com, tls: internal }] } } }
+    remembered: { serving: 1, target: 2, trial: { since: 990 }, releases: { 1: { artifact: v1, with: { processes: { web: { run: ./shop, instances: 2, routes: [{ host: c.example.com }] } } } }, 2: {} } }
+",
+    )
+    .stage();
+    let sites = routes::sites(&progress, &rules.layout);
+    let routes: Vec<_> = sites.iter().flat_map(|site| &site.routes).collect();
+    let roots: Vec<_> = routes.iter().map(|route| route.root.as_deref()).collect();
+    assert_eq!(roots, [Some("/zexio/apps/docs/bundle"), Some("/zexio/apps/docs/bundle/public"), None]);
+    let widths: Vec<_> = routes.iter().map(|route| (route.a.len(), route.b.len())).collect();
+    assert_eq!(widths, [(0, 0), (0, 0), (2, 3)]);
+    let public: Vec<String> = routes::public_hosts(&progress).iter().map(ToString::to_string).collect();
+    assert_eq!(public, ["a.example.com", "c.example.com"], "the others' certificates come from elsewhere");
+}
+
+#[test]
+fn only_a_project_that_falls_by_itself_is_told_as_that() {
+    let statuses = |ready: &str, change: fn(&mut Status)| {
+        let condition = |kind: &str, status: &str| Condition {
+            kind: kind.into(),
+            status: status.into(),
+            reason: "ProcessDown".into(),
+            message: "process web exited with status 1".into(),
+            since: NOW,
+        };
+        let project = ProjectId::parse("shop").unwrap();
+        let mut status = Status {
+            project: project.clone(),
+            generation: 1,
+            observed_generation: 1,
+            observed_at: NOW,
+            owner: "api".into(),
+            state: "running".into(),
+            conditions: vec![condition("Ready", ready)],
+            serving: Some(ReleaseNo(1)),
+            candidate: None,
+            last_good: None,
+            rejected: Vec::new(),
+            processes: Vec::new(),
+            routes: Vec::new(),
+        };
+        change(&mut status);
+        BTreeMap::from([(project, status)])
+    };
+    let turn = |was, is, change| {
+        let told = events::of_sight(&statuses(was, |_| {}), &statuses(is, change), NOW);
+        told.iter().map(crate::plans::event).collect::<String>()
+    };
+    let down = "# warns shop generation 1 release 1: ProcessDown: process web exited with status 1\n";
+    assert_eq!(turn("True", "False", |_| {}), down);
+    assert_eq!(turn("False", "True", |_| {}), down.replace("warns", "tells"));
+    for (was, is) in [("True", "True"), ("False", "False"), ("Unknown", "False")] {
+        assert_eq!(turn(was, is, |_| {}), "", "{was} {is}");
+    }
+    assert_eq!(turn("True", "False", |status| status.generation = 2), "", "a new spec was written");
+    assert_eq!(turn("True", "False", |status| status.candidate = Some(ReleaseNo(2))), "", "a release is tried");
+    let stalls = |status: &mut Status| {
+        let stalled = Condition { kind: "Stalled".into(), ..status.conditions[0].clone() };
+        status.conditions.push(stalled);
+    };
+    assert_eq!(turn("True", "False", stalls), "", "a release was rejected");
+}
+
+#[test]
+fn bytes_that_failed_are_known_again_by_their_digest_or_their_address() {
+    let (_, _, progress, _) = Scene::read(
+        "
+projects:
+  shop:
+    spec: { artifact: v1, processes: { web: { run: ./shop } } }
+    remembered:
+      serving: 1
+      releases:
+        1: {}
+        2: { artifact: v2, state: rejected }
+        3: { artifact: { url: 'https://dl.example.com/v3', sha256: '3333333333333333333333333333333333333333333333333333333333333333' }, vetoed: true, good: true }
+",
+    )
+    .stage();
+    let memory = progress.projects.values().next().unwrap();
+    let against = |artifact: &str| memory.veto_on(&serde_saphyr::from_str(artifact).unwrap()).map(|number| number.0);
+    let (three, four) = ("3".repeat(64), "4".repeat(64));
+    assert_eq!(against("url: https://dl.example.com/v2.tar.gz"), Some(2));
+    assert_eq!(against("url: https://dl.example.com/v1.tar.gz"), None, "that one serves");
+    assert_eq!(against(&format!("url: https://other.example.com/x\nsha256: '{three}'")), Some(3), "the same bytes");
+    assert_eq!(against(&format!("url: https://dl.example.com/v3\nsha256: '{four}'")), None, "other bytes");
+    assert_eq!(against("release: 2"), None, "whoever names a release means it");
+}

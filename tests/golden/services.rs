@@ -1,0 +1,150 @@
+//! The host's services of a scene, as a person writes them down, and how a golden text tells of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+
+use zexio::model::desired::{Complaint, Owner};
+use zexio::model::observed::{ActiveState, Exit, Observed};
+use zexio::model::progress::{Backoff, Progress};
+use zexio::model::services::{
+    DaemonSeen, Installation, Service, ServiceIntent, ServiceProgress, ServiceSeen, ServiceStatus, Version,
+    WantedService, WantedServices, WorkSeen,
+};
+use zexio::plan::services;
+
+use crate::plans::seconds;
+use crate::scene::{at, backoff, stall};
+
+/// One service: what is wanted, remembered and seen of it.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServiceInWords {
+    /// `install`, `install 17`, `remove` or `purge`; missing: nobody asks.
+    want: Option<String>,
+    /// Why the last thing that was asked could not be taken: `VersionUnavailable: why`.
+    complaint: Option<String>,
+    generation: u64,
+    remembered: Option<ServiceMemoryInWords>,
+    /// By major: `running`, `starting`, `stopped` or `failed`, and after commas `not enabled`, `half`, `no daemon`.
+    installed: BTreeMap<u32, String>,
+    data: bool,
+    /// `runs`, `exit 3`, `fell`, and what it said after a colon.
+    work: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct ServiceMemoryInWords {
+    generation: u64,
+    before: Option<BTreeSet<u32>>,
+    begun: Option<u64>,
+    /// Whether the failed work that is seen was counted.
+    counted: bool,
+    /// Failures in a row, and when the next try is.
+    failed: Option<(u32, u64)>,
+    evidence: Vec<String>,
+}
+
+impl ServiceInWords {
+    /// Returns what is wanted of it.
+    pub fn wanted(&self) -> Option<WantedService> {
+        let intent = match self.want.as_deref()?.split_once(' ') {
+            Some(("install", major)) => ServiceIntent::Install(Version::Major(major.parse().expect("a major"))),
+            _ => match self.want.as_deref()? {
+                "install" => ServiceIntent::Install(Version::Usual),
+                "remove" => ServiceIntent::Remove { purge: false },
+                "purge" => ServiceIntent::Remove { purge: true },
+                other => panic!("want: {other}"),
+            },
+        };
+        let complaint = self.complaint.as_ref().map(|words| stall(words, 0));
+        let complaint = complaint.map(|stall| Complaint { reason: stall.reason, message: stall.message });
+        Some(WantedService { generation: self.generation, intent, owner: Owner::Api, complaint })
+    }
+
+    /// Returns what is remembered of it.
+    pub fn memory(&self) -> Option<ServiceProgress> {
+        let words = self.remembered.as_ref()?;
+        Some(ServiceProgress {
+            generation: words.generation,
+            before: words.before.clone(),
+            begun: words.begun.map(at),
+            counted: words.counted.then(|| "run".to_owned()),
+            backoff: words.failed.map(|(strikes, until)| backoff(strikes, until)),
+            evidence: words.evidence.clone(),
+        })
+    }
+
+    /// Returns what the machine shows of it.
+    pub fn seen(&self, service: Service) -> ServiceSeen {
+        let installed = self.installed.iter().map(|(major, words)| (*major, installation(service, *major, words)));
+        let work = self.work.as_ref().map(|words| {
+            let (how, said) = words.split_once(": ").unwrap_or((words, ""));
+            let exit = how.strip_prefix("exit ").map(|status| Exit::Status(status.parse().expect("a status")));
+            let log = if how == "runs" { Vec::new() } else { vec!["E: it did not work".to_owned()] };
+            WorkSeen { running: how == "runs", said: said.into(), exit, invocation: "run".into(), log }
+        });
+        ServiceSeen { installed: installed.collect(), data: self.data, work }
+    }
+}
+
+fn installation(service: Service, major: u32, words: &str) -> Installation {
+    let mut daemon = DaemonSeen { unit: format!("{service}.service"), state: ActiveState::Inactive, enabled: true };
+    let mut found = Installation { version: format!("{major}.4"), whole: true, daemon: None };
+    for word in words.split(", ") {
+        match word {
+            "running" => daemon.state = ActiveState::Active,
+            "starting" => daemon.state = ActiveState::Activating,
+            "stopped" => daemon.state = ActiveState::Inactive,
+            "failed" => daemon.state = ActiveState::Failed,
+            "not enabled" => daemon.enabled = false,
+            "half" => found.whole = false,
+            "no daemon" => {}
+            other => panic!("{service} {major}: {other}"),
+        }
+    }
+    found.daemon = (!words.contains("no daemon")).then_some(daemon);
+    found
+}
+
+/// Shows each service that could be looked at; `before` is how they were.
+pub fn statuses(
+    wanted: &WantedServices,
+    observed: &Observed,
+    progress: &Progress,
+    before: &BTreeMap<Service, ServiceStatus>,
+) -> BTreeMap<Service, ServiceStatus> {
+    let shown = Service::ALL.into_iter().filter_map(|service| {
+        let status = services::status(service, wanted.get(&service), observed, progress, before.get(&service))?;
+        Some((service, status))
+    });
+    shown.collect()
+}
+
+/// Tells what is remembered of the services.
+pub fn remembered(progress: &Progress) -> String {
+    progress.services.iter().map(|(service, memory)| of_memory(*service, memory)).collect()
+}
+
+fn of_memory(service: Service, memory: &ServiceProgress) -> String {
+    let before = memory.before.as_ref().map_or("nobody looked".to_owned(), |majors| format!("{majors:?}"));
+    let mut text = format!("# {service}: generation {}; before {before}", memory.generation);
+    text += &memory.begun.map_or(String::new(), |at| format!("; work begun {}", seconds(at)));
+    text += &memory.counted.as_ref().map_or(String::new(), |run| format!("; counted {run}"));
+    if let Some(Backoff { strikes, until, reason, message, .. }) = &memory.backoff {
+        text += &format!("; failed {strikes} times, next at {}: {reason}: {message}", seconds(*until));
+    }
+    text + "\n"
+}
+
+/// Tells how a service is.
+pub fn of_status(status: &ServiceStatus) -> String {
+    let ServiceStatus { service, observed_generation, state, reason, message, evidence, .. } = status;
+    let installed = status.installed.as_deref().unwrap_or("nothing");
+    let evidence = if evidence.is_empty() { String::new() } else { format!("; {evidence:?}") };
+    let since = seconds(status.since);
+    format!(
+        "# {service} is {state} since {since}: generation {observed_generation}, {installed} installed\n#   {reason}: {message}{evidence}\n"
+    )
+}

@@ -1,0 +1,65 @@
+//! The steps, one of each kind: how it is shown, counted, and told when it was taken or failed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use zexio::model::failure::PortError;
+use zexio::model::names::ProjectId;
+use zexio::model::progress::{Progress, ProjectProgress};
+use zexio::model::quantity::Timestamp;
+use zexio::model::services::{Service, Version, WantedServices};
+use zexio::plan::check::Breach;
+use zexio::plan::services::{Task, WorkOrder};
+use zexio::plan::{Action, Reason, Step, advance, events, plan};
+
+use crate::plans::{event, scenes};
+use crate::scene::Scene;
+
+/// Returns a step of every kind that some scene leads to, and of each of the services' kinds.
+fn steps() -> BTreeMap<&'static str, Step> {
+    let mut found = BTreeMap::new();
+    for path in scenes() {
+        let (desired, observed, mut progress, rules) = Scene::read(&fs::read_to_string(path).unwrap()).stage();
+        advance::advance(&desired, &WantedServices::new(), &observed, &mut progress, &rules);
+        for step in plan(&desired, &WantedServices::new(), &observed, &progress, &rules).steps {
+            found.entry(step.action.kind()).or_insert(step);
+        }
+    }
+    let packages = |task| Action::Packages(WorkOrder { service: Service::Postgresql, task });
+    let of_services = [
+        (packages(Task::Install(Version::Major(17))), Reason::ServiceMissing),
+        (Action::StartService(Service::Redis, "redis-server.service".into()), Reason::ServiceDown),
+        (Action::EnableService(Service::Redis), Reason::ServiceDown),
+        (Action::ForgetService(Service::Nodejs), Reason::ServiceGone),
+    ];
+    for (action, reason) in of_services {
+        found.insert(action.kind(), Step { project: None, action, reason });
+    }
+    let remove = |purge| packages(Task::Remove { majors: BTreeSet::from([17]), purge });
+    let removals = [("packages, a removal", remove(false)), ("packages, a purge", remove(true))];
+    for (name, action) in removals {
+        found.insert(name, Step { project: None, action, reason: Reason::ServiceUnwanted });
+    }
+    found
+}
+
+#[test]
+fn every_kind_of_step_is_shown_and_told() {
+    let now = Timestamp(1_000_000);
+    let shop = ProjectProgress { generation: 3, ..ProjectProgress::default() };
+    let progress = Progress { projects: [(ProjectId::parse("shop").unwrap(), shop)].into(), services: BTreeMap::new() };
+    let error = PortError::passing("Busy", "it was busy");
+    let mut text = String::new();
+    for (name, step) in steps() {
+        let service = step.action.service().map_or(String::new(), |service| format!(", for {service}"));
+        text += &format!("{name}: {}{service}\n", step.action.sign());
+        text += &event(&events::of_step(&step, &progress, now));
+        text += &event(&events::of_failure(&step, &error, &progress, now));
+    }
+    for project in ["shop", "wiki"] {
+        let project = ProjectId::parse(project).unwrap();
+        let breach = Breach { project, action: "stop it".into(), rule: "S2: it is not stopped" };
+        text += &event(&events::of_breach(&breach, &progress, now));
+    }
+    crate::assert_golden("steps.txt", &text);
+}
