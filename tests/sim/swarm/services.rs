@@ -317,8 +317,15 @@ pub fn meddle(chance: &mut Chance, machine: &mut Machine) -> &'static str {
             "a service was installed by hand"
         }
         4 if !in_work => {
-            seen.installed.pop_first();
+            let removed = seen.installed.pop_first();
             note_meddled(machine, service);
+            // Should it come back, then since somebody asked for it.
+            let oracle = machine.oracle.as_mut();
+            if let (Some((major, _)), Some(oracle)) = (removed, oracle) {
+                if let Some(found) = oracle.host.found.get_mut(&service) {
+                    found.remove(&major);
+                }
+            }
             "a service was removed by hand"
         }
         5 if in_work => {
