@@ -320,11 +320,10 @@ pub fn meddle(chance: &mut Chance, machine: &mut Machine) -> &'static str {
             let removed = seen.installed.pop_first();
             note_meddled(machine, service);
             // Should it come back, then since somebody asked for it.
-            let oracle = machine.oracle.as_mut();
-            if let (Some((major, _)), Some(oracle)) = (removed, oracle) {
-                if let Some(found) = oracle.host.found.get_mut(&service) {
-                    found.remove(&major);
-                }
+            if let Some((major, _)) = removed
+                && let Some(found) = machine.oracle.as_mut().and_then(|oracle| oracle.host.found.get_mut(&service))
+            {
+                found.remove(&major);
             }
             "a service was removed by hand"
         }
