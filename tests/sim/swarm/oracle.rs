@@ -477,6 +477,10 @@ impl Oracle {
     /// What gets the traffic for the first time was ready for long enough before.
     fn proven(&mut self, machine: &Machine, project: &ProjectId, number: ReleaseNo) {
         let Some(spec) = self.spec(project) else { return };
+        // A removal that was taken back: it has served before, and nobody else does.
+        if self.past.get(project).is_some_and(|past| past.robbed.contains(&number) && past.declared.contains(&number)) {
+            return;
+        }
         let min_healthy = spec.deploy.min_healthy.0;
         let mut shortest = None;
         for (unit, seen) in machine.units.iter().filter(|(unit, _)| unit.project == *project && unit.release == number)
