@@ -7,7 +7,7 @@ use zexio::model::failure::PortError;
 use zexio::model::names::{ProjectId, ReleaseNo};
 use zexio::model::progress::ReleaseState;
 use zexio::model::quantity::{Span, Timestamp};
-use zexio::model::services::{Service, Version};
+use zexio::model::services::{Service, ServiceStatus, Version};
 use zexio::model::spec::Tls;
 use zexio::model::status::{Condition, Status};
 use zexio::plan::services::{Offer, choose};
@@ -217,4 +217,48 @@ projects:
     assert_eq!(against(&format!("url: https://other.example.com/x\nsha256: '{three}'")), Some(3), "the same bytes");
     assert_eq!(against(&format!("url: https://dl.example.com/v3\nsha256: '{four}'")), None, "other bytes");
     assert_eq!(against("release: 2"), None, "whoever names a release means it");
+}
+
+#[test]
+fn a_service_is_told_of_when_it_got_on_and_a_failure_with_what_its_message_does_not_have() {
+    let status = |state: &str, message: &str, evidence: &[&str]| ServiceStatus {
+        service: Service::Redis,
+        observed_generation: 1,
+        installed: None,
+        state: state.into(),
+        reason: "Installing".into(),
+        message: message.into(),
+        evidence: evidence.iter().map(|line| (*line).to_owned()).collect(),
+        since: NOW,
+    };
+    let told = |before: Option<&ServiceStatus>, now: &ServiceStatus| {
+        events::of_service(before, now, NOW).map(|event| format!("{:?} {}", event.level, event.message))
+    };
+    let (reading, unpacking) = (status("installing", "reading", &["E: odd"]), status("installing", "unpacking", &[]));
+    assert_eq!(told(None, &reading).unwrap(), "Info redis: reading");
+    assert_eq!(told(Some(&reading), &ServiceStatus { since: Timestamp(1), ..reading.clone() }), None);
+    assert_eq!(told(Some(&reading), &unpacking).unwrap(), "Info redis: unpacking");
+    let other_reason = ServiceStatus { reason: "Removing".into(), ..reading.clone() };
+    assert_eq!(told(Some(&reading), &other_reason).unwrap(), "Info redis: reading");
+    assert_eq!(told(None, &ServiceStatus { observed_generation: 0, ..reading.clone() }), None, "nobody asks for it");
+    let failed = status("failed", "no such package", &["1", "2", "3", "4", "5", "E: no such package"]);
+    assert_eq!(
+        told(Some(&reading), &failed).unwrap(),
+        "Warning redis: no such package; its last words: 2 | 3 | 4 | 5 | E: no such package"
+    );
+    let said = status("failed", "E: no such package", &["E: no such package"]);
+    assert_eq!(told(Some(&reading), &said).unwrap(), "Warning redis: E: no such package");
+}
+
+#[test]
+fn a_host_that_is_left_out_stays_out_with_the_next_one() {
+    let (_, _, mut progress, _) = Scene::read(TRIAL).stage();
+    let memory = progress.projects.values_mut().next().unwrap();
+    let refused = |host: &str| BTreeMap::from([(host.parse().unwrap(), format!("{host} is odd"))]);
+    routes::leave_out(memory, refused("a.example.com"), Timestamp(1));
+    routes::leave_out(memory, refused("b.example.com"), NOW);
+    let quarantine = memory.quarantine.as_ref().unwrap();
+    assert_eq!(quarantine.since, NOW, "all are tried again together");
+    let hosts: Vec<String> = quarantine.hosts.iter().map(|(host, why)| format!("{host}: {why}")).collect();
+    assert_eq!(hosts, ["a.example.com: a.example.com is odd", "b.example.com: b.example.com is odd"]);
 }
