@@ -90,7 +90,7 @@ mutants: packages
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	@$(CARGO) metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml >/dev/null # its lock file follows ours
+	$(CARGO) check --locked --manifest-path fuzz/Cargo.toml --target-dir $(target_dir)
 
 packages:
 	@tests/machine/packages.sh

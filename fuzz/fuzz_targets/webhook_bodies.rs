@@ -39,9 +39,10 @@ fn hook(event: &str) -> Value {
 
 fn check(heard: Option<Heard>) {
     if let Some(Heard::Delivery(moved)) = heard {
-        let rest = moved.bump.url.strip_prefix(START).expect("the template's own start");
+        let url = moved.bump.url.expect("a provider's delivery moves a URL");
+        let rest = url.strip_prefix(START).expect("the template's own start");
         let parts: Vec<&str> = rest.split('/').collect();
-        assert!(parts.len() == 2 && !parts.iter().any(|part| part.is_empty() || *part == ".."), "{}", moved.bump.url);
+        assert!(parts.len() == 2 && !parts.iter().any(|part| part.is_empty() || *part == ".."), "{url}");
     }
 }
 
