@@ -11,7 +11,7 @@ use zexio::model::services::{Service, ServiceStatus, Version};
 use zexio::model::spec::Tls;
 use zexio::model::status::{Condition, Status};
 use zexio::plan::services::{Offer, choose};
-use zexio::plan::{events, routes, verdict};
+use zexio::plan::{events, routes, status, verdict};
 use zexio::render::caddyfile::Site;
 
 use crate::scene::Scene;
@@ -145,34 +145,38 @@ projects:
     assert_eq!(public, ["a.example.com", "c.example.com"], "the others' certificates come from elsewhere");
 }
 
+/// A project that runs, with these conditions: kind, status, reason.
+fn status_of(conditions: &[(&str, &str, &str)]) -> Status {
+    let conditions = conditions.iter().map(|(kind, status, reason)| Condition {
+        kind: (*kind).into(),
+        status: (*status).into(),
+        reason: (*reason).into(),
+        message: "process web exited with status 1".into(),
+        since: NOW,
+    });
+    Status {
+        project: ProjectId::parse("shop").unwrap(),
+        generation: 1,
+        observed_generation: 1,
+        observed_at: NOW,
+        owner: "api".into(),
+        state: "running".into(),
+        conditions: conditions.collect(),
+        serving: Some(ReleaseNo(1)),
+        candidate: None,
+        last_good: None,
+        rejected: Vec::new(),
+        processes: Vec::new(),
+        routes: Vec::new(),
+    }
+}
+
 #[test]
 fn only_a_project_that_falls_by_itself_is_told_as_that() {
     let statuses = |ready: &str, change: fn(&mut Status)| {
-        let condition = |kind: &str, status: &str| Condition {
-            kind: kind.into(),
-            status: status.into(),
-            reason: "ProcessDown".into(),
-            message: "process web exited with status 1".into(),
-            since: NOW,
-        };
-        let project = ProjectId::parse("shop").unwrap();
-        let mut status = Status {
-            project: project.clone(),
-            generation: 1,
-            observed_generation: 1,
-            observed_at: NOW,
-            owner: "api".into(),
-            state: "running".into(),
-            conditions: vec![condition("Ready", ready)],
-            serving: Some(ReleaseNo(1)),
-            candidate: None,
-            last_good: None,
-            rejected: Vec::new(),
-            processes: Vec::new(),
-            routes: Vec::new(),
-        };
+        let mut status = status_of(&[("Ready", ready, "ProcessDown")]);
         change(&mut status);
-        BTreeMap::from([(project, status)])
+        BTreeMap::from([(status.project.clone(), status)])
     };
     let turn = |was, is, change| {
         let told = events::of_sight(&statuses(was, |_| {}), &statuses(is, change), NOW);
@@ -261,4 +265,29 @@ fn a_host_that_is_left_out_stays_out_with_the_next_one() {
     assert_eq!(quarantine.since, NOW, "all are tried again together");
     let hosts: Vec<String> = quarantine.hosts.iter().map(|(host, why)| format!("{host}: {why}")).collect();
     assert_eq!(hosts, ["a.example.com: a.example.com is odd", "b.example.com: b.example.com is odd"]);
+}
+
+/// A status is as the last pass saw it; a suspension is as it is wanted now.
+#[test]
+fn a_suspension_shows_before_a_pass_has_seen_it_and_is_gone_before_one_has_seen_that() {
+    let kinds = |status: &Status| {
+        let told = status.conditions.iter().map(|one| format!("{} {} {}", one.kind, one.status, one.reason));
+        format!("{}: {}", status.state, told.collect::<Vec<_>>().join(", "))
+    };
+    let wanted = |suspended: bool| {
+        let hold = if suspended { "hold: 2000, " } else { "" };
+        let text = format!(
+            "projects:\n  shop: {{ {hold}spec: {{ artifact: v1, processes: {{ web: {{ run: ./shop }} }} }} }}\n"
+        );
+        Scene::read(&text).stage().0.0.into_values().next().unwrap()
+    };
+    let (held, free) = (wanted(true), wanted(false));
+    let busy = status_of(&[("Ready", "False", "Trial"), ("Reconciling", "True", "Trial")]);
+    let shown = status::as_wanted_now(busy.clone(), &held, NOW);
+    assert_eq!(kinds(&shown), "suspended: Ready False Trial, Suspended True Suspended");
+    assert_eq!(kinds(&status::as_wanted_now(shown, &free, NOW)), "pending: Ready False Trial");
+    let waits = status_of(&[("Ready", "False", "Suspended"), ("Suspended", "True", "Suspended")]);
+    let resumed = status::as_wanted_now(waits, &free, NOW);
+    assert_eq!(kinds(&resumed), "deploying: Ready False Pending, Reconciling True Pending");
+    assert_eq!(status::as_wanted_now(busy.clone(), &free, NOW).conditions, busy.conditions);
 }
