@@ -316,11 +316,7 @@ impl Oracle {
         let has = |unit: &UnitId| unit.project == *project && Some(unit.release) == link && unit.process == *process;
         let lacks = link.is_some() && !machine.units.keys().any(has);
         let whole = matches!(effect, Effect::LoadRoutes(_)) && (spec.artifact.release.is_some() || back || lacks);
-        // Of a project with a host that Caddy refuses all routes are left out.
-        let refused = machine
-            .refused
-            .as_deref()
-            .is_some_and(|refused| zexio::plan::aim::hosts_of(spec).iter().any(|host| host.as_str() == refused));
+        let refused = machine.refused.as_deref() == Some(host.as_str());
         !asked || disturbed || recreate || carried || whole || refused
     }
 
