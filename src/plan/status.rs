@@ -1,5 +1,10 @@
 //! Says what a project looks like, from what is wanted, remembered and seen. Never from intent alone.
 
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::Plan;
 use crate::model::desired::{Intent, Wanted, Work};
 use crate::model::failure::PortError;
 use crate::model::names::{ProjectId, ReleaseNo};
@@ -77,6 +82,31 @@ fn state(intent: &Intent, conditions: &[Condition]) -> &'static str {
         _ if has("Reconciling", "True") => "deploying",
         _ => "pending",
     }
+}
+
+/// A project for which there is nothing to do, although it is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Waiting {
+    /// Which.
+    pub project: ProjectId,
+    /// Why, as a name.
+    pub reason: String,
+    /// Why, as a sentence.
+    pub message: String,
+}
+
+/// Returns what stands still and why. Without it "nothing to do" could mean that all is well, or that a secret is
+/// missing.
+pub fn who_waits(plan: &Plan, statuses: &BTreeMap<ProjectId, Status>) -> Vec<Waiting> {
+    let has_steps = |project: &ProjectId| plan.steps.iter().any(|step| step.project.as_ref() == Some(project));
+    let still = statuses.values().filter(|status| !has_steps(&status.project));
+    let told = still.filter_map(|status| {
+        let suspended = status.condition(SUSPENDED).filter(|condition| condition.status == "True");
+        let unready = status.condition("Ready").filter(|condition| condition.status != "True");
+        let Condition { reason, message, .. } = suspended.or(unready)?.clone();
+        Some(Waiting { project: status.project.clone(), reason, message })
+    });
+    told.collect()
 }
 
 fn findings(view: &View<'_>) -> Vec<(&'static str, &'static str, Finding)> {

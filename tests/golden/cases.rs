@@ -11,7 +11,7 @@ use zexio::model::services::{Service, ServiceStatus, Version};
 use zexio::model::spec::Tls;
 use zexio::model::status::{Condition, Status};
 use zexio::plan::services::{Offer, choose};
-use zexio::plan::{events, routes, status, verdict};
+use zexio::plan::{Action, Plan, Reason, Step, events, routes, status, verdict};
 use zexio::render::caddyfile::Site;
 
 use crate::scene::Scene;
@@ -290,4 +290,25 @@ fn a_suspension_shows_before_a_pass_has_seen_it_and_is_gone_before_one_has_seen_
     let resumed = status::as_wanted_now(waits, &free, NOW);
     assert_eq!(kinds(&resumed), "deploying: Ready False Pending, Reconciling True Pending");
     assert_eq!(status::as_wanted_now(busy.clone(), &free, NOW).conditions, busy.conditions);
+}
+
+#[test]
+fn a_project_without_steps_that_is_not_as_it_should_be_is_told_of() {
+    let named = |project: &str, conditions: &[(&str, &str, &str)]| Status {
+        project: ProjectId::parse(project).unwrap(),
+        ..status_of(conditions)
+    };
+    let all = [
+        named("fine", &[("Ready", "True", "Serving"), ("Suspended", "False", "Over")]),
+        named("stuck", &[("Ready", "False", "SecretMissing"), ("Stalled", "True", "SecretMissing")]),
+        named("paused", &[("Ready", "True", "Serving"), ("Suspended", "True", "Suspended")]),
+        named("new", &[("Ready", "False", "Pending")]),
+    ];
+    let action = Action::Prepare { open: false };
+    let step = Step { project: ProjectId::parse("new").ok(), action, reason: Reason::ProjectNew };
+    let plan = Plan { steps: vec![step], look_again: None };
+    let statuses = all.into_iter().map(|status| (status.project.clone(), status)).collect();
+    let told = status::who_waits(&plan, &statuses);
+    let told: Vec<String> = told.iter().map(|one| format!("{} {}", one.project, one.reason)).collect();
+    assert_eq!(told, ["paused Suspended", "stuck SecretMissing"]);
 }
