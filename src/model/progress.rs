@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::desired::{Content, Kind, Source, Work};
 use super::names::{Hostname, Ports, ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitId};
+use super::observed::UnitSeen;
 use super::quantity::Timestamp;
 use super::services::{Service, ServiceProgress};
 use super::spec::{Artifact, Label, Route};
@@ -79,6 +80,14 @@ pub struct Trial {
     pub released: bool,
     /// What goes wrong in getting its artifact, for now.
     pub fetch: Option<Backoff>,
+}
+
+impl Trial {
+    /// Tells whether a unit came into its state since the trial began. What fell before, in months of service or when
+    /// it was tried the last time, is not held against a release that is gone back to.
+    pub fn saw(&self, unit: &UnitSeen) -> bool {
+        unit.since.is_none_or(|since| since >= self.since)
+    }
 }
 
 /// A release that drains.

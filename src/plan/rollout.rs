@@ -230,7 +230,8 @@ impl Scene<'_> {
         if stale {
             plan.push(self.project, Action::ReloadSystemd, Reason::UnitChanged);
         }
-        let failed_command = matches!(work.kind, Kind::Release(_)) && seen.state == ActiveState::Failed;
+        let is_judged = self.memory.trial.as_ref().is_some_and(|trial| trial.saw(seen));
+        let failed_command = matches!(work.kind, Kind::Release(_)) && seen.state == ActiveState::Failed && is_judged;
         let runs_by_itself = matches!(work.kind, Kind::Scheduled(_));
         if !seen.is_up() && !runs_by_itself && !failed_command {
             plan.push(self.project, Action::Start(unit.clone()), reason);

@@ -42,10 +42,10 @@ pub fn of_candidate(
     let deadline = trial.since.after(deploy.deadline);
     let Some(units) = seen.units.known() else { return Verdict::Wait(deadline) };
     let on_disk = seen.bundles.known().is_some_and(|bundles| bundles.releases.contains_key(&number));
-    let command = memory.command_unit(project, number).map(|unit| of_command(units.get(&unit), now));
+    let command = memory.command_unit(project, number).map(|unit| of_command(units.get(&unit), trial, now));
     let processes = memory.units_of(project, number).into_iter().map(|unit| match memory.work_of(&unit) {
         Some(work) if work.is_daemon() => {
-            of_process(work, units.get(&unit), &unit, &seen.health, trial.since, deploy.min_healthy, now)
+            of_process(work, units.get(&unit), &unit, &seen.health, trial, deploy.min_healthy, now)
         }
         // What runs by a calendar proves nothing before its time; that it was written is all there is to see.
         _ if units.get(&unit).is_some_and(|seen| seen.text.is_some()) => Verdict::Healthy,
@@ -68,9 +68,9 @@ pub fn of_candidate(
 }
 
 /// Judges a release command: it has to run to its end once, and well.
-fn of_command(unit: Option<&UnitSeen>, now: Timestamp) -> Verdict {
+fn of_command(unit: Option<&UnitSeen>, trial: &Trial, now: Timestamp) -> Verdict {
     let later = Verdict::Wait(now.after(Span::seconds(1)));
-    let Some(unit) = unit.filter(|unit| unit.state == ActiveState::Failed) else { return later };
+    let Some(unit) = unit.filter(|unit| unit.state == ActiveState::Failed && trial.saw(unit)) else { return later };
     let how = match (unit.result.as_str(), unit.exit) {
         ("timeout", _) => "took longer than its timeout and was stopped".to_owned(),
         ("oom-kill", _) => "was killed for want of memory".to_owned(),
@@ -95,18 +95,19 @@ fn of_process(
     unit: Option<&UnitSeen>,
     id: &UnitId,
     health: &BTreeMap<UnitId, Probed>,
-    began: Timestamp,
+    trial: &Trial,
     min_healthy: Span,
     now: Timestamp,
 ) -> Verdict {
     let later = Verdict::Wait(now.after(Span::seconds(1)));
-    // One that still stops, as that of a release which drained does, is started anew.
-    let Some(unit) = unit.filter(|unit| unit.state != ActiveState::Deactivating) else { return later };
+    // One that stops or was stopped, as that of a release which drained, is started anew.
+    let is_on = |unit: &&UnitSeen| !matches!(unit.state, ActiveState::Deactivating | ActiveState::Inactive);
+    let Some(unit) = unit.filter(is_on) else { return later };
     let since = unit.since.unwrap_or(now);
     // systemd shows how a process ended only until the next one starts; one more fall is waited for rather than judge
     // without that.
     let fell = unit.restarts > FALLS || unit.restarts == FALLS && unit.exit.is_some();
-    if fell || unit.state == ActiveState::Failed {
+    if trial.saw(unit) && (fell || unit.state == ActiveState::Failed) {
         let how = match unit.exit {
             _ if unit.result == "oom-kill" => "was killed for want of memory".to_owned(),
             Some(exit) => exit.to_string(),
@@ -117,7 +118,7 @@ fn of_process(
         return Verdict::Reject { reason: "HealthCheckFailed", message };
     }
     // A release that is gone back to may run already: it is asked since its trial began.
-    let asked_since = since.max(began);
+    let asked_since = since.max(trial.since);
     let ready_since = match &work.ready {
         Some(ready) if ready.notify => {
             if unit.state == ActiveState::Activating && now >= asked_since.after(ready.within) {

@@ -569,6 +569,10 @@ fn unit_seen(unit: &UnitId, memory: &ProjectProgress, layout: &Layout, words: &s
     for word in words.split(", ") {
         let (word, number) = word.rsplit_once(' ').and_then(|(w, n)| Some((w, n.parse().ok()?))).unwrap_or((word, 0));
         let timer = &mut seen.timer;
+        // What fell did so a second ago, unless the scene says when.
+        if ["failed", "fell", "up again", "signal", "killed for memory", "timed out", "ended"].contains(&word) {
+            seen.since = Some(at(999));
+        }
         match word {
             "running" => (seen.state, seen.sub_state) = (ActiveState::Active, "running".into()),
             "starting" => (seen.state, seen.sub_state) = (ActiveState::Activating, "start".into()),

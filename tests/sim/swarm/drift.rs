@@ -2,6 +2,7 @@
 
 use zexio::model::names::{ProjectId, UnitId};
 
+use super::oracle::is_ready;
 use crate::chance::Chance;
 use crate::world::Machine;
 
@@ -91,6 +92,14 @@ pub fn meddle(chance: &mut Chance, machine: &mut Machine) -> &'static str {
             "the Caddyfile was replaced"
         }
     }
+}
+
+/// Lets an app fall and come back so often, unseen, as one does in weeks of service; returns which.
+pub fn wear(chance: &mut Chance, machine: &mut Machine) -> Option<UnitId> {
+    let ready: Vec<UnitId> = machine.units.keys().filter(|unit| is_ready(machine, unit)).cloned().collect();
+    let unit = ready.get(chance.below(ready.len() as u64) as usize)?.clone();
+    machine.fall_unseen(&unit, 3 + chance.below(4) as u32);
+    Some(unit)
 }
 
 /// A unit without a file is there as long as systemd holds it.

@@ -41,6 +41,8 @@ pub struct Rig {
     pub spoil_status: Option<fn(&mut Status)>,
     /// The prober calls everything ready.
     pub blessing: bool,
+    /// A look does not say since when a unit has its state.
+    pub timeless: bool,
     /// The directory's door lets any number of projects go at once.
     pub unguarded: bool,
     /// Nothing is drawn that the swarm learned to draw later: each seed lives the life that it always had.
@@ -51,7 +53,15 @@ pub struct Rig {
 
 impl Default for Rig {
     fn default() -> Self {
-        Self { planner: checked_plan, spoil_status: None, blessing: false, unguarded: false, plain: false, told: false }
+        Self {
+            planner: checked_plan,
+            spoil_status: None,
+            blessing: false,
+            timeless: false,
+            unguarded: false,
+            plain: false,
+            told: false,
+        }
     }
 }
 
@@ -73,6 +83,8 @@ struct Life {
     chance: Chance,
     /// For what the swarm learned to draw later.
     later: Chance,
+    /// When an app falls unseen, and how often, in a thousand.
+    weary: (Chance, u64),
     options: Options,
     rig: Rig,
     faults: BTreeMap<String, u64>,
@@ -116,6 +128,7 @@ impl Life {
             machine.oracle = Some(Box::<Oracle>::default());
             machine.spoil_status = rig.spoil_status;
             machine.blessing = rig.blessing;
+            machine.timeless = rig.timeless;
             machine.keeps_calls = rig.told;
             // What belongs to nobody that asks here.
             let stranger = ProjectId::parse("stranger").expect("a project");
@@ -129,6 +142,8 @@ impl Life {
                 machine.host.tick(0);
             }
         }
+        let mut weary = Chance::of(seed ^ 9);
+        let falls = if !rig.plain && weary.hits(250) { 500 } else { 0 };
         let ports = if options.tiny_ports { (21000, 21005) } else { (21000, 21099) };
         let agent = agent(&world, rules(TEMPLATE, ports), rig.planner);
         Self {
@@ -136,6 +151,7 @@ impl Life {
             agent,
             chance,
             later,
+            weary: (weary, falls),
             options,
             rig,
             faults: BTreeMap::new(),
@@ -252,9 +268,22 @@ impl Life {
             let what = services::meddle(&mut self.later, &mut self.world.lock());
             self.count(what);
         }
+        if self.weary.0.hits(self.weary.1) {
+            self.wear();
+        }
         if directory && self.later.hits(150) {
             let what = self.ask(Operator::lose_files);
             self.count(what);
+        }
+    }
+
+    /// Lets an app fall unseen; somebody may go back to its release then.
+    fn wear(&mut self) {
+        let worn = drift::wear(&mut self.weary.0, &mut self.world.lock());
+        let back = self.weary.0.hits(500);
+        if let Some(unit) = worn {
+            self.count("an app fell now and then, unseen");
+            self.ask(|operator, machine| back.then(|| operator.go_back(&unit, machine)));
         }
     }
 

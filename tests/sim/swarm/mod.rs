@@ -11,3 +11,4 @@ pub mod oracle;
 pub mod report;
 pub mod services;
 pub mod shape;
+mod trials;

@@ -1,7 +1,7 @@
 //! Whoever asks: files, callers of the API, webhooks. Each wish is checked against the rules of the doors.
 
 use zexio::model::desired::{Hold, Intent, Owner};
-use zexio::model::names::{ArtifactName, ProjectId, ReleaseNo};
+use zexio::model::names::{ArtifactName, ProjectId, ReleaseNo, UnitId};
 use zexio::model::quantity::{Span, Timestamp};
 use zexio::model::spec::{Artifact, Updates};
 use zexio::port::{Put, WishError};
@@ -155,6 +155,16 @@ impl Operator {
             if let Some(number) = earlier.filter(|_| runs) {
                 self.overlay(which, &of_release(number.0), machine);
             }
+        }
+    }
+
+    /// Goes back to the release of a unit, if it ever was good.
+    pub fn go_back(&mut self, unit: &UnitId, machine: &mut Machine) {
+        let which = self.own.iter().position(|own| own.project == unit.project);
+        let memory = machine.progress.projects.get(&unit.project);
+        let good = memory.and_then(|memory| memory.release(unit.release)).is_some_and(|release| release.good);
+        if let Some(which) = which.filter(|_| good) {
+            self.overlay(which, &of_release(unit.release.0), machine);
         }
     }
 

@@ -14,6 +14,7 @@ use zexio::model::status::Status;
 use zexio::plan::{RoutesOrder, UnitOrder};
 use zexio::render::caddyfile::SiteRoute;
 
+use super::trials::Trials;
 use super::{listener, services};
 use crate::world::Machine;
 use crate::world::gate::Effect;
@@ -41,6 +42,7 @@ pub enum Promise {
     S15,
     S16,
     S17,
+    S18,
     L1,
     L2,
     L3,
@@ -77,6 +79,7 @@ pub struct Past {
     pub disturbed: bool,
     observed_generation: u64,
     candidate: Option<ReleaseNo>,
+    trials: Trials,
     /// The generation whose release failed.
     failed_for: Option<u64>,
 }
@@ -156,6 +159,9 @@ impl Oracle {
         if self.read_version != self.version {
             self.read = self.asked.clone();
             self.read_version = self.version;
+            for (project, wanted) in &self.read {
+                self.past.entry(project.clone()).or_default().trials.note_read(wanted.generation, machine.uptime);
+            }
             let asked = &self.asked;
             self.hosts.retain(|host, owner| {
                 let spec = asked.get(owner).and_then(Wanted::spec);
@@ -568,6 +574,11 @@ impl Oracle {
             });
         }
         status.conditions.iter().for_each(|condition| self.reach(&condition.reason));
+        let past = self.past(&project);
+        let judged = past.trials.note_told(machine, status);
+        if let Some((holds, why)) = judged {
+            self.check(Promise::S18, holds, || why);
+        }
         let past = self.past(&project);
         let ended = past.candidate.filter(|old| status.serving != Some(*old) && !status.rejected.contains(old));
         let superseded = ended.is_some() && status.candidate != past.candidate;

@@ -154,6 +154,7 @@ impl Machine {
         self.ready.remove(unit);
         let Some(seen) = self.units.get_mut(unit).filter(|seen| seen.is_up()) else { return };
         let app = self.apps.entry(unit.clone()).or_default();
+        self.down.insert((unit.project.clone(), unit.release), self.uptime);
         seen.exit = Some(Exit::Status(3));
         seen.since = Some(self.now);
         if app.runs_once || seen.state == ActiveState::Deactivating {
@@ -163,6 +164,17 @@ impl Machine {
         }
         (seen.state, seen.sub_state) = (ActiveState::Activating, "auto-restart".into());
         app.next = Some((again, Turn::Again));
+    }
+
+    /// Lets a unit that is ready have fallen and come back since anybody looked.
+    pub fn fall_unseen(&mut self, unit: &UnitId, often: u32) {
+        self.down.insert((unit.project.clone(), unit.release), self.uptime);
+        self.runs += 1;
+        if let Some(seen) = self.units.get_mut(unit) {
+            (seen.invocation, seen.since, seen.restarts) =
+                (Some(self.runs.to_string()), Some(self.now), seen.restarts + often);
+        }
+        self.ready.insert(unit.clone(), Readiness { since: self.uptime, probed: self.now });
     }
 
     /// Lets a unit be down, as after a stranger's `systemctl stop`.
@@ -241,6 +253,7 @@ impl Machine {
             Turn::Fall => {}
             Turn::Again => {
                 self.runs += 1;
+                self.down.insert((unit.project.clone(), unit.release), uptime);
                 seen.invocation = Some(self.runs.to_string());
                 (seen.state, seen.sub_state, seen.since) = (ActiveState::Activating, "start".into(), Some(now));
                 (seen.restarts, seen.exit) = (seen.restarts + 1, None);
@@ -260,6 +273,9 @@ impl Machine {
                     (false, _) => (ActiveState::Inactive, "dead".into()),
                 };
                 (seen.exit, seen.since) = (Some(Exit::Status(i32::from(!well))), Some(now));
+                if !well {
+                    self.down.insert((unit.project.clone(), unit.release), uptime);
+                }
             }
         }
     }

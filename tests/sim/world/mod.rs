@@ -49,6 +49,8 @@ pub struct Machine {
     pub units: BTreeMap<UnitId, UnitSeen>,
     pub apps: BTreeMap<UnitId, App>,
     pub ready: BTreeMap<UnitId, Readiness>,
+    /// When a process of a release was last down by its own fault, on the clock that never jumps.
+    pub down: BTreeMap<(ProjectId, ReleaseNo), u64>,
     pub bundles: BTreeMap<ProjectId, BundlesSeen>,
     /// The name of the bytes that a release was made from.
     pub origins: BTreeMap<(ProjectId, ReleaseNo), String>,
@@ -72,6 +74,8 @@ pub struct Machine {
     pub blind: Blind,
     /// A broken prober calls everything ready.
     pub blessing: bool,
+    /// A broken look does not say since when a unit has its state.
+    pub timeless: bool,
     /// Nothing that is asked of systemd or the disk is done.
     pub deaf: bool,
     pub gate: Gate,

@@ -94,7 +94,8 @@ impl Units for World {
         }
         let mut all: BTreeMap<ProjectId, BTreeMap<UnitId, UnitSeen>> = BTreeMap::new();
         for (unit, seen) in &machine.units {
-            all.entry(unit.project.clone()).or_default().insert(unit.clone(), seen.clone());
+            let since = seen.since.filter(|_| !machine.timeless);
+            all.entry(unit.project.clone()).or_default().insert(unit.clone(), UnitSeen { since, ..seen.clone() });
         }
         Ok(all)
     }
