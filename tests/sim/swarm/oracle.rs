@@ -574,8 +574,8 @@ impl Oracle {
             });
         }
         status.conditions.iter().for_each(|condition| self.reach(&condition.reason));
-        let past = self.past(&project);
-        let judged = past.trials.note_told(machine, status);
+        let jumped = self.jumped;
+        let judged = self.past(&project).trials.note_told(machine, status, jumped);
         if let Some((holds, why)) = judged {
             self.check(Promise::S18, holds, || why);
         }

@@ -28,8 +28,8 @@ impl Trials {
     }
 
     /// Takes a status down. Where it tells for the first time that a release was rejected for falling: whether that was
-    /// down in its trial, and what to say where it was not.
-    pub fn note_told(&mut self, machine: &Machine, status: &Status) -> Option<(bool, String)> {
+    /// down in its trial, and what to say where it was not. A clock that jumped in between tells nothing of either.
+    pub fn note_told(&mut self, machine: &Machine, status: &Status, jumped: Option<u64>) -> Option<(bool, String)> {
         let before = std::mem::take(&mut self.rejected);
         let untried = |number| match before.get(number) {
             None if self.candidate == Some(*number) => (status.generation, self.without),
@@ -49,7 +49,7 @@ impl Trials {
         let down = machine.down.get(&(status.project.clone(), number));
         let first = self.judged.insert((number, status.generation));
         let why = format!("{} {number} was rejected, down last at {down:?}, not on trial at {untried}", status.project);
-        first.then(|| (down.is_some_and(|down| down >= untried), why))
+        first.then(|| (down.is_some_and(|down| *down >= *untried || jumped.is_some_and(|at| at >= *down)), why))
     }
 }
 
