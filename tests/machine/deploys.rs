@@ -78,6 +78,29 @@ fn a_rollback_needs_no_network() {
 }
 
 #[test]
+fn a_release_that_fell_now_and_then_in_its_service_is_gone_back_to_while_it_drains() {
+    let machine = Machine::with_agent();
+    let unit = "zexio-hello-web-r1.service";
+    let spec = |version: &str| web_spec("hello", version, "./hello", "").replace("drain: 1s", "drain: 60s");
+    machine.publish("1.0.0");
+    machine.publish("2.0.0");
+    assert_eq!(machine.apply("hello", &spec("1.0.0")).status, 0);
+    for fall in 1..=4 {
+        machine.must(&format!("systemctl kill -s KILL {unit}"));
+        let back = format!("systemctl show -p ActiveState,NRestarts {unit}");
+        machine.wait_until("the app to come back", || {
+            machine.must(&back).lines().eq([format!("NRestarts={fall}").as_str(), "ActiveState=active"])
+        });
+    }
+    assert_eq!(machine.apply("hello", &spec("2.0.0")).status, 0);
+    machine.wait_for_answer("hello.example.com", "/", "hello from hello 2.0.0");
+    let pid = machine.main_pid(unit);
+    machine.must("zexio rollback hello --wait=150s");
+    machine.wait_for_answer("hello.example.com", "/", "hello from hello 1.0.0");
+    assert_eq!(machine.main_pid(unit), pid, "it never stopped");
+}
+
+#[test]
 fn delete_leaves_nothing() {
     let machine = Machine::with_agent();
     machine.publish("1.0.0");
