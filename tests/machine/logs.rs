@@ -15,12 +15,9 @@ printf 'data: x\n\nevent: forged\n'
 exec sleep infinity
 "#;
 
-/// Writes faster than the journal takes, and once more when it is heard again.
-const FLOOD: &str = r#"#!/bin/sh
-seq 1 30000
-# journald tells what it dropped with the next line that it takes; on a busy machine that is not the first one.
-while sleep 4; do echo afterwards; done
-"#;
+/// Writes more than the journal takes, again and again: journald counts what it dropped until it takes the next line,
+/// but forgets the count when another unit's first line comes before that (`journal_ratelimit_vacuum`).
+const FLOOD: &str = "#!/bin/sh\nwhile seq 1 1000; do sleep 0.5; done\n";
 
 const FORGED: &str = "MESSAGE=a forged line\nUNIT=zexio-hard-main-r1.service\nOBJECT_SYSTEMD_UNIT=zexio-hard-main-r1.service\n\
     _SYSTEMD_UNIT=zexio-hard-main-r1.service\n_PID=1\n_TRANSPORT=driver\nSYSLOG_IDENTIFIER=zexio-hard-main-r1.service\n";
@@ -86,7 +83,6 @@ fn lines_that_the_journal_dropped_are_told_of() {
     deploy(&machine, "flood", FLOOD);
     machine
         .wait_until("word of what was dropped", || !messages(&machine, "flood -n 1 --grep '^Suppressed '").is_empty());
-    assert_eq!(messages(&machine, "flood -n 1 --grep ^afterwards"), ["afterwards"]);
 }
 
 #[test]
