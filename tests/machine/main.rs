@@ -14,6 +14,7 @@ mod examples;
 mod faults;
 mod isolation;
 mod logs;
+mod looks;
 mod machine;
 mod openapi;
 mod properties;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use dbus::arg::{PropMap, prop_cast};
+use dbus::arg::{PropMap, RefArg, Variant, prop_cast};
 use dbus::blocking::{Connection, Proxy};
 
 use crate::model::observed::{ActiveState, Exit};
@@ -20,23 +20,17 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 /// A property's interface and name.
 pub(super) type Property = (&'static str, &'static str);
 
+/// What systemd answers to a question for a property.
+type Answer = Variant<Box<dyn RefArg>>;
+
+/// Moves with every step that a unit takes.
+const STEP: Property = (UNIT, "StateChangeTimestampMonotonic");
+/// How often a unit is read that takes a step meanwhile, before it is taken as it was found.
+const TRIES: u32 = 10;
+
 /// A row of ListUnits: name, description, load state, active state, sub state, followed, path, job, its type and path.
 pub(super) type Listed =
     (String, String, String, String, String, String, dbus::Path<'static>, u32, String, dbus::Path<'static>);
-
-/// Asks for properties; returns the serials of the questions.
-pub(super) fn ask(
-    bus: &Connection,
-    path: &dbus::Path<'static>,
-    wanted: &[Property],
-) -> Result<BTreeMap<u32, &'static str>, dbus::Error> {
-    let mut asked = BTreeMap::new();
-    for (interface, name) in wanted {
-        let question = call_of(path, PROPERTIES, "Get")?.append2(interface, name);
-        asked.insert(bus.channel().send(question).map_err(|()| gone())?, *name);
-    }
-    Ok(asked)
-}
 
 /// The path of a unit's object: what is neither a letter nor a digit is written as its code.
 pub(super) fn object(unit: &str) -> dbus::Path<'static> {
@@ -51,20 +45,46 @@ pub(super) fn call_of(path: &str, interface: &str, name: &str) -> Result<dbus::M
     dbus::Message::new_method_call(BUS_NAME, path, interface, name).map_err(|e| dbus::Error::new_failed(&e))
 }
 
-/// Collects the answers to what was asked, by the serial of the question.
-pub(super) fn answers(bus: &Connection, mut asked: BTreeMap<u32, &str>) -> Result<PropMap, dbus::Error> {
-    let (began, mut found) = (Instant::now(), PropMap::new());
+/// Reads some properties of a unit, as they were at one moment. PID 1 answers one question at a time, and an app may end
+/// between two: that the old process exited and the new one's status, which is 0, would read as an exit with status 0.
+pub(super) fn read(bus: &Connection, path: &dbus::Path<'static>, wanted: &[Property]) -> Result<PropMap, dbus::Error> {
+    let asked = [&[STEP], wanted, &[STEP]].concat();
+    let mut found = get(bus, path, &asked)?;
+    for _ in 1..TRIES {
+        let step = |at: Option<&(&str, Answer)>| at.and_then(|(_, answer)| answer.0.as_u64());
+        if step(found.first()) == step(found.last()) {
+            break;
+        }
+        found = get(bus, path, &asked)?;
+    }
+    Ok(found.into_iter().map(|(name, answer)| (name.to_owned(), answer)).collect())
+}
+
+/// Asks for properties, all before the first answer is awaited; returns the answers in the order of the questions.
+fn get(
+    bus: &Connection,
+    path: &dbus::Path<'static>,
+    wanted: &[Property],
+) -> Result<Vec<(&'static str, Answer)>, dbus::Error> {
+    let mut asked = BTreeMap::new();
+    for (interface, name) in wanted {
+        let question = call_of(path, PROPERTIES, "Get")?.append2(interface, name);
+        asked.insert(bus.channel().send(question).map_err(|()| gone())?, *name);
+    }
+    let (began, mut found) = (Instant::now(), BTreeMap::new());
     while !asked.is_empty() {
         if began.elapsed() > TIMEOUT {
             return Err(dbus::Error::new_custom("org.freedesktop.DBus.Error.NoReply", "no answer within 10 s"));
         }
         bus.channel().read_write(Some(TIMEOUT)).map_err(|()| gone())?;
         while let Some(mut message) = bus.channel().pop_message() {
-            let Some(name) = message.get_reply_serial().and_then(|serial| asked.remove(&serial)) else { continue };
-            found.insert(name.to_owned(), message.as_result()?.read1()?);
+            let Some((serial, name)) = message.get_reply_serial().and_then(|serial| asked.remove_entry(&serial)) else {
+                continue;
+            };
+            found.insert(serial, (name, message.as_result()?.read1()?));
         }
     }
-    Ok(found)
+    Ok(found.into_values().collect())
 }
 
 pub(super) fn gone() -> dbus::Error {

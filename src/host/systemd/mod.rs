@@ -27,9 +27,7 @@ use crate::render::unit;
 use super::credential::Sealing;
 use super::disk;
 use bus::{Listed, MANAGER, MANAGER_PATH, Property, SERVICE, TIMEOUT, UNIT};
-use bus::{
-    active_state, answers, ask, call_of, exit, gone, invocation, manager, needs_reload, number, refused, settled, text,
-};
+use bus::{active_state, call_of, exit, gone, invocation, manager, needs_reload, number, refused, settled, text};
 use files::{boot_link, leads_to, timer_link, unit_files};
 
 const PROXY: &str = "caddy.service";
@@ -109,10 +107,9 @@ impl Systemd {
         Ok(rows.into_iter().map(|row| (row.0.clone(), row)).collect())
     }
 
-    /// Reads some properties of a unit, all asked for before the first answer is awaited. There are some 300, and to
-    /// have PID 1 collect them all takes it 6 ms.
+    /// Reads some properties of a unit. There are some 300, and to have PID 1 collect them all takes it 6 ms.
     fn properties(&self, path: &dbus::Path<'static>, wanted: &[Property]) -> Result<PropMap, PortError> {
-        self.call("read a unit", |bus| answers(bus, ask(bus, path, wanted)?))
+        self.call("read a unit", |bus| bus::read(bus, path, wanted))
     }
 
     /// Reads a unit. Most units just run: of those nothing is asked while it is the same run of the same file.
