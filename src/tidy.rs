@@ -65,8 +65,9 @@ fn sources(layer: &str) -> Vec<(PathBuf, String)> {
 fn collect(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         match entry.path() {
+            path if path.ends_with("tests") || path.ends_with("tests.rs") => {}
             path if path.is_dir() => collect(&path, found),
-            path if path.extension().is_some_and(|ext| ext == "rs") && !path.ends_with("tests.rs") => found.push(path),
+            path if path.extension().is_some_and(|ext| ext == "rs") => found.push(path),
             _ => {}
         }
     }

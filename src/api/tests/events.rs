@@ -4,7 +4,13 @@ use serde_json::json;
 
 use super::*;
 use crate::api::Out;
-use crate::model::desired::Owner;
+use crate::model::event::Event;
+
+/// Lets something happen; the database numbers it.
+fn happen(bench: &Bench, at: u64, project: &str, reason: &str) {
+    let event = Event::info(Timestamp(at * 1000), reason, format!("first line\n\ndata: forged at {at}"));
+    bench.db.record(&[], &[event.of(&ProjectId::parse(project).unwrap(), 1)]).unwrap();
+}
 
 fn ids(text: &str) -> Vec<u64> {
     text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()?["id"].as_u64()).collect()
@@ -14,7 +20,7 @@ fn ids(text: &str) -> Vec<u64> {
 async fn events_are_lines_of_json_and_are_chosen_by_what_is_asked() {
     let bench = Bench::new();
     for (id, project, reason) in [(1, "shop", "Trial"), (2, "blog", "Trial"), (3, "shop", "Serving")] {
-        bench.happened.add(id, project, reason);
+        happen(&bench, id, project, reason);
     }
     for (target, expected) in [
         ("/v1/events", vec![1, 2, 3]),
@@ -68,13 +74,13 @@ async fn next(body: &mut Out) -> Option<String> {
 #[tokio::test]
 async fn a_follower_gets_the_past_then_what_comes_and_goes_on_where_it_was() {
     let bench = Bench::new();
-    bench.happened.add(1, "shop", "Trial");
-    bench.happened.add(2, "shop", "Serving");
+    happen(&bench, 1, "shop", "Trial");
+    happen(&bench, 2, "shop", "Serving");
     let mut body = follow(&bench, ask("GET", "/v1/events?follow=true&lines=1")).await;
     let first = next(&mut body).await.unwrap();
     assert!(first.starts_with("id: 2\ndata: {") && first.ends_with("}\n\n"), "{first}");
     assert_eq!(first.lines().filter(|line| line.starts_with("data:")).count(), 1, "a message forges no line: {first}");
-    bench.happened.add(3, "blog", "Trial");
+    happen(&bench, 3, "blog", "Trial");
     assert!(next(&mut body).await.unwrap().starts_with("id: 3\n"));
     bench.stop.send_replace(true);
     assert_eq!(next(&mut body).await, None, "it ends with the agent");
@@ -87,7 +93,7 @@ async fn a_follower_gets_the_past_then_what_comes_and_goes_on_where_it_was() {
     assert_eq!(ids(&once.text), [2, 3], "all that came since, and then the end");
     // The database was restored, and has not come as far as this reader had seen.
     let mut body = follow(&bench, again("900")).await;
-    bench.happened.add(4, "shop", "Trial");
+    happen(&bench, 4, "shop", "Trial");
     assert!(next(&mut body).await.unwrap().starts_with("id: 4\n"));
     assert_eq!(bench.send(again("x")).await.outcome(), (400, "bad_header".into()));
 }
@@ -100,7 +106,7 @@ async fn a_follower_hears_a_sign_of_life_and_one_who_does_not_read_is_dropped() 
     assert_eq!(frame, ":\n\n");
     let places = bench.state.slots.readers.available_permits();
     for id in 1..500 {
-        bench.happened.add(id, "shop", "Trial");
+        happen(&bench, id, "shop", "Trial");
     }
     // The place is free again although the body is still held.
     let dropped = async {
@@ -125,8 +131,7 @@ async fn a_project_is_suspended_by_whom_and_why_and_goes_on_when_it_is_resumed()
     };
     bench.rings().await;
     // A file's project too: the stop is no change of its spec.
-    let shop = ProjectId::parse("shop").unwrap();
-    bench.store.0.lock().unwrap().wanted.get_mut(&shop).unwrap().owner = Owner::File("shop.yaml".into());
+    bench.hand_over(&Owner::Api, &file());
     let asked = json!({ "reason": "the disk is being moved", "until": "2026-12-01T08:00:00Z" });
     let answered = post("suspend", &asked.to_string()).await;
     let hold = json!({ "by": "key admin", "since": "2026-01-01T00:00:00.000Z",
@@ -165,10 +170,9 @@ async fn what_the_spec_suspends_is_resumed_where_the_spec_is() {
     let refused = bench.send(ask("POST", "/v1/projects/shop/resume")).await;
     assert_eq!(refused.outcome(), (409, "suspended_by_spec".into()));
     assert!(refused.text.contains("put the spec of shop without `suspend`"), "{}", refused.text);
-    let shop = ProjectId::parse("shop").unwrap();
-    bench.store.0.lock().unwrap().wanted.get_mut(&shop).unwrap().owner = Owner::File("a.yaml".into());
+    bench.hand_over(&Owner::Api, &file());
     let refused = bench.send(ask("POST", "/v1/projects/shop/resume")).await;
-    assert!(refused.text.contains("take `suspend` out of a.yaml"), "{}", refused.text);
+    assert!(refused.text.contains("take `suspend` out of shop.yaml"), "{}", refused.text);
 }
 
 #[tokio::test]

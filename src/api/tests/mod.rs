@@ -1,4 +1,4 @@
-//! The API against fakes: requests in, answers out, and what they left behind.
+//! The API over a real database: requests in, answers out, and what they left behind.
 
 mod doors;
 mod events;
@@ -20,17 +20,23 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::bell::{Rehearsal, Ring, bell};
+use crate::host::uploads::DiskUploads;
+use crate::model::desired::Owner;
+use crate::model::layout::Layout;
 use crate::model::names::{KeyId, ProjectId, ReleaseNo};
-use crate::model::progress::{Release, ReleaseState};
+use crate::model::progress::{ProjectProgress, Release, ReleaseState};
 use crate::model::quantity::{Span, Timestamp};
+use crate::model::spec::Plain;
 use crate::plan::{Action, Plan, Reason, Step};
+use crate::port::{Memory, Wishes};
 use crate::pulse::Pulse;
 use crate::sign::{Head, Nonce, Stamp, digest, sign};
+use crate::store::{Db, MasterKey};
 
 use super::keys::{Keys, Scope};
 use super::{ApiState, In, Origin, Slots, handle};
 pub use fake::Still;
-use fake::{Happened, Kept, Lines, ServiceBook, Stopped, Store};
+use fake::{Lines, Stopped};
 
 const NOW: Timestamp = Timestamp(1_767_225_600_000);
 const HOSTNAME: &str = "agent.example.com:8443";
@@ -41,15 +47,21 @@ fn spec(project: &str, rest: &str) -> String {
     )
 }
 
+fn shop() -> ProjectId {
+    ProjectId::parse("shop").unwrap()
+}
+
+fn file() -> Owner {
+    Owner::File("shop.yaml".into())
+}
+
 /// An API with one key of each scope.
 pub struct Bench {
     state: Arc<ApiState>,
-    store: Arc<Store>,
-    services: Arc<ServiceBook>,
+    db: Arc<Db>,
+    layout: Layout,
     journal: Arc<Lines>,
-    happened: Arc<Happened>,
     stats: Arc<Still>,
-    kept: Kept,
     rings: Arc<AtomicUsize>,
     stop: watch::Sender<bool>,
     _dir: tempfile::TempDir,
@@ -122,20 +134,19 @@ impl Bench {
         for (kid, scope) in [("admin", "admin"), ("read", "read"), ("ci", "deploy:shop"), ("other", "deploy:other")] {
             keys.create(&KeyId::parse(kid).unwrap(), &Scope::parse(scope).unwrap()).unwrap();
         }
-        let store = Arc::new(Store::default());
-        let services = Arc::new(ServiceBook::default());
-        let (journal, kept) = (Arc::new(Lines::default()), Kept::default());
-        let happened = Arc::new(Happened { all: Default::default(), told: watch::Sender::new(0) });
-        let stats = Arc::new(Still::default());
+        let master = MasterKey::parse(&"ab".repeat(32)).unwrap();
+        let db = Arc::new(Db::open(&dir.path().join("zexio.db"), &master).unwrap());
+        let layout = Layout::parse(dir.path().to_str().unwrap()).unwrap();
+        let (journal, stats) = (Arc::new(Lines::default()), Arc::new(Still::default()));
         let (bell, rings) = answering_loop();
         let state = ApiState {
-            memory: store.clone(),
-            wishes: store.clone(),
-            service_memory: services.clone(),
-            service_wishes: services.clone(),
+            memory: db.clone(),
+            wishes: db.clone(),
+            service_memory: db.clone(),
+            service_wishes: db.clone(),
             journal: journal.clone(),
-            events: happened.clone(),
-            uploads: Arc::new(kept.clone()),
+            events: db.clone(),
+            uploads: Arc::new(DiskUploads::new(&layout, 1 << 20)),
             clock: Arc::new(Stopped(NOW)),
             bell,
             keys,
@@ -150,18 +161,8 @@ impl Bench {
             slots: Slots::default(),
             troubles: Default::default(),
         };
-        Self {
-            state: Arc::new(state),
-            store,
-            services,
-            journal,
-            happened,
-            stats,
-            kept,
-            rings,
-            stop: watch::channel(false).0,
-            _dir: dir,
-        }
+        let (state, stop) = (Arc::new(state), watch::channel(false).0);
+        Self { state, db, layout, journal, stats, rings, stop, _dir: dir }
     }
 
     fn signature(&self, ask: &Ask) -> String {
@@ -211,18 +212,17 @@ impl Bench {
     }
 
     fn secret(&self, name: &str, value: &str) {
-        let key = (ProjectId::parse("shop").unwrap(), name.parse().unwrap());
-        self.store.0.lock().unwrap().secrets.insert(key, (1, value.to_owned()));
+        let value = Plain::parse(value.to_owned()).unwrap();
+        self.db.set_secret(&shop(), &name.parse().unwrap(), &value).unwrap();
     }
 
     /// Remembers releases of the shop, of which some were good; the last serves.
     fn history(&self, good: &[bool]) {
-        let project = ProjectId::parse("shop").unwrap();
-        let mut tables = self.store.0.lock().unwrap();
-        let spec = tables.wanted[&project].spec().unwrap().clone();
+        let wanted = self.db.wanted(&shop()).unwrap().unwrap();
+        let spec = wanted.spec().unwrap();
         let source = crate::model::desired::Source::of(&spec.artifact).unwrap();
-        let content = crate::model::desired::Content::of(&spec, source, &Default::default()).unwrap();
-        let memory = tables.progress.projects.entry(project).or_default();
+        let content = crate::model::desired::Content::of(spec, source, &Default::default()).unwrap();
+        let mut memory = ProjectProgress::default();
         for (number, good) in (1..).zip(good) {
             let release = Release {
                 content: Arc::new(content.clone()),
@@ -243,6 +243,12 @@ impl Bench {
             memory.serving = Some(ReleaseNo(number));
             memory.target = memory.serving;
         }
+        self.db.remember(&[(shop(), memory)].into(), &[]).unwrap();
+    }
+
+    /// Hands the shop to another owner.
+    fn hand_over(&self, from: &Owner, to: &Owner) {
+        self.db.adopt(&shop(), from, to).unwrap();
     }
 
     async fn rings(&self) -> usize {
@@ -252,8 +258,7 @@ impl Bench {
     }
 
     fn artifact_url(&self) -> String {
-        let tables = self.store.0.lock().unwrap();
-        let wanted = &tables.wanted[&ProjectId::parse("shop").unwrap()];
+        let wanted = self.db.wanted(&shop()).unwrap().unwrap();
         wanted.spec().unwrap().artifact.url.clone().unwrap_or_default()
     }
 }

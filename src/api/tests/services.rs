@@ -4,7 +4,9 @@ use serde_json::json;
 
 use super::*;
 use crate::model::desired::{Complaint, Owner};
-use crate::model::services::{Service, ServiceIntent};
+use crate::model::event::By;
+use crate::model::services::{Service, ServiceIntent, Version};
+use crate::port::{ServiceMemory, ServiceWishes};
 
 fn put(service: &str, body: &str) -> Ask {
     ask("PUT", &format!("/v1/services/{service}")).body("application/json", body)
@@ -28,7 +30,7 @@ async fn a_service_is_asked_for_shown_and_let_go() {
     assert_eq!(names, ["nodejs", "postgresql", "redis"]);
     assert!(all["services"][0]["desired"].is_null());
     assert_eq!(bench.send(ask("DELETE", "/v1/services/postgresql?purge=true")).await.status, 202);
-    let intent = bench.services.0.lock().unwrap()[&Service::Postgresql].intent;
+    let intent = bench.db.wanted_service(Service::Postgresql).unwrap().unwrap().intent;
     assert_eq!(intent, ServiceIntent::Remove { purge: true });
     assert_eq!(bench.rings().await, 3);
 }
@@ -53,7 +55,7 @@ async fn what_is_no_service_or_no_version_of_it_is_refused_by_name() {
     assert_eq!(bench.send(put("redis", "{")).await.status, 422);
     assert_eq!(bench.send(ask("DELETE", "/v1/services/redis")).await.outcome(), (404, "unknown_service".to_owned()));
     assert_eq!(bench.send(ask("DELETE", "/v1/services/redis?purge=1")).await.status, 400);
-    assert!(bench.services.0.lock().unwrap().is_empty());
+    assert!(bench.db.wanted_services().unwrap().is_empty());
     assert_eq!(bench.send(put("redis", "{}").by("read")).await.outcome(), (403, "scope".to_owned()));
     assert_eq!(bench.send(ask("GET", "/v1/services").by("read")).await.status, 200);
 }
@@ -62,12 +64,14 @@ async fn what_is_no_service_or_no_version_of_it_is_refused_by_name() {
 async fn a_files_service_is_changed_there_but_a_removal_that_was_held_back_is_confirmed_here() {
     let bench = Bench::new();
     bench.send(put("redis", "{}")).await;
-    bench.services.0.lock().unwrap().get_mut(&Service::Redis).unwrap().owner = Owner::File("host.yaml".into());
+    let host = Owner::File("host.yaml".into());
+    let by = By::File("host.yaml".into());
+    bench.db.put_service(Service::Redis, Version::Usual, &host, Some(&Owner::Api), &by).unwrap();
     assert_eq!(bench.send(put("redis", "{}")).await.outcome(), (409, "owned".to_owned()));
     let delete = || ask("DELETE", "/v1/services/redis");
     let refused = bench.send(delete()).await;
     assert!(refused.status == 409 && refused.text.contains("belongs to file:host.yaml"), "{}", refused.text);
     let held = Complaint { reason: "PruneRefused".into(), message: "m".into() };
-    bench.services.0.lock().unwrap().get_mut(&Service::Redis).unwrap().complaint = Some(held);
+    bench.db.complain_of_service(Service::Redis, &host, Some(&held)).unwrap();
     assert_eq!(bench.send(delete()).await.status, 202);
 }

@@ -1,5 +1,7 @@
 //! What requests write, and what they show.
 
+use std::fs;
+
 use super::*;
 use crate::model::desired::{Complaint, Owner};
 
@@ -95,16 +97,12 @@ async fn a_spec_that_is_wrong_is_refused_where_it_is_wrong() {
 async fn a_project_belongs_to_one_side_and_goes_only_once() {
     let bench = Bench::new();
     bench.given("shop", "").await;
-    let owner = |owner: Owner| {
-        let mut tables = bench.store.0.lock().unwrap();
-        tables.wanted.get_mut(&ProjectId::parse("shop").unwrap()).unwrap().owner = owner;
-    };
-    owner(Owner::File("shop.yaml".into()));
+    bench.hand_over(&Owner::Api, &file());
     let refused = bench.send(put("")).await;
     assert_eq!(refused.outcome(), (409, "owned".to_owned()));
     assert!(refused.text.contains("file:shop.yaml"));
     assert_eq!(bench.send(ask("DELETE", "/v1/projects/shop")).await.outcome(), (409, "owned".to_owned()));
-    owner(Owner::Api);
+    bench.hand_over(&file(), &Owner::Api);
     let stale = ask("DELETE", "/v1/projects/shop").header("if-match", "9");
     assert_eq!(bench.send(stale).await.status, 412);
     assert_eq!(bench.send(ask("DELETE", "/v1/projects/shop?keep_data=true")).await.status, 202);
@@ -118,16 +116,12 @@ async fn a_project_belongs_to_one_side_and_goes_only_once() {
 async fn a_removal_that_was_refused_is_confirmed_by_name() {
     let bench = Bench::new();
     bench.given("shop", "").await;
-    let id = ProjectId::parse("shop").unwrap();
-    {
-        let mut tables = bench.store.0.lock().unwrap();
-        let wanted = tables.wanted.get_mut(&id).unwrap();
-        wanted.owner = Owner::File("shop.yaml".into());
-        wanted.complaint = Some(Complaint { reason: "PruneRefused".into(), message: "too many".into() });
-    }
+    bench.hand_over(&Owner::Api, &file());
+    let held = Complaint { reason: "PruneRefused".into(), message: "too many".into() };
+    bench.db.complain(&shop(), &file(), Some(&held)).unwrap();
     assert_eq!(bench.send(ask("POST", "/v1/projects/shop/sync")).await.json()["generation"], 1);
     assert_eq!(bench.send(ask("POST", "/v1/projects/shop/sync?prune=true")).await.json()["generation"], 2);
-    assert!(bench.store.0.lock().unwrap().wanted[&id].spec().is_none());
+    assert!(bench.db.wanted(&shop()).unwrap().unwrap().spec().is_none());
 }
 
 #[tokio::test]
@@ -180,7 +174,8 @@ async fn an_artifact_is_kept_under_its_digest_or_not_at_all() {
     assert_eq!(bench.send_bare(other.header("x-signature", signature)).await.code(), "sig_bad");
     assert_eq!(bench.send(ask("POST", "/v1/artifacts").body("", vec![1; (1 << 20) + 1])).await.status, 413);
     assert_eq!(bench.send(ask("POST", "/v1/artifacts")).await.status, 400);
-    assert_eq!(bench.kept.0.lock().unwrap().keys().collect::<Vec<_>>(), [&sha256]);
+    let kept = fs::read_dir(bench.layout.artifacts()).unwrap();
+    assert_eq!(kept.map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>(), [sha256.as_str()]);
 }
 
 #[tokio::test]
@@ -234,15 +229,11 @@ async fn who_may_deploy_is_for_the_spec_and_its_owner_to_say() {
     bench.send(ask("PUT", "/v1/projects/shop").body("", fixed)).await;
     assert_eq!(bench.send(deploy("ci", "x")).await.outcome(), (409, "updates_fixed".to_owned()));
     assert_eq!(bench.send(deploy("admin", "x")).await.status, 202, "who may write the spec may write a part of it");
-    let own = |owner| {
-        let shop = ProjectId::parse("shop").unwrap();
-        bench.store.0.lock().unwrap().wanted.get_mut(&shop).unwrap().owner = owner;
-    };
-    own(Owner::File("shop.yaml".into()));
+    bench.hand_over(&Owner::Api, &file());
     let refused = bench.send(deploy("admin", "y")).await;
     assert_eq!(refused.outcome(), (409, "owned".to_owned()));
     assert!(refused.text.contains("file:shop.yaml") && refused.text.contains("artifact.updates: webhook"));
-    own(Owner::Api);
+    bench.hand_over(&file(), &Owner::Api);
     bench.send(ask("DELETE", "/v1/projects/shop")).await;
     assert_eq!(bench.send(deploy("admin", "z")).await.outcome(), (409, "deleting".to_owned()));
 }
