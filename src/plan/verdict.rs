@@ -104,16 +104,18 @@ fn of_process(
     let is_on = |unit: &&UnitSeen| !matches!(unit.state, ActiveState::Deactivating | ActiveState::Inactive);
     let Some(unit) = unit.filter(is_on) else { return later };
     let since = unit.since.unwrap_or(now);
+    // What fell and waits for its next start is not among its restarts yet.
+    let falls = unit.restarts + u32::from(unit.exit.is_some());
     // systemd shows how a process ended only until the next one starts; one more fall is waited for rather than judge
     // without that.
-    let fell = unit.restarts > FALLS || unit.restarts == FALLS && unit.exit.is_some();
+    let fell = falls > FALLS || falls == FALLS && unit.exit.is_some();
     if trial.saw(unit) && (fell || unit.state == ActiveState::Failed) {
         let how = match unit.exit {
             _ if unit.result == "oom-kill" => "was killed for want of memory".to_owned(),
             Some(exit) => exit.to_string(),
             None => "ended".to_owned(),
         };
-        let often = if unit.restarts > 1 { format!(", {} times in a row", unit.restarts) } else { String::new() };
+        let often = if falls > 1 { format!(", {falls} times since it was started") } else { String::new() };
         let message = format!("process {} {how}{often}", id.process);
         return Verdict::Reject { reason: "HealthCheckFailed", message };
     }

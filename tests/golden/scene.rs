@@ -582,7 +582,7 @@ fn unit_seen(unit: &UnitId, memory: &ProjectProgress, layout: &Layout, words: &s
             "failed" => (seen.state, seen.exit) = (ActiveState::Failed, Some(Exit::Status(number as i32))),
             "fell" => {
                 (seen.state, seen.sub_state) = (ActiveState::Activating, "auto-restart".into());
-                (seen.restarts, seen.exit) = (number as u32, Some(Exit::Status(3)));
+                (seen.restarts, seen.exit) = ((number as u32).saturating_sub(1), Some(Exit::Status(3)));
             }
             "up again" => (seen.state, seen.restarts) = (ActiveState::Active, number as u32),
             "signal" => (seen.state, seen.exit) = (ActiveState::Failed, Some(Exit::Signal(number as i32))),
