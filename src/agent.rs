@@ -173,16 +173,7 @@ pub fn proxy(settings: &Settings) -> Result<Proxy, String> {
     let path = &settings.caddy.template;
     let template = fs::read_to_string(path)
         .map_err(|e| format!("could not read {}: {e}; `make install` puts it there", path.display()))?;
-    let proxy = Proxy {
-        template,
-        admin: settings.caddy.admin.clone(),
-        fronts: settings.root.fronts().display().to_string(),
-        email: settings.caddy.email.clone(),
-        acme_ca: settings.caddy.acme_ca.clone(),
-        hostname: settings.hostname.clone(),
-        api: settings.listen.clone(),
-        stream_close_delay: Version::installed().keeps_streams(),
-    };
+    let proxy = settings.proxy(template, Version::installed().keeps_streams());
     crate::render::caddyfile::try_template(&proxy).map(|()| proxy)
 }
 

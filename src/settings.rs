@@ -8,6 +8,7 @@ use crate::host::address::FetchRules;
 use crate::model::layout::Layout;
 use crate::model::names::Hostname;
 use crate::model::quantity::Span;
+use crate::render::caddyfile::Proxy;
 
 /// Where the settings stand.
 pub const FILE: &str = "/etc/zexio/agent.yaml";
@@ -175,6 +176,20 @@ impl Settings {
             return Err("resync: at least 1s".into());
         }
         Ok(settings)
+    }
+
+    /// Returns what this template is told besides the sites, and whether its Caddy keeps streams over a reload.
+    pub fn proxy(&self, template: String, stream_close_delay: bool) -> Proxy {
+        Proxy {
+            template,
+            admin: self.caddy.admin.clone(),
+            fronts: self.root.fronts().display().to_string(),
+            email: self.caddy.email.clone(),
+            acme_ca: self.caddy.acme_ca.clone(),
+            hostname: self.hostname.clone(),
+            api: self.listen.clone(),
+            stream_close_delay,
+        }
     }
 
     /// Returns the watched directory.

@@ -17,8 +17,9 @@ use zexio::model::document::{self, Subject};
 use zexio::model::layout::Layout;
 use zexio::model::names::{ProcessName, ProjectId, ReleaseNo, Slot, UnitId};
 use zexio::model::spec::{HeaderName, HeaderText, Sealed, Spec, Tls};
-use zexio::render::caddyfile::{self, Proxy, Site, SiteRoute};
+use zexio::render::caddyfile::{self, Site, SiteRoute};
 use zexio::render::unit;
+use zexio::settings::Settings;
 
 fn assert_golden(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
@@ -111,16 +112,8 @@ fn headers() -> std::collections::BTreeMap<HeaderName, HeaderText> {
 
 #[test]
 fn a_caddyfile() {
-    let proxy = Proxy {
-        template: include_str!("../../Caddyfile.tmpl").into(),
-        admin: "/run/caddy/admin.sock".into(),
-        fronts: "/zexio/fronts".into(),
-        email: Some("ops@example.com".into()),
-        acme_ca: None,
-        hostname: Some("agent.example.com".parse().unwrap()),
-        api: "127.0.0.1:7470".into(),
-        stream_close_delay: false,
-    };
+    let settings = Settings::parse("hostname: agent.example.com\ncaddy: { email: ops@example.com }").unwrap();
+    let proxy = settings.proxy(include_str!("../../Caddyfile.tmpl").into(), false);
     let sites = [
         site("shop.example.com", Tls::Auto, None, vec![route(Some("/api/*"), "api", 21004), route(None, "web", 21002)]),
         site("www.example.com", Tls::Internal, Some("https://shop.example.com"), vec![]),
@@ -141,20 +134,11 @@ fn a_caddyfile() {
 
 #[test]
 fn a_template_that_an_operator_broke_says_where() {
-    let proxy = Proxy {
-        template: "{\n\tadmin unix/{{ admin }}\n}\n{% for site in sitse %}{% endfor %}\n".into(),
-        admin: "/run/caddy/admin.sock".into(),
-        fronts: String::new(),
-        email: None,
-        acme_ca: None,
-        hostname: None,
-        api: String::new(),
-        stream_close_delay: false,
-    };
-    let in_a_site = "{% for site in sites %}\n{{ site.hots }}\n{% endfor %}".to_owned();
-    let hidden = caddyfile::try_template(&Proxy { template: in_a_site, ..proxy.clone() });
+    let broken = |template: &str| Settings::default().proxy(template.to_owned(), false);
+    let hidden = caddyfile::try_template(&broken("{% for site in sites %}\n{{ site.hots }}\n{% endfor %}"));
     assert!(hidden.is_err(), "also where only a site would show it");
-    let error = caddyfile::text(&proxy, &[]).unwrap_err();
+    let plain = broken("{\n\tadmin unix/{{ admin }}\n}\n{% for site in sitse %}{% endfor %}\n");
+    let error = caddyfile::text(&plain, &[]).unwrap_err();
     assert!(error.contains("Caddyfile.tmpl") && error.contains('4'), "{error}");
 }
 

@@ -24,8 +24,9 @@ use zexio::model::quantity::{Span, Timestamp};
 use zexio::model::services::{Service, WantedServices};
 use zexio::model::spec::{Route, Sealed, Spec};
 use zexio::plan::{Rules, ports, routes};
-use zexio::render::caddyfile::{self, Proxy};
+use zexio::render::caddyfile;
 use zexio::render::unit;
+use zexio::settings::Settings;
 
 use crate::services::ServiceInWords;
 
@@ -234,17 +235,8 @@ impl Scene {
     /// Returns what the planner is given.
     pub fn stage(&self) -> (Desired, Observed, Progress, Rules) {
         let layout = Layout::parse("/zexio").expect("a root");
-        let proxy = Proxy {
-            template: format!("{}{}", self.template, include_str!("../../Caddyfile.tmpl")),
-            admin: "/run/caddy/admin.sock".into(),
-            fronts: "/zexio/fronts".into(),
-            email: None,
-            acme_ca: None,
-            hostname: None,
-            api: "127.0.0.1:7470".into(),
-            stream_close_delay: false,
-        };
-        let rules = Rules { layout, ports: self.ports, proxy };
+        let template = format!("{}{}", self.template, include_str!("../../Caddyfile.tmpl"));
+        let rules = Rules { layout, ports: self.ports, proxy: Settings::default().proxy(template, false) };
         let (mut desired, mut progress) = (Desired::default(), Progress::default());
         for (name, project) in &self.projects {
             desired.0.insert(name.clone(), project.wanted(name));

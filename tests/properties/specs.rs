@@ -16,6 +16,7 @@ use zexio::model::quantity::Timestamp;
 use zexio::model::spec::{Document, Sealed, Spec};
 use zexio::plan::ports;
 use zexio::render::caddyfile::Proxy;
+use zexio::settings::Settings;
 
 /// Texts that meant something to some program once.
 const NASTY: [&str; 22] = [
@@ -315,16 +316,7 @@ impl Deployed {
 
 /// Returns what the template is told besides the sites.
 pub fn proxy() -> Proxy {
-    Proxy {
-        template: include_str!("../../Caddyfile.tmpl").into(),
-        admin: "/run/caddy/admin.sock".into(),
-        fronts: "/zexio/fronts".into(),
-        email: None,
-        acme_ca: None,
-        hostname: None,
-        api: "127.0.0.1:7470".into(),
-        stream_close_delay: false,
-    }
+    Settings::default().proxy(include_str!("../../Caddyfile.tmpl").into(), false)
 }
 
 /// Returns the spec as the store keeps it.

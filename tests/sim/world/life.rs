@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use zexio::model::desired::{Intent, Owner, Wanted};
 use zexio::model::document;
-use zexio::model::layout::Layout;
 use zexio::model::names::ProjectId;
 use zexio::model::quantity::{Span, Timestamp};
 use zexio::model::spec::Sealed;
@@ -14,7 +13,7 @@ use zexio::model::status::Status;
 use zexio::plan::Rules;
 use zexio::reconcile::pass::{Loop, Planner, checked_plan};
 use zexio::reconcile::services::HostServices;
-use zexio::render::caddyfile::Proxy;
+use zexio::settings::Settings;
 
 use super::World;
 use super::gate::Death;
@@ -166,17 +165,8 @@ pub fn agent(world: &World, rules: Rules, planner: Planner) -> Loop {
 
 /// Returns the rules of an agent with this template and these ports.
 pub fn rules(template: &str, ports: (u16, u16)) -> Rules {
-    let proxy = Proxy {
-        template: template.into(),
-        admin: "/run/caddy/admin.sock".into(),
-        fronts: "/zexio/fronts".into(),
-        email: None,
-        acme_ca: None,
-        hostname: None,
-        api: "127.0.0.1:7470".into(),
-        stream_close_delay: false,
-    };
-    Rules { layout: Layout::parse("/zexio").expect("a root"), ports, proxy }
+    let settings = Settings::default();
+    Rules { layout: settings.root.clone(), ports, proxy: settings.proxy(template.into(), false) }
 }
 
 fn scripted_rules() -> Rules {
