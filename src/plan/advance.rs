@@ -13,7 +13,8 @@ use crate::model::quantity::{Span, Timestamp};
 use crate::model::services::WantedServices;
 use crate::model::spec::{Deploy, OnFailure, Spec};
 
-use super::verdict::{self, Verdict};
+use super::retry;
+use super::verdict::{Case, Verdict};
 use super::{Rules, aim, ports, services};
 
 /// A request may have looked at the marker before the switch and dial after it.
@@ -175,7 +176,7 @@ fn count_fetch_failure(seen: &Seen, memory: &mut ProjectProgress, deploy: &Deplo
     }
     let mut error = PortError::passing("ArtifactFailed", message.clone());
     error.retry_after = retry_after.map(|span| Duration::from_millis(span.0));
-    trial.fetch = Some(verdict::strike(trial.fetch.as_ref(), &error, *at));
+    trial.fetch = Some(retry::strike(trial.fetch.as_ref(), &error, *at));
 }
 
 /// A release command that ran to its end does not run again, whatever happens to the agent or the machine after.
@@ -194,7 +195,7 @@ fn judge(project: &ProjectId, seen: &Seen, memory: &mut ProjectProgress, deploy:
     if trial.proven && switch_has_begun(candidate, seen, memory) {
         return;
     }
-    match verdict::of_candidate(project, candidate, memory, &trial, deploy, seen, now) {
+    match (Case { project, candidate, memory, trial: &trial, deploy, seen, now }).verdict() {
         Verdict::Wait(_) => memory.trial = Some(Trial { proven: false, ..trial }),
         Verdict::Healthy => memory.trial = Some(Trial { proven: true, ..trial }),
         Verdict::Reject { reason, message } => {

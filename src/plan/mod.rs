@@ -8,6 +8,7 @@ pub mod check;
 pub mod events;
 pub mod ports;
 pub mod removal;
+pub mod retry;
 pub mod rollout;
 pub mod routes;
 pub mod services;

@@ -12,7 +12,7 @@ use crate::model::spec::{Spec, Strategy};
 use crate::render::launch::Launch;
 use crate::render::unit;
 
-use super::verdict::{self, Verdict};
+use super::verdict::{Case, Verdict};
 use super::{Action, FetchOrder, Plan, Reason, Rules, Setting, UnitOrder, advance};
 
 /// What one project's steps are made from; both facets were read.
@@ -152,11 +152,18 @@ impl Scene<'_> {
             return plan.look_at(backoff.until);
         }
         self.bring_up_candidate(candidate, spec, plan);
+        let case = Case {
+            project: self.project,
+            candidate,
+            memory: self.memory,
+            trial,
+            deploy: &spec.deploy,
+            seen: self.seen,
+            now: self.now,
+        };
         if trial.proven && (self.routed || !self.changes_width(candidate)) {
             self.give_traffic(candidate, Reason::CandidateHealthy, plan);
-        } else if let Verdict::Wait(at) =
-            verdict::of_candidate(self.project, candidate, self.memory, trial, &spec.deploy, self.seen, self.now)
-        {
+        } else if let Verdict::Wait(at) = case.verdict() {
             plan.look_at(at);
         }
     }

@@ -14,7 +14,7 @@ use crate::model::services::{
     WantedServices, WorkSeen,
 };
 
-use super::{Action, Plan, Reason, Step, verdict};
+use super::{Action, Plan, Reason, Step, retry};
 
 /// Exit status of the work where the wanted version is not on offer.
 pub const NOT_ON_OFFER: i32 = 3;
@@ -118,7 +118,7 @@ fn fold(service: Service, wish: &WantedService, seen: &ServiceSeen, memory: &mut
         None if begun.is_some() => {
             let message = "the package manager's work was cut off, and is done again";
             memory.backoff =
-                Some(verdict::strike(memory.backoff.as_ref(), &PortError::passing("PackagesFailed", message), now));
+                Some(retry::strike(memory.backoff.as_ref(), &PortError::passing("PackagesFailed", message), now));
         }
         _ => {}
     }
@@ -161,7 +161,7 @@ fn count(memory: &mut ServiceProgress, work: &WorkSeen, now: Timestamp) {
         Some(Exit::Status(NO_MANAGER)) => "NoPackageManager",
         _ => "PackagesFailed",
     };
-    let mut backoff = verdict::strike(memory.backoff.as_ref(), &PortError::passing(reason, said), now);
+    let mut backoff = retry::strike(memory.backoff.as_ref(), &PortError::passing(reason, said), now);
     if waits_for_somebody(reason) {
         backoff.until = now.after(OFFER_RETRY);
     }

@@ -1,12 +1,9 @@
-//! The two judgements: whether a candidate is good, and whether a failure is worth another try.
-
-use std::collections::BTreeMap;
+//! Whether a candidate is good: its release command ran well, and each of its processes has been ready for long enough.
 
 use crate::model::desired::Work;
-use crate::model::failure::{Lasting, PortError};
 use crate::model::names::{ProjectId, ReleaseNo, UnitId};
 use crate::model::observed::{ActiveState, FetchSeen, Probed, Seen, UnitSeen};
-use crate::model::progress::{Backoff, ProjectProgress, Stall, Trial};
+use crate::model::progress::{ProjectProgress, Trial};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::spec::{Deploy, Ready};
 
@@ -29,156 +26,168 @@ pub enum Verdict {
     },
 }
 
-/// Judges a candidate by what the machine shows of it.
-pub fn of_candidate(
-    project: &ProjectId,
-    number: ReleaseNo,
-    memory: &ProjectProgress,
-    trial: &Trial,
-    deploy: &Deploy,
-    seen: &Seen,
-    now: Timestamp,
-) -> Verdict {
-    let deadline = trial.since.after(deploy.deadline);
-    let Some(units) = seen.units.known() else { return Verdict::Wait(deadline) };
-    let on_disk = seen.bundles.known().is_some_and(|bundles| bundles.releases.contains_key(&number));
-    let command = memory.command_unit(project, number).map(|unit| of_command(units.get(&unit), trial, now));
-    let processes = memory.units_of(project, number).into_iter().map(|unit| match memory.work_of(&unit) {
-        Some(work) if work.is_daemon() => {
-            of_process(work, units.get(&unit), &unit, &seen.health, trial, deploy.min_healthy, now)
+/// A candidate before its judge.
+pub struct Case<'a> {
+    /// Whose.
+    pub project: &'a ProjectId,
+    /// Which release.
+    pub candidate: ReleaseNo,
+    /// What is remembered of the project.
+    pub memory: &'a ProjectProgress,
+    /// Its trial.
+    pub trial: &'a Trial,
+    /// What is asked of it.
+    pub deploy: &'a Deploy,
+    /// What the machine shows of it.
+    pub seen: &'a Seen,
+    /// The present.
+    pub now: Timestamp,
+}
+
+impl Case<'_> {
+    /// Judges the candidate by what the machine shows of it. The first that speaks against it decides.
+    pub fn verdict(&self) -> Verdict {
+        let deadline = self.trial.since.after(self.deploy.deadline);
+        let Some(parts) = self.of_its_parts() else { return Verdict::Wait(deadline) };
+        if let Some(reject) = parts.iter().find(|verdict| matches!(verdict, Verdict::Reject { .. })) {
+            return reject.clone();
         }
-        // What runs by a calendar proves nothing before its time; that it was written is all there is to see.
-        _ if units.get(&unit).is_some_and(|seen| seen.text.is_some()) => Verdict::Healthy,
-        _ => Verdict::Wait(now.after(Span::seconds(1))),
-    });
-    let site = if on_disk { Verdict::Healthy } else { Verdict::Wait(deadline) };
-    let judged: Vec<Verdict> = command.into_iter().chain(processes).chain([site]).collect();
-    if let Some(reject) = judged.iter().find(|verdict| matches!(verdict, Verdict::Reject { .. })) {
-        return reject.clone();
+        if parts.iter().all(|verdict| *verdict == Verdict::Healthy) {
+            return Verdict::Healthy;
+        }
+        if self.now >= deadline {
+            return Verdict::Reject { reason: "DeadlineExceeded", message: self.past_deadline() };
+        }
+        let soonest =
+            parts.iter().filter_map(|verdict| if let Verdict::Wait(at) = verdict { Some(*at) } else { None }).min();
+        Verdict::Wait(soonest.unwrap_or(deadline).min(deadline))
     }
-    if judged.iter().all(|verdict| *verdict == Verdict::Healthy) {
-        return Verdict::Healthy;
+
+    /// Judges its command, its processes and its files, in this order; none where the units cannot be seen.
+    fn of_its_parts(&self) -> Option<Vec<Verdict>> {
+        let units = self.seen.units.known()?;
+        let command = self.memory.command_unit(self.project, self.candidate);
+        let command = command.map(|unit| self.of_command(units.get(&unit)));
+        let processes = self.memory.units_of(self.project, self.candidate).into_iter();
+        let processes = processes.map(|id| match (self.memory.work_of(&id), units.get(&id)) {
+            (Some(work), unit) if work.is_daemon() => self.of_daemon(&id, work, unit),
+            // What runs by a calendar proves nothing before its time; that it was written is all there is to see.
+            (_, Some(unit)) if unit.text.is_some() => Verdict::Healthy,
+            _ => self.soon(),
+        });
+        Some(command.into_iter().chain(processes).chain([self.of_files()]).collect())
     }
-    if now >= deadline {
-        return Verdict::Reject { reason: "DeadlineExceeded", message: past_deadline(trial, deploy, seen, number) };
+
+    fn of_files(&self) -> Verdict {
+        let on_disk = self.seen.bundles.known().is_some_and(|bundles| bundles.releases.contains_key(&self.candidate));
+        if on_disk { Verdict::Healthy } else { Verdict::Wait(self.trial.since.after(self.deploy.deadline)) }
     }
-    let soonest =
-        judged.iter().filter_map(|verdict| if let Verdict::Wait(at) = verdict { Some(*at) } else { None }).min();
-    Verdict::Wait(soonest.unwrap_or(deadline).min(deadline))
-}
 
-/// Judges a release command: it has to run to its end once, and well.
-fn of_command(unit: Option<&UnitSeen>, trial: &Trial, now: Timestamp) -> Verdict {
-    let later = Verdict::Wait(now.after(Span::seconds(1)));
-    let Some(unit) = unit.filter(|unit| unit.state == ActiveState::Failed && trial.saw(unit)) else { return later };
-    let how = match (unit.result.as_str(), unit.exit) {
-        ("timeout", _) => "took longer than its timeout and was stopped".to_owned(),
-        ("oom-kill", _) => "was killed for want of memory".to_owned(),
-        (_, Some(exit)) => exit.to_string(),
-        (result, None) => format!("failed: {result}"),
-    };
-    Verdict::Reject { reason: "ReleaseCommandFailed", message: format!("its release command {how}") }
-}
+    /// A release command has to run to its end once, and well.
+    fn of_command(&self, unit: Option<&UnitSeen>) -> Verdict {
+        let failed = |unit: &&UnitSeen| unit.state == ActiveState::Failed && self.trial.saw(unit);
+        let Some(unit) = unit.filter(failed) else { return self.soon() };
+        let how = match (unit.result.as_str(), unit.exit) {
+            ("timeout", _) => "took longer than its timeout and was stopped".to_owned(),
+            ("oom-kill", _) => "was killed for want of memory".to_owned(),
+            (_, Some(exit)) => exit.to_string(),
+            (result, None) => format!("failed: {result}"),
+        };
+        Verdict::Reject { reason: "ReleaseCommandFailed", message: format!("its release command {how}") }
+    }
 
-fn past_deadline(trial: &Trial, deploy: &Deploy, seen: &Seen, number: ReleaseNo) -> String {
-    // A fetch that failed was counted before anything is judged.
-    let stood_at = match (seen.fetches.get(&number), &trial.fetch) {
-        (Some(FetchSeen::Running { .. }), _) => "its artifact was still being fetched".to_owned(),
-        (_, Some(backoff)) => format!("its artifact could not be had: {}", backoff.message),
-        (_, None) => "its processes were not all ready".to_owned(),
-    };
-    format!("the rollout was not done within its deadline of {}; {stood_at}", deploy.deadline)
-}
+    fn of_daemon(&self, id: &UnitId, work: &Work, unit: Option<&UnitSeen>) -> Verdict {
+        // One that stops or was stopped, as that of a release which drained, is started anew.
+        let is_on = |unit: &&UnitSeen| !matches!(unit.state, ActiveState::Deactivating | ActiveState::Inactive);
+        let Some(unit) = unit.filter(is_on) else { return self.soon() };
+        let found = match (self.fall_of(unit), &work.ready) {
+            (Some(fall), _) => Err(fall),
+            (None, Some(ready)) if ready.notify => self.told_since(ready, unit),
+            (None, Some(ready)) => self.answered_since(ready, self.probed(id, unit), unit),
+            (None, None) => Ok(self.up_since(unit)),
+        };
+        match found {
+            Err(what) => {
+                Verdict::Reject { reason: "HealthCheckFailed", message: format!("process {} {what}", id.process) }
+            }
+            Ok(Some(ready)) if self.now >= ready.after(self.deploy.min_healthy) => Verdict::Healthy,
+            Ok(Some(ready)) => Verdict::Wait(ready.after(self.deploy.min_healthy)),
+            Ok(None) => self.soon(),
+        }
+    }
 
-fn of_process(
-    work: &Work,
-    unit: Option<&UnitSeen>,
-    id: &UnitId,
-    health: &BTreeMap<UnitId, Probed>,
-    trial: &Trial,
-    min_healthy: Span,
-    now: Timestamp,
-) -> Verdict {
-    let later = Verdict::Wait(now.after(Span::seconds(1)));
-    // One that stops or was stopped, as that of a release which drained, is started anew.
-    let is_on = |unit: &&UnitSeen| !matches!(unit.state, ActiveState::Deactivating | ActiveState::Inactive);
-    let Some(unit) = unit.filter(is_on) else { return later };
-    let since = unit.since.unwrap_or(now);
-    // What fell and waits for its next start is not among its restarts yet.
-    let falls = unit.restarts + u32::from(unit.exit.is_some());
-    // systemd shows how a process ended only until the next one starts; one more fall is waited for rather than judge
-    // without that.
-    let fell = falls > FALLS || falls == FALLS && unit.exit.is_some();
-    if trial.saw(unit) && (fell || unit.state == ActiveState::Failed) {
+    /// Tells how a process fell that does not come up by itself.
+    fn fall_of(&self, unit: &UnitSeen) -> Option<String> {
+        // What fell and waits for its next start is not among its restarts yet.
+        let falls = unit.restarts + u32::from(unit.exit.is_some());
+        // systemd shows how a process ended only until the next one starts; one more fall is waited for rather than
+        // judge without that.
+        let often = falls > FALLS || falls == FALLS && unit.exit.is_some();
+        if !self.trial.saw(unit) || !often && unit.state != ActiveState::Failed {
+            return None;
+        }
         let how = match unit.exit {
             _ if unit.result == "oom-kill" => "was killed for want of memory".to_owned(),
             Some(exit) => exit.to_string(),
             None => "ended".to_owned(),
         };
-        let often = if falls > 1 { format!(", {falls} times since it was started") } else { String::new() };
-        let message = format!("process {} {how}{often}", id.process);
-        return Verdict::Reject { reason: "HealthCheckFailed", message };
+        Some(if falls > 1 { format!("{how}, {falls} times since it was started") } else { how })
     }
-    // A release that is gone back to may run already: it is asked since its trial began.
-    let asked_since = since.max(trial.since);
-    let ready_since = match &work.ready {
-        Some(ready) if ready.notify => {
-            if unit.state == ActiveState::Activating && now >= asked_since.after(ready.within) {
-                return not_ready(id, ready, "it did not notify systemd");
-            }
-            (unit.state == ActiveState::Active).then_some(since)
+
+    /// Returns since when a process has told systemd that it is ready.
+    fn told_since(&self, ready: &Ready, unit: &UnitSeen) -> Result<Option<Timestamp>, String> {
+        if unit.state == ActiveState::Activating && self.now >= self.asked_since(unit).after(ready.within) {
+            return Err(not_ready(ready, "it did not notify systemd"));
         }
-        Some(ready) => {
-            let probed = health.get(id).filter(|probed| probed.invocation == unit.invocation);
+        Ok(self.up_since(unit))
+    }
+
+    /// Returns since when a process has answered its probes.
+    fn answered_since(
+        &self,
+        ready: &Ready,
+        probed: Option<&Probed>,
+        unit: &UnitSeen,
+    ) -> Result<Option<Timestamp>, String> {
+        match probed {
             // Only a probe made after the time was up can say that it was not enough: an agent that slept meanwhile
             // must look once more.
-            match probed {
-                Some(Probed { ok_since: None, at, last, .. }) if *at >= asked_since.after(ready.within) => {
-                    return not_ready(id, ready, last);
-                }
-                _ => probed.and_then(|probed| probed.ok_since).filter(|_| unit.state == ActiveState::Active),
+            Some(Probed { ok_since: None, at, last, .. }) if *at >= self.asked_since(unit).after(ready.within) => {
+                Err(not_ready(ready, last))
             }
+            _ => Ok(probed.and_then(|probed| probed.ok_since).filter(|_| unit.state == ActiveState::Active)),
         }
-        None => (unit.state == ActiveState::Active).then_some(since),
-    };
-    match ready_since {
-        Some(ok) if now >= ok.after(min_healthy) => Verdict::Healthy,
-        Some(ok) => Verdict::Wait(ok.after(min_healthy)),
-        None => later,
+    }
+
+    /// Returns what was probed of this run of a process.
+    fn probed(&self, id: &UnitId, unit: &UnitSeen) -> Option<&Probed> {
+        self.seen.health.get(id).filter(|probed| probed.invocation == unit.invocation)
+    }
+
+    fn up_since(&self, unit: &UnitSeen) -> Option<Timestamp> {
+        (unit.state == ActiveState::Active).then_some(unit.since.unwrap_or(self.now))
+    }
+
+    /// A release that is gone back to may run already: it is asked since its trial began.
+    fn asked_since(&self, unit: &UnitSeen) -> Timestamp {
+        unit.since.unwrap_or(self.now).max(self.trial.since)
+    }
+
+    fn soon(&self) -> Verdict {
+        Verdict::Wait(self.now.after(Span::seconds(1)))
+    }
+
+    fn past_deadline(&self) -> String {
+        // A fetch that failed was counted before anything is judged.
+        let stood_at = match (self.seen.fetches.get(&self.candidate), &self.trial.fetch) {
+            (Some(FetchSeen::Running { .. }), _) => "its artifact was still being fetched".to_owned(),
+            (_, Some(backoff)) => format!("its artifact could not be had: {}", backoff.message),
+            (_, None) => "its processes were not all ready".to_owned(),
+        };
+        format!("the rollout was not done within its deadline of {}; {stood_at}", self.deploy.deadline)
     }
 }
 
-fn not_ready(id: &UnitId, ready: &Ready, last: &str) -> Verdict {
-    let message = format!("process {} was not ready within {}; {last}", id.process, ready.within);
-    Verdict::Reject { reason: "HealthCheckFailed", message }
-}
-
-/// Counts a failure that may pass: the next try waits 5 s, 10 s, … 5 min, or as long as the other side asked.
-pub fn strike(before: Option<&Backoff>, error: &PortError, now: Timestamp) -> Backoff {
-    let strikes = before.map_or(0, |old| old.strikes) + 1;
-    let own = Span::seconds(5 << (strikes - 1).min(6)).min(Span::seconds(300));
-    let asked = error.retry_after.map_or(Span(0), |wait| Span(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)));
-    Backoff {
-        strikes,
-        until: now.after(own.max(asked.min(Span::seconds(600)))),
-        reason: error.reason.to_owned(),
-        message: error.message.clone(),
-        last: now,
-        since: before.map_or(now, |old| old.since),
-    }
-}
-
-/// Folds a failed step into a project's memory: a candidate's lasting failure rejects it, any other lasting failure
-/// stalls the project, a passing one waits for its next try.
-pub fn of_failed_step(memory: &mut ProjectProgress, error: &PortError, now: Timestamp) {
-    match (error.lasting, memory.candidate()) {
-        (Lasting::No, _) => memory.backoff = Some(strike(memory.backoff.as_ref(), error, now)),
-        (Lasting::Yes, Some(candidate)) => {
-            super::advance::reject(memory, candidate, error.reason, error.message.clone(), false, now)
-        }
-        (Lasting::Yes, None) => {
-            memory.stalled =
-                Some(Stall { reason: error.reason.to_owned(), message: error.message.clone(), since: now });
-        }
-    }
+fn not_ready(ready: &Ready, last: &str) -> String {
+    format!("was not ready within {}; {last}", ready.within)
 }

@@ -19,7 +19,7 @@ use crate::model::quantity::{Span, Timestamp};
 use crate::model::services::WantedServices;
 use crate::model::status::{ProcessStatus, Status};
 use crate::plan::check::Breach;
-use crate::plan::{self, Action, Plan, RoutesOrder, Rules, Step, advance, check, events, routes, status, verdict};
+use crate::plan::{self, Action, Plan, RoutesOrder, Rules, Step, advance, check, events, retry, routes, status};
 use crate::port::{Bundles, Clock, Health, Memory, ProbeOrder, Routes, Tail, Units};
 use crate::render::caddyfile::Site;
 
@@ -333,7 +333,7 @@ impl Loop {
         }
         if let Some(memory) = project.and_then(|project| view.progress.projects.get_mut(project)) {
             let told = PortError { message: format!("could not {}: {}", step.action, error.message), ..error.clone() };
-            verdict::of_failed_step(memory, &told, view.observed.now);
+            retry::of_failed_step(memory, &told, view.observed.now);
         }
     }
 

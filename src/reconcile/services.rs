@@ -11,7 +11,7 @@ use crate::model::observed::{Observed, Sight};
 use crate::model::progress::Progress;
 use crate::model::quantity::Timestamp;
 use crate::model::services::{Service, ServiceProgress, ServiceStatus, ServicesSeen, WantedServices};
-use crate::plan::{Action, events, services, verdict};
+use crate::plan::{Action, events, retry, services};
 use crate::port::{ServiceMemory, Services};
 
 /// What the loop works with for host services.
@@ -68,7 +68,7 @@ impl HostServices {
                         "ServiceDown",
                         format!("{unit} was down, and was started again; `journalctl -u {unit}` says why"),
                     );
-                    memory.backoff = Some(verdict::strike(memory.backoff.as_ref(), &fell, now));
+                    memory.backoff = Some(retry::strike(memory.backoff.as_ref(), &fell, now));
                 }
             }
             Action::EnableService(service) => self.host.enable(*service)?,
@@ -85,7 +85,7 @@ impl HostServices {
     /// Counts a step that failed.
     pub fn fail(action: &Action, error: &PortError, progress: &mut Progress, now: Timestamp) {
         if let Some(memory) = action.service().and_then(|service| progress.services.get_mut(&service)) {
-            memory.backoff = Some(verdict::strike(memory.backoff.as_ref(), error, now));
+            memory.backoff = Some(retry::strike(memory.backoff.as_ref(), error, now));
         }
     }
 

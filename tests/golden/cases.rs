@@ -11,7 +11,7 @@ use zexio::model::services::{Service, ServiceStatus, Version};
 use zexio::model::spec::Tls;
 use zexio::model::status::{Condition, Status};
 use zexio::plan::services::{Offer, choose};
-use zexio::plan::{Action, Plan, Reason, Step, events, routes, status, verdict};
+use zexio::plan::{Action, Plan, Reason, Step, events, retry, routes, status};
 use zexio::render::caddyfile::Site;
 
 use crate::scene::Scene;
@@ -31,13 +31,13 @@ fn a_step_that_failed_for_good_rejects_the_candidate_and_without_one_stalls_the_
     let (_, _, mut progress, _) = Scene::read(TRIAL).stage();
     let memory = progress.projects.values_mut().next().unwrap();
     let refused = PortError::lasting("LayoutInvalid", "there is no directory public in it");
-    verdict::of_failed_step(memory, &refused, NOW);
+    retry::of_failed_step(memory, &refused, NOW);
     let states: Vec<ReleaseState> = memory.releases.values().map(|release| release.state).collect();
     assert_eq!(states, [ReleaseState::Serving, ReleaseState::Rejected]);
     assert_eq!((memory.candidate(), memory.held, &memory.backoff), (None, None, &None));
     assert_eq!(memory.stalled.as_ref().unwrap().reason, "LayoutInvalid");
     let refused = PortError::lasting("UnitRefused", "systemd does not read it");
-    verdict::of_failed_step(memory, &refused, NOW);
+    retry::of_failed_step(memory, &refused, NOW);
     let stall = memory.stalled.as_ref().unwrap();
     assert_eq!(
         (stall.reason.as_str(), stall.message.as_str(), stall.since),
@@ -52,7 +52,7 @@ fn a_step_that_may_pass_is_tried_again_later() {
     let (_, _, mut progress, _) = Scene::read(TRIAL).stage();
     let memory = progress.projects.values_mut().next().unwrap();
     let since = memory.backoff.as_ref().unwrap().since;
-    verdict::of_failed_step(memory, &PortError::passing("DiskFull", "the disk is full"), NOW);
+    retry::of_failed_step(memory, &PortError::passing("DiskFull", "the disk is full"), NOW);
     let backoff = memory.backoff.as_ref().unwrap();
     assert_eq!((backoff.strikes, backoff.until, backoff.since), (3, NOW.after(Span::seconds(20)), since));
     assert_eq!((backoff.reason.as_str(), backoff.message.as_str()), ("DiskFull", "the disk is full"));
@@ -65,7 +65,7 @@ fn each_wait_is_twice_as_long_up_to_five_minutes() {
     let mut backoff = None;
     let mut waits = Vec::new();
     for _ in 0..9 {
-        backoff = Some(verdict::strike(backoff.as_ref(), &error, NOW));
+        backoff = Some(retry::strike(backoff.as_ref(), &error, NOW));
         waits.push(backoff.as_ref().unwrap().until.since(NOW).0 / 1000);
     }
     assert_eq!(waits, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
@@ -75,7 +75,7 @@ fn each_wait_is_twice_as_long_up_to_five_minutes() {
 fn another_side_may_ask_for_a_longer_wait_of_at_most_ten_minutes() {
     let wait = |asked| {
         let error = PortError { retry_after: Some(Duration::from_secs(asked)), ..PortError::passing("Busy", "busy") };
-        verdict::strike(None, &error, NOW).until.since(NOW).0 / 1000
+        retry::strike(None, &error, NOW).until.since(NOW).0 / 1000
     };
     assert_eq!([wait(1), wait(90), wait(600), wait(100_000)], [5, 90, 600, 600]);
 }
