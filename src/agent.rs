@@ -11,6 +11,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::bell::{self, Bell};
 use crate::doors::{self, Gauges};
+use crate::host::address::FetchRules;
 use crate::host::bundles::Files;
 use crate::host::caddy::{Caddy, Version};
 use crate::host::disk;
@@ -31,7 +32,7 @@ use crate::reconcile;
 use crate::reconcile::pass::{Loop, checked_plan};
 use crate::reconcile::services::HostServices;
 use crate::render::caddyfile::Proxy;
-use crate::settings::{self, Settings};
+use crate::settings::{self, Artifacts, Settings};
 use crate::store::{Db, MasterKey};
 use crate::unpack::Limits;
 
@@ -127,6 +128,12 @@ fn only_one(settings: &Settings) -> Result<Flock<File>, String> {
     Ok(lock)
 }
 
+impl From<&Artifacts> for FetchRules {
+    fn from(settings: &Artifacts) -> Self {
+        Self { allow: settings.allow.clone(), max_bytes: settings.max_bytes }
+    }
+}
+
 fn world(
     settings: &Settings,
     db: Arc<Db>,
@@ -137,7 +144,7 @@ fn world(
     let artifacts = &settings.artifacts;
     let limits =
         Limits { max_bytes: artifacts.max_unpacked_bytes, max_entries: artifacts.max_entries, ..Limits::default() };
-    let files = Files::open(&settings.root, artifacts.rules(), limits, clock.clone(), bell.clone());
+    let files = Files::open(&settings.root, artifacts.into(), limits, clock.clone(), bell.clone());
     let files = files.map_err(|e| e.to_string())?;
     let rules = Rules {
         layout: settings.root.clone(),

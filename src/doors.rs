@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use crate::api::keys::Keys;
 use crate::api::{ApiState, Slots, serve};
 use crate::bell::Bell;
+use crate::host::address::FetchRules;
 use crate::host::journal::Journalctl;
 use crate::host::uploads::DiskUploads;
 use crate::metrics::Metrics;
@@ -91,7 +92,7 @@ fn api_state(
     gauges: Gauges,
     troubles: Troubles,
 ) -> ApiState {
-    let rules = settings.artifacts.rules();
+    let rules = FetchRules::from(&settings.artifacts);
     ApiState {
         memory: db.clone(),
         service_memory: db.clone(),

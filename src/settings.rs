@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::host::address::FetchRules;
 use crate::model::layout::Layout;
 use crate::model::names::Hostname;
 use crate::model::quantity::Span;
@@ -80,13 +79,6 @@ pub struct Artifacts {
     pub max_unpacked_bytes: u64,
     /// Files of one release.
     pub max_entries: u64,
-}
-
-impl Artifacts {
-    /// Returns what a fetch has to keep to.
-    pub fn rules(&self) -> FetchRules {
-        FetchRules { allow: self.allow.clone(), max_bytes: self.max_bytes }
-    }
 }
 
 /// The guard against a directory that lost its files.

@@ -11,6 +11,7 @@ pub mod port;
 pub mod pulse;
 pub mod reconcile;
 pub mod render;
+pub mod settings;
 pub mod spec_dir;
 pub mod tell;
 
