@@ -215,9 +215,7 @@ impl Scene<'_> {
     fn bring_up_unit(&self, unit: &UnitId, reason: Reason, plan: &mut Plan) {
         let absent = UnitSeen::default();
         let seen = self.units.get(unit).unwrap_or(&absent);
-        let (Some(release), Some(work)) = (self.memory.release(unit.release), self.memory.work_of(unit)) else {
-            return;
-        };
+        let Some((release, work)) = self.memory.release(unit.release).zip(self.memory.work_of(unit)) else { return };
         let port = self.memory.port_of(unit);
         let text = unit::text(unit, work, &release.content, release.slot, port, &self.rules.layout);
         let timer = match &work.kind {
