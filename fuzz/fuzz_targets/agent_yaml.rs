@@ -11,7 +11,7 @@ fuzz_target!(|text: &str| {
         Ok(settings) => {
             assert!(settings.ports.from >= 1024 && settings.ports.to > settings.ports.from);
             assert!(settings.resync >= Span::seconds(1) && settings.root.root().is_absolute());
-            let _ = (settings.specs(), settings.artifacts.rules());
+            let _ = (settings.specs(), settings.proxy(String::new(), false));
         }
         Err(cause) => assert!(!cause.is_empty(), "a refusal says why"),
     }

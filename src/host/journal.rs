@@ -142,11 +142,7 @@ impl Reader {
             (None, Some(_)) => at(query.since.map_or(now, |since| since.max(now))),
             (None, None) => at(query.since.unwrap_or(now)),
         };
-        let mut args = vec![from];
-        if query.follow {
-            args.extend(["--follow".to_owned(), "--no-tail".to_owned()]);
-        }
-        self.rest(args, query.follow).await
+        self.rest(from, query.follow).await
     }
 
     /// Returns the newest lines, oldest first. Read backwards: forwards, `--since` with `-n` means the first lines in
@@ -159,7 +155,7 @@ impl Reader {
         // Which lines match is told here: not every journalctl can, and its patterns may take for ever.
         args.extend(self.grep.is_none().then(|| format!("--lines={lines}")));
         args.extend(since.map(at));
-        let mut output = self.start(&args)?;
+        let mut output = self.start(&args, None)?;
         let (mut found, mut held) = (Vec::new(), 0);
         loop {
             let entry = tokio::select! {
@@ -180,9 +176,14 @@ impl Reader {
         Ok(found)
     }
 
-    /// Passes on lines as they come.
-    async fn rest(&self, args: Vec<String>, follow: bool) -> Result<(), PortError> {
-        let mut output = self.start(&args)?;
+    /// Passes on lines as they come. By itself `--follow` keeps to the boot that /proc tells of, and in a container the
+    /// agent may see another one there than journald does; `--merge` keeps to none, but reads other machines' lines too.
+    async fn rest(&self, from: String, follow: bool) -> Result<(), PortError> {
+        let machine = machine().filter(|_| follow);
+        let mut args = vec![from];
+        args.extend(follow.then(|| ["--follow".to_owned(), "--no-tail".to_owned()]).into_iter().flatten());
+        args.extend(machine.is_some().then(|| "--merge".to_owned()));
+        let mut output = self.start(&args, machine.as_deref())?;
         loop {
             let entry = tokio::select! {
                 entry = output.next(&self.units) => entry?,
@@ -209,12 +210,12 @@ impl Reader {
         matches!(timeout(PATIENCE, self.send.send(Ok(line))).await, Ok(Ok(())))
     }
 
-    fn start(&self, args: &[String]) -> Result<Output, PortError> {
+    fn start(&self, args: &[String], machine: Option<&str>) -> Result<Output, PortError> {
         let mut child = Command::new(&self.program)
             .args(["--output=json", "--all", "--no-pager", "--quiet"])
             .arg("--output-fields=MESSAGE,PRIORITY,_SYSTEMD_UNIT,UNIT,_PID,OBJECT_SYSTEMD_UNIT,_TRANSPORT")
             .args(args)
-            .args(matches(&self.units))
+            .args(matches(&self.units, machine))
             .env_clear()
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -236,14 +237,22 @@ fn at(moment: Timestamp) -> String {
     format!("--since=@{}.{:03}", moment.0 / 1000, moment.0 % 1000)
 }
 
-/// Chooses what the units wrote, what systemd itself says of them, and what journald says that it left out. Exact fields instead of `-u`: that would also
-/// count lines of other programs about the unit, of which some can be written by anybody.
-fn matches(units: &BTreeSet<String>) -> Vec<String> {
-    let written = units.iter().map(|unit| format!("_SYSTEMD_UNIT={unit}"));
-    let told = units.iter().map(|unit| format!("UNIT={unit}"));
-    let left_out = units.iter().map(|unit| format!("OBJECT_SYSTEMD_UNIT={unit}"));
-    let or = |trusted: &str| ["+".to_owned(), trusted.to_owned()];
-    written.chain(or("_PID=1")).chain(told).chain(or("_TRANSPORT=driver")).chain(left_out).collect()
+/// Returns by which name journald knows this server.
+fn machine() -> Option<String> {
+    let id = std::fs::read_to_string("/etc/machine-id").ok()?.trim().to_owned();
+    (id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())).then_some(id)
+}
+
+/// Chooses what the units wrote, what systemd itself says of them, and what journald says that it left out. Exact fields
+/// instead of `-u`: that would also count lines of other programs about the unit, of which some can be written by anybody.
+fn matches(units: &BTreeSet<String>, machine: Option<&str>) -> Vec<String> {
+    let machine = machine.map(|id| format!("_MACHINE_ID={id}"));
+    let those = |field: &str, trusted: Option<&str>| -> Vec<String> {
+        let named = units.iter().map(|unit| format!("{field}={unit}"));
+        machine.clone().into_iter().chain(trusted.map(str::to_owned)).chain(named).collect()
+    };
+    let told = [those("UNIT", Some("_PID=1")), those("OBJECT_SYSTEMD_UNIT", Some("_TRANSPORT=driver"))];
+    told.into_iter().fold(those("_SYSTEMD_UNIT", None), |all, more| [all, more].join(&"+".to_owned()))
 }
 
 /// A running journalctl. Dropped, it is killed.

@@ -75,6 +75,20 @@ fn no_line_is_lost_or_invented_whatever_an_app_writes() {
 }
 
 #[test]
+fn a_follower_reads_what_comes_of_the_next_release_too() {
+    let machine = Machine::with_agent();
+    deploy(&machine, "ticks", "#!/bin/sh\nwhile echo \"tick of release $ZEXIO_RELEASE\"; do sleep 0.2; done\n");
+    for (file, what) in [("app", "ticks"), ("agent", "--system")] {
+        machine.must(&format!("systemd-run -q -p StandardOutput=file:/root/{file} zexio logs {what} -n 0 -f"));
+    }
+    let heard = |file: &str, line: &str| machine.sh(&format!("grep -q '{line}' /root/{file}")).status == 0;
+    machine.wait_until("a line of the app", || heard("app", "tick of release 1"));
+    machine.must("echo 'env: { ANOTHER: release }' >>/root/ticks.yaml && zexio apply -f /root/ticks.yaml --wait");
+    machine.wait_until("a line of its next release", || heard("app", "tick of release 2"));
+    machine.wait_until("a line of the agent", || heard("agent", "release 2 serves"));
+}
+
+#[test]
 fn lines_that_the_journal_dropped_are_told_of() {
     let machine = Machine::with_agent();
     let limit = "[Journal]\nRateLimitIntervalSec=2s\nRateLimitBurst=50\n";
