@@ -29,12 +29,15 @@ pub enum Turn {
 
 /// Judges a status for somebody who waits for a generation to be Ready.
 pub fn judge(generation: u64, status: &Status) -> Turn {
-    let said = show::leading(status).map(|c| format!("{}: {}", clean(&c.reason), clean(&c.message)));
+    let held = |kind: &str| status.condition(kind).filter(|condition| condition.status == "True");
+    let holds = |kind: &str| held(kind).is_some();
+    // Another file that claims the project too is a stall beside one of these, and is not what is waited for.
+    let said = held("Ready").or_else(|| held("Reconciling")).or_else(|| show::leading(status));
+    let said = said.map(|c| format!("{}: {}", clean(&c.reason), clean(&c.message)));
     let said = said.unwrap_or_else(|| clean(&status.state));
-    let holds = |kind: &str| status.condition(kind).is_some_and(|condition| condition.status == "True");
     match status.observed_generation >= generation {
-        true if holds("Stalled") => Turn::Failed(said),
         true if holds("Ready") => Turn::Ready(said),
+        true if holds("Stalled") && !holds("Reconciling") => Turn::Failed(said),
         _ if holds("Suspended") => Turn::Failed(said),
         _ => Turn::Going(said),
     }
@@ -199,6 +202,18 @@ mod tests {
         assert_eq!(judge(7, &status(7, 7, &stalled)), Turn::Failed("HealthCheckFailed: m".into()));
         // Stalled is what the generation before it was.
         assert_eq!(judge(8, &status(8, 7, &stalled)), Turn::Going("HealthCheckFailed: m".into()));
+    }
+
+    #[test]
+    fn another_file_that_claims_the_project_too_is_no_end() {
+        let beside = |of: &[(&'static str, &'static str, &'static str)]| {
+            status(7, 7, &[of, &[("Stalled", "True", "Conflict")]].concat())
+        };
+        assert_eq!(judge(7, &beside(&[("Ready", "True", "Serving")])), Turn::Ready("Serving: m".into()));
+        let trial = [("Ready", "False", "Trial"), ("Reconciling", "True", "Trial")];
+        assert_eq!(judge(7, &beside(&trial)), Turn::Going("Trial: m".into()));
+        // A host that another project has is one.
+        assert_eq!(judge(7, &beside(&[("Ready", "False", "Conflict")])), Turn::Failed("Conflict: m".into()));
     }
 
     #[test]

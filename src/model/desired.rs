@@ -145,6 +145,16 @@ pub struct Complaint {
     pub message: String,
 }
 
+/// The reason of a complaint about another file that claims the project too.
+pub const CONFLICT: &str = "Conflict";
+
+impl Complaint {
+    /// Tells whether it is about another file that claims the project too: that is told, and stops nothing.
+    pub fn is_of_another_file(&self) -> bool {
+        self.reason == CONFLICT
+    }
+}
+
 /// What a release is made of. Two specs with equal content run the same release; routes are not part of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {

@@ -158,7 +158,8 @@ pub fn of_sight(
 fn turn(old: &Status, new: &Status, now: Timestamp) -> Option<Event> {
     let (was, is) = (old.condition("Ready")?, new.condition("Ready")?);
     // Whatever else makes a project unready was decided, and told as that.
-    let undecided = old.generation == new.generation && new.candidate.is_none() && new.condition("Stalled").is_none();
+    let stops = new.condition("Stalled").is_some_and(|stalled| stalled.reason == is.reason);
+    let undecided = old.generation == new.generation && new.candidate.is_none() && !stops;
     let event = match (was.status.as_str(), is.status.as_str()) {
         ("False", "True") => Event::info(now, &is.reason, &is.message),
         ("True", "False") if undecided => Event::warning(now, &is.reason, &is.message),

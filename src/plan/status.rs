@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Plan;
-use crate::model::desired::{Intent, Wanted, Work};
+use crate::model::desired::{Complaint, Intent, Wanted, Work};
 use crate::model::failure::PortError;
 use crate::model::names::{ProjectId, ReleaseNo};
 use crate::model::observed::{ActiveState, CertificateSeen, FetchSeen, Observed, Seen};
@@ -53,7 +53,7 @@ pub fn of(view: &View<'_>, before: Option<&Status>) -> Status {
             }
         })
         .collect();
-    let settled = conditions.iter().any(|c| c.kind == "Stalled" || c.kind == "Ready" && c.status == "True");
+    let settled = stalled(view).is_some() || conditions.iter().any(|c| c.kind == "Ready" && c.status == "True");
     let seen_generation = if settled { view.wanted.generation } else { view.memory.observed_generation };
     Status {
         project: view.project.clone(),
@@ -77,9 +77,9 @@ fn state(intent: &Intent, conditions: &[Condition]) -> &'static str {
     match intent {
         _ if has(SUSPENDED, "True") => "suspended",
         Intent::Delete { .. } => "deleting",
-        _ if has("Stalled", "True") => "failed",
         _ if has("Ready", "True") => "running",
         _ if has("Reconciling", "True") => "deploying",
+        _ if has("Stalled", "True") => "failed",
         _ => "pending",
     }
 }
@@ -121,10 +121,8 @@ fn findings(view: &View<'_>) -> Vec<(&'static str, &'static str, Finding)> {
     // Whatever is not as it is wanted is being worked on, unless nothing more happens by itself.
     let doing = unready.filter(|_| view.wanted.intent != Intent::Nothing && suspended.is_none());
     let doing = doing.map(|why| reconciling(view).unwrap_or(why));
-    found.extend(match stalled {
-        Some(finding) => Some(("Stalled", "True", finding)),
-        None => doing.map(|finding| ("Reconciling", "True", finding)),
-    });
+    found.extend(doing.filter(|_| stalled.is_none()).map(|finding| ("Reconciling", "True", finding)));
+    found.extend(stalled.or_else(|| contested(view.wanted)).map(|finding| ("Stalled", "True", finding)));
     found.extend(suspended.map(|finding| (SUSPENDED, "True", finding)));
     found
 }
@@ -133,14 +131,22 @@ fn stalled(view: &View<'_>) -> Option<Finding> {
     if matches!(view.wanted.intent, Intent::Delete { .. }) {
         return None;
     }
-    let complaint =
-        view.wanted.complaint.as_ref().map(|complaint| (complaint.reason.clone(), complaint.message.clone()));
+    let complaint = view.wanted.complaint.as_ref().filter(|complaint| !complaint.is_of_another_file()).map(finding);
     if complaint.is_some() || is_put_off(view) {
         // What stopped an older generation says nothing of this one, which nobody has tried yet.
         return complaint;
     }
     let standing = view.memory.stalled.clone().or_else(|| view.memory.quarantine.as_ref().map(Quarantine::stall));
     standing.map(|stall| (stall.reason, stall.message))
+}
+
+/// Returns what is told of another file that claims the project too. The project goes on without it.
+fn contested(wanted: &Wanted) -> Option<Finding> {
+    wanted.complaint.as_ref().filter(|complaint| complaint.is_of_another_file()).map(finding)
+}
+
+fn finding(complaint: &Complaint) -> Finding {
+    (complaint.reason.clone(), complaint.message.clone())
 }
 
 /// Tells whether what is wanted now came while the project was suspended: no pass has taken it up.
@@ -435,19 +441,18 @@ pub fn as_wanted_now(mut status: Status, wanted: &Wanted, now: Timestamp) -> Sta
 
 /// Returns the status of a project that no pass has seen yet.
 pub fn unseen(project: &ProjectId, wanted: &Wanted, now: Timestamp) -> Status {
-    let complaint = wanted.complaint.as_ref();
-    let finding = complaint.map_or(("Pending".to_owned(), "no pass has looked at it yet".to_owned()), |c| {
-        (c.reason.clone(), c.message.clone())
-    });
-    let condition = |kind: &str, status: &str| Condition {
+    let complaint = wanted.complaint.as_ref().filter(|complaint| !complaint.is_of_another_file());
+    let found = complaint.map_or(("Pending".to_owned(), "no pass has looked at it yet".to_owned()), finding);
+    let condition = |kind: &str, status: &str, (reason, message): Finding| Condition {
         kind: kind.into(),
         status: status.into(),
-        reason: finding.0.clone(),
-        message: finding.1.clone(),
+        reason,
+        message,
         since: now,
     };
-    let mut conditions = vec![condition("Ready", "False")];
-    conditions.push(condition(if complaint.is_some() { "Stalled" } else { "Reconciling" }, "True"));
+    let mut conditions = vec![condition("Ready", "False", found.clone())];
+    conditions.push(condition(if complaint.is_some() { "Stalled" } else { "Reconciling" }, "True", found));
+    conditions.extend(contested(wanted).map(|found| condition("Stalled", "True", found)));
     Status {
         project: project.clone(),
         generation: wanted.generation,

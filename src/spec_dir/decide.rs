@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::model::desired::{Complaint, Desired, Intent, Owner};
+use crate::model::desired::{CONFLICT, Complaint, Desired, Intent, Owner};
 use crate::model::names::ProjectId;
 use crate::model::services::{Service, ServiceIntent, Version, WantedServices};
 
@@ -17,6 +17,8 @@ pub const WRONG_FOR: Duration = Duration::from_millis(500);
 pub const DIRECTORY: &str = ".";
 /// The reason of the complaint that holds a removal back.
 pub const PRUNE_REFUSED: &str = "PruneRefused";
+/// What such a complaint says where it lasts only as long as a file cannot be read. The others stay until confirmed.
+const MAY_BE_IT: &str = "cannot be read and may be that file under a new name";
 
 /// The SHA-256 of a file.
 pub type Digest = [u8; 32];
@@ -147,7 +149,9 @@ pub fn decide(
     now: Duration,
     prune_max: usize,
 ) -> Verdict {
-    let mut look = Look { known, services, prior, now, verdict: Verdict::default(), holders: BTreeMap::new() };
+    let verdict = Verdict::default();
+    let (holders, contested) = (BTreeMap::new(), BTreeMap::new());
+    let mut look = Look { known, services, prior, now, verdict, holders, contested };
     match listing {
         Listing::Lost(why) => look.lost(why),
         Listing::Read { identity, files } => {
@@ -155,7 +159,7 @@ pub fn decide(
             look.take_specs(files);
             let hostless = look.take_host(files);
             look.judge_broken(files);
-            look.judge_absent(identity, prune_max, &hostless);
+            look.judge_absent(files, identity, prune_max, &hostless);
         }
     }
     look.verdict
@@ -169,6 +173,8 @@ struct Look<'a> {
     verdict: Verdict,
     /// The file that stands for each project now.
     holders: BTreeMap<ProjectId, String>,
+    /// The files that want a project which is another's.
+    contested: BTreeMap<ProjectId, Vec<String>>,
 }
 
 /// Who may have a project, as one file sees it.
@@ -179,6 +185,8 @@ enum Claim {
     Free,
     /// It was this owner's, whose file is gone.
     Left(Owner),
+    /// It is another's, who keeps it.
+    Taken(Owner),
     /// Not now, and why.
     No(String),
 }
@@ -216,25 +224,29 @@ impl Look<'_> {
     }
 
     fn take_specs(&mut self, files: &BTreeMap<String, File>) {
+        let of_api = self.known.0.iter().filter(|(_, wanted)| wanted.owner == Owner::Api && wanted.spec().is_some());
+        let mut sound: Vec<(ProjectId, Owner)> = of_api.map(|(project, _)| (project.clone(), Owner::Api)).collect();
         for (name, file) in files {
-            if let (Holds::Spec(project), Some(digest)) = (&file.holds, &file.digest) {
+            if let (Holds::Spec(project), Some(digest)) = (&file.holds, &file.digest)
+                && self.claim(name, project)
+            {
                 self.take_spec(name, project, digest);
+                sound.push((project.clone(), Owner::File(name.clone())));
             }
+        }
+        // Nothing is wrong with these but that another file may claim them too.
+        for (project, owner) in sound {
+            let complaint = self.contested.get(&project).map(|files| conflict(files, &owner));
+            self.complain(&project, &owner, complaint);
         }
     }
 
     fn take_spec(&mut self, name: &str, project: &ProjectId, digest: &Digest) {
-        if !self.claim(name, project) {
-            return;
-        }
         let wanted = self.known.0.get(project);
         let runs = wanted.is_some_and(|wanted| wanted.spec().is_some());
         let taken = self.prior.taken.get(name).is_some_and(|(of, as_of)| of == project && as_of == digest);
         if !(runs && taken) {
             self.verdict.decisions.push(Decision::Put(project.clone(), name.to_owned()));
-        }
-        if wanted.is_some_and(|wanted| wanted.complaint.is_some()) {
-            self.complain(project, &Owner::File(name.to_owned()), None);
         }
     }
 
@@ -244,6 +256,15 @@ impl Look<'_> {
         match self.standing(name, project) {
             Claim::No(why) => {
                 self.verdict.troubles.insert(name.to_owned(), why);
+                return false;
+            }
+            Claim::Taken(owner) => {
+                let cure = match owner {
+                    Owner::File(_) => "remove one of the two files",
+                    Owner::Api => "delete it there first, or change it there",
+                };
+                self.verdict.troubles.insert(name.to_owned(), format!("project {project} belongs to {owner}; {cure}"));
+                self.contested.entry(project.clone()).or_default().push(name.to_owned());
                 return false;
             }
             Claim::Left(from) => {
@@ -262,15 +283,12 @@ impl Look<'_> {
             return Claim::No(format!("project {project} is being deleted; the file is taken once it is gone"));
         }
         if let Some(holder) = self.holders.get(project).filter(|holder| *holder != name) {
-            let why = format!("project {project} belongs to file:{holder}; remove one of the two files");
             self.verdict.doubts.contesting.insert(name.to_owned());
-            return Claim::No(why);
+            return Claim::Taken(Owner::File(holder.clone()));
         }
         match wanted.map(|wanted| &wanted.owner) {
             None => Claim::Free,
-            Some(Owner::Api) => {
-                Claim::No(format!("project {project} belongs to api; delete it there first, or change it there"))
-            }
+            Some(Owner::Api) => Claim::Taken(Owner::Api),
             Some(Owner::File(owner)) if owner == name => Claim::Mine,
             Some(left) => self.inherit(name, project, left.clone()),
         }
@@ -325,6 +343,10 @@ impl Look<'_> {
         long
     }
 
+    fn was_wrong_for_long(&self, name: &str) -> bool {
+        self.verdict.doubts.broken.get(name).is_some_and(|since| self.now >= *since + WRONG_FOR)
+    }
+
     /// A file that got a new name and is half written still stands for the project that it names.
     fn hold_named(&mut self, name: &str, named: Option<&ProjectId>) {
         if let Some(project) = self.guess(name, named) {
@@ -346,7 +368,13 @@ impl Look<'_> {
         owned.map(|(project, _)| project.clone()).collect()
     }
 
-    fn judge_absent(&mut self, identity: &str, prune_max: usize, hostless: &[(Service, Owner)]) {
+    fn judge_absent(
+        &mut self,
+        files: &BTreeMap<String, File>,
+        identity: &str,
+        prune_max: usize,
+        hostless: &[(Service, Owner)],
+    ) {
         self.drop_placeholders();
         let absent: Vec<(ProjectId, Owner)> =
             self.running_from_files().into_iter().filter(|(project, _)| !self.holders.contains_key(project)).collect();
@@ -362,24 +390,42 @@ impl Look<'_> {
             }
             _ => None,
         };
+        let stranger = self.stranger(files);
         for (project, owner) in absent {
-            self.judge_removal(project, &owner, guard.as_deref());
+            self.judge_removal(project, &owner, guard.as_deref(), stranger);
         }
         if !hostless.is_empty() && self.host_gone_for_long() {
-            self.judge_drops(hostless, guard.as_deref());
+            self.judge_drops(hostless, guard.as_deref(), stranger);
         }
     }
 
-    fn judge_removal(&mut self, project: ProjectId, owner: &Owner, guard: Option<&str>) {
+    fn judge_removal(&mut self, project: ProjectId, owner: &Owner, guard: Option<&str>, stranger: Option<&str>) {
         if !self.gone_for_long(&project) {
             return;
         }
-        match guard {
-            Some(why) => self.refuse_prune(&project, owner, why),
+        match (guard, stranger) {
+            (Some(why), _) => self.refuse_prune(&project, owner, why),
             // What was refused stays so: files that come back one by one must not take the last one with them.
-            None if self.prior_refused(&project) => {}
-            None => self.verdict.decisions.push(Decision::Delete(project, owner.clone())),
+            (None, _) if self.prior_refused(&project) => {}
+            (None, Some(file)) if self.was_wrong_for_long(file) => {
+                let cure = format!("Mend {file}, or run `zexio sync {project} --prune` to remove the project");
+                let complaint = held_back(owner, &format!("{file} {MAY_BE_IT}"), &cure);
+                self.complain(&project, owner, Some(complaint));
+            }
+            (None, Some(_)) => {}
+            (None, None) => self.verdict.decisions.push(Decision::Delete(project, owner.clone())),
         }
+    }
+
+    /// Returns a file that cannot be read and of which nobody knows what it is about: a missed one may have got a new
+    /// name.
+    fn stranger<'f>(&self, files: &'f BTreeMap<String, File>) -> Option<&'f str> {
+        let runs = |project: &ProjectId| self.known.0.get(project).is_some_and(|wanted| wanted.spec().is_some());
+        let is_known = |name: &String| {
+            self.has_services(name) || self.holders.iter().any(|(project, holder)| holder == name && runs(project))
+        };
+        let unread = files.iter().filter(|(_, file)| matches!(file.holds, Holds::Nothing { named: None, .. }));
+        unread.map(|(name, _)| name).find(|name| !is_known(name)).map(String::as_str)
     }
 
     /// A project of which nothing was ever wanted goes with its file.
@@ -408,20 +454,15 @@ impl Look<'_> {
     }
 
     fn prior_refused(&self, project: &ProjectId) -> bool {
-        let complaint = self.known.0.get(project).and_then(|wanted| wanted.complaint.as_ref());
-        complaint.is_some_and(|complaint| complaint.reason == PRUNE_REFUSED)
+        is_refusal(self.known.0.get(project).and_then(|wanted| wanted.complaint.as_ref()))
     }
 
     fn refuse_prune(&mut self, project: &ProjectId, owner: &Owner, why: &str) {
         if self.prior_refused(project) {
             return;
         }
-        let file = owner.to_string();
-        let file = file.strip_prefix("file:").unwrap_or(&file);
-        let message = format!(
-            "{file} is gone, but {why}; nothing was removed. Restore the file, or run `zexio sync --prune` to remove the project"
-        );
-        self.complain(project, owner, Some(Complaint { reason: PRUNE_REFUSED.into(), message }));
+        let cure = "Restore the file, or run `zexio sync --prune` to remove the project";
+        self.complain(project, owner, Some(held_back(owner, why, cure)));
     }
 
     /// Tells whether a project's file is gone for long enough; where not yet, asks for another look.
@@ -549,11 +590,16 @@ impl Look<'_> {
             .map(|(service, wanted)| (*service, wanted.owner.clone()))
     }
 
-    fn judge_drops(&mut self, hostless: &[(Service, Owner)], guard: Option<&str>) {
-        match guard {
-            Some(why) => self.refuse_drops(hostless, why),
-            None if hostless.iter().any(|(service, _)| self.drop_refused(*service)) => {}
-            None => {
+    fn judge_drops(&mut self, hostless: &[(Service, Owner)], guard: Option<&str>, stranger: Option<&str>) {
+        match (guard, stranger) {
+            (Some(why), _) => self.refuse_drops(hostless, why),
+            (None, _) if hostless.iter().any(|(service, _)| self.drop_refused(*service)) => {}
+            (None, Some(file)) if self.was_wrong_for_long(file) => {
+                let cure = format!("Mend {file}, or run `zexio sync --prune` to let the service go");
+                self.hold_drops(hostless, &format!("{file} {MAY_BE_IT}"), &cure);
+            }
+            (None, Some(_)) => {}
+            (None, None) => {
                 let drops = hostless.iter().map(|(service, owner)| Decision::DropService(*service, owner.clone()));
                 self.verdict.decisions.extend(drops);
             }
@@ -561,20 +607,22 @@ impl Look<'_> {
     }
 
     fn refuse_drops(&mut self, hostless: &[(Service, Owner)], why: &str) {
-        for (service, owner) in hostless.iter().filter(|(service, _)| !self.drop_refused(*service)).collect::<Vec<_>>()
-        {
-            let file = file_of(owner).unwrap_or_default();
-            let message = format!(
-                "{file} is gone, but {why}; nothing was removed. Restore the file, or run `zexio sync --prune` to let the service go"
-            );
-            let complaint = Complaint { reason: PRUNE_REFUSED.into(), message };
-            self.verdict.decisions.push(Decision::ComplainOfService(*service, owner.clone(), Some(complaint)));
+        let unrefused = hostless.iter().filter(|(service, _)| !self.drop_refused(*service)).cloned();
+        let unrefused: Vec<(Service, Owner)> = unrefused.collect();
+        self.hold_drops(&unrefused, why, "Restore the file, or run `zexio sync --prune` to let the service go");
+    }
+
+    fn hold_drops(&mut self, hostless: &[(Service, Owner)], why: &str, cure: &str) {
+        for (service, owner) in hostless {
+            let complaint = Some(held_back(owner, why, cure));
+            if self.services.get(service).is_some_and(|wanted| wanted.complaint != complaint) {
+                self.verdict.decisions.push(Decision::ComplainOfService(*service, owner.clone(), complaint));
+            }
         }
     }
 
     fn drop_refused(&self, service: Service) -> bool {
-        let complaint = self.services.get(&service).and_then(|wanted| wanted.complaint.as_ref());
-        complaint.is_some_and(|complaint| complaint.reason == PRUNE_REFUSED)
+        is_refusal(self.services.get(&service).and_then(|wanted| wanted.complaint.as_ref()))
     }
 
     /// Tells whether the file with the services is gone for long enough; where not yet, asks for another look.
@@ -593,6 +641,30 @@ fn file_of(owner: &Owner) -> Option<&str> {
         Owner::File(name) => Some(name),
         Owner::Api => None,
     }
+}
+
+/// Tells whether a complaint holds a removal back until somebody confirms it.
+fn is_refusal(complaint: Option<&Complaint>) -> bool {
+    complaint.is_some_and(|complaint| complaint.reason == PRUNE_REFUSED && !complaint.message.contains(MAY_BE_IT))
+}
+
+/// Says that something stays although its file is gone.
+fn held_back(owner: &Owner, why: &str, cure: &str) -> Complaint {
+    let file = file_of(owner).unwrap_or_default();
+    let message = format!("{file} is gone, but {why}; nothing was removed. {cure}");
+    Complaint { reason: PRUNE_REFUSED.into(), message }
+}
+
+/// Says that files claim a project that is another's, who keeps it.
+fn conflict(files: &[String], owner: &Owner) -> Complaint {
+    let claim = if files.len() == 1 { "claims" } else { "claim" };
+    let (whose, cure) = match owner {
+        Owner::File(holder) if files.len() == 1 => (format!("file {holder}"), "remove one of the two"),
+        Owner::File(holder) => (format!("file {holder}"), "remove all but one of them"),
+        Owner::Api => ("the API".to_owned(), "remove the file, or delete the project there first"),
+    };
+    let message = format!("{} {claim} this project too, which belongs to {whose}; {cure}", files.join(", "));
+    Complaint { reason: CONFLICT.into(), message }
 }
 
 #[cfg(test)]

@@ -256,6 +256,19 @@ mod tests {
     }
 
     #[test]
+    fn a_write_ends_what_was_wrong_with_the_one_before_and_not_what_another_file_claims() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = db(&dir);
+        db.put(spec(ONE, "").unwrap(), &Owner::Api, None, &by()).unwrap();
+        for (reason, stays) in [("SpecInvalid", false), ("PruneRefused", false), ("Conflict", true)] {
+            let complaint = Complaint { reason: reason.into(), message: "zz.yaml".into() };
+            db.complain(&shop(), &Owner::Api, Some(&complaint)).unwrap();
+            db.put(spec(TWO, "").unwrap(), &Owner::Api, None, &by()).unwrap();
+            assert_eq!(db.wanted(&shop()).unwrap().unwrap().complaint, stays.then_some(complaint), "{reason}");
+        }
+    }
+
+    #[test]
     fn a_suspension_stays_whatever_becomes_of_the_spec_and_is_no_change_of_it() {
         let dir = tempfile::tempdir().unwrap();
         let file = Owner::File("shop.yaml".into());

@@ -439,9 +439,12 @@ fn put(
         .as_ref()
         .is_none_or(|row| row.spec.as_ref() != Some(&spec) || row.overlay != overlay || row.intent == "delete");
     let generation = if changed { generation + 1 } else { generation };
+    // What this wish mends is over; whether another file claims the project too is not for it to say.
+    let complaint = old.and_then(|row| row.complaint).filter(Complaint::is_of_another_file);
     let sql = "INSERT INTO projects (project, generation, intent, owner, spec, overlay) VALUES (?1, ?2, 'run', ?3, ?4, ?5)
-        ON CONFLICT (project) DO UPDATE SET generation = ?2, intent = 'run', owner = ?3, spec = ?4, overlay = ?5, complaint = NULL";
-    let values = params![project.as_str(), generation, owner.to_string(), json(&spec), overlay.as_ref().map(json)];
+        ON CONFLICT (project) DO UPDATE SET generation = ?2, intent = 'run', owner = ?3, spec = ?4, overlay = ?5, complaint = ?6";
+    let (overlay, complaint) = (overlay.as_ref().map(json), complaint.as_ref().map(json));
+    let values = params![project.as_str(), generation, owner.to_string(), json(&spec), overlay, complaint];
     execute(tx, sql, values)?;
     Ok(Put { generation, created, changed })
 }

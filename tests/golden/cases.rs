@@ -195,6 +195,11 @@ fn only_a_project_that_falls_by_itself_is_told_as_that() {
         status.conditions.push(stalled);
     };
     assert_eq!(turn("True", "False", stalls), "", "a release was rejected");
+    let contested = |status: &mut Status| {
+        let reason = "Conflict".to_owned();
+        status.conditions.push(Condition { kind: "Stalled".into(), reason, ..status.conditions[0].clone() });
+    };
+    assert_eq!(turn("True", "False", contested), down, "another file claims it too, and did not bring it down");
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod api;
 mod artifacts;
 mod boots;
 mod certificates;
+mod claims;
 mod cli;
 mod demo;
 mod deploys;

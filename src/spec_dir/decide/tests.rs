@@ -114,11 +114,44 @@ impl Door {
         self.look_at(&listing, ms)
     }
 
+    /// Looks as if a file were mended, and has not looked afterwards.
+    fn look_with(&mut self, name: &str, project: &str, ms: u64) -> Verdict {
+        let mut files = self.files.clone();
+        files.insert(name.into(), File { digest: Some(A), holds: Holds::Spec(id(project)) });
+        let before = self.prior.doubts.clone();
+        let verdict = self.look_at(&Listing::Read { identity: self.identity.into(), files }, ms);
+        self.prior.doubts = before;
+        verdict
+    }
+
     fn look_at(&mut self, listing: &Listing, ms: u64) -> Verdict {
         let verdict =
             decide(listing, &self.known, &self.services, &self.prior, Duration::from_millis(ms), self.prune_max);
         self.prior.doubts = verdict.doubts.clone();
         verdict
+    }
+
+    /// Looks, and notes the complaints as the door does; returns what was said and of which reason.
+    fn told(&mut self, ms: u64) -> Vec<(String, Option<String>)> {
+        let verdict = self.look(ms);
+        for decision in &verdict.decisions {
+            match decision {
+                Decision::Complain(project, owner, complaint) => {
+                    let wish = self.known.0.get_mut(project).unwrap();
+                    assert_eq!(wish.owner, *owner, "only its owner's complaints are written");
+                    wish.complaint = complaint.clone();
+                }
+                Decision::ComplainOfService(service, _, complaint) => {
+                    self.services.get_mut(service).unwrap().complaint = complaint.clone();
+                }
+                _ => {}
+            }
+        }
+        reasons(&verdict)
+    }
+
+    fn message(&self, project: &str) -> &str {
+        &self.known.0[&id(project)].complaint.as_ref().unwrap().message
     }
 
     /// Looks now and three seconds later; returns what comes of the second look.
@@ -137,6 +170,10 @@ fn reasons(verdict: &Verdict) -> Vec<(String, Option<String>)> {
         _ => None,
     });
     said.collect()
+}
+
+fn conflicts(project: &str) -> (String, Option<String>) {
+    (project.to_owned(), Some("Conflict".to_owned()))
 }
 
 fn deleted(verdict: &Verdict) -> Vec<String> {
@@ -300,15 +337,52 @@ fn a_placeholder_whose_file_is_repaired_becomes_its_project() {
 }
 
 #[test]
-fn of_two_files_for_one_project_the_first_keeps_it_without_a_word() {
+fn of_two_files_for_one_project_the_first_keeps_it_and_is_told_of_the_second_once() {
     let verdict = Door::new().has("a.yaml", "shop").has("b.yaml", "shop").look(0);
-    assert_eq!(verdict.decisions, [Decision::Put(id("shop"), "a.yaml".into())]);
+    assert_eq!(verdict.decisions[0], Decision::Put(id("shop"), "a.yaml".into()));
+    assert_eq!((verdict.decisions.len(), reasons(&verdict)), (2, vec![conflicts("shop")]));
     assert!(verdict.troubles["b.yaml"].contains("belongs to file:a.yaml"));
     // The first is the one that had it, not the one with the smaller name.
     let mut door = Door::new().runs("shop", file("b.yaml")).took("b.yaml", "shop").has("a.yaml", "shop");
+    assert_eq!(door.told(0), [conflicts("shop")]);
+    let says = "a.yaml claims this project too, which belongs to file b.yaml; remove one of the two";
+    assert_eq!(door.message("shop"), says);
     let verdict = door.settled();
     assert!(verdict.decisions.is_empty(), "{verdict:?}");
     assert!(verdict.troubles["a.yaml"].contains("belongs to file:b.yaml"));
+    door = door.has("c.yaml", "shop");
+    assert_eq!(door.told(6_000), [conflicts("shop")]);
+    assert!(door.message("shop").starts_with("a.yaml, c.yaml claim this project too"), "{}", door.message("shop"));
+    // It is over when they go, or are about something else.
+    door = door.without("a.yaml").has("c.yaml", "cafe");
+    let verdict = door.look(7_000);
+    assert_eq!(verdict.decisions[0], Decision::Put(id("cafe"), "c.yaml".into()));
+    assert_eq!(reasons(&verdict), [("shop".to_owned(), None)]);
+}
+
+#[test]
+fn a_project_that_two_files_claim_goes_on_being_updated_by_its_own() {
+    let mut door = Door::new().runs("shop", file("b.yaml")).took("b.yaml", "shop").has("a.yaml", "shop");
+    door.told(0);
+    door.files.get_mut("b.yaml").unwrap().digest = Some(B);
+    assert_eq!(door.look(1_000).decisions, [Decision::Put(id("shop"), "b.yaml".into())]);
+}
+
+#[test]
+fn what_is_wrong_with_the_projects_own_file_is_told_before_a_second_one() {
+    let mut door = Door::new().runs("shop", file("b.yaml")).took("b.yaml", "shop").has("a.yaml", "shop");
+    door.told(0);
+    door = door.broken("b.yaml", Some("shop"));
+    door.told(1_000);
+    assert_eq!(door.told(2_000), [("shop".to_owned(), Some("SpecInvalid".to_owned()))]);
+    assert_eq!(door.told(3_000), []);
+    door = door.without("a.yaml");
+    assert_eq!(door.told(4_000), [], "the second one goes, its own is as wrong as before");
+    assert!(door.message("shop").starts_with("b.yaml: line 3"));
+    door = door.has("a.yaml", "shop");
+    assert_eq!(door.told(5_000), []);
+    door = door.took("b.yaml", "shop");
+    assert_eq!(door.told(6_000), [conflicts("shop")]);
 }
 
 #[test]
@@ -340,6 +414,59 @@ fn a_file_renamed_and_broken_at_once_keeps_its_project_too() {
 }
 
 #[test]
+fn nothing_goes_while_a_file_that_nobody_can_read_may_be_the_missed_one() {
+    let refused = ("one".to_owned(), Some(PRUNE_REFUSED.to_owned()));
+    let mut door = Door::new().runs("one", file("one.yaml")).placeholder("two", "two.yaml").broken("two.yaml", None);
+    door.settled();
+    assert!(door.told(3_000).contains(&refused));
+    let says = "one.yaml is gone, but two.yaml cannot be read and may be that file under a new name; nothing was removed. \
+                Mend two.yaml, or run `zexio sync one --prune` to remove the project";
+    assert_eq!(door.message("one"), says);
+    assert!(door.look(9_000).decisions.is_empty(), "it is told once");
+    // Mended, it is the missed one.
+    let verdict = door.look_with("two.yaml", "one", 10_000);
+    let adopt = Decision::Adopt { project: id("one"), from: file("one.yaml"), to: file("two.yaml") };
+    assert_eq!(verdict.decisions[..2], [adopt, Decision::Put(id("one"), "two.yaml".into())]);
+    assert!(reasons(&verdict).contains(&("one".to_owned(), None)) && deleted(&verdict).is_empty());
+    // Or it is not, and the removal goes on, also after the agent began anew.
+    assert_eq!(deleted(&door.look_with("two.yaml", "two", 10_000)), ["one"]);
+    door.prior.doubts = Doubts::default();
+    door = door.has("two.yaml", "two");
+    assert_eq!(deleted(&door.look(11_000)), Vec::<String>::new());
+    assert_eq!(deleted(&door.look(13_000)), ["one"]);
+}
+
+#[test]
+fn a_broken_file_of_which_the_project_is_known_holds_no_other_removal_back() {
+    let gone = |door: Door| deleted(&door.runs("one", file("one.yaml")).settled());
+    assert_eq!(gone(Door::new().runs("two", file("two.yaml")).broken("two.yaml", None)), ["one"]);
+    assert_eq!(gone(Door::new().broken("two.yaml", Some("two"))), ["one"]);
+    let host = Door::new().broken("host.yaml", None).wants(REDIS, file("host.yaml"), None);
+    assert_eq!(gone(host), ["one"]);
+}
+
+#[test]
+fn a_file_that_is_half_written_when_another_is_gone_for_long_is_waited_for_without_a_word() {
+    let mut door = Door::new().runs("one", file("one.yaml"));
+    door.look(0);
+    door = door.broken("two.yaml", None);
+    let verdict = door.look(2_000);
+    assert!(verdict.decisions.is_empty(), "{verdict:?}");
+    assert_eq!(verdict.look_again, Some(Duration::from_millis(2_500)));
+}
+
+#[test]
+fn services_stay_too_while_a_file_that_nobody_can_read_may_be_theirs() {
+    let mut door = Door::new().wants(REDIS, file("host.yaml"), None).broken("services-2.yaml", Some("x"));
+    assert_eq!(drops(&door.settled()), [REDIS], "that one is about a project");
+    door = door.broken("services-2.yaml", None).placeholder("services-2", "services-2.yaml");
+    door.told(4_000);
+    assert!(door.services[&REDIS].complaint.as_ref().is_some_and(|told| told.message.contains("Mend services-2.yaml")));
+    assert!(door.look(9_000).decisions.is_empty(), "it is told once");
+    assert_eq!(drops(&door.look_with("services-2.yaml", "services-2", 10_000)), [REDIS]);
+}
+
+#[test]
 fn two_files_that_swap_their_projects_swap_owners() {
     let mut door = Door::new().runs("shop", file("a.yaml")).runs("blog", file("b.yaml"));
     door = door.has("a.yaml", "blog").has("b.yaml", "shop");
@@ -359,9 +486,13 @@ fn a_file_that_names_another_project_removes_the_one_it_named_before() {
 #[test]
 fn a_project_of_the_api_is_not_taken_by_a_file() {
     let mut door = Door::new().runs("shop", Owner::Api).has("shop.yaml", "shop");
+    assert_eq!(door.told(0), [conflicts("shop")]);
+    assert!(door.message("shop").starts_with("shop.yaml claims this project too, which belongs to the API; "));
     let verdict = door.settled();
     assert!(verdict.decisions.is_empty());
     assert!(verdict.troubles["shop.yaml"].contains("project shop belongs to api"));
+    door = door.without("shop.yaml");
+    assert_eq!(door.told(6_000), [("shop".to_owned(), None)]);
     let verdict = Door::new().runs("shop", Owner::Api).broken("shop.yaml", Some("shop")).settled();
     assert!(verdict.decisions.is_empty(), "a broken file does not stall it either");
 }

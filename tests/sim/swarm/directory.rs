@@ -273,9 +273,19 @@ impl Operator {
             .is_some_and(|since| machine.uptime - since >= u64::try_from(GONE_FOR.as_millis()).unwrap_or(u64::MAX));
         let complaint = machine.desired.0.get(project).and_then(|wanted| wanted.complaint.as_ref());
         let refused = complaint.is_some_and(|complaint| complaint.reason == PRUNE_REFUSED);
-        let holds = long && !refused && !directory.lost && !directory.strange && count <= directory.prune_max;
+        let runs = |name: &String| {
+            let mut projects = machine.desired.0.values().filter(|wanted| wanted.spec().is_some());
+            let mut services = machine.host.wanted.values().filter(|wish| !crate::world::host::is_leaving(wish));
+            let is_its = |owner: &Owner| matches!(owner, Owner::File(file) if file == name);
+            projects.any(|wanted| is_its(&wanted.owner)) || services.any(|wish| is_its(&wish.owner))
+        };
+        let stranger = directory.files.iter().any(|(name, text)| matches!(text.says, Says::Half) && !runs(name));
+        let known = !directory.lost && !directory.strange && !stranger;
+        let holds = long && !refused && known && count <= directory.prune_max;
         oracle.check(Promise::S17, holds, || {
-            format!("{project} goes with its file, among {count} that are gone; long {long}, refused {refused}")
+            format!(
+                "{project} goes with its file, among {count} that are gone; long {long}, refused {refused}, unread {stranger}"
+            )
         });
         oracle.reach("a project went with its file");
     }

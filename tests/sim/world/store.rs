@@ -53,7 +53,8 @@ impl Machine {
         let changed = before != Some(&row) || taken_back;
         let generation = if changed { generation + 1 } else { generation };
         self.rows.insert(project.clone(), row);
-        self.want(&project, generation, owner.clone(), None);
+        let complaint = self.desired.0.get(&project).and_then(|wanted| wanted.complaint.clone());
+        self.want(&project, generation, owner.clone(), complaint.filter(Complaint::is_of_another_file));
         Ok(Put { generation, created, changed })
     }
 
