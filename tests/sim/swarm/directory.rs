@@ -18,6 +18,8 @@ use crate::world::Machine;
 
 /// The file that sets the host's services.
 const HOST: &str = "host.yaml";
+/// A file of which nobody can tell what it is about, by its name neither.
+const STRANGER: &str = "A Note.yaml";
 /// How long until the next try after something could not be read or written.
 const RETRY: u64 = 5_000;
 
@@ -107,7 +109,7 @@ impl Directory {
 
     /// Something happens to the files that nobody meant as a wish; returns what.
     fn suffer(&mut self, chance: &mut Chance) -> &'static str {
-        match chance.below(7) {
+        match chance.below(8) {
             0 => {
                 self.files.clear();
                 "all files were removed"
@@ -131,6 +133,10 @@ impl Directory {
                     (text.says, text.digest[31]) = (Says::Half, 1);
                 }
                 "a file was half written"
+            }
+            5 => {
+                self.files.insert(STRANGER.into(), Text { digest: [1; 32], says: Says::Half });
+                "a file came that nobody can read"
             }
             _ => {
                 self.restore();
