@@ -31,13 +31,16 @@ pub enum Turn {
 pub fn judge(generation: u64, status: &Status) -> Turn {
     let held = |kind: &str| status.condition(kind).filter(|condition| condition.status == "True");
     let holds = |kind: &str| held(kind).is_some();
-    // Another file that claims the project too is a stall beside one of these, and is not what is waited for.
-    let said = held("Ready").or_else(|| held("Reconciling")).or_else(|| show::leading(status));
+    // What stops a project makes it unready. Another file that claims it too does not, and is not what is waited for.
+    let unready = status.condition("Ready").filter(|ready| ready.status != "True");
+    let stalled = held("Stalled").filter(|stalled| unready.is_some_and(|ready| ready.reason == stalled.reason));
+    let said = stalled.or_else(|| held("Suspended")).or_else(|| held("Ready")).or_else(|| held("Reconciling"));
+    let said = said.or_else(|| show::leading(status));
     let said = said.map(|c| format!("{}: {}", clean(&c.reason), clean(&c.message)));
     let said = said.unwrap_or_else(|| clean(&status.state));
     match status.observed_generation >= generation {
+        true if stalled.is_some() => Turn::Failed(said),
         true if holds("Ready") => Turn::Ready(said),
-        true if holds("Stalled") && !holds("Reconciling") => Turn::Failed(said),
         _ if holds("Suspended") => Turn::Failed(said),
         _ => Turn::Going(said),
     }
@@ -209,11 +212,14 @@ mod tests {
         let beside = |of: &[(&'static str, &'static str, &'static str)]| {
             status(7, 7, &[of, &[("Stalled", "True", "Conflict")]].concat())
         };
-        assert_eq!(judge(7, &beside(&[("Ready", "True", "Serving")])), Turn::Ready("Serving: m".into()));
+        let ready = ("Ready", "True", "Serving");
+        assert_eq!(judge(7, &beside(&[ready])), Turn::Ready("Serving: m".into()));
         let trial = [("Ready", "False", "Trial"), ("Reconciling", "True", "Trial")];
         assert_eq!(judge(7, &beside(&trial)), Turn::Going("Trial: m".into()));
         // A host that another project has is one.
         assert_eq!(judge(7, &beside(&[("Ready", "False", "Conflict")])), Turn::Failed("Conflict: m".into()));
+        let suspended = status(7, 6, &[ready, ("Stalled", "True", "Conflict"), ("Suspended", "True", "Suspended")]);
+        assert_eq!(judge(7, &suspended), Turn::Failed("Suspended: m".into()));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::model::desired::{Content, Source, Wanted};
-use crate::model::names::{Hostname, ProjectId, ReleaseNo, Slot};
+use crate::model::names::{Hostname, ProjectId, ReleaseNo, Sha256, Slot};
 use crate::model::observed::Observed;
 use crate::model::progress::{Progress, ProjectProgress, Release, ReleaseState, Stall, Trial};
 use crate::model::quantity::Timestamp;
@@ -24,8 +24,7 @@ pub fn take(
 ) -> bool {
     let now = observed.now;
     let hosts = hosts_of(spec);
-    let conflict =
-        hosts.iter().find_map(|host| Some((host, progress.owner_of(host).filter(|owner| *owner != project)?.clone())));
+    let conflict = conflict(project, &hosts, progress, rules);
     let mut taken = ports::taken(progress);
     let memory = progress.projects.entry(project.clone()).or_default();
     if memory.generation != wanted.generation {
@@ -34,10 +33,7 @@ pub fn take(
         memory.backoff = None;
         memory.quarantine = None;
     }
-    if let Some((host, owner)) = conflict {
-        let message = format!(
-            "{host} belongs to project {owner}, which asked for it first; free it there or name another host here"
-        );
+    if let Some(message) = conflict {
         stall(memory, "Conflict", message, now);
         return false;
     }
@@ -62,6 +58,19 @@ pub fn take(
     veto_what_is_left(memory, spec, number);
     aim_at(memory, number, now);
     true
+}
+
+/// Says who else has one of the hosts.
+fn conflict(project: &ProjectId, hosts: &BTreeSet<Hostname>, progress: &Progress, rules: &Rules) -> Option<String> {
+    if let Some(own) = rules.proxy.hostname.as_ref().filter(|own| hosts.contains(own)) {
+        return Some(format!("{own} is the agent's own, as agent.yaml says in `hostname`; name another host here"));
+    }
+    hosts.iter().find_map(|host| {
+        let owner = progress.owner_of(host).filter(|owner| *owner != project)?;
+        Some(format!(
+            "{host} belongs to project {owner}, which asked for it first; free it there or name another host here"
+        ))
+    })
 }
 
 /// Tells whether the wanted release is on trial, serves, or has failed already: what it needs was there when it began,
@@ -151,7 +160,7 @@ fn new_release(
 ) -> ReleaseNo {
     memory.newest += 1;
     let release = Release {
-        sha256: content.source.sha256().cloned(),
+        sha256: content.source.sha256().cloned().or_else(|| known_bytes(memory, &content.source)),
         content: Arc::new(content),
         version: spec.artifact.version.clone(),
         generation,
@@ -167,6 +176,14 @@ fn new_release(
     };
     memory.releases.insert(ReleaseNo(memory.newest), release);
     ReleaseNo(memory.newest)
+}
+
+/// A URL without a digest means the bytes of the last good release that came from it: a presigned one has expired by the
+/// time that a variable changes, and such a change brings no other artifact.
+fn known_bytes(memory: &ProjectProgress, source: &Source) -> Option<Sha256> {
+    let from_there = |release: &&Release| release.good && release.content.source == *source;
+    let last = memory.releases.values().rev().find(from_there).filter(|_| matches!(source, Source::Url { .. }))?;
+    last.sha256.clone()
 }
 
 /// Whoever goes back to an earlier release means that the one left behind is not to come again by itself.
