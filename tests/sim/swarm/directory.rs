@@ -278,7 +278,10 @@ impl Operator {
             .get(project)
             .is_some_and(|since| machine.uptime - since >= u64::try_from(GONE_FOR.as_millis()).unwrap_or(u64::MAX));
         let complaint = machine.desired.0.get(project).and_then(|wanted| wanted.complaint.as_ref());
-        let refused = complaint.is_some_and(|complaint| complaint.reason == PRUNE_REFUSED);
+        // Where the operator is asked to mend another file, that ends it; where the file is to come back, nothing else.
+        let refused = complaint.is_some_and(|complaint| {
+            complaint.reason == PRUNE_REFUSED && complaint.message.contains("Restore the file")
+        });
         let runs = |name: &String| {
             let mut projects = machine.desired.0.values().filter(|wanted| wanted.spec().is_some());
             let mut services = machine.host.wanted.values().filter(|wish| !crate::world::host::is_leaving(wish));
