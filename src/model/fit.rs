@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::document::Problem;
 use super::names::{Hostname, ProcessName};
 use super::quantity::{Bytes, Span};
-use super::spec::{Artifact, Document, Process, Ready, Route, SecretUse, Tls, parse_url};
+use super::spec::{Artifact, Document, HIDDEN_QUERY, Process, Ready, Route, SecretUse, Tls, parse_url};
 
 /// Returns everything that does not fit, in the order of the document's keys.
 pub fn problems(spec: &Document) -> Vec<Problem> {
@@ -140,10 +140,13 @@ fn routes(spec: &Document, found: &mut Vec<Problem>) {
 fn hooks(spec: &Document) -> Vec<Problem> {
     let github = spec.hooks.github.as_ref().map(|hook| ("hooks.github.artifact", &hook.artifact));
     let gitlab = spec.hooks.gitlab.as_ref().map(|hook| ("hooks.gitlab.artifact", &hook.artifact));
-    [github, gitlab].into_iter().flatten().filter_map(|(path, template)| unknown_placeholder(path, template)).collect()
+    [github, gitlab].into_iter().flatten().filter_map(|(path, template)| template_flaw(path, template)).collect()
 }
 
-fn unknown_placeholder(path: &str, template: &str) -> Option<Problem> {
+fn template_flaw(path: &str, template: &str) -> Option<Problem> {
+    if template.contains(HIDDEN_QUERY) {
+        return Some(Problem::at(path, "zexio shows a URL so whose query it hides; write the URL itself"));
+    }
     let rest = ["{tag}", "{sha}", "{run}"].iter().fold(template.to_owned(), |rest, known| rest.replace(known, ""));
     rest.contains(['{', '}']).then(|| Problem::at(path, "of placeholders only {tag}, {sha} and {run} are known"))
 }
@@ -213,6 +216,11 @@ mod tests {
                 web,
                 "hooks: { github: { repo: a/b, event: release, artifact: 'https://x/{env}', secret: S } }",
                 "placeholders",
+            ),
+            (
+                web,
+                "hooks: { github: { repo: a/b, event: release, artifact: 'https://x/{tag}?…', secret: S } }",
+                "whose query it hides",
             ),
         ] {
             let refused = refusal(processes, rest);
