@@ -35,9 +35,9 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue};
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::body::{Body as _, Bytes};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use serde::Serialize;
@@ -242,6 +242,9 @@ pub async fn handle(state: Arc<ApiState>, origin: Origin, request: Request<In>) 
     };
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     let (method, route) = route::label(&line.0, &line.1);
+    if line.0 == Method::HEAD {
+        response = without_body(response);
+    }
     metrics.answered(method, route, response.status().as_u16(), began.elapsed());
     response
 }
@@ -368,6 +371,16 @@ fn refusal((method, path): &(Method, String), problem: &Problem) -> Response<Out
     }
     response
 }
+/// Leaves the body out and says how long it would have been. The reader of a stream is gone with it, and so is what
+/// was begun for that reader.
+fn without_body(response: Response<Out>) -> Response<Out> {
+    let (mut head, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact() {
+        head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Response::from_parts(head, Empty::new().boxed_unsync())
+}
+
 
 /// A future that comes to nothing where it would panic: one request's mistake must not end the others.
 struct Caught<F>(Pin<Box<F>>);

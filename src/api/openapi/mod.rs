@@ -60,6 +60,7 @@ fn document() -> Result<Value, String> {
             "title": "Zexio Agent",
             "version": env!("CARGO_PKG_VERSION"),
             "summary": "What is wanted of a server goes in; how it is comes out.",
+            "description": "Wherever GET is answered, HEAD is too: the same head, and no body.",
             "license": { "name": "MIT", "identifier": "MIT" },
         },
         "servers": [{ "url": "http://127.0.0.1:7470" }],

@@ -188,6 +188,42 @@ async fn raw(path: &std::path::Path, request: &str) -> String {
     let mut stream = UnixStream::connect(path).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
+#[tokio::test]
+async fn a_head_is_that_of_the_answer_without_its_body() {
+    let bench = Bench::new();
+    bench.given("shop", "").await;
+    bench.history(&[true]);
+    bench.state.pulse.beat(NOW);
+    assert_eq!(bench.send_bare(ask("HEAD", "/healthz")).await.status, 200);
+    for target in ["/v1/projects/shop", "/v1/projects/nobody", "/v1/projects?limt=3", "/v1/openapi.json"] {
+        let (got, head) = (bench.send(ask("GET", target)).await, bench.send(ask("HEAD", target)).await);
+        assert_eq!((head.status, head.text.as_str()), (got.status, ""), "{target}");
+        assert_eq!(head.headers["content-length"].to_str().unwrap(), got.text.len().to_string(), "{target}");
+        for name in ["content-type", "etag"] {
+            assert_eq!(head.headers.get(name), got.headers.get(name), "{target} {name}");
+        }
+    }
+    assert_eq!(bench.send(ask("HEAD", "/v1/artifacts")).await.status, 405);
+    let as_get = bench.signature(&ask("GET", "/v1/projects"));
+    let refused = bench.send_bare(ask("HEAD", "/v1/projects").header("x-signature", as_get)).await;
+    assert_eq!(refused.status, 401, "the method is signed");
+    // A reader who takes nothing leaves the place to others.
+    let free = || bench.state.slots.readers.available_permits();
+    let all = free();
+    for target in ["/v1/projects/shop/logs?follow=true", "/v1/events?follow=true", "/v1/system/stats"] {
+        let head = bench.send(ask("HEAD", target).header("accept", "text/event-stream")).await;
+        assert_eq!((head.status, head.headers["content-type"].to_str().unwrap()), (200, "text/event-stream"));
+        let back = async {
+            while free() < all {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), back)
+            .await
+            .unwrap_or_else(|_| panic!("{target} keeps its place"));
+    }
+}
+
     let _ = stream.read_to_end(&mut answer).await;
     String::from_utf8_lossy(&answer).into_owned()
 }
@@ -219,6 +255,9 @@ async fn the_socket_is_roots_alone_takes_localhost_and_ends_when_told() {
         ("GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n", "400"),
         ("GET /healthz HTTP/1.1\r\nHost: a\r\nHost: a\r\nConnection: close\r\n\r\n", "400"),
         ("POST /v1/artifacts HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx", "400"),
+    let head = raw(&path, "HEAD /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 503") && head.ends_with("\r\n\r\n"), "{head}");
+    assert!(head.contains("content-length: "), "{head}");
         ("GET /healthz HTTP/1.1\r\nHost: a\r\nX-A : b\r\n\r\n", "400"),
         ("gibberish\r\n\r\n", "400"),
         (
