@@ -254,7 +254,15 @@ async fn answer(state: Arc<ApiState>, origin: Origin, head: Parts, incoming: &mu
         return Err(Problem::bad("bad_header", "a request has Content-Length or Transfer-Encoding, not both"));
     }
     let host = auth::host(&head.uri, &head.headers)?;
-    let target = route::find(&head.method, head.uri.path())?;
+    let target = match route::find(&head.method, head.uri.path()) {
+        // Which routes there are is told to whoever has a key.
+        Err(problem) if problem.status != StatusCode::BAD_REQUEST && !route::is_open(head.uri.path()) => {
+            let line = Line { method: head.method, uri: head.uri, host };
+            auth::prove(&state, &origin, &line, &head.headers).await?;
+            return Err(problem);
+        }
+        found => found?,
+    };
     let most = longest_body(target.endpoint, &state);
     body::check_length(&head.headers, most)?;
     let (digest, key) = match target.need {

@@ -171,6 +171,12 @@ pub fn find(method: &Method, path: &str) -> Result<Target, Problem> {
     Err(if others.is_empty() { unknown(path) } else { not_allowed(method, &mut others) })
 }
 
+/// Tells whether a path is one of those that ask for no signature of ours.
+pub fn is_open(path: &str) -> bool {
+    let route = TABLE.iter().find(|(_, pattern, ..)| matches(pattern, path).is_some());
+    route.is_some_and(|(.., need)| *need == Need::Nothing)
+}
+
 /// Returns the method and pattern that a request is counted under: one of the table's, or none's.
 pub fn label(method: &Method, path: &str) -> (&'static str, &'static str) {
     let of_path = |(_, pattern, ..): &&(&'static str, &'static str, Endpoint, Need)| matches(pattern, path).is_some();
