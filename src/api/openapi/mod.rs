@@ -110,7 +110,13 @@ fn parameters(told: &Operation, pattern: &str) -> Vec<Value> {
     if pattern.contains("{name}") {
         all.push(place("path", "name", told.name, "the name"));
     }
-    all.extend(told.query.iter().map(|(name, schema, what)| place("query", name, schema, what)));
+    all.extend(told.query.iter().map(|(name, schema, what)| {
+        let mut shown = place("query", name, schema, what);
+        if told.blanks {
+            shown["allowEmptyValue"] = json!(true);
+        }
+        shown
+    }));
     all.extend(told.headers.iter().map(|(name, schema, what)| place("header", name, schema, what)));
     all
 }

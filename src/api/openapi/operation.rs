@@ -23,6 +23,8 @@ pub struct Operation {
     pub query: Vec<(&'static str, &'static str, &'static str)>,
     /// Whether other parameters are refused.
     pub checks_query: bool,
+    /// Whether a parameter that is empty counts as not given.
+    pub blanks: bool,
     /// Headers: the same.
     pub headers: Vec<(&'static str, &'static str, &'static str)>,
     /// What is sent.
@@ -94,7 +96,8 @@ impl Operation {
         self
     }
 
-    fn stream(self, schema: &'static str) -> Self {
+    fn stream(mut self, schema: &'static str) -> Self {
+        self.blanks = true;
         let content = [("application/x-ndjson", schema), ("text/event-stream", schema)];
         self.answer(200, "A line of JSON each; server-sent events where they are accepted", &content, false)
     }
@@ -112,6 +115,7 @@ fn does(id: &'static str, summary: &'static str) -> Operation {
         name: "SecretName",
         query: Vec::new(),
         checks_query: true,
+        blanks: false,
         headers: Vec::new(),
         body: None,
         answers: Vec::new(),

@@ -143,6 +143,10 @@ async fn a_log_line_stays_one_line_of_its_own_project() {
         let refused = bench.send(ask("GET", &format!("/v1/projects/shop/logs?{query}"))).await;
         assert_eq!(refused.outcome(), (400, "bad_query".to_owned()), "{query}");
     }
+    let empty = ask("GET", "/v1/projects/shop/logs?lines=3&process=&release=&since=&grep=&follow=");
+    assert_eq!(bench.send(empty).await.text.lines().count(), 2);
+    let empty = bench.send(ask("GET", "/v1/events?lines=&since=&reason=&follow=")).await;
+    assert_eq!((empty.status, empty.text.is_empty()), (200, false));
     bench.send(ask("GET", "/v1/system/logs?grep=^x")).await;
     let query = bench.journal.asked.lock().unwrap().pop().unwrap();
     assert_eq!((query.units, query.grep), (vec!["zexio-agent.service".to_owned()], Pattern::parse("^x").ok()));
