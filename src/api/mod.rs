@@ -49,6 +49,7 @@ use crate::metrics::Metrics;
 use crate::model::event::By;
 use crate::model::names::{KeyId, ProjectId};
 use crate::model::quantity::Span;
+use crate::model::spec::Plain;
 use crate::port::{Clock, Events, Journal, Memory, ServiceMemory, ServiceWishes, Stats, Troubles, Uploads, Wishes};
 use crate::pulse::Pulse;
 
@@ -241,10 +242,10 @@ pub async fn handle(state: Arc<ApiState>, origin: Origin, request: Request<In>) 
         None => refusal(&line, &Problem::ours("the request failed inside; the agent's log says more")),
     };
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    let (method, route) = route::label(&line.0, &line.1);
     if line.0 == Method::HEAD {
         response = without_body(response);
     }
+    let (method, route) = route::label(&line.0, &line.1);
     metrics.answered(method, route, response.status().as_u16(), began.elapsed());
     response
 }
@@ -337,7 +338,8 @@ async fn dispatch(call: Call) -> Answer {
 fn longest_body(endpoint: Endpoint, state: &ApiState) -> u64 {
     match endpoint {
         Endpoint::PutProject => 256 << 10,
-        Endpoint::PutSecret => 128 << 10,
+        // The longest value, each byte of it written as `\u0061`, and what JSON has around it.
+        Endpoint::PutSecret => 6 * Plain::LONGEST as u64 + 1024,
         Endpoint::Hook | Endpoint::GenericHook => 1 << 20,
         Endpoint::Upload => state.uploads.max_bytes(),
         _ => 4 << 10,
@@ -369,16 +371,6 @@ pub fn respond(status: StatusCode, content_type: &'static str, text: Vec<u8>) ->
     response
 }
 
-fn refusal((method, path): &(Method, String), problem: &Problem) -> Response<Out> {
-    if problem.status.is_server_error() {
-        tracing::error!(%method, path = ?path, code = problem.code, detail = ?problem.detail, "could not answer a request");
-    }
-    let mut response = respond(problem.status, "application/problem+json", problem.body());
-    if let Some(allow) = &problem.allow {
-        response.headers_mut().insert(ALLOW, allow.clone());
-    }
-    response
-}
 /// Leaves the body out and says how long it would have been. The reader of a stream is gone with it, and so is what
 /// was begun for that reader.
 fn without_body(response: Response<Out>) -> Response<Out> {
@@ -389,6 +381,16 @@ fn without_body(response: Response<Out>) -> Response<Out> {
     Response::from_parts(head, Empty::new().boxed_unsync())
 }
 
+fn refusal((method, path): &(Method, String), problem: &Problem) -> Response<Out> {
+    if problem.status.is_server_error() {
+        tracing::error!(%method, path = ?path, code = problem.code, detail = ?problem.detail, "could not answer a request");
+    }
+    let mut response = respond(problem.status, "application/problem+json", problem.body());
+    if let Some(allow) = &problem.allow {
+        response.headers_mut().insert(ALLOW, allow.clone());
+    }
+    response
+}
 
 /// A future that comes to nothing where it would panic: one request's mistake must not end the others.
 struct Caught<F>(Pin<Box<F>>);
