@@ -225,15 +225,15 @@ fn unknown(path: &str) -> Problem {
 
 fn not_allowed(method: &Method, others: &mut Vec<&str>) -> Problem {
     others.dedup();
+    if let Some(get) = others.iter().position(|takes| *takes == "GET") {
+        others.insert(get + 1, "HEAD");
+    }
     let allow = others.join(", ");
     let detail = format!("{method} is not for this path; {allow} is");
     let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
     Problem { allow: HeaderValue::from_str(&allow).ok(), ..problem }
 }
 
-    if let Some(get) = others.iter().position(|takes| *takes == "GET") {
-        others.insert(get + 1, "HEAD");
-    }
 #[cfg(test)]
 mod tests {
     use super::*;

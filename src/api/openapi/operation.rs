@@ -244,8 +244,7 @@ pub fn operation(endpoint: Endpoint) -> Operation {
             .header("webhook-timestamp", "Text", "standard, gitlab: unix seconds")
             .header("webhook-signature", "Text", "standard, gitlab: v1,<base64>")
             .takes(JSON, "Anything", true)
-            .json(200, "A ping", "Ping")
-            .json(202, "It is taken, or it changes nothing", "Heard")
+            .json(202, "It is taken, it changes nothing, or it is a greeting", "HeardOrPing")
             .codes(&["sig_missing", "sig_malformed", "sig_bad", "clock_skew", "repo", "unknown_hook"])
             .codes(&["unknown_project", "hook_unready", "updates_fixed", "deleting", "invalid"]),
         Endpoint::GenericHook => does("genericHook", "Another artifact, proven by a key of ours")
