@@ -69,10 +69,11 @@ fn services_come_from_a_document_are_healed_and_go_with_or_without_their_data() 
 
     machine.must("zexio service remove redis --wait=170s && test ! -e /usr/bin/redis-server");
     machine.must("test -s /var/lib/redis/dump.rdb");
-    let followed = machine.sh("zexio service install redis --wait=170s");
+    // `script` is a terminal to what it runs.
+    let followed = machine.sh("script -qec 'zexio service install redis --wait=170s' /dev/null </dev/null");
     assert_eq!(followed.status, 0, "{}{}", followed.stdout, followed.stderr);
-    let progress = "redis  Installing: installing redis default: ";
-    assert!(followed.stderr.contains(progress), "it can be followed: {}", followed.stderr);
+    let progress = "  Installing: installing redis default: ";
+    assert!(followed.stdout.contains(progress), "it can be followed: {}", followed.stdout);
     let events = machine.must("zexio events -n 500");
     for told in ["redis: installing redis default: ", "redis: redis 7.", "nodejs 99; on offer: 18"] {
         assert!(events.contains(told), "{told}: {events}");
