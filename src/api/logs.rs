@@ -140,7 +140,8 @@ fn units(state: &ApiState, project: &ProjectId, ask: &Ask) -> Result<Units, Prob
 fn chosen(project: &ProjectId, memory: &ProjectProgress, ask: &Ask) -> Units {
     let releases = memory.releases.iter().filter(|(number, _)| ask.release.is_none_or(|wanted| wanted == **number));
     let units = releases.flat_map(|(number, release)| {
-        memory.units_of(project, *number).into_iter().map(|unit| (unit, release.created_at))
+        let units = memory.command_of(project, *number).into_iter().chain(memory.units_of(project, *number));
+        units.map(|unit| (unit, release.created_at))
     });
     units
         .filter(|(unit, _)| ask.process.as_ref().is_none_or(|wanted| *wanted == unit.process))

@@ -298,10 +298,14 @@ impl Fetch {
 
 impl Works {
     fn run(&self, project: &ProjectId, order: &FetchOrder, fetch: &Fetch) -> Result<(), PortError> {
-        let (artifact, sha256) = match &order.source {
-            Source::Url { url, sha256 } => self.artifact_at(url, sha256.as_ref().or(order.sha256.as_ref()), fetch)?,
-            Source::File { name, sha256 } => {
-                self.artifact_named(name.as_str(), sha256.as_ref().or(order.sha256.as_ref()))?
+        let want = order.source.sha256().or(order.sha256.as_ref());
+        // What is here already is not fetched again: that is what makes a way back independent of the network.
+        let here = want.and_then(|want| self.artifact_named(want.as_str(), Some(want)).ok());
+        let (artifact, sha256) = match (here, &order.source) {
+            (Some(here), _) => here,
+            (None, Source::Url { url, .. }) => self.artifact_at(url, want, fetch)?,
+            (None, Source::File { name, .. }) => {
+                self.keep(project, order, self.artifact_named(name.as_str(), want)?)?
             }
         };
         fetch.unpacking.store(true, Ordering::Relaxed);
@@ -309,13 +313,7 @@ impl Works {
         self.unpack(project, order, &artifact, sha256)
     }
 
-    /// An artifact that is here already is not fetched again: that is what makes a way back independent of the network.
     fn artifact_at(&self, url: &str, want: Option<&Sha256>, fetch: &Fetch) -> Result<(PathBuf, Sha256), PortError> {
-        if let Some(want) = want
-            && let Ok(found) = self.artifact_named(want.as_str(), Some(want))
-        {
-            return Ok(found);
-        }
         let seen = |bytes, of: Option<u64>| {
             fetch.bytes.store(bytes, Ordering::Relaxed);
             fetch.of.store(of.unwrap_or(0), Ordering::Relaxed);
@@ -345,6 +343,30 @@ impl Works {
             }
             _ => Ok((path, found)),
         }
+    }
+
+    /// Keeps a file that has a name of its own under its digest too: who put it there may replace or remove it, and what
+    /// came from it may be wanted again.
+    fn keep(
+        &self,
+        project: &ProjectId,
+        order: &FetchOrder,
+        (path, sha256): (PathBuf, Sha256),
+    ) -> Result<(PathBuf, Sha256), PortError> {
+        let kept = self.layout.artifacts().join(sha256.as_str());
+        if path != kept {
+            let (what, staging) = (format!("keep artifact {sha256}"), self.layout.staging());
+            let bytes = fs::metadata(&path).map_err(|e| disk_error(&what, &e))?.len();
+            if let Some(missing) = fetch::room(&staging, bytes).map_err(|e| disk_error(&what, &e))? {
+                return Err(PortError::passing("DiskFull", format!("could not {what}: {missing}")));
+            }
+            let copy = staging.join(format!("{project}-r{}.artifact", order.release));
+            fs::copy(&path, &copy)
+                .and_then(|_| fs::rename(&copy, &kept))
+                .and_then(|()| files::sync(&self.layout.artifacts()))
+                .map_err(|e| disk_error(&what, &e))?;
+        }
+        Ok((kept, sha256))
     }
 
     fn unpack(

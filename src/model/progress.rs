@@ -271,7 +271,7 @@ impl ProjectProgress {
         self.quarantine.as_ref().is_some_and(|quarantine| quarantine.hosts.contains_key(host))
     }
 
-    /// Returns the units of a release, without that of its release command.
+    /// Returns the units of a release that run as long as it does.
     pub fn units_of(&self, project: &ProjectId, release: ReleaseNo) -> Vec<UnitId> {
         let works = self.release(release).into_iter().flat_map(|release| &release.content.processes);
         let running = works.filter(|(_, work)| work.is_daemon() || matches!(work.kind, Kind::Scheduled(_)));
@@ -282,13 +282,17 @@ impl ProjectProgress {
         units.collect()
     }
 
-    /// Returns the unit of a release's command, where it has one that has not run yet.
-    pub fn command_unit(&self, project: &ProjectId, release: ReleaseNo) -> Option<UnitId> {
-        let open =
-            self.trial.as_ref().is_some_and(|trial| !trial.released && !trial.proven) && self.target == Some(release);
-        let works = &self.release(release).filter(|_| open)?.content.processes;
+    /// Returns the unit of a release's command.
+    pub fn command_of(&self, project: &ProjectId, release: ReleaseNo) -> Option<UnitId> {
+        let works = &self.release(release)?.content.processes;
         let (process, _) = works.iter().find(|(_, work)| matches!(work.kind, Kind::Release(_)))?;
         Some(UnitId { project: project.clone(), process: process.clone(), release, instance: None })
+    }
+
+    /// Returns the unit of a release's command, where it has one that has not run yet.
+    pub fn command_unit(&self, project: &ProjectId, release: ReleaseNo) -> Option<UnitId> {
+        let open = self.trial.as_ref().is_some_and(|trial| !trial.released && !trial.proven);
+        self.command_of(project, release).filter(|_| open && self.target == Some(release))
     }
 
     /// Returns what a unit runs.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::model::desired::{Content, Source, Wanted};
-use crate::model::names::{Hostname, ProjectId, ReleaseNo, Slot};
+use crate::model::names::{Hostname, ProjectId, ReleaseNo, Sha256, Slot};
 use crate::model::observed::Observed;
 use crate::model::progress::{Progress, ProjectProgress, Release, ReleaseState, Stall, Trial};
 use crate::model::quantity::Timestamp;
@@ -151,7 +151,7 @@ fn new_release(
 ) -> ReleaseNo {
     memory.newest += 1;
     let release = Release {
-        sha256: content.source.sha256().cloned(),
+        sha256: content.source.sha256().cloned().or_else(|| known_bytes(memory, &content.source)),
         content: Arc::new(content),
         version: spec.artifact.version.clone(),
         generation,
@@ -167,6 +167,14 @@ fn new_release(
     };
     memory.releases.insert(ReleaseNo(memory.newest), release);
     ReleaseNo(memory.newest)
+}
+
+/// A URL without a digest means the bytes of the last good release that came from it: a presigned one has expired by the
+/// time that a variable changes, and such a change brings no other artifact.
+fn known_bytes(memory: &ProjectProgress, source: &Source) -> Option<Sha256> {
+    let from_there = |release: &&Release| release.good && release.content.source == *source;
+    let last = memory.releases.values().rev().find(from_there).filter(|_| matches!(source, Source::Url { .. }))?;
+    last.sha256.clone()
 }
 
 /// Whoever goes back to an earlier release means that the one left behind is not to come again by itself.

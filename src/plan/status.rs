@@ -119,8 +119,12 @@ fn findings(view: &View<'_>) -> Vec<(&'static str, &'static str, Finding)> {
     });
     let suspended = suspended(view);
     // Whatever is not as it is wanted is being worked on, unless nothing more happens by itself.
-    let doing = unready.filter(|_| view.wanted.intent != Intent::Nothing && suspended.is_none());
-    let doing = doing.map(|why| reconciling(view).unwrap_or(why));
+    let works = view.wanted.intent != Intent::Nothing && suspended.is_none();
+    let doing = match unready {
+        Some(why) => Some(reconciling(view).unwrap_or(why)),
+        None => draining(view.memory),
+    };
+    let doing = doing.filter(|_| works);
     found.extend(match stalled {
         Some(finding) => Some(("Stalled", "True", finding)),
         None => doing.map(|finding| ("Reconciling", "True", finding)),

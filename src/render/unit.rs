@@ -6,6 +6,7 @@
 use crate::model::desired::{Content, Kind, Work};
 use crate::model::layout::{LAUNCHER, Layout, SLICE, user_of};
 use crate::model::names::{ReleaseNo, Slot, UnitId};
+use crate::model::quantity::Span;
 use crate::model::spec::{Calendar, Sandbox, StopSignal};
 
 /// Returns the name under which systemd hands a unit its launch blob. The blob is sealed for this name alone.
@@ -91,11 +92,15 @@ fn way_of_running(work: &Work) -> &'static str {
     }
 }
 
+/// What is not ready within its time is rejected by the agent, which says so. systemd's own time is for when the agent
+/// is away, and longer: else the process would be killed before it is judged, and look as if it had fallen.
+const GRACE: Span = Span::seconds(30);
+
 fn start_timeout(work: &Work) -> String {
     match (&work.kind, &work.ready) {
         (Kind::Release(timeout), _) => format!("{}ms", timeout.0),
         (Kind::Scheduled(_), _) => "infinity".to_owned(),
-        (_, Some(ready)) if ready.notify => format!("{}ms", ready.within.0),
+        (_, Some(ready)) if ready.notify => format!("{}ms", ready.within.0 + GRACE.0),
         _ => "90s".to_owned(),
     }
 }

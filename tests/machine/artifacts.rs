@@ -27,6 +27,37 @@ fn every_kind_of_artifact_is_told_by_its_content() {
 }
 
 #[test]
+fn a_file_of_the_operators_is_gone_back_to_and_its_variables_changed_after_that() {
+    let machine = Machine::with_agent();
+    let apply = |file: &str, env: &str| {
+        machine.write_file(&format!("/zexio/artifacts/{file}"), &format!("#!/bin/sh\nexec sleep infinity # {file}\n"));
+        let spec = format!(
+            "zexio: 1\nproject: own\nartifact: {{ file: {file} }}\nenv: {{ {env} }}\nprocesses: {{ main: {{ run: ./app }} }}\n"
+        );
+        let said = machine.apply("own", &spec);
+        assert_eq!(said.status, 0, "{}{}", said.stdout, said.stderr);
+    };
+    apply("one", "");
+    apply("two", "");
+    machine.must("zexio rollback own --wait && rm /zexio/artifacts/one");
+    apply("two", "ANOTHER: variable");
+    assert_eq!(machine.must("cat /zexio/apps/own/bundle/app"), "#!/bin/sh\nexec sleep infinity # one");
+    assert_eq!(machine.must("readlink /zexio/apps/own/bundle"), "releases/3");
+}
+
+#[test]
+fn a_variable_is_changed_when_nothing_is_behind_the_url_any_more() {
+    let machine = Machine::with_agent();
+    machine.publish("1.0.0");
+    let spec = |env: &str| web_spec("shop", "1.0.0", "./hello", env);
+    assert_eq!(machine.apply("shop", &spec("")).status, 0);
+    machine.must("rm /srv/artifacts/*");
+    let said = machine.apply("shop", &spec("env: { ANOTHER: variable }"));
+    assert_eq!(said.status, 0, "{}{}", said.stdout, said.stderr);
+    machine.wait_for_answer("shop.example.com", "/", "(release 2)");
+}
+
+#[test]
 fn a_hostile_artifact_is_refused_by_name_and_leaves_nothing() {
     let machine = Machine::with_agent();
     machine.publish("1.0.0");

@@ -183,6 +183,13 @@ fn ways_to_fail() -> Vec<Bad> {
             "answered 200",
             "told to die after",
         ),
+        health(
+            bad("mute", "sleep infinity", "", "")
+                .replace("http: /up, within: 5s, interval: 100ms", "notify: true, within: 3s"),
+            "was not ready within 3s; it did not notify systemd",
+            "",
+            "",
+        ),
         health(bad("taken", "./hello --no-listen", "", ""), "is taken by process", "is taken by process", ""),
         artifact(
             bad("hash", "./hello", "", "").replace("version: \"1.0.0\"", &wrong_hash),
@@ -250,6 +257,8 @@ fn every_way_to_fail_under_load_leaves_the_old_release_untouched_and_says_why() 
             machine.must("systemctl stop stranger");
         }
     }
+    let migration = machine.must("zexio logs hello --process release");
+    assert!(migration.contains("told to exit at once with 4"), "{migration}");
     // None of them was tried again, however often the loop looked since.
     machine.must("for i in 1 2 3; do zexio sync hello; done");
     let log = machine.must("journalctl -u zexio-agent -o cat");

@@ -90,6 +90,28 @@ fn a_rollback_needs_no_network() {
 }
 
 #[test]
+fn another_variable_needs_no_network() {
+    let mut life = Life::begin();
+    life.want("shop", "good-1");
+    life.settle();
+    life.world.lock().network = false;
+    life.want_spec("shop", "url: 'https://a.example.com/good-1'", "env: { ANOTHER: variable }");
+    life.settle();
+    assert_eq!(life.serving("shop"), Some(2));
+}
+
+#[test]
+fn what_never_served_says_nothing_of_what_is_behind_its_url() {
+    let mut life = Life::begin();
+    life.want("shop", "exits-1");
+    life.settle();
+    life.world.lock().network = false;
+    life.want_spec("shop", "url: 'https://a.example.com/exits-1'", "env: { ANOTHER: variable }");
+    life.settle();
+    assert_eq!(life.status("shop").rejected, [ReleaseNo(1), ReleaseNo(2)], "it could not be fetched anew");
+}
+
+#[test]
 fn a_rollback_during_the_drain_takes_the_draining_instance_back() {
     let mut life = Life::begin();
     life.want("shop", "good-1");

@@ -545,6 +545,7 @@ impl Oracle {
         let asked = asked.generation;
         let is = |kind: &str| status.condition(kind).is_some_and(|condition| condition.status == "True");
         let settled = is("Ready") || is("Stalled");
+        let drains = is("Ready") && status.condition("Reconciling").is_some_and(|doing| doing.reason == "Draining");
         let before = self.past.get(&status.project).map_or(0, |past| past.observed_generation);
         let rules = [
             (status.generation == wanted.generation, "its generation is not what was asked"),
@@ -557,7 +558,7 @@ impl Oracle {
             ),
             (status.condition("Ready").is_some(), "it has no Ready"),
             (!(is("Ready") && is("Stalled")), "it is Ready and Stalled"),
-            (!(is("Reconciling") && settled), "it is settled and Reconciling"),
+            (!(is("Reconciling") && settled) || drains, "it is settled and Reconciling"),
             (!is("Ready") || status.serving.is_some(), "it is Ready, and nothing serves"),
             (status.state != "running" || is("Ready"), "it runs, and is not Ready"),
         ];
