@@ -167,6 +167,18 @@ impl Settings {
         if settings.resync < Span::seconds(1) {
             return Err("resync: at least 1s".into());
         }
+        let listen = &settings.listen;
+        let port = listen.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+        if port.is_none() && !listen.is_empty() {
+            return Err(format!("listen: {listen:?} is not an address with a port, like 127.0.0.1:7470"));
+        }
+        if let Some(specs) = settings.specs.as_ref().filter(|specs| specs.is_relative()) {
+            return Err(format!("specs: {} does not begin with /", specs.display()));
+        }
+        let is_url = |prefix: &String| prefix.starts_with("http://") || prefix.starts_with("https://");
+        if let Some(prefix) = settings.artifacts.allow.iter().find(|prefix| !is_url(prefix)) {
+            return Err(format!("artifacts.allow: {prefix:?} does not begin with https:// or http://"));
+        }
         Ok(settings)
     }
 
@@ -200,9 +212,20 @@ mod tests {
         let read =
             Settings::parse("listen: 0.0.0.0:7470\ncaddy: { email: a@example.com }\nprune: { max: 3 }\n").unwrap();
         assert_eq!((read.listen.as_str(), read.prune.max), ("0.0.0.0:7470", 3));
-        for text in ["listne: x", "ports: { from: 5, to: 4 }", "root: relative", "caddy: { admn: x }", "resync: 1ms"] {
+        for text in [
+            "listne: x",
+            "ports: { from: 5, to: 4 }",
+            "root: relative",
+            "caddy: { admn: x }",
+            "resync: 1ms",
+            "listen: 127.0.0.1",
+            "listen: 127.0.0.1:99999",
+            "specs: relative",
+            "artifacts: { allow: ['ftp://x'] }",
+        ] {
             assert!(Settings::parse(text).is_err(), "{text}");
         }
+        assert!(Settings::parse("listen: ''").is_ok() && Settings::parse("listen: '[::1]:7470'").is_ok());
         assert!(Settings::parse("listne: x").unwrap_err().contains("listne"));
     }
 }

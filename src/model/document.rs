@@ -281,6 +281,7 @@ fn wrong_kind(found: &str, wanted: &str) -> String {
     let (wanted, hint) = match wanted {
         "a string" if value.is_some() => ("a text", "; put it in quotes"),
         "a string" => ("a text", ""),
+        "string or map" => ("a word", ""),
         "a boolean" => ("true or false", ""),
         "a sequence" => ("a list, like [a, b]", ""),
         "u8" | "u16" | "u32" | "u64" => ("a whole number", ""),
@@ -616,6 +617,7 @@ mod tests {
             with("limits: 3\n").ends_with("limits: the number 3 stands where a mapping of keys to values is expected")
         );
         assert!(with("limits: { memory: 12x }\n").contains("512M"));
+        assert!(with("sandbox: false\n").contains("false stands where a word is expected"));
         assert!(with("env: { A: [b] }\n").contains("a list stands where a text is expected"));
         assert!(with("project: ~\n") != "accepted");
         assert!(with("keep: 0\n").contains("keep"));

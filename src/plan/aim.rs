@@ -24,8 +24,7 @@ pub fn take(
 ) -> bool {
     let now = observed.now;
     let hosts = hosts_of(spec);
-    let conflict =
-        hosts.iter().find_map(|host| Some((host, progress.owner_of(host).filter(|owner| *owner != project)?.clone())));
+    let conflict = conflict(project, &hosts, progress, rules);
     let mut taken = ports::taken(progress);
     let memory = progress.projects.entry(project.clone()).or_default();
     if memory.generation != wanted.generation {
@@ -34,10 +33,7 @@ pub fn take(
         memory.backoff = None;
         memory.quarantine = None;
     }
-    if let Some((host, owner)) = conflict {
-        let message = format!(
-            "{host} belongs to project {owner}, which asked for it first; free it there or name another host here"
-        );
+    if let Some(message) = conflict {
         stall(memory, "Conflict", message, now);
         return false;
     }
@@ -62,6 +58,19 @@ pub fn take(
     veto_what_is_left(memory, spec, number);
     aim_at(memory, number, now);
     true
+}
+
+/// Says who else has one of the hosts.
+fn conflict(project: &ProjectId, hosts: &BTreeSet<Hostname>, progress: &Progress, rules: &Rules) -> Option<String> {
+    if let Some(own) = rules.proxy.hostname.as_ref().filter(|own| hosts.contains(own)) {
+        return Some(format!("{own} is the agent's own, as agent.yaml says in `hostname`; name another host here"));
+    }
+    hosts.iter().find_map(|host| {
+        let owner = progress.owner_of(host).filter(|owner| *owner != project)?;
+        Some(format!(
+            "{host} belongs to project {owner}, which asked for it first; free it there or name another host here"
+        ))
+    })
 }
 
 /// Tells whether the wanted release is on trial, serves, or has failed already: what it needs was there when it began,

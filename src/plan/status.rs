@@ -229,11 +229,12 @@ fn down_process(view: &View<'_>) -> Option<Finding> {
             return None;
         }
         let how = seen.and_then(|seen| seen.exit).map_or("is not running".to_owned(), |exit| exit.to_string());
-        let restarts = seen.map_or(0, |seen| seen.restarts);
-        Some((
-            "ProcessDown".into(),
-            format!("process {} {how}; systemd restarted it {restarts} times and goes on", unit.process),
-        ))
+        let next = match seen.filter(|seen| seen.state == ActiveState::Activating) {
+            Some(seen) => format!("systemd restarted it {} times and goes on", seen.restarts),
+            None if suspended(view).is_some() => "nothing starts it until the project is resumed".to_owned(),
+            None => "it is started again".to_owned(),
+        };
+        Some(("ProcessDown".into(), format!("process {} {how}; {next}", unit.process)))
     })
 }
 
@@ -278,7 +279,10 @@ fn reconciling(view: &View<'_>) -> Option<Finding> {
         );
         return Some((backoff.reason.clone(), message));
     }
-    let Some(candidate) = view.memory.candidate() else { return down_process(view).or_else(|| draining(view.memory)) };
+    let Some(candidate) = view.memory.candidate() else {
+        let down = down_process(view).filter(|_| matches!(view.wanted.intent, Intent::Run(_)));
+        return down.or_else(|| draining(view.memory));
+    };
     let trial = view.memory.trial.as_ref()?;
     if let Some(backoff) = trial.fetch.as_ref().filter(|backoff| backoff.until > view.observed.now) {
         let message = format!("{}; failed {}, next try at {}", backoff.message, backoff.times(), backoff.until);

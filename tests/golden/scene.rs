@@ -49,6 +49,8 @@ pub struct Scene {
     certificates: BTreeMap<Hostname, Option<String>>,
     /// A digest, as one hex digit or as the name whose digest it is, and when it came; missing: not looked at.
     artifacts: Option<BTreeMap<String, u64>>,
+    /// The public name of the agent's API.
+    hostname: Option<Hostname>,
     /// Put before the shipped template.
     #[serde(default)]
     template: String,
@@ -236,7 +238,8 @@ impl Scene {
     pub fn stage(&self) -> (Desired, Observed, Progress, Rules) {
         let layout = Layout::parse("/zexio").expect("a root");
         let template = format!("{}{}", self.template, include_str!("../../Caddyfile.tmpl"));
-        let rules = Rules { layout, ports: self.ports, proxy: Settings::default().proxy(template, false) };
+        let settings = Settings { hostname: self.hostname.clone(), ..Settings::default() };
+        let rules = Rules { layout, ports: self.ports, proxy: settings.proxy(template, false) };
         let (mut desired, mut progress) = (Desired::default(), Progress::default());
         for (name, project) in &self.projects {
             desired.0.insert(name.clone(), project.wanted(name));

@@ -144,7 +144,7 @@ impl Keep {
 impl TryFrom<u32> for Keep {
     type Error = String;
     fn try_from(raw: u32) -> Result<Self, String> {
-        if (1..=100).contains(&raw) { Ok(Self(raw)) } else { Err(format!("keep: {raw} is not between 1 and 100")) }
+        if (1..=100).contains(&raw) { Ok(Self(raw)) } else { Err(format!("{raw} is not between 1 and 100")) }
     }
 }
 
