@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName};
-use hyper::{Method, StatusCode, Uri};
+use hyper::{StatusCode, Uri};
 
 use crate::model::names::{KeyId, Sha256};
 use crate::model::quantity::Timestamp;
@@ -46,6 +46,24 @@ pub async fn check(
     line: &Line,
     headers: &HeaderMap,
 ) -> Result<(Sha256, KeyId), Problem> {
+    let (signature, scope) = prove(state, origin, line, headers).await?;
+    check_scope(&scope, target)?;
+    if !line.method.is_safe() {
+        take_nonce(state, &signature).await?;
+    }
+    Ok((signature.stamp.body, signature.stamp.kid))
+}
+
+/// Finds out whether a request was signed by a key of ours just now; returns the signature, and what its key may do.
+///
+/// # Errors
+/// The request is not signed as it must be.
+pub async fn prove(
+    state: &Arc<ApiState>,
+    origin: &Origin,
+    line: &Line,
+    headers: &HeaderMap,
+) -> Result<(Signature, Scope), Problem> {
     let signature = signature(origin, headers)?;
     let content_type = only(headers, &CONTENT_TYPE)
         .map_err(|_| Problem::bad("bad_header", "a request has at most one Content-Type header"))?
@@ -62,11 +80,7 @@ pub async fn check(
     if !signature.is_by(&key, &head) {
         return Err(Problem::unproven("sig_bad", "the signature is not that of this request by this key"));
     }
-    check_scope(&scope, target)?;
-    if line.method != Method::GET {
-        take_nonce(state, &signature).await?;
-    }
-    Ok((signature.stamp.body, signature.stamp.kid))
+    Ok((signature, scope))
 }
 
 fn signature(origin: &Origin, headers: &HeaderMap) -> Result<Signature, Problem> {

@@ -17,6 +17,7 @@ use crate::port::{EventQuery, WishError};
 use super::auth::only;
 use super::logs::{self, Lines, PATIENCE};
 use super::problem::Problem;
+use super::query::truth;
 use super::server::ended;
 use super::{Answer, ApiState, Call, blocking, slot};
 
@@ -48,7 +49,7 @@ pub async fn of_all(call: Call) -> Answer {
 
 async fn answer(call: Call, project: Option<ProjectId>) -> Answer {
     let query = call.query(&["lines", "since", "reason", "follow"])?;
-    let follow = query.flag("follow")?;
+    let follow = query.read("follow", truth)?.unwrap_or(false);
     let after = last_seen(&call.headers)?;
     let asked = EventQuery {
         project: project.clone(),

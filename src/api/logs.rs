@@ -24,7 +24,7 @@ use crate::model::quantity::{Span, Timestamp};
 use crate::port::{LogLine, LogLines, LogQuery, PortError};
 
 use super::problem::Problem;
-use super::query::Query;
+use super::query::{Query, truth};
 use super::server::ended;
 use super::{Answer, ApiState, Call, blocking, projects, slot};
 
@@ -110,7 +110,7 @@ fn ask(query: &Query, now: Timestamp) -> Result<Ask, Problem> {
         release: query.read("release", |raw| raw.parse().map(ReleaseNo))?,
         since: query.read("since", |raw| since(raw, now))?,
         grep: query.read("grep", Pattern::parse)?,
-        follow: query.flag("follow")?,
+        follow: query.read("follow", truth)?.unwrap_or(false),
     })
 }
 

@@ -35,9 +35,9 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue};
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::body::{Body as _, Bytes};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use serde::Serialize;
@@ -49,6 +49,7 @@ use crate::metrics::Metrics;
 use crate::model::event::By;
 use crate::model::names::{KeyId, ProjectId};
 use crate::model::quantity::Span;
+use crate::model::spec::Plain;
 use crate::port::{Clock, Events, Journal, Memory, ServiceMemory, ServiceWishes, Stats, Troubles, Uploads, Wishes};
 use crate::pulse::Pulse;
 
@@ -241,6 +242,9 @@ pub async fn handle(state: Arc<ApiState>, origin: Origin, request: Request<In>) 
         None => refusal(&line, &Problem::ours("the request failed inside; the agent's log says more")),
     };
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if line.0 == Method::HEAD {
+        response = without_body(response);
+    }
     let (method, route) = route::label(&line.0, &line.1);
     metrics.answered(method, route, response.status().as_u16(), began.elapsed());
     response
@@ -251,7 +255,15 @@ async fn answer(state: Arc<ApiState>, origin: Origin, head: Parts, incoming: &mu
         return Err(Problem::bad("bad_header", "a request has Content-Length or Transfer-Encoding, not both"));
     }
     let host = auth::host(&head.uri, &head.headers)?;
-    let target = route::find(&head.method, head.uri.path())?;
+    let target = match route::find(&head.method, head.uri.path()) {
+        // Which routes there are is told to whoever has a key.
+        Err(problem) if problem.status != StatusCode::BAD_REQUEST && !route::is_open(head.uri.path()) => {
+            let line = Line { method: head.method, uri: head.uri, host };
+            auth::prove(&state, &origin, &line, &head.headers).await?;
+            return Err(problem);
+        }
+        found => found?,
+    };
     let most = longest_body(target.endpoint, &state);
     body::check_length(&head.headers, most)?;
     let (digest, key) = match target.need {
@@ -326,7 +338,8 @@ async fn dispatch(call: Call) -> Answer {
 fn longest_body(endpoint: Endpoint, state: &ApiState) -> u64 {
     match endpoint {
         Endpoint::PutProject => 256 << 10,
-        Endpoint::PutSecret => 128 << 10,
+        // The longest value, each byte of it written as `\u0061`, and what JSON has around it.
+        Endpoint::PutSecret => 6 * Plain::LONGEST as u64 + 1024,
         Endpoint::Hook | Endpoint::GenericHook => 1 << 20,
         Endpoint::Upload => state.uploads.max_bytes(),
         _ => 4 << 10,
@@ -356,6 +369,16 @@ pub fn respond(status: StatusCode, content_type: &'static str, text: Vec<u8>) ->
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
+}
+
+/// Leaves the body out and says how long it would have been. The reader of a stream is gone with it, and so is what
+/// was begun for that reader.
+fn without_body(response: Response<Out>) -> Response<Out> {
+    let (mut head, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact() {
+        head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Response::from_parts(head, Empty::new().boxed_unsync())
 }
 
 fn refusal((method, path): &(Method, String), problem: &Problem) -> Response<Out> {

@@ -13,7 +13,7 @@ use crate::model::event::By;
 use crate::model::names::{ProjectId, ReleaseNo};
 use crate::model::progress::{ProjectProgress, Release};
 use crate::model::quantity::Timestamp;
-use crate::model::spec::{Artifact, Document, Spec};
+use crate::model::spec::{Artifact, Document, HIDDEN_QUERY, Spec};
 use crate::model::status::Status;
 use crate::plan::status::{as_wanted_now, unseen};
 use crate::port::{Put, WishError};
@@ -361,7 +361,7 @@ fn shown_spec(spec: &Spec) -> Spec {
     let gitlab = spec.hooks.gitlab.as_mut().map(|hook| &mut hook.artifact);
     for url in [spec.artifact.url.as_mut(), github, gitlab].into_iter().flatten() {
         if let Some((address, _)) = url.split_once('?') {
-            *url = format!("{address}?…");
+            *url = format!("{address}{HIDDEN_QUERY}");
         }
     }
     spec

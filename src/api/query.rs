@@ -30,21 +30,18 @@ impl Query {
         Ok(Self(found))
     }
 
-    /// Returns a parameter's text.
+    /// Returns a parameter's text. What is empty is not given.
     pub fn text(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.0.get(name).map(String::as_str).filter(|text| !text.is_empty())
     }
 
-    /// Returns a parameter that is `true` or `false`; false where it is missing.
+    /// Returns a parameter that is `true` or `false`; false where it is missing. An empty one is refused: a request
+    /// with `dry_run=` must not write because a script's variable was empty.
     ///
     /// # Errors
     /// It is neither.
     pub fn flag(&self, name: &str) -> Result<bool, Problem> {
-        match self.text(name) {
-            None | Some("false") => Ok(false),
-            Some("true") => Ok(true),
-            Some(other) => Err(bad(name, &format!("{other:?} is neither true nor false"))),
-        }
+        self.0.get(name).map_or(Ok(false), |text| truth(text).map_err(|cause| bad(name, &cause)))
     }
 
     /// Returns a parameter as what `parse` makes of it.
@@ -58,6 +55,14 @@ impl Query {
     ) -> Result<Option<T>, Problem> {
         self.text(name).map(|text| parse(text).map_err(|e| bad(name, &e.to_string()))).transpose()
     }
+}
+
+/// Reads `true` or `false`.
+///
+/// # Errors
+/// It is neither.
+pub fn truth(raw: &str) -> Result<bool, String> {
+    raw.parse().map_err(|_| format!("{raw:?} is neither true nor false"))
 }
 
 fn listed(known: &[&str]) -> String {
@@ -101,5 +106,14 @@ mod tests {
         assert!(detail("line=3").contains("\"line\": unknown; known here: lines, follow"));
         assert!(detail("lines=3&lines=4").contains("twice"));
         assert!(Query::parse("follow=1", &["follow"]).unwrap().flag("follow").is_err());
+    }
+
+    #[test]
+    fn what_is_empty_is_not_given_but_a_flag_that_guards_is_said_in_full() {
+        let query = Query::parse("lines=&follow=&dry_run=", &["lines", "follow", "dry_run"]).unwrap();
+        assert_eq!(query.read("lines", |raw| raw.parse::<u32>()).unwrap(), None);
+        assert_eq!(query.read("follow", truth).unwrap(), None);
+        assert_eq!(query.text("lines"), None);
+        assert!(query.flag("dry_run").is_err());
     }
 }

@@ -157,10 +157,11 @@ pub struct Target {
 /// There is no such path, it does not take this method, or the project's id is none.
 pub fn find(method: &Method, path: &str) -> Result<Target, Problem> {
     check_path(path)?;
+    let got = as_get(method);
     let mut others = Vec::new();
     for (takes, pattern, endpoint, need) in TABLE {
         let Some((project, name)) = matches(pattern, path) else { continue };
-        if *takes != method.as_str() {
+        if *takes != got.as_str() {
             others.push(*takes);
             continue;
         }
@@ -170,11 +171,24 @@ pub fn find(method: &Method, path: &str) -> Result<Target, Problem> {
     Err(if others.is_empty() { unknown(path) } else { not_allowed(method, &mut others) })
 }
 
+/// Tells whether a path is one of those that ask for no signature of ours.
+pub fn is_open(path: &str) -> bool {
+    let route = TABLE.iter().find(|(_, pattern, ..)| matches(pattern, path).is_some());
+    route.is_some_and(|(.., need)| *need == Need::Nothing)
+}
+
 /// Returns the method and pattern that a request is counted under: one of the table's, or none's.
 pub fn label(method: &Method, path: &str) -> (&'static str, &'static str) {
     let of_path = |(_, pattern, ..): &&(&'static str, &'static str, Endpoint, Need)| matches(pattern, path).is_some();
-    let found = TABLE.iter().filter(of_path).find(|(takes, ..)| *takes == method.as_str());
-    found.map_or(("other", "none"), |(takes, pattern, ..)| (takes, pattern))
+    let found = TABLE.iter().filter(of_path).find(|(takes, ..)| *takes == as_get(method).as_str());
+    found.map_or(("other", "none"), |(takes, pattern, ..)| {
+        (if method == Method::HEAD { "HEAD" } else { takes }, pattern)
+    })
+}
+
+/// Whatever can be got can be asked for its head: it goes where GET goes, and its answer loses its body at the end.
+fn as_get(method: &Method) -> &Method {
+    if method == Method::HEAD { &Method::GET } else { method }
 }
 
 /// Nothing of ours needs an escape, a dot segment or an empty one, and each of them lets two readers of one path see
@@ -211,6 +225,9 @@ fn unknown(path: &str) -> Problem {
 
 fn not_allowed(method: &Method, others: &mut Vec<&str>) -> Problem {
     others.dedup();
+    if let Some(get) = others.iter().position(|takes| *takes == "GET") {
+        others.insert(get + 1, "HEAD");
+    }
     let allow = others.join(", ");
     let detail = format!("{method} is not for this path; {allow} is");
     let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
@@ -251,8 +268,18 @@ mod tests {
         assert_eq!(status(Method::GET, "/v1/projects/shop/secret"), 404);
         assert_eq!(status(Method::GET, "/v1/projects/shop/plan/x"), 404);
         let refused = find(&Method::POST, "/v1/projects/shop").unwrap_err();
-        assert_eq!((refused.status.as_u16(), refused.allow.unwrap().to_str().unwrap()), (405, "GET, PUT, DELETE"));
-        assert_eq!(status(Method::HEAD, "/healthz"), 405);
+        assert_eq!(
+            (refused.status.as_u16(), refused.allow.unwrap().to_str().unwrap()),
+            (405, "GET, HEAD, PUT, DELETE")
+        );
+    }
+
+    #[test]
+    fn whatever_can_be_got_can_be_asked_for_its_head() {
+        assert_eq!(status(Method::HEAD, "/healthz"), 200);
+        assert_eq!(status(Method::HEAD, "/v1/artifacts"), 405);
+        assert_eq!(label(&Method::HEAD, "/v1/projects/shop"), ("HEAD", "/v1/projects/{project}"));
+        assert_eq!(label(&Method::HEAD, "/v1/artifacts"), ("other", "none"));
     }
 
     #[test]

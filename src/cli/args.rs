@@ -337,7 +337,7 @@ pub enum ServiceVerb {
     Install {
         /// nodejs, postgresql or redis
         service: Service,
-        /// lts or a major of nodejs, default or a major of postgresql
+        /// A major, or lts: of nodejs the newest even one, of the others the distribution's own
         #[arg(long, value_name = "V")]
         version: Option<String>,
         /// How long to wait.

@@ -122,37 +122,34 @@ fn ask(client: &Client, place: &str) -> Result<Option<serde_json::Value>, Failur
     if answer.status == 404 { Ok(None) } else { answer.value().map(Some) }
 }
 
-/// Tells how far it is, on standard error: one line that changes on a terminal, one line a change elsewhere.
+/// Tells how far it is: a line on standard error that changes. In a script's log it would only hide what the script
+/// says; how it ended is told there all the same.
 struct Progress {
     name: String,
     live: bool,
     began: Instant,
-    last: String,
+    told: bool,
 }
 
 impl Progress {
     fn new(name: &str) -> Self {
         let live = std::io::stderr().is_terminal();
-        Self { name: name.to_owned(), live, began: Instant::now(), last: String::new() }
+        Self { name: name.to_owned(), live, began: Instant::now(), told: false }
     }
 
     fn tell(&mut self, said: &str) {
-        // On a terminal the time goes on although nothing else does.
-        if self.last == said && !self.live {
+        if !self.live {
             return;
         }
-        self.last = said.to_owned();
+        self.told = true;
         let since = show::span(self.began.elapsed().as_secs());
         let mut err = std::io::stderr().lock();
         // Progress is a courtesy: that nobody reads it stops nothing.
-        let _ = match self.live {
-            true => write!(err, "\r\x1b[K{}  {since}  {}", self.name, first_line(said)).and_then(|()| err.flush()),
-            false => writeln!(err, "{}  {said}", self.name),
-        };
+        let _ = write!(err, "\r\x1b[K{}  {since}  {}", self.name, first_line(said)).and_then(|()| err.flush());
     }
 
     fn end(&self, said: String) -> String {
-        if self.live && !self.last.is_empty() {
+        if self.told {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
         said

@@ -196,14 +196,20 @@ impl Manager {
         let major = offer.major;
         match self {
             Self::Apt => {
-                let package = match (service, version) {
-                    (Service::Nodejs, _) => format!("nodejs={}", offer.exact),
-                    (Service::Redis, _) => "redis-server".to_owned(),
-                    (Service::Postgresql, Version::Usual) => "postgresql".to_owned(),
-                    (Service::Postgresql, Version::Major(_)) => format!("postgresql-{major}"),
+                let exact = &offer.exact;
+                let packages = match (service, version) {
+                    (Service::Nodejs, _) => vec![format!("nodejs={exact}")],
+                    (Service::Redis, Version::Usual) => vec!["redis-server".to_owned()],
+                    // The server needs tools of the same version, and apt does not go below the newest by itself.
+                    (Service::Redis, Version::Major(_)) => {
+                        vec![format!("redis-server={exact}"), format!("redis-tools={exact}")]
+                    }
+                    (Service::Postgresql, Version::Usual) => vec!["postgresql".to_owned()],
+                    (Service::Postgresql, Version::Major(_)) => vec![format!("postgresql-{major}")],
                 };
                 // Another major may be there: who asks for this one means it.
-                vec![apt(&["install", "-y", "--no-install-recommends", "--allow-downgrades", &package])]
+                let head = ["install", "-y", "--no-install-recommends", "--allow-downgrades"];
+                vec![apt(&head.into_iter().chain(packages.iter().map(String::as_str)).collect::<Vec<_>>())]
             }
             Self::Dnf => {
                 let package = dnf_package(service);
@@ -485,6 +491,12 @@ nodejs 16.20.2-4.el9_2\n";
         let pg = offer(15, "15.8-0");
         assert_eq!(install(apt, Service::Postgresql, Version::Usual, &pg), format!("{head} postgresql"));
         assert_eq!(install(apt, Service::Postgresql, Version::Major(15), &pg), format!("{head} postgresql-15"));
+        let redis = offer(7, "5:7.0.15-1~deb12u1");
+        assert_eq!(install(apt, Service::Redis, Version::Usual, &redis), format!("{head} redis-server"));
+        assert_eq!(
+            install(apt, Service::Redis, Version::Major(7), &redis),
+            format!("{head} redis-server=5:7.0.15-1~deb12u1 redis-tools=5:7.0.15-1~deb12u1")
+        );
         assert_eq!(install(dnf, Service::Redis, Version::Usual, &offer(6, "6.2-1")), "/usr/bin/dnf -y install redis");
         assert_eq!(
             install(dnf, Service::Nodejs, Version::Major(18), &offer(18, STREAM)),

@@ -147,7 +147,7 @@ enum HostKind {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Asked {
-    /// `lts` or a major for nodejs, `default` or a major for postgresql; redis has none.
+    /// A major, or `lts`: of nodejs the newest even one, of the others the distribution's own.
     #[serde(default)]
     version: Option<VersionText>,
 }
@@ -679,7 +679,11 @@ mod tests {
     fn a_host_document_names_services_and_their_versions() {
         let read = host("{ redis: {}, postgresql: { version: 15 }, nodejs: { version: lts } }");
         assert_eq!(read, "{Nodejs: Usual, Postgresql: Major(15), Redis: Usual}");
-        assert!(host("{ redis: { version: 7 } }").starts_with("line 3, column 31: services.redis.version: "));
+        assert_eq!(
+            host("{ redis: { version: 7 }, postgresql: { version: lts } }"),
+            "{Postgresql: Usual, Redis: Major(7)}"
+        );
+        assert!(host("{ redis: { version: new } }").starts_with("line 3, column 31: services.redis.version: "));
         assert!(host("{ rediss: {} }").contains("did you mean redis?"), "{}", host("{ rediss: {} }"));
         assert!(host("{ nodejs: { versoin: lts } }").contains("did you mean version?"));
         assert!(host("{ nodejs: { version: 1.5 } }").contains("a version is a word or a major"));

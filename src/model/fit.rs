@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::document::Problem;
-use super::names::{Hostname, ProcessName};
+use super::names::{Hostname, ProcessName, ReleaseNo};
 use super::quantity::{Bytes, Span};
-use super::spec::{Artifact, Document, Process, Ready, Route, SecretUse, Tls, parse_url};
+use super::spec::{Artifact, Deploy, Document, HIDDEN_QUERY, Process, Ready, Route, SecretUse, Tls, parse_url};
 
 /// Returns everything that does not fit, in the order of the document's keys.
 pub fn problems(spec: &Document) -> Vec<Problem> {
     let mut found = Vec::new();
     artifact(&spec.artifact, &mut found);
+    times(spec, &mut found);
     variables(spec, &mut found);
     if spec.processes.is_empty() {
         found.push(Problem::at("processes", "a project needs at least one process"));
@@ -44,8 +45,28 @@ fn artifact(artifact: &Artifact, found: &mut Vec<Problem>) {
     if let Some(Err(why)) = artifact.url.as_deref().map(parse_url) {
         found.push(Problem::at("artifact.url", format!("{why}; one looks like https://example.com/shop-1.8.2.tar.gz")));
     }
+    if artifact.release == Some(ReleaseNo(0)) {
+        found.push(Problem::at("artifact.release", "releases begin at 1"));
+    }
     if artifact.release.is_some() && artifact.sha256.is_some() {
         found.push(Problem::at("artifact.sha256", "an earlier release has its own; leave it out"));
+    }
+}
+
+/// No work fits into a time of nothing; systemd even takes a 0 for no limit at all.
+fn times(spec: &Document, found: &mut Vec<Problem>) {
+    let mut bounds = vec![("deploy.deadline".to_owned(), spec.deploy.deadline)];
+    bounds.extend(spec.release.as_ref().map(|release| ("release.timeout".to_owned(), release.timeout)));
+    for (name, process) in &spec.processes {
+        bounds.extend(process.ready.as_ref().map(|ready| (format!("processes.{name}.ready.within"), ready.within)));
+        bounds.push((format!("processes.{name}.stop.within"), process.stop.within));
+    }
+    let empty = bounds.into_iter().filter(|(_, span)| *span == Span(0));
+    found.extend(empty.map(|(path, _)| Problem::at(path, "must be longer than 0s")));
+    let Deploy { min_healthy, deadline, .. } = spec.deploy;
+    if deadline > Span(0) && min_healthy >= deadline {
+        let message = format!("must be shorter than deploy.deadline ({deadline})");
+        found.push(Problem::at("deploy.min_healthy", message));
     }
 }
 
@@ -94,7 +115,7 @@ fn readiness(path: &str, process: &Process, after: Span, deadline: Span, found: 
     if ready.timeout == Span(0) || ready.interval < Span(10) {
         found.push(Problem::at(format!("{path}.ready"), "timeout must be more than 0, interval at least 10ms"));
     }
-    if process.ready.is_some() && ready.within + after >= deadline {
+    if process.ready.is_some() && deadline > Span(0) && ready.within + after >= deadline {
         let message =
             format!("within, deploy.min_healthy and deploy.drain together reach deploy.deadline ({deadline})");
         found.push(Problem::at(format!("{path}.ready.within"), message));
@@ -140,10 +161,13 @@ fn routes(spec: &Document, found: &mut Vec<Problem>) {
 fn hooks(spec: &Document) -> Vec<Problem> {
     let github = spec.hooks.github.as_ref().map(|hook| ("hooks.github.artifact", &hook.artifact));
     let gitlab = spec.hooks.gitlab.as_ref().map(|hook| ("hooks.gitlab.artifact", &hook.artifact));
-    [github, gitlab].into_iter().flatten().filter_map(|(path, template)| unknown_placeholder(path, template)).collect()
+    [github, gitlab].into_iter().flatten().filter_map(|(path, template)| template_flaw(path, template)).collect()
 }
 
-fn unknown_placeholder(path: &str, template: &str) -> Option<Problem> {
+fn template_flaw(path: &str, template: &str) -> Option<Problem> {
+    if template.contains(HIDDEN_QUERY) {
+        return Some(Problem::at(path, "zexio shows a URL so whose query it hides; write the URL itself"));
+    }
     let rest = ["{tag}", "{sha}", "{run}"].iter().fold(template.to_owned(), |rest, known| rest.replace(known, ""));
     rest.contains(['{', '}']).then(|| Problem::at(path, "of placeholders only {tag}, {sha} and {run} are known"))
 }
@@ -199,6 +223,11 @@ mod tests {
                 "",
                 "redirected and routed too",
             ),
+            (web, "deploy: { deadline: 0s }", "line 5, column 21: deploy.deadline: must be longer than 0s"),
+            (web, "release: { run: ./x, timeout: 0s }", "release.timeout: must be longer than 0s"),
+            ("{ web: { run: ./x, ready: { tcp: true, within: 0s } } }", "", "ready.within: must be longer than 0s"),
+            ("{ web: { run: ./x, stop: { within: 0s } } }", "", "stop.within: must be longer than 0s"),
+            (web, "deploy: { min_healthy: 5m }", "deploy.min_healthy: must be shorter than deploy.deadline (5m)"),
             (web, "limits: { tasks: 0 }", "between 1 and 65536"),
             ("{ web: { run: ./x, ready: { tcp: true, timeout: 0s } } }", "", "timeout must be more than 0"),
             ("{ web: { run: ./x, ready: { tcp: true, interval: 9ms } } }", "", "at least 10ms"),
@@ -214,10 +243,20 @@ mod tests {
                 "hooks: { github: { repo: a/b, event: release, artifact: 'https://x/{env}', secret: S } }",
                 "placeholders",
             ),
+            (
+                web,
+                "hooks: { github: { repo: a/b, event: release, artifact: 'https://x/{tag}?…', secret: S } }",
+                "whose query it hides",
+            ),
         ] {
             let refused = refusal(processes, rest);
             assert!(refused.contains(said), "{processes} {rest}: {refused:?}");
         }
+    }
+
+    #[test]
+    fn a_release_may_take_traffic_at_once_and_leave_it_at_once() {
+        assert_eq!(refusal("{ web: { run: ./x } }", "deploy: { min_healthy: 0s, drain: 0s }"), "");
     }
 
     #[test]
@@ -245,5 +284,7 @@ mod tests {
             "zexio: 1\nproject: shop\nartifact: {{ release: 3, sha256: {digest} }}\nprocesses: {{ web: {{ run: ./x }} }}"
         );
         assert!(parse(text.as_bytes()).is_err_and(|e| e.to_string().contains("has its own")));
+        let text = "zexio: 1\nproject: shop\nartifact: { release: 0 }\nprocesses: { web: { run: ./x } }";
+        assert!(parse(text.as_bytes()).is_err_and(|e| e.to_string().contains("releases begin at 1")));
     }
 }

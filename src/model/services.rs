@@ -45,12 +45,12 @@ impl Service {
         let Some(raw) = raw else { return Ok(Version::Usual) };
         let major =
             || raw.parse::<u32>().ok().filter(|major| (1..1000).contains(major) && !raw.starts_with(['0', '+']));
-        match (self, raw) {
-            (Self::Redis, _) => Err("redis comes in the distribution's version; leave it out".into()),
-            (Self::Nodejs, "lts") | (Self::Postgresql, "default") => Ok(Version::Usual),
-            _ => major().map(Version::Major).ok_or_else(|| {
-                format!("{raw:?} is not a version of {self}: {} or a major, like {}", self.usual(), self.example())
-            }),
+        match raw {
+            "lts" => Ok(Version::Usual),
+            _ if raw == self.usual() => Ok(Version::Usual),
+            _ => major()
+                .map(Version::Major)
+                .ok_or_else(|| format!("{raw:?} is not a version of {self}: lts or a major, like {}", self.example())),
         }
     }
 
@@ -60,7 +60,11 @@ impl Service {
     }
 
     fn example(self) -> &'static str {
-        if self == Self::Nodejs { "20" } else { "15" }
+        match self {
+            Self::Nodejs => "20",
+            Self::Postgresql => "15",
+            Self::Redis => "7",
+        }
     }
 }
 
@@ -250,14 +254,17 @@ mod tests {
         assert_eq!(read(Service::Nodejs, "20"), Ok(Version::Major(20)));
         assert_eq!(read(Service::Postgresql, "default"), Ok(Version::Usual));
         assert_eq!(read(Service::Postgresql, "15"), Ok(Version::Major(15)));
+        for service in [Service::Postgresql, Service::Redis] {
+            assert_eq!(read(service, "lts"), Ok(Version::Usual), "the distribution's own");
+        }
+        assert_eq!(read(Service::Redis, "7"), Ok(Version::Major(7)));
         for (service, raw) in [
             (Service::Nodejs, "20.1"),
             (Service::Nodejs, "default"),
             (Service::Nodejs, "latest; rm"),
-            (Service::Postgresql, "lts"),
             (Service::Postgresql, "015"),
             (Service::Postgresql, "-1"),
-            (Service::Redis, "7"),
+            (Service::Redis, "7.0"),
         ] {
             assert!(read(service, raw).is_err(), "{service} {raw}");
         }

@@ -115,7 +115,7 @@ fn a_host_file_lives_through_its_whole_life() {
     });
     door.write(
         "host.yaml",
-        "zexio: 1\nkind: host\nservices: { postgresql: { version: \"15\" }, redis: { version: 7 } }\n",
+        "zexio: 1\nkind: host\nservices: { postgresql: { version: \"15\" }, redis: { version: new } }\n",
     );
     let told =
         |door: &Watched| door.db.wanted_service(Service::Redis).unwrap().unwrap().complaint.map(|told| told.message);

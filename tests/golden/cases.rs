@@ -93,6 +93,7 @@ fn the_wanted_version_is_chosen_from_what_is_on_offer() {
         chosen(Service::Nodejs, Version::Major(22)),
         Err("the package manager does not offer nodejs 22; on offer: 18, 20, 21. Ask for one of these, or add a package source that has it".into())
     );
+    assert!(choose(Service::Redis, Version::Major(7), &offers).unwrap_err().contains("redis 7; on offer: 18, 20, 21"));
     assert!(choose(Service::Redis, Version::Usual, &[]).unwrap_err().contains("redis default; none is"));
 }
 

@@ -30,8 +30,9 @@ fn a_directory_is_deployed_and_the_rest_of_the_spec_stays() {
     let before = spec_of(&machine);
 
     let two = build(&machine, "2.0.0");
-    let said = machine.must(&format!("zexio deploy hello {two} --version 2.0.0 --wait=150s"));
-    assert!(said.contains("hello  generation 2  ") && said.contains("hello  ready  "), "{said}");
+    let said = machine.sh(&format!("zexio deploy hello {two} --version 2.0.0 --wait=150s"));
+    assert!(said.stdout.contains("hello  generation 2  ") && said.stdout.contains("hello  ready  "), "{}", said.stdout);
+    assert_eq!((said.status, said.stderr.as_str()), (0, ""), "progress is for terminals");
     assert!(machine.get("hello.example.com", "/").1.contains("2.0.0 (release 2)"));
     let mut after = spec_of(&machine);
     assert_eq!(after["artifact"]["version"], "2.0.0");
@@ -51,8 +52,10 @@ fn a_directory_is_deployed_and_the_rest_of_the_spec_stays() {
     assert!(refused.status == 1 && refused.stderr.contains("(409 updates_fixed)"), "{}", refused.stderr);
     let open = again.replace("version: \"1.0.0\"", "version: \"1.0.0\", updates: webhook");
     assert_eq!(machine.apply("hello", &open).status, 0);
-    let deployed = machine.sh(&remote);
-    assert_eq!(deployed.status, 0, "{}", deployed.stderr);
+    // `script` is a terminal to what it runs.
+    let deployed = machine.sh(&format!("script -qec '{remote}' /dev/null </dev/null"));
+    assert_eq!(deployed.status, 0, "{}{}", deployed.stdout, deployed.stderr);
+    assert!(deployed.stdout.contains("\r\u{1b}[Khello  0s  "), "{}", deployed.stdout);
     assert!(machine.get("hello.example.com", "/").1.contains("3.0.0 (release "));
 
     // Too large is said before it is sent, whichever way.

@@ -63,16 +63,20 @@ fn services_come_from_a_document_are_healed_and_go_with_or_without_their_data() 
     let other = machine.sh("zexio service install nodejs --version 99 --wait=170s");
     assert_eq!(other.status, 3, "{}{}", other.stdout, other.stderr);
     assert!(other.stderr.contains("VersionUnavailable") && other.stderr.contains("on offer: 18"), "{}", other.stderr);
-    let wrong = machine.sh("zexio service install redis --version 7");
+    let wrong = machine.sh("zexio service install redis --version 7.0");
     assert!(wrong.status == 1 && wrong.stderr.contains("422"), "{}", wrong.stderr);
+    let other = machine.sh("zexio service install redis --version 99 --wait=170s");
+    assert!(other.status == 3 && other.stderr.contains("on offer: 7"), "{}{}", other.stdout, other.stderr);
+    machine.must("zexio service install redis --version 7 --wait=170s && redis-cli ping");
     machine.must("zexio service install nodejs --version 18 --wait");
 
     machine.must("zexio service remove redis --wait=170s && test ! -e /usr/bin/redis-server");
     machine.must("test -s /var/lib/redis/dump.rdb");
-    let followed = machine.sh("zexio service install redis --wait=170s");
+    // `script` is a terminal to what it runs.
+    let followed = machine.sh("script -qec 'zexio service install redis --wait=170s' /dev/null </dev/null");
     assert_eq!(followed.status, 0, "{}{}", followed.stdout, followed.stderr);
-    let progress = "redis  Installing: installing redis default: ";
-    assert!(followed.stderr.contains(progress), "it can be followed: {}", followed.stderr);
+    let progress = "  Installing: installing redis default: ";
+    assert!(followed.stdout.contains(progress), "it can be followed: {}", followed.stdout);
     let events = machine.must("zexio events -n 500");
     for told in ["redis: installing redis default: ", "redis: redis 7.", "nodejs 99; on offer: 18"] {
         assert!(events.contains(told), "{told}: {events}");

@@ -120,7 +120,7 @@ fn ready() -> impl Strategy<Value = Value> {
 
 fn process() -> impl Strategy<Value = Value> {
     let signal = select(vec!["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGWINCH"]);
-    let stop = (signal, span(0, 600)).prop_map(|(signal, within)| json!({ "signal": signal, "within": within }));
+    let stop = (signal, span(1, 600)).prop_map(|(signal, within)| json!({ "signal": signal, "within": within }));
     let daemon = (command(), of(ready()), vec(route(), 0..4), of(stop), 1u32..=4).prop_map(
         |(run, ready, routes, stop, instances)| {
             let mut process = json!({ "run": run, "routes": routes, "instances": instances });

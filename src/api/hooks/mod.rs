@@ -126,7 +126,7 @@ pub async fn provider(call: &Call) -> Answer {
     let heard = asked.hear(call, &secret)?;
     content_type(&call.headers, &["application/json"])?;
     match heard {
-        Heard::Ping => json(StatusCode::OK, &json!({ "project": project, "ping": true })),
+        Heard::Ping => json(StatusCode::ACCEPTED, &json!({ "project": project, "ping": true })),
         Heard::Nothing(why) => ignored(call, &project, why).await,
         Heard::Delivery(delivery) => take(call, &project, &spec, asked.name(), delivery).await,
     }

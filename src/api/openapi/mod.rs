@@ -60,6 +60,7 @@ fn document() -> Result<Value, String> {
             "title": "Zexio Agent",
             "version": env!("CARGO_PKG_VERSION"),
             "summary": "What is wanted of a server goes in; how it is comes out.",
+            "description": "Wherever GET is answered, HEAD is too: the same head, and no body.",
             "license": { "name": "MIT", "identifier": "MIT" },
         },
         "servers": [{ "url": "http://127.0.0.1:7470" }],
@@ -109,7 +110,13 @@ fn parameters(told: &Operation, pattern: &str) -> Vec<Value> {
     if pattern.contains("{name}") {
         all.push(place("path", "name", told.name, "the name"));
     }
-    all.extend(told.query.iter().map(|(name, schema, what)| place("query", name, schema, what)));
+    all.extend(told.query.iter().map(|(name, schema, what)| {
+        let mut shown = place("query", name, schema, what);
+        if told.blanks {
+            shown["allowEmptyValue"] = json!(true);
+        }
+        shown
+    }));
     all.extend(told.headers.iter().map(|(name, schema, what)| place("header", name, schema, what)));
     all
 }

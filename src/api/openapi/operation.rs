@@ -23,6 +23,8 @@ pub struct Operation {
     pub query: Vec<(&'static str, &'static str, &'static str)>,
     /// Whether other parameters are refused.
     pub checks_query: bool,
+    /// Whether a parameter that is empty counts as not given.
+    pub blanks: bool,
     /// Headers: the same.
     pub headers: Vec<(&'static str, &'static str, &'static str)>,
     /// What is sent.
@@ -94,7 +96,8 @@ impl Operation {
         self
     }
 
-    fn stream(self, schema: &'static str) -> Self {
+    fn stream(mut self, schema: &'static str) -> Self {
+        self.blanks = true;
         let content = [("application/x-ndjson", schema), ("text/event-stream", schema)];
         self.answer(200, "A line of JSON each; server-sent events where they are accepted", &content, false)
     }
@@ -112,6 +115,7 @@ fn does(id: &'static str, summary: &'static str) -> Operation {
         name: "SecretName",
         query: Vec::new(),
         checks_query: true,
+        blanks: false,
         headers: Vec::new(),
         body: None,
         answers: Vec::new(),
@@ -240,8 +244,7 @@ pub fn operation(endpoint: Endpoint) -> Operation {
             .header("webhook-timestamp", "Text", "standard, gitlab: unix seconds")
             .header("webhook-signature", "Text", "standard, gitlab: v1,<base64>")
             .takes(JSON, "Anything", true)
-            .json(200, "A ping", "Ping")
-            .json(202, "It is taken, or it changes nothing", "Heard")
+            .json(202, "It is taken, it changes nothing, or it is a greeting", "HeardOrPing")
             .codes(&["sig_missing", "sig_malformed", "sig_bad", "clock_skew", "repo", "unknown_hook"])
             .codes(&["unknown_project", "hook_unready", "updates_fixed", "deleting", "invalid"]),
         Endpoint::GenericHook => does("genericHook", "Another artifact, proven by a key of ours")

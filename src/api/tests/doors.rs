@@ -63,7 +63,7 @@ async fn a_delivery_moves_the_artifact_once_and_never_back() {
     let ping = github("v3", "2026-01-03T00:00:00Z", "d4", "gh-secret");
     let ping =
         Ask { headers: ping.headers.into_iter().filter(|(name, _)| *name != "x-github-event").collect(), ..ping };
-    assert_eq!(bench.send_bare(ping.header("x-github-event", "ping")).await.status, 200);
+    assert_eq!(bench.send_bare(ping.header("x-github-event", "ping")).await.status, 202);
     assert_eq!(bench.artifact_url(), "https://g.example.com/v2.tar.gz");
 }
 
@@ -143,6 +143,10 @@ async fn a_log_line_stays_one_line_of_its_own_project() {
         let refused = bench.send(ask("GET", &format!("/v1/projects/shop/logs?{query}"))).await;
         assert_eq!(refused.outcome(), (400, "bad_query".to_owned()), "{query}");
     }
+    let empty = ask("GET", "/v1/projects/shop/logs?lines=3&process=&release=&since=&grep=&follow=");
+    assert_eq!(bench.send(empty).await.text.lines().count(), 2);
+    let empty = bench.send(ask("GET", "/v1/events?lines=&since=&reason=&follow=")).await;
+    assert_eq!((empty.status, empty.text.is_empty()), (200, false));
     bench.send(ask("GET", "/v1/system/logs?grep=^x")).await;
     let query = bench.journal.asked.lock().unwrap().pop().unwrap();
     assert_eq!((query.units, query.grep), (vec!["zexio-agent.service".to_owned()], Pattern::parse("^x").ok()));
@@ -184,6 +188,42 @@ async fn health_is_the_loops_and_needs_no_key() {
     assert_eq!(bench.send_bare(ask("GET", "/healthz")).await.status, 503);
 }
 
+#[tokio::test]
+async fn a_head_is_that_of_the_answer_without_its_body() {
+    let bench = Bench::new();
+    bench.given("shop", "").await;
+    bench.history(&[true]);
+    bench.state.pulse.beat(NOW);
+    assert_eq!(bench.send_bare(ask("HEAD", "/healthz")).await.status, 200);
+    for target in ["/v1/projects/shop", "/v1/projects/nobody", "/v1/projects?limt=3", "/v1/openapi.json"] {
+        let (got, head) = (bench.send(ask("GET", target)).await, bench.send(ask("HEAD", target)).await);
+        assert_eq!((head.status, head.text.as_str()), (got.status, ""), "{target}");
+        assert_eq!(head.headers["content-length"].to_str().unwrap(), got.text.len().to_string(), "{target}");
+        for name in ["content-type", "etag"] {
+            assert_eq!(head.headers.get(name), got.headers.get(name), "{target} {name}");
+        }
+    }
+    assert_eq!(bench.send(ask("HEAD", "/v1/artifacts")).await.status, 405);
+    let as_get = bench.signature(&ask("GET", "/v1/projects"));
+    let refused = bench.send_bare(ask("HEAD", "/v1/projects").header("x-signature", as_get)).await;
+    assert_eq!(refused.status, 401, "the method is signed");
+    // A reader who takes nothing leaves the place to others.
+    let free = || bench.state.slots.readers.available_permits();
+    let all = free();
+    for target in ["/v1/projects/shop/logs?follow=true", "/v1/events?follow=true", "/v1/system/stats"] {
+        let head = bench.send(ask("HEAD", target).header("accept", "text/event-stream")).await;
+        assert_eq!((head.status, head.headers["content-type"].to_str().unwrap()), (200, "text/event-stream"));
+        let back = async {
+            while free() < all {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), back)
+            .await
+            .unwrap_or_else(|_| panic!("{target} keeps its place"));
+    }
+}
+
 async fn raw(path: &std::path::Path, request: &str) -> String {
     let mut stream = UnixStream::connect(path).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -215,6 +255,9 @@ async fn the_socket_is_roots_alone_takes_localhost_and_ends_when_told() {
     let request =
         format!("GET /v1/projects HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Signature: {signature}\r\n\r\n");
     assert!(raw(&path, &request).await.starts_with("HTTP/1.1 200"));
+    let head = raw(&path, "HEAD /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 503") && head.ends_with("\r\n\r\n"), "{head}");
+    assert!(head.contains("content-length: "), "{head}");
     for (hostile, status) in [
         ("GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n", "400"),
         ("GET /healthz HTTP/1.1\r\nHost: a\r\nHost: a\r\nConnection: close\r\n\r\n", "400"),

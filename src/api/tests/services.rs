@@ -17,7 +17,7 @@ async fn a_service_is_asked_for_shown_and_let_go() {
     let bench = Bench::new();
     let first = bench.send(put("postgresql", r#"{"version":"15"}"#)).await;
     assert_eq!((first.status, first.json()["version"].as_str()), (201, Some("15")));
-    assert_eq!(bench.send(put("postgresql", "{}")).await.status, 200);
+    assert_eq!(bench.send(put("postgresql", r#"{"version":"lts"}"#)).await.status, 200);
     let shown = bench.send(ask("GET", "/v1/services/postgresql")).await.json();
     assert_eq!(shown["desired"], json!({ "version": "default", "generation": 2, "owner": "api" }));
     assert_eq!(
@@ -32,7 +32,9 @@ async fn a_service_is_asked_for_shown_and_let_go() {
     assert_eq!(bench.send(ask("DELETE", "/v1/services/postgresql?purge=true")).await.status, 202);
     let intent = bench.db.wanted_service(Service::Postgresql).unwrap().unwrap().intent;
     assert_eq!(intent, ServiceIntent::Remove { purge: true });
-    assert_eq!(bench.rings().await, 3);
+    let redis = bench.send(put("redis", r#"{"version":"7"}"#)).await;
+    assert_eq!((redis.status, redis.json()["version"].as_str()), (201, Some("7")));
+    assert_eq!(bench.rings().await, 4);
 }
 
 #[tokio::test]
@@ -42,7 +44,7 @@ async fn what_is_no_service_or_no_version_of_it_is_refused_by_name() {
     assert_eq!(unknown.outcome(), (404, "unknown_service".to_owned()));
     assert!(unknown.text.contains("nodejs, postgresql, redis"), "{}", unknown.text);
     for (service, body, path) in [
-        ("redis", r#"{"version":"7"}"#, "version"),
+        ("redis", r#"{"version":"7.0"}"#, "version"),
         ("nodejs", r#"{"version":"latest"}"#, "version"),
         ("nodejs", r#"{"version":"18; reboot"}"#, "version"),
         ("nodejs", r#"{"verson":"lts"}"#, "verson"),

@@ -81,6 +81,7 @@ async fn a_spec_that_is_wrong_is_refused_where_it_is_wrong() {
         (put("").body("", spec("other", "")), 422, "project"),
         (put("").body("", spec("shop", "").replace("https://", "ftp://")), 422, "its scheme is not https"),
         (put("").body("", spec("shop", "").replace("https://", "http://")), 422, "only https"),
+        (put("").body("", spec("shop", "").replace("sig=abc", "…")), 422, "whose query it hides; write the URL itself"),
         (put("").body("text/html", spec("shop", "")), 415, "content_type"),
         (put("").body("application/json; charset=utf-8", "{}"), 422, "zexio"),
         (put("").body("", vec![b'#'; (256 << 10) + 1]), 413, "too_large"),
@@ -153,7 +154,12 @@ async fn a_secret_goes_in_and_never_comes_out() {
     let wrong = bench.send(put("application/json", r#"{"valu":"hunter2"}"#)).await;
     assert!(wrong.status == 422 && !wrong.text.contains("hunter2"));
     assert_eq!(bench.send(put("text/html", "x")).await.status, 415);
-    assert_eq!(bench.send(put("", &"x".repeat((128 << 10) + 1))).await.status, 413);
+    let long = |count: usize| format!(r#"{{"value":"{}"}}"#, r"\u0061".repeat(count));
+    assert_eq!(bench.send(put("application/json", &long(Plain::LONGEST))).await.status, 204);
+    assert_eq!(bench.send(put("application/json", &long(Plain::LONGEST + 1))).await.status, 422);
+    let longer = bench.send(put("", &"x".repeat(Plain::LONGEST + 1))).await;
+    assert!(longer.status == 422 && longer.text.contains("122881 bytes; 122880 is the most"), "{}", longer.text);
+    assert_eq!(bench.send(put("", &"x".repeat(1 << 20))).await.status, 413);
     assert_eq!(bench.send(put("", "nul\0")).await.status, 422);
     assert_eq!(bench.send(ask("PUT", "/v1/projects/shop/secrets/1A")).await.status, 400);
     assert_eq!(bench.send(ask("DELETE", "/v1/projects/shop/secrets/DATABASE_URL")).await.status, 204);

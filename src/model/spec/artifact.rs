@@ -34,6 +34,9 @@ pub struct Artifact {
 
 const LONGEST_URL: usize = 4096;
 
+/// What stands for the query of a URL that is shown: that of a presigned one is a key to the artifact.
+pub const HIDDEN_QUERY: &str = "?…";
+
 /// Parses an artifact's URL, if every other reader would parse it the same way.
 ///
 /// # Errors
@@ -45,6 +48,10 @@ pub fn parse_url(raw: &str) -> Result<Url, &'static str> {
     // The parser drops tabs and newlines, trims spaces and turns \ into /: what was read would not be what was written.
     if raw.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\') {
         return Err("it holds a space, a backslash or a control character");
+    }
+    // Stored as it is shown, it would take the place of the URL that works.
+    if raw.contains(HIDDEN_QUERY) {
+        return Err("zexio shows a URL so whose query it hides; write the URL itself");
     }
     let Ok(url) = Url::parse(raw) else { return Err("it is not a URL") };
     if !matches!(url.scheme(), "http" | "https") {

@@ -11,7 +11,7 @@ mod ready;
 mod routes;
 mod suspend;
 
-pub use artifact::{Artifact, Label, Updates, parse_url};
+pub use artifact::{Artifact, HIDDEN_QUERY, Label, Updates, parse_url};
 pub use deploy::{Deploy, OnFailure, Strategy};
 pub use env::{Plain, Sealed, SecretUse};
 pub use hooks::{GenericHook, GithubEvent, GithubHook, GitlabEvent, GitlabHook, GitlabToken, Hooks, StandardHook};
