@@ -9,6 +9,8 @@ use crate::model::desired::{CONFLICT, Complaint, Desired, Intent, Owner};
 use crate::model::names::ProjectId;
 use crate::model::services::{Service, ServiceIntent, Version, WantedServices};
 
+/// How long before a file is missed one may come that may be it under a new name: editors copy first.
+const TOGETHER: Duration = Duration::from_secs(10);
 /// How long a file must be gone before that means anything.
 pub const GONE_FOR: Duration = Duration::from_secs(2);
 /// How long a file must be wrong before anybody is told: editors and copies write in pieces.
@@ -390,11 +392,12 @@ impl Look<'_> {
             }
             _ => None,
         };
-        let stranger = self.stranger(files);
         for (project, owner) in absent {
+            let stranger = self.stranger(files, self.prior.doubts.absent.get(&project).copied());
             self.judge_removal(project, &owner, guard.as_deref(), stranger);
         }
         if !hostless.is_empty() && self.host_gone_for_long() {
+            let stranger = self.stranger(files, self.prior.doubts.host_absent);
             self.judge_drops(hostless, guard.as_deref(), stranger);
         }
     }
@@ -417,15 +420,17 @@ impl Look<'_> {
         }
     }
 
-    /// Returns a file that cannot be read and of which nobody knows what it is about: a missed one may have got a new
-    /// name.
-    fn stranger<'f>(&self, files: &'f BTreeMap<String, File>) -> Option<&'f str> {
+    /// Returns a file that cannot be read, of which nobody knows what it is about, and that was not there before another
+    /// one was missed: it may be that one under a new name.
+    fn stranger<'f>(&self, files: &'f BTreeMap<String, File>, missed: Option<Duration>) -> Option<&'f str> {
+        let missed = missed.unwrap_or(self.now);
+        let is_new = |name: &String| self.prior.doubts.broken.get(name).is_none_or(|since| *since + TOGETHER >= missed);
         let runs = |project: &ProjectId| self.known.0.get(project).is_some_and(|wanted| wanted.spec().is_some());
         let is_known = |name: &String| {
             self.has_services(name) || self.holders.iter().any(|(project, holder)| holder == name && runs(project))
         };
         let unread = files.iter().filter(|(_, file)| matches!(file.holds, Holds::Nothing { named: None, .. }));
-        unread.map(|(name, _)| name).find(|name| !is_known(name)).map(String::as_str)
+        unread.map(|(name, _)| name).find(|name| is_new(name) && !is_known(name)).map(String::as_str)
     }
 
     /// A project of which nothing was ever wanted goes with its file.

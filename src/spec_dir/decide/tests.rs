@@ -437,6 +437,15 @@ fn nothing_goes_while_a_file_that_nobody_can_read_may_be_the_missed_one() {
 }
 
 #[test]
+fn a_file_that_nobody_could_read_before_is_not_the_missed_one() {
+    let mut door = Door::new().runs("one", file("one.yaml")).has("one.yaml", "one").broken("two.yaml", None);
+    door.settled();
+    door.files.remove("one.yaml");
+    door.look(60_000);
+    assert_eq!(deleted(&door.look(63_000)), ["one"]);
+}
+
+#[test]
 fn a_broken_file_of_which_the_project_is_known_holds_no_other_removal_back() {
     let gone = |door: Door| deleted(&door.runs("one", file("one.yaml")).settled());
     assert_eq!(gone(Door::new().runs("two", file("two.yaml")).broken("two.yaml", None)), ["one"]);

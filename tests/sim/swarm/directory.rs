@@ -41,6 +41,8 @@ pub struct Directory {
     pub due: Option<u64>,
     /// Since when each project's file is not there.
     absent: BTreeMap<ProjectId, u64>,
+    /// Since when each file cannot be read.
+    unread: BTreeMap<String, u64>,
     writes: u64,
 }
 
@@ -73,6 +75,7 @@ impl Directory {
             guarded,
             due: None,
             absent: BTreeMap::new(),
+            unread: BTreeMap::new(),
             writes: 0,
         }
     }
@@ -247,6 +250,12 @@ impl Operator {
         for project in missing.iter().filter(|_| !directory.lost) {
             directory.absent.entry(project.clone()).or_insert(machine.uptime);
         }
+        let halves = directory.files.iter().filter(|(_, text)| matches!(text.says, Says::Half));
+        let halves: BTreeSet<String> = halves.map(|(name, _)| name.clone()).collect();
+        directory.unread.retain(|name, _| halves.contains(name));
+        for name in halves {
+            directory.unread.entry(name).or_insert(machine.uptime);
+        }
         let now = Duration::from_millis(machine.uptime);
         let most = if directory.guarded { directory.prune_max } else { usize::MAX };
         let verdict = decide(&directory.listing(), &machine.desired, &machine.host.wanted, &directory.prior, now, most);
@@ -288,7 +297,9 @@ impl Operator {
             let is_its = |owner: &Owner| matches!(owner, Owner::File(file) if file == name);
             projects.any(|wanted| is_its(&wanted.owner)) || services.any(|wish| is_its(&wish.owner))
         };
-        let stranger = directory.files.iter().any(|(name, text)| matches!(text.says, Says::Half) && !runs(name));
+        // One that was there before is not the missed one.
+        let came = |since: &u64| directory.absent.get(project).is_none_or(|missed| since >= missed);
+        let stranger = directory.unread.iter().any(|(name, since)| came(since) && !runs(name));
         let known = !directory.lost && !directory.strange && !stranger;
         let holds = long && !refused && known && count <= directory.prune_max;
         oracle.check(Promise::S17, holds, || {
