@@ -166,7 +166,7 @@ fn hooks(spec: &Document) -> Vec<Problem> {
 
 fn template_flaw(path: &str, template: &str) -> Option<Problem> {
     if template.contains(HIDDEN_QUERY) {
-        return Some(Problem::at(path, "zexio shows a URL so whose query it hides; write the URL itself"));
+        return Some(Problem::at(path, "this is a URL as zexio shows it, its query hidden; write the URL itself"));
     }
     let rest = ["{tag}", "{sha}", "{run}"].iter().fold(template.to_owned(), |rest, known| rest.replace(known, ""));
     rest.contains(['{', '}']).then(|| Problem::at(path, "of placeholders only {tag}, {sha} and {run} are known"))
@@ -246,7 +246,7 @@ mod tests {
             (
                 web,
                 "hooks: { github: { repo: a/b, event: release, artifact: 'https://x/{tag}?…', secret: S } }",
-                "whose query it hides",
+                "its query hidden",
             ),
         ] {
             let refused = refusal(processes, rest);

@@ -81,7 +81,7 @@ async fn a_spec_that_is_wrong_is_refused_where_it_is_wrong() {
         (put("").body("", spec("other", "")), 422, "project"),
         (put("").body("", spec("shop", "").replace("https://", "ftp://")), 422, "its scheme is not https"),
         (put("").body("", spec("shop", "").replace("https://", "http://")), 422, "only https"),
-        (put("").body("", spec("shop", "").replace("sig=abc", "…")), 422, "whose query it hides; write the URL itself"),
+        (put("").body("", spec("shop", "").replace("sig=abc", "…")), 422, "its query hidden; write the URL itself"),
         (put("").body("text/html", spec("shop", "")), 415, "content_type"),
         (put("").body("application/json; charset=utf-8", "{}"), 422, "zexio"),
         (put("").body("", vec![b'#'; (256 << 10) + 1]), 413, "too_large"),

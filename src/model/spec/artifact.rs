@@ -51,7 +51,7 @@ pub fn parse_url(raw: &str) -> Result<Url, &'static str> {
     }
     // Stored as it is shown, it would take the place of the URL that works.
     if raw.contains(HIDDEN_QUERY) {
-        return Err("zexio shows a URL so whose query it hides; write the URL itself");
+        return Err("this is a URL as zexio shows it, its query hidden; write the URL itself");
     }
     let Ok(url) = Url::parse(raw) else { return Err("it is not a URL") };
     if !matches!(url.scheme(), "http" | "https") {
