@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::model::desired::{ComplaintKind, HeldUntil};
+
 /// A part of the program, what of ours it may import, and which crates it must not know.
 struct Layer {
     name: &'static str,
@@ -151,6 +153,8 @@ fn reasons() -> BTreeSet<String> {
         let text: String = text.lines().map(str::trim).filter(|line| !line.starts_with("//")).collect();
         found.extend(marks.iter().flat_map(|mark| spelled_like_reasons(&text, mark)));
     }
+    let held = ComplaintKind::PruneRefused { until: HeldUntil::Confirmed };
+    found.extend([ComplaintKind::SpecInvalid, ComplaintKind::Conflict, held].map(|kind| kind.reason().to_owned()));
     found.into_iter().filter(|word| !CONDITIONS.contains(&word.as_str())).collect()
 }
 

@@ -7,7 +7,7 @@ use hyper::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::model::desired::{Hold, Intent, Owner, Wanted};
+use crate::model::desired::{Complaint, Hold, Intent, Owner, Wanted};
 use crate::model::document::{self, Problem as Flaw};
 use crate::model::event::By;
 use crate::model::names::{ProjectId, ReleaseNo};
@@ -130,7 +130,7 @@ pub async fn sync(call: &Call) -> Answer {
     let (generation, suspended) = call
         .write(move |state| {
             let wanted = known(state, &id)?;
-            let refused = wanted.complaint.as_ref().is_some_and(|complaint| complaint.reason == "PruneRefused");
+            let refused = wanted.complaint.as_ref().is_some_and(Complaint::holds_a_removal);
             let generation = match prune && refused {
                 true => state.wishes.delete(&id, &wanted.owner, false, &by)?,
                 false => wanted.generation,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
-use crate::model::desired::Owner;
+use crate::model::desired::{Complaint, Owner};
 use crate::model::document;
 use crate::model::services::{Service, ServiceIntent, ServiceStatus, WantedService, work_unit};
 use crate::port::{PortError, WishError};
@@ -74,7 +74,7 @@ pub async fn delete(call: &Call) -> Answer {
     let generation = call
         .write(move |state| {
             let wanted = state.service_wishes.wanted_service(service)?.ok_or(WishError::ServiceUnknown(service))?;
-            let held = wanted.complaint.as_ref().is_some_and(|complaint| complaint.reason == "PruneRefused");
+            let held = wanted.complaint.as_ref().is_some_and(Complaint::holds_a_removal);
             let owner = if held { wanted.owner } else { Owner::Api };
             Ok(state.service_wishes.drop_service(service, &owner, purge, &by)?)
         })

@@ -139,19 +139,60 @@ impl fmt::Display for Owner {
 /// Why something that was asked could not be taken. What was asked before stays wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Complaint {
-    /// `SpecInvalid`, `Conflict` or `PruneRefused`.
-    pub reason: String,
+    /// What kind of problem it is.
+    #[serde(flatten)]
+    pub kind: ComplaintKind,
     /// One paragraph for the operator.
     pub message: String,
 }
 
-/// The reason of a complaint about another file that claims the project too.
-pub const CONFLICT: &str = "Conflict";
+/// What stops something that was asked. Stored by the name that users see as the reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reason")]
+pub enum ComplaintKind {
+    /// A file or a spec cannot be read.
+    SpecInvalid,
+    /// Another file claims the project too. That is shown, and stops nothing.
+    Conflict,
+    /// A removal that followed from a missing file is held back.
+    PruneRefused {
+        /// What ends it. Complaints of versions before do not say, and wait for the operator.
+        #[serde(default)]
+        until: HeldUntil,
+    },
+}
+
+/// What ends a removal's being held back, beside the file's return.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeldUntil {
+    /// The operator confirms the removal.
+    #[default]
+    Confirmed,
+    /// Another file, which may be the missing one under a new name, can be read.
+    FileReadable,
+}
+
+impl ComplaintKind {
+    /// Returns the reason that users see, a part of the API.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::SpecInvalid => "SpecInvalid",
+            Self::Conflict => "Conflict",
+            Self::PruneRefused { .. } => "PruneRefused",
+        }
+    }
+}
 
 impl Complaint {
     /// Tells whether it is about another file that claims the project too: that is told, and stops nothing.
     pub fn is_of_another_file(&self) -> bool {
-        self.reason == CONFLICT
+        self.kind == ComplaintKind::Conflict
+    }
+
+    /// Tells whether it holds a removal back, so that the operator can confirm it.
+    pub fn holds_a_removal(&self) -> bool {
+        matches!(self.kind, ComplaintKind::PruneRefused { .. })
     }
 }
 
@@ -360,5 +401,25 @@ impl Content {
             Kind::Site { directory, .. } => Some(directory),
             _ => None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_complaint_is_stored_by_its_reason_and_an_older_one_waits_for_the_operator() {
+        let old = r#"{"reason":"PruneRefused","message":"one.yaml is gone"}"#;
+        let read: Complaint = serde_json::from_str(old).unwrap();
+        assert_eq!(read.kind, ComplaintKind::PruneRefused { until: HeldUntil::Confirmed });
+        for until in [HeldUntil::Confirmed, HeldUntil::FileReadable] {
+            let held = Complaint { kind: ComplaintKind::PruneRefused { until }, message: "m".into() };
+            let text = serde_json::to_string(&held).unwrap();
+            assert!(text.contains(r#""reason":"PruneRefused""#), "{text}");
+            assert_eq!(serde_json::from_str::<Complaint>(&text).unwrap(), held);
+        }
+        let conflict: Complaint = serde_json::from_str(r#"{"reason":"Conflict","message":"m"}"#).unwrap();
+        assert_eq!(conflict.kind.reason(), "Conflict");
     }
 }

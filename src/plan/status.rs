@@ -150,7 +150,7 @@ fn contested(wanted: &Wanted) -> Option<Finding> {
 }
 
 fn finding(complaint: &Complaint) -> Finding {
-    (complaint.reason.clone(), complaint.message.clone())
+    (complaint.kind.reason().to_owned(), complaint.message.clone())
 }
 
 /// Tells whether what is wanted now came while the project was suspended: no pass has taken it up.

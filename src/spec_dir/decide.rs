@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::model::desired::{CONFLICT, Complaint, Desired, Intent, Owner};
+use crate::model::desired::{Complaint, ComplaintKind, Desired, HeldUntil, Intent, Owner};
 use crate::model::names::ProjectId;
 use crate::model::services::{Service, ServiceIntent, Version, WantedServices};
 
@@ -17,10 +17,6 @@ pub const GONE_FOR: Duration = Duration::from_secs(2);
 pub const WRONG_FOR: Duration = Duration::from_millis(500);
 /// The key among the troubles that stands for the directory itself.
 pub const DIRECTORY: &str = ".";
-/// The reason of the complaint that holds a removal back.
-pub const PRUNE_REFUSED: &str = "PruneRefused";
-/// What such a complaint says where it lasts only as long as a file cannot be read. The others stay until confirmed.
-const MAY_BE_IT: &str = "cannot be read and may be that file under a new name";
 
 /// The SHA-256 of a file.
 pub type Digest = [u8; 32];
@@ -328,7 +324,7 @@ impl Look<'_> {
             projects.extend(self.guess(name, named).filter(|project| self.claim(name, project)));
         }
         self.verdict.troubles.insert(name.to_owned(), why.to_owned());
-        let complaint = Complaint { reason: "SpecInvalid".into(), message };
+        let complaint = Complaint { kind: ComplaintKind::SpecInvalid, message };
         for project in projects {
             self.complain(&project, &Owner::File(name.to_owned()), Some(complaint.clone()));
         }
@@ -412,7 +408,7 @@ impl Look<'_> {
             (None, _) if self.prior_refused(&project) => {}
             (None, Some(file)) if self.was_wrong_for_long(file) => {
                 let cure = format!("Mend {file}, or run `zexio sync {project} --prune` to remove the project");
-                let complaint = held_back(owner, &format!("{file} {MAY_BE_IT}"), &cure);
+                let complaint = held_back(owner, HeldUntil::FileReadable, &may_be_it(file), &cure);
                 self.complain(&project, owner, Some(complaint));
             }
             (None, Some(_)) => {}
@@ -459,7 +455,7 @@ impl Look<'_> {
     }
 
     fn prior_refused(&self, project: &ProjectId) -> bool {
-        is_refusal(self.known.0.get(project).and_then(|wanted| wanted.complaint.as_ref()))
+        waits_for_the_operator(self.known.0.get(project).and_then(|wanted| wanted.complaint.as_ref()))
     }
 
     fn refuse_prune(&mut self, project: &ProjectId, owner: &Owner, why: &str) {
@@ -467,7 +463,7 @@ impl Look<'_> {
             return;
         }
         let cure = "Restore the file, or run `zexio sync --prune` to remove the project";
-        self.complain(project, owner, Some(held_back(owner, why, cure)));
+        self.complain(project, owner, Some(held_back(owner, HeldUntil::Confirmed, why, cure)));
     }
 
     /// Tells whether a project's file is gone for long enough; where not yet, asks for another look.
@@ -575,7 +571,7 @@ impl Look<'_> {
             return;
         }
         self.verdict.troubles.insert(name.to_owned(), why.to_owned());
-        let complaint = Complaint { reason: "SpecInvalid".into(), message: format!("{name}: {why}") };
+        let complaint = Complaint { kind: ComplaintKind::SpecInvalid, message: format!("{name}: {why}") };
         let (mine, services) = (Owner::File(name.to_owned()), self.services);
         for (service, _) in
             services.iter().filter(|(_, wanted)| wanted.owner == mine && wanted.complaint.as_ref() != Some(&complaint))
@@ -601,7 +597,7 @@ impl Look<'_> {
             (None, _) if hostless.iter().any(|(service, _)| self.drop_refused(*service)) => {}
             (None, Some(file)) if self.was_wrong_for_long(file) => {
                 let cure = format!("Mend {file}, or run `zexio sync --prune` to let the service go");
-                self.hold_drops(hostless, &format!("{file} {MAY_BE_IT}"), &cure);
+                self.hold_drops(hostless, HeldUntil::FileReadable, &may_be_it(file), &cure);
             }
             (None, Some(_)) => {}
             (None, None) => {
@@ -614,12 +610,13 @@ impl Look<'_> {
     fn refuse_drops(&mut self, hostless: &[(Service, Owner)], why: &str) {
         let unrefused = hostless.iter().filter(|(service, _)| !self.drop_refused(*service)).cloned();
         let unrefused: Vec<(Service, Owner)> = unrefused.collect();
-        self.hold_drops(&unrefused, why, "Restore the file, or run `zexio sync --prune` to let the service go");
+        let cure = "Restore the file, or run `zexio sync --prune` to let the service go";
+        self.hold_drops(&unrefused, HeldUntil::Confirmed, why, cure);
     }
 
-    fn hold_drops(&mut self, hostless: &[(Service, Owner)], why: &str, cure: &str) {
+    fn hold_drops(&mut self, hostless: &[(Service, Owner)], until: HeldUntil, why: &str, cure: &str) {
         for (service, owner) in hostless {
-            let complaint = Some(held_back(owner, why, cure));
+            let complaint = Some(held_back(owner, until, why, cure));
             if self.services.get(service).is_some_and(|wanted| wanted.complaint != complaint) {
                 self.verdict.decisions.push(Decision::ComplainOfService(*service, owner.clone(), complaint));
             }
@@ -627,7 +624,7 @@ impl Look<'_> {
     }
 
     fn drop_refused(&self, service: Service) -> bool {
-        is_refusal(self.services.get(&service).and_then(|wanted| wanted.complaint.as_ref()))
+        waits_for_the_operator(self.services.get(&service).and_then(|wanted| wanted.complaint.as_ref()))
     }
 
     /// Tells whether the file with the services is gone for long enough; where not yet, asks for another look.
@@ -648,16 +645,21 @@ fn file_of(owner: &Owner) -> Option<&str> {
     }
 }
 
-/// Tells whether a complaint holds a removal back until somebody confirms it.
-fn is_refusal(complaint: Option<&Complaint>) -> bool {
-    complaint.is_some_and(|complaint| complaint.reason == PRUNE_REFUSED && !complaint.message.contains(MAY_BE_IT))
+/// Tells whether a complaint holds a removal back until the operator confirms it.
+fn waits_for_the_operator(complaint: Option<&Complaint>) -> bool {
+    let kind = complaint.map(|complaint| complaint.kind);
+    kind == Some(ComplaintKind::PruneRefused { until: HeldUntil::Confirmed })
+}
+
+fn may_be_it(file: &str) -> String {
+    format!("{file} cannot be read and may be that file under a new name")
 }
 
 /// Says that something stays although its file is gone.
-fn held_back(owner: &Owner, why: &str, cure: &str) -> Complaint {
+fn held_back(owner: &Owner, until: HeldUntil, why: &str, cure: &str) -> Complaint {
     let file = file_of(owner).unwrap_or_default();
     let message = format!("{file} is gone, but {why}; nothing was removed. {cure}");
-    Complaint { reason: PRUNE_REFUSED.into(), message }
+    Complaint { kind: ComplaintKind::PruneRefused { until }, message }
 }
 
 /// Says that files claim a project that is another's, who keeps it.
@@ -669,7 +671,7 @@ fn conflict(files: &[String], owner: &Owner) -> Complaint {
         Owner::Api => ("the API".to_owned(), "remove the file, or delete the project there first"),
     };
     let message = format!("{} {claim} this project too, which belongs to {whose}; {cure}", files.join(", "));
-    Complaint { reason: CONFLICT.into(), message }
+    Complaint { kind: ComplaintKind::Conflict, message }
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use super::decide::PRUNE_REFUSED;
 use super::*;
 use crate::bell::bell;
 use crate::model::desired::{Intent, Wanted};
@@ -134,8 +133,8 @@ fn a_directory_that_vanishes_takes_nothing_along() {
     door.write("shop.yaml", &spec("shop"));
     door.eventually("the spec is taken", |door| door.wanted("shop").is_some());
     fs::rename(door.specs(), door.dir.path().join("elsewhere")).unwrap();
-    let refused = |door: &Watched| door.wanted("shop").and_then(|w| w.complaint).map(|c| c.reason);
-    door.eventually("the removal is refused", |door| refused(door).as_deref() == Some(PRUNE_REFUSED));
+    let refused = |door: &Watched| door.wanted("shop").and_then(|w| w.complaint).map(|c| c.kind.reason());
+    door.eventually("the removal is refused", |door| refused(door) == Some("PruneRefused"));
     fs::rename(door.dir.path().join("elsewhere"), door.specs()).unwrap();
     door.eventually("all is well again", |door| door.wanted("shop").is_some() && refused(door).is_none());
 }

@@ -113,7 +113,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::model::desired::{Complaint, Hold, Intent, Owner};
+    use crate::model::desired::{Complaint, ComplaintKind, HeldUntil, Hold, Intent, Owner};
     use crate::model::document;
     use crate::model::event::By;
     use crate::model::names::{KeyId, ProjectId, SecretName};
@@ -248,7 +248,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let db = db(&dir);
         let owner = Owner::File("shop.yaml".into());
-        let complaint = Complaint { reason: "SpecInvalid".into(), message: "line 1".into() };
+        let complaint = Complaint { kind: ComplaintKind::SpecInvalid, message: "line 1".into() };
         db.complain(&shop(), &owner, Some(&complaint)).unwrap();
         assert_eq!(db.wanted(&shop()).unwrap().unwrap().intent, Intent::Nothing);
         db.complain(&shop(), &owner, None).unwrap();
@@ -260,11 +260,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let db = db(&dir);
         db.put(spec(ONE, "").unwrap(), &Owner::Api, None, &by()).unwrap();
-        for (reason, stays) in [("SpecInvalid", false), ("PruneRefused", false), ("Conflict", true)] {
-            let complaint = Complaint { reason: reason.into(), message: "zz.yaml".into() };
+        let held = ComplaintKind::PruneRefused { until: HeldUntil::Confirmed };
+        for (kind, stays) in [(ComplaintKind::SpecInvalid, false), (held, false), (ComplaintKind::Conflict, true)] {
+            let complaint = Complaint { kind, message: "zz.yaml".into() };
             db.complain(&shop(), &Owner::Api, Some(&complaint)).unwrap();
             db.put(spec(TWO, "").unwrap(), &Owner::Api, None, &by()).unwrap();
-            assert_eq!(db.wanted(&shop()).unwrap().unwrap().complaint, stays.then_some(complaint), "{reason}");
+            assert_eq!(db.wanted(&shop()).unwrap().unwrap().complaint, stays.then_some(complaint), "{kind:?}");
         }
     }
 

@@ -118,7 +118,7 @@ impl Wishes for Db {
             let row = Row::read(tx, project)?;
             let known = row.as_ref().map_or(0, |row| row.generation);
             let event = |complaint: &Complaint| {
-                Event::warning(now(), &complaint.reason, &complaint.message).of(project, known)
+                Event::warning(now(), complaint.kind.reason(), &complaint.message).of(project, known)
             };
             match (&row, complaint) {
                 (Some(row), _) if row.owner != *owner => return Ok(((), None)),

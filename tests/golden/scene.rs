@@ -217,6 +217,11 @@ fn digest(name: &str) -> Sha256 {
 }
 
 /// Reads `Conflict: why`.
+pub fn complaint(words: &str) -> Complaint {
+    let Stall { reason, message, .. } = stall(words, 0);
+    serde_json::from_value(serde_json::json!({ "reason": reason, "message": message })).expect("a complaint")
+}
+
 pub fn stall(words: &str, since: u64) -> Stall {
     let (reason, message) = words.split_once(": ").unwrap_or((words, "it was said before"));
     Stall { reason: reason.into(), message: message.into(), since: at(since) }
@@ -368,10 +373,7 @@ impl Project {
             intent,
             owner: Owner::Api,
             secrets: self.secrets.clone(),
-            complaint: self.complaint.as_ref().map(|words| {
-                let Stall { reason, message, .. } = stall(words, 0);
-                Complaint { reason, message }
-            }),
+            complaint: self.complaint.as_deref().map(complaint),
             hold,
         }
     }

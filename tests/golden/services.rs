@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use zexio::model::desired::{Complaint, Owner};
+use zexio::model::desired::Owner;
 use zexio::model::observed::{ActiveState, Exit, Observed};
 use zexio::model::progress::{Backoff, Progress};
 use zexio::model::services::{
@@ -14,7 +14,7 @@ use zexio::model::services::{
 use zexio::plan::services;
 
 use crate::plans::seconds;
-use crate::scene::{at, backoff, stall};
+use crate::scene::{at, backoff, complaint};
 
 /// One service: what is wanted, remembered and seen of it.
 #[derive(Deserialize, Default)]
@@ -58,8 +58,7 @@ impl ServiceInWords {
                 other => panic!("want: {other}"),
             },
         };
-        let complaint = self.complaint.as_ref().map(|words| stall(words, 0));
-        let complaint = complaint.map(|stall| Complaint { reason: stall.reason, message: stall.message });
+        let complaint = self.complaint.as_deref().map(complaint);
         Some(WantedService { generation: self.generation, intent, owner: Owner::Api, complaint })
     }
 

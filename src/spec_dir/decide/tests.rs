@@ -31,7 +31,7 @@ fn file(name: &str) -> Owner {
 }
 
 fn complaint(reason: &str) -> Option<Complaint> {
-    Some(Complaint { reason: reason.into(), message: "m".into() })
+    serde_json::from_value(serde_json::json!({ "reason": reason, "message": "m" })).unwrap()
 }
 
 /// A directory and what is wanted, over several looks.
@@ -165,7 +165,7 @@ impl Door {
 fn reasons(verdict: &Verdict) -> Vec<(String, Option<String>)> {
     let said = verdict.decisions.iter().filter_map(|decision| match decision {
         Decision::Complain(project, _, complaint) => {
-            Some((project.to_string(), complaint.as_ref().map(|c| c.reason.clone())))
+            Some((project.to_string(), complaint.as_ref().map(|c| c.kind.reason().to_owned())))
         }
         _ => None,
     });
@@ -225,7 +225,7 @@ fn one_removed_file_removes_its_project_at_the_second_look() {
 fn more_than_may_go_at_once_do_not_go() {
     let mut door = Door::new().runs("shop", file("shop.yaml")).runs("blog", file("blog.yaml"));
     let verdict = door.settled();
-    let refused = |name: &str| (name.to_owned(), Some(PRUNE_REFUSED.to_owned()));
+    let refused = |name: &str| (name.to_owned(), Some("PruneRefused".to_owned()));
     assert_eq!(reasons(&verdict), [refused("blog"), refused("shop")]);
     assert!(deleted(&verdict).is_empty());
     let Decision::Complain(_, _, Some(said)) = &verdict.decisions[0] else { panic!("no complaint") };
@@ -238,7 +238,7 @@ fn more_than_may_go_at_once_do_not_go() {
 #[test]
 fn files_that_come_back_one_by_one_do_not_take_the_last_one_with_them() {
     let mut door = Door::new().runs("shop", file("shop.yaml")).runs("blog", file("blog.yaml"));
-    door = door.complained("shop", PRUNE_REFUSED).complained("blog", PRUNE_REFUSED).took("blog.yaml", "blog");
+    door = door.complained("shop", "PruneRefused").complained("blog", "PruneRefused").took("blog.yaml", "blog");
     let verdict = door.settled();
     assert_eq!(reasons(&verdict), [("blog".to_owned(), None)]);
     assert!(deleted(&verdict).is_empty());
@@ -250,7 +250,7 @@ fn a_directory_that_vanished_removes_nothing() {
     let lost = Listing::Lost("could not read the watched directory /zexio/specs: not found".into());
     assert!(door.look_at(&lost, 0).decisions.is_empty());
     let verdict = door.look_at(&lost, 2_000);
-    assert_eq!(reasons(&verdict), [("shop".to_owned(), Some(PRUNE_REFUSED.to_owned()))]);
+    assert_eq!(reasons(&verdict), [("shop".to_owned(), Some("PruneRefused".to_owned()))]);
     assert!(verdict.troubles[DIRECTORY].contains("/zexio/specs"));
 }
 
@@ -271,9 +271,9 @@ fn another_directory_under_the_same_path_removes_nothing() {
     let mut door = Door::new().runs("shop", file("shop.yaml"));
     door.identity = "2:2";
     let verdict = door.settled();
-    assert_eq!(reasons(&verdict), [("shop".to_owned(), Some(PRUNE_REFUSED.to_owned()))]);
+    assert_eq!(reasons(&verdict), [("shop".to_owned(), Some("PruneRefused".to_owned()))]);
     assert!(!verdict.decisions.contains(&Decision::Note("2:2".into())), "it is not the one to trust yet");
-    door = door.took("shop.yaml", "shop").complained("shop", PRUNE_REFUSED);
+    door = door.took("shop.yaml", "shop").complained("shop", "PruneRefused");
     let verdict = door.look(9_000);
     assert_eq!(reasons(&verdict), [("shop".to_owned(), None)]);
     assert!(verdict.decisions.contains(&Decision::Note("2:2".into())));
@@ -294,7 +294,7 @@ fn a_broken_file_keeps_its_project_and_tells_after_a_while() {
     assert_eq!(first.look_again, Some(WRONG_FOR));
     let verdict = door.look(500);
     let [Decision::Complain(_, owner, Some(said))] = &verdict.decisions[..] else { panic!("{verdict:?}") };
-    assert_eq!((owner, said.reason.as_str()), (&file("shop.yaml"), "SpecInvalid"));
+    assert_eq!((owner, said.kind.reason()), (&file("shop.yaml"), "SpecInvalid"));
     assert_eq!(said.message, "shop.yaml: line 3, column 1: nonsense");
     assert!(deleted(&door.look(9_000)).is_empty());
 }
@@ -303,7 +303,8 @@ fn a_broken_file_keeps_its_project_and_tells_after_a_while() {
 fn a_complaint_is_written_once_and_taken_back_when_the_file_is_fine() {
     let mut door = Door::new().runs("shop", file("shop.yaml")).broken("shop.yaml", None);
     let message = "shop.yaml: line 3, column 1: nonsense".to_owned();
-    door.known.0.get_mut(&id("shop")).unwrap().complaint = Some(Complaint { reason: "SpecInvalid".into(), message });
+    door.known.0.get_mut(&id("shop")).unwrap().complaint =
+        Some(Complaint { kind: ComplaintKind::SpecInvalid, message });
     assert!(door.settled().decisions.is_empty());
     door = door.took("shop.yaml", "shop");
     assert_eq!(reasons(&door.look(9_000)), [("shop".to_owned(), None)]);
@@ -415,7 +416,7 @@ fn a_file_renamed_and_broken_at_once_keeps_its_project_too() {
 
 #[test]
 fn nothing_goes_while_a_file_that_nobody_can_read_may_be_the_missed_one() {
-    let refused = ("one".to_owned(), Some(PRUNE_REFUSED.to_owned()));
+    let refused = ("one".to_owned(), Some("PruneRefused".to_owned()));
     let mut door = Door::new().runs("one", file("one.yaml")).placeholder("two", "two.yaml").broken("two.yaml", None);
     door.settled();
     assert!(door.told(3_000).contains(&refused));
@@ -576,7 +577,7 @@ fn a_host_file_that_is_gone_lets_its_services_go_within_the_guard() {
     let mut two = Door::new().wants(REDIS, file("host.yaml"), None).runs("shop", file("shop.yaml"));
     let verdict = two.settled();
     assert!(drops(&verdict).is_empty() && deleted(&verdict).is_empty(), "{verdict:?}");
-    let held = |decision: &Decision| matches!(decision, Decision::ComplainOfService(REDIS, _, Some(told)) if told.reason == PRUNE_REFUSED);
+    let held = |decision: &Decision| matches!(decision, Decision::ComplainOfService(REDIS, _, Some(told)) if told.holds_a_removal());
     assert!(verdict.decisions.iter().any(held), "{verdict:?}");
 
     let mut moved = Door::new().wants(REDIS, file("host.yaml"), None);
@@ -587,7 +588,7 @@ fn a_host_file_that_is_gone_lets_its_services_go_within_the_guard() {
     let verdict = lost.look_at(&Listing::Lost("gone".into()), 3_000);
     assert!(drops(&verdict).is_empty() && verdict.decisions.iter().any(held), "{verdict:?}");
 
-    let refused = complaint(PRUNE_REFUSED);
+    let refused = complaint("PruneRefused");
     let mut back = Door::new().wants(REDIS, file("host.yaml"), refused.clone()).has_host("host.yaml", &[REDIS]);
     assert_eq!(back.look(0).decisions, [Decision::ComplainOfService(REDIS, file("host.yaml"), None)]);
     let mut still = Door::new().wants(REDIS, file("host.yaml"), refused);
@@ -602,7 +603,7 @@ fn a_host_file_that_went_wrong_keeps_its_services_and_makes_no_project() {
     let [Decision::ComplainOfService(REDIS, _, Some(told))] = verdict.decisions.as_slice() else {
         panic!("{verdict:?}")
     };
-    assert_eq!(told.reason, "SpecInvalid");
+    assert_eq!(told.kind, ComplaintKind::SpecInvalid);
     let mut never = Door::new();
     never.files.insert("host.yaml".into(), File { digest: Some(B), holds: Holds::BrokenHost("nonsense".into()) });
     let verdict = never.settled();

@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use zexio::model::desired::{Complaint, Owner};
+use zexio::model::desired::{Complaint, ComplaintKind, HeldUntil, Owner};
 use zexio::model::names::ProjectId;
 use zexio::model::services::{Service, Version};
 use zexio::model::spec::Document;
-use zexio::spec_dir::decide::{Decision, File, GONE_FOR, Holds, Listing, PRUNE_REFUSED, Prior, decide};
+use zexio::spec_dir::decide::{Decision, File, GONE_FOR, Holds, Listing, Prior, decide};
 
 use super::operator::Operator;
 use super::oracle::Promise;
@@ -288,9 +288,8 @@ impl Operator {
             .is_some_and(|since| machine.uptime - since >= u64::try_from(GONE_FOR.as_millis()).unwrap_or(u64::MAX));
         let complaint = machine.desired.0.get(project).and_then(|wanted| wanted.complaint.as_ref());
         // Where the operator is asked to mend another file, that ends it; where the file is to come back, nothing else.
-        let refused = complaint.is_some_and(|complaint| {
-            complaint.reason == PRUNE_REFUSED && complaint.message.contains("Restore the file")
-        });
+        let refused = complaint
+            .is_some_and(|complaint| complaint.kind == ComplaintKind::PruneRefused { until: HeldUntil::Confirmed });
         let runs = |name: &String| {
             let mut projects = machine.desired.0.values().filter(|wanted| wanted.spec().is_some());
             let mut services = machine.host.wanted.values().filter(|wish| !crate::world::host::is_leaving(wish));
@@ -363,7 +362,7 @@ fn complain(project: &ProjectId, owner: &Owner, complaint: Option<&Complaint>, m
     let wanted = machine.desired.0.get(project).cloned();
     if let Some(oracle) = &mut machine.oracle {
         if let Some(complaint) = complaint {
-            oracle.reach(&complaint.reason);
+            oracle.reach(complaint.kind.reason());
         }
         match wanted {
             Some(wanted) => oracle.note_asked(project, wanted),
