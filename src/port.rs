@@ -37,6 +37,11 @@ pub trait Memory: Send + Sync {
     /// # Errors
     /// Says why the database could not be read.
     fn progress(&self) -> Result<Progress, PortError>;
+    /// Returns what is remembered of one project; the default where nothing is.
+    ///
+    /// # Errors
+    /// Says why the database could not be read.
+    fn progress_of(&self, project: &ProjectId) -> Result<ProjectProgress, PortError>;
     /// Remembers these projects, and keeps what happened.
     ///
     /// # Errors
@@ -47,6 +52,11 @@ pub trait Memory: Send + Sync {
     /// # Errors
     /// Says why the database could not be read.
     fn statuses(&self) -> Result<BTreeMap<ProjectId, Status>, PortError>;
+    /// Returns the status of one project that was last recorded, if any.
+    ///
+    /// # Errors
+    /// Says why the database could not be read.
+    fn status_of(&self, project: &ProjectId) -> Result<Option<Status>, PortError>;
     /// Records what was seen, and keeps what happened.
     ///
     /// # Errors

@@ -69,7 +69,7 @@ pub async fn get(call: &Call) -> Answer {
     let (generation, view) = call
         .ask(move |state| {
             let wanted = known(state, &project)?;
-            let status = state.memory.statuses()?.remove(&project);
+            let status = state.memory.status_of(&project)?;
             Ok((wanted.generation, view(&project, &wanted, status, state.clock.now())))
         })
         .await?;
@@ -287,7 +287,7 @@ pub fn known(state: &ApiState, project: &ProjectId) -> Result<Wanted, Problem> {
 /// # Errors
 /// The database cannot be read.
 pub fn remembered(state: &ApiState, project: &ProjectId) -> Result<ProjectProgress, Problem> {
-    Ok(state.memory.progress()?.projects.remove(project).unwrap_or_default())
+    Ok(state.memory.progress_of(project)?)
 }
 
 fn read(state: &ApiState, project: &ProjectId, text: &[u8]) -> Result<Document, Problem> {

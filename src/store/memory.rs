@@ -31,6 +31,10 @@ impl Memory for Db {
         Ok(Progress { projects, services: self.service_progress()? })
     }
 
+    fn progress_of(&self, project: &ProjectId) -> Result<ProjectProgress, PortError> {
+        read_progress(&self.lock(), project)
+    }
+
     fn remember(&self, changed: &BTreeMap<ProjectId, ProjectProgress>, events: &[Event]) -> Result<(), PortError> {
         let mut connection = self.lock_to_write();
         let failed = |e: rusqlite::Error| refused("remember progress", &e);
@@ -57,8 +61,12 @@ impl Memory for Db {
 
     fn statuses(&self) -> Result<BTreeMap<ProjectId, Status>, PortError> {
         let texts = read_texts(&self.lock(), "SELECT project, status FROM status")?;
-        // A status of an older form is no loss: the next pass writes a new one.
-        Ok(texts.into_iter().filter_map(|(project, text)| Some((project, serde_json::from_str(&text).ok()?))).collect())
+        Ok(texts.into_iter().filter_map(|(project, text)| Some((project, parse_status(&text)?))).collect())
+    }
+
+    fn status_of(&self, project: &ProjectId) -> Result<Option<Status>, PortError> {
+        let text = read_text(&self.lock(), "SELECT status FROM status WHERE project = ?1", project)?;
+        Ok(text.and_then(|text| parse_status(&text)))
     }
 
     fn record(&self, statuses: &[Status], events: &[Event]) -> Result<(), PortError> {
@@ -101,7 +109,7 @@ impl Memory for Db {
     }
 }
 
-fn plain(error: WishError) -> PortError {
+pub(super) fn plain(error: WishError) -> PortError {
     match error {
         WishError::Store(error) => error,
         other => PortError::passing("Database", other.to_string()),
@@ -110,11 +118,18 @@ fn plain(error: WishError) -> PortError {
 
 /// Reads what is remembered of one project.
 pub(super) fn read_progress(connection: &Connection, project: &ProjectId) -> Result<ProjectProgress, PortError> {
-    let text: Option<String> = connection
-        .query_row("SELECT memory FROM progress WHERE project = ?1", params![project.as_str()], |row| row.get(0))
-        .optional()
-        .map_err(|e| refused("read progress", &e))?;
+    let text = read_text(connection, "SELECT memory FROM progress WHERE project = ?1", project)?;
     text.map_or(Ok(ProjectProgress::default()), |text| parse(&text))
+}
+
+fn read_text(connection: &Connection, sql: &str, project: &ProjectId) -> Result<Option<String>, PortError> {
+    let mut statement = connection.prepare_cached(sql).map_err(|e| refused("read", &e))?;
+    statement.query_row(params![project.as_str()], |row| row.get(0)).optional().map_err(|e| refused("read", &e))
+}
+
+/// A status of an older form is no loss: the next pass writes a new one.
+fn parse_status(text: &str) -> Option<Status> {
+    serde_json::from_str(text).ok()
 }
 
 fn parse(text: &str) -> Result<ProjectProgress, PortError> {

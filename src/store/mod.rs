@@ -157,6 +157,24 @@ mod tests {
     }
 
     #[test]
+    fn every_write_is_timed() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = db(&dir);
+        let mut registry = prometheus_client::registry::Registry::default();
+        registry.register("writes", "", db.writes());
+        let count = || {
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+            let line = text.lines().find_map(|line| line.strip_prefix("writes_count ")).unwrap();
+            line.parse::<u32>().unwrap()
+        };
+        let before = count();
+        db.put(spec(ONE, "").unwrap(), &Owner::Api, None, &by()).unwrap();
+        db.delete(&shop(), &Owner::Api, false, &by()).unwrap();
+        assert_eq!(count(), before + 2);
+    }
+
+    #[test]
     fn a_project_has_one_owner() {
         let dir = tempfile::tempdir().unwrap();
         let db = db(&dir);

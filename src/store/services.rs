@@ -12,6 +12,7 @@ use crate::model::services::{
 };
 use crate::port::{Put, ServiceMemory, ServiceWishes, WishError};
 
+use super::memory::plain;
 use super::wishes::{execute, json, now, parsed};
 use super::{Db, damaged, refused};
 
@@ -115,13 +116,6 @@ impl ServiceMemory for Db {
     }
 }
 
-fn plain(error: WishError) -> PortError {
-    match error {
-        WishError::Store(error) => error,
-        other => PortError::passing("Database", other.to_string()),
-    }
-}
-
 impl ServiceWishes for Db {
     fn wanted_service(&self, service: Service) -> Result<Option<WantedService>, WishError> {
         Ok(read_one(&self.lock(), service)?)
@@ -164,10 +158,10 @@ impl ServiceWishes for Db {
             }
             let sql = "UPDATE services SET intent = 'remove', purge = ?2, generation = generation + 1, complaint = NULL WHERE service = ?1";
             execute(tx, sql, params![service.as_str(), purge])?;
-            let data = if purge { "with its data" } else { "without its data" };
+            let data = if purge { "and of its data" } else { "and to keep its data" };
             let message = match by {
                 By::File(name) => format!("file {name} does not ask for {service} any more"),
-                by => format!("{by} asked for the removal of {service}, {data}"),
+                by => format!("{by} asked for the removal of {service} {data}"),
             };
             Ok((old.generation + 1, Some(Event::info(now(), REQUESTED, message))))
         })

@@ -52,7 +52,7 @@ impl Wishes for Db {
             let message = match (by, keep_data) {
                 (By::File(name), _) => format!("file {name} is gone"),
                 (by, false) => format!("{by} asked for its removal"),
-                (by, true) => format!("{by} asked for its removal without its data"),
+                (by, true) => format!("{by} asked for its removal, and to keep its data"),
             };
             Ok((generation, Some(Event::info(now(), "DeleteRequested", message).of(project, generation))))
         })
@@ -277,7 +277,7 @@ impl Db {
         what: &str,
         work: impl FnOnce(&Transaction<'_>) -> Result<(T, Option<Event>), WishError>,
     ) -> Result<T, WishError> {
-        let mut connection = self.lock();
+        let mut connection = self.lock_to_write();
         let tx = begin(&mut connection)?;
         let (done, event) = work(&tx)?;
         self.commit(tx, event.as_slice()).map_err(|e| refused(what, &e))?;

@@ -228,7 +228,7 @@ async fn take(call: &Call, project: &ProjectId, spec: &Spec, provider: &'static 
 
 /// What failed, or was rolled back from, is not brought back by a webhook: only its owner's spec may.
 fn vetoed(state: &ApiState, project: &ProjectId, artifact: &Artifact) -> Result<Option<String>, Problem> {
-    let memory = state.memory.progress()?.projects.remove(project).unwrap_or_default();
+    let memory = state.memory.progress_of(project)?;
     let why = |release| {
         format!(
             "release {release} of the same artifact failed or was rolled back from; send another version, or put the spec with a change"

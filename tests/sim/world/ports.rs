@@ -36,6 +36,9 @@ impl Memory for World {
         machine.interrupt();
         Ok(machine.progress.clone())
     }
+    fn progress_of(&self, project: &ProjectId) -> Result<ProjectProgress, PortError> {
+        Ok(self.lock().progress.projects.get(project).cloned().unwrap_or_default())
+    }
     fn remember(&self, changed: &BTreeMap<ProjectId, ProjectProgress>, events: &[Event]) -> Result<(), PortError> {
         self.effect(Effect::Remember(changed), |machine| {
             if machine.disk_full {
@@ -47,6 +50,9 @@ impl Memory for World {
     }
     fn statuses(&self) -> Result<BTreeMap<ProjectId, Status>, PortError> {
         Ok(self.lock().statuses.clone())
+    }
+    fn status_of(&self, project: &ProjectId) -> Result<Option<Status>, PortError> {
+        Ok(self.lock().statuses.get(project).cloned())
     }
     fn record(&self, statuses: &[Status], events: &[Event]) -> Result<(), PortError> {
         let mut statuses = Cow::Borrowed(statuses);
