@@ -501,6 +501,8 @@ pub trait Routes: Send {
     /// # Errors
     /// Says why it could not be asked.
     fn refusal(&self, order: &RoutesOrder) -> Result<Option<String>, PortError>;
+    /// Returns the hosts of these routes that Caddy serves otherwise now, or not at all. Changes nothing.
+    fn differing(&self, order: &RoutesOrder) -> BTreeSet<Hostname>;
     /// Checks, loads and keeps routes.
     ///
     /// # Errors

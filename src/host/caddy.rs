@@ -22,11 +22,12 @@ use crate::model::names::Hostname;
 use crate::model::observed::{CertificateSeen, ProxySeen};
 use crate::plan::RoutesOrder;
 use crate::port::{PortError, Routes};
-use crate::render::caddyfile::OURS;
+use crate::render::caddyfile::{OURS, Site};
 
 use super::certificates::Certificates;
 use super::disk;
 use super::listener::{self, Listener};
+use super::sites;
 
 /// Where Caddy reads its configuration when it starts.
 pub const CADDYFILE: &str = "/etc/caddy/Caddyfile";
@@ -167,6 +168,20 @@ impl Routes for Caddy {
         }
     }
 
+    fn differing(&self, order: &RoutesOrder) -> BTreeSet<Hostname> {
+        let hosts = || order.sites.iter().map(|site| &site.host);
+        match (self.adapt(&order.text), self.live()) {
+            (_, Err(_)) => hosts().cloned().collect(),
+            (Ok(meant), Ok(live)) => sites::differing(hosts(), &meant, &live),
+            // Caddy says what is wrong with the whole text and nothing of its parts.
+            (Err(_), Ok(live)) => {
+                let dials = dials_by_host(&live);
+                let goes_elsewhere = |site: &&Site| dials.get(site.host.as_str()) != Some(&dials_of(site));
+                order.sites.iter().filter(goes_elsewhere).map(|site| site.host.clone()).collect()
+            }
+        }
+    }
+
     fn load(&self, order: &RoutesOrder) -> Result<(), PortError> {
         let meant = self.adapt(&order.text)?;
         check(&meant, order, &self.socket)?;
@@ -265,8 +280,7 @@ fn check(meant: &Value, order: &RoutesOrder, socket: &Path) -> Result<(), PortEr
     }
     let dials = dials_by_host(meant);
     for site in &order.sites {
-        let expected: BTreeSet<String> =
-            site.routes.iter().flat_map(|route| route.a.iter().chain(&route.b)).cloned().collect();
+        let expected = dials_of(site);
         match dials.get(site.host.as_str()) {
             None => return Err(refused(format!("the template left out {}", site.host))),
             Some(found) if *found != expected => {
@@ -276,6 +290,11 @@ fn check(meant: &Value, order: &RoutesOrder, socket: &Path) -> Result<(), PortEr
         }
     }
     Ok(())
+}
+
+/// Returns where the requests of a site are to go.
+fn dials_of(site: &Site) -> BTreeSet<String> {
+    site.routes.iter().flat_map(|route| route.a.iter().chain(&route.b)).cloned().collect()
 }
 
 /// Returns where the requests of each host may go.

@@ -15,6 +15,7 @@ pub mod listener;
 pub mod packages;
 pub mod services;
 pub mod signals;
+pub mod sites;
 pub mod sockets;
 pub mod stats;
 pub mod systemd;

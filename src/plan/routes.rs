@@ -44,6 +44,24 @@ pub fn has(proxy: &ProxySeen, text: &str) -> bool {
     proxy.up && proxy.live && proxy.text.as_deref() == Some(text)
 }
 
+/// Returns the hosts that Caddy does not serve as they are wanted. Each is judged by itself, so that one whose routes
+/// wait or are refused says nothing of the others. `differing` compares what Caddy has with an order, host by host.
+pub fn unserved(
+    observed: &Observed,
+    progress: &Progress,
+    rules: &Rules,
+    differing: impl FnOnce(&RoutesOrder) -> BTreeSet<Hostname>,
+) -> BTreeSet<Hostname> {
+    let sites = sites(progress, &rules.layout);
+    let all = || sites.iter().map(|site| site.host.clone()).collect();
+    let Some(proxy) = observed.proxy.known().filter(|proxy| proxy.up) else { return all() };
+    match caddyfile::text(&rules.proxy, &sites) {
+        Err(_) => all(),
+        Ok(text) if has(proxy, &text) => BTreeSet::new(),
+        Ok(text) => differing(&RoutesOrder { text, sites }),
+    }
+}
+
 /// Finds the hosts that Caddy refuses, by adding one project after the other to those it takes, and of a project that
 /// it does not take, one host after the other. `refuses` says why it does not take these sites, if it does not.
 pub fn culprits(

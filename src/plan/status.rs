@@ -1,13 +1,13 @@
 //! Says what a project looks like, from what is wanted, remembered and seen. Never from intent alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
 use super::Plan;
 use crate::model::desired::{Complaint, Intent, Wanted, Work};
 use crate::model::failure::PortError;
-use crate::model::names::{ProjectId, ReleaseNo};
+use crate::model::names::{Hostname, ProjectId, ReleaseNo};
 use crate::model::observed::{ActiveState, CertificateSeen, FetchSeen, Observed, Seen};
 use crate::model::progress::{ProjectProgress, Quarantine, ReleaseState};
 use crate::model::quantity::{Bytes, Timestamp};
@@ -26,8 +26,8 @@ pub struct View<'a> {
     pub seen: &'a Seen,
     /// What was seen of everything.
     pub observed: &'a Observed,
-    /// Whether Caddy has the routes that are wanted.
-    pub routes_live: bool,
+    /// The hosts, of every project, that Caddy does not serve as they are wanted.
+    pub unserved: &'a BTreeSet<Hostname>,
     /// Why Caddy did not take them.
     pub route_trouble: Option<&'a PortError>,
 }
@@ -204,20 +204,28 @@ fn unready(view: &View<'_>, stalled: Option<&Finding>) -> Option<Finding> {
             reconciling(view).unwrap_or_else(|| ("Pending".into(), "this generation waits for its turn".into())),
         );
     }
-    down_process(view).or_else(|| {
-        let routed = memory.routes.values().any(|routes| !routes.is_empty());
-        let finding = match (view.route_trouble, view.observed.proxy.known()) {
-            (Some(error), _) => (
-                error.reason.to_owned(),
-                format!("the app runs, its routes wait: {}; it is tried again every 10 s", error.message),
-            ),
-            (None, Some(proxy)) if proxy.up => ("RoutePending".into(), "Caddy does not have the routes yet".into()),
-            (None, _) => (
-                "RoutePending".into(),
-                "Caddy does not answer on its admin socket; the app runs, its routes wait".into(),
-            ),
-        };
-        (routed && !view.routes_live).then_some(finding)
+    down_process(view).or_else(|| pending_routes(view))
+}
+
+/// Returns why Caddy does not serve hosts of this project as they are wanted; none when it does.
+fn pending_routes(view: &View<'_>) -> Option<Finding> {
+    let hosts = view.memory.routes.values().flatten().map(|route| &route.host);
+    let pending: BTreeSet<&Hostname> = hosts.filter(|host| view.unserved.contains(*host)).collect();
+    if pending.is_empty() {
+        return None;
+    }
+    Some(match (view.route_trouble, view.observed.proxy.known()) {
+        (Some(error), _) => (
+            error.reason.to_owned(),
+            format!("the app runs, its routes wait: {}; it is tried again every 10 s", error.message),
+        ),
+        (None, Some(proxy)) if proxy.up => {
+            let hosts: Vec<&str> = pending.into_iter().map(Hostname::as_str).collect();
+            ("RoutePending".into(), format!("Caddy does not have the routes of {} yet", hosts.join(", ")))
+        }
+        (None, _) => {
+            ("RoutePending".into(), "Caddy does not answer on its admin socket; the app runs, its routes wait".into())
+        }
     })
 }
 
@@ -390,7 +398,7 @@ fn routes(view: &View<'_>) -> Vec<RouteStatus> {
                 host: route.host.clone(),
                 path: route.path.as_ref().map(|path| path.as_str().to_owned()),
                 to: to.unwrap_or_default(),
-                live: view.routes_live && !view.memory.leaves_out(&route.host),
+                live: !view.unserved.contains(&route.host) && !view.memory.leaves_out(&route.host),
                 certificate: certificate(view, route),
             }
         })

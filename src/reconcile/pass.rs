@@ -356,7 +356,8 @@ impl Loop {
     }
 
     fn statuses(&self, view: &mut View) -> BTreeMap<ProjectId, Status> {
-        let routes_live = routes_live(view, &self.rules);
+        let unserved =
+            routes::unserved(&view.observed, &view.progress, &self.rules, |order| self.routes.differing(order));
         let mut current = BTreeMap::new();
         for (project, wanted) in &view.desired.0 {
             let (Some(memory), Some(seen)) =
@@ -371,7 +372,7 @@ impl Loop {
                     memory,
                     seen,
                     observed: &view.observed,
-                    routes_live,
+                    unserved: &unserved,
                     route_trouble: self.route_trouble.as_ref(),
                 },
                 self.last.get(project),
@@ -436,12 +437,6 @@ fn probes(projects: &BTreeMap<ProjectId, Seen>, progress: &Progress, plan: Optio
         }
     }
     orders
-}
-
-fn routes_live(view: &View, rules: &Rules) -> bool {
-    let Some(proxy) = view.observed.proxy.known() else { return false };
-    crate::render::caddyfile::text(&rules.proxy, &routes::sites(&view.progress, &rules.layout))
-        .is_ok_and(|text| routes::has(proxy, &text))
 }
 
 /// Tells whether two statuses differ in more than when they were seen and how much they used.

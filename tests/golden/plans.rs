@@ -19,7 +19,6 @@ use zexio::model::progress::{Progress, ProjectProgress, Quarantine, Stall};
 use zexio::model::quantity::Timestamp;
 use zexio::model::status::{ProcessStatus, RouteStatus, Status};
 use zexio::plan::{Plan, Rules, advance, check, events, plan, routes, status};
-use zexio::render::caddyfile;
 
 use crate::scene::Scene;
 use crate::services;
@@ -48,8 +47,11 @@ fn told(scene: &Scene) -> String {
     let told = events::of_changes(&desired, &remembered_before, &progress, observed.now);
     let trouble = scene.route_trouble();
     let past = scene.a_minute_ago(&observed);
-    let before = statuses(&desired, &past, &remembered_before, &rules, None, &BTreeMap::new());
-    let shown = statuses(&desired, &observed, &progress, &rules, trouble.as_ref(), &before);
+    let show = |observed, progress, trouble, before: &_| {
+        statuses(scene, &desired, observed, progress, &rules, trouble, before)
+    };
+    let before = show(&past, &remembered_before, None, &BTreeMap::new());
+    let shown = show(&observed, &progress, trouble.as_ref(), &before);
     let turns = events::of_sight(&before, &shown, observed.now);
     let told: String = told.iter().chain(&turns).map(event).collect();
     let shown = desired.0.iter().filter_map(|(project, wanted)| match shown.get(project) {
@@ -72,6 +74,7 @@ fn told(scene: &Scene) -> String {
 
 /// Shows every project that was looked at; `before` is how they were, so that "since" stays.
 fn statuses(
+    scene: &Scene,
     desired: &Desired,
     observed: &Observed,
     progress: &Progress,
@@ -79,12 +82,10 @@ fn statuses(
     route_trouble: Option<&PortError>,
     before: &BTreeMap<ProjectId, Status>,
 ) -> BTreeMap<ProjectId, Status> {
-    let text = caddyfile::text(&rules.proxy, &routes::sites(progress, &rules.layout));
-    let live = |proxy| text.as_ref().is_ok_and(|text| routes::has(proxy, text));
-    let routes_live = observed.proxy.known().is_some_and(live);
+    let unserved = &routes::unserved(observed, progress, rules, |order| scene.differing(order));
     let shown = desired.0.iter().filter_map(|(project, wanted)| {
         let (memory, seen) = (progress.projects.get(project)?, observed.projects.get(project)?);
-        let view = status::View { project, wanted, memory, seen, observed, routes_live, route_trouble };
+        let view = status::View { project, wanted, memory, seen, observed, unserved, route_trouble };
         Some((project.clone(), status::of(&view, before.get(project))))
     });
     shown.collect()

@@ -23,7 +23,7 @@ use zexio::model::progress::{
 use zexio::model::quantity::{Span, Timestamp};
 use zexio::model::services::{Service, WantedServices};
 use zexio::model::spec::{Route, Sealed, Spec};
-use zexio::plan::{Rules, ports, routes};
+use zexio::plan::{RoutesOrder, Rules, ports, routes};
 use zexio::render::caddyfile;
 use zexio::render::unit;
 use zexio::settings::Settings;
@@ -44,6 +44,8 @@ pub struct Scene {
     proxy: String,
     /// Why Caddy did not take the routes.
     trouble: Option<String>,
+    /// The hosts that a Caddy which is not `current` serves otherwise than they are wanted; missing: all.
+    unserved: Option<BTreeSet<Hostname>>,
     /// The certificates that Caddy has, `issued`, or why it has none.
     #[serde(default)]
     certificates: BTreeMap<Hostname, Option<String>>,
@@ -292,6 +294,12 @@ impl Scene {
     /// Returns why Caddy did not take the routes.
     pub fn route_trouble(&self) -> Option<PortError> {
         self.trouble.as_ref().map(|message| PortError::passing("RouteRefused", message.clone()))
+    }
+
+    /// Returns the hosts of these routes that Caddy serves otherwise.
+    pub fn differing(&self, order: &RoutesOrder) -> BTreeSet<Hostname> {
+        let differs = |host: &&Hostname| self.unserved.as_ref().is_none_or(|unserved| unserved.contains(*host));
+        order.sites.iter().map(|site| &site.host).filter(differs).cloned().collect()
     }
 
     /// Returns the same sight, a minute earlier.

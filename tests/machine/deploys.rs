@@ -117,3 +117,30 @@ fn delete_leaves_nothing() {
     machine.wait_until("everything to be gone", || machine.exec(&["bash", "-c", left]).stdout.is_empty());
     assert_ne!(machine.sh("zexio get hello").status, 0);
 }
+
+#[test]
+fn what_becomes_of_a_neighbours_routes_is_not_told_of_a_project() {
+    let machine = Machine::with_agent();
+    // A route that the operator's template turns into something that Caddy does not take.
+    machine.must(
+        r#"sed -i 's/^{%- if site.tls == "internal" %}/{%- if site.host == "bad.example.com" %}\n\tno_such_directive\n{%- endif %}\n&/' \
+             /etc/zexio/Caddyfile.tmpl && grep -q no_such_directive /etc/zexio/Caddyfile.tmpl
+           systemctl restart zexio-agent"#,
+    );
+    machine.publish("1.0.0");
+    let apply = |project: &str| machine.apply(project, &web_spec(project, "1.0.0", "./hello", ""));
+    assert_eq!(apply("hello").status, 0);
+    let events = || machine.must("zexio events hello -o json");
+    let before = events();
+    let said = apply("bad");
+    assert_eq!(said.status, 3, "{}", said.stderr);
+    assert!(said.stderr.contains("RouteRefused") && said.stderr.contains("no_such_directive"), "{}", said.stderr);
+    for neighbour in ["one", "two", "three"] {
+        let said = apply(neighbour);
+        assert_eq!(said.status, 0, "{}", said.stderr);
+    }
+    machine.must("zexio delete two --wait=150s");
+    assert_eq!(events(), before);
+    assert!(machine.status_has("hello", r#""live":true"#) && machine.status_has("bad", r#""live":false"#));
+    assert!(machine.get("hello.example.com", "/").1.contains("hello"));
+}

@@ -287,3 +287,9 @@ fn a_look_without_time_breaks_s18() {
     let caught = first_broken(Rig { timeless: true, ..Rig::default() }, Promise::S18);
     assert!(caught.is_ok(), "{caught:?}");
 }
+
+#[test]
+fn one_look_for_all_hosts_breaks_s19() {
+    let caught = first_broken(Rig { one_for_all: true, ..Rig::default() }, Promise::S19);
+    assert!(caught.is_ok(), "{caught:?}");
+}

@@ -43,6 +43,8 @@ pub struct Rig {
     pub blessing: bool,
     /// A look does not say since when a unit has its state.
     pub timeless: bool,
+    /// Whether one host that Caddy does not serve makes the agent believe that it serves none.
+    pub one_for_all: bool,
     /// The directory's door lets any number of projects go at once.
     pub unguarded: bool,
     /// Nothing is drawn that the swarm learned to draw later: each seed lives the life that it always had.
@@ -58,6 +60,7 @@ impl Default for Rig {
             spoil_status: None,
             blessing: false,
             timeless: false,
+            one_for_all: false,
             unguarded: false,
             plain: false,
             told: false,
@@ -129,6 +132,7 @@ impl Life {
             machine.spoil_status = rig.spoil_status;
             machine.blessing = rig.blessing;
             machine.timeless = rig.timeless;
+            machine.one_for_all = rig.one_for_all;
             machine.keeps_calls = rig.told;
             // What belongs to nobody that asks here.
             let stranger = ProjectId::parse("stranger").expect("a project");

@@ -12,7 +12,7 @@ use zexio::model::quantity::{Span, Timestamp};
 use zexio::model::spec::{Spec, Strategy};
 use zexio::model::status::Status;
 use zexio::plan::{RoutesOrder, UnitOrder};
-use zexio::render::caddyfile::SiteRoute;
+use zexio::render::caddyfile::{Site, SiteRoute};
 
 use super::trials::Trials;
 use super::{listener, services};
@@ -43,6 +43,7 @@ pub enum Promise {
     S16,
     S17,
     S18,
+    S19,
     L1,
     L2,
     L3,
@@ -112,6 +113,9 @@ pub struct Oracle {
     pub host: services::Host,
     /// Who was the first to have each host in Caddy.
     hosts: BTreeMap<Hostname, ProjectId>,
+    /// The sites that the agent last offered to Caddy, and whether it could see Caddy in this pass.
+    offered: Vec<Site>,
+    sees_proxy: bool,
     /// When the clock last jumped, on the one that never does.
     pub jumped: Option<u64>,
     /// Whether the point that comes carries a switch through that has begun.
@@ -156,6 +160,7 @@ impl Oracle {
 
     pub fn note_read(&mut self, machine: &Machine) {
         self.read_at = machine.now;
+        self.sees_proxy = machine.proxy.up && !machine.blind.proxy;
         if self.read_version != self.version {
             self.read = self.asked.clone();
             self.read_version = self.version;
@@ -168,6 +173,10 @@ impl Oracle {
                 spec.is_some_and(|spec| zexio::plan::aim::hosts_of(spec).contains(host))
             });
         }
+    }
+
+    pub fn note_offer(&mut self, order: &RoutesOrder) {
+        self.offered.clone_from(&order.sites);
     }
 
     pub fn past(&mut self, project: &ProjectId) -> &mut Past {
@@ -574,6 +583,9 @@ impl Oracle {
                 format!("{project} is Ready, and release {missing:?} has no traffic")
             });
         }
+        if self.sees_proxy {
+            self.own_routes(machine, status);
+        }
         status.conditions.iter().for_each(|condition| self.reach(&condition.reason));
         let jumped = self.jumped;
         let judged = self.past(&project).trials.note_told(machine, status, jumped);
@@ -596,6 +608,23 @@ impl Oracle {
         if superseded {
             self.reach("superseded");
         }
+    }
+
+    /// A project answers for the hosts of its own: those that Caddy serves as they were offered are live, whatever
+    /// becomes of others, and while one is not so it is not Ready.
+    fn own_routes(&mut self, machine: &Machine, status: &Status) {
+        let refused = |host: &Hostname| machine.refused.as_deref() == Some(host.as_str());
+        let own = self.offered.iter().filter(|site| site.project == status.project && !refused(&site.host));
+        let (served, unserved): (Vec<&Site>, Vec<&Site>) = own.partition(|site| machine.sites.contains(site));
+        let is_live = |host: &Hostname| status.routes.iter().all(|route| route.host != *host || route.live);
+        let blamed = served.iter().find(|site| !is_live(&site.host)).map(|site| site.host.clone());
+        let missing = unserved.first().map(|site| site.host.clone());
+        let ready = status.condition("Ready").filter(|ready| ready.status == "True" || ready.reason == "RoutePending");
+        let ready = ready.map(|ready| ready.status == "True");
+        self.check(Promise::S19, blamed.is_none(), || format!("Caddy serves {blamed:?}, called not live: {status:?}"));
+        self.check(Promise::S19, ready.is_none_or(|ready| ready == missing.is_none()), || {
+            format!("of the hosts of {} Caddy does not serve {missing:?}: {status:?}", status.project)
+        });
     }
 
     /// Checks that nothing but the operator changed what is wanted.

@@ -76,6 +76,8 @@ pub struct Machine {
     pub blessing: bool,
     /// A broken look does not say since when a unit has its state.
     pub timeless: bool,
+    /// A broken look at Caddy says of every host that it is not served, where one is not.
+    pub one_for_all: bool,
     /// Nothing that is asked of systemd or the disk is done.
     pub deaf: bool,
     pub gate: Gate,

@@ -14,6 +14,7 @@ use zexio::model::spec::Sealed;
 use zexio::model::status::Status;
 use zexio::plan::{FetchOrder, RoutesOrder, UnitOrder};
 use zexio::port::{Bundles, Clock, Health, Memory, PortError, ProbeOrder, Routes, Tail, Units};
+use zexio::render::caddyfile::Site;
 
 use super::{Effect, World};
 use crate::swarm::oracle::Oracle;
@@ -316,7 +317,18 @@ impl Routes for World {
         let refused = machine.refused.as_deref().filter(|host| refuses(host));
         Ok(refused.map(|host| format!("ambiguous site definition: {host}")))
     }
+    fn differing(&self, order: &RoutesOrder) -> BTreeSet<Hostname> {
+        let machine = self.lock();
+        let served = |site: &&Site| machine.sites.contains(site);
+        let differing: BTreeSet<Hostname> =
+            order.sites.iter().filter(|site| !served(site)).map(|site| site.host.clone()).collect();
+        match differing.is_empty() || !machine.one_for_all {
+            true => differing,
+            false => order.sites.iter().map(|site| site.host.clone()).collect(),
+        }
+    }
     fn load(&self, order: &RoutesOrder) -> Result<(), PortError> {
+        self.lock().note_read(|oracle, _| oracle.note_offer(order));
         if let Some(why) = self.refusal(order)? {
             return Err(PortError::passing("RouteRefused", why));
         }
