@@ -180,7 +180,9 @@ pub fn proxy(settings: &Settings) -> Result<Proxy, String> {
     let path = &settings.caddy.template;
     let template = fs::read_to_string(path)
         .map_err(|e| format!("could not read {}: {e}; `make install` puts it there", path.display()))?;
-    let proxy = settings.proxy(template, Version::installed().keeps_streams());
+    let caddy = Version::installed();
+    let proxy = settings.proxy(template, caddy.keeps_streams());
+    let proxy = Proxy { encode_flushes: caddy.encode_flushes(), ..proxy };
     crate::render::caddyfile::try_template(&proxy).map(|()| proxy)
 }
 

@@ -193,6 +193,7 @@ impl Settings {
             hostname: self.hostname.clone(),
             api: self.listen.clone(),
             stream_close_delay,
+            encode_flushes: false,
         }
     }
 

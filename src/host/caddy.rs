@@ -368,6 +368,12 @@ impl Version {
         self.0 >= vec![2, 7]
     }
 
+    /// Tells whether its compression passes each piece of an answer on at once: 2.11 and newer do. An older one keeps
+    /// them until it has enough.
+    pub fn encode_flushes(&self) -> bool {
+        self.0 >= vec![2, 11]
+    }
+
     /// Tells whether it lacks fixes of known holes (CVE-2026-27586 and its kin). It works all the same.
     pub fn is_outdated(&self) -> bool {
         self.0 < vec![2, 11, 9]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::names::{EnvName, ProcessName, ProjectId, SecretName};
 use super::quantity::{Bytes, CpuShare, Span, Timestamp};
+use super::spec::is_false;
 use super::spec::{
     Artifact, Calendar, Command, Limits, Process, Ready, ReleaseCommand, Sandbox, Sealed, SiteDirectory, Spec, Stop,
 };
@@ -301,6 +302,9 @@ pub enum Kind {
         directory: SiteDirectory,
         /// Whether unknown paths get its index.
         spa: bool,
+        /// Whether `/about` finds about.html.
+        #[serde(default, skip_serializing_if = "is_false")]
+        clean_urls: bool,
     },
     /// It runs once, before the release gets traffic, for at most this long.
     Release(Span),
@@ -311,7 +315,9 @@ impl Work {
         let web = process.is_web();
         let kind = match (&process.schedule, &process.static_site) {
             (Some(calendar), _) => Kind::Scheduled(calendar.clone()),
-            (None, Some(directory)) => Kind::Site { directory: directory.clone(), spa: process.spa },
+            (None, Some(directory)) => {
+                Kind::Site { directory: directory.clone(), spa: process.spa, clean_urls: process.clean_urls }
+            }
             (None, None) if web => Kind::Web,
             (None, None) => Kind::Worker,
         };

@@ -96,6 +96,7 @@ fn kind(name: &ProcessName, process: &Process, found: &mut Vec<Problem>) {
     refuse(".run", process.run.is_some() && site, "a static site runs nothing; leave it out");
     refuse(".routes", process.routes.is_empty() && site, "a static site needs a route");
     refuse(".spa", process.spa && !site, "only a static site has it");
+    refuse(".clean_urls", process.clean_urls && !site, "only a static site has it");
     refuse(".ready", process.ready.is_some() && (site || timed), "only a process that runs all the time has it");
     refuse(
         ".instances",

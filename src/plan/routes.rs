@@ -143,6 +143,7 @@ fn add_sites(project: &ProjectId, memory: &ProjectProgress, layout: &Layout, sit
                     b: upstreams(memory, process, work, Slot::B),
                     root: root(work, &layout.bundle(project)),
                     spa: matches!(work.kind, Kind::Site { spa: true, .. }),
+                    clean_urls: matches!(work.kind, Kind::Site { clean_urls: true, .. }),
                     headers: route.headers.clone(),
                 });
             }

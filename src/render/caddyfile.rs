@@ -28,6 +28,8 @@ pub struct Proxy {
     pub api: String,
     /// Whether this Caddy keeps streams open over a reload when told to (2.7 and newer).
     pub stream_close_delay: bool,
+    /// Whether this Caddy's compression passes each piece of an answer on at once (2.11 and newer).
+    pub encode_flushes: bool,
 }
 
 /// One host.
@@ -64,6 +66,8 @@ pub struct SiteRoute {
     pub root: Option<String>,
     /// Whether the site's unknown paths get its index.
     pub spa: bool,
+    /// Whether `/about` finds about.html.
+    pub clean_urls: bool,
     /// Headers that its answers get.
     pub headers: BTreeMap<HeaderName, HeaderText>,
 }
@@ -88,10 +92,12 @@ pub fn try_template(proxy: &Proxy) -> Result<(), String> {
         b: vec!["127.0.0.1:2".to_owned()],
         root: None,
         spa: false,
+        clean_urls: false,
         headers: BTreeMap::new(),
     };
-    let folder = SiteRoute { path: None, root: Some("/a".to_owned()), spa: true, ..route.clone() };
-    let site = Site { project, host, tls: Tls::Internal, redirect: None, routes: vec![route, folder] };
+    let folder = SiteRoute { path: None, root: Some("/a".to_owned()), spa: true, clean_urls: true, ..route.clone() };
+    let pages = SiteRoute { path: RoutePath::parse("/b/*").ok(), spa: false, ..folder.clone() };
+    let site = Site { project, host, tls: Tls::Internal, redirect: None, routes: vec![route, pages, folder] };
     let plain = Site { tls: Tls::Off, ..site.clone() };
     let moved = Site { redirect: Some("https://b.example.com".to_owned()), routes: Vec::new(), ..site.clone() };
     text(proxy, &[]).and_then(|_| text(proxy, &[site, plain, moved])).map(|_| ())

@@ -91,6 +91,7 @@ fn route(path: Option<&str>, process: &str, port: u16) -> SiteRoute {
         b: vec![format!("127.0.0.1:{}", port + 1)],
         root: None,
         spa: false,
+        clean_urls: false,
         headers: Default::default(),
     }
 }
@@ -126,6 +127,19 @@ fn a_caddyfile() {
                 spa: true,
                 ..route(None, "docs", 0)
             }],
+        ),
+        site(
+            "pages.example.com",
+            Tls::Auto,
+            None,
+            vec![
+                SiteRoute {
+                    root: Some("/zexio/apps/shop/bundle/help".into()),
+                    clean_urls: true,
+                    ..route(Some("/help/*"), "help", 0)
+                },
+                SiteRoute { root: Some("/zexio/apps/shop/bundle/pages".into()), ..route(None, "pages", 0) },
+            ],
         ),
         site("plain.example.com", Tls::Off, None, vec![SiteRoute { headers: headers(), ..route(None, "web", 21002) }]),
     ];

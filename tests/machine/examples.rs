@@ -76,7 +76,9 @@ fn every_spec_of_this_repository_is_deployed() {
     assert!(head("framed.example.com", "/").contains("x-frame-options: deny"), "also where it is written small");
     machine.wait_for_answer("site.example.com", "/about/", "about this site");
     assert!(head("site.example.com", "/style.css").contains("content-encoding: gzip"), "compressed at build time");
-    assert_eq!(machine.get("site.example.com", "/nothing").0, 404);
+    assert!(machine.get("site.example.com", "/contact").1.contains("clean_urls"));
+    let lost = machine.get("site.example.com", "/nothing");
+    assert!(lost.0 == 404 && lost.1.contains("Nothing here"), "{lost:?}");
     machine.wait_until("the queue", || machine.sh("test -d /zexio/apps/jobs/data/queue").status == 0);
     machine.must("touch /zexio/apps/jobs/data/queue/one");
     machine.wait_until("the report", || machine.sh("grep -q '^1 jobs done' /zexio/apps/jobs/data/report").status == 0);

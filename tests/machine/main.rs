@@ -23,6 +23,8 @@ mod readme;
 mod rollouts;
 mod routes;
 mod services;
+mod sites;
 mod stats;
+mod streams;
 mod survives;
 mod suspended;

@@ -7,7 +7,7 @@ use crate::machine::Machine;
 
 const TEMPLATE: &str = include_str!("../../Caddyfile.tmpl");
 
-fn render(sites: &Value, more: &Value) -> String {
+pub fn render(sites: &Value, more: &Value) -> String {
     let mut templates = minijinja::Environment::new();
     templates.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
     let mut values = json!({ "admin": "/run/caddy/admin.sock", "fronts": "/zexio/fronts", "sites": sites });
@@ -24,6 +24,12 @@ fn sites() -> Value {
         json!({ "name": name, "project": project, "process": "web",
                 "a": [format!("127.0.0.1:{a}")], "b": [format!("127.0.0.1:{}", a + 1)] })
     };
+    let site = |name: &str, root: &str, more: Value| {
+        let mut route = route(name, "pages", 0);
+        (route["root"], route["spa"]) = (json!(root), json!(false));
+        more.as_object().into_iter().flatten().for_each(|(key, value)| route[key] = value.clone());
+        route
+    };
     let mut api = route("paths_api", "api", 21005);
     api["path"] = json!("/env/*");
     json!([
@@ -32,6 +38,10 @@ fn sites() -> Value {
         { "host": "paths.example.com", "tls": "internal", "routes": [api, route("paths_hello", "hello", 21003)] },
         { "host": "www.example.com", "tls": "internal", "redirect": "https://hello.example.com", "routes": [] },
         { "host": "plain.example.com", "tls": "off", "routes": [route("plain", "hello", 21003)] },
+        { "host": "pages.example.com", "tls": "internal", "routes": [
+            site("help", "/srv/help", json!({ "path": "/help/*", "clean_urls": true })),
+            site("app", "/srv/app", json!({ "path": "/app/*", "spa": true })),
+            site("pages", "/srv/pages", json!({})) ] },
     ])
 }
 

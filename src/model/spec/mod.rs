@@ -158,6 +158,7 @@ fn default_keep() -> Keep {
     Keep(5)
 }
 
-fn is_false(value: &bool) -> bool {
+/// Tells whether a flag is off, and so need not be written.
+pub fn is_false(value: &bool) -> bool {
     !value
 }

@@ -57,6 +57,9 @@ pub struct Process {
     /// Whether a static site's unknown paths get its index, for an app that routes in the browser.
     #[serde(default, skip_serializing_if = "is_false")]
     pub spa: bool,
+    /// Whether a static site's `/about` finds about.html.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub clean_urls: bool,
 }
 
 impl Process {
