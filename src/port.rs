@@ -201,6 +201,8 @@ pub struct Delivery {
     pub id: String,
     /// When what it tells of happened.
     pub made: Timestamp,
+    /// Whether it may tell of something old: then it is taken only if that is newer than the last one taken.
+    pub edited: bool,
 }
 
 /// What a written wish came to.

@@ -340,7 +340,9 @@ fn longest_body(endpoint: Endpoint, state: &ApiState) -> u64 {
         Endpoint::PutProject => 256 << 10,
         // The longest value, each byte of it written as `\u0061`, and what JSON has around it.
         Endpoint::PutSecret => 6 * Plain::LONGEST as u64 + 1024,
-        Endpoint::Hook | Endpoint::GenericHook => 1 << 20,
+        // GitHub's longest release notes in any script, encoded as a form, and some hundred assets.
+        Endpoint::Hook => 2 << 20,
+        Endpoint::GenericHook => 1 << 20,
         Endpoint::Upload => state.uploads.max_bytes(),
         _ => 4 << 10,
     }

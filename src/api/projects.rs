@@ -302,6 +302,10 @@ fn read(state: &ApiState, project: &ProjectId, text: &[u8]) -> Result<Document, 
     if let Some(url) = &document.artifact.url {
         (state.check_url)(url).map_err(|cause| Problem::invalid(vec![Flaw::at("artifact.url", cause)]))?;
     }
+    for hook in document.hooks.built() {
+        let at = |cause| Flaw::at(format!("hooks.{}.artifact", hook.provider), cause);
+        (state.check_url)(&hook.example()).map_err(|cause| Problem::invalid(vec![at(cause)]))?;
+    }
     Ok(document)
 }
 
@@ -357,9 +361,7 @@ fn view(project: &ProjectId, wanted: &Wanted, status: Option<Status>, now: Times
 /// A spec as it may be shown: the query of a presigned URL is a key to the artifact.
 fn shown_spec(spec: &Spec) -> Spec {
     let mut spec = spec.clone();
-    let github = spec.hooks.github.as_mut().map(|hook| &mut hook.artifact);
-    let gitlab = spec.hooks.gitlab.as_mut().map(|hook| &mut hook.artifact);
-    for url in [spec.artifact.url.as_mut(), github, gitlab].into_iter().flatten() {
+    for url in spec.artifact.url.iter_mut().chain(spec.hooks.templates_mut()) {
         if let Some((address, _)) = url.split_once('?') {
             *url = format!("{address}{HIDDEN_QUERY}");
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::document::Problem;
 use super::names::{Hostname, ProcessName, ReleaseNo};
 use super::quantity::{Bytes, Span};
-use super::spec::{Artifact, Deploy, Document, HIDDEN_QUERY, Process, Ready, Route, SecretUse, Tls, parse_url};
+use super::spec::{Artifact, Deploy, Document, Process, Ready, Route, SecretUse, Tls, parse_url};
 
 /// Returns everything that does not fit, in the order of the document's keys.
 pub fn problems(spec: &Document) -> Vec<Problem> {
@@ -159,18 +159,12 @@ fn routes(spec: &Document, found: &mut Vec<Problem>) {
     }
 }
 
-fn hooks(spec: &Document) -> Vec<Problem> {
-    let github = spec.hooks.github.as_ref().map(|hook| ("hooks.github.artifact", &hook.artifact));
-    let gitlab = spec.hooks.gitlab.as_ref().map(|hook| ("hooks.gitlab.artifact", &hook.artifact));
-    [github, gitlab].into_iter().flatten().filter_map(|(path, template)| template_flaw(path, template)).collect()
-}
-
-fn template_flaw(path: &str, template: &str) -> Option<Problem> {
-    if template.contains(HIDDEN_QUERY) {
-        return Some(Problem::at(path, "this is a URL as zexio shows it, its query hidden; write the URL itself"));
-    }
-    let rest = ["{tag}", "{sha}", "{run}"].iter().fold(template.to_owned(), |rest, known| rest.replace(known, ""));
-    rest.contains(['{', '}']).then(|| Problem::at(path, "of placeholders only {tag}, {sha} and {run} are known"))
+fn hooks(spec: &Document) -> impl Iterator<Item = Problem> {
+    spec.hooks.built().into_iter().flat_map(|hook| {
+        let at = |key: &str| format!("hooks.{}.{key}", hook.provider);
+        let repo = hook.repo_flaw().map(|why| Problem::at(at("repo"), why));
+        [repo, hook.template_flaw().map(|why| Problem::at(at("artifact"), why))].into_iter().flatten()
+    })
 }
 
 #[cfg(test)]
@@ -183,6 +177,18 @@ mod tests {
             "zexio: 1\nproject: shop\nartifact: {{ url: https://a.example.com/x }}\nprocesses: {processes}\n{rest}\n"
         );
         parse(text.as_bytes()).map(|_| ()).map_err(|e| e.to_string()).err().unwrap_or_default()
+    }
+
+    fn hook(repo: &str, event: &str, artifact: &str) -> String {
+        format!("hooks: {{ github: {{ repo: '{repo}', event: {event}, artifact: '{artifact}', secret: S }} }}")
+    }
+
+    #[test]
+    fn a_hook_may_build_the_same_url_always_and_a_gitlab_group_may_stand_in_another() {
+        let web = "{ web: { run: ./x } }";
+        assert_eq!(refusal(web, &hook("acme-inc/shop_2.0", "workflow_run", "https://x/latest.tgz?sha={sha}")), "");
+        let gitlab = "hooks: { gitlab: { repo: a/b/c, event: release, artifact: 'https://x/latest.tgz', tags: 'web/*', prereleases: true, secret: S } }";
+        assert_eq!(refusal(web, gitlab), "");
     }
 
     #[test]
@@ -248,6 +254,30 @@ mod tests {
                 web,
                 "hooks: { github: { repo: a/b, event: release, artifact: 'https://x/{tag}?…', secret: S } }",
                 "its query hidden",
+            ),
+            (web, &hook("../x y", "release", "https://x/{tag}"), "hooks.github.repo: not a repository like owner/name"),
+            (web, &hook("https://github.com/a/b", "release", "https://x/{tag}"), "not its address"),
+            (web, &hook("a/b/c", "release", "https://x/{tag}"), "not a repository like owner/name"),
+            (web, &hook("a/b.git", "release", "https://x/{tag}"), "without .git"),
+            (web, &hook("a/b", "release", "{tag}.tar.gz"), "hooks.github.artifact: not a URL like"),
+            (web, &hook("a/b", "release", "https://{tag}.example.com/x"), "its host is written out"),
+            (web, &hook("a/b", "release", "https://x.example.com/{tag} x"), "holds a space"),
+            (web, &hook("a/b", "release", "ftp://x.example.com/{tag}"), "its scheme is not https"),
+            (web, &hook("a/b", "release", "https://x/{sha}"), "event: release does not say {sha}, only {tag}"),
+            (
+                web,
+                "hooks: { gitlab: { repo: a, event: pipeline, artifact: 'https://x/{sha}', secret: S } }",
+                "group/name",
+            ),
+            (
+                web,
+                "hooks: { forgejo: { repo: a/b, event: release, artifact: 'https://x/{run}', secret: S } }",
+                "hooks.forgejo.artifact: event: release does not say {run}",
+            ),
+            (
+                web,
+                "hooks: { forgejo: { repo: a/b, event: release, artifact: 'https://x/{tag}', tags: 'v?', secret: S } }",
+                "not a pattern of tags like web-*",
             ),
         ] {
             let refused = refusal(processes, rest);

@@ -11,15 +11,19 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// Reads `2026-12-01T08:00:00Z`.
+    /// Reads a time of RFC 3339: `2026-12-01T08:00:00Z`, `2026-12-01T09:00:00.5+01:00`.
     ///
     /// # Errors
     /// Says what form is expected.
     pub fn parse(raw: &str) -> Result<Self, String> {
-        let time =
-            humantime::parse_rfc3339(raw).map_err(|_| format!("{raw:?} is not a time like 2026-12-01T08:00:00Z"))?;
-        let since = time.duration_since(UNIX_EPOCH).map_err(|_| format!("{raw:?} lies before 1970"))?;
-        Ok(Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)))
+        let wrong = || format!("{raw:?} is not a time like 2026-12-01T08:00:00Z");
+        let (local, east) =
+            without_offset(raw).filter(|(local, _)| local.ends_with(|c: char| c.is_ascii_digit())).ok_or_else(wrong)?;
+        let time = humantime::parse_rfc3339(&format!("{}Z", local.to_ascii_uppercase())).map_err(|_| wrong())?;
+        let before = || format!("{raw:?} lies before 1970");
+        let since = time.duration_since(UNIX_EPOCH).map_err(|_| before())?;
+        let local = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        local.checked_add_signed(-east).map(Self).ok_or_else(before)
     }
 
     /// Returns the moment this much later.
@@ -39,6 +43,26 @@ impl fmt::Display for Timestamp {
         let shown = UNIX_EPOCH + Duration::from_millis(self.0.min(253_402_300_799_000));
         humantime::format_rfc3339_millis(shown).fmt(f)
     }
+}
+
+/// Splits the offset off a time of RFC 3339: how many milliseconds its clock is ahead of UTC.
+fn without_offset(raw: &str) -> Option<(&str, i64)> {
+    if let Some(local) = raw.strip_suffix(['Z', 'z']) {
+        return Some((local, 0));
+    }
+    let (local, offset) = raw.split_at_checked(raw.len().checked_sub(6)?)?;
+    let sign = match offset.as_bytes()[0] {
+        b'+' => 1,
+        b'-' => -1,
+        _ => return None,
+    };
+    let two = |digits: &str, most: i64| -> Option<i64> {
+        let number = digits.parse().ok().filter(|_| digits.bytes().all(|b| b.is_ascii_digit()))?;
+        (number <= most).then_some(number)
+    };
+    let (hours, minutes) = offset[1..].split_once(':')?;
+    (hours.len() == 2).then_some(())?;
+    Some((local, sign * (two(hours, 23)? * 60 + two(minutes, 59)?) * 60_000))
 }
 
 /// A length of time, in milliseconds; written `250ms`, `10s`, `5m`, `1h 30m`.
@@ -199,5 +223,32 @@ mod tests {
         }
         let time = Timestamp::parse("2026-12-01T08:00:00Z").unwrap();
         assert_eq!(time.to_string(), "2026-12-01T08:00:00.000Z");
+    }
+
+    #[test]
+    fn a_time_may_be_of_any_zone() {
+        for (raw, utc) in [
+            ("2026-11-26T11:00:00+01:00", "2026-11-26T10:00:00.000Z"),
+            ("2026-11-26t11:00:00.25-05:30", "2026-11-26T16:30:00.250Z"),
+            ("2026-11-26T00:00:00+14:00", "2026-11-25T10:00:00.000Z"),
+            ("2026-11-26T11:00:00.123456789-00:00", "2026-11-26T11:00:00.123Z"),
+            ("2026-11-26T11:00:00z", "2026-11-26T11:00:00.000Z"),
+        ] {
+            assert_eq!(Timestamp::parse(raw).map(|time| time.to_string()).as_deref(), Ok(utc), "{raw}");
+        }
+        for raw in [
+            "2026-11-26T11:00:00",
+            "2026-11-26T11:00:00+24:00",
+            "2026-11-26T11:00:00+01:60",
+            "2026-11-26T11:00:00+1:000",
+            "2026-11-26T11:00:00++1:00",
+            "2026-11-26T11:00:00Z+01:00",
+            "1970-01-01T00:00:00+01:00",
+            "+01:00",
+            "ä01:00",
+            "",
+        ] {
+            assert!(Timestamp::parse(raw).is_err(), "{raw}");
+        }
     }
 }

@@ -17,7 +17,7 @@ use super::quantity::{Bytes, CpuShare, Span, Timestamp};
 use super::services::Service;
 use super::spec::{
     Calendar, Command, Document, HeaderName, HeaderText, Instances, Keep, Label, Language, Plain, ProbePath, SecretUse,
-    Site, SiteDirectory, Suspend, Suspension,
+    Site, SiteDirectory, Suspend, Suspension, TagPattern,
 };
 
 /// Returns the schema of both kinds of documents.
@@ -215,9 +215,10 @@ texts! {
     HeaderName: "a header's name like X-Frame-Options", HEADER, 64;
     HeaderText: "a header's text", "^[ !#%-\\[\\]^_a-z|~]+$", 1000;
     Site: "a site like https://shop.example.com, without a path", "^https?://[a-z0-9.-]+/*$", 270;
+    TagPattern: "a pattern of tags like web-*, in which * stands for any characters", "^[A-Za-z0-9._@/+*-]+$", 128;
     Plain: "a text; a number or a boolean goes in quotes", "^[^\\x00]*$", 122880;
     Timestamp: "a time like 2026-12-01T08:00:00Z",
-        "^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]+)?[Zz]$", 40;
+        "^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$", 40;
     Span: "a time span like 250ms, 10s or 5m",
         "^ *(0|([0-9]+ *(ns|nsec|us|usec|ms|msec|millis|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?) *)+)$", 40;
     Bytes: "an amount of memory like 512M or 2G", "^[0-9]+[KMGT]?$", 20;

@@ -248,17 +248,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let db = db(&dir);
         db.put(spec(ONE, "").unwrap(), &Owner::Api, None, &by()).unwrap();
-        let delivered = |id: &str, made: u64| {
+        let delivery = |id: &str, made: u64, edited: bool| {
             let url = Some(format!("https://a.example.com/{id}"));
             let artifact =
                 Artifact { url, file: None, release: None, sha256: None, version: None, updates: Updates::Webhook };
-            let delivery = Delivery { provider: "github", id: id.into(), made: Timestamp(made) };
+            let delivery = Delivery { provider: "github", id: id.into(), made: Timestamp(made), edited };
             db.deliver(&shop(), &artifact, &delivery).unwrap().map(|put| put.generation)
         };
+        let delivered = |id: &str, made: u64| delivery(id, made, false);
+        assert_eq!(delivery("e", 5, true), None, "which is newer cannot be told");
         assert_eq!(delivered("b", 20), Some(2));
         assert_eq!(delivered("b", 20), None);
         assert_eq!(delivered("a", 10), None);
         assert_eq!(delivered("c", 30), Some(3));
+        assert_eq!(delivery("f", 30, true), None);
+        assert_eq!(delivery("g", 31, true), Some(4));
     }
 
     #[test]

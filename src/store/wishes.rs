@@ -243,13 +243,14 @@ fn overlay(tx: &Transaction<'_>, project: &ProjectId, artifact: &Artifact, by: &
 }
 
 fn take_delivery(tx: &Transaction<'_>, project: &ProjectId, delivery: &Delivery) -> Result<bool, WishError> {
-    let Delivery { provider, id, made } = delivery;
+    let Delivery { provider, id, made, edited } = delivery;
     let sql =
         "SELECT coalesce(max(made), 0), coalesce(max(id = ?3), 0) FROM deliveries WHERE project = ?1 AND provider = ?2";
     let (newest, seen): (u64, bool) = tx
         .query_row(sql, params![project.as_str(), provider, id], |row| Ok((row.get(0)?, row.get(1)?)))
         .map_err(|e| refused("read deliveries", &e))?;
-    if seen || made.0 < newest {
+    let late = made.0 < newest || *edited && (newest == 0 || made.0 == newest);
+    if seen || late {
         return Ok(false);
     }
     let sql = "INSERT INTO deliveries (project, provider, id, made) VALUES (?1, ?2, ?3, ?4)";

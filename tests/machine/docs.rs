@@ -18,6 +18,7 @@ fn block(document: &str, mark: &str) -> String {
 
 const HOOKS: &str = r#"hooks:
   github: { repo: acme/shop, event: release, secret: GITHUB_HOOK, artifact: "https://github.com/acme/shop/releases/download/{tag}/shop-{tag}.tar.gz" }
+  forgejo: { repo: acme/shop, event: release, secret: FORGEJO_HOOK, artifact: "https://codeberg.org/acme/shop/releases/download/{tag}/shop-{tag}.tar.gz" }
   gitlab: { repo: acme/shop, event: release, secret: GITLAB_HOOK, token: legacy, artifact: "https://gitlab.com/acme/shop/-/releases/{tag}/downloads/shop.tar.gz" }
   standard: { secret: STANDARD_HOOK }
 "#;
@@ -25,11 +26,13 @@ const HOOKS: &str = r#"hooks:
 fn with_shop() -> Machine {
     let machine = Machine::with_agent();
     machine.publish("1.0.0");
-    let hosts = ["github.com", "gitlab.com", "cdn.example.com"].map(|host| format!("\"https://{host}/\", ")).concat();
+    let hosts = ["codeberg.org", "github.com", "gitlab.com", "cdn.example.com"]
+        .map(|host| format!("\"https://{host}/\", "))
+        .concat();
     machine.must(&format!("sed -i 's#allow: \\[#&{hosts}#' /etc/zexio/agent.yaml && systemctl restart zexio-agent"));
     machine.wait_until("the agent to be healthy", || machine.healthy());
     machine.must(
-        "for name in GITHUB GITLAB; do printf %s token-of-$name | zexio secret set shop ${name}_HOOK; done
+        "for name in FORGEJO GITHUB GITLAB; do printf %s token-of-$name | zexio secret set shop ${name}_HOOK; done
          printf %s whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3 | zexio secret set shop STANDARD_HOOK",
     );
     let spec = web_spec("shop", "1.0.0", "./hello", HOOKS).replace("\"1.0.0\" }", "\"1.0.0\", updates: webhook }");
@@ -65,6 +68,7 @@ fn every_delivery_of_the_webhook_document_moves_the_version() {
     machine.must("zexio suspend shop && zexio key add ci --scope deploy:shop");
     for (provider, url) in [
         ("github", "https://github.com/acme/shop/releases/download/v1.2.3/shop-v1.2.3.tar.gz"),
+        ("forgejo", "https://codeberg.org/acme/shop/releases/download/v1.2.7/shop-v1.2.7.tar.gz"),
         ("gitlab", "https://gitlab.com/acme/shop/-/releases/v1.2.4/downloads/shop.tar.gz"),
         ("standard", "https://cdn.example.com/shop-1.2.5.tar.gz"),
         ("generic", "https://cdn.example.com/shop-1.2.6.tar.gz"),
@@ -72,7 +76,7 @@ fn every_delivery_of_the_webhook_document_moves_the_version() {
         let typed = block(WEBHOOKS, provider).replace("https://agent.example.com", "http://127.0.0.1:7470");
         let said = machine.must(&format!(
             "cp /etc/zexio/keys/ci /root/ci; cd /root
-             export GITHUB_HOOK=token-of-GITHUB GITLAB_HOOK=token-of-GITLAB
+             export GITHUB_HOOK=token-of-GITHUB GITLAB_HOOK=token-of-GITLAB FORGEJO_HOOK=token-of-FORGEJO
              export STANDARD_HOOK=whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3
              {typed}"
         ));

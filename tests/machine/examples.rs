@@ -42,8 +42,10 @@ fn every_spec_of_this_repository_is_deployed() {
     machine.must(&format!("cp /srv/artifacts/hello-1.0.0.tar.gz /zexio/artifacts/ && {rest}"));
 
     let web = ["hello", "greeter", "bumped", "keeper", "paths", "modest", "single", "stored", "ledger", "roomy"];
-    let more =
-        ["telling", "tagged", "many", "locks", "framed", "migrated", "careful", "labelled", "common", "returned"];
+    let more = [
+        "telling", "tagged", "forged", "mono", "many", "locks", "framed", "migrated", "careful", "labelled", "common",
+        "returned",
+    ];
     for host in web.iter().chain(&more).chain(&["node", "python", "rust"]) {
         machine.wait_for_answer(&format!("{host}.example.com"), "/", "hello from");
     }

@@ -154,16 +154,24 @@ fn artifact() -> impl Strategy<Value = Value> {
 }
 
 fn hooks() -> impl Strategy<Value = Value> {
-    let github = of(select(vec!["release", "workflow_run"]));
-    let gitlab = of((select(vec!["release", "pipeline"]), select(vec!["signed", "legacy"])));
-    (any::<bool>(), github, gitlab, any::<bool>()).prop_map(|(generic, github, gitlab, standard)| {
+    let repository = |(event, tags, prereleases): (&'static str, Option<String>, bool)| {
+        let place = if event == "release" { "{tag}" } else { "{tag}/{sha}-{run}" };
+        let artifact = format!("https://dl.example.com/{place}?v={place}");
+        let mut hook = json!({ "repo": "acme/shop", "event": event, "artifact": artifact, "secret": "HOOK" });
+        tags.into_iter().for_each(|tags| hook["tags"] = json!(tags));
+        hook["prereleases"] = json!(prereleases);
+        hook
+    };
+    let of_events = move |events| (select(events), of("[A-Za-z0-9._@/+*-]{1,20}"), any::<bool>()).prop_map(repository);
+    let forgejo = of(of_events(vec!["release"]));
+    let github = of(of_events(vec!["release", "workflow_run"]));
+    let gitlab = of((of_events(vec!["release", "pipeline"]), select(vec!["signed", "legacy"])));
+    (any::<bool>(), forgejo, github, gitlab, any::<bool>()).prop_map(|(generic, forgejo, github, gitlab, standard)| {
         let mut hooks = Map::new();
-        let artifact = "https://dl.example.com/{tag}/{sha}-{run}";
-        let repository = |event| json!({ "repo": "acme/shop", "event": event, "artifact": artifact, "secret": "HOOK" });
         hooks.extend(generic.then(|| ("generic".to_owned(), json!({}))));
-        hooks.extend(github.map(|event| ("github".to_owned(), repository(event))));
-        hooks.extend(gitlab.map(|(event, token)| {
-            let mut hook = repository(event);
+        hooks.extend(forgejo.map(|hook| ("forgejo".to_owned(), hook)));
+        hooks.extend(github.map(|hook| ("github".to_owned(), hook)));
+        hooks.extend(gitlab.map(|(mut hook, token)| {
             hook["token"] = json!(token);
             ("gitlab".to_owned(), hook)
         }));

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use zexio::api::hooks::{github, gitlab, standard};
+use zexio::api::hooks::{forgejo, github, gitlab, standard};
 use zexio::model::quantity::Timestamp;
 use zexio::sign::hmac;
 
@@ -45,6 +45,19 @@ proptest! {
         let other = changed(&body, at, byte, way);
         prop_assert_eq!(github::hear(&hook, &secret, &headers, &other).map_err(|p| p.code), Err("sig_bad"));
         prop_assert_eq!(github::hear(&hook, &format!("{secret}x"), &headers, &body).map_err(|p| p.code), Err("sig_bad"));
+    }
+
+    #[test]
+    fn forgejo_is_heard_with_its_own_body_alone(tag in "[a-z0-9@/+._-]{1,40}", secret in "[ -~]{1,40}", at: Index, byte: u8, way: u8) {
+        let hook = json!({ "repo": "a/b", "event": "release", "artifact": "https://x/{tag}", "secret": "S" });
+        let hook = serde_json::from_value(hook).expect("a hook");
+        let release = json!({ "tag_name": tag, "draft": true, "published_at": null });
+        let body = json!({ "action": "published", "repository": { "full_name": "a/b" }, "release": release }).to_string();
+        let proof = hex::encode(hmac(secret.as_bytes(), &[body.as_bytes()]));
+        let headers = headers(&[("x-forgejo-signature", proof), ("x-forgejo-delivery", "1".into())]);
+        prop_assert!(forgejo::hear(&hook, &secret, &headers, body.as_bytes()).is_ok());
+        let other = changed(body.as_bytes(), at, byte, way);
+        prop_assert_eq!(forgejo::hear(&hook, &secret, &headers, &other).map_err(|p| p.code), Err("sig_bad"));
     }
 
     #[test]

@@ -9,7 +9,11 @@ use crate::model::spec::{GithubEvent, GithubHook};
 use crate::sign::{hmac, parse_proof, same};
 
 use super::super::auth::only;
-use super::{Heard, Marks, Moved, Problem, check_repo, other_branch, parse, sig_bad, sig_malformed, sig_missing};
+use super::release::{Release, Rules};
+use super::{
+    Flaw, Heard, Marks, Moved, Problem, check_repo, other_branch, other_tag, parse, payload, read_moment, sig_bad,
+    sig_malformed, sig_missing,
+};
 
 const SIGNATURE: HeaderName = HeaderName::from_static("x-hub-signature-256");
 const DELIVERY: HeaderName = HeaderName::from_static("x-github-delivery");
@@ -30,14 +34,6 @@ struct Repository {
 }
 
 #[derive(Deserialize)]
-struct Release {
-    tag_name: String,
-    #[serde(default)]
-    draft: bool,
-    published_at: Timestamp,
-}
-
-#[derive(Deserialize)]
 struct Run {
     id: u64,
     conclusion: Option<String>,
@@ -45,7 +41,8 @@ struct Run {
     head_branch: Option<String>,
     head_sha: String,
     head_repository: Option<Repository>,
-    created_at: Timestamp,
+    #[serde(default, deserialize_with = "read_moment")]
+    created_at: Option<Timestamp>,
 }
 
 /// Checks and reads a delivery.
@@ -57,24 +54,28 @@ pub fn hear(hook: &GithubHook, secret: &str, headers: &HeaderMap, body: &[u8]) -
     if only(headers, &EVENT) == Ok(Some("ping")) {
         return Ok(Heard::Ping);
     }
-    let payload: Payload = parse(body)?;
+    let payload: Payload = parse(&payload(headers, body)?)?;
     check_repo(&hook.repo, &payload.repository.full_name)?;
-    let action = payload.action.as_deref().unwrap_or_default();
-    let (made, marks) = match (hook.event, &payload.release, &payload.workflow_run) {
-        (GithubEvent::Release, Some(release), _) if action == "published" && !release.draft => {
-            (release.published_at, Marks { tag: Some(release.tag_name.clone()), ..Marks::default() })
-        }
-        (GithubEvent::WorkflowRun, _, Some(run)) if action == "completed" => match unwanted(hook, &payload, run) {
-            Some(why) => return Ok(Heard::Nothing(why)),
-            None => (run.created_at, marks(run)),
-        },
-        _ => return Ok(Heard::Nothing("it is not the event that this hook takes".to_owned())),
-    };
     let id = match only(headers, &DELIVERY) {
         Ok(Some(id)) if (1..=128).contains(&id.len()) => id.to_owned(),
         _ => return Err(Problem::bad("bad_header", "a delivery has exactly one X-GitHub-Delivery header")),
     };
-    Ok(Heard::Delivery(Moved { id, made, bump: marks.bump(&hook.artifact)? }))
+    match (hook.event, &payload.release, &payload.workflow_run, payload.action.as_deref()) {
+        // A full release comes as both; a pre-release that becomes one as `released` alone.
+        (GithubEvent::Release, Some(release), _, Some("published" | "released")) => {
+            let rules = Rules { artifact: &hook.artifact, tags: hook.tags.as_ref(), prereleases: hook.prereleases };
+            release.heard(&rules, &id, false)
+        }
+        (GithubEvent::WorkflowRun, _, Some(run), Some("completed")) => match unwanted(hook, &payload, run) {
+            Some(why) => Ok(Heard::Nothing(why)),
+            None => {
+                let missing = || Problem::invalid(vec![Flaw::at("workflow_run.created_at", "a run has one")]);
+                let made = run.created_at.ok_or_else(missing)?;
+                Ok(Heard::Delivery(Moved { id, made, bump: marks(run).bump(&hook.artifact)?, edited: None }))
+            }
+        },
+        _ => Ok(Heard::Nothing("it is not the event that this hook takes".to_owned())),
+    }
 }
 
 fn check_proof(secret: &str, headers: &HeaderMap, body: &[u8]) -> Result<(), Problem> {
@@ -91,11 +92,16 @@ fn unwanted(hook: &GithubHook, payload: &Payload, run: &Run) -> Option<String> {
     if run.conclusion.as_deref() != Some("success") {
         return Some("the run did not succeed".to_owned());
     }
-    let of_fork = run.head_repository.as_ref().is_some_and(|head| head.full_name != hook.repo);
+    let is_other = |head: &Repository| !head.full_name.eq_ignore_ascii_case(&hook.repo);
+    let of_fork = run.head_repository.as_ref().is_some_and(is_other);
     if of_fork || run.event.as_deref().is_some_and(|event| event.starts_with("pull_request")) {
         return Some("the run is for a pull request".to_owned());
     }
-    other_branch(&hook.artifact, run.head_branch.as_deref(), payload.repository.default_branch.as_deref())
+    // A run says no more than a name, of a branch or of a tag, so `tags` decides for both.
+    match &hook.tags {
+        Some(tags) => other_tag(Some(tags), run.head_branch.as_deref()),
+        None => other_branch(&hook.artifact, run.head_branch.as_deref(), payload.repository.default_branch.as_deref()),
+    }
 }
 
 fn marks(run: &Run) -> Marks {
@@ -172,7 +178,67 @@ mod tests {
         assert_eq!(heard(&hook, &release("evil/shop")).unwrap_err().code, "repo");
         let mut draft = release("acme/shop");
         draft["release"]["draft"] = json!(true);
-        assert!(matches!(heard(&hook, &draft), Ok(Heard::Nothing(_))));
+        draft["release"]["published_at"] = Value::Null;
+        assert!(matches!(heard(&hook, &draft), Ok(Heard::Unready { .. })));
+        for action in ["created", "edited", "prereleased", "unpublished", "deleted"] {
+            let mut other = release("acme/shop");
+            other["action"] = json!(action);
+            assert!(matches!(heard(&hook, &other), Ok(Heard::Nothing(_))), "{action}");
+        }
+        assert!(matches!(heard(&hook, &release("Acme/Shop")), Ok(Heard::Delivery(_))));
+    }
+
+    #[test]
+    fn a_pre_release_is_taken_once_it_is_promoted_or_where_the_hook_says_so() {
+        let hook = hook("release", "https://x.example.com/{tag}.tar.gz");
+        let mut early = release("acme/shop");
+        early["release"]["prerelease"] = json!(true);
+        let Heard::Unready { why, .. } = heard(&hook, &early).unwrap() else { panic!("taken") };
+        assert!(why.contains("prereleases: true"), "{why}");
+        let open = GithubHook { prereleases: true, ..hook.clone() };
+        assert!(matches!(heard(&open, &early), Ok(Heard::Delivery(_))));
+        early["action"] = json!("released");
+        early["release"]["prerelease"] = json!(false);
+        assert!(matches!(heard(&hook, &early), Ok(Heard::Delivery(_))));
+    }
+
+    #[test]
+    fn another_packages_tag_deploys_nothing() {
+        let tags = crate::model::spec::TagPattern::try_from("web-*".to_owned()).unwrap();
+        let tagged = GithubHook { tags: Some(tags), ..hook("release", "https://x.example.com/{tag}.tar.gz") };
+        let mut other = release("acme/shop");
+        assert!(matches!(heard(&tagged, &other), Ok(Heard::Nothing(_))));
+        other["release"]["tag_name"] = json!("web-1.0.0");
+        assert!(matches!(heard(&tagged, &other), Ok(Heard::Delivery(_))));
+        let of_runs = GithubHook { event: GithubEvent::WorkflowRun, artifact: "https://x/{sha}".into(), ..tagged };
+        assert!(matches!(heard(&of_runs, &run()), Ok(Heard::Nothing(_))));
+        let mut tagged_run = run();
+        tagged_run["workflow_run"]["head_branch"] = json!("web-1.0.0");
+        assert!(matches!(heard(&of_runs, &tagged_run), Ok(Heard::Delivery(_))));
+    }
+
+    #[test]
+    fn a_form_is_read_as_its_payload_and_signed_as_it_came() {
+        let hook = hook("release", "https://x.example.com/{tag}.tar.gz");
+        let mut payload = release("acme/shop");
+        payload["release"]["body"] = json!("a & b = c + d % e ü");
+        let sent = |kind: &'static str, body: &str| {
+            let mut headers = headers(body.as_bytes());
+            headers.insert(hyper::header::CONTENT_TYPE, HeaderValue::from_static(kind));
+            hear(&hook, SECRET, &headers, body.as_bytes())
+        };
+        let form =
+            |pairs: &[(&str, &str)]| url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+        let text = payload.to_string();
+        for kind in ["application/x-www-form-urlencoded", "Application/X-WWW-Form-Urlencoded; charset=UTF-8"] {
+            assert!(matches!(sent(kind, &form(&[("payload", &text)])), Ok(Heard::Delivery(_))), "{kind}");
+        }
+        assert!(matches!(sent("application/json; charset=utf-8", &text), Ok(Heard::Delivery(_))));
+        let form_type = "application/x-www-form-urlencoded";
+        for body in [text.clone(), form(&[("body", &text)]), form(&[("payload", &text), ("payload", &text)])] {
+            assert_eq!(sent(form_type, &body).unwrap_err().code, "bad_body");
+        }
+        assert_eq!(sent("text/plain", &text).unwrap_err().code, "content_type");
     }
 
     #[test]

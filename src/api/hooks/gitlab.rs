@@ -3,16 +3,20 @@
 use hyper::header::{HeaderMap, HeaderName};
 use serde::Deserialize;
 
-use crate::model::quantity::Timestamp;
+use crate::model::quantity::{Span, Timestamp};
 use crate::model::spec::{GitlabEvent, GitlabHook, GitlabToken};
 use crate::sign::{digest, same};
 
 use super::super::auth::only;
 use super::{
-    Flaw, Heard, Marks, Moved, Problem, check_repo, other_branch, parse, sig_bad, sig_malformed, sig_missing, standard,
+    Flaw, Heard, Marks, Moved, Problem, check_repo, other_branch, other_tag, parse, read_moment, sig_bad,
+    sig_malformed, sig_missing, standard,
 };
 
 const TOKEN: HeaderName = HeaderName::from_static("x-gitlab-token");
+
+/// How far GitLab's clock may be ahead of ours before a release counts as announced for later.
+const AHEAD: Span = Span::seconds(300);
 
 #[derive(Deserialize)]
 struct Payload {
@@ -20,8 +24,10 @@ struct Payload {
     project: Project,
     action: Option<String>,
     tag: Option<String>,
-    released_at: Option<String>,
-    created_at: Option<String>,
+    #[serde(default, deserialize_with = "read_moment")]
+    released_at: Option<Timestamp>,
+    #[serde(default, deserialize_with = "read_moment")]
+    created_at: Option<Timestamp>,
     commit: Option<Commit>,
     object_attributes: Option<Pipeline>,
 }
@@ -46,7 +52,8 @@ struct Pipeline {
     sha: String,
     status: String,
     source: Option<String>,
-    created_at: String,
+    #[serde(default, deserialize_with = "read_moment")]
+    created_at: Option<Timestamp>,
 }
 
 /// Checks and reads a delivery.
@@ -66,16 +73,20 @@ pub fn hear(
     };
     let payload: Payload = parse(body)?;
     check_repo(&hook.repo, &payload.project.path_with_namespace)?;
-    let heard = match (hook.event, payload.object_kind.as_str(), &payload.object_attributes) {
-        (GitlabEvent::Release, "release", _) if payload.action.as_deref() == Some("create") => release(&payload)?,
+    let action = payload.action.as_deref().unwrap_or_default();
+    match (hook.event, payload.object_kind.as_str(), &payload.object_attributes) {
+        (GitlabEvent::Release, "release", _) if matches!(action, "create" | "update") => {
+            release(hook, &payload, id, action == "update", now)
+        }
         (GitlabEvent::Pipeline, "pipeline", Some(pipeline)) => match unwanted(hook, &payload, pipeline) {
-            Some(why) => return Ok(Heard::Nothing(why)),
-            None => (moment("object_attributes.created_at", &pipeline.created_at)?, marks(pipeline)),
+            Some(why) => Ok(Heard::Nothing(why)),
+            None => {
+                let made = pipeline.created_at.ok_or_else(|| timeless("object_attributes.created_at"))?;
+                Ok(Heard::Delivery(Moved { id, made, bump: marks(pipeline).bump(&hook.artifact)?, edited: None }))
+            }
         },
-        _ => return Ok(Heard::Nothing("it is not the event that this hook takes".to_owned())),
-    };
-    let (made, marks) = heard;
-    Ok(Heard::Delivery(Moved { id, made, bump: marks.bump(&hook.artifact)? }))
+        _ => Ok(Heard::Nothing("it is not the event that this hook takes".to_owned())),
+    }
 }
 
 /// Compares digests, not texts: that takes the same time for a token of any length. The body's own digest stands for
@@ -90,10 +101,24 @@ fn check_token(secret: &str, headers: &HeaderMap, body: &[u8]) -> Result<String,
     }
 }
 
-fn release(payload: &Payload) -> Result<(Timestamp, Marks), Problem> {
-    let made = payload.released_at.as_deref().or(payload.created_at.as_deref()).unwrap_or_default();
+/// A release whose day lies ahead is GitLab's pre-release; no event comes when that day does.
+fn release(hook: &GitlabHook, payload: &Payload, id: String, edited: bool, now: Timestamp) -> Result<Heard, Problem> {
+    let tag = payload.tag.clone();
+    if let Some(why) = other_tag(hook.tags.as_ref(), tag.as_deref()) {
+        return Ok(Heard::Nothing(why));
+    }
+    let made = payload.released_at.or(payload.created_at).ok_or_else(|| timeless("released_at"))?;
+    if made > now.after(AHEAD) && !hook.prereleases {
+        let why = format!("it is announced for {made}; the hook takes such a release with prereleases: true");
+        return Ok(Heard::Unready { tag: tag.unwrap_or_default(), why });
+    }
     let sha = payload.commit.as_ref().map(|commit| commit.id.clone());
-    Ok((moment("released_at", made)?, Marks { tag: payload.tag.clone(), sha, run: None }))
+    let bump = Marks { tag: tag.clone(), sha, run: None }.bump(&hook.artifact)?;
+    Ok(Heard::Delivery(Moved { id, made: made.min(now), bump, edited: tag.filter(|_| edited) }))
+}
+
+fn timeless(field: &str) -> Problem {
+    Problem::invalid(vec![Flaw::at(field, "it is missing, and which event is newer is told by it")])
 }
 
 /// Says why a pipeline deploys nothing: see GitHub's.
@@ -105,6 +130,13 @@ fn unwanted(hook: &GitlabHook, payload: &Payload, pipeline: &Pipeline) -> Option
     if source.starts_with("merge_request") || source.starts_with("external_pull_request") {
         return Some("the pipeline is for a merge request".to_owned());
     }
+    let tag = pipeline.r#ref.as_deref().filter(|_| pipeline.tag);
+    if let Some(why) = other_tag(hook.tags.as_ref(), tag) {
+        return Some(why);
+    }
+    if tag.is_none() && hook.artifact.contains("{tag}") {
+        return Some("the pipeline is of no tag, and the URL needs {tag}".to_owned());
+    }
     let branch = pipeline.r#ref.as_deref().filter(|_| !pipeline.tag);
     other_branch(&hook.artifact, branch, payload.project.default_branch.as_deref())
 }
@@ -112,13 +144,6 @@ fn unwanted(hook: &GitlabHook, payload: &Payload, pipeline: &Pipeline) -> Option
 fn marks(pipeline: &Pipeline) -> Marks {
     let tag = pipeline.r#ref.clone().filter(|_| pipeline.tag);
     Marks { tag, sha: Some(pipeline.sha.clone()), run: Some(pipeline.id.to_string()) }
-}
-
-/// Reads GitLab's times: `2026-11-01 10:00:00 UTC`, in newer versions RFC 3339.
-fn moment(field: &str, raw: &str) -> Result<Timestamp, Problem> {
-    let bare = [" UTC", " +0000", "+00:00", "Z"].iter().find_map(|end| raw.strip_suffix(end)).unwrap_or(raw);
-    let written = format!("{}Z", bare.replacen(' ', "T", 1));
-    Timestamp::parse(&written).map_err(|cause| Problem::invalid(vec![Flaw::at(field, cause)]))
 }
 
 #[cfg(test)]
@@ -136,7 +161,7 @@ mod tests {
     fn heard(hook: &GitlabHook, token: &'static str, payload: &Value) -> Result<Heard, Problem> {
         let mut headers = HeaderMap::new();
         headers.insert(TOKEN, HeaderValue::from_static(token));
-        hear(hook, "token", &headers, payload.to_string().as_bytes(), Timestamp(0))
+        hear(hook, "token", &headers, payload.to_string().as_bytes(), Timestamp::parse("2026-12-01T00:00:00Z").unwrap())
     }
 
     fn pipeline() -> Value {
@@ -161,9 +186,42 @@ mod tests {
         assert_eq!(delivery.bump.url.as_deref(), Some("https://x.example.com/v1.1.tar.gz"));
         assert_eq!(delivery.made, Timestamp::parse("2026-11-02T12:55:12Z").unwrap());
         assert_eq!(heard(&hook, "tokem", &payload).unwrap_err().code, "sig_bad");
-        let mut update = payload.clone();
-        update["action"] = json!("update");
-        assert!(matches!(heard(&hook, "token", &update), Ok(Heard::Nothing(_))));
+        let changed = |field: &str, value: Value| {
+            let mut other = payload.clone();
+            other[field] = value;
+            heard(&hook, "token", &other)
+        };
+        assert!(
+            matches!(changed("action", json!("update")), Ok(Heard::Delivery(Moved { edited: Some(tag), .. })) if tag == "v1.1")
+        );
+        assert!(matches!(changed("action", json!("delete")), Ok(Heard::Nothing(_))));
+        assert!(
+            matches!(changed("released_at", json!("2026-12-02 00:00:00 +0100")), Ok(Heard::Unready { tag, .. }) if tag == "v1.1")
+        );
+        for time in ["2026-11-02T13:55:12.000+01:00", "2026-11-02 13:55:12 +0100"] {
+            let Heard::Delivery(delivery) = changed("released_at", json!(time)).unwrap() else { panic!("not taken") };
+            assert_eq!(delivery.made, Timestamp::parse("2026-11-02T12:55:12Z").unwrap());
+        }
+        let tags = crate::model::spec::TagPattern::try_from("web/*".to_owned()).ok();
+        let tagged = GitlabHook { tags, prereleases: true, ..hook.clone() };
+        assert!(matches!(heard(&tagged, "token", &payload), Ok(Heard::Nothing(_))));
+        let mut own = payload.clone();
+        (own["tag"], own["released_at"]) = (json!("web/v1.1"), json!("2027-01-01 00:00:00 UTC"));
+        assert!(matches!(heard(&tagged, "token", &own), Ok(Heard::Delivery(_))));
+    }
+
+    #[test]
+    fn a_pipeline_of_a_branch_is_ignored_where_tags_are_asked_for() {
+        let hook = hook("pipeline", "https://x.example.com/{tag}.tar.gz");
+        assert!(matches!(heard(&hook, "token", &pipeline()), Ok(Heard::Nothing(_))));
+        let mut tagged = pipeline();
+        (tagged["object_attributes"]["tag"], tagged["object_attributes"]["ref"]) = (json!(true), json!("web-1"));
+        assert!(matches!(heard(&hook, "token", &tagged), Ok(Heard::Delivery(_))));
+        let tags = |raw: &str| crate::model::spec::TagPattern::try_from(raw.to_owned()).ok();
+        for (pattern, taken) in [("web-*", true), ("api-*", false)] {
+            let hook = GitlabHook { tags: tags(pattern), ..hook.clone() };
+            assert_eq!(matches!(heard(&hook, "token", &tagged), Ok(Heard::Delivery(_))), taken, "{pattern}");
+        }
     }
 
     #[test]

@@ -3,24 +3,33 @@
 //! Which proof is asked for comes from the project's spec, never from the headers: else whoever sends chooses the
 //! weakest.
 
+pub mod forgejo;
 pub mod github;
 pub mod gitlab;
+mod marks;
+mod release;
 pub mod standard;
 
+use std::borrow::Cow;
+
 use hyper::StatusCode;
-use serde::Deserialize;
+use hyper::header::HeaderMap;
+use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
 use crate::model::document::Problem as Flaw;
 use crate::model::names::{ArtifactName, ProjectId, SecretName, Sha256};
 use crate::model::quantity::Timestamp;
-use crate::model::spec::{Artifact, Hooks, Label, Spec, Updates};
+use crate::model::spec::{
+    Artifact, ForgejoHook, GithubHook, GitlabHook, Hooks, Label, Spec, StandardHook, TagPattern, Updates,
+};
 use crate::port::Delivery;
 
 use super::body::object;
 use super::problem::Problem;
 use super::query::content_type;
 use super::{Answer, ApiState, Call, json};
+use marks::Marks;
 
 /// Another artifact, as our own body form names it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -59,29 +68,40 @@ pub struct Moved {
     pub made: Timestamp,
     /// What it asks for.
     pub bump: Bump,
+    /// The tag, if the event is about an edit of a release: it is taken only if that makes a newer release ready.
+    pub edited: Option<String>,
 }
 
-/// What a proven request comes to.
+/// What a proven request means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
     /// A greeting.
     Ping,
     /// Nothing for us, and why.
     Nothing(String),
+    /// A release that is not ready yet, by its tag, and why. An edit of it may make it ready.
+    Unready {
+        /// The tag.
+        tag: String,
+        /// Why.
+        why: String,
+    },
     /// Another artifact.
     Delivery(Moved),
 }
 
 /// Which provider a request is for, with what its project says of it.
 enum Asked {
-    Github(crate::model::spec::GithubHook),
-    Gitlab(crate::model::spec::GitlabHook),
-    Standard(crate::model::spec::StandardHook),
+    Forgejo(ForgejoHook),
+    Github(GithubHook),
+    Gitlab(GitlabHook),
+    Standard(StandardHook),
 }
 
 impl Asked {
     fn of(hooks: &Hooks, provider: &str) -> Option<Self> {
         match provider {
+            "forgejo" | "gitea" => hooks.forgejo.clone().map(Asked::Forgejo),
             "github" => hooks.github.clone().map(Asked::Github),
             "gitlab" => hooks.gitlab.clone().map(Asked::Gitlab),
             "standard" => hooks.standard.clone().map(Asked::Standard),
@@ -91,6 +111,7 @@ impl Asked {
 
     fn secret(&self) -> &SecretName {
         match self {
+            Asked::Forgejo(hook) => &hook.secret,
             Asked::Github(hook) => &hook.secret,
             Asked::Gitlab(hook) => &hook.secret,
             Asked::Standard(hook) => &hook.secret,
@@ -99,15 +120,25 @@ impl Asked {
 
     fn name(&self) -> &'static str {
         match self {
+            Asked::Forgejo(_) => "forgejo",
             Asked::Github(_) => "github",
             Asked::Gitlab(_) => "gitlab",
             Asked::Standard(_) => "standard",
         }
     }
 
+    /// Returns the content types in which the provider sends.
+    fn types(&self) -> &'static [&'static str] {
+        match self {
+            Asked::Forgejo(_) | Asked::Github(_) => &["application/json", FORM],
+            Asked::Gitlab(_) | Asked::Standard(_) => &["application/json"],
+        }
+    }
+
     fn hear(&self, call: &Call, secret: &str) -> Result<Heard, Problem> {
         let now = call.state.clock.now();
         match self {
+            Asked::Forgejo(hook) => forgejo::hear(hook, secret, &call.headers, &call.body),
             Asked::Github(hook) => github::hear(hook, secret, &call.headers, &call.body),
             Asked::Gitlab(hook) => gitlab::hear(hook, secret, &call.headers, &call.body, now),
             Asked::Standard(_) => standard::hear(secret, &call.headers, &call.body, now),
@@ -123,13 +154,26 @@ pub async fn provider(call: &Call) -> Answer {
     let (project, provider) = (call.project()?, call.name()?.to_owned());
     let id = project.clone();
     let (spec, asked, secret) = call.ask(move |state| configured(state, &id, &provider)).await?;
-    let heard = asked.hear(call, &secret)?;
-    content_type(&call.headers, &["application/json"])?;
-    match heard {
+    content_type(&call.headers, asked.types())?;
+    match asked.hear(call, &secret)? {
         Heard::Ping => json(StatusCode::ACCEPTED, &json!({ "project": project, "ping": true })),
         Heard::Nothing(why) => ignored(call, &project, why).await,
+        Heard::Unready { tag, why } => {
+            let note = unready_note(&project, asked.name());
+            call.ask(move |state| {
+                state.wishes.set_note(&note, &tag);
+                Ok(())
+            })
+            .await?;
+            ignored(call, &project, why).await
+        }
         Heard::Delivery(delivery) => take(call, &project, &spec, asked.name(), delivery).await,
     }
+}
+
+/// Names the note of the last release that was not ready when its provider told of it.
+fn unready_note(project: &ProjectId, provider: &str) -> String {
+    format!("hook {provider} of {project}: not ready")
 }
 
 /// Answers `POST /v1/hooks/{id}/generic`, which came with our own signature.
@@ -209,15 +253,22 @@ fn artifact(state: &ApiState, spec: &Spec, bump: Bump) -> Result<Artifact, Probl
 /// a provider that sends it again uses the same id.
 async fn take(call: &Call, project: &ProjectId, spec: &Spec, provider: &'static str, proven: Moved) -> Answer {
     let artifact = artifact(&call.state, spec, proven.bump)?;
-    let delivery = Delivery { provider, id: proven.id, made: proven.made };
+    let edited = proven.edited;
+    let delivery = Delivery { provider, id: proven.id, made: proven.made, edited: edited.is_some() };
     let whose = project.clone();
     let taken = call
         .write(move |state| match vetoed(state, &whose, &artifact)? {
             Some(why) => Ok(Err(why)),
-            None => Ok(state
-                .wishes
-                .deliver(&whose, &artifact, &delivery)?
-                .ok_or_else(|| "it came before, or a newer one did".to_owned())),
+            None => {
+                // A release that was told of before it was ready is no edit of one that was taken.
+                let note = state.wishes.note(&unready_note(&whose, provider));
+                let edited = delivery.edited && note != edited;
+                let put = state.wishes.deliver(&whose, &artifact, &Delivery { edited, ..delivery })?;
+                Ok(put.ok_or_else(|| match edited {
+                    true => "it is an edit, and no release that is newer than the last one taken".to_owned(),
+                    false => "it came before, or a newer one did".to_owned(),
+                }))
+            }
         })
         .await?;
     match taken {
@@ -251,49 +302,58 @@ fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     })
 }
 
-/// What of an event may become part of a URL.
-#[derive(Debug, Default, Clone)]
-pub struct Marks {
-    /// The tag.
-    pub tag: Option<String>,
-    /// The commit.
-    pub sha: Option<String>,
-    /// The run's number.
-    pub run: Option<String>,
-}
+/// The content type of a form, which GitHub's page for a new webhook proposes.
+const FORM: &str = "application/x-www-form-urlencoded";
 
-impl Marks {
-    /// Builds the artifact's URL of its template. A mark that could leave its place in the path is refused.
-    ///
-    /// # Errors
-    /// The event lacks a mark, or it has characters that no tag needs.
-    pub fn bump(&self, template: &str) -> Result<Bump, Problem> {
-        let mut url = template.to_owned();
-        let mut version = None;
-        for (place, mark) in [("{tag}", &self.tag), ("{sha}", &self.sha), ("{run}", &self.run)] {
-            if !url.contains(place) {
-                continue;
-            }
-            let mark = mark.as_deref().filter(|mark| is_mark(mark)).ok_or_else(|| {
-                let message = format!("{place} must be 1 to 64 of A-Z a-z 0-9 . _ -, and not . or ..; it is {mark:?}");
-                Problem::invalid(vec![Flaw::at(place.trim_matches(['{', '}']), message)])
-            })?;
-            url = url.replace(place, mark);
-            version = version.or_else(|| Label::try_from(mark.to_owned()).ok());
-        }
-        Ok(Bump { url: Some(url), file: None, sha256: None, version })
+/// Returns the JSON of a delivery: its body, or a form's one field `payload`. The signature is over the body as it came.
+fn payload<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<Cow<'a, [u8]>, Problem> {
+    if content_type(headers, &["application/json", FORM])? != Some(FORM) {
+        return Ok(Cow::Borrowed(body));
+    }
+    let mut found = url::form_urlencoded::parse(body).filter(|(name, _)| name == "payload");
+    match (found.next(), found.next()) {
+        (Some((_, payload)), None) => Ok(Cow::Owned(payload.into_owned().into_bytes())),
+        _ => Err(Problem::bad("bad_body", format!("a body of type {FORM} has one field payload, with the JSON in it"))),
     }
 }
 
-fn is_mark(raw: &str) -> bool {
-    (1..=64).contains(&raw.len())
-        && !matches!(raw, "." | "..")
-        && raw.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+/// Reads a provider's time: RFC 3339, or as GitLab writes it, `2026-11-26 11:00:00 +0100` or `… UTC`.
+fn moment(raw: &str) -> Result<Timestamp, String> {
+    let written = raw.trim().replacen(' ', "T", 1);
+    let (time, zone) = written.split_once(' ').unwrap_or((&written, ""));
+    let colon = |zone: &str| zone.split_at_checked(3).map(|(hours, minutes)| format!("{hours}:{minutes}"));
+    let zone = match zone {
+        "UTC" => Some("Z".to_owned()),
+        _ if zone.len() == 5 => colon(zone),
+        _ => Some(zone.to_owned()),
+    };
+    let read = zone.and_then(|zone| Timestamp::parse(&format!("{time}{zone}")).ok());
+    read.ok_or_else(|| format!("{raw:?} is not a time like 2026-12-01T08:00:00Z"))
+}
+
+/// A provider's time, as `moment` reads it.
+fn read_moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    let raw: Option<Cow<'de, str>> = Option::deserialize(deserializer)?;
+    raw.filter(|raw| !raw.is_empty()).map(|raw| moment(&raw).map_err(serde::de::Error::custom)).transpose()
+}
+
+/// Says why a tag deploys nothing here.
+fn other_tag(tags: Option<&TagPattern>, tag: Option<&str>) -> Option<String> {
+    let tags = tags?;
+    match tag {
+        Some(tag) if tags.matches(tag) => None,
+        Some(tag) => {
+            let tag: String = tag.chars().take(140).collect();
+            Some(format!("the tag {tag:?} is none of {tags}"))
+        }
+        None => Some(format!("it is of no tag, and the hook takes those of {tags}")),
+    }
 }
 
 /// Refuses an event of another repository than the one the project names.
 fn check_repo(expected: &str, found: &str) -> Result<(), Problem> {
-    if expected == found {
+    // No provider has two repositories that differ in the case of their letters alone.
+    if expected.eq_ignore_ascii_case(found) {
         return Ok(());
     }
     let found: String = found.chars().take(120).collect();
@@ -328,16 +388,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_cannot_leave_its_place_in_the_url() {
-        let template = "https://github.com/acme/shop/releases/download/{tag}/shop-{tag}.tar.gz";
-        let bump = |tag: &str| Marks { tag: Some(tag.to_owned()), ..Marks::default() }.bump(template);
-        assert_eq!(
-            bump("v1.2.3").unwrap().url.unwrap(),
-            "https://github.com/acme/shop/releases/download/v1.2.3/shop-v1.2.3.tar.gz"
-        );
-        for tag in ["", ".", "..", "v1/../../other", "v1?x", "v1%2f..", "v1 ", "v1#", "{sha}", &"1".repeat(65)] {
-            assert_eq!(bump(tag).unwrap_err().status, 422, "{tag:?}");
+    fn a_time_is_read_as_any_provider_writes_it() {
+        for raw in [
+            "2026-11-26T10:00:00Z",
+            "2026-11-26T11:00:00+01:00",
+            "2026-11-26T11:00:00.000+01:00",
+            "2026-11-26 11:00:00 +0100",
+            "2026-11-26 10:00:00 UTC",
+            "2026-11-26 05:00:00 -0500",
+            "2026-11-26T10:00:00.000000Z",
+        ] {
+            assert_eq!(moment(raw), Timestamp::parse("2026-11-26T10:00:00Z"), "{raw}");
         }
-        assert!(Marks::default().bump(template).is_err());
+        for raw in
+            ["", "today", "2026-11-26", "2026-11-26 11:00:00", "2026-11-26 11:00:00 CET", "2026-11-26 11:00:00 +1ä0"]
+        {
+            assert!(moment(raw).is_err(), "{raw}");
+        }
     }
 }

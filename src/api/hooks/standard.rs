@@ -32,7 +32,7 @@ pub struct Proven {
 /// It is not proven, or not of that form.
 pub fn hear(secret: &str, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Result<Heard, Problem> {
     let Proven { id, time } = check(secret, headers, body, now)?;
-    Ok(Heard::Delivery(Moved { id, made: time, bump: Bump::parse(body)? }))
+    Ok(Heard::Delivery(Moved { id, made: time, bump: Bump::parse(body)?, edited: None }))
 }
 
 /// Checks a message's proof.

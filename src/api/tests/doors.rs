@@ -12,7 +12,7 @@ use super::*;
 use crate::model::pattern::Pattern;
 use crate::sign::hmac;
 
-const HOOKS: &str = "hooks:\n  github: { repo: acme/shop, event: release, artifact: 'https://g.example.com/{tag}.tar.gz', secret: GH }\n  standard: { secret: SW }";
+const HOOKS: &str = "hooks:\n  github: { repo: acme/shop, event: release, artifact: 'https://g.example.com/{tag}.tar.gz', secret: GH }\n  forgejo: { repo: acme/shop, event: release, artifact: 'https://f.example.com/{tag}.tar.gz?key=1', secret: FJ }\n  standard: { secret: SW }";
 
 fn github(tag: &str, at: &str, delivery: &str, secret: &str) -> Ask {
     let payload = json!({
@@ -26,6 +26,20 @@ fn github(tag: &str, at: &str, delivery: &str, secret: &str) -> Ask {
         .header("x-hub-signature-256", proof)
         .header("x-github-delivery", delivery)
         .header("x-github-event", "release")
+}
+
+fn forgejo(action: &str, tag: &str, prerelease: bool, at: &str, delivery: &str) -> Ask {
+    let payload = json!({
+        "action": action, "repository": { "full_name": "acme/shop" },
+        "release": { "tag_name": tag, "draft": false, "prerelease": prerelease, "published_at": at },
+    });
+    let body = payload.to_string();
+    let proof = hex::encode(hmac(b"fj-secret", &[body.as_bytes()]));
+    ask("POST", "/v1/hooks/shop/forgejo")
+        .body("application/json", body)
+        .header("x-gitea-signature", proof)
+        .header("x-gitea-delivery", delivery)
+        .header("x-gitea-event", "release")
 }
 
 fn standard(body: &str, id: &str) -> Ask {
@@ -43,6 +57,7 @@ async fn with_hooks() -> Bench {
     let bench = Bench::new();
     bench.given("shop", HOOKS).await;
     bench.secret("GH", "gh-secret");
+    bench.secret("FJ", "fj-secret");
     bench.secret("SW", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
     bench.rings().await;
     bench
@@ -68,6 +83,46 @@ async fn a_delivery_moves_the_artifact_once_and_never_back() {
 }
 
 #[tokio::test]
+async fn an_edit_moves_nothing_unless_it_promotes_what_was_not_ready() {
+    let bench = with_hooks().await;
+    let ignored = async |ask: Ask| {
+        let answer = bench.send_bare(ask).await;
+        assert_eq!((answer.status, answer.json()["ignored"].is_string()), (202, true), "{}", answer.text);
+    };
+    ignored(forgejo("updated", "v0.1", false, "2020-01-01T00:00:00+01:00", "d1")).await;
+    ignored(forgejo("published", "v2", true, "2026-01-02T00:00:00+01:00", "d2")).await;
+    ignored(forgejo("updated", "v0.1", false, "2020-01-01T00:00:00+01:00", "d3")).await;
+    let promoted = forgejo("updated", "v2", false, "2026-01-02T00:00:00+01:00", "d4");
+    assert_eq!(bench.send_bare(promoted).await.json(), json!({ "project": "shop", "generation": 2 }));
+    assert_eq!(bench.artifact_url(), "https://f.example.com/v2.tar.gz?key=1");
+    ignored(forgejo("updated", "v1", false, "2026-01-01T00:00:00Z", "d5")).await;
+    // The same hook by its other name, and what a reader may see of it.
+    let gitea = forgejo("published", "v3", false, "2026-01-03T00:00:00Z", "d6");
+    assert_eq!(bench.send_bare(Ask { target: "/v1/hooks/shop/gitea".into(), ..gitea }).await.status, 202);
+    let shown = bench.send(ask("GET", "/v1/projects/shop")).await.json();
+    assert_eq!(shown["spec"]["hooks"]["forgejo"]["artifact"], "https://f.example.com/{tag}.tar.gz?…");
+    assert_eq!(shown["spec"]["artifact"]["url"], "https://f.example.com/v3.tar.gz?…");
+}
+
+#[tokio::test]
+async fn a_content_type_is_named_before_the_body_is_read() {
+    let bench = with_hooks().await;
+    let xml = Ask { content_type: "text/xml", ..github("v2", "2026-01-02T00:00:00Z", "d", "gh-secret") };
+    let refused = bench.send_bare(xml).await;
+    assert_eq!(refused.outcome(), (415, "content_type".to_owned()));
+    assert!(refused.text.contains("application/x-www-form-urlencoded"), "{}", refused.text);
+}
+
+#[tokio::test]
+async fn a_template_that_could_never_be_fetched_is_refused_where_it_is_written() {
+    let bench = Bench::new();
+    let hooks = HOOKS.replace("https://f.example.com", "ftp://f.example.com");
+    let refused = bench.send(ask("PUT", "/v1/projects/shop").body("", spec("shop", &hooks))).await;
+    assert_eq!(refused.outcome(), (422, "invalid".to_owned()));
+    assert!(refused.text.contains("hooks.forgejo.artifact"), "{}", refused.text);
+}
+
+#[tokio::test]
 async fn a_hook_takes_only_its_own_projects_proof_for_its_own_provider() {
     let bench = with_hooks().await;
     let at = "2026-01-02T00:00:00Z";
@@ -81,7 +136,7 @@ async fn a_hook_takes_only_its_own_projects_proof_for_its_own_provider() {
     // The generic hook has no other proof than ours.
     let generic = Ask { target: "/v1/hooks/shop/generic".into(), ..github("v2", at, "d", "gh-secret") };
     assert_eq!(bench.send_bare(generic).await.outcome(), (401, "sig_missing".to_owned()));
-    let long = Ask { body: vec![b' '; (1 << 20) + 1], ..github("v2", at, "d", "gh-secret") };
+    let long = Ask { body: vec![b' '; (2 << 20) + 1], ..github("v2", at, "d", "gh-secret") };
     assert_eq!(bench.send_bare(long).await.status, 413);
     let unready = Bench::new();
     unready.given("shop", HOOKS).await;

@@ -83,6 +83,9 @@ pub enum Updates {
 pub struct Label(String);
 
 impl Label {
+    /// How many characters one has at most.
+    pub const LONGEST: usize = 64;
+
     /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -92,7 +95,7 @@ impl Label {
 impl TryFrom<String> for Label {
     type Error = String;
     fn try_from(raw: String) -> Result<Self, String> {
-        let fits = (1..=64).contains(&raw.chars().count()) && !raw.chars().any(char::is_control);
+        let fits = (1..=Self::LONGEST).contains(&raw.chars().count()) && !raw.chars().any(char::is_control);
         if fits { Ok(Self(raw)) } else { Err("a version is 1 to 64 printable characters".into()) }
     }
 }

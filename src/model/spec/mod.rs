@@ -14,7 +14,10 @@ mod suspend;
 pub use artifact::{Artifact, HIDDEN_QUERY, Label, Updates, parse_url};
 pub use deploy::{Deploy, OnFailure, Strategy};
 pub use env::{Plain, Sealed, SecretUse};
-pub use hooks::{GenericHook, GithubEvent, GithubHook, GitlabEvent, GitlabHook, GitlabToken, Hooks, StandardHook};
+pub use hooks::{
+    Built, ForgejoEvent, ForgejoHook, GenericHook, GithubEvent, GithubHook, GitlabEvent, GitlabHook, GitlabToken,
+    Hooks, PLACEHOLDERS, StandardHook, TagPattern,
+};
 pub use limits::{Limits, Sandbox};
 pub use process::{Calendar, Command, Instances, Process, ReleaseCommand, SiteDirectory, Stop, StopSignal};
 pub use ready::{ProbePath, Ready};
