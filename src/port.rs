@@ -481,6 +481,12 @@ pub struct ProbeOrder {
     pub port: u16,
     /// How.
     pub ready: Ready,
+    /// What is asked for, as a visitor would.
+    pub host: String,
+    /// Whether visitors come over TLS.
+    pub tls: bool,
+    /// Whether it speaks HTTP/2 without TLS.
+    pub h2c: bool,
 }
 
 /// Readiness probes, beside the loop.

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Runtime;
+
 use crate::bell::Bell;
 use crate::model::layout::Layout;
 use crate::model::names::UnitId;
@@ -15,7 +17,7 @@ use crate::model::spec::Ready;
 use crate::port::{Clock, Health, ProbeOrder};
 
 use super::listener::{self, Listener};
-use super::systemd;
+use super::{systemd, visit};
 
 /// How many findings of a run are kept.
 const TRANSCRIPT: usize = 20;
@@ -49,11 +51,18 @@ impl Prober {
         let (found, stop) = (Arc::new(Mutex::default()), Arc::new(AtomicBool::new(false)));
         let probe = Probe { order: order.clone(), found: found.clone(), stop: stop.clone() };
         let (order, clock, bell) = (order.clone(), self.clock.clone(), self.bell.clone());
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                tracing::error!(unit = %probe.order.unit, "could not begin to probe: {error}");
+                return probe;
+            }
+        };
         let run = move || {
             let began = Instant::now();
             let mut told = (false, String::new());
             while !stop.load(Ordering::Relaxed) {
-                let Some((run, result)) = probe_run(&order) else {
+                let Some((run, result)) = probe_run(&order, &runtime) else {
                     std::thread::sleep(pause(&order.ready, false, began.elapsed()));
                     continue;
                 };
@@ -97,9 +106,9 @@ fn pause(ready: &Ready, is_ready: bool, age: Duration) -> Duration {
 }
 
 /// Probes once; returns which run was probed and what was found. None: none runs, or it ended meanwhile.
-fn probe_run(order: &ProbeOrder) -> Option<(String, Result<String, String>)> {
+fn probe_run(order: &ProbeOrder, runtime: &Runtime) -> Option<(String, Result<String, String>)> {
     let run = systemd::invocation_of(&order.unit)?;
-    let result = probe_once(order);
+    let result = probe_once(order, runtime);
     (systemd::invocation_of(&order.unit).as_ref() == Some(&run)).then_some((run, result))
 }
 
@@ -124,14 +133,14 @@ fn note(found: &Mutex<Option<Probed>>, run: String, result: Result<String, Strin
     (ok_since.is_some(), last)
 }
 
-fn probe_once(order: &ProbeOrder) -> Result<String, String> {
+fn probe_once(order: &ProbeOrder, runtime: &Runtime) -> Result<String, String> {
     match listener::on_port(order.port, &Layout::cgroup(&order.unit)) {
         Listener::Ours => {}
         Listener::Nobody => return Err(format!("nothing listens on 127.0.0.1:{} ($PORT) yet", order.port)),
         Listener::Stranger(who) => return Err(format!("port {} is taken by {who}", order.port)),
     }
     match &order.ready.http {
-        Some(path) => get(order.port, path.as_str(), &order.ready),
+        Some(path) => get(order, path.as_str(), runtime),
         None => connect(order.port, order.ready.timeout.as_duration()),
     }
 }
@@ -143,22 +152,13 @@ fn connect(port: u16, timeout: Duration) -> Result<String, String> {
         .map_err(|e| format!("could not connect to {address}: {e}"))
 }
 
-/// Always this machine and this port, and no redirect is followed: a probe reaches nothing that a spec could choose.
-fn get(port: u16, path: &str, ready: &Ready) -> Result<String, String> {
-    let config = ureq::Agent::config_builder()
-        .timeout_global(Some(ready.timeout.as_duration()))
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .http_status_as_error(false)
-        .proxy(None)
-        .build();
-    let shown = format!("GET {path} on port {port}");
-    let answer = ureq::Agent::new_with_config(config).get(format!("http://127.0.0.1:{port}{path}")).call();
-    match answer {
-        Ok(answer) if answer.status().is_success() || answer.status().is_redirection() => {
-            Ok(format!("{shown} answered {}", answer.status().as_u16()))
-        }
-        Ok(answer) => Err(format!("{shown} answered {}", answer.status().as_u16())),
+/// What answers 2xx or 3xx is well.
+fn get(order: &ProbeOrder, path: &str, runtime: &Runtime) -> Result<String, String> {
+    let shown = format!("GET {path} on port {}", order.port);
+    let timeout = order.ready.timeout.as_duration();
+    match runtime.block_on(visit::get(order, path, timeout)) {
+        Ok(status @ 200..400) => Ok(format!("{shown} answered {status}")),
+        Ok(status) => Err(format!("{shown} answered {status}")),
         Err(error) => Err(format!("{shown} failed: {error}")),
     }
 }

@@ -22,6 +22,7 @@ pub mod systemd;
 pub mod unpack;
 pub mod uploads;
 pub mod users;
+pub mod visit;
 
 use std::io;
 

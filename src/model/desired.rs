@@ -280,6 +280,9 @@ pub struct Work {
     pub run: Option<Command>,
     /// When it is ready; none: as soon as it stays up.
     pub ready: Option<Ready>,
+    /// Whether it speaks HTTP/2 without TLS.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub h2c: bool,
     /// How it is stopped.
     pub stop: Stop,
     /// How many run side by side.
@@ -322,12 +325,19 @@ impl Work {
             (None, None) => Kind::Worker,
         };
         let ready = process.ready.clone().or_else(|| web.then(Ready::default_tcp));
-        Self { kind, run: process.run.clone(), ready, stop: process.stop.clone(), instances: process.instances.count() }
+        Self {
+            kind,
+            run: process.run.clone(),
+            ready,
+            h2c: process.h2c,
+            stop: process.stop.clone(),
+            instances: process.instances.count(),
+        }
     }
 
     fn of_release(command: &ReleaseCommand) -> Self {
         let kind = Kind::Release(command.timeout);
-        Self { kind, run: Some(command.run.clone()), ready: None, stop: Stop::default(), instances: 1 }
+        Self { kind, run: Some(command.run.clone()), ready: None, h2c: false, stop: Stop::default(), instances: 1 }
     }
 
     /// Tells whether it runs all the time.

@@ -103,6 +103,7 @@ fn kind(name: &ProcessName, process: &Process, found: &mut Vec<Problem>) {
         process.instances.count() > 1 && (site || timed),
         "only a process that runs all the time has it",
     );
+    refuse(".h2c", process.h2c && !process.is_web(), "only a process that gets requests has it");
     refuse(".schedule", timed && site, "a static site has none");
     refuse(".routes", timed && !process.routes.is_empty(), "a process with a schedule gets no requests");
 }
@@ -112,6 +113,9 @@ fn readiness(path: &str, process: &Process, after: Span, deadline: Span, found: 
     let kinds = [ready.http.is_some(), ready.tcp, ready.notify];
     if kinds.iter().filter(|is| **is).count() != 1 {
         found.push(Problem::at(format!("{path}.ready"), "exactly one of http, tcp, notify"));
+    }
+    if ready.host.is_some() && ready.http.is_none() {
+        found.push(Problem::at(format!("{path}.ready.host"), "only http asks for a host; leave it out"));
     }
     if ready.timeout == Span(0) || ready.interval < Span(10) {
         found.push(Problem::at(format!("{path}.ready"), "timeout must be more than 0, interval at least 10ms"));

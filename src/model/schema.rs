@@ -16,8 +16,8 @@ use super::names::{
 use super::quantity::{Bytes, CpuShare, Span, Timestamp};
 use super::services::Service;
 use super::spec::{
-    Calendar, Command, Document, HeaderName, HeaderText, Instances, Keep, Label, Language, Plain, ProbePath, SecretUse,
-    Site, SiteDirectory, Suspend, Suspension, TagPattern,
+    Calendar, Command, Document, HeaderName, HeaderText, Instances, Keep, Label, Language, Plain, ProbeHost, ProbePath,
+    SecretUse, Site, SiteDirectory, Suspend, Suspension, TagPattern,
 };
 
 /// Returns the schema of both kinds of documents.
@@ -207,6 +207,7 @@ texts! {
     Sha256: "64 lower-case hex digits", "^[0-9a-f]{64}$", 64;
     ArtifactName: "a sha256, or a file's name in /zexio/artifacts", "^[A-Za-z0-9_+-][A-Za-z0-9._+-]*$", 128;
     RoutePath: "a path like /up, or a prefix like /api/*", "^/([A-Za-z0-9._~-]+/)*([A-Za-z0-9._~-]+)?\\*?$", 200;
+    ProbeHost: "a host like shop.example.com", "^[A-Za-z0-9._:\\[\\]-]+$", 253;
     ProbePath: "a path like /up", "^/([A-Za-z0-9._~?=&%-][A-Za-z0-9._~/?=&%-]*)?$", 200;
     Label: "a label like 1.8.2, in quotes if it is a number", "^[^\\x00-\\x1f\\x7f]+$", 64;
     Calendar: "a calendar expression of systemd like daily or *-*-* 03:00",

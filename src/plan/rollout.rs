@@ -180,12 +180,16 @@ impl Scene<'_> {
         }
     }
 
-    /// With more or fewer instances Caddy's configuration must name them before they get traffic.
+    /// Caddy's configuration must name more or fewer instances, or another protocol, before they get traffic.
     fn changes_width(&self, candidate: ReleaseNo) -> bool {
-        let widths = |number: ReleaseNo| -> Option<Vec<u32>> {
+        let widths = |number: ReleaseNo| -> Option<Vec<(u32, bool)>> {
             let content = &self.memory.release(number)?.content;
             Some(
-                content.web().filter_map(|process| content.processes.get(process)).map(|work| work.instances).collect(),
+                content
+                    .web()
+                    .filter_map(|process| content.processes.get(process))
+                    .map(|work| (work.instances, work.h2c))
+                    .collect(),
             )
         };
         self.memory.serving.is_some_and(|serving| widths(serving) != widths(candidate))

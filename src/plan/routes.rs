@@ -141,6 +141,8 @@ fn add_sites(project: &ProjectId, memory: &ProjectProgress, layout: &Layout, sit
                     process: process.clone(),
                     a: upstreams(memory, process, work, Slot::A),
                     b: upstreams(memory, process, work, Slot::B),
+                    a_h2c: speaks_h2c(memory, process, work, Slot::A),
+                    b_h2c: speaks_h2c(memory, process, work, Slot::B),
                     root: root(work, &layout.bundle(project)),
                     spa: matches!(work.kind, Kind::Site { spa: true, .. }),
                     clean_urls: matches!(work.kind, Kind::Site { clean_urls: true, .. }),
@@ -164,12 +166,20 @@ fn root(work: &Work, bundle: &Path) -> Option<String> {
 /// Returns the addresses of a slot: as many as the release in it has instances; where it is empty, as many as the
 /// serving release has, so that a deploy of the same width changes nothing here.
 fn upstreams(memory: &ProjectProgress, process: &ProcessName, serving: &Work, slot: Slot) -> Vec<String> {
-    let alive = memory.alive().into_iter().filter_map(|number| memory.release(number));
-    let here =
-        alive.filter(|release| release.slot == slot).filter_map(|release| release.content.processes.get(process));
-    let width = here.map(|work| work.instances).max().unwrap_or(serving.instances) as usize;
+    let width = works_in(memory, process, slot).map(|work| work.instances).max().unwrap_or(serving.instances) as usize;
     let ports = memory.ports.get(process).into_iter().flatten().take(width);
     ports.map(|ports| format!("127.0.0.1:{}", ports.of(slot))).collect()
+}
+
+/// Tells what the release in a slot speaks; where it is empty, the serving one.
+fn speaks_h2c(memory: &ProjectProgress, process: &ProcessName, serving: &Work, slot: Slot) -> bool {
+    works_in(memory, process, slot).last().unwrap_or(serving).h2c
+}
+
+/// Returns what the releases that are in a slot run as a process, the newest last.
+fn works_in<'a>(memory: &'a ProjectProgress, process: &'a ProcessName, slot: Slot) -> impl Iterator<Item = &'a Work> {
+    let alive = memory.alive().into_iter().filter_map(|number| memory.release(number));
+    alive.filter(move |release| release.slot == slot).filter_map(|release| release.content.processes.get(process))
 }
 
 #[cfg(test)]

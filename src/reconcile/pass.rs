@@ -17,6 +17,7 @@ use crate::model::observed::{Observed, ProxySeen, Seen, UnitSeen};
 use crate::model::progress::{Progress, ProjectProgress};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::services::WantedServices;
+use crate::model::spec::{Route, Tls};
 use crate::model::status::{ProcessStatus, Status};
 use crate::plan::check::Breach;
 use crate::plan::{self, Action, Plan, RoutesOrder, Rules, Step, advance, check, events, retry, routes, status};
@@ -135,7 +136,7 @@ impl Loop {
         }
         let follow_up = self.apply(&plan, &mut view);
         // An app may be ready before its start is looked at.
-        self.health.look(&probes(&view.observed.projects, &view.progress, Some(&plan)));
+        self.health.look(&probes(&view.desired, &view.observed.projects, &view.progress, Some(&plan)));
         let statuses = self.statuses(&mut view);
         self.remember(&advanced, &view)?;
         self.ledger.tell(self.services.record(&view.services, &view.observed, &view.progress, full)?);
@@ -170,7 +171,7 @@ impl Loop {
         let mut units = self.units.look();
         let mut projects: BTreeMap<ProjectId, Seen> =
             desired.0.keys().map(|project| (project.clone(), self.look_at(project, &mut units))).collect();
-        let found = self.health.look(&probes(&projects, &progress, None));
+        let found = self.health.look(&probes(&desired, &projects, &progress, None));
         for (unit, probed) in found {
             if let Some(seen) = projects.get_mut(&unit.project) {
                 seen.health.insert(unit, probed);
@@ -420,19 +421,31 @@ fn follow_up(action: &Action) -> FollowUp {
 }
 
 /// Returns what is to be probed: the web processes of candidates while they run, and from when a plan starts them.
-fn probes(projects: &BTreeMap<ProjectId, Seen>, progress: &Progress, plan: Option<&Plan>) -> Vec<ProbeOrder> {
+fn probes(
+    desired: &Desired,
+    projects: &BTreeMap<ProjectId, Seen>,
+    progress: &Progress,
+    plan: Option<&Plan>,
+) -> Vec<ProbeOrder> {
     let mut orders = Vec::new();
     let steps = || plan.into_iter().flat_map(|plan| &plan.steps);
     let starts = |unit: &UnitId| steps().any(|step| matches!(&step.action, Action::Start(started) if started == unit));
     for (project, seen) in projects {
         let Some(memory) = progress.projects.get(project) else { continue };
         let (Some(candidate), Some(units)) = (memory.candidate(), seen.units.known()) else { continue };
+        let spec = desired.0.get(project).and_then(Wanted::spec);
         for unit in memory.units_of(project, candidate) {
-            let ready = memory.work_of(&unit).and_then(|work| work.ready.clone()).filter(|ready| !ready.notify);
+            let Some(work) = memory.work_of(&unit) else { continue };
+            let ready = work.ready.clone().filter(|ready| !ready.notify);
+            let routes = spec.and_then(|spec| spec.processes.get(&unit.process)).map(|process| &process.routes[..]);
+            let route = Route::first_direct(routes.unwrap_or_default());
             let port = memory.port_of(&unit);
             let runs = units.get(&unit).is_some_and(UnitSeen::is_up) || starts(&unit);
             if let (Some(ready), Some(port), true) = (ready, port, runs) {
-                orders.push(ProbeOrder { unit, port, ready });
+                let public = route.map_or("localhost", |route| route.host.as_str());
+                let host = ready.host.as_ref().map_or(public.to_owned(), ToString::to_string);
+                let tls = route.is_none_or(|route| route.tls != Tls::Off);
+                orders.push(ProbeOrder { unit, port, ready, host, tls, h2c: work.h2c });
             }
         }
     }

@@ -62,6 +62,10 @@ pub struct SiteRoute {
     pub a: Vec<String>,
     /// Slot b's addresses.
     pub b: Vec<String>,
+    /// Whether slot a speaks HTTP/2 without TLS.
+    pub a_h2c: bool,
+    /// Whether slot b does.
+    pub b_h2c: bool,
     /// The directory of a static site, which then has no addresses.
     pub root: Option<String>,
     /// Whether the site's unknown paths get its index.
@@ -90,6 +94,8 @@ pub fn try_template(proxy: &Proxy) -> Result<(), String> {
         process: name("a")?,
         a: vec!["127.0.0.1:1".to_owned()],
         b: vec!["127.0.0.1:2".to_owned()],
+        a_h2c: false,
+        b_h2c: true,
         root: None,
         spa: false,
         clean_urls: false,

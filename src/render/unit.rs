@@ -230,6 +230,7 @@ mod tests {
             kind: Kind::Web,
             run: Some(Command::of_words(command).unwrap()),
             ready: Some(Ready::default_tcp()),
+            h2c: false,
             stop: Stop::default(),
             instances: 1,
         };

@@ -89,6 +89,8 @@ fn route(path: Option<&str>, process: &str, port: u16) -> SiteRoute {
         process: ProcessName::parse(process).unwrap(),
         a: vec![format!("127.0.0.1:{port}")],
         b: vec![format!("127.0.0.1:{}", port + 1)],
+        a_h2c: false,
+        b_h2c: false,
         root: None,
         spa: false,
         clean_urls: false,
@@ -141,6 +143,7 @@ fn a_caddyfile() {
                 SiteRoute { root: Some("/zexio/apps/shop/bundle/pages".into()), ..route(None, "pages", 0) },
             ],
         ),
+        site("rpc.example.com", Tls::Auto, None, vec![SiteRoute { b_h2c: true, ..route(None, "rpc", 21006) }]),
         site("plain.example.com", Tls::Off, None, vec![SiteRoute { headers: headers(), ..route(None, "web", 21002) }]),
     ];
     assert_golden("Caddyfile", &caddyfile::text(&proxy, &sites).unwrap());

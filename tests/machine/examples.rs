@@ -15,6 +15,7 @@ fn pack_examples(machine: &Machine) {
         let command = command.replace("target/release", &format!("/built/{built}"));
         machine.must(&format!("cd /root && {command}"));
     }
+    machine.must("tar -czf /root/rpc.tar.gz -C /src/tests/machine rpc.js");
     machine.must("cp /root/*.tar.gz /zexio/artifacts/");
 }
 
@@ -81,6 +82,9 @@ fn every_spec_of_this_repository_is_deployed() {
     assert!(machine.get("site.example.com", "/contact").1.contains("clean_urls"));
     let lost = machine.get("site.example.com", "/nothing");
     assert!(lost.0 == 404 && lost.1.contains("Nothing here"), "{lost:?}");
+    machine.wait_until("gRPC's way to talk", || {
+        machine.sh("node /src/tests/machine/rpc.js ask rpc.example.com").status == 0
+    });
     machine.wait_until("the queue", || machine.sh("test -d /zexio/apps/jobs/data/queue").status == 0);
     machine.must("touch /zexio/apps/jobs/data/queue/one");
     machine.wait_until("the report", || machine.sh("grep -q '^1 jobs done' /zexio/apps/jobs/data/report").status == 0);

@@ -18,6 +18,7 @@ mod logs;
 mod looks;
 mod machine;
 mod openapi;
+mod probes;
 mod properties;
 mod readme;
 mod rollouts;

@@ -39,6 +39,9 @@ pub struct Process {
     /// When it counts as ready. A process with routes and without this is ready when its port takes connections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<Ready>,
+    /// Whether it speaks HTTP/2 without TLS, as gRPC servers do: its routes and probes speak that with it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub h2c: bool,
     /// Which requests it gets. A process with routes listens on `$HOST:$PORT`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,

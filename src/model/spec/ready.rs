@@ -1,5 +1,7 @@
 //! How a process shows that it is ready.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +20,9 @@ pub struct Ready {
     /// A path that answers 2xx or 3xx.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<ProbePath>,
+    /// The name that is asked for, in the `Host` header. Without it, that of the process's first route.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<ProbeHost>,
     /// The port takes connections.
     #[serde(default, skip_serializing_if = "is_false")]
     pub tcp: bool,
@@ -49,6 +54,7 @@ impl Ready {
     pub fn default_tcp() -> Self {
         Self {
             http: None,
+            host: None,
             tcp: true,
             notify: false,
             within: Self::default_within(),
@@ -82,5 +88,31 @@ impl TryFrom<String> for ProbePath {
 impl From<ProbePath> for String {
     fn from(path: ProbePath) -> String {
         path.0
+    }
+}
+
+/// The name that a probe asks for: a public one, or whatever else the app answers to, like `localhost`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ProbeHost(String);
+
+impl fmt::Display for ProbeHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for ProbeHost {
+    type Error = String;
+    fn try_from(raw: String) -> Result<Self, String> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-:[]".contains(&b);
+        let fits = (1..=253).contains(&raw.len()) && raw.bytes().all(plain);
+        if fits { Ok(Self(raw)) } else { Err(format!("{raw:?} is not a host like shop.example.com")) }
+    }
+}
+
+impl From<ProbeHost> for String {
+    fn from(host: ProbeHost) -> String {
+        host.0
     }
 }

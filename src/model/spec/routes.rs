@@ -27,6 +27,14 @@ pub struct Route {
     pub redirect: Option<Site>,
 }
 
+impl Route {
+    /// Returns the first route by which a visitor reaches the process itself, under a name of its own: no redirect, no
+    /// wildcard.
+    pub fn first_direct(routes: &[Self]) -> Option<&Self> {
+        routes.iter().find(|route| route.redirect.is_none() && !route.host.as_str().starts_with('*'))
+    }
+}
+
 /// The name of a header.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -1,0 +1,178 @@
+//! One request to an app of this machine, as a visitor's would come through Caddy.
+
+use std::error::Error;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Empty};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::{http1, http2};
+use hyper::{Request, Response, header};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+
+use crate::port::ProbeOrder;
+
+/// How much of an answer is read: an app whose answer is left unread finds a reset in its log.
+const BODY: usize = 1 << 20;
+
+/// Asks an app for a path; returns its status. Always this machine and the app's own port, and no redirect is followed:
+/// a request reaches nothing that a spec could choose.
+///
+/// # Errors
+/// Says what the app did instead of answering.
+pub async fn get(order: &ProbeOrder, path: &str, timeout: Duration) -> Result<u16, String> {
+    let deadline = Instant::now() + timeout;
+    let Ok(begun) = timeout_at(deadline, begin(order, path)).await else {
+        return Err(format!("no answer within {} ms", timeout.as_millis()));
+    };
+    let (answer, connection) = begun?;
+    let status = answer.status().as_u16();
+    // An answer that never ends is an answer.
+    let _ = timeout_at(deadline, read(answer)).await;
+    connection.abort();
+    let _ = connection.await;
+    Ok(status)
+}
+
+/// Sends the request; returns the answer's head, and what carries its body.
+async fn begin(order: &ProbeOrder, path: &str) -> Result<(Response<Incoming>, JoinHandle<()>), String> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, order.port));
+    let stream = TokioIo::new(TcpStream::connect(address).await.map_err(|e| e.to_string())?);
+    let request = request(order, path).map_err(|e| e.to_string())?;
+    let said = |error: hyper::Error| explain(&error, order.h2c);
+    if order.h2c {
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.map_err(said)?;
+        let carrier = tokio::spawn(async { drop(connection.await) });
+        return Ok((sender.send_request(request).await.map_err(said)?, carrier));
+    }
+    let (mut sender, connection) = http1::handshake(stream).await.map_err(said)?;
+    let carrier = tokio::spawn(async { drop(connection.await) });
+    Ok((sender.send_request(request).await.map_err(said)?, carrier))
+}
+
+fn request(order: &ProbeOrder, path: &str) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {
+    let proto = if order.tls { "https" } else { "http" };
+    let builder = Request::builder().header(header::USER_AGENT, "zexio").header(header::ACCEPT, "*/*");
+    let builder = builder.header("x-forwarded-proto", proto);
+    match order.h2c {
+        true => builder.uri(format!("http://{}{path}", order.host)),
+        false => builder.uri(path).header(header::HOST, &order.host).header(header::CONNECTION, "close"),
+    }
+    .body(Empty::new())
+}
+
+/// Reads an answer to its end, as far as its size allows.
+async fn read(answer: Response<Incoming>) {
+    let (mut body, mut read) = (answer.into_body(), 0);
+    while let Some(Ok(frame)) = body.frame().await {
+        read += frame.data_ref().map_or(0, Bytes::len);
+        if read > BODY {
+            break;
+        }
+    }
+}
+
+/// Says what went wrong, and which key of the spec may be.
+fn explain(error: &hyper::Error, h2c: bool) -> String {
+    let mut said = error.to_string();
+    if let Some(cause) = error.source() {
+        said = format!("{said}: {cause}");
+    }
+    let garbled = error.is_parse() || said.contains("unexpected message");
+    match h2c {
+        false if garbled => {
+            format!(
+                "it does not answer in HTTP/1.1 ({said}); does it speak HTTP/2 without TLS, as gRPC does? then set h2c: true"
+            )
+        }
+        true if !error.is_timeout() => format!("it does not answer in HTTP/2 without TLS, as h2c: true says ({said})"),
+        _ => said,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+    use crate::model::names::{ProcessName, ProjectId, ReleaseNo, UnitId};
+    use crate::model::spec::Ready;
+
+    fn order(port: u16, h2c: bool) -> ProbeOrder {
+        let unit = UnitId {
+            project: ProjectId::parse("shop").unwrap(),
+            process: ProcessName::parse("web").unwrap(),
+            release: ReleaseNo(1),
+            instance: None,
+        };
+        ProbeOrder { unit, port, ready: Ready::default_tcp(), host: "shop.example.com".into(), tls: true, h2c }
+    }
+
+    /// Asks a server that answers every request with these pieces and then waits for the other side to close; returns
+    /// what came of it, and what the server got: the request, and how the connection ended.
+    fn ask(pieces: &[&'static [u8]], h2c: bool) -> (Result<u16, String>, String, std::io::Result<usize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let pieces = pieces.to_vec();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = vec![0; 4096];
+            let read = stream.read(&mut request).unwrap();
+            for piece in pieces {
+                let _ = stream.write_all(piece);
+            }
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            let end = stream.read(&mut [0; 1]);
+            (String::from_utf8_lossy(&request[..read]).into_owned(), end)
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let answer = runtime.block_on(get(&order(port, h2c), "/up?deep=1", Duration::from_secs(20)));
+        drop(runtime);
+        let (request, end) = server.join().unwrap();
+        (answer, request.to_lowercase(), end)
+    }
+
+    #[test]
+    fn a_probe_asks_as_a_visitor_does_and_hears_the_answer_out() {
+        let (answer, request, end) = ask(&[b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", b"hello"], false);
+        assert_eq!(answer, Ok(200));
+        for line in
+            ["get /up?deep=1 http/1.1", "host: shop.example.com", "x-forwarded-proto: https", "user-agent: zexio"]
+        {
+            assert!(request.lines().any(|found| found == line), "{line} in {request}");
+        }
+        assert_eq!(end.unwrap(), 0, "the connection was reset");
+    }
+
+    #[test]
+    fn answers_of_every_form_are_understood() {
+        const BIG: &[u8] = &[b'x'; 300_000];
+        for (pieces, status) in [
+            (
+                &[b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".as_slice(), b"HTTP/1.1 204 No Content\r\n\r\n"][..],
+                204,
+            ),
+            (&[b"HTTP/1.1 302 Found\r\nLocation: https://elsewhere/\r\nContent-Length: 0\r\n\r\n"], 302),
+            (&[b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"5\r\nhello\r\n", b"0\r\n\r\n"], 200),
+            (&[b"HTTP/1.0 200 OK\r\n\r\n", BIG], 200),
+            (&[b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 300000\r\n\r\n", BIG], 503),
+        ] {
+            let (answer, _, end) = ask(pieces, false);
+            assert_eq!((answer, end.unwrap()), (Ok(status), 0));
+        }
+    }
+
+    #[test]
+    fn an_app_that_speaks_another_protocol_is_told_by_the_key_that_is_wrong() {
+        let settings: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
+        let (answer, ..) = ask(&[settings], false);
+        assert!(answer.as_ref().is_err_and(|said| said.contains("then set h2c: true")), "{answer:?}");
+        let (answer, ..) = ask(&[b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"], true);
+        assert!(answer.as_ref().is_err_and(|said| said.contains("as h2c: true says")), "{answer:?}");
+    }
+}
