@@ -617,7 +617,7 @@ mod tests {
             with("limits: 3\n").ends_with("limits: the number 3 stands where a mapping of keys to values is expected")
         );
         assert!(with("limits: { memory: 12x }\n").contains("512M"));
-        assert!(with("sandbox: false\n").contains("false stands where a word is expected"));
+        assert!(with("updates: false\n") != "accepted");
         assert!(with("env: { A: [b] }\n").contains("a list stands where a text is expected"));
         assert!(with("project: ~\n") != "accepted");
         assert!(with("keep: 0\n").contains("keep"));

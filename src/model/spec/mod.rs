@@ -10,6 +10,7 @@ mod process;
 mod ready;
 mod routes;
 mod suspend;
+mod switch;
 
 pub use artifact::{Artifact, HIDDEN_QUERY, Label, Updates, parse_url};
 pub use deploy::{Deploy, OnFailure, Strategy};
@@ -68,7 +69,8 @@ pub struct SpecOf<E> {
     #[serde(default)]
     pub limits: Limits,
     /// How closed each process is.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "switch::read")]
+    #[schemars(transform = switch::allow_false)]
     pub sandbox: Sandbox,
     /// Which CI providers may bump the artifact.
     #[serde(default, skip_serializing_if = "Hooks::is_empty")]

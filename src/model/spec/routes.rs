@@ -17,7 +17,8 @@ pub struct Route {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<RoutePath>,
     /// Where the host's certificate comes from.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::switch::read")]
+    #[schemars(transform = super::switch::allow_false)]
     pub tls: Tls,
     /// Headers that every answer gets.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
