@@ -15,8 +15,8 @@ use crate::host::address::FetchRules;
 use crate::host::bundles::Files;
 use crate::host::caddy::{Caddy, Version};
 use crate::host::disk;
+use crate::host::endings::Endings;
 use crate::host::health::Prober;
-use crate::host::journal::Journalctl;
 use crate::host::packages;
 use crate::host::services::Host;
 use crate::host::signals;
@@ -158,7 +158,7 @@ fn world(
         bundles: Box::new(files),
         health: Box::new(Prober::new(clock.clone(), bell.clone())),
         routes: Box::new(Caddy::new(Path::new(&settings.caddy.admin))?),
-        tail: Box::new(Journalctl::default()),
+        tail: Box::new(Endings::begin(bell.clone()).map_err(|e| format!("could not start a thread: {e}"))?),
         clock,
         rules,
         planner: checked_plan,

@@ -5,10 +5,13 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use crate::host::cgroup;
 use crate::render::launch;
+use crate::render::unit::WAITER;
 
 /// systemd's own exit codes for "could not change directory" and "could not execute".
 const EXIT_DIRECTORY: u8 = 200;
@@ -24,6 +27,24 @@ pub fn main() -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+/// How often it is looked whether something is left.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Waits until nothing else of its unit runs, so that what has the stop signal already gets it only once. systemd ends
+/// it when the time is over.
+pub fn wait_for_rest() -> ExitCode {
+    // The name that the journal shows should it be killed: no program of the app.
+    let _ = fs::write("/proc/self/comm", WAITER);
+    let own = std::process::id();
+    let is_alone = |group: &str| cgroup::processes(group).is_none_or(|left| left.iter().all(|pid| *pid == own));
+    if let Some(group) = cgroup::own() {
+        while !is_alone(&group) {
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 fn become_the_app() -> Result<std::convert::Infallible, (u8, String)> {

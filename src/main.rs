@@ -8,6 +8,7 @@ fn main() -> ExitCode {
     cli::run(Entry {
         agent: zexio::agent::main,
         launch: zexio::launch::main,
+        wait_for_rest: zexio::launch::wait_for_rest,
         unpack: |arguments| zexio::unpack::main_from_stdin(&arguments),
         provision: zexio::agent::provision,
         init: InitHooks { make_unpacker: zexio::agent::make_unpacker, take_over_proxy: zexio::agent::take_over_proxy },

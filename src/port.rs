@@ -12,7 +12,7 @@ pub use crate::model::failure::{Lasting, PortError};
 use crate::model::names::{
     EnvName, Hostname, KeyId, ProcessName, ProjectId, ReleaseNo, SecretName, Sha256, Slot, UnitId,
 };
-use crate::model::observed::{BundlesSeen, CertificateSeen, FetchSeen, Probed, ProxySeen, UnitSeen};
+use crate::model::observed::{BundlesSeen, CertificateSeen, FetchSeen, ForcedStop, Probed, ProxySeen, UnitSeen};
 use crate::model::pattern::Pattern;
 use crate::model::progress::{Progress, ProjectProgress};
 use crate::model::quantity::Timestamp;
@@ -602,6 +602,12 @@ pub trait Tail: Send {
     /// Returns the newest log lines of these units, oldest first, each with its time; none where the journal cannot be
     /// read.
     fn tail(&self, units: &[UnitId], lines: u32) -> Vec<String>;
+
+    /// Returns what was killed for its time, of the units that failed. Reading it takes a while and is done beside the
+    /// loop: what is found is returned once, by a later call.
+    fn forced_stops(&self, _failed: &[(&UnitId, &UnitSeen)]) -> Vec<ForcedStop> {
+        Vec::new()
+    }
 }
 
 /// The machine's clock.

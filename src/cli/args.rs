@@ -58,6 +58,9 @@ pub enum Verb {
     /// Start an app (its unit does this)
     #[command(hide = true)]
     Launch,
+    /// Wait until nothing else of an app's unit runs (its unit does this)
+    #[command(hide = true)]
+    WaitForRest,
     /// Unpack an artifact (the agent does this)
     #[command(hide = true)]
     Unpack {
@@ -403,6 +406,7 @@ mod tests {
             "zexio init",
             "zexio agent",
             "zexio launch",
+            "zexio wait-for-rest",
             "zexio unpack --from 3 -x",
             "zexio validate a.yaml b.yaml",
             "zexio plan",

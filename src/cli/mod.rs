@@ -56,6 +56,8 @@ pub struct Entry {
     pub agent: fn() -> ExitCode,
     /// Becomes an app.
     pub launch: fn() -> ExitCode,
+    /// Waits for the rest of an app.
+    pub wait_for_rest: fn() -> ExitCode,
     /// Unpacks an artifact.
     pub unpack: fn(Vec<String>) -> ExitCode,
     /// Does the package manager's work for a host service.
@@ -73,6 +75,7 @@ pub fn run(entry: Entry) -> ExitCode {
     let done = match args.verb {
         Verb::Agent => return (entry.agent)(),
         Verb::Launch => return (entry.launch)(),
+        Verb::WaitForRest => return (entry.wait_for_rest)(),
         Verb::Unpack { rest } => return (entry.unpack)(rest),
         Verb::Provision { task, service, version, major, purge } => {
             match service::order(task, service, version.as_deref(), major, purge) {
@@ -227,6 +230,7 @@ fn ask(session: &Session, verb: Verb) -> Result<(), Failure> {
         Verb::Init
         | Verb::Agent
         | Verb::Launch
+        | Verb::WaitForRest
         | Verb::Provision { .. }
         | Verb::Unpack { .. }
         | Verb::Validate { .. } => Ok(()),

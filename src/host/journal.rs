@@ -81,6 +81,25 @@ impl Journalctl {
         entries.into_iter().map(|Entry { line, .. }| line.message).collect()
     }
 
+    /// Returns what systemd itself said of a run of a unit, oldest first; nothing where the journal cannot be read.
+    pub fn said_by_systemd(&self, unit: &str, run: &str) -> Vec<Message> {
+        let output = std::process::Command::new(&self.program)
+            .args(["--output=json", "--all", "--no-pager", "--quiet", "--lines=1000"])
+            .arg("--output-fields=MESSAGE,MESSAGE_ID")
+            .args(["_PID=1".to_owned(), format!("UNIT={unit}"), format!("INVOCATION_ID={run}")])
+            .env_clear()
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .output();
+        let output = output.map(|output| output.stdout).unwrap_or_default();
+        let entries = output.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Value>(line).ok());
+        let message = |entry: Value| Message {
+            text: text(&entry["MESSAGE"]),
+            id: entry["MESSAGE_ID"].as_str().map(str::to_owned),
+        };
+        entries.map(message).collect()
+    }
+
     /// Reads for the loop, which is no async.
     fn newest_now(&self, units: BTreeSet<String>, lines: u32) -> Vec<Entry> {
         let (send, _nobody) = mpsc::channel(1);
@@ -99,6 +118,15 @@ impl Journalctl {
 
 fn is_unit(name: &str) -> bool {
     name.ends_with(".service") && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._@".contains(&b))
+}
+
+/// What systemd said of a unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The words.
+    pub text: String,
+    /// What kind of message it is, where systemd says so.
+    pub id: Option<String>,
 }
 
 /// Reads for one caller.

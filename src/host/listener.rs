@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::ops::RangeInclusive;
 
+use super::cgroup;
 use super::sockets::{self, Listening};
 
 /// Who listens on a port of loopback.
@@ -23,7 +24,7 @@ pub fn on_port(port: u16, cgroup: &str) -> Listener {
     if sockets.is_empty() {
         return Listener::Nobody;
     }
-    if processes_of(cgroup).into_iter().any(|pid| holds(pid, &sockets)) {
+    if cgroup::processes(&cgroup::in_our_tree(cgroup)).into_iter().flatten().any(|pid| holds(pid, &sockets)) {
         return Listener::Ours;
     }
     Listener::Stranger(holder(&sockets).unwrap_or_else(|| "an unknown process".to_owned()))
@@ -45,28 +46,6 @@ pub fn strangers(range: RangeInclusive<u16>, slice: &str) -> Vec<(u16, String)> 
 /// How /proc shows a socket among a process's files.
 fn shown((_, inode): Listening) -> String {
     format!("socket:[{inode}]")
-}
-
-/// systemd keeps its tree at one of these, depending on the version of the machine's cgroups.
-fn processes_of(cgroup: &str) -> Vec<u32> {
-    let roots = ["/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
-    let top = top();
-    roots
-        .iter()
-        .find_map(|root| fs::read_to_string(format!("{root}{top}{cgroup}/cgroup.procs")).ok())
-        .map(|text| text.lines().filter_map(|line| line.parse().ok()).collect())
-        .unwrap_or_default()
-}
-
-/// Returns where systemd's tree begins: in a container without a cgroup namespace not at the top. A line is the
-/// hierarchy, its name (none: version 2) and the path.
-fn top() -> String {
-    let text = fs::read_to_string("/proc/1/cgroup").unwrap_or_default();
-    let mut paths = text.lines().filter_map(|line| {
-        let (name, path) = line.split_once(':')?.1.split_once(':')?;
-        ["name=systemd", ""].contains(&name).then(|| path.trim_end_matches("/init.scope"))
-    });
-    paths.next().unwrap_or_default().trim_end_matches('/').to_owned()
 }
 
 fn holds(pid: u32, sockets: &BTreeSet<String>) -> bool {

@@ -170,6 +170,24 @@ impl std::fmt::Display for Exit {
     }
 }
 
+/// Processes of a unit that systemd killed, since they were still there when the time of their stop was over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForcedStop {
+    /// The unit.
+    pub unit: UnitId,
+    /// The processes, in the order in which they were killed.
+    pub killed: Vec<Killed>,
+}
+
+/// A process that was killed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Killed {
+    /// Its process id.
+    pub pid: u32,
+    /// The name of its program.
+    pub program: String,
+}
+
 /// A project's files and its user.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BundlesSeen {

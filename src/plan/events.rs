@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::desired::Desired;
+use crate::model::desired::{Desired, Work};
 use crate::model::event::Event;
 use crate::model::failure::PortError;
 use crate::model::names::{ProjectId, ReleaseNo};
+use crate::model::observed::{ForcedStop, Killed};
 use crate::model::progress::{Backoff, Progress, ProjectProgress, Quarantine, ReleaseState, Stall};
 use crate::model::quantity::Timestamp;
 use crate::model::services::ServiceStatus;
@@ -118,6 +119,22 @@ fn whose(event: Event, step: &Step, progress: &Progress) -> Event {
     let Some(project) = &step.project else { return event };
     let generation = progress.projects.get(project).map_or(0, |memory| memory.generation);
     event.of(project, generation).to(step.action.release())
+}
+
+/// Names the processes that were killed, since they did not end within the time that their stop has.
+pub fn of_forced_stop(stop: &ForcedStop, progress: &Progress, now: Timestamp) -> Event {
+    /// So many are named.
+    const NAMED: usize = 10;
+    let ForcedStop { unit, killed } = stop;
+    let memory = progress.projects.get(&unit.project);
+    let mut names: Vec<String> =
+        killed.iter().take(NAMED).map(|Killed { pid, program }| format!("{program} (pid {pid})")).collect();
+    names.extend((killed.len() > NAMED).then(|| format!("{} more", killed.len() - NAMED)));
+    let work = memory.and_then(|memory| memory.work_of(unit));
+    let time = work.map_or("its time".to_owned(), |Work { stop, .. }| format!("{} of {:?}", stop.within, stop.signal));
+    let message = format!("process {}: {} did not end within {time}; killed", unit.process, names.join(", "));
+    let generation = memory.map_or(0, |memory| memory.generation);
+    Event::warning(now, "StopForced", message).of(&unit.project, generation).to(Some(unit.release))
 }
 
 /// Tells of a step that must not be taken.

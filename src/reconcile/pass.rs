@@ -13,7 +13,7 @@ use crate::metrics::{Metrics, Statuses};
 use crate::model::desired::{Desired, Wanted};
 use crate::model::failure::PortError;
 use crate::model::names::{ProjectId, Slot, UnitId};
-use crate::model::observed::{Observed, ProxySeen, Seen, UnitSeen};
+use crate::model::observed::{ActiveState, Observed, ProxySeen, Seen, UnitSeen};
 use crate::model::progress::{Progress, ProjectProgress};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::services::WantedServices;
@@ -121,6 +121,7 @@ impl Loop {
 
     fn converge(&mut self, full: bool) -> Result<Option<Timestamp>, PortError> {
         let mut view = self.look(None, full)?;
+        self.tell_of_forced_stops(&view);
         let before = view.progress.clone();
         advance::advance(&view.desired, &view.services, &view.observed, &mut view.progress, &self.rules);
         evidence::gather(&view.observed, &mut view.progress, &*self.tail);
@@ -204,6 +205,13 @@ impl Loop {
             fetches: self.bundles.fetches(project),
             health: BTreeMap::new(),
         }
+    }
+
+    fn tell_of_forced_stops(&mut self, view: &View) {
+        let units = view.observed.projects.values().filter_map(|seen| seen.units.known()).flatten();
+        let failed: Vec<_> = units.filter(|(_, seen)| seen.state == ActiveState::Failed).collect();
+        let stops = self.tail.forced_stops(&failed);
+        self.ledger.tell(stops.iter().map(|stop| events::of_forced_stop(stop, &view.progress, view.observed.now)));
     }
 
     /// Tells what was decided, and puts it on disk.

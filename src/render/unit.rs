@@ -7,7 +7,10 @@ use crate::model::desired::{Content, Kind, Work};
 use crate::model::layout::{LAUNCHER, Layout, SLICE, user_of};
 use crate::model::names::{ReleaseNo, Slot, UnitId};
 use crate::model::quantity::Span;
-use crate::model::spec::{Calendar, Sandbox, StopSignal};
+use crate::model::spec::{Calendar, Sandbox, StopSignal, StopTo};
+
+/// How the journal names the program that waits until nothing of a unit is left.
+pub const WAITER: &str = "zexio-wait";
 
 /// Returns the name under which systemd hands a unit its launch blob. The blob is sealed for this name alone.
 pub fn credential_name(unit: &UnitId) -> String {
@@ -20,7 +23,7 @@ pub fn text(unit: &UnitId, work: &Work, content: &Content, slot: Slot, port: Opt
     let description = describe(unit);
     let (running, start_timeout) = (way_of_running(work), start_timeout(work));
     let (name, credential) = (credential_name(unit), Layout::credential(unit));
-    let (stop_timeout, signal) = (work.stop.within.0, signal(work.stop.signal));
+    let (stop_timeout, signal, stop_to) = (work.stop.within.0, signal(work.stop.signal), stop_to(work.stop.to));
     let (limits, sandbox) = (limits(content), sandbox(unit, content.sandbox, layout));
     let own = own_section(unit, slot, port);
     // StartLimitIntervalSec: systemd goes on restarting an app whatever happens, since the agent may be away. A release
@@ -43,7 +46,7 @@ ExecStart={LAUNCHER} launch
 LoadCredentialEncrypted={name}:{credential}
 TimeoutStopSec={stop_timeout}ms
 KillSignal={signal}
-KillMode=mixed
+{stop_to}
 OOMPolicy=kill
 {limits}
 {sandbox}
@@ -139,6 +142,18 @@ pub fn described(description: &str) -> Option<UnitId> {
     })
 }
 
+/// With control-group alone, systemd sends the signal again to what is left when the first process has ended, and a
+/// program that handles it once dies of the second. So before that a program of ours waits until nothing is left. What
+/// is still there after TimeoutStopSec is killed by systemd, and not asked once more.
+fn stop_to(to: StopTo) -> String {
+    match to {
+        StopTo::All => {
+            format!("KillMode=control-group\nExecStopPost=-{LAUNCHER} wait-for-rest\nTimeoutStopFailureMode=kill")
+        }
+        StopTo::Main => "KillMode=mixed".to_owned(),
+    }
+}
+
 fn signal(signal: StopSignal) -> &'static str {
     match signal {
         StopSignal::SIGTERM => "SIGTERM",
@@ -163,7 +178,8 @@ fn limits(content: &Content) -> String {
 
 /// What every runtime we know bears. No MemoryDenyWriteExecute (V8 and other JITs die of it), no ProcSubset=pid (Node
 /// sees no processors), AF_NETLINK open (`os.networkInterfaces()` throws without it), system calls refused with EPERM
-/// rather than a kill.
+/// rather than a kill. Without capabilities nobody becomes another user, and servers such as gunicorn die where they may
+/// not even ask to become who they are.
 const STANDARD: &str = "\
 UMask=0077
 NoNewPrivileges=yes
@@ -193,6 +209,7 @@ RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
 SystemCallArchitectures=native
 SystemCallFilter=@system-service @pkey
 SystemCallFilter=~@privileged @resources
+SystemCallFilter=@setuid
 SystemCallErrorNumber=EPERM
 InaccessiblePaths=-/etc/zexio -/run/zexio -/run/caddy -/run/dbus/system_bus_socket -/run/systemd/private
 IPAddressDeny=169.254.0.0/16 fe80::/10";

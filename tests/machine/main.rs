@@ -27,5 +27,6 @@ mod services;
 mod sites;
 mod stats;
 mod streams;
+mod stops;
 mod survives;
 mod suspended;

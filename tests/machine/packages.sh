@@ -8,8 +8,9 @@ set -euo pipefail
 # gcc, make, pkg-config: SQLite, libdbus and the codecs are built from source. systemd, systemd-container, dbus, caddy:
 # the throwaway machine is this machine's root. curl, ca-certificates: the demo's eyes. python3-pip: a newer Caddy,
 # schemathesis. nodejs, golang-go, python3, openssl: the example applications, and what the documents show, are run.
+# gunicorn: a server that leads its own workers. npm comes with some builds of nodejs, and else by itself.
 packages=(build-essential pkg-config systemd systemd-container dbus caddy curl ca-certificates util-linux python3-pip
-          nodejs golang-go python3 openssl)
+          nodejs golang-go python3 openssl gunicorn)
 policy=/usr/sbin/policy-rc.d
 
 die() { echo "packages.sh: $*" >&2; exit 1; }
@@ -20,6 +21,7 @@ for package in "${packages[@]}"; do
   status=$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null) || true
   [ "$status" = installed ] || missing+=("$package")
 done
+command -v npm >/dev/null || missing+=(npm)
 [ ${#missing[@]} = 0 ] && exit 0
 
 command -v apt-get >/dev/null || die "this is no Debian or Ubuntu; install the equivalents of: ${missing[*]}"

@@ -20,7 +20,7 @@ pub use hooks::{
     Hooks, PLACEHOLDERS, StandardHook, TagPattern,
 };
 pub use limits::{Limits, Sandbox};
-pub use process::{Calendar, Command, Instances, Process, ReleaseCommand, SiteDirectory, Stop, StopSignal};
+pub use process::{Calendar, Command, Instances, Process, ReleaseCommand, SiteDirectory, Stop, StopSignal, StopTo};
 pub use ready::{ProbeHost, ProbePath, Ready};
 pub use routes::{HeaderName, HeaderText, Route, Site, Tls};
 pub use suspend::{Suspend, Suspension};

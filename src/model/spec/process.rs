@@ -230,11 +230,31 @@ pub struct Stop {
     pub signal: StopSignal,
     /// How long until it is killed.
     pub within: Span,
+    /// Who gets the signal, and the time.
+    #[serde(skip_serializing_if = "StopTo::is_all")]
+    pub to: StopTo,
 }
 
 impl Default for Stop {
     fn default() -> Self {
-        Self { signal: StopSignal::default(), within: Span::seconds(15) }
+        Self { signal: StopSignal::default(), within: Span::seconds(15), to: StopTo::default() }
+    }
+}
+
+/// Who gets the stop signal, and the time to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StopTo {
+    /// Every program that the process has started, so that what a script calls ends in its own time.
+    #[default]
+    All,
+    /// Only the first one, for a server that stops its own workers; what is left when it has ended is killed.
+    Main,
+}
+
+impl StopTo {
+    fn is_all(&self) -> bool {
+        *self == StopTo::All
     }
 }
 
