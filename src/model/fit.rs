@@ -104,6 +104,7 @@ fn kind(name: &ProcessName, process: &Process, found: &mut Vec<Problem>) {
         "only a process that runs all the time has it",
     );
     refuse(".h2c", process.h2c && !process.is_web(), "only a process that gets requests has it");
+    refuse(".strategy", process.strategy.is_some() && (site || timed), "only a process that runs all the time has it");
     refuse(".schedule", timed && site, "a static site has none");
     refuse(".routes", timed && !process.routes.is_empty(), "a process with a schedule gets no requests");
 }
@@ -208,6 +209,7 @@ mod tests {
             ("{ docs: { static: ../etc, routes: [{ host: a.b.c }] } }", "", "beneath the bundle"),
             ("{ docs: { static: public, run: ./x, routes: [{ host: a.b.c }] } }", "", "runs nothing"),
             ("{ jobs: { run: ./x, schedule: daily, instances: 2 } }", "", "runs all the time"),
+            ("{ jobs: { run: ./x, schedule: daily, strategy: recreate } }", "", "runs all the time"),
             ("{ jobs: { run: ./x, schedule: 'daily\\nUser=root' } }", "", "calendar expression"),
             ("{ web: { run: ./x, instances: 65 } }", "", "between 1 and 64"),
             ("{ web: { run: ./x, ready: { http: /up, tcp: true } } }", "", "exactly one of http"),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::desired::{Content, Kind, Source, Work};
 use super::names::{Hostname, Ports, ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitId};
-use super::observed::UnitSeen;
+use super::observed::{ActiveState, UnitSeen};
 use super::quantity::Timestamp;
 use super::services::{Service, ServiceProgress};
 use super::spec::{Artifact, Label, Route};
@@ -78,15 +78,54 @@ pub struct Trial {
     /// Whether its release command has succeeded: it runs once.
     #[serde(default)]
     pub released: bool,
+    /// Whether the processes that must not run twice have changed over: those of the serving release are stopped, and
+    /// those of this one started.
+    #[serde(default)]
+    pub room: bool,
     /// What goes wrong in getting its artifact, for now.
     pub fetch: Option<Backoff>,
+    /// The runs of its units that had begun before it did, by the unit's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub earlier: BTreeMap<String, EarlierRun>,
+}
+
+/// A run of a unit that had begun before the trial of its release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EarlierRun {
+    /// systemd's name of the run.
+    pub invocation: String,
+    /// How often systemd had restarted the unit, where it goes on counting from there.
+    pub restarts: Option<u32>,
 }
 
 impl Trial {
-    /// Tells whether a unit came into its state since the trial began. What fell before, in months of service or when
-    /// it was tried the last time, is not held against a release that is gone back to.
-    pub fn saw(&self, unit: &UnitSeen) -> bool {
-        unit.since.is_none_or(|since| since >= self.since)
+    /// Begins one.
+    pub fn begin<'a>(now: Timestamp, units: impl Iterator<Item = (&'a UnitId, &'a UnitSeen)>) -> Self {
+        let earlier = units.filter_map(|(id, unit)| {
+            let goes_on = unit.is_up() && unit.state != ActiveState::Deactivating;
+            let restarts = goes_on.then_some(unit.restarts);
+            Some((id.name(), EarlierRun { invocation: unit.invocation.clone()?, restarts }))
+        });
+        Self { since: now, proven: false, released: false, room: false, fetch: None, earlier: earlier.collect() }
+    }
+
+    /// Tells whether a unit came into its state since the trial began, by a run that began since then. What fell before,
+    /// in months of service or when it was tried the last time, and how a run from before ends, is not held against a
+    /// release that is gone back to.
+    pub fn saw(&self, id: &UnitId, unit: &UnitSeen) -> bool {
+        let is_earlier =
+            self.earlier.get(&id.name()).is_some_and(|run| unit.invocation.as_ref() == Some(&run.invocation));
+        !is_earlier && unit.since.is_none_or(|since| since >= self.since)
+    }
+
+    /// Counts how often runs of a unit ended that began since the trial did.
+    pub fn falls(&self, id: &UnitId, unit: &UnitSeen) -> u32 {
+        let before = self.earlier.get(&id.name()).and_then(|run| run.restarts);
+        // The end of the earlier run was one of its restarts.
+        let restarts =
+            before.filter(|before| unit.restarts > *before).map_or(unit.restarts, |before| unit.restarts - before - 1);
+        // What fell and waits for its next start is not among its restarts yet.
+        restarts + u32::from(unit.exit.is_some())
     }
 }
 

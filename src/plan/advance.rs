@@ -104,6 +104,7 @@ fn roll(project: &ProjectId, spec: &Spec, seen: &Seen, memory: &mut ProjectProgr
     }
     count_fetch_failure(seen, memory, &spec.deploy, now);
     note_release_command(project, seen, memory);
+    make_room(project, seen, memory, spec, now);
     judge(project, seen, memory, &spec.deploy, now);
     promote_what_was_switched(project, seen, memory, spec, now);
     end_drain(seen, memory, now);
@@ -187,6 +188,20 @@ fn note_release_command(project: &ProjectId, seen: &Seen, memory: &mut ProjectPr
         .is_some_and(|(unit, units)| units.get(&unit).is_some_and(|seen| seen.is_done()));
     if let Some(trial) = memory.trial.as_mut().filter(|_| done) {
         trial.released = true;
+    }
+}
+
+/// What must not run twice changes over only once all else of the new release is ready, so that a bad release is known
+/// by then. It does so once: a release that wavers after that is no reason to change back and forth.
+fn make_room(project: &ProjectId, seen: &Seen, memory: &mut ProjectProgress, spec: &Spec, now: Timestamp) {
+    let (Some(candidate), Some(trial)) = (memory.candidate(), memory.trial.clone()) else { return };
+    let case = Case { project, candidate, memory, trial: &trial, deploy: &spec.deploy, seen, now };
+    let runs_once = |unit: &UnitId| super::rollout::runs_once(spec, memory, unit);
+    let mut units =
+        [Some(candidate), memory.serving].into_iter().flatten().flat_map(|number| memory.units_of(project, number));
+    let ready = !trial.room && units.any(|unit| runs_once(&unit)) && case.is_ready_but_for(runs_once);
+    if let Some(trial) = memory.trial.as_mut().filter(|_| ready) {
+        trial.room = true;
     }
 }
 
@@ -284,8 +299,21 @@ fn promote_what_was_switched(
     if let Some(old) = old {
         let why = Stall { reason: "Replaced".into(), message: format!("release {candidate} took over"), since: now };
         memory.end(old, ReleaseState::Retired, Some(why), now);
-        memory.draining = Some(Draining { release: old, until: now.after(spec.deploy.drain.max(SHORTEST_DRAIN)) });
+        // What was stopped before has no request left to finish.
+        let works = is_at_work(old, seen, memory);
+        let until = if works { now.after(spec.deploy.drain.max(SHORTEST_DRAIN)) } else { now };
+        memory.draining = Some(Draining { release: old, until });
     }
+}
+
+/// Tells whether a release may still have requests to finish: a process of it runs, or Caddy may look into its site.
+pub fn is_at_work(number: ReleaseNo, seen: &Seen, memory: &ProjectProgress) -> bool {
+    let has_site = memory.release(number).is_some_and(|release| release.content.sites().next().is_some());
+    let runs = seen.units.known().is_none_or(|units| {
+        let daemon = |unit: &UnitId| memory.work_of(unit).is_none_or(Work::is_daemon);
+        units.iter().any(|(unit, seen)| unit.release == number && seen.is_up() && daemon(unit))
+    });
+    has_site || runs
 }
 
 /// Tells whether the machine gives a release the traffic, now and after a boot.

@@ -56,7 +56,7 @@ pub fn take(
         return false;
     }
     veto_what_is_left(memory, spec, number);
-    aim_at(memory, number, now);
+    aim_at(project, memory, number, observed);
     true
 }
 
@@ -195,7 +195,8 @@ fn veto_what_is_left(memory: &mut ProjectProgress, spec: &Spec, number: ReleaseN
 }
 
 /// Points the project at a release. A rollout that was on its way to another one ends here.
-fn aim_at(memory: &mut ProjectProgress, number: ReleaseNo, now: Timestamp) {
+fn aim_at(project: &ProjectId, memory: &mut ProjectProgress, number: ReleaseNo, observed: &Observed) {
+    let now = observed.now;
     // It is on trial, serves or was rejected: there is no way from a target but these. One that failed for an earlier
     // generation, and is asked for by its number again, is tried again.
     let failed_before = memory
@@ -228,5 +229,6 @@ fn aim_at(memory: &mut ProjectProgress, number: ReleaseNo, now: Timestamp) {
         release.since = now;
         release.ended = None;
     }
-    memory.trial = Some(Trial { since: now, proven: false, released: false, fetch: None });
+    let units = observed.projects.get(project).and_then(|seen| seen.units.known()).into_iter().flatten();
+    memory.trial = Some(Trial::begin(now, units.filter(|(unit, _)| unit.release == number)));
 }

@@ -1,10 +1,9 @@
 //! A second look at a plan, by rules that are simpler than the planner: a plan that breaks one is not carried out.
 
 use crate::model::desired::{Desired, Intent, Work};
-use crate::model::names::ProjectId;
+use crate::model::names::{ProjectId, UnitId};
 use crate::model::observed::{ActiveState, Observed};
 use crate::model::progress::{Progress, ProjectProgress};
-use crate::model::spec::Strategy;
 
 use super::{Action, Plan, Step};
 
@@ -30,14 +29,14 @@ fn breach(step: &Step, desired: &Desired, observed: &Observed, progress: &Progre
     let memory = progress.projects.get(project)?;
     let wanted = desired.0.get(project);
     let leaving = !matches!(wanted.map(|wanted| &wanted.intent), Some(Intent::Run(_)));
-    let recreate =
-        wanted.and_then(|wanted| wanted.spec()).is_some_and(|spec| spec.deploy.strategy == Strategy::Recreate);
+    let spec = wanted.and_then(|wanted| wanted.spec());
+    let recreate = |unit: &UnitId| spec.is_some_and(|spec| super::rollout::runs_once(spec, memory, unit));
     let seen = observed.projects.get(project)?;
     let rule = match &step.action {
         _ if wanted.is_some_and(|wanted| wanted.pause_at(observed.now).is_some()) => {
             "S12: a suspended project is not touched"
         }
-        Action::Stop(unit) if memory.serving == Some(unit.release) && !leaving && !recreate => {
+        Action::Stop(unit) if memory.serving == Some(unit.release) && !leaving && !recreate(unit) => {
             "S2: the serving release is not stopped while it serves"
         }
         Action::Point(_, slot) if !pointed_at_running(memory, *slot, seen) => {

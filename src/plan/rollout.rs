@@ -57,6 +57,19 @@ pub fn slot_pointed(bundles: &BundlesSeen, process: &ProcessName) -> Slot {
     if bundles.markers.contains(process) { Slot::B } else { Slot::A }
 }
 
+/// Tells whether a unit's process must not run in two releases at once. One that the spec has no more may have another
+/// name in it by now.
+pub fn runs_once(spec: &Spec, memory: &ProjectProgress, unit: &UnitId) -> bool {
+    let work = memory.work_of(unit);
+    let recreates = |process| spec.strategy_of(process) == Strategy::Recreate;
+    work.is_none_or(Work::is_daemon)
+        && match spec.processes.contains_key(&unit.process) {
+            true => recreates(&unit.process),
+            false if work.is_some_and(|work| work.kind == Kind::Worker) => spec.processes.keys().any(recreates),
+            false => spec.deploy.strategy == Strategy::Recreate,
+        }
+}
+
 impl Scene<'_> {
     fn prepare(&self, plan: &mut Plan) {
         let alive = self.memory.alive();
@@ -122,27 +135,22 @@ impl Scene<'_> {
     /// Keeps the serving release up and pointed at, unless a proven candidate is taking over.
     fn serve(&self, spec: &Spec, plan: &mut Plan) {
         let Some(serving) = self.memory.serving else { return };
-        if self.must_make_room(spec) {
-            let ups = self.units.iter().filter(|(unit, seen)| unit.release == serving && seen.is_up());
-            for (unit, _) in ups.filter(|(_, seen)| seen.state != ActiveState::Deactivating) {
-                plan.push(self.project, Action::Stop(unit.clone()), Reason::Recreate);
-            }
-            return;
-        }
+        let room = self.memory.trial.as_ref().is_some_and(|trial| trial.room);
+        let ups = self.units.iter().filter(|(unit, seen)| room && unit.release == serving && seen.is_up());
+        let ups =
+            ups.filter(|(unit, seen)| seen.state != ActiveState::Deactivating && runs_once(spec, self.memory, unit));
+        ups.for_each(|(unit, _)| plan.push(self.project, Action::Stop(unit.clone()), Reason::Recreate));
         // A release that failed in its place is on its way out, unless it is held to be looked at.
-        match self.memory.held.is_some() || self.slot_is_free_for(serving, spec) {
-            true => self.bring_up(serving, Reason::ServingDamaged, plan),
+        match self.memory.held.is_some() || self.slot_is_free_for(serving) {
+            true => self.bring_up(serving, spec, Reason::ServingDamaged, plan),
             false => plan.look_at(self.now.after(Span::seconds(1))),
         }
-        if self.memory.trial.as_ref().is_none_or(|trial| !trial.proven) {
+        // While what must not run twice changes over, the serving release is no whole one to go back to.
+        let mut units = self.memory.units_of(self.project, serving).into_iter();
+        let changes_over = room && units.any(|unit| runs_once(spec, self.memory, &unit));
+        if !changes_over && self.memory.trial.as_ref().is_none_or(|trial| !trial.proven) {
             self.give_traffic(serving, Reason::ServingDamaged, plan);
         }
-    }
-
-    /// An app that cannot run twice stops once the new release has everything but the place.
-    fn must_make_room(&self, spec: &Spec) -> bool {
-        let on_disk = self.memory.candidate().is_some_and(|candidate| self.bundles.releases.contains_key(&candidate));
-        spec.deploy.strategy == Strategy::Recreate && on_disk && self.command().is_none()
     }
 
     fn try_candidate(&self, spec: &Spec, plan: &mut Plan) {
@@ -175,7 +183,7 @@ impl Scene<'_> {
         }
         match self.command() {
             Some(unit) => self.bring_up_unit(&unit, Reason::CandidateWanted, plan),
-            None if self.slot_is_free_for(candidate, spec) => self.bring_up(candidate, Reason::CandidateWanted, plan),
+            None if self.slot_is_free_for(candidate) => self.bring_up(candidate, spec, Reason::CandidateWanted, plan),
             None => plan.look_at(self.now.after(Span::seconds(1))),
         }
     }
@@ -195,24 +203,42 @@ impl Scene<'_> {
         self.memory.serving.is_some_and(|serving| widths(serving) != widths(candidate))
     }
 
-    /// Two releases cannot listen on one slot's ports; an app that cannot run twice has no neighbour at all.
-    fn slot_is_free_for(&self, number: ReleaseNo, spec: &Spec) -> bool {
+    /// Two releases cannot listen on one slot's ports.
+    fn slot_is_free_for(&self, number: ReleaseNo) -> bool {
         let slot = self.memory.release(number).map(|release| release.slot);
         !self.units.iter().any(|(unit, seen)| {
             let listens = self.memory.work_of(unit).is_none_or(|work| work.kind == Kind::Web);
             let same_slot = self.memory.release(unit.release).is_none_or(|release| Some(release.slot) == slot);
-            let runs_twice =
-                self.memory.work_of(unit).is_none_or(Work::is_daemon) && spec.deploy.strategy == Strategy::Recreate;
-            unit.release != number && seen.is_up() && (listens && same_slot || runs_twice)
+            unit.release != number && seen.is_up() && listens && same_slot
         })
     }
 
-    fn bring_up(&self, number: ReleaseNo, reason: Reason, plan: &mut Plan) {
+    /// What must not run twice runs in the serving release until the candidate is ready to take over, and has no
+    /// neighbour. A release that is held to be looked at is none: it is looked at as it is.
+    fn has_place(&self, unit: &UnitId, spec: &Spec) -> bool {
+        let is_neighbour = |other: &UnitId, seen: &UnitSeen| {
+            let held = self.memory.held == Some(other.release);
+            other.release != unit.release && !held && seen.is_up() && runs_once(spec, self.memory, other)
+        };
+        let room = self.memory.trial.as_ref().is_some_and(|trial| trial.room);
+        let has_turn = match self.memory.serving {
+            Some(serving) if serving == unit.release => !room,
+            Some(_) => room,
+            None => true,
+        };
+        !runs_once(spec, self.memory, unit)
+            || has_turn && !self.units.iter().any(|(other, seen)| is_neighbour(other, seen))
+    }
+
+    fn bring_up(&self, number: ReleaseNo, spec: &Spec, reason: Reason, plan: &mut Plan) {
         if !self.bundles.releases.contains_key(&number) {
             return self.fetch(number, plan);
         }
-        for unit in self.memory.units_of(self.project, number) {
-            self.bring_up_unit(&unit, reason, plan);
+        let units = self.memory.units_of(self.project, number);
+        let (now, later): (Vec<UnitId>, Vec<UnitId>) = units.into_iter().partition(|unit| self.has_place(unit, spec));
+        now.iter().for_each(|unit| self.bring_up_unit(unit, reason, plan));
+        if !later.is_empty() {
+            plan.look_at(self.now.after(Span::seconds(1)));
         }
     }
 
@@ -239,7 +265,7 @@ impl Scene<'_> {
         if stale {
             plan.push(self.project, Action::ReloadSystemd, Reason::UnitChanged);
         }
-        let is_judged = self.memory.trial.as_ref().is_some_and(|trial| trial.saw(seen));
+        let is_judged = self.memory.trial.as_ref().is_some_and(|trial| trial.saw(unit, seen));
         let failed_command = matches!(work.kind, Kind::Release(_)) && seen.state == ActiveState::Failed && is_judged;
         let runs_by_itself = matches!(work.kind, Kind::Scheduled(_));
         if !seen.is_up() && !runs_by_itself && !failed_command {

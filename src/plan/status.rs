@@ -122,7 +122,7 @@ fn findings(view: &View<'_>) -> Vec<(&'static str, &'static str, Finding)> {
     let works = view.wanted.intent != Intent::Nothing && suspended.is_none();
     let doing = match unready {
         Some(why) => Some(reconciling(view).unwrap_or(why)),
-        None => draining(view.memory),
+        None => draining(view),
     };
     let doing = doing.filter(|_| works);
     found.extend(doing.filter(|_| stalled.is_none()).map(|finding| ("Reconciling", "True", finding)));
@@ -295,7 +295,7 @@ fn reconciling(view: &View<'_>) -> Option<Finding> {
     }
     let Some(candidate) = view.memory.candidate() else {
         let down = down_process(view).filter(|_| matches!(view.wanted.intent, Intent::Run(_)));
-        return down.or_else(|| draining(view.memory));
+        return down.or_else(|| draining(view));
     };
     let trial = view.memory.trial.as_ref()?;
     if let Some(backoff) = trial.fetch.as_ref().filter(|backoff| backoff.until > view.observed.now) {
@@ -327,8 +327,10 @@ fn trial_message(view: &View<'_>, candidate: ReleaseNo) -> String {
     }
 }
 
-fn draining(memory: &ProjectProgress) -> Option<Finding> {
-    let draining = memory.draining.as_ref()?;
+/// A release that was stopped before the new one started has nothing to finish.
+fn draining(view: &View<'_>) -> Option<Finding> {
+    let works = |number| super::advance::is_at_work(number, view.seen, view.memory);
+    let draining = view.memory.draining.as_ref().filter(|draining| works(draining.release))?;
     Some(("Draining".into(), format!("release {} finishes its requests until {}", draining.release, draining.until)))
 }
 

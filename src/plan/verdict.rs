@@ -63,11 +63,23 @@ impl Case<'_> {
         Verdict::Wait(soonest.unwrap_or(deadline).min(deadline))
     }
 
+    /// Tells whether all is well with the candidate but for some of its processes, which do not run yet.
+    pub fn is_ready_but_for(&self, waits: impl Fn(&UnitId) -> bool) -> bool {
+        let Some(units) = self.seen.units.known() else { return false };
+        let is_well = |id: &UnitId| match self.memory.work_of(id) {
+            Some(work) if work.is_daemon() => waits(id) || self.of_daemon(id, work, units.get(id)) == Verdict::Healthy,
+            _ => true,
+        };
+        self.memory.command_unit(self.project, self.candidate).is_none()
+            && self.of_files() == Verdict::Healthy
+            && self.memory.units_of(self.project, self.candidate).iter().all(is_well)
+    }
+
     /// Judges its command, its processes and its files, in this order; none where the units cannot be seen.
     fn of_its_parts(&self) -> Option<Vec<Verdict>> {
         let units = self.seen.units.known()?;
         let command = self.memory.command_unit(self.project, self.candidate);
-        let command = command.map(|unit| self.of_command(units.get(&unit)));
+        let command = command.map(|unit| self.of_command(&unit, units.get(&unit)));
         let processes = self.memory.units_of(self.project, self.candidate).into_iter();
         let processes = processes.map(|id| match (self.memory.work_of(&id), units.get(&id)) {
             (Some(work), unit) if work.is_daemon() => self.of_daemon(&id, work, unit),
@@ -84,8 +96,8 @@ impl Case<'_> {
     }
 
     /// A release command has to run to its end once, and well.
-    fn of_command(&self, unit: Option<&UnitSeen>) -> Verdict {
-        let failed = |unit: &&UnitSeen| unit.state == ActiveState::Failed && self.trial.saw(unit);
+    fn of_command(&self, id: &UnitId, unit: Option<&UnitSeen>) -> Verdict {
+        let failed = |unit: &&UnitSeen| unit.state == ActiveState::Failed && self.trial.saw(id, unit);
         let Some(unit) = unit.filter(failed) else { return self.soon() };
         let how = match (unit.result.as_str(), unit.exit) {
             ("timeout", _) => "took longer than its timeout and was stopped".to_owned(),
@@ -100,7 +112,7 @@ impl Case<'_> {
         // One that stops or was stopped, as that of a release which drained, is started anew.
         let is_on = |unit: &&UnitSeen| !matches!(unit.state, ActiveState::Deactivating | ActiveState::Inactive);
         let Some(unit) = unit.filter(is_on) else { return self.soon() };
-        let found = match (self.fall_of(unit), &work.ready) {
+        let found = match (self.fall_of(id, unit), &work.ready) {
             (Some(fall), _) => Err(fall),
             (None, Some(ready)) if ready.notify => self.told_since(ready, unit),
             (None, Some(ready)) => self.answered_since(ready, self.probed(id, unit), unit),
@@ -117,13 +129,12 @@ impl Case<'_> {
     }
 
     /// Tells how a process fell that does not come up by itself.
-    fn fall_of(&self, unit: &UnitSeen) -> Option<String> {
-        // What fell and waits for its next start is not among its restarts yet.
-        let falls = unit.restarts + u32::from(unit.exit.is_some());
+    fn fall_of(&self, id: &UnitId, unit: &UnitSeen) -> Option<String> {
+        let falls = self.trial.falls(id, unit);
         // systemd shows how a process ended only until the next one starts; one more fall is waited for rather than
         // judge without that.
         let often = falls > FALLS || falls == FALLS && unit.exit.is_some();
-        if !self.trial.saw(unit) || !often && unit.state != ActiveState::Failed {
+        if !self.trial.saw(id, unit) || !often && unit.state != ActiveState::Failed {
             return None;
         }
         let how = match unit.exit {

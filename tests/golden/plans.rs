@@ -164,9 +164,13 @@ fn of_project(project: &ProjectId, memory: &ProjectProgress, text: &mut String) 
     let number = |number: Option<ReleaseNo>| number.map_or("none".to_owned(), |number| number.to_string());
     write!(text, "# {project}: target {}, serving {}", number(memory.target), number(memory.serving))?;
     if let Some(trial) = &memory.trial {
-        let marks = [(trial.proven, ", proven"), (trial.released, ", released")];
+        let marks = [(trial.proven, ", proven"), (trial.released, ", released"), (trial.room, ", changes over")];
         let marks: String = marks.iter().filter(|(is, _)| *is).map(|(_, mark)| *mark).collect();
         write!(text, "; on trial since {}{marks}", seconds(trial.since))?;
+        for (unit, run) in &trial.earlier {
+            let restarts = run.restarts.map_or("on its way down".to_owned(), |restarts| format!("{restarts} restarts"));
+            write!(text, "; {unit} is {} from before, {restarts}", run.invocation)?;
+        }
         if let Some(fetch) = &trial.fetch {
             write!(text, "; {} fetches failed, next at {}", fetch.strikes, seconds(fetch.until))?;
         }

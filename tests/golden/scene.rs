@@ -18,7 +18,7 @@ use zexio::model::observed::{
     UnitSeen,
 };
 use zexio::model::progress::{
-    Backoff, Draining, Progress, ProjectProgress, Quarantine, Release, ReleaseState, Stall, Trial,
+    Backoff, Draining, EarlierRun, Progress, ProjectProgress, Quarantine, Release, ReleaseState, Stall, Trial,
 };
 use zexio::model::quantity::{Span, Timestamp};
 use zexio::model::services::{Service, WantedServices};
@@ -134,6 +134,11 @@ struct TrialInWords {
     proven: bool,
     #[serde(default)]
     released: bool,
+    #[serde(default)]
+    room: bool,
+    /// Units with a run from before, and how often each was restarted by then; -1: it was on its way down.
+    #[serde(default)]
+    earlier: BTreeMap<String, i32>,
     /// Fetches that failed, and when the next try is.
     fetch: Option<(u32, u64)>,
 }
@@ -531,8 +536,19 @@ impl Project {
 impl TrialInWords {
     fn read(&self) -> Trial {
         let fetch = self.fetch.map(|(strikes, until)| backoff(strikes, until));
-        Trial { since: at(self.since), proven: self.proven, released: self.released, fetch }
+        Trial {
+            proven: self.proven,
+            released: self.released,
+            room: self.room,
+            fetch,
+            earlier: self.earlier.iter().map(|(unit, restarts)| (unit.clone(), earlier(*restarts))).collect(),
+            since: at(self.since),
+        }
     }
+}
+
+fn earlier(restarts: i32) -> EarlierRun {
+    EarlierRun { invocation: "run".into(), restarts: restarts.try_into().ok() }
 }
 
 /// Reads `1`, `web-r1` or `web-r1-2`.

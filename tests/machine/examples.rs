@@ -45,7 +45,7 @@ fn every_spec_of_this_repository_is_deployed() {
     let web = ["hello", "greeter", "bumped", "keeper", "paths", "modest", "single", "stored", "ledger", "roomy"];
     let more = [
         "telling", "tagged", "forged", "mono", "many", "locks", "framed", "migrated", "careful", "labelled", "common",
-        "returned",
+        "returned", "once",
     ];
     for host in web.iter().chain(&more).chain(&["node", "python", "rust"]) {
         machine.wait_for_answer(&format!("{host}.example.com"), "/", "hello from");
@@ -60,6 +60,7 @@ fn every_spec_of_this_repository_is_deployed() {
     assert_eq!(machine.must("cat /zexio/apps/punctual/data/migrated"), "migrating to release 1");
     assert_eq!(machine.must("cat /zexio/apps/migrated/data/schema"), "schema of release 1");
     machine.wait_until("the worker", || machine.sh("systemctl is-active zexio-worker-jobs-r1.service").status == 0);
+    machine.wait_until("the bot", || machine.sh("systemctl is-active zexio-once-bot-r1.service").status == 0);
     assert!(machine.status_has("paused", r#""state":"suspended""#));
     assert_ne!(
         machine.sh("systemctl is-active zexio-paused-web-r1.service").status,

@@ -26,7 +26,7 @@ mod routes;
 mod services;
 mod sites;
 mod stats;
-mod streams;
 mod stops;
+mod streams;
 mod survives;
 mod suspended;

@@ -271,3 +271,97 @@ fn another_text_of_its_unit_restarts_no_app() {
     units_are_gone(&machine, "kept", 1);
     assert_eq!(machine.must("cat /zexio/apps/kept/data/worker-1.saved"), "1");
 }
+
+/// A website hands over under load, and beside it runs what may run only once: it notes when it runs.
+#[test]
+fn what_must_not_run_twice_changes_over_once_the_rest_is_ready() {
+    let machine = Machine::with_agent();
+    let bot = r#"
+import fcntl, os, signal, sys, time
+lock = open(os.environ["DATA_DIR"] + "/lock", "w")
+fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+open(f"{os.environ['DATA_DIR']}/bot-{os.environ['ZEXIO_RELEASE']}.up", "w").close()
+if os.environ["ROUND"] == "3":
+    sys.exit(1)
+signal.sigwait({signal.SIGTERM})
+"#;
+    let web = r#"
+import http.server, os
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(500 if os.environ["ROUND"] == "4" else 200)
+        self.end_headers()
+        self.wfile.write(os.environ["ZEXIO_RELEASE"].encode())
+http.server.ThreadingHTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Answer).serve_forever()
+"#;
+    publish(
+        &machine,
+        &[
+            (
+                "bot.py",
+                &bot.replace(
+                    "signal.sigwait",
+                    "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\nsignal.sigwait",
+                ),
+            ),
+            ("web.py", web),
+        ],
+    );
+    let processes =
+        "  web: { run: python3 web.py, ready: { http: /, within: 5s }, routes: [{ host: once.example.com, tls: off }] }
+  bot: { run: python3 bot.py, strategy: recreate }";
+    deploy(&machine, "once", 1, processes);
+    machine.write_file(
+        "/root/load.sh",
+        "while ! test -e /root/load.stop; do
+  curl -s -o /dev/null -w '%{http_code}\\n' --max-time 20 --resolve once.example.com:80:127.0.0.1 http://once.example.com/
+done >>/root/load.codes\n",
+    );
+    machine.must("systemd-run -q --unit=load bash /root/load.sh");
+    deploy(&machine, "once", 2, processes);
+    let bot = |release: u32| machine.sh(&format!("systemctl is-active zexio-once-bot-r{release}.service")).status == 0;
+    assert!(bot(2) && !bot(1));
+    wait_until_up(&machine, "once", "bot", 2);
+    units_are_gone(&machine, "once", 1);
+
+    // A bad bot: the old one comes back, and the website never went.
+    let said = machine.apply("once", &spec("once", 3, processes));
+    assert_eq!(said.status, 3, "{}{}", said.stdout, said.stderr);
+    machine.wait_until("the old bot to be back", || bot(2));
+    units_are_gone(&machine, "once", 3);
+    // A bad website: the old bot is not touched.
+    let run = || machine.must("systemctl show -P InvocationID zexio-once-bot-r2.service");
+    let before = run();
+    let said = machine.apply("once", &spec("once", 4, processes));
+    assert_eq!(said.status, 3, "{}{}", said.stdout, said.stderr);
+    assert_eq!(run(), before);
+    machine.must("touch /root/load.stop");
+    machine.wait_until("the load to end", || machine.sh("systemctl is-active load").status != 0);
+    assert_eq!(machine.must("sort -u /root/load.codes"), "200");
+}
+
+#[test]
+fn a_rollback_to_what_still_stops_is_not_judged_by_how_its_old_run_ends() {
+    let machine = Machine::with_agent();
+    let slow = r#"
+import os, signal, sys, time
+def end(*_):
+    open(f"{os.environ['DATA_DIR']}/slow-{os.environ['ZEXIO_RELEASE']}.ends", "w").close()
+    time.sleep(4)
+    sys.exit(1)
+signal.signal(signal.SIGTERM, end)
+open(f"{os.environ['DATA_DIR']}/slow-{os.environ['ZEXIO_RELEASE']}.up", "w").close()
+while True:
+    time.sleep(60)
+"#;
+    publish(&machine, &[("slow.py", slow)]);
+    let process = "  slow: { run: python3 slow.py }";
+    deploy(&machine, "slow", 1, process);
+    wait_until_up(&machine, "slow", "slow", 1);
+    deploy(&machine, "slow", 2, process);
+    let ends = "test -e /zexio/apps/slow/data/slow-1.ends";
+    machine.wait_until("the old run to end", || machine.sh(ends).status == 0);
+    machine.must("zexio rollback slow --wait=120s");
+    assert!(machine.status_has("slow", r#""serving":1"#));
+    assert!(machine.status_has("slow", r#""rejected":[]"#));
+}

@@ -9,7 +9,7 @@ use crate::model::quantity::Span;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Deploy {
-    /// New beside old, or old first.
+    /// New beside old, or old first; a process can say otherwise for itself.
     pub strategy: Strategy,
     /// How long it must stay ready before traffic moves.
     pub min_healthy: Span,
@@ -40,7 +40,7 @@ pub enum Strategy {
     /// The new release is proven beside the old one.
     #[default]
     Handover,
-    /// The old release stops first: for apps that cannot run twice.
+    /// The old one stops first, once everything else of the new release is ready: for what must not run twice.
     Recreate,
 }
 

@@ -87,6 +87,11 @@ pub struct SpecOf<E> {
 }
 
 impl<E> SpecOf<E> {
+    /// Returns how a new release of a process takes over.
+    pub fn strategy_of(&self, process: &ProcessName) -> Strategy {
+        self.processes.get(process).and_then(|process| process.strategy).unwrap_or(self.deploy.strategy)
+    }
+
     /// Returns the spec with every env value replaced.
     ///
     /// # Errors

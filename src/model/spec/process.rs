@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::deploy::Strategy;
 use super::is_false;
 use super::ready::Ready;
 use super::routes::Route;
@@ -48,6 +49,9 @@ pub struct Process {
     /// How it is stopped.
     #[serde(default)]
     pub stop: Stop,
+    /// How its new release takes over, where that differs from `deploy.strategy`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<Strategy>,
     /// How many run side by side.
     #[serde(default)]
     pub instances: Instances,

@@ -9,7 +9,7 @@ use zexio::model::names::{ProjectId, ReleaseNo, UnitId};
 use zexio::model::observed::Observed;
 use zexio::model::progress::{Progress, ProjectProgress, ReleaseState};
 use zexio::model::services::WantedServices;
-use zexio::model::spec::Suspend;
+use zexio::model::spec::{Strategy, Suspend};
 use zexio::model::status::Status;
 use zexio::plan::advance::advance;
 use zexio::plan::check::Breach;
@@ -159,6 +159,19 @@ fn shares_a_port(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r:
     (plan, Vec::new())
 }
 
+/// Starts what must not run twice beside the old one.
+fn runs_twice(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+    let mut desired = d.clone();
+    for wanted in desired.0.values_mut() {
+        if let Intent::Run(spec) = &mut wanted.intent {
+            let spec = Arc::make_mut(spec);
+            spec.deploy.strategy = Strategy::Handover;
+            spec.processes.values_mut().for_each(|process| process.strategy = None);
+        }
+    }
+    (plan(&desired, w, o, p, r), Vec::new())
+}
+
 /// Gives every host to one project.
 fn steals_a_host(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     let mut plan = plan(d, w, o, p, r);
@@ -231,7 +244,7 @@ fn first_broken(rig: Rig, promise: Promise) -> Result<u64, BTreeMap<Promise, u64
 
 #[test]
 fn every_promise_catches_the_planner_that_breaks_it() {
-    let planners: [(Promise, Planner); 19] = [
+    let planners: [(Promise, Planner); 20] = [
         (Promise::S1, points_too_early),
         (Promise::S2, stops_what_serves),
         (Promise::S3, removes_what_runs),
@@ -247,6 +260,7 @@ fn every_promise_catches_the_planner_that_breaks_it() {
         (Promise::S14, steals_a_host),
         (Promise::S15, removes_what_was_there),
         (Promise::S16, waits_for_nothing),
+        (Promise::S20, runs_twice),
         (Promise::L1, starts_nothing),
         (Promise::L2, never_rests),
         (Promise::L3, leaves_files),

@@ -133,6 +133,8 @@ impl Life {
             machine.blessing = rig.blessing;
             machine.timeless = rig.timeless;
             machine.one_for_all = rig.one_for_all;
+            let grudges = options.later.grudges;
+            machine.grudges = (grudges > 0).then(|| (Chance::of(seed ^ 9), grudges));
             machine.keeps_calls = rig.told;
             // What belongs to nobody that asks here.
             let stranger = ProjectId::parse("stranger").expect("a project");

@@ -23,6 +23,8 @@ pub struct Operator {
     pub directory: Option<Directory>,
     /// When and what is asked of services.
     services: Option<Chance>,
+    /// Which processes have a strategy of their own.
+    strategies: Option<Chance>,
     /// When something is asked in the middle of a pass, and how often, in a thousand.
     amid: (Chance, u64),
     /// How often it was.
@@ -54,6 +56,7 @@ impl Operator {
         let later = options.later;
         let mut services = later.services.then(|| Chance::of(seed ^ 5));
         let mut files = Chance::of(seed ^ 6);
+        let mut strategies = later.strategies.then(|| Chance::of(seed ^ 10));
         let names = ["shop", "blog", "docs"];
         let own = names[..options.projects].iter().map(|name| {
             let owner = if chance.hits(300) { Owner::File(format!("{name}.yaml")) } else { Owner::Api };
@@ -64,6 +67,7 @@ impl Operator {
             };
             let mut shape = Shape::draw(options.kinds, &host, &mut chance);
             services.iter_mut().for_each(|chance| shape.need(chance));
+            strategies.iter_mut().for_each(|chance| shape.differ(chance));
             let owner = if later.directory && files.hits(600) { Owner::File(format!("{name}.yaml")) } else { owner };
             Own {
                 project: ProjectId::parse(name).expect("a project"),
@@ -75,7 +79,7 @@ impl Operator {
         let own = own.collect();
         let directory = later.directory.then(|| Directory::new(later.prune_max, guarded));
         let amid = (Chance::of(seed ^ 7), later.amid);
-        Self { chance, options: options.clone(), own, directory, services, amid, interrupted: 0 }
+        Self { chance, options: options.clone(), own, directory, services, strategies, amid, interrupted: 0 }
     }
 
     pub fn service_chance(&mut self) -> Option<&mut Chance> {
@@ -216,6 +220,7 @@ impl Operator {
         };
         own.shape = Shape::draw(self.options.kinds, &host, &mut self.chance);
         self.services.iter_mut().for_each(|chance| own.shape.need(chance));
+        self.strategies.iter_mut().for_each(|chance| own.shape.differ(chance));
         self.put(which, None, machine);
     }
 

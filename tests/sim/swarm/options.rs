@@ -49,6 +49,10 @@ pub struct Later {
     pub amid: u64,
     /// What the agent logs is looked at: each line costs time.
     pub listens: bool,
+    /// Processes have a strategy of their own.
+    pub strategies: bool,
+    /// How often an app takes its time to end, and then ends badly.
+    pub grudges: u64,
 }
 
 impl Later {
@@ -61,6 +65,8 @@ impl Later {
             prune_max: chance.pick(&[0, 1, 1, 2]),
             amid: sometimes(chance, 60),
             listens: chance.hits(250),
+            strategies: chance.hits(300),
+            grudges: sometimes(chance, 500),
         }
     }
 }

@@ -9,7 +9,7 @@ use zexio::model::names::{Hostname, ProcessName, ProjectId, ReleaseNo, Slot, Uni
 use zexio::model::observed::ActiveState;
 use zexio::model::progress::ProjectProgress;
 use zexio::model::quantity::{Span, Timestamp};
-use zexio::model::spec::{Spec, Strategy};
+use zexio::model::spec::{OnFailure, Spec, Strategy};
 use zexio::model::status::Status;
 use zexio::plan::{RoutesOrder, UnitOrder};
 use zexio::render::caddyfile::{Site, SiteRoute};
@@ -44,6 +44,7 @@ pub enum Promise {
     S17,
     S18,
     S19,
+    S20,
     L1,
     L2,
     L3,
@@ -199,8 +200,27 @@ impl Oracle {
         self.read.get(project).is_none_or(|wanted| wanted.spec().is_none())
     }
 
-    fn recreates(&self, project: &ProjectId) -> bool {
-        self.spec(project).is_some_and(|spec| spec.deploy.strategy == Strategy::Recreate)
+    /// Tells whether a process must not run twice. One that the spec has no more may be another by now.
+    fn recreates(&self, project: &ProjectId, process: &ProcessName) -> bool {
+        let Some(spec) = self.spec(project) else { return false };
+        let recreates = |process| spec.strategy_of(process) == Strategy::Recreate;
+        if spec.processes.contains_key(process) { recreates(process) } else { spec.processes.keys().any(recreates) }
+    }
+
+    /// What must not run twice does not, unless a release that failed is held to be looked at.
+    fn alone(&mut self, machine: &Machine, unit: &UnitId) {
+        let Some(spec) = self.spec(&unit.project) else { return };
+        let timed = spec.processes.get(&unit.process).is_none_or(|process| process.schedule.is_some());
+        if timed || spec.deploy.on_failure == OnFailure::Hold || !self.recreates(&unit.project, &unit.process) {
+            return;
+        }
+        let is_other = |other: &UnitId| {
+            (&other.project, &other.process) == (&unit.project, &unit.process) && other.release != unit.release
+        };
+        let other = machine.units.iter().find(|(other, seen)| is_other(other) && seen.is_up());
+        self.check(Promise::S20, other.is_none(), || {
+            format!("start {unit}, which must not run beside {:?}", other.map(|(unit, _)| unit.name()))
+        });
     }
 
     /// Looks at the machine right before an effect; returns who is answered.
@@ -245,6 +265,7 @@ impl Oracle {
             Effect::Start(unit) => {
                 self.again(&unit.project, unit.release, effect);
                 self.own_port(machine, unit);
+                self.alone(machine, unit);
             }
             Effect::Point(project, process, slot) => self.point(machine, project, process, *slot),
             Effect::Link(project, number) => self.link(machine, project, *number),
@@ -322,7 +343,7 @@ impl Oracle {
             .is_some_and(|one| one.routes.iter().any(|route| route.host == *host && route.redirect.is_none()));
         let past = self.past.get(project);
         let disturbed = past.is_some_and(|past| past.disturbed);
-        let recreate = matches!(effect, Effect::Stop(_) | Effect::Point(..)) && self.recreates(project);
+        let recreate = matches!(effect, Effect::Stop(_) | Effect::Point(..)) && self.recreates(project, process);
         let carried = matches!(effect, Effect::Point(..)) && self.carried;
         // An earlier release comes whole, and may lack a process that the spec routes by now.
         let back = past.and_then(|past| past.served.split_last()).is_some_and(|(last, rest)| rest.contains(last));
@@ -354,7 +375,7 @@ impl Oracle {
             return;
         }
         let wanted = machine.bundles.get(&unit.project).is_some_and(|bundle| bundle.releases.len() > 1);
-        let makes_room = self.recreates(&unit.project) && wanted;
+        let makes_room = self.recreates(&unit.project, &unit.process) && wanted;
         let served = self
             .past
             .get(&unit.project)

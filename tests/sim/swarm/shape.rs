@@ -1,6 +1,6 @@
 //! The specs that an operator writes: one document with every kind of process, of which a project takes some.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
 use zexio::model::document;
@@ -52,6 +52,8 @@ pub struct Shape {
     env: u64,
     pub suspend: Option<Option<Timestamp>>,
     pub needs: BTreeSet<Service>,
+    /// The processes that have a strategy of their own.
+    strategies: BTreeMap<&'static str, Strategy>,
 }
 
 impl Shape {
@@ -79,7 +81,17 @@ impl Shape {
             env: 0,
             suspend: None,
             needs: BTreeSet::new(),
+            strategies: BTreeMap::new(),
         }
+    }
+
+    /// Gives some processes a strategy of their own.
+    pub fn differ(&mut self, chance: &mut Chance) {
+        let drawn = ["web", "api", "worker", "notifier"].into_iter().filter_map(|name| {
+            let own = [None, None, Some(Strategy::Handover), Some(Strategy::Recreate)];
+            Some((name, own[chance.below(4) as usize]?))
+        });
+        self.strategies = drawn.collect();
     }
 
     /// Needs some of the host's services. What differs in that differs in its variable too: whether a release was begun
@@ -126,6 +138,11 @@ impl Shape {
         if let Some(docs) = spec.processes.get_mut(&name("docs")) {
             docs.routes[0].host = host(&format!("docs.{}", self.host));
         }
+        for (process, strategy) in &self.strategies {
+            if let Some(process) = spec.processes.get_mut(&name(process)) {
+                process.strategy = Some(*strategy);
+            }
+        }
         spec.deploy.strategy = if self.recreate { Strategy::Recreate } else { Strategy::Handover };
         spec.deploy.on_failure = if self.hold { OnFailure::Hold } else { OnFailure::Rollback };
         spec.deploy.min_healthy = Span(self.min_healthy);
@@ -163,7 +180,8 @@ fn every_spec_that_an_operator_writes_is_one_that_the_agent_takes() {
     };
     let shop = ProjectId::parse("shop").unwrap();
     for _ in 0..500 {
-        let shape = Shape::draw(all, "shop.example.com", &mut chance);
+        let mut shape = Shape::draw(all, "shop.example.com", &mut chance);
+        shape.differ(&mut chance);
         let document = shape.document(&shop, everything().artifact.clone());
         assert_eq!(zexio::model::fit::problems(&document), Vec::new(), "{shape:?}");
     }

@@ -60,6 +60,7 @@ enum Turn {
     Fall,
     Again,
     Down,
+    DownBadly,
     Done,
 }
 
@@ -143,7 +144,9 @@ impl Machine {
         let soon = self.uptime + ROUND_TRIP;
         if let Some(seen) = self.units.get_mut(unit).filter(|seen| seen.is_up()) {
             seen.state = ActiveState::Deactivating;
-            self.apps.entry(unit.clone()).or_default().next = Some((soon, Turn::Down));
+            let badly = self.grudges.as_mut().is_some_and(|(chance, odds)| chance.hits(*odds));
+            let next = if badly { (soon + 4_000, Turn::DownBadly) } else { (soon, Turn::Down) };
+            self.apps.entry(unit.clone()).or_default().next = Some(next);
             self.ready.remove(unit);
         }
     }
@@ -264,6 +267,10 @@ impl Machine {
                 };
             }
             Turn::Down => self.down(unit),
+            Turn::DownBadly => {
+                (seen.state, seen.sub_state, seen.since) = (ActiveState::Failed, "failed".into(), Some(now));
+                seen.exit = Some(Exit::Status(1));
+            }
             Turn::Done => {
                 let command = unit.process.as_str() == "release";
                 let well = !command || app.is.migrates;

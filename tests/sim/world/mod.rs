@@ -78,6 +78,8 @@ pub struct Machine {
     pub timeless: bool,
     /// A broken look at Caddy says of every host that it is not served, where one is not.
     pub one_for_all: bool,
+    /// How often an app takes its time to end, and then ends badly, in a thousand.
+    pub grudges: Option<(Chance, u64)>,
     /// Nothing that is asked of systemd or the disk is done.
     pub deaf: bool,
     pub gate: Gate,

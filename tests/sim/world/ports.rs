@@ -102,7 +102,9 @@ impl Units for World {
         let mut all: BTreeMap<ProjectId, BTreeMap<UnitId, UnitSeen>> = BTreeMap::new();
         for (unit, seen) in &machine.units {
             let since = seen.since.filter(|_| !machine.timeless);
-            all.entry(unit.project.clone()).or_default().insert(unit.clone(), UnitSeen { since, ..seen.clone() });
+            let invocation = seen.invocation.clone().filter(|_| !machine.timeless);
+            let seen = UnitSeen { since, invocation, ..seen.clone() };
+            all.entry(unit.project.clone()).or_default().insert(unit.clone(), seen);
         }
         Ok(all)
     }
@@ -286,7 +288,7 @@ impl Health for World {
             let ready = machine.ready.get(&order.unit).map(|ready| ready.probed);
             // A probe that did not come round yet tells of the run before.
             let runs = machine.units.get(&order.unit).and_then(|unit| unit.invocation.clone());
-            let invocation = if machine.blind.lies { Some("0".to_owned()) } else { runs };
+            let invocation = if machine.blind.lies { Some("0".to_owned()) } else { runs.filter(|_| !machine.timeless) };
             let ok_since = if machine.blind.lies || machine.blessing { Some(Timestamp(0)) } else { ready };
             let last = if ok_since.is_some() { "GET /up answered 200" } else { "GET /up answered 503" };
             let last = last.to_owned();
