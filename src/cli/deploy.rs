@@ -14,9 +14,11 @@ use super::failure::Failure;
 use super::show::size;
 use super::text::{clean, say};
 use super::{Session, generation_in, wait, waits};
+use crate::model::expected::Expected;
 use crate::model::names::{ProjectId, Sha256};
 use crate::model::quantity::Span;
-use crate::model::spec::Label;
+use crate::model::spec::{Label, Spec};
+use crate::unpack::contents::{self, Place};
 
 /// Deploys what lies at a path; waits for its end, if asked to.
 ///
@@ -30,7 +32,10 @@ pub fn deploy(
     at_most: Option<Span>,
 ) -> Result<(), Failure> {
     // Before anything is packed or sent for nothing.
-    check_movable(session, project)?;
+    let spec = check_movable(session, project)?;
+    if path.is_dir() {
+        check_contents(path, spec)?;
+    }
     let (file, bytes, sha256) = artifact(path)?;
     let content = Box::new(Shown::new(file, project, bytes));
     let sent = session.client.upload("/v1/artifacts", Upload { content, bytes, sha256: sha256.clone() });
@@ -66,14 +71,26 @@ fn with_hint(refused: Failure) -> Failure {
     Failure { message: format!("{}\nhint: {hint}", refused.message), ..refused }
 }
 
-/// Asks whether the artifact may be moved from here. The agent decides it again when it is moved.
-fn check_movable(session: &Session, project: &ProjectId) -> Result<(), Failure> {
+/// Says what the server would say of a directory: what it lacks of that which the project's processes name.
+fn check_contents(path: &Path, spec: Value) -> Result<(), Failure> {
+    // What this version cannot read, the agent judges alone.
+    let Ok(spec) = serde_json::from_value::<Spec>(spec) else { return Ok(()) };
+    match contents::lacks(path, &Expected::of_spec(&spec), &Place::Elsewhere) {
+        Some(why) => Err(Failure::new(format!("could not deploy {}: {why}", path.display()))),
+        None => Ok(()),
+    }
+}
+
+/// Asks whether the artifact may be moved from here, and returns the project's spec. The agent decides it again when it
+/// is moved.
+fn check_movable(session: &Session, project: &ProjectId) -> Result<Value, Failure> {
     let answer = session.client.send(&Ask::get(format!("/v1/projects/{project}")))?;
     if answer.status == 404 {
         let how = "a spec with its processes and routes comes first: `zexio apply -f FILE`";
         return Err(Failure::new(format!("there is no project {project}; {how}")));
     }
-    refused(project, &answer.value()?).map_or(Ok(()), |why| Err(Failure::new(why)))
+    let mut view = answer.value()?;
+    refused(project, &view).map_or(Ok(view["spec"].take()), |why| Err(Failure::new(why)))
 }
 
 fn refused(project: &ProjectId, view: &Value) -> Option<String> {

@@ -11,6 +11,7 @@ use nix::libc::{O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK};
 use tar::{Builder, EntryType, Header};
 
 use super::failure::Failure;
+use crate::unpack::{is_junk, is_system_program};
 
 /// The server strips a lone directory at the top. With one of ours there, none of the user's is taken for it.
 const TOP: &str = "bundle";
@@ -50,7 +51,8 @@ impl<W: Write> Packer<W> {
     /// Adds what a directory holds; `below` is its path from the root.
     fn directory(&mut self, path: &Path, below: &Path) -> Result<(), Failure> {
         self.add(&mut header(EntryType::Directory, 0o755, 0), below, io::empty()).map_err(|e| could_not(path, &e))?;
-        for name in names(path).map_err(|e| could_not(path, &e))? {
+        let names = names(path).map_err(|e| could_not(path, &e))?;
+        for name in names.into_iter().filter(|name| !name.to_str().is_some_and(is_junk)) {
             self.entry(&path.join(&name), &below.join(&name))?;
         }
         Ok(())
@@ -86,9 +88,11 @@ impl<W: Write> Packer<W> {
 
     fn link(&mut self, path: &Path, below: &Path) -> io::Result<()> {
         let target = fs::read_link(path)?;
-        if !stays_inside(below, &target) {
+        if !stays_inside(below, &target) && !target.to_str().is_some_and(is_system_program) {
             let target = target.display();
-            return Err(io::Error::other(format!("it is a link to {target}, which is not in the directory")));
+            return Err(io::Error::other(format!(
+                "it is a link to {target}, which is neither in the directory nor a program in /usr/bin"
+            )));
         }
         self.tar.append_link(&mut header(EntryType::Symlink, 0o777, 0), Path::new(TOP).join(below), target)
     }
@@ -162,6 +166,11 @@ mod tests {
         fs::set_permissions(root.join("run"), fs::Permissions::from_mode(0o700)).unwrap();
         fs::write(root.join("a".repeat(150)), "long").unwrap();
         symlink("deep/app.js", root.join("assets/latest")).unwrap();
+        symlink("/usr/bin/env", root.join("env")).unwrap();
+        fs::create_dir(root.join("__MACOSX")).unwrap();
+        for junk in ["__MACOSX/x", ".DS_Store", "assets/._latest"] {
+            fs::write(root.join(junk), "junk").unwrap();
+        }
     }
 
     fn packed(root: &Path) -> Result<Vec<u8>, Failure> {
@@ -194,6 +203,8 @@ mod tests {
         assert_eq!(fs::read(tree.join("assets/latest")).unwrap().len(), 300_000);
         assert_eq!(fs::metadata(tree.join("run")).unwrap().mode() & 0o777, 0o755);
         assert_eq!(fs::read(tree.join("a".repeat(150))).unwrap(), b"long");
+        assert_eq!(fs::read_link(tree.join("env")).unwrap(), Path::new("/usr/bin/env"));
+        assert!(!["__MACOSX", ".DS_Store", "assets/._latest"].iter().any(|junk| tree.join(junk).exists()));
     }
 
     #[test]
@@ -211,7 +222,7 @@ mod tests {
 
     #[test]
     fn what_leads_out_of_it_or_is_no_file_is_refused_by_name() {
-        for target in ["/etc/passwd", "../outside", "assets/../../outside"] {
+        for target in ["/etc/passwd", "../outside", "assets/../../outside", "/usr/bin/../x", "/usr/local/bin/x"] {
             let dir = tempfile::tempdir().unwrap();
             tree(dir.path());
             symlink(target, dir.path().join("link")).unwrap();

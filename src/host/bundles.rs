@@ -12,14 +12,15 @@ use std::time::UNIX_EPOCH;
 use crate::bell::Bell;
 use crate::files;
 use crate::model::desired::Source;
+use crate::model::expected::Expected;
 use crate::model::layout::{Layout, user_of};
 use crate::model::names::{ProcessName, ProjectId, ReleaseNo, Sha256, Slot};
 use crate::model::observed::{BundlesSeen, FetchSeen};
 use crate::model::quantity::{Span, Timestamp};
-use crate::model::spec::SiteDirectory;
 use crate::plan::FetchOrder;
 use crate::port::{Bundles, Clock, Lasting, PortError};
-use crate::unpack::Limits;
+use crate::unpack::contents::{self, Place};
+use crate::unpack::{Limits, Unpacked};
 
 use super::address::FetchRules;
 use super::unpack::{Helper, Manifest, publish, read_manifest, unpack_into};
@@ -382,7 +383,8 @@ impl Works {
         disk::directory(&staging, 0o711)?;
         let (tree, helper) = (staging.join("tree"), Helper::this_program(uid.as_raw(), gid.as_raw()));
         let unpacked = unpack_into(artifact, &staging, &helper, &self.limits);
-        let done = unpacked.and_then(|()| has_sites(&tree, &order.sites)).and_then(|()| {
+        let fits = unpacked.and_then(|unpacked| has_what_is_expected(&tree, &order.expected, &unpacked));
+        let done = fits.and_then(|()| {
             let bytes = fs::metadata(artifact).map(|meta| meta.len()).unwrap_or_default();
             let manifest = Manifest { project: project.clone(), release: order.release, sha256, bytes };
             publish(&tree, &self.layout.releases(project), order.release.0, &manifest)
@@ -393,14 +395,8 @@ impl Works {
     }
 }
 
-/// A site that Caddy is to serve must be there, as a directory of the artifact itself.
-fn has_sites(tree: &Path, sites: &[SiteDirectory]) -> Result<(), PortError> {
-    let missing =
-        sites.iter().find(|site| !fs::symlink_metadata(tree.join(site.as_str())).is_ok_and(|meta| meta.is_dir()));
-    missing.map_or(Ok(()), |site| {
-        Err(PortError::lasting(
-            "ArtifactFailed",
-            format!("the artifact has no directory {}, which a process serves as static", site.as_str()),
-        ))
-    })
+/// A release that lacks what its processes name is no release: that is seen here, before anything starts.
+fn has_what_is_expected(tree: &Path, expected: &Expected, unpacked: &Unpacked) -> Result<(), PortError> {
+    let place = Place::Server { stripped: unpacked.stripped.as_deref() };
+    contents::lacks(tree, expected, &place).map_or(Ok(()), |why| Err(PortError::lasting("ArtifactFailed", why)))
 }

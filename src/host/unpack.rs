@@ -73,14 +73,15 @@ const UNPACKING: &str = "could not unpack the artifact: ";
 ///
 /// # Errors
 /// `ArtifactFailed` lasts and names the entry; `DiskFull`, `DiskFailed` and `HelperFailed` may pass.
-pub fn unpack_into(artifact: &Path, staging: &Path, helper: &Helper, limits: &Limits) -> Result<(), PortError> {
+pub fn unpack_into(artifact: &Path, staging: &Path, helper: &Helper, limits: &Limits) -> Result<Unpacked, PortError> {
     let tree = staging.join("tree");
     make_tree(&tree, helper).map_err(|error| disk_error(&format!("make {}", tree.display()), &error))?;
-    run_helper(artifact, &tree, helper, limits, UNPACK_WITHIN)?;
+    let unpacked = run_helper(artifact, &tree, helper, limits, UNPACK_WITHIN)?;
     take_over(&tree, helper).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidData => artifact_failed(&error.to_string()),
         _ => disk_error(&format!("take over {}", tree.display()), &error),
-    })
+    })?;
+    Ok(unpacked)
 }
 
 /// Writes the manifest, last of all, and moves the tree to `releases_dir/<number>` in one step. Doing it again after
@@ -327,7 +328,7 @@ mod tests {
         Helper { uid: NOBODY, gid: NOBODY, program }
     }
 
-    fn unpack_by(lines: &str, artifact: &[u8]) -> (tempfile::TempDir, Result<(), PortError>) {
+    fn unpack_by(lines: &str, artifact: &[u8]) -> (tempfile::TempDir, Result<Unpacked, PortError>) {
         let dir = place();
         let helper = script(dir.path(), lines);
         let file = dir.path().join("artifact");

@@ -18,13 +18,13 @@ pub mod verdict;
 use std::fmt;
 
 use crate::model::desired::{Desired, Intent, Source};
+use crate::model::expected::Expected;
 use crate::model::layout::Layout;
 use crate::model::names::{ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitId};
 use crate::model::observed::Observed;
 use crate::model::progress::Progress;
 use crate::model::quantity::Timestamp;
 use crate::model::services::{Service, WantedServices};
-use crate::model::spec::SiteDirectory;
 use crate::render::caddyfile::{Proxy, Site};
 use crate::render::launch::Launch;
 
@@ -179,8 +179,8 @@ pub struct FetchOrder {
     pub source: Source,
     /// What it must be, where that is known.
     pub sha256: Option<Sha256>,
-    /// The directories that Caddy is to serve: they must be in it.
-    pub sites: Vec<SiteDirectory>,
+    /// What must be in it.
+    pub expected: Expected,
 }
 
 /// A unit to write.

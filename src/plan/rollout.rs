@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::desired::{Kind, Work};
+use crate::model::expected::Expected;
 use crate::model::names::{ProcessName, ProjectId, ReleaseNo, Slot, UnitId};
 use crate::model::observed::{ActiveState, BundlesSeen, FetchSeen, Seen, UnitSeen};
 use crate::model::progress::ProjectProgress;
@@ -282,7 +283,7 @@ impl Scene<'_> {
             release: number,
             source: release.content.source.clone(),
             sha256: release.sha256.clone(),
-            sites: release.content.sites().cloned().collect(),
+            expected: Expected::of(&release.content),
         };
         plan.push(self.project, Action::Fetch(Box::new(order)), Reason::ReleaseMissing);
     }

@@ -4,6 +4,7 @@
 //! should not. One bad entry refuses the whole archive. It knows no secrets, and can write only where it stands.
 
 mod budget;
+pub mod contents;
 mod kind;
 mod tarball;
 mod tree;
@@ -25,8 +26,8 @@ use serde::{Deserialize, Serialize};
 
 use budget::Meter;
 use kind::{Kind, Packed};
-pub use tree::MANIFEST;
 use tree::{EntryName, Tree};
+pub use tree::{MANIFEST, is_junk, is_system_program};
 
 /// The 128 MiB that the zstd tool itself accepts without being asked.
 const ZSTD_WINDOW_LOG: u32 = 27;
@@ -71,12 +72,15 @@ impl Limits {
 }
 
 /// What came out of an archive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unpacked {
     /// Files, directories and links, those that no entry named but a path needed included.
     pub entries: u64,
     /// Bytes in files.
     pub bytes: u64,
+    /// The directory that everything lay in, and that was left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stripped: Option<String>,
 }
 
 /// Why an archive was refused; also the line that the helper prints.
@@ -135,7 +139,7 @@ impl UnpackError {
 }
 
 /// Unpacks an artifact of any kind we know into an empty directory. If everything lies in one directory, that
-/// directory itself is left out.
+/// directory itself is left out. A jar is kept whole, and what macOS adds to archives for itself is left out.
 ///
 /// # Errors
 /// Names the entry and the rule. What was already written stays: the caller throws the directory away.
@@ -149,6 +153,10 @@ pub fn unpack(mut artifact: File, into: &Path, limits: &Limits) -> Result<Unpack
         Kind::Packed(packed) => {
             let source = decompressor(packed, artifact).map_err(UnpackError::damaged)?;
             unpack_stream(source, packed.name(), &meter, &mut tree)?;
+        }
+        Kind::Executable if zipped::has_jar(&mut artifact) => {
+            tree.file(EntryName::app(), true, &mut artifact, &|error| UnpackError::damaged(error))?;
+            tree.hardlink(EntryName::jar(), &EntryName::app())?;
         }
         Kind::Tar | Kind::Executable => unpack_stream(Box::new(artifact), "the artifact", &meter, &mut tree)?,
     }

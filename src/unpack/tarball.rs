@@ -37,6 +37,10 @@ fn put(mut entry: Entry<'_, impl Read>, meter: &Meter, tree: &mut Tree) -> Resul
         return Ok(());
     }
     let name = tree.name(&entry.path_bytes())?;
+    if name.is_junk() {
+        meter.expect_content();
+        return io::copy(&mut entry, &mut io::sink()).map(drop).map_err(|error| meter.blame(error));
+    }
     match kind {
         EntryType::Regular | EntryType::GNUSparse => put_file(entry, name, &shown, meter, tree),
         EntryType::Directory => no_content(&entry, &shown).and_then(|()| tree.dir(&name)),

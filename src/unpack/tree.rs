@@ -31,6 +31,16 @@ impl EntryName {
         Self("app".to_owned())
     }
 
+    /// Returns the name under which a jar is installed.
+    pub(super) fn jar() -> Self {
+        Self("app.jar".to_owned())
+    }
+
+    /// Tells whether it is what macOS leaves in archives beside the files: notes of its own, and no part of the app.
+    pub(super) fn is_junk(&self) -> bool {
+        self.0.split('/').any(is_junk)
+    }
+
     fn parse(raw: &[u8], limits: &Limits) -> Result<Self, UnpackError> {
         let shown = String::from_utf8_lossy(raw);
         let shown: String = shown.chars().take(200).collect();
@@ -63,6 +73,23 @@ impl EntryName {
     }
 }
 
+/// Tells whether a name is one that macOS leaves in directories and archives for itself.
+pub fn is_junk(name: &str) -> bool {
+    matches!(name, "__MACOSX" | ".DS_Store") || name.starts_with("._")
+}
+
+/// Tells whether a link may lead there although it is outside of the artifact: to a program of the system, as those of
+/// a virtual environment do.
+pub fn is_system_program(target: &str) -> bool {
+    let name = target.strip_prefix("/usr/bin/").unwrap_or_default();
+    !matches!(name, "" | "." | "..") && !name.contains('/')
+}
+
+/// Tells whether a file begins as a program or a script does.
+pub(super) fn is_program(head: &[u8]) -> bool {
+    head.starts_with(b"#!") || head.starts_with(b"\x7fELF")
+}
+
 /// Returns bytes as text that looks the same to every reader and in every terminal.
 fn text(raw: &[u8]) -> Result<&str, &'static str> {
     let text = std::str::from_utf8(raw).map_err(|_| "is not UTF-8")?;
@@ -89,12 +116,24 @@ pub(super) struct Tree<'a> {
     budget: Budget,
     entries: u64,
     nodes: BTreeMap<String, Node>,
+    /// Whether any file came with the right to be run.
+    has_modes: bool,
+    /// The files that begin as programs do and came without that right.
+    without_mode: Vec<String>,
 }
 
 impl<'a> Tree<'a> {
     pub(super) fn new(root: &'a Path, limits: &Limits, artifact: u64) -> Self {
         let budget = Budget::new(limits, artifact);
-        Self { root, limits: *limits, budget, entries: 0, nodes: BTreeMap::new() }
+        Self {
+            root,
+            limits: *limits,
+            budget,
+            entries: 0,
+            nodes: BTreeMap::new(),
+            has_modes: false,
+            without_mode: Vec::new(),
+        }
     }
 
     /// Checks an entry's name, and counts the entry: one that is refused later has cost its share.
@@ -134,6 +173,7 @@ impl<'a> Tree<'a> {
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.at(&name.0)).map_err(failed)?;
         let before = self.budget.used;
         let mut chunk = vec![0; 64 << 10];
+        let mut head = Vec::with_capacity(4);
         loop {
             let read = match content.read(&mut chunk) {
                 Ok(0) => break,
@@ -142,10 +182,13 @@ impl<'a> Tree<'a> {
                 Err(error) => return Err(blame(error)),
             };
             self.budget.spend(read as u64)?;
+            head.extend(chunk[..read].iter().take(4 - head.len()));
             file.write_all(&chunk[..read]).map_err(failed)?;
         }
         let mode = if executable { 0o755 } else { 0o644 };
         file.set_permissions(Permissions::from_mode(mode)).map_err(failed)?;
+        self.has_modes |= executable;
+        self.without_mode.extend((!executable && is_program(&head)).then_some(name.0));
         Ok(self.budget.used - before)
     }
 
@@ -162,8 +205,8 @@ impl<'a> Tree<'a> {
         if target.is_empty() || target.len() > LONGEST_TARGET {
             return refuse(Code::EntryForbidden, "its target is empty or has more than 1024 bytes");
         }
-        if target.starts_with('/') {
-            return refuse(Code::PathEscapes, "its target is absolute");
+        if target.starts_with('/') && !is_system_program(target) {
+            return refuse(Code::PathEscapes, "its target is absolute, and not a program in /usr/bin");
         }
         self.claim(&name, Node::Link(target.to_owned()))
     }
@@ -187,15 +230,27 @@ impl<'a> Tree<'a> {
         if !self.nodes.values().any(|node| *node == Node::File) {
             return Err(UnpackError::damaged("it holds no files"));
         }
-        if let Some(top) = self.lone_top() {
-            self.hoist(&top).map_err(|error| UnpackError::writing(&top, &error))?;
+        if !self.has_modes {
+            self.give_modes()?;
+        }
+        let stripped = self.lone_top();
+        if let Some(top) = &stripped {
+            self.hoist(top).map_err(|error| UnpackError::writing(top, &error))?;
         }
         if self.nodes.contains_key(MANIFEST) {
             let message = format!("could not accept {MANIFEST:?}: the name belongs to the agent");
             return Err(UnpackError::new(Code::EntryForbidden, message));
         }
         self.make_links()?;
-        Ok(Unpacked { entries: self.nodes.len() as u64, bytes: self.budget.used })
+        Ok(Unpacked { entries: self.nodes.len() as u64, bytes: self.budget.used, stripped })
+    }
+
+    /// An archive in which nothing may be run was made where files have no such right: on Windows, or by a CI's store.
+    fn give_modes(&self) -> Result<(), UnpackError> {
+        self.without_mode.iter().try_for_each(|path| {
+            let given = fs::set_permissions(self.at(path), Permissions::from_mode(0o755));
+            given.map_err(|error| UnpackError::writing(path, &error))
+        })
     }
 
     /// Makes sure that a path is free, that all above it are directories, and takes it.
@@ -284,6 +339,9 @@ impl<'a> Tree<'a> {
         at.pop();
         let mut rest: Vec<&str> = target.split('/').rev().collect();
         let mut links = 0;
+        if target.starts_with('/') {
+            return Ok(());
+        }
         while let Some(part) = rest.pop() {
             match part {
                 "" | "." => continue,
@@ -291,6 +349,10 @@ impl<'a> Tree<'a> {
                 name => at.push(name),
             }
             if let Some(Node::Link(next)) = self.nodes.get(&at.join("/")) {
+                if next.starts_with('/') {
+                    let is_end = rest.iter().all(|part| matches!(*part, "" | "."));
+                    return if is_end { Ok(()) } else { Err("it leads out of the tree") };
+                }
                 at.pop();
                 links += 1;
                 rest.extend(next.split('/').rev());

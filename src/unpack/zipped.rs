@@ -14,13 +14,17 @@ const END_MAGIC: &[u8; 4] = b"PK\x05\x06";
 const KIND_OF_MODE: u32 = 0o170_000;
 const LONGEST_TARGET: u64 = 4096;
 
-/// Puts every entry into the tree. The file must be one zip archive from its first byte to its last.
+/// What makes a zip archive a jar, which is run as it is.
+const MANIFEST: &str = "META-INF/MANIFEST.MF";
+
+/// Puts every entry into the tree, or the whole file if it is a jar. The file must be one zip archive from its first
+/// byte to its last.
 pub(super) fn unpack(mut artifact: File, length: u64, tree: &mut Tree) -> Result<(), UnpackError> {
-    let mut end = artifact.try_clone().map_err(UnpackError::damaged)?;
+    let mut whole = artifact.try_clone().map_err(UnpackError::damaged)?;
     artifact.seek(SeekFrom::Start(0)).map_err(UnpackError::damaged)?;
     let mut archive = ZipArchive::new(BufReader::new(artifact)).map_err(UnpackError::damaged)?;
     let comment = archive.comment().len() as u64;
-    if archive.offset() != 0 || !ends_with_record(&mut end, length, comment).map_err(UnpackError::damaged)? {
+    if archive.offset() != 0 || !ends_with_record(&mut whole, length, comment).map_err(UnpackError::damaged)? {
         return Err(UnpackError::damaged("something precedes or follows the zip archive"));
     }
     if archive.has_duplicate_names() {
@@ -28,7 +32,20 @@ pub(super) fn unpack(mut artifact: File, length: u64, tree: &mut Tree) -> Result
     }
     // A reader that goes by the local headers must see the same archive as one that goes by the directory.
     archive.validate_header_consistency().map_err(UnpackError::damaged)?;
+    if archive.index_for_name(MANIFEST).is_some() {
+        whole.seek(SeekFrom::Start(0)).map_err(UnpackError::damaged)?;
+        let damaged = |error: io::Error| UnpackError::damaged(error);
+        return tree.file(EntryName::jar(), false, &mut whole, &damaged).map(drop);
+    }
     (0..archive.len()).try_for_each(|index| put(&mut archive, index, tree))
+}
+
+/// Tells whether a script has a jar behind it, as Spring Boot makes them to be run without `java -jar`.
+/// The file is left at its start.
+pub(super) fn has_jar(artifact: &mut File) -> bool {
+    let archive = artifact.try_clone().ok().and_then(|file| ZipArchive::new(BufReader::new(file)).ok());
+    let has = archive.is_some_and(|archive| archive.index_for_name(MANIFEST).is_some());
+    has & artifact.seek(SeekFrom::Start(0)).is_ok()
 }
 
 /// Tells whether the end record that was used ends where the file ends.
@@ -51,6 +68,9 @@ struct About {
 fn put(archive: &mut ZipArchive<BufReader<File>>, index: usize, tree: &mut Tree) -> Result<(), UnpackError> {
     let about = about(archive, index)?;
     let name = tree.name(&about.raw)?;
+    if name.is_junk() {
+        return Ok(());
+    }
     let is_dir = about.raw.ends_with(b"/");
     match (about.mode & KIND_OF_MODE, is_dir) {
         (0 | 0o100_000 | 0o040_000, true) if about.size == 0 => tree.dir(&name),
@@ -66,7 +86,8 @@ fn put(archive: &mut ZipArchive<BufReader<File>>, index: usize, tree: &mut Tree)
 
 fn about(archive: &ZipArchive<BufReader<File>>, index: usize) -> Result<About, UnpackError> {
     let entry = archive.by_index_data(index).map_err(UnpackError::damaged)?;
-    let raw = entry.name_raw().to_vec();
+    // The format has only /; old tools of Windows write \ all the same, and mean that.
+    let raw: Vec<u8> = entry.name_raw().iter().map(|byte| if *byte == b'\\' { b'/' } else { *byte }).collect();
     let shown = String::from_utf8_lossy(&raw).into_owned();
     if entry.encrypted() {
         return Err(forbidden(&shown, "it is encrypted"));

@@ -1,0 +1,519 @@
+//! Whether a tree holds the programs and directories that a release expects of it; and if not, what it has instead.
+//!
+//! It refuses only what could not start anyhow, so that a release is rejected with its reason and not after a trial.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::libc::O_NONBLOCK;
+
+use super::tree::{is_junk, is_program, is_system_program};
+use crate::model::expected::Expected;
+use crate::model::spec::Command;
+
+/// Where launched programs are looked for by their name.
+const USUAL_PATH: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+/// How much of a file is read: the kernel reads as much of a script's first line.
+const HEAD: u64 = 256;
+const MOST_LINKS: usize = 40;
+/// How many names are compared to find one that was meant.
+const MOST_NAMES: usize = 100_000;
+/// How many names at the top are shown.
+const SHOWN: usize = 8;
+
+/// Where the tree lies.
+pub enum Place<'a> {
+    /// On the server that runs it.
+    Server {
+        /// The directory that everything lay in, and that was left out.
+        stripped: Option<&'a str>,
+    },
+    /// Where it was made: what that machine has installed says nothing.
+    Elsewhere,
+}
+
+/// Says what a release lacks in its tree, if anything. A program without the right to be run gets it.
+pub fn lacks(root: &Path, expected: &Expected, place: &Place<'_>) -> Option<String> {
+    let tree = Tree { root, place };
+    let sites = expected.sites.iter().filter(|(_, site)| !tree.has_directory(site.as_str()));
+    let mut sites = sites
+        .map(|(process, site)| tree.missing(site.as_str(), &format!("process {process} serves"), Wanted::Directory));
+    if let Some(why) = sites.next() {
+        return Some(why);
+    }
+    expected.commands.iter().find_map(|(process, command)| {
+        let whose = if process == "release" { "the release command".to_owned() } else { format!("process {process}") };
+        tree.judge(&whose, command, expected.own_path)
+    })
+}
+
+struct Tree<'a> {
+    root: &'a Path,
+    place: &'a Place<'a>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    File,
+    Directory,
+}
+
+/// What a path in the tree leads to.
+enum Found {
+    /// A file, by its real path.
+    File(PathBuf),
+    Directory,
+    /// Nothing there.
+    Nothing,
+    /// A link whose end is not in the tree, or not there.
+    DeadLink(PathBuf),
+    /// A link to a program of the system.
+    System,
+}
+
+impl Tree<'_> {
+    fn on_server(&self) -> bool {
+        matches!(self.place, Place::Server { .. })
+    }
+
+    fn has_directory(&self, path: &str) -> bool {
+        fs::symlink_metadata(self.root.join(path)).is_ok_and(|meta| meta.is_dir())
+    }
+
+    /// Says why a command could not start.
+    fn judge(&self, whose: &str, command: &Command, own_path: bool) -> Option<String> {
+        let (program, arguments) = command.words().split_first()?;
+        if program.starts_with('/') || program.contains('$') {
+            return None;
+        }
+        let by_name = !program.contains('/');
+        let flaw = match by_name {
+            true => self.judge_name(whose, program, own_path),
+            false => self.judge_program(whose, program),
+        };
+        let script =
+            || script_of(program, arguments).filter(|script| !script.starts_with('/') && !script.contains('$'));
+        flaw.or_else(|| self.judge_script(whose, program, script()?))
+    }
+
+    /// A program that is named without a place is looked for on the server, and never in the artifact.
+    fn judge_name(&self, whose: &str, name: &str, own_path: bool) -> Option<String> {
+        let is_installed = || USUAL_PATH.iter().any(|directory| Path::new(directory).join(name).exists());
+        let is_ours = || matches!(self.find(name), Found::File(_));
+        (self.on_server() && !own_path && !is_installed() && is_ours()).then(|| {
+            format!("{whose} runs {name}, which is not installed on this server; the artifact has it: write ./{name}")
+        })
+    }
+
+    fn judge_program(&self, whose: &str, program: &str) -> Option<String> {
+        let bare = bare(program);
+        match self.find(&bare) {
+            Found::File(path) => self.judge_file(whose, program, &path),
+            Found::System => None,
+            Found::DeadLink(end) => self.judge_dead_link(whose, program, &end),
+            Found::Directory => Some(format!("{whose} runs {program}, which is a directory in the artifact")),
+            Found::Nothing => Some(self.missing(program, &format!("{whose} runs"), Wanted::File)),
+        }
+    }
+
+    /// A file that an interpreter is given to run.
+    fn judge_script(&self, whose: &str, program: &str, script: &str) -> Option<String> {
+        match self.find(&bare(script)) {
+            Found::Nothing => Some(self.missing(script, &format!("{whose} runs with {program}"), Wanted::File)),
+            Found::File(path) if is_shell(base(program)) => ends_in_return(&head(&path).ok()?).then(|| crlf(script)),
+            _ => None,
+        }
+    }
+
+    fn judge_file(&self, whose: &str, program: &str, path: &Path) -> Option<String> {
+        let head = head(path).ok()?;
+        let mode = fs::metadata(path).ok()?.permissions().mode();
+        if ends_in_return(&head) {
+            return Some(crlf(program));
+        }
+        if mode & 0o111 == 0 {
+            if !is_program(&head) {
+                return Some(format!(
+                    "{whose} runs {program}, which may not be run and is no program: it does not begin with #! and its \
+                     interpreter; name the interpreter before it, as in `python3 app.py`"
+                ));
+            }
+            if self.on_server() {
+                // What cannot be changed is said by the start.
+                let _ = fs::set_permissions(path, Permissions::from_mode(0o755));
+            }
+        }
+        let interpreter = interpreter(&head).filter(|path| self.on_server() && path.starts_with('/'))?;
+        if fs::metadata(interpreter).is_ok_and(|meta| meta.is_file()) {
+            return None;
+        }
+        let way_out = match self.python_beside(program) {
+            Some(python) => format!(
+                "the scripts of a virtual environment name the directory it was made in: write {python} -m {}",
+                base(program)
+            ),
+            None => "install that, or name another interpreter there".to_owned(),
+        };
+        Some(format!(
+            "{whose} runs {program}, whose first line names {interpreter}, which this server does not have; {way_out}"
+        ))
+    }
+
+    /// Returns the python that lies in the same directory.
+    fn python_beside(&self, program: &str) -> Option<String> {
+        let python = format!("{}/python", program.rsplit_once('/')?.0);
+        matches!(self.find(&bare(&python)), Found::File(_) | Found::System).then_some(python)
+    }
+
+    fn judge_dead_link(&self, whose: &str, program: &str, end: &Path) -> Option<String> {
+        let target = end.display();
+        if !end.to_str().is_some_and(is_system_program) {
+            return Some(format!(
+                "{whose} runs {program}, which is a link to {target}, and the artifact has no such file"
+            ));
+        }
+        // python3.12 where the server has python3.11
+        let stem = base(end.to_str()?).trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+        let mut others: Vec<String> = fs::read_dir("/usr/bin")
+            .ok()?
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.') == stem)
+            .collect();
+        others.sort();
+        let has = if others.is_empty() { String::new() } else { format!("; it has {}", others.join(", ")) };
+        self.on_server().then(|| {
+            format!("{whose} runs {program}, which is a link to {target}, and this server does not have that{has}")
+        })
+    }
+
+    /// Follows a path as the kernel would, and says what is at its end.
+    fn find(&self, path: &str) -> Found {
+        let mut at = self.root.join(path);
+        for _ in 0..MOST_LINKS {
+            let Ok(meta) = fs::symlink_metadata(&at) else {
+                return if at == self.root.join(path) { Found::Nothing } else { Found::DeadLink(self.shown(&at)) };
+            };
+            if !meta.is_symlink() {
+                return if meta.is_dir() { Found::Directory } else { Found::File(at) };
+            }
+            let (Ok(target), Some(around)) = (fs::read_link(&at), at.parent()) else { return Found::Nothing };
+            if target.is_absolute() {
+                let is_there = target.exists() || !self.on_server();
+                return if is_there { Found::System } else { Found::DeadLink(target) };
+            }
+            at = around.join(target);
+        }
+        Found::Nothing
+    }
+
+    fn shown(&self, path: &Path) -> PathBuf {
+        path.strip_prefix(self.root).unwrap_or(path).to_owned()
+    }
+
+    /// Says that something is not there, and what is: the nearest name, or what lies at the top.
+    fn missing(&self, path: &str, who: &str, wanted: Wanted) -> String {
+        let what = match wanted {
+            Wanted::File => "",
+            Wanted::Directory => "directory ",
+        };
+        let head = format!("the artifact has no {what}{path}, which {who}");
+        let write = |found: &str| match wanted {
+            Wanted::File if path.starts_with("./") || !found.contains('/') && !path.ends_with(".jar") => {
+                format!("./{found}")
+            }
+            _ => found.to_owned(),
+        };
+        let bare = bare(path);
+        if let Place::Server { stripped: Some(top) } = self.place {
+            let stripped = format!("{head}; its one top directory {top:?} was stripped");
+            let below = match bare.strip_prefix(*top) {
+                Some("") => Some("."),
+                Some(rest) => rest.strip_prefix('/'),
+                None => None,
+            };
+            return match below.filter(|below| self.is(below, wanted)) {
+                Some(below) if below == "." => format!("{stripped}: write ."),
+                Some(below) => format!("{stripped}: write {}", write(below)),
+                None => format!("{stripped}; {}", self.instead(&bare, wanted, write)),
+            };
+        }
+        format!("{head}; {}", self.instead(&bare, wanted, write))
+    }
+
+    fn is(&self, path: &str, wanted: Wanted) -> bool {
+        match wanted {
+            Wanted::Directory => self.has_directory(path),
+            Wanted::File => matches!(self.find(path), Found::File(_) | Found::System),
+        }
+    }
+
+    fn instead(&self, bare: &str, wanted: Wanted, write: impl Fn(&str) -> String) -> String {
+        let mut names = Vec::new();
+        collect(self.root, "", wanted, &mut names);
+        let near = names.iter().filter_map(|name| Some((unlikeness(bare, name)?, name))).min();
+        if let Some((_, name)) = near {
+            return format!("it has {name}: write {}", write(name));
+        }
+        let mut top: Vec<String> = fs::read_dir(self.root)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| !is_junk(name))
+            .collect();
+        top.sort();
+        let more = if top.len() > SHOWN { format!(" and {} more", top.len() - SHOWN) } else { String::new() };
+        top.truncate(SHOWN);
+        format!("at its top it has {}{more}", top.join(", "))
+    }
+}
+
+fn collect(directory: &Path, prefix: &str, wanted: Wanted, names: &mut Vec<String>) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if names.len() >= MOST_NAMES || matches!(name.as_str(), "node_modules" | ".git") || is_junk(&name) {
+            continue;
+        }
+        let (path, is_dir) = (format!("{prefix}{name}"), entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        if is_dir {
+            collect(&entry.path(), &format!("{path}/"), wanted, names);
+        }
+        if is_dir == (wanted == Wanted::Directory) {
+            names.push(path);
+        }
+    }
+}
+
+/// Says how little a name is like the one that was meant; none where it is not like it.
+fn unlikeness(meant: &str, name: &str) -> Option<usize> {
+    let depth = name.matches('/').count();
+    let (meant_base, name_base) = (base(meant), base(name));
+    let stem = |base: &str| base.rsplit_once('.').map_or(base, |(stem, _)| stem).to_ascii_lowercase();
+    if meant.eq_ignore_ascii_case(name) {
+        return Some(0);
+    }
+    let rank = match () {
+        () if meant_base == name_base => 1,
+        () if meant_base.eq_ignore_ascii_case(name_base) => 2,
+        () if stem(meant_base) == stem(name_base) => 3,
+        () if name_base.strip_prefix(meant_base).is_some_and(|rest| rest.starts_with(['-', '_', '.'])) => 4,
+        () if meant_base.ends_with(".jar") && name == "app.jar" => 4,
+        () if meant_base.len() < 64
+            && strsim::damerau_levenshtein(meant_base, name_base) <= meant_base.len().min(8) / 4 =>
+        {
+            5
+        }
+        () => return None,
+    };
+    Some(100 * rank + depth)
+}
+
+fn base(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// Returns a path without the parts that mean nothing.
+fn bare(path: &str) -> String {
+    path.split('/').filter(|part| !matches!(*part, "" | ".")).collect::<Vec<_>>().join("/")
+}
+
+/// Returns the file that an interpreter runs, where that is certain.
+fn script_of<'a>(program: &str, arguments: &'a [String]) -> Option<&'a String> {
+    let name = base(program);
+    if name == "java" {
+        let flag = arguments.iter().position(|word| word == "-jar")?;
+        return arguments.get(flag + 1);
+    }
+    let python = name.strip_prefix("python").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit() || b == b'.'));
+    let interpreter = python || is_shell(name) || ["node", "nodejs", "bun", "ruby", "perl", "php"].contains(&name);
+    let suffixes = [".js", ".mjs", ".cjs", ".ts", ".py", ".rb", ".pl", ".php", ".sh"];
+    let script = arguments.first().filter(|word| interpreter && !word.starts_with('-'))?;
+    suffixes.iter().any(|suffix| script.ends_with(suffix)).then_some(script)
+}
+
+fn is_shell(name: &str) -> bool {
+    ["sh", "bash", "dash", "ash", "ksh", "zsh"].contains(&name)
+}
+
+fn head(path: &Path) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    // A pipe in its place is not waited for.
+    let file: File = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path)?;
+    file.take(HEAD).read_to_end(&mut head)?;
+    Ok(head)
+}
+
+fn first_line(head: &[u8]) -> Option<&[u8]> {
+    head.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()
+}
+
+/// Tells whether a script's first line ends as lines of Windows do: the kernel takes the return for a part of the name.
+fn ends_in_return(head: &[u8]) -> bool {
+    first_line(head).is_some_and(|line| line.ends_with(b"\r"))
+}
+
+fn interpreter(head: &[u8]) -> Option<&str> {
+    std::str::from_utf8(first_line(head)?).ok()?.split_whitespace().next()
+}
+
+fn crlf(script: &str) -> String {
+    let bare = bare(script);
+    format!(
+        "{script} has Windows line ends (CRLF), so that Linux looks for an interpreter whose name ends in a return; save \
+         it with LF: `dos2unix {bare}`, and `{} text eol=lf` in .gitattributes",
+        base(&bare)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::model::spec::SiteDirectory;
+
+    /// Makes a tree of files: a name that ends in `*` may be run, `a->b` is a link.
+    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            let (name, mode) = name.strip_suffix('*').map_or((*name, 0o644), |name| (name, 0o755));
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            match content.strip_prefix("->") {
+                Some(target) => symlink(target, &path).unwrap(),
+                None => {
+                    fs::write(&path, content).unwrap();
+                    fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+                }
+            }
+        }
+        dir
+    }
+
+    const SERVER: Place<'_> = Place::Server { stripped: None };
+
+    fn runs(files: &[(&str, &str)], run: &str, place: &Place<'_>) -> String {
+        let commands = [("web".to_owned(), Command::of_text(run).unwrap())].into();
+        let dir = tree(files);
+        lacks(dir.path(), &Expected { commands, ..Expected::default() }, place).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_named_with_what_is() {
+        let elf = "\u{7f}ELF";
+        for (files, run, said) in [
+            (
+                &[("shop/app*", elf)][..],
+                "./app",
+                "has no ./app, which process web runs; it has shop/app: write ./shop/app",
+            ),
+            (&[("App*", elf)], "./app", "it has App: write ./App"),
+            (&[("app.sh*", "#!/bin/sh\n")], "./app", "it has app.sh: write ./app.sh"),
+            (&[("app-linux-amd64*", elf)], "./app", "it has app-linux-amd64: write"),
+            (&[("bin/server*", elf)], "bin/sever", "it has bin/server: write bin/server"),
+            (&[("a", ""), ("b/c", "")], "./app", "at its top it has a, b"),
+            (&[("app/x", "")], "./app", "which is a directory in the artifact"),
+            (&[("a.jar", "")], "java -Xmx1g -jar app.jar", "no app.jar, which process web runs with java"),
+            (&[("dist/server.js", "")], "node server.js", "it has dist/server.js: write dist/server.js"),
+            (&[("main.py", "")], "python3.11 app.py", "no app.py"),
+            (&[("made-up-name*", elf)], "made-up-name serve", "the artifact has it: write ./made-up-name"),
+        ] {
+            let found = runs(files, run, &SERVER);
+            assert!(found.contains(said), "{run}: {found}");
+        }
+        let stripped = Place::Server { stripped: Some("dist") };
+        for (files, run, said) in [
+            (&[("app*", elf)][..], "./dist/app", "its one top directory \"dist\" was stripped: write ./app"),
+            (&[("server.js", "")], "node dist/server.js", "was stripped: write ./server.js"),
+            (&[("bin/app*", elf)], "./app", "was stripped; it has bin/app: write ./bin/app"),
+        ] {
+            let found = runs(files, run, &stripped);
+            assert!(found.contains(said), "{run}: {found}");
+        }
+    }
+
+    #[test]
+    fn what_could_start_is_left_to_start() {
+        let elf = "\u{7f}ELF";
+        for (files, run) in [
+            (&[("app*", elf)][..], "./app serve"),
+            (&[("app", elf)], "./app"),
+            (&[("bin/app*", "#!/bin/sh\n")], "bin//./app"),
+            (&[("x.wasm*", "wasm")], "./x.wasm"),
+            (
+                &[("venv/bin/python", "->python3"), ("venv/bin/python3", "->/usr/bin/env"), ("app.py", "")],
+                "venv/bin/python app.py",
+            ),
+            (&[("run", "->bin/run"), ("bin/run*", elf)], "./run"),
+            (&[("a", "")], "/opt/x/run"),
+            (&[("a", "")], "$DATA_DIR/run"),
+            (&[("a", "")], "node --flag server.js"),
+            (&[("a", "")], "python3 -m http.server"),
+            (&[("a", "")], "java -jar $DATA_DIR/x.jar"),
+            (&[("a", "")], "not-installed-anywhere"),
+            (&[("app.py", "#!/usr/bin/env python3\r\n")], "python3 app.py"),
+        ] {
+            assert_eq!(runs(files, run, &SERVER), "", "{run}");
+        }
+        assert_eq!(
+            runs(&[("python", "->/usr/bin/python9.9")], "./python x.py", &Place::Elsewhere),
+            "the artifact has no x.py, which process web runs with ./python; at its top it has python"
+        );
+    }
+
+    #[test]
+    fn a_script_that_could_not_start_is_told_by_name() {
+        for (files, run, said) in [
+            (&[("run.sh*", "#!/bin/sh\r\necho\r\n")][..], "./run.sh", "./run.sh has Windows line ends (CRLF)"),
+            (&[("run.sh", "#!/bin/sh\r\necho\r\n")], "bash run.sh", "run.sh has Windows line ends"),
+            (&[("app.py", "print(1)")], "./app.py", "name the interpreter before it"),
+            (&[("x*", "#!/opt/none/bin/ruby -w\n")], "./x", "first line names /opt/none/bin/ruby, which this server"),
+            (
+                &[("venv/bin/gunicorn*", "#!/home/ci/venv/bin/python3\n"), ("venv/bin/python", "->/usr/bin/env")],
+                "./venv/bin/gunicorn app:app",
+                "write ./venv/bin/python -m gunicorn",
+            ),
+            (
+                &[("venv/bin/python3", "->/usr/bin/python9.9")],
+                "venv/bin/python3",
+                "link to /usr/bin/python9.9, and this server",
+            ),
+            (&[("run", "->bin/run"), ("a", "")], "./run", "link to bin/run, and the artifact has no such file"),
+        ] {
+            let found = runs(files, run, &SERVER);
+            assert!(found.contains(said), "{run}: {found}");
+        }
+    }
+
+    #[test]
+    fn a_program_gets_the_right_to_be_run() {
+        let dir = tree(&[("app", "\u{7f}ELF")]);
+        let commands = [("web".to_owned(), Command::of_text("./app").unwrap())].into();
+        let expected = Expected { commands, ..Expected::default() };
+        let mode = || fs::metadata(dir.path().join("app")).unwrap().permissions().mode() & 0o777;
+        assert_eq!((lacks(dir.path(), &expected, &Place::Elsewhere), mode()), (None, 0o644));
+        assert_eq!((lacks(dir.path(), &expected, &SERVER), mode()), (None, 0o755));
+    }
+
+    #[test]
+    fn a_directory_to_serve_is_looked_for_the_same_way() {
+        let expected = |site: &str| {
+            let site = SiteDirectory::try_from(site.to_owned()).unwrap();
+            Expected { sites: [("docs".parse().unwrap(), site)].into(), ..Expected::default() }
+        };
+        let dir = tree(&[("site/public/index.html", "")]);
+        let lacks = |site: &str, stripped| lacks(dir.path(), &expected(site), &Place::Server { stripped });
+        assert_eq!(lacks("site/public", None), None);
+        assert_eq!(lacks(".", None), None);
+        let said = lacks("public", None).unwrap();
+        assert!(
+            said.ends_with("no directory public, which process docs serves; it has site/public: write site/public"),
+            "{said}"
+        );
+        let said = lacks("dist", Some("dist")).unwrap();
+        assert!(said.ends_with("its one top directory \"dist\" was stripped: write ."), "{said}");
+        let said = lacks("dist/site", Some("dist")).unwrap();
+        assert!(said.ends_with("was stripped: write site"), "{said}");
+    }
+}
