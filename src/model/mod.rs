@@ -1,8 +1,10 @@
 //! The nouns: what users ask for, what the machine shows, what must be remembered. Pure data; no input or output.
 
+pub mod calendar;
 pub mod desired;
 pub mod document;
 pub mod event;
+pub mod expected;
 pub mod failure;
 pub mod fit;
 pub mod layout;

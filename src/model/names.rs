@@ -103,7 +103,7 @@ checked_name!(
     /// An environment variable that a spec may set.
     EnvName, "a variable name a spec may set",
     "letters, digits and _, not starting with a digit, at most 128 characters, and none that the system or the \
-     agent sets (PATH, HOME, PORT, HOST, DATA_DIR, LD_*, ZEXIO_*, SYSTEMD_*, …)",
+     agent sets (HOME, PORT, HOST, DATA_DIR, ZEXIO_*, SYSTEMD_*, …)",
     |raw| is_variable(raw) && !is_reserved(raw)
 );
 
@@ -188,8 +188,7 @@ fn is_variable(raw: &str) -> bool {
 }
 
 /// Variables that systemd, the launcher or the agent sets; a spec that set them too would change who wins.
-pub(super) const RESERVED_NAMES: [&str; 19] = [
-    "PATH",
+pub(super) const RESERVED_NAMES: [&str; 18] = [
     "HOME",
     "USER",
     "LOGNAME",
@@ -210,7 +209,7 @@ pub(super) const RESERVED_NAMES: [&str; 19] = [
     "BASH_ENV",
 ];
 /// How the other ones begin.
-pub(super) const RESERVED_PREFIXES: [&str; 5] = ["LD_", "WATCHDOG_", "LISTEN_", "SYSTEMD_", "ZEXIO_"];
+pub(super) const RESERVED_PREFIXES: [&str; 4] = ["WATCHDOG_", "LISTEN_", "SYSTEMD_", "ZEXIO_"];
 
 fn is_reserved(raw: &str) -> bool {
     RESERVED_NAMES.contains(&raw) || RESERVED_PREFIXES.iter().any(|prefix| raw.starts_with(prefix))
@@ -373,10 +372,10 @@ mod tests {
 
     #[test]
     fn variables_that_the_system_sets_are_refused() {
-        for raw in ["PATH", "LD_PRELOAD", "NOTIFY_SOCKET", "PORT", "ZEXIO_X", "1A", "A-B", "A=B", ""] {
+        for raw in ["HOME", "SYSTEMD_X", "NOTIFY_SOCKET", "PORT", "ZEXIO_X", "1A", "A-B", "A=B", ""] {
             assert!(EnvName::parse(raw).is_err(), "{raw:?}");
         }
-        for raw in ["RUST_LOG", "_x", "NODE_OPTIONS", "DATABASE_URL"] {
+        for raw in ["RUST_LOG", "_x", "NODE_OPTIONS", "DATABASE_URL", "PATH", "LD_LIBRARY_PATH", "LD_PRELOAD"] {
             assert!(EnvName::parse(raw).is_ok(), "{raw:?}");
         }
     }

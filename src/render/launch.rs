@@ -10,6 +10,8 @@ use crate::model::layout::Layout;
 use crate::model::names::{EnvName, UnitId};
 use crate::model::spec::Sealed;
 
+/// The one variable of the agent's that a spec may set: with what the agent would set filled in for `$PATH`.
+const PATH: &str = "PATH";
 const HEAD: &str = "zexio-launch-1";
 
 /// What a launcher is told, with the sealed values still by name and version.
@@ -35,7 +37,7 @@ impl Launch {
             ("HOST", "127.0.0.1".to_owned()),
             ("DATA_DIR", data.clone()),
             ("HOME", data),
-            ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
+            (PATH, "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
             ("ZEXIO_PROJECT", unit.project.to_string()),
             ("ZEXIO_PROCESS", unit.process.to_string()),
             ("ZEXIO_RELEASE", unit.release.to_string()),
@@ -45,7 +47,7 @@ impl Launch {
         own.extend(port.map(|port| ("PORT".to_owned(), port.to_string())));
         Self {
             directory: layout.release(&unit.project, unit.release).display().to_string(),
-            words: work.run.as_ref().map(|run| run.words().to_vec()).unwrap_or_default(),
+            words: work.run.as_ref().map(|run| run.filled_in(&own)).unwrap_or_default(),
             own,
             env: content.env.clone(),
             secrets: content.secrets.clone(),
@@ -63,9 +65,17 @@ impl Launch {
         put(&[&self.directory]);
         put(&[&self.words.len().to_string()]);
         self.words.iter().for_each(|word| put(&[word]));
-        opened.iter().for_each(|(name, value)| put(&[name.as_str(), "=", value]));
-        // The agent's own come last and so win, should a name ever be in both.
-        self.own.iter().for_each(|(name, value)| put(&[name, "=", value]));
+        let base = self.own.get(PATH).map_or("", String::as_str);
+        for (name, value) in opened {
+            match name.as_str() {
+                PATH => put(&[PATH, "=", &Zeroizing::new(value.replace("${PATH}", base).replace("$PATH", base))]),
+                name => put(&[name, "=", value]),
+            }
+        }
+        // The agent's own come last and so win, should a name ever be in both; PATH alone is the spec's where it has it.
+        let has_path = opened.keys().any(|name| name.as_str() == PATH);
+        let own = self.own.iter().filter(|(name, _)| *name != PATH || !has_path);
+        own.for_each(|(name, value)| put(&[name, "=", value]));
         blob
     }
 }
@@ -121,6 +131,29 @@ mod tests {
         let read = open(&blob).unwrap();
         assert_eq!(read.words, ["./shop", hostile, ""]);
         assert_eq!(read.variables, [("KEY", hostile), ("PORT", "21003")]);
+    }
+
+    #[test]
+    fn a_path_of_the_specs_own_is_added_to_the_usual_one_or_takes_its_place() {
+        let launch = Launch {
+            directory: "/d".into(),
+            words: vec!["app".into()],
+            own: [("PATH".to_owned(), "/usr/bin:/bin".to_owned()), ("PORT".to_owned(), "1".to_owned())].into(),
+            env: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+        };
+        let path = |value: Option<&str>| {
+            let spec = value.map(|value| (EnvName::parse("PATH").unwrap(), Zeroizing::new(value.to_owned())));
+            let blob = launch.blob(&spec.into_iter().collect());
+            let read = open(&blob).unwrap();
+            let found: Vec<&str> =
+                read.variables.iter().filter(|(name, _)| *name == "PATH").map(|(_, value)| *value).collect();
+            found.join(" and ")
+        };
+        assert_eq!(path(None), "/usr/bin:/bin");
+        assert_eq!(path(Some("./bin:$PATH")), "./bin:/usr/bin:/bin");
+        assert_eq!(path(Some("${PATH}:/opt/$HOME")), "/usr/bin:/bin:/opt/$HOME");
+        assert_eq!(path(Some("/opt/bin")), "/opt/bin");
     }
 
     #[test]

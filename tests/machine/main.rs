@@ -3,8 +3,10 @@
 //! These tests never skip. Where no machine can be booted (not root, no systemd-nspawn) they fail and say why.
 
 mod api;
+mod archives;
 mod artifacts;
 mod boots;
+mod calendar;
 mod certificates;
 mod claims;
 mod cli;

@@ -1,15 +1,14 @@
 //! What runs: commands, commands by a calendar, static sites, the release command.
 
-use std::fmt;
-
 use schemars::JsonSchema;
-use serde::de::{self, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
+use super::command::Command;
 use super::deploy::Strategy;
 use super::is_false;
 use super::ready::Ready;
 use super::routes::Route;
+use crate::model::calendar;
 use crate::model::quantity::Span;
 
 /// A command to run once per release, before it gets traffic.
@@ -34,7 +33,7 @@ impl ReleaseCommand {
 #[serde(deny_unknown_fields)]
 #[schemars(extend("oneOf" = [{ "required": ["run"] }, { "required": ["static", "routes"] }]))]
 pub struct Process {
-    /// Its command, run in the artifact's directory.
+    /// Its command, run in the artifact's directory. `$PORT`, `$HOST` and `$DATA_DIR` are filled in; no shell runs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Command>,
     /// When it counts as ready. A process with routes and without this is ready when its port takes connections.
@@ -78,7 +77,8 @@ impl Process {
 }
 
 /// When a process runs: a calendar expression of systemd. It reaches a timer's file, so it holds nothing but the
-/// characters of such an expression; whether systemd understands it is asked before it is used.
+/// characters of such an expression. Whether systemd reads it is checked where a spec is written (`fit`), not here: a
+/// stored spec stays readable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Calendar(String);
@@ -95,11 +95,7 @@ impl TryFrom<String> for Calendar {
     fn try_from(raw: String) -> Result<Self, String> {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b" *:,./~-_+".contains(&b);
         let fits = (1..=100).contains(&raw.len()) && raw.bytes().all(plain) && raw.trim() == raw;
-        if fits {
-            Ok(Self(raw))
-        } else {
-            Err(format!("{raw:?} is not a calendar expression like daily or *-*-* 03:00"))
-        }
+        if fits { Ok(Self(raw)) } else { Err(calendar::advice(&raw)) }
     }
 }
 
@@ -170,59 +166,6 @@ impl TryFrom<u32> for Instances {
 impl From<Instances> for u32 {
     fn from(instances: Instances) -> u32 {
         instances.0
-    }
-}
-
-/// A command: a list of words, or one string split as a shell splits words. No shell runs it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct Command(Vec<String>);
-
-impl Command {
-    /// Returns the words; there is at least one.
-    pub fn words(&self) -> &[String] {
-        &self.0
-    }
-
-    /// Checks the words.
-    ///
-    /// # Errors
-    /// The program must be a name, an absolute path, or a path beneath the bundle.
-    pub fn of_words(words: Vec<String>) -> Result<Self, String> {
-        let Some(program) = words.first() else { return Err("the command is empty".into()) };
-        if program.is_empty() || program.starts_with(['+', '-', '!', '@', ':', '|']) {
-            return Err(format!(
-                "{program:?} is not a program: a name, an absolute path, or a path beneath the bundle like ./app"
-            ));
-        }
-        if !program.starts_with('/') && program.split('/').any(|part| part == "..") {
-            return Err(format!("{program:?} leads out of the bundle"));
-        }
-        if words.iter().any(|word| word.contains('\0')) {
-            return Err("a word holds a NUL byte, which no argument can".into());
-        }
-        Ok(Self(words))
-    }
-}
-
-impl<'de> Deserialize<'de> for Command {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Words;
-        impl<'de> Visitor<'de> for Words {
-            type Value = Command;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a command: a string or a list of words")
-            }
-            fn visit_str<E: de::Error>(self, raw: &str) -> Result<Command, E> {
-                let words = shlex::split(raw).ok_or_else(|| E::custom("the command has a quote that does not end"))?;
-                Command::of_words(words).map_err(E::custom)
-            }
-            fn visit_seq<A: de::SeqAccess<'de>>(self, seq: A) -> Result<Command, A::Error> {
-                let words = Vec::deserialize(de::value::SeqAccessDeserializer::new(seq))?;
-                Command::of_words(words).map_err(de::Error::custom)
-            }
-        }
-        deserializer.deserialize_any(Words)
     }
 }
 

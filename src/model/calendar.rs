@@ -1,0 +1,749 @@
+//! Calendar expressions of systemd, judged without it: whether it would read one, and whether the moment ever comes.
+//!
+//! It follows systemd's own reader (calendarspec.c) step by step, so that a spec is checked where it is written: also
+//! on a machine without systemd. What people write instead, above all cron's five fields, is told in systemd's words.
+
+use std::collections::BTreeSet;
+
+/// The time zones of the tz database, one a line.
+const ZONES: &str = include_str!("zones.txt");
+const YEARS: (u32, u32) = (1970, 2199);
+const ALL_DAYS: u8 = 0b111_1111;
+const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+const LONGEST: usize = 100;
+const MOST_PARTS: usize = 240;
+const SECOND: u64 = 1_000_000;
+
+/// Says what is wrong with an expression, and what would be right.
+///
+/// # Errors
+/// systemd would not read it, or the moment never comes.
+pub fn check(raw: &str) -> Result<(), String> {
+    match Expression::parse(raw) {
+        None => Err(advice(raw)),
+        Some(expression) if !expression.comes_from(Day { year: YEARS.0, month: 1, day: 1 }) => {
+            Err(format!("{raw:?} never comes: the calendar has no such day"))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// Tells whether the moment comes again after this one, in milliseconds since 1970. It may have passed within the last
+/// day: when a day ends depends on the server's time zone.
+pub fn comes_after(raw: &str, millis: u64) -> bool {
+    let yesterday = Day::of_number((millis / 86_400_000).saturating_sub(1));
+    Expression::parse(raw).is_none_or(|expression| expression.comes_from(yesterday))
+}
+
+/// Says what to write instead of a text that is no calendar expression.
+pub fn advice(raw: &str) -> String {
+    if raw.len() > LONGEST {
+        return format!("a calendar expression has at most {LONGEST} characters");
+    }
+    if let Some(lines) = of_cron(raw) {
+        return match lines.as_slice() {
+            [line] => format!("{raw:?} is cron's way; systemd's is {line:?}"),
+            lines => format!(
+                "{raw:?} is cron's way, and means either day; systemd's is two processes with {}",
+                lines.iter().map(|line| format!("{line:?}")).collect::<Vec<_>>().join(" and ")
+            ),
+        };
+    }
+    if let Some(line) = of_words(raw) {
+        return format!("{raw:?} is not a calendar expression of systemd; write {line:?}");
+    }
+    if let Some((zone, near)) = wrong_zone(raw) {
+        let hint =
+            near.map_or("one looks like Europe/Berlin, or UTC".to_owned(), |near| format!("did you mean {near}?"));
+        return format!("{zone:?} is not a time zone; {hint}");
+    }
+    format!(
+        "{raw:?} is not a calendar expression of systemd like daily, *-*-* 03:00, Mon..Fri *-*-* 09:00 or *:0/15; \
+         `systemd-analyze calendar` explains each"
+    )
+}
+
+/// One part of a chain: a number, or a range, or every so many from a number on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Part {
+    start: u64,
+    stop: Option<u64>,
+    repeat: u64,
+}
+
+/// Numbers that match; none: all do.
+type Chain = Option<Vec<Part>>;
+
+/// What an expression says of days. Each time of a day that can be written comes on each day.
+#[derive(Debug)]
+struct Expression {
+    weekdays: u8,
+    year: Chain,
+    month: Chain,
+    day: Chain,
+    end_of_month: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Day {
+    year: u32,
+    month: u32,
+    day: u32,
+}
+
+impl Expression {
+    fn any() -> Self {
+        Self { weekdays: ALL_DAYS, year: None, month: None, day: None, end_of_month: false }
+    }
+
+    fn parse(raw: &str) -> Option<Self> {
+        let text = without_zone(raw);
+        let one = |number| Some(vec![Part { start: number, stop: None, repeat: 0 }]);
+        let of = |months: &[u64]| Some(months.iter().map(|m| Part { start: *m, stop: None, repeat: 0 }).collect());
+        match text.to_ascii_lowercase().as_str() {
+            "" => return None,
+            "minutely" | "hourly" | "daily" => return Some(Self::any()),
+            "weekly" => return Some(Self { weekdays: 1, ..Self::any() }),
+            "monthly" => return Some(Self { day: one(1), ..Self::any() }),
+            "annually" | "yearly" | "anually" => return Some(Self { month: one(1), day: one(1), ..Self::any() }),
+            "quarterly" => return Some(Self { month: of(&[1, 4, 7, 10]), day: one(1), ..Self::any() }),
+            "biannually" | "bi-annually" | "semiannually" | "semi-annually" => {
+                return Some(Self { month: of(&[1, 7]), day: one(1), ..Self::any() });
+            }
+            _ => {}
+        }
+        let mut reader = Reader { text: text.as_bytes(), at: 0 };
+        let weekdays = reader.weekdays()?;
+        let mut found = reader.date()?;
+        reader.time()?;
+        found.weekdays = weekdays;
+        found.year.iter_mut().flatten().for_each(|part| {
+            part.start = full_year(part.start);
+            part.stop = part.stop.map(full_year);
+        });
+        let fits = is_valid(&found.year, YEARS.0.into(), YEARS.1.into(), false)
+            && is_valid(&found.month, 1, 12, false)
+            && is_valid(&found.day, 1, 31, found.end_of_month);
+        fits.then_some(found)
+    }
+
+    /// Tells whether there is a day that matches, from this one on.
+    fn comes_from(&self, from: Day) -> bool {
+        (from.year..=YEARS.1).filter(|year| matches(&self.year, u64::from(*year))).any(|year| {
+            (1..=12).filter(|month| matches(&self.month, u64::from(*month))).any(|month| {
+                (1..=days_in(year, month)).any(|day| {
+                    let day = Day { year, month, day };
+                    day >= from && self.matches_day(day)
+                })
+            })
+        })
+    }
+
+    fn matches_day(&self, day: Day) -> bool {
+        let number = u64::from(day.day);
+        let last = u64::from(days_in(day.year, day.month));
+        let matched = match (&self.day, self.end_of_month) {
+            (Some(parts), true) => parts.iter().any(|part| {
+                // Counted from the last day, a range runs backwards.
+                let from_end = |n: u64| last + 1 - n.min(last);
+                let (start, stop) = match part.stop {
+                    Some(stop) => (from_end(stop), Some(from_end(part.start))),
+                    None => (from_end(part.start), None),
+                };
+                Part { start, stop, repeat: part.repeat }.matches(number)
+            }),
+            (days, _) => matches(days, number),
+        };
+        matched && self.weekdays & (1 << day.weekday()) != 0
+    }
+}
+
+impl Part {
+    fn matches(self, number: u64) -> bool {
+        let in_range = number >= self.start && self.stop.is_none_or(|stop| number <= stop);
+        number == self.start || in_range && self.repeat > 0 && (number - self.start).is_multiple_of(self.repeat)
+    }
+}
+
+fn matches(chain: &Chain, number: u64) -> bool {
+    chain.as_ref().is_none_or(|parts| parts.iter().any(|part| part.matches(number)))
+}
+
+/// Checks a chain as systemd does: a repetition has to come at least once.
+fn is_valid(chain: &Chain, from: u64, to: u64, end_of_month: bool) -> bool {
+    let mut parts = chain.clone().unwrap_or_default();
+    parts.sort();
+    parts.dedup();
+    parts.iter().enumerate().all(|(at, part)| {
+        let Part { start, stop, repeat } = *part;
+        // systemd takes the last three days off anew for each part that follows another.
+        let to = if end_of_month { to.saturating_sub(3 * (at as u64 + 1)) } else { to };
+        let fits = match stop {
+            Some(stop) => (from..=to).contains(&stop) && start + repeat <= stop,
+            None if end_of_month => start >= from + repeat,
+            None => start + repeat <= to,
+        };
+        (from..=to).contains(&start) && repeat <= to.saturating_sub(from) && fits
+    })
+}
+
+/// Two digits are a year of our time.
+fn full_year(year: u64) -> u64 {
+    match year {
+        0..70 => year + 2000,
+        70..100 => year + 1900,
+        year => year,
+    }
+}
+
+impl Day {
+    /// Returns a day by its number since 1970-01-01.
+    fn of_number(number: u64) -> Self {
+        let (mut left, mut year) = (number, YEARS.0);
+        let length = |year| if days_in(year, 2) == 29 { 366 } else { 365 };
+        while left >= length(year) && year <= YEARS.1 {
+            left -= length(year);
+            year += 1;
+        }
+        let mut month = 1;
+        while month < 12 && left >= u64::from(days_in(year, month)) {
+            left -= u64::from(days_in(year, month));
+            month += 1;
+        }
+        Self { year, month, day: u32::try_from(left).unwrap_or(0) + 1 }
+    }
+
+    /// Returns the day of the week; 0 is Monday.
+    fn weekday(self) -> u32 {
+        // Sakamoto's method; its 0 is Sunday.
+        const SHIFT: [u32; 12] = [0, 3, 2, 5, 0, 3, 5, 1, 4, 6, 2, 4];
+        let year = if self.month < 3 { self.year - 1 } else { self.year };
+        let shift = SHIFT[(self.month as usize - 1) % 12];
+        (year + year / 4 - year / 100 + year / 400 + shift + self.day + 6) % 7
+    }
+}
+
+fn days_in(year: u32, month: u32) -> u32 {
+    match month {
+        4 | 6 | 9 | 11 => 30,
+        2 if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) => 29,
+        2 => 28,
+        _ => 31,
+    }
+}
+
+fn without_zone(raw: &str) -> &str {
+    let Some((text, zone)) = raw.rsplit_once(' ') else { return raw };
+    if zone.eq_ignore_ascii_case("UTC") || is_zone(zone) { text } else { raw }
+}
+
+fn is_zone(name: &str) -> bool {
+    ZONES.lines().any(|zone| zone == name)
+}
+
+/// Returns the last word of an expression that would be one without it, if it could be meant as a time zone.
+fn wrong_zone(raw: &str) -> Option<(&str, Option<&'static str>)> {
+    let (text, zone) = raw.rsplit_once(' ')?;
+    let is_word = zone.starts_with(|c: char| c.is_ascii_alphabetic());
+    Expression::parse(text).filter(|_| is_word && !is_zone(zone))?;
+    let near =
+        ZONES.lines().map(|known| (strsim::damerau_levenshtein(&known.to_lowercase(), &zone.to_lowercase()), known));
+    let nearest = near.min().filter(|(distance, _)| *distance <= 2 && zone.len() > 4);
+    Some((zone, nearest.map(|(_, known)| known)))
+}
+
+/// Reads what systemd reads, from left to right.
+struct Reader<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+impl Reader<'_> {
+    fn peek(&self) -> u8 {
+        self.text.get(self.at).copied().unwrap_or(0)
+    }
+
+    fn next_is(&self, wanted: &[u8]) -> bool {
+        self.text[self.at..].starts_with(wanted)
+    }
+
+    fn skip_spaces(&mut self) {
+        while self.peek() == b' ' {
+            self.at += 1;
+        }
+    }
+
+    fn weekdays(&mut self) -> Option<u8> {
+        let (mut bits, mut open, mut first): (u8, Option<usize>, bool) = (0, None, true);
+        loop {
+            let Some((number, length)) = self.weekday() else { return first.then_some(ALL_DAYS) };
+            if !matches!(self.text.get(self.at + length), None | Some(b'-' | b'.' | b',' | b' ')) {
+                return None;
+            }
+            bits |= 1 << number;
+            if let Some(from) = open {
+                if from > number {
+                    return None;
+                }
+                (from..number).for_each(|day| bits |= 1 << day);
+            }
+            self.at += length;
+            match self.peek() {
+                0 => return Some(bits),
+                b' ' => {
+                    self.skip_spaces();
+                    return Some(bits);
+                }
+                b'.' | b'-' => {
+                    let length = if self.peek() == b'-' { 1 } else { 2 };
+                    if open.is_some() || length == 2 && !self.next_is(b"..") {
+                        return None;
+                    }
+                    open = Some(number);
+                    self.at += length;
+                }
+                _ => {
+                    open = None;
+                    self.at += 1;
+                }
+            }
+            if matches!(self.peek(), 0 | b' ') {
+                self.skip_spaces();
+                return open.is_none().then_some(bits);
+            }
+            first = false;
+        }
+    }
+
+    fn weekday(&self) -> Option<(usize, usize)> {
+        let rest = &self.text[self.at..];
+        let starts =
+            |name: &str| rest.get(..name.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(name.as_bytes()));
+        let long = DAYS.iter().position(|name| starts(name)).map(|number| (number, DAYS[number].len()));
+        long.or_else(|| DAYS.iter().position(|name| starts(&name[..3])).map(|number| (number, 3)))
+    }
+
+    fn date(&mut self) -> Option<Expression> {
+        let mut found = Expression::any();
+        if self.peek() == 0 {
+            return Some(found);
+        }
+        let begin = self.at;
+        let first = self.chain(false)?;
+        if matches!(self.peek(), 0 | b':') {
+            // It was a time.
+            self.at = begin;
+            return Some(found);
+        }
+        self.hyphen(&mut found)?;
+        let second = self.chain(false)?;
+        if matches!(self.peek(), 0 | b' ') {
+            (found.month, found.day) = (first, second);
+        } else {
+            if found.end_of_month {
+                return None;
+            }
+            self.hyphen(&mut found)?;
+            (found.year, found.month, found.day) = (first, second, self.chain(false)?);
+            if !matches!(self.peek(), 0 | b' ') {
+                return None;
+            }
+        }
+        self.skip_spaces();
+        Some(found)
+    }
+
+    fn hyphen(&mut self, found: &mut Expression) -> Option<()> {
+        found.end_of_month |= self.peek() == b'~';
+        matches!(self.peek(), b'-' | b'~').then(|| self.at += 1)
+    }
+
+    fn time(&mut self) -> Option<()> {
+        if self.peek() == 0 {
+            return Some(());
+        }
+        let hour = self.chain(false)?;
+        self.colon()?;
+        let minute = self.chain(false)?;
+        let second = match self.peek() {
+            0 => None,
+            _ => {
+                self.colon()?;
+                self.chain(true)?
+            }
+        };
+        let fits = is_valid(&hour, 0, 23, false)
+            && is_valid(&minute, 0, 59, false)
+            && is_valid(&second, 0, 60 * SECOND - 1, false);
+        (self.peek() == 0 && fits).then_some(())
+    }
+
+    fn colon(&mut self) -> Option<()> {
+        (self.peek() == b':').then(|| self.at += 1)
+    }
+
+    /// Reads `*`, or parts with commas between them.
+    fn chain(&mut self, seconds: bool) -> Option<Chain> {
+        if self.peek() == b'*' {
+            self.at += 1;
+            return Some(None);
+        }
+        let mut parts = Vec::new();
+        loop {
+            parts.push(self.part(seconds)?);
+            if parts.len() > MOST_PARTS {
+                return None;
+            }
+            if self.peek() != b',' {
+                return Some(Some(parts));
+            }
+            self.at += 1;
+        }
+    }
+
+    fn part(&mut self, seconds: bool) -> Option<Part> {
+        let (start, mut stop, mut repeat) = (self.number(seconds)?, None, 0);
+        if self.next_is(b"..") {
+            self.at += 2;
+            stop = Some(self.number(seconds)?);
+            repeat = if seconds { SECOND } else { 1 };
+        }
+        if self.peek() == b'/' {
+            self.at += 1;
+            repeat = self.number(seconds).filter(|repeat| *repeat > 0)?;
+        } else if seconds && stop.is_some_and(|stop| start + repeat > stop) {
+            return None;
+        }
+        if !matches!(self.peek(), 0 | b' ' | b',' | b'-' | b'~' | b':') {
+            return None;
+        }
+        // A range is as long as its repetitions; one in which none comes is a number.
+        if let Some(end) = stop.filter(|end| *end > start && repeat > 0) {
+            stop = Some(end - (end - start) % repeat);
+        }
+        if stop == Some(start) {
+            (stop, repeat) = (None, 0);
+        }
+        Some(Part { start, stop, repeat })
+    }
+
+    fn number(&mut self, seconds: bool) -> Option<u64> {
+        let mut value = self.digits()?;
+        if seconds {
+            value = value.checked_mul(SECOND)?;
+            if self.peek() == b'.' && !self.next_is(b"..") {
+                self.at += 1;
+                value += self.fraction()?;
+            }
+        }
+        (value <= i32::MAX as u64).then_some(value)
+    }
+
+    fn digits(&mut self) -> Option<u64> {
+        let end = self.text[self.at..].iter().position(|byte| !byte.is_ascii_digit());
+        let digits = &self.text[self.at..end.map_or(self.text.len(), |end| self.at + end)];
+        self.at += digits.len();
+        std::str::from_utf8(digits).ok()?.parse().ok()
+    }
+
+    /// Reads millionths, rounded.
+    fn fraction(&mut self) -> Option<u64> {
+        let begin = self.at;
+        while self.peek().is_ascii_digit() {
+            self.at += 1;
+        }
+        let digits = &self.text[begin..self.at];
+        let digit = |at: usize| u64::from(digits.get(at).map_or(0, |byte| byte - b'0'));
+        let value = (0..6).fold(0, |value, at| value * 10 + digit(at));
+        (!digits.is_empty()).then_some(value + u64::from(digit(6) >= 5))
+    }
+}
+
+const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+const CRON_DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
+
+/// Writes five fields of cron as systemd does. Where both a day of the month and one of the week are given, cron means
+/// either of them: two expressions.
+fn of_cron(raw: &str) -> Option<Vec<String>> {
+    let words: Vec<&str> = raw.split_whitespace().collect();
+    if let [word] = words.as_slice() {
+        let line = match word.strip_prefix('@')?.to_ascii_lowercase().as_str() {
+            "hourly" => "hourly",
+            "daily" | "midnight" => "daily",
+            "weekly" => "weekly",
+            "monthly" => "monthly",
+            "yearly" | "annually" => "yearly",
+            _ => return None,
+        };
+        return Some(vec![line.to_owned()]);
+    }
+    let [minute, hour, day, month, weekday] = words.as_slice() else { return None };
+    let minute = field(minute, 0, 59, &[])?;
+    let hour = field(hour, 0, 23, &[])?;
+    let day = field(&day.replace('?', "*"), 1, 31, &[])?;
+    let month = field(month, 1, 12, &MONTHS)?;
+    let weekdays = cron_days(&weekday.replace('?', "*"))?;
+    let time = format!("{hour}:{minute}");
+    let any_day = day == "*";
+    let dated = |day: &str| match (month.as_str(), day, hour.as_str()) {
+        ("*", "*", "*") => String::new(),
+        _ => format!("*-{month}-{day} "),
+    };
+    let lines = match weekdays {
+        None => vec![format!("{}{time}", dated(&day))],
+        Some(names) if any_day => vec![format!("{names} {}{time}", dated("*"))],
+        Some(names) => vec![format!("{}{time}", dated(&day)), format!("{names} {}{time}", dated("*"))],
+    };
+    lines.iter().all(|line| Expression::parse(line).is_some()).then_some(lines)
+}
+
+/// Writes one field of cron as systemd does.
+fn field(raw: &str, from: u64, to: u64, names: &[&str]) -> Option<String> {
+    if raw == "*" {
+        return Some("*".to_owned());
+    }
+    let parts: Vec<String> = raw.split(',').map(|part| field_part(part, from, to, names)).collect::<Option<_>>()?;
+    Some(match parts.iter().find(|part| *part == "*") {
+        Some(all) => all.clone(),
+        None => parts.join(","),
+    })
+}
+
+fn field_part(raw: &str, from: u64, to: u64, names: &[&str]) -> Option<String> {
+    let (range, step) = raw.split_once('/').map_or((raw, None), |(range, step)| (range, Some(step)));
+    let step: Option<u64> =
+        step.map(|step| step.parse().ok().filter(|step| *step > 0)).map_or(Some(None), |s| s.map(Some))?;
+    let number = |text: &str| {
+        let named = names.iter().position(|name| text.eq_ignore_ascii_case(name)).map(|at| at as u64 + from);
+        named.or_else(|| text.parse().ok()).filter(|number| (from..=to).contains(number))
+    };
+    let padded = |number: u64| format!("{number:02}");
+    let begin = |number: u64| if step.is_some() { number.to_string() } else { padded(number) };
+    let written = match range.split_once('-') {
+        _ if range == "*" && step == Some(1) => return Some("*".to_owned()),
+        _ if range == "*" => from.to_string(),
+        None => begin(number(range)?),
+        Some((first, last)) => {
+            let (first, last) = (number(first)?, number(last)?);
+            match first.cmp(&last) {
+                std::cmp::Ordering::Less => format!("{}..{}", padded(first), padded(last)),
+                std::cmp::Ordering::Equal => return Some(padded(first)),
+                std::cmp::Ordering::Greater => return None,
+            }
+        }
+    };
+    // A step that leads past the end comes once.
+    let last = range.split_once('-').map_or(Some(to), |(_, last)| number(last))?;
+    let first = range.split('-').next().and_then(number).unwrap_or(from);
+    Some(match step {
+        Some(step) if first + step > last => padded(first),
+        Some(step) => format!("{written}/{step}"),
+        None => written,
+    })
+}
+
+/// Writes cron's days of the week as systemd does; none where every day is meant.
+fn cron_days(raw: &str) -> Option<Option<String>> {
+    let number = |text: &str| {
+        let named = CRON_DAYS.iter().position(|name| text.eq_ignore_ascii_case(name)).map(|at| at as u64);
+        named.or_else(|| text.parse().ok()).filter(|number| *number <= 7)
+    };
+    let mut days = BTreeSet::new();
+    for part in raw.split(',') {
+        let (range, step) = part.split_once('/').map_or((part, 1), |(range, step)| (range, step.parse().unwrap_or(0)));
+        let (first, last) = match range.split_once('-') {
+            _ if range == "*" => (0, 6),
+            Some((first, last)) => (number(first)?, number(last)?),
+            None if part.contains('/') => (number(range)?, 6),
+            None => (number(range)?, number(range)?),
+        };
+        if step == 0 || first > last {
+            return None;
+        }
+        // systemd's week begins on Monday.
+        days.extend((first..=last).step_by(step).map(|day| (day + 6) % 7));
+    }
+    if days.len() == 7 {
+        return Some(None);
+    }
+    let short = |day: u64| &DAYS[day as usize % 7][..3];
+    let mut runs: Vec<(u64, u64)> = Vec::new();
+    for day in days {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == day => *last = day,
+            _ => runs.push((day, day)),
+        }
+    }
+    let names = runs.iter().map(|(first, last)| match last - first {
+        0 => short(*first).to_owned(),
+        1 => format!("{},{}", short(*first), short(*last)),
+        _ => format!("{}..{}", short(*first), short(*last)),
+    });
+    Some(Some(names.collect::<Vec<_>>().join(",")))
+}
+
+/// Writes `every 5 minutes` and its like as systemd does.
+fn of_words(raw: &str) -> Option<String> {
+    let lower = raw.to_ascii_lowercase();
+    let text = lower.trim().trim_start_matches("every").trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (count, unit) = text.split_at(digits);
+    let count: u64 = if count.is_empty() { 1 } else { count.parse().ok()? };
+    let every = |most: u64| (count > 0 && most.is_multiple_of(count)).then_some(count);
+    let line = match unit.trim() {
+        "s" | "sec" | "second" | "seconds" => format!("*:*:0/{}", every(60)?),
+        "m" | "min" | "mins" | "minute" | "minutes" => format!("*:0/{}", every(60)?),
+        "h" | "hour" | "hours" => format!("0/{}:00", every(24)?),
+        "d" | "day" | "days" if count == 1 => "daily".to_owned(),
+        "w" | "week" | "weeks" if count == 1 => "weekly".to_owned(),
+        "month" | "months" if count == 1 => "monthly".to_owned(),
+        "year" | "years" if count == 1 => "yearly".to_owned(),
+        _ => return None,
+    };
+    let line = match line.as_str() {
+        "*:*:0/60" | "*:0/1" => "*:*".to_owned(),
+        "*:*:0/1" => "*:*:*".to_owned(),
+        "*:0/60" | "0/1:00" => "hourly".to_owned(),
+        "0/24:00" => "daily".to_owned(),
+        _ => line,
+    };
+    Expression::parse(&line).map(|_| line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_systemd_reads_is_taken() {
+        for raw in [
+            "daily",
+            "Hourly",
+            "weekly UTC",
+            "yearly Europe/Berlin",
+            "Mon *-*-* 03:00",
+            "mon..fri 9:00",
+            "Sat,Sun 12:00",
+            "*-*-* 03:00",
+            "*:0/15",
+            "*:*:0/5",
+            "*-*-1/2 12:00",
+            "*-*~1",
+            "*-02~01 00:00",
+            "*-*-* 02:30:15.25",
+            "00:00",
+            "2099-12-01 03:00 UTC",
+            "*-02-29",
+            "Mon..Fri *-*-* 09,17:00/30:00 America/New_York",
+            "Fri *-*-13",
+            "99-1-1",
+            "*-*-* *:*:*",
+            "*-*~07/1",
+            "Mon-Fri",
+            "Mon,",
+            "*-*-8..14/2 10:00:00..30/10",
+        ] {
+            assert_eq!(check(raw), Ok(()), "{raw}");
+        }
+    }
+
+    #[test]
+    fn what_systemd_does_not_read_or_what_never_comes_is_refused() {
+        for raw in [
+            "",
+            "03",
+            "25:00",
+            "*-13-01",
+            "*-*-32",
+            "Fri..Mon",
+            "Monn",
+            "every day at noon",
+            "*-*-* 03:00 PM",
+            "5..4:00",
+            "*:0/60",
+            "*:0/0",
+            "1900-01-01",
+            "*-*~31",
+            "daily 03:00",
+            "03:00 *-*-*",
+            "*-*-*-*",
+            "12:00:60",
+            "- 03:00",
+        ] {
+            assert!(check(raw).is_err(), "{raw}");
+        }
+        for raw in ["*-02-30", "*-04,06,09,11-31", "Mon 2026-12-01", "2025-02-29", "2025..2027-02-29", "*-02~29"] {
+            assert!(check(raw).is_err_and(|why| why.contains("never comes") || raw.contains('~')), "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_day_that_is_over_does_not_come_again() {
+        let now = 1_795_000_000_000; // 2026-11-18
+        for (raw, comes) in [
+            ("2026-11-19", true),
+            ("2026-11-18 00:00", true),
+            ("2026-11-17", true),
+            ("2026-11-16", false),
+            ("2020-*-*", false),
+            ("2020..2030-01-01", true),
+            ("Thu 2026-*-*", true),
+            ("2026-01..10-* 03:00", false),
+            ("daily", true),
+        ] {
+            assert_eq!(comes_after(raw, now), comes, "{raw}");
+        }
+    }
+
+    #[test]
+    fn cron_is_told_in_systemds_words() {
+        for (cron, lines) in [
+            ("0 3 * * *", &["*-*-* 03:00"][..]),
+            ("*/5 * * * *", &["*:0/5"]),
+            ("* * * * *", &["*:*"]),
+            ("0 * * * *", &["*:00"]),
+            ("30 9 * * 1-5", &["Mon..Fri *-*-* 09:30"]),
+            ("0 0 1 * *", &["*-*-01 00:00"]),
+            ("15,45 */2 * * *", &["*-*-* 0/2:15,45"]),
+            ("0 22 * * 0", &["Sun *-*-* 22:00"]),
+            ("0 22 * * 7", &["Sun *-*-* 22:00"]),
+            ("0 4 * * SUN,wed", &["Wed,Sun *-*-* 04:00"]),
+            ("0 0 1 JAN *", &["*-01-01 00:00"]),
+            ("0 0 */2 1-6 *", &["*-01..06-1/2 00:00"]),
+            ("10-20/5 8-18 * * *", &["*-*-* 08..18:10..20/5"]),
+            ("0 0 13 * 5", &["*-*-13 00:00", "Fri *-*-* 00:00"]),
+            ("0 12 ? * MON-FRI", &["Mon..Fri *-*-* 12:00"]),
+            ("5 4 * * */2", &["Tue,Thu,Sat,Sun *-*-* 04:05"]),
+            ("*/45 * * * *", &["*:0/45"]),
+            ("@daily", &["daily"]),
+            ("@midnight", &["daily"]),
+        ] {
+            assert_eq!(of_cron(cron).unwrap_or_default(), lines, "{cron}");
+            assert!(check(cron).is_err_and(|why| why.contains("is cron's way") && why.contains(lines[0])), "{cron}");
+            assert!(lines.iter().all(|line| check(line).is_ok()), "{cron}");
+        }
+        for cron in ["61 * * * *", "* * * *", "* * * * * *", "a b c d e", "0 0 0 * *", "5-1 * * * *", "@reboot"] {
+            assert_eq!(of_cron(cron), None, "{cron}");
+        }
+    }
+
+    #[test]
+    fn other_ways_to_say_it_are_told_what_to_write() {
+        for (raw, said) in [
+            ("every 5 minutes", "write \"*:0/5\""),
+            ("5m", "write \"*:0/5\""),
+            ("every hour", "write \"hourly\""),
+            ("every 2 hours", "write \"0/2:00\""),
+            ("every minute", "write \"*:*\""),
+            ("every day", "write \"daily\""),
+            ("30s", "write \"*:*:0/30\""),
+            ("every 7 minutes", "is not a calendar expression of systemd like daily"),
+            ("*-*-* 03:00 Europe/Berln", "\"Europe/Berln\" is not a time zone; did you mean Europe/Berlin?"),
+            ("*-*-* 03:00 CEST", "\"CEST\" is not a time zone; one looks like Europe/Berlin"),
+            ("3am", "`systemd-analyze calendar` explains each"),
+        ] {
+            let found = check(raw).unwrap_err();
+            assert!(found.contains(said), "{raw}: {found}");
+        }
+    }
+}

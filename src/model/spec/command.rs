@@ -1,0 +1,511 @@
+//! A command: how its words are read from a text, which shell syntax is refused there, and what is filled in.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// The variables that are filled in wherever they stand in a command.
+const FILLED_IN: [&str; 3] = ["PORT", "HOST", "DATA_DIR"];
+
+/// A command: a list of words, or one string split as a shell splits words. No shell runs it.
+///
+/// In its words `$PORT`, `$HOST` and `$DATA_DIR` stand for their values, and a dollar that should stay before one of
+/// these names is doubled. Every other dollar is itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Command(Vec<String>);
+
+impl Command {
+    /// Returns the words, as they are before anything is filled in; there is at least one.
+    pub fn words(&self) -> &[String] {
+        &self.0
+    }
+
+    /// Returns the words with the values of `variables` filled in. A name without a value stays as it is.
+    pub fn filled_in(&self, variables: &BTreeMap<String, String>) -> Vec<String> {
+        self.0.iter().map(|word| fill_in(word, &mut |name| variables.get(name).cloned())).collect()
+    }
+
+    /// Tells whether one of the words is filled in with this variable.
+    pub fn uses(&self, variable: &str) -> bool {
+        let mut found = false;
+        for word in &self.0 {
+            fill_in(word, &mut |name| {
+                found |= name == variable;
+                None
+            });
+        }
+        found
+    }
+
+    /// Checks the words.
+    ///
+    /// # Errors
+    /// The program must be a name, an absolute path, or a path beneath the bundle.
+    pub fn of_words(words: Vec<String>) -> Result<Self, String> {
+        let Some(program) = words.first() else { return Err("the command is empty".into()) };
+        if program.is_empty() || program.starts_with(['+', '-', '!', '@', ':', '|']) {
+            return Err(format!(
+                "{program:?} is not a program: a name, an absolute path, or a path beneath the bundle like ./app"
+            ));
+        }
+        if !program.starts_with('/') && program.split('/').any(|part| part == "..") {
+            return Err(format!("{program:?} leads out of the bundle"));
+        }
+        if words.iter().any(|word| word.contains('\0')) {
+            return Err(NUL.into());
+        }
+        Ok(Self(words))
+    }
+
+    /// Reads a command from one text.
+    ///
+    /// # Errors
+    /// It holds what only a shell understands; the message has the list that runs one.
+    pub fn of_text(text: &str) -> Result<Self, String> {
+        if text.contains('\0') {
+            return Err(NUL.into());
+        }
+        let mut reader = Reader::new(text);
+        reader.read()?;
+        let builtin = reader.words.first().filter(|word| BUILTINS.contains(&word.as_str()));
+        match reader.syntax.take().or_else(|| builtin.cloned().map(Syntax::Builtin)) {
+            Some(syntax) => Err(format!("{syntax}; to run a shell, write [{}]", reader.list_form())),
+            None => Self::of_words(reader.words),
+        }
+    }
+}
+
+const NUL: &str = "a word holds a NUL byte, which no argument can";
+
+/// What only a shell can do, though it looks like a program.
+const BUILTINS: [&str; 19] = [
+    "cd", "exec", "export", "source", ".", "set", "unset", "eval", "ulimit", "umask", "alias", "trap", "if", "for",
+    "while", "until", "case", "{", "command",
+];
+
+/// Replaces the names that are filled in; the values come from `value`.
+fn fill_in(word: &str, value: &mut dyn FnMut(&str) -> Option<String>) -> String {
+    let (mut filled, mut rest) = (String::with_capacity(word.len()), word);
+    while let Some(at) = rest.find('$') {
+        filled.push_str(&rest[..at]);
+        let dollars = rest[at..].len() - rest[at..].trim_start_matches('$').len();
+        rest = &rest[at + dollars..];
+        let Some((name, length)) = name_in(rest).filter(|(name, _)| FILLED_IN.contains(name)) else {
+            filled.push_str(&"$".repeat(dollars));
+            continue;
+        };
+        filled.push_str(&"$".repeat(dollars / 2));
+        if dollars % 2 == 0 {
+            filled.push_str(&rest[..length]);
+        } else {
+            match value(name) {
+                Some(value) => filled.push_str(&value),
+                None => filled.push_str(&format!("${}", &rest[..length])),
+            }
+        }
+        rest = &rest[length..];
+    }
+    filled.push_str(rest);
+    filled
+}
+
+/// Returns the variable that a text begins with, the dollar before it left out, and how long it is as written.
+fn name_in(text: &str) -> Option<(&str, usize)> {
+    if let Some(inside) = text.strip_prefix('{') {
+        let name = &inside[..inside.find('}')?];
+        return is_name(name).then_some((name, name.len() + 2));
+    }
+    let length = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
+    is_name(&text[..length]).then_some((&text[..length], length))
+}
+
+fn is_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// Shell syntax that was found in a text.
+enum Syntax {
+    /// An operator: what it is and how it is written.
+    Operator(&'static str, String),
+    /// A variable that is not filled in, as it is written.
+    Variable(String),
+    /// `NAME=value` before the program.
+    Assignment(String),
+    /// A word that only a shell understands.
+    Builtin(String),
+}
+
+impl fmt::Display for Syntax {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Syntax::Operator(what, written) => write!(f, "{written} is {what}, and no shell runs this command"),
+            Syntax::Variable(written) => write!(
+                f,
+                "{written} is filled in by a shell, and no shell runs this command; only $PORT, $HOST and $DATA_DIR are \
+                 filled in without one ($$ is a dollar)"
+            ),
+            Syntax::Assignment(name) => {
+                write!(f, "{name}=… sets a variable in a shell, and no shell runs this command; put {name} under env")
+            }
+            Syntax::Builtin(word) => {
+                write!(f, "{word} is a shell's own word, and no shell runs this command")?;
+                match word.as_str() {
+                    "cd" => f.write_str(", which starts in the artifact's directory"),
+                    "exec" => f.write_str(", so leave it out"),
+                    _ => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+/// Puts `exec` before the last command of a text, so that the shell becomes it. What a pipe or a setting of a variable
+/// begins cannot have it.
+fn with_exec(text: &str, last_separator: Option<usize>) -> String {
+    let (before, last) = text.split_at(last_separator.unwrap_or(0));
+    let (before, command) = (before.trim(), last.trim());
+    let first = command.split_whitespace().next().unwrap_or_default();
+    let assigns = first.split_once('=').is_some_and(|(name, _)| is_name(name));
+    let is_pipeline = before.contains('|') || command.contains(['|', '\n']) || command.ends_with('&');
+    if command.is_empty() || assigns || is_pipeline || BUILTINS.contains(&first) {
+        return text.trim().to_owned();
+    }
+    format!("{before}{}exec {command}", if before.is_empty() { "" } else { " " })
+}
+
+/// Quotes a text as both YAML and JSON read it.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// A dollar that stands for itself, while the word around it is not complete. No text holds it otherwise.
+const DOLLAR: char = '\0';
+
+/// Splits a text as a shell does, and notes the first thing in it that needs one.
+struct Reader<'a> {
+    text: &'a str,
+    words: Vec<String>,
+    syntax: Option<Syntax>,
+    /// Where the last `&&` or `;` ends.
+    last_separator: Option<usize>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(text: &'a str) -> Self {
+        Self { text, words: Vec::new(), syntax: None, last_separator: None }
+    }
+
+    fn read(&mut self) -> Result<(), String> {
+        let open = || "the command has a quote that does not end".to_owned();
+        let mut at = 0;
+        let mut word: Option<String> = None;
+        // Whether all of the word so far was written without quotes: only such a word can set a variable.
+        let mut bare = true;
+        while let Some(c) = self.text[at..].chars().next() {
+            let after = at + c.len_utf8();
+            match c {
+                ' ' | '\t' | '\n' => {
+                    self.end_word(&mut word, &mut bare);
+                    if c == '\n' && !self.words.is_empty() && !self.text[after..].trim().is_empty() {
+                        self.note(Syntax::Operator("where another command begins in a shell", "a new line".to_owned()));
+                    }
+                    at = after;
+                }
+                '#' if word.is_none() => at = self.text[at..].find('\n').map_or(self.text.len(), |end| at + end),
+                '\'' => {
+                    bare = false;
+                    let end = self.text[after..].find('\'').ok_or_else(open)? + after;
+                    word.get_or_insert_default().push_str(&self.text[after..end]);
+                    at = end + 1;
+                }
+                '"' => {
+                    bare = false;
+                    at = self.double_quoted(after, word.get_or_insert_default()).ok_or_else(open)?;
+                }
+                '\\' => {
+                    bare = false;
+                    let escaped = self.text[after..].chars().next().ok_or("the command ends in a backslash")?;
+                    at = after + escaped.len_utf8();
+                    if escaped != '\n' {
+                        word.get_or_insert_default().push(literal(escaped));
+                    }
+                }
+                '$' => at = self.dollar(at, word.get_or_insert_default()),
+                '|' | '&' | ';' | '<' | '>' | '`' => {
+                    // `2>file`: the digits belong to the operator.
+                    self.end_word(&mut word, &mut bare);
+                    at = self.operator(at);
+                }
+                c => {
+                    if c == '=' && bare && self.words.is_empty() && word.as_deref().is_some_and(is_name) {
+                        self.note(Syntax::Assignment(word.clone().unwrap_or_default()));
+                    }
+                    word.get_or_insert_default().push(c);
+                    at = after;
+                }
+            }
+        }
+        self.end_word(&mut word, &mut bare);
+        Ok(())
+    }
+
+    fn end_word(&mut self, word: &mut Option<String>, bare: &mut bool) {
+        self.words.extend(word.take().map(|word| with_dollars(&word)));
+        *bare = true;
+    }
+
+    /// Keeps the first: it is what the reader of the message sees first.
+    fn note(&mut self, syntax: Syntax) {
+        let is_cd = self.words.first().is_some_and(|word| BUILTINS.contains(&word.as_str()));
+        if self.syntax.is_none() && !is_cd {
+            self.syntax = Some(syntax);
+        }
+    }
+
+    /// Returns the words of a list in which a shell runs this text.
+    fn list_form(&self) -> String {
+        if let [shell, option, rest @ ..] = self.words.as_slice()
+            && ["sh", "bash", "dash", "/bin/sh", "/bin/bash"].contains(&shell.as_str())
+            && option == "-c"
+        {
+            let words: Vec<String> = rest.iter().map(|word| quoted(word)).collect();
+            return format!("{shell}, -c, {}", words.join(", "));
+        }
+        format!("sh, -c, {}", quoted(&with_exec(self.text, self.last_separator)))
+    }
+
+    fn double_quoted(&mut self, mut at: usize, word: &mut String) -> Option<usize> {
+        loop {
+            let c = self.text[at..].chars().next()?;
+            let after = at + c.len_utf8();
+            at = match c {
+                '"' => return Some(after),
+                '$' => self.dollar(at, word),
+                '`' => {
+                    self.operator(at);
+                    word.push(c);
+                    after
+                }
+                '\\' => {
+                    let escaped = self.text[after..].chars().next()?;
+                    let next = after + escaped.len_utf8();
+                    match escaped {
+                        '\n' => {}
+                        '$' | '`' | '"' | '\\' => word.push(literal(escaped)),
+                        other => word.extend(['\\', other]),
+                    }
+                    next
+                }
+                other => {
+                    word.push(other);
+                    after
+                }
+            };
+        }
+    }
+
+    /// Reads what a dollar begins outside of single quotes.
+    fn dollar(&mut self, at: usize, word: &mut String) -> usize {
+        let rest = &self.text[at + 1..];
+        if rest.starts_with('$') {
+            word.push(DOLLAR);
+            return at + 2;
+        }
+        if let Some((name, length)) = name_in(rest) {
+            if !FILLED_IN.contains(&name) {
+                self.note(Syntax::Variable(format!("${}", &rest[..length])));
+            }
+            word.push('$');
+            word.push_str(&rest[..length]);
+            return at + 1 + length;
+        }
+        match rest.chars().next() {
+            Some('(') => self.note(Syntax::Operator("the output of another command in a shell", "$(".to_owned())),
+            Some('{') => {
+                let end = rest.find('}').map_or(rest.len(), |end| end + 1);
+                self.note(Syntax::Variable(format!("${}", &rest[..end])));
+            }
+            Some(c @ ('0'..='9' | '@' | '*' | '#' | '?' | '!' | '-')) => self.note(Syntax::Variable(format!("${c}"))),
+            _ => {}
+        }
+        word.push('$');
+        at + 1
+    }
+
+    fn operator(&mut self, at: usize) -> usize {
+        const OPERATORS: [(&str, &str); 12] = [
+            ("&&", "what runs one command after another in a shell"),
+            ("||", "what runs one command or another in a shell"),
+            ("<<", "a shell's redirection"),
+            (">>", "a shell's redirection"),
+            (">&", "a shell's redirection"),
+            ("&>", "a shell's redirection"),
+            ("|", "a shell's pipe"),
+            ("&", "what starts a command in the background in a shell"),
+            (";", "what runs one command after another in a shell"),
+            ("<", "a shell's redirection"),
+            (">", "a shell's redirection"),
+            ("`", "the output of another command in a shell"),
+        ];
+        let rest = &self.text[at..];
+        let found = OPERATORS.iter().find(|(written, _)| rest.starts_with(written));
+        let Some((written, what)) = found else { return at + 1 };
+        let end = at + written.len();
+        if matches!(*written, "&&" | ";") {
+            self.last_separator = Some(end);
+        }
+        self.note(Syntax::Operator(what, (*written).to_owned()));
+        end
+    }
+}
+
+fn literal(c: char) -> char {
+    if c == '$' { DOLLAR } else { c }
+}
+
+/// Writes the dollars that stand for themselves: doubled before a name that would be filled in otherwise.
+fn with_dollars(word: &str) -> String {
+    let (mut written, mut rest) = (String::with_capacity(word.len()), word);
+    while let Some(at) = rest.find(DOLLAR) {
+        written.push_str(&rest[..at]);
+        let after = rest[at..].trim_start_matches(DOLLAR);
+        let count = rest[at..].len() - after.len();
+        let follows = name_in(after.strip_prefix('$').unwrap_or(after));
+        let doubled = follows.is_some_and(|(name, _)| FILLED_IN.contains(&name));
+        written.push_str(&"$".repeat(if doubled { 2 * count } else { count }));
+        rest = after;
+    }
+    written.push_str(rest);
+    written
+}
+
+impl<'de> Deserialize<'de> for Command {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Words;
+        impl<'de> Visitor<'de> for Words {
+            type Value = Command;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a command: a string or a list of words")
+            }
+            fn visit_str<E: de::Error>(self, raw: &str) -> Result<Command, E> {
+                Command::of_text(raw).map_err(E::custom)
+            }
+            fn visit_seq<A: de::SeqAccess<'de>>(self, seq: A) -> Result<Command, A::Error> {
+                let words = Vec::deserialize(de::value::SeqAccessDeserializer::new(seq))?;
+                Command::of_words(words).map_err(de::Error::custom)
+            }
+        }
+        deserializer.deserialize_any(Words)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        Command::of_text(text).unwrap_or_else(|why| panic!("{text}: {why}")).0
+    }
+
+    fn run(text: &str) -> Vec<String> {
+        let values = [("PORT", "21003"), ("HOST", "127.0.0.1"), ("DATA_DIR", "/data")];
+        let values = values.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        Command::of_text(text).unwrap_or_else(|why| panic!("{text}: {why}")).filled_in(&values)
+    }
+
+    fn refusal(text: &str) -> String {
+        Command::of_text(text).err().unwrap_or_default()
+    }
+
+    #[test]
+    fn a_text_without_shell_syntax_is_split_as_a_shell_splits_it() {
+        for text in [
+            "./app",
+            "  ./app  serve\t--a=b c=d\n",
+            "./app 'a && b' \"x; y\" a\\ b '' \"\" a'b'\"c\"d",
+            "./app \"a\\\"b\\n\" # a comment",
+            "./app a#b -- {} * ~ ? [x] (y) !z %h --f={a,b} A=b",
+            "é 'ü' \"→\"",
+        ] {
+            assert_eq!(words(text), shlex::split(text).unwrap(), "{text}");
+        }
+        assert_eq!(words("./app \\\n --long"), ["./app", "--long"], "a line that goes on, as in a shell");
+        for text in ["'", "a \"b", "a \\"] {
+            assert!(shlex::split(text).is_none() && Command::of_text(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn three_variables_are_filled_in_wherever_they_stand_in_a_text() {
+        for (text, meant) in [
+            ("./app $PORT --port", "21003"),
+            ("./app --listen=$HOST:$PORT", "--listen=127.0.0.1:21003"),
+            ("./app x${PORT}y", "x21003y"),
+            ("./app \"$DATA_DIR/my file\"", "/data/my file"),
+            ("./app '${DATA_DIR}/x'", "/data/x"),
+            ("./app '$OTHER $(x) && `y` $PORTS'", "$OTHER $(x) && `y` $PORTS"),
+            ("./app $$", "$"),
+            ("./app $$PORT", "$PORT"),
+            ("./app $$$PORT", "$21003"),
+            ("./app $$$$PORT", "$$PORT"),
+            ("./app \\$PORT", "$PORT"),
+            ("./app \"\\$PORT\"", "$PORT"),
+            ("./app \\$'PORT'", "$PORT"),
+            ("./app $$HOME 5$ 1$% a", "$HOME"),
+        ] {
+            assert_eq!(run(text)[1], meant, "{text}");
+        }
+        assert_eq!(run("$DATA_DIR/bin/app"), ["/data/bin/app"]);
+    }
+
+    #[test]
+    fn in_a_list_three_variables_are_filled_in_and_the_rest_stays() {
+        let list = |word: &str| {
+            let values = [("DATA_DIR".to_owned(), "/data".to_owned())].into();
+            Command::of_words(vec!["sh".into(), word.into()]).unwrap().filled_in(&values)[1].clone()
+        };
+        for (written, meant) in [
+            ("cd $DATA_DIR && exec x \"$HOME\" | y > ${DATA_DIR}/z", "cd /data && exec x \"$HOME\" | y > /data/z"),
+            ("echo $$ $DATA_DIRS ${DATA_DIR:-x} $", "echo $$ $DATA_DIRS ${DATA_DIR:-x} $"),
+            ("$$DATA_DIR", "$DATA_DIR"),
+            ("$PORT", "$PORT"),
+        ] {
+            assert_eq!(list(written), meant, "{written}");
+        }
+    }
+
+    #[test]
+    fn shell_syntax_is_refused_with_the_list_that_runs_a_shell() {
+        for (text, what, list) in [
+            ("./a && ./b", "&& is what runs one command after another", r#"[sh, -c, "./a && exec ./b"]"#),
+            ("cd app && node s.js", "cd is a shell's own word", r#"[sh, -c, "cd app && exec node s.js"]"#),
+            ("cd app; node s.js", "cd is", r#"[sh, -c, "cd app; exec node s.js"]"#),
+            ("NODE_ENV=production ./app", "put NODE_ENV under env", r#"[sh, -c, "NODE_ENV=production ./app"]"#),
+            ("./a | ./b", "| is a shell's pipe", r#"[sh, -c, "./a | ./b"]"#),
+            ("./a || ./b", "|| is", r#"[sh, -c, "./a || ./b"]"#),
+            ("./a > \"$DATA_DIR/log\"", "> is", r#"[sh, -c, "exec ./a > \"$DATA_DIR/log\""]"#),
+            ("./a 2>&1", ">& is", "exec ./a 2>&1"),
+            ("./a<b", "< is", "exec ./a<b"),
+            ("./a &", "& is", r#"[sh, -c, "./a &"]"#),
+            ("./a;./b", "; is", r#"[sh, -c, "./a; exec ./b"]"#),
+            ("./a `date`", "` is the output of another command", "exec ./a `date`"),
+            ("./a \"`date`\"", "` is", "`date`"),
+            ("./a $(date)", "$( is", "exec ./a $(date)"),
+            ("./a --x=$HOME/y", "$HOME is filled in by a shell", "exec ./a --x=$HOME/y"),
+            ("./a \"${NAME}\"", "${NAME} is", r#"exec ./a \"${NAME}\""#),
+            ("./a ${PORT:-3000}", "${PORT:-3000} is", "exec ./a ${PORT:-3000}"),
+            ("./a $1", "$1 is", "exec ./a $1"),
+            ("./a $PORTS", "$PORTS is", "exec ./a $PORTS"),
+            ("exec ./a", "so leave it out", r#"[sh, -c, "exec ./a"]"#),
+            ("npm ci\nnpm start", "a new line is", r#"[sh, -c, "npm ci\nnpm start"]"#),
+            ("sh -c \"./a $X\"", "$X is", r#"[sh, -c, "./a $X"]"#),
+        ] {
+            let said = refusal(text);
+            assert!(said.contains(what) && said.contains(list), "{text}: {said}");
+        }
+    }
+}
