@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use zeroize::Zeroizing;
 
 use crate::model::desired::{Complaint, Desired, Hold, Owner, SecretVersion, Wanted};
+use crate::model::document::SpecError;
 use crate::model::event::{By, Event, Kept};
 pub use crate::model::failure::{Lasting, PortError};
 use crate::model::names::{
@@ -230,6 +231,9 @@ pub enum WishError {
         /// Whose it is.
         owner: Owner,
     },
+    /// It says something that only the store can judge, and that is not so.
+    #[error(transparent)]
+    Invalid(SpecError),
     /// It moved since the caller looked.
     #[error("the project is at generation {0} by now")]
     Moved(u64),

@@ -165,6 +165,7 @@ impl From<WishError> for Problem {
         match error {
             WishError::Unknown(_) => Self::missing("unknown_project", detail),
             WishError::Owned { .. } => Self::conflict("owned", detail),
+            WishError::Invalid(error) => Self::invalid(error.problems),
             WishError::Moved(_) => Self::new(StatusCode::PRECONDITION_FAILED, "moved", detail),
             WishError::Deleting(_) => Self::conflict("deleting", detail),
             WishError::ServiceUnknown(_) => Self::missing("unknown_service", detail),

@@ -10,10 +10,11 @@ use serde_json::{Value, json};
 use crate::model::desired::{Complaint, Hold, Intent, Owner, Wanted};
 use crate::model::document::{self, Problem as Flaw};
 use crate::model::event::By;
+use crate::model::fit;
 use crate::model::names::{ProjectId, ReleaseNo};
 use crate::model::progress::{ProjectProgress, Release};
 use crate::model::quantity::Timestamp;
-use crate::model::spec::{Artifact, Document, HIDDEN_QUERY, Spec};
+use crate::model::spec::{Artifact, Document, Spec, hide_query};
 use crate::model::status::Status;
 use crate::plan::status::{as_wanted_now, unseen};
 use crate::port::{Put, WishError};
@@ -291,7 +292,7 @@ pub fn remembered(state: &ApiState, project: &ProjectId) -> Result<ProjectProgre
 }
 
 fn read(state: &ApiState, project: &ProjectId, text: &[u8]) -> Result<Document, Problem> {
-    let document = document::parse(text).map_err(|error| match document::is_readable(text) {
+    let mut document = document::parse(text).map_err(|error| match document::is_readable(text) {
         true => Problem::invalid(error.problems),
         false => Problem { status: StatusCode::BAD_REQUEST, code: "unreadable", ..Problem::invalid(error.problems) },
     })?;
@@ -299,6 +300,11 @@ fn read(state: &ApiState, project: &ProjectId, text: &[u8]) -> Result<Document, 
         let message = format!("the document is of {}, the path of {project}", document.project);
         return Err(Problem::invalid(vec![Flaw::at("project", message)]));
     }
+    let stored = state.wishes.wanted(project)?;
+    let stored = stored.as_ref().and_then(Wanted::spec);
+    let mut problems = fit::restore(&mut document, stored);
+    problems.extend(fit::over(&document, stored, state.clock.now()));
+    document::located(text, problems).map_err(|error| Problem::invalid(error.problems))?;
     if let Some(url) = &document.artifact.url {
         (state.check_url)(url).map_err(|cause| Problem::invalid(vec![Flaw::at("artifact.url", cause)]))?;
     }
@@ -361,10 +367,6 @@ fn view(project: &ProjectId, wanted: &Wanted, status: Option<Status>, now: Times
 /// A spec as it may be shown: the query of a presigned URL is a key to the artifact.
 fn shown_spec(spec: &Spec) -> Spec {
     let mut spec = spec.clone();
-    for url in spec.artifact.url.iter_mut().chain(spec.hooks.templates_mut()) {
-        if let Some((address, _)) = url.split_once('?') {
-            *url = format!("{address}{HIDDEN_QUERY}");
-        }
-    }
+    spec.urls_mut().for_each(|(_, url)| *url = hide_query(url));
     spec
 }

@@ -9,7 +9,9 @@ use super::args::Format;
 use super::client::read_input;
 use super::failure::{ERROR, Failure};
 use super::text::{clean, machine, say};
-use crate::model::document::{self, Problem};
+use crate::model::document::{self, Problem, Subject};
+use crate::model::fit;
+use crate::port::{Clock, SystemClock};
 
 /// How much of a line is shown.
 const WIDEST: usize = 160;
@@ -23,7 +25,7 @@ pub fn validate(files: &[PathBuf], format: Format) -> Result<(), Failure> {
     let named: Vec<Vec<PathBuf>> = files.iter().map(|path| files_at(path)).collect::<Result<_, _>>()?;
     for file in &named.concat() {
         let text = read_input(file)?;
-        let problems = document::parse_any(&text).err().map(|error| error.problems).unwrap_or_default();
+        let problems = problems_of(&text);
         if format == Format::Table {
             say(&shown(file, &text, &problems))?;
         }
@@ -34,6 +36,14 @@ pub fn validate(files: &[PathBuf], format: Format) -> Result<(), Failure> {
         say(&text)?;
     }
     if bad { Err(Failure { status: ERROR, message: String::new() }) } else { Ok(()) }
+}
+
+fn problems_of(text: &[u8]) -> Vec<Problem> {
+    let found = document::parse_any(text).and_then(|subject| match subject {
+        Subject::Project(document) => document::located(text, fit::over(&document, None, SystemClock.now())),
+        Subject::Host(_) => Ok(()),
+    });
+    found.err().map(|error| error.problems).unwrap_or_default()
 }
 
 fn shown(file: &Path, text: &[u8], problems: &[Problem]) -> String {

@@ -3,6 +3,7 @@
 //! The text becomes a tree first (which refuses duplicate keys and keeps every line and column), then the typed spec.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Number, Value};
 use serde_saphyr::Spanned;
 
+use super::quantity::Timestamp;
 use super::services::{Service, Version};
 use super::spec::{Document, Language};
 use super::{fit, schema};
@@ -88,6 +90,7 @@ pub fn parse(text: &[u8]) -> Result<Document, SpecError> {
     let document = typed(&tree.value).map_err(|problem| SpecError::from(tree.locate(problem)))?;
     let mut problems: Vec<Problem> = fit::problems(&document).into_iter().map(|problem| tree.locate(problem)).collect();
     problems.sort_by_key(|problem| problem.place.map(|place| (place.line, place.column)));
+    problems.truncate(MOST_PROBLEMS);
     if problems.is_empty() { Ok(document) } else { Err(SpecError { problems }) }
 }
 
@@ -107,6 +110,31 @@ pub fn parse_any(text: &[u8]) -> Result<Subject, SpecError> {
     match kind_of(text) {
         Some(HOST) => services(text).map(Subject::Host),
         _ => parse(text).map(|document| Subject::Project(Box::new(document))),
+    }
+}
+
+/// Reads a file of the watched directory. A schedule that is over since then was right when it was written.
+///
+/// # Errors
+/// As `parse_any`; and what a file cannot say.
+pub fn parse_file(text: &[u8], written: Timestamp) -> Result<Subject, SpecError> {
+    let mut subject = parse_any(text)?;
+    let Subject::Project(document) = &mut subject else { return Ok(subject) };
+    let mut problems = fit::in_a_file(document);
+    problems.extend(fit::over(document, None, written));
+    located(text, problems)?;
+    Ok(subject)
+}
+
+/// Refuses a document that was read for problems that were found after that.
+///
+/// # Errors
+/// The problems, each with its place, if there are any.
+pub fn located(text: &[u8], problems: Vec<Problem>) -> Result<(), SpecError> {
+    match Tree::read(text) {
+        _ if problems.is_empty() => Ok(()),
+        Ok(tree) => Err(SpecError { problems: problems.into_iter().map(|problem| tree.locate(problem)).collect() }),
+        Err(_) => Err(SpecError { problems }),
     }
 }
 
@@ -256,10 +284,6 @@ fn reword(path: String, message: &str) -> Problem {
     }
     let kind = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
     match kind.and_then(|rest| rest.split_once(", expected ")) {
-        Some(("map", "a string")) if path.starts_with("env.") => Problem::at(
-            path,
-            "a variable is a text; a secret is named under secrets: [NAME], and `zexio secret set` stores its value",
-        ),
         Some((found, wanted)) => Problem::at(path, wrong_kind(found, wanted)),
         None => Problem::at(path, message),
     }
@@ -314,6 +338,10 @@ fn meant(path: &str, found: &str) -> Option<String> {
 }
 
 fn suggestion(found: &str, known: &[&str]) -> Option<String> {
+    // What is far longer than any of them is near to none, and costs time.
+    if found.len() > 64 {
+        return None;
+    }
     let near = known.iter().map(|name| (strsim::damerau_levenshtein(found, name), name));
     let nearest = near.filter(|(distance, name)| *distance <= 2.min(name.len() / 2)).min();
     nearest.map(|(_, name)| format!("did you mean {name}?"))
@@ -330,9 +358,7 @@ fn elsewhere(found: &str, known: &[&str]) -> String {
 /// The document as a JSON value, without `x-` keys, and where each of its fields stands.
 struct Tree {
     value: Value,
-    places: BTreeMap<String, Spot>,
-    /// The keys that have no value, in their order.
-    empty: Vec<String>,
+    root: Node,
 }
 
 /// Where a field's key and its value stand.
@@ -352,11 +378,11 @@ impl Tree {
         // Only true and false are booleans: `tls: off` and `ANSWER: no` mean the words that are written.
         let options = serde_saphyr::options! { strict_booleans: true };
         let text = respelled(text.trim_start_matches('\u{feff}'));
-        let node: Node = serde_saphyr::from_str_with_options(&text, options).map_err(|e| parse_problem(&e))?;
-        let mut tree = Self { value: Value::Null, places: BTreeMap::new(), empty: Vec::new() };
-        tree.value = node.flatten("", &mut tree);
-        match tree.value {
-            Value::Object(_) => Ok(tree),
+        SIZE_LEFT.set(MOST);
+        let root: Node = serde_saphyr::from_str_with_options(&text, options).map_err(|e| parse_problem(&e))?;
+        let root = root.without_status();
+        match root.value("") {
+            value @ Value::Object(_) => Ok(Self { value, root }),
             _ => Err(Problem::at("", "a spec is a mapping of keys to values")),
         }
     }
@@ -365,23 +391,26 @@ impl Tree {
     fn complete(text: &[u8]) -> Result<Self, SpecError> {
         let tree = Self::read(text).map_err(SpecError::from)?;
         let message = "has no value; give it one, or leave it out";
-        let problems: Vec<Problem> = tree.empty.iter().map(|path| tree.locate(Problem::at(path, message))).collect();
+        let mut empty = Vec::new();
+        tree.root.find_empty("", &mut empty);
+        let problems: Vec<Problem> = empty.into_iter().map(|path| tree.locate(Problem::at(path, message))).collect();
         if problems.is_empty() { Ok(tree) } else { Err(SpecError { problems }) }
     }
 
     /// Gives a problem the place of its field, or of the nearest field around it that has one.
     fn locate(&self, mut problem: Problem) -> Problem {
-        if let Some(spot) = self.places.get(&problem.path) {
+        clip(&mut problem.message);
+        if let Some(spot) = self.root.spot(&problem.path) {
             let is_key = problem.message.starts_with(UNKNOWN_KEY) || self.is_key_at_fault(&problem);
             problem.place = Some(if is_key { spot.key } else { spot.value });
             return problem;
         }
         let mut path = problem.path.as_str();
         problem.place = loop {
-            match (self.places.get(path), path.rsplit_once('.')) {
+            match (self.root.spot(path), path.rsplit_once('.')) {
                 (Some(spot), _) => break Some(spot.key),
                 (None, Some((parent, _))) => path = parent,
-                (None, None) => break self.places.get("").map(|spot| spot.key),
+                (None, None) => break Some(self.root.place),
             }
         };
         problem
@@ -421,12 +450,23 @@ fn respelled(text: &str) -> Cow<'_, str> {
     Cow::Owned(respelled)
 }
 
+/// Cuts a message that quotes more of the document than anybody reads.
+fn clip(message: &mut String) {
+    if message.len() > 2000 {
+        let end = message.floor_char_boundary(2000);
+        message.truncate(end);
+        message.push('…');
+    }
+}
+
 fn parse_problem(error: &serde_saphyr::Error) -> Problem {
     let place = error.location().map(|at| Place { line: at.line(), column: at.column() });
     let shown = error.without_snippet().to_string();
     let message = shown.lines().next().unwrap_or_default();
     let message = message.split_once(" at line ").map_or(message, |(head, _)| head);
-    Problem { path: String::new(), message: in_our_words(message.trim_end_matches(':')), place }
+    let mut message = in_our_words(message.trim_end_matches(':'));
+    clip(&mut message);
+    Problem { path: String::new(), message, place }
 }
 
 /// The parser speaks to whoever programs with it; to whoever writes a spec its terms and its advice mean little.
@@ -459,29 +499,107 @@ enum Kind {
     Table(Vec<(String, Place, Node)>),
 }
 
+/// How much a document may mean: its aliases can repeat a part of it over and over, and each value costs memory.
+#[derive(Clone, Copy)]
+struct Size {
+    values: usize,
+    bytes: usize,
+}
+
+/// Far more than any spec of the longest document needs.
+const MOST: Size = Size { values: 30_000, bytes: 1 << 20 };
+
+thread_local! {
+    // A Deserialize has no place of its own to count in, and one document is read at a time on a thread.
+    static SIZE_LEFT: Cell<Size> = const { Cell::new(MOST) };
+}
+
+/// Counts a value of so many bytes.
+fn spend<E: de::Error>(bytes: usize) -> Result<(), E> {
+    let Size { values, bytes: left } = SIZE_LEFT.get();
+    match (values.checked_sub(1), left.checked_sub(bytes)) {
+        (Some(values), Some(bytes)) => {
+            SIZE_LEFT.set(Size { values, bytes });
+            Ok(())
+        }
+        _ => Err(E::custom(format!(
+            "the document is too large once its aliases are filled in: more than {} values or {} bytes",
+            MOST.values, MOST.bytes
+        ))),
+    }
+}
+
+/// How many problems are told of one document.
+const MOST_PROBLEMS: usize = 20;
+
 impl Node {
-    fn flatten(self, path: &str, tree: &mut Tree) -> Value {
-        tree.places.entry(path.to_owned()).or_insert(Spot { key: self.place, value: self.place });
-        match self.kind {
-            Kind::Scalar(value) => {
-                tree.empty.extend((value.is_null() && !path.is_empty()).then(|| path.to_owned()));
-                value
+    /// Returns the spec of a project as the agent shows it, its status left out; any other document as it is.
+    fn without_status(mut self) -> Self {
+        if let Kind::Table(entries) = &mut self.kind {
+            let has = |wanted: &str| entries.iter().any(|(key, ..)| key == wanted);
+            if has("spec") && has("status") && !has("zexio") {
+                let spec = entries.iter().position(|(key, ..)| key == "spec").map(|at| entries.swap_remove(at).2);
+                return spec.unwrap_or(self);
             }
+        }
+        self
+    }
+
+    /// The entries that count. In every mapping but that of headers, whose names may begin so, an `x-` key is ignored.
+    fn entries(&self, name: &str) -> impl Iterator<Item = &(String, Place, Node)> {
+        let entries = match &self.kind {
+            Kind::Table(entries) => entries.as_slice(),
+            _ => &[],
+        };
+        let all = name == "headers";
+        entries.iter().filter(move |(key, ..)| all || !key.starts_with("x-"))
+    }
+
+    fn value(&self, name: &str) -> Value {
+        match &self.kind {
+            Kind::Scalar(value) => value.clone(),
+            Kind::List(items) => Value::Array(items.iter().map(|item| item.value("")).collect()),
+            Kind::Table(_) => {
+                let entries = self.entries(name).map(|(key, _, node)| (key.clone(), node.value(key)));
+                Value::Object(entries.collect::<Map<String, Value>>())
+            }
+        }
+    }
+
+    /// Finds the keys that have no value, in their order.
+    fn find_empty(&self, path: &str, found: &mut Vec<String>) {
+        let name = path.rsplit('.').next().unwrap_or_default();
+        match &self.kind {
+            _ if found.len() >= MOST_PROBLEMS => {}
+            Kind::Scalar(value) => found.extend((value.is_null() && !path.is_empty()).then(|| path.to_owned())),
             Kind::List(items) => {
-                let items = items.into_iter().enumerate();
-                Value::Array(items.map(|(i, item)| item.flatten(&join(path, &i.to_string()), tree)).collect())
+                items.iter().enumerate().for_each(|(i, item)| item.find_empty(&join(path, &i.to_string()), found));
             }
-            Kind::Table(entries) => {
-                let mut table = Map::new();
-                // In every mapping but that of headers, whose names may begin so, an `x-` key is ignored.
-                let kept = |key: &str| !key.starts_with("x-") || path.ends_with(".headers");
-                for (key, place, node) in entries.into_iter().filter(|(key, ..)| kept(key)) {
-                    let path = join(path, &key);
-                    tree.places.insert(path.clone(), Spot { key: place, value: node.value_place().unwrap_or(place) });
-                    table.insert(key, node.flatten(&path, tree));
-                }
-                Value::Object(table)
+            Kind::Table(_) => {
+                self.entries(name).for_each(|(key, _, node)| node.find_empty(&join(path, key), found));
             }
+        }
+    }
+
+    /// Returns where a field stands.
+    fn spot(&self, path: &str) -> Option<Spot> {
+        if path.is_empty() {
+            return Some(Spot { key: self.place, value: self.place });
+        }
+        let below = |key: &str| -> Option<&str> {
+            let rest = path.strip_prefix(key)?;
+            if rest.is_empty() { Some("") } else { rest.strip_prefix('.') }
+        };
+        match &self.kind {
+            Kind::Scalar(_) => None,
+            Kind::List(items) => {
+                let (index, rest) = path.split_once('.').unwrap_or((path, ""));
+                items.get(index.parse::<usize>().ok()?)?.spot(rest)
+            }
+            Kind::Table(entries) => entries.iter().find_map(|(key, place, node)| match below(key)? {
+                "" => Some(Spot { key: *place, value: node.value_place().unwrap_or(*place) }),
+                rest => node.spot(rest),
+            }),
         }
     }
 
@@ -493,6 +611,7 @@ impl Node {
 
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        spend(0)?;
         let spanned = Spanned::<Kind>::deserialize(deserializer)?;
         let place = Place { line: spanned.referenced.line(), column: spanned.referenced.column() };
         Ok(Self { kind: spanned.value, place })
@@ -525,7 +644,8 @@ impl<'de> Visitor<'de> for AnyKind {
     fn visit_f64<E: de::Error>(self, v: f64) -> Result<Kind, E> {
         Number::from_f64(v).map(|n| Kind::Scalar(Value::Number(n))).ok_or_else(|| E::custom("not a finite number"))
     }
-    fn visit_str<E>(self, v: &str) -> Result<Kind, E> {
+    fn visit_str<E: de::Error>(self, v: &str) -> Result<Kind, E> {
+        spend(v.len())?;
         Ok(Kind::Scalar(v.into()))
     }
     fn visit_unit<E>(self) -> Result<Kind, E> {
@@ -541,6 +661,7 @@ impl<'de> Visitor<'de> for AnyKind {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Kind, A::Error> {
         let mut entries = Vec::new();
         while let Some(key) = map.next_key::<Spanned<String>>()? {
+            spend(key.value.len())?;
             let place = Place { line: key.referenced.line(), column: key.referenced.column() };
             entries.push((key.value, place, map.next_value()?));
         }
@@ -551,6 +672,7 @@ impl<'de> Visitor<'de> for AnyKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::spec::{Given, Sealed};
 
     const MINIMAL: &str = "zexio: 1\nproject: shop\nartifact: { url: https://a.example.com/x.tar.gz }\nprocesses: { web: { run: ./shop } }\n";
 
@@ -572,7 +694,7 @@ mod tests {
                 "{{\"zexio\":1,\"project\":\"shop\",\"artifact\":{{\"url\":\"https:\\/\\/a.example.com/x\"}},\n\t\"env\":{{\"A\":\"{value}\"}},\"processes\":{{\"web\":{{\"run\":\"./x\"}}}}}}"
             );
             parse(text.as_bytes())
-                .map(|spec| spec.env.values().map(|value| value.open().to_owned()).collect::<String>())
+                .map(|spec| spec.env.values().filter_map(Given::clear).map(str::to_owned).collect::<String>())
         };
         for (spelled, meant) in [
             ("\\ud83e\\udd80", "🦀"),
@@ -612,7 +734,7 @@ mod tests {
             "line 6, column 10: env.PORTS: the number 8080 stands where a text is expected; put it in quotes"
         );
         assert_eq!(with("env: { A: ~ }\n"), "line 5, column 8: env.A: has no value; give it one, or leave it out");
-        assert!(with("env: { A: b, LD_PRELOAD: x }\n").starts_with("line 5, column 14: env.LD_PRELOAD: "));
+        assert!(with("env: { A: b, NOTIFY_SOCKET: x }\n").starts_with("line 5, column 14: env.NOTIFY_SOCKET: "));
         assert!(
             with("limits: 3\n").ends_with("limits: the number 3 stands where a mapping of keys to values is expected")
         );
@@ -633,6 +755,46 @@ mod tests {
         assert!(parse(&vec![b' '; LONGEST + 1]).is_err());
         for text in ["", "- a", "a", "\0", "a:\tb: c", "zexio: [1"] {
             assert!(refusal(text) != "accepted", "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_document_that_means_far_more_than_it_says_is_refused() {
+        let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for i in 1..9 {
+            laughs += &format!("a{i}: &a{i} [{}]\n", vec![format!("*a{}", i - 1); 10].join(", "));
+        }
+        let long = format!("x-a: &a {}\nx-b: [{}]\n", "y".repeat(100_000), vec!["*a"; 30].join(", "));
+        let wide = format!("x-a: [{}]\n", "1,".repeat(60_000));
+        for text in [laughs, long, wide] {
+            let said = with(&text);
+            assert!(said.contains("the document is too large once its aliases are filled in"), "{said}");
+        }
+        let shared = "x-common: &common { http: /up, within: 5s }\nx-more: [*common, *common]\n";
+        assert_eq!(with(shared), "accepted");
+        let empty: String = (0..5000).map(|i| format!("k{i}: ~\n")).collect();
+        assert_eq!(parse(format!("{MINIMAL}{empty}").as_bytes()).unwrap_err().problems.len(), 20);
+        let named = with(&format!("{}: 1\n", "k".repeat(900)));
+        assert!(named.contains("unknown key"), "{named}");
+    }
+
+    #[test]
+    fn a_project_as_it_is_shown_can_be_read_again() {
+        let spec = r#"{"zexio":1,"project":"shop","artifact":{"url":"https://a.example.com/x?…"},"env":{"A":{"sealed":3}},
+            "processes":{"web":{"run":["./shop"]}}}"#;
+        let shown = format!(r#"{{"generation":3,"project":"shop","spec":{spec},"status":{{"state":"ready"}}}}"#);
+        let document = parse(shown.as_bytes()).unwrap();
+        assert_eq!(document.env.values().next(), Some(&Given::AsItIs(Sealed { sealed: 3 })));
+        assert_eq!(project_named_in(shown.as_bytes()).unwrap().as_str(), "shop");
+        for (value, said) in [
+            ("{ sealed: 0 }", "versions begin at 1"),
+            ("{ sealed: x }", "env.A"),
+            ("{ sealed: 1, more: 2 }", "a variable is a text"),
+            ("{ secret: X }", "a secret is named under secrets"),
+            ("{}", "a variable is a text"),
+        ] {
+            let refused = with(&format!("env: {{ A: {value} }}\n"));
+            assert!(refused.contains(said), "{value}: {refused}");
         }
     }
 

@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::calendar;
 use super::document::Problem;
 use super::names::{Hostname, ProcessName, ReleaseNo};
-use super::quantity::{Bytes, Span};
-use super::spec::{Artifact, Deploy, Document, Process, Ready, Route, SecretUse, Tls, parse_url};
+use super::quantity::{Bytes, Span, Timestamp};
+use super::spec::{
+    Artifact, Deploy, Document, Process, Ready, Route, SecretUse, Spec, Tls, has_hidden_query, hide_query, parse_url,
+};
 
 /// Returns everything that does not fit, in the order of the document's keys.
 pub fn problems(spec: &Document) -> Vec<Problem> {
@@ -18,6 +21,9 @@ pub fn problems(spec: &Document) -> Vec<Problem> {
     }
     for (name, process) in &spec.processes {
         kind(name, process, &mut found);
+        if let Some(Err(why)) = process.schedule.as_ref().map(|schedule| calendar::check(schedule.as_str())) {
+            found.push(Problem::at(format!("processes.{name}.schedule"), why));
+        }
         readiness(
             &format!("processes.{name}"),
             process,
@@ -26,6 +32,7 @@ pub fn problems(spec: &Document) -> Vec<Problem> {
             &mut found,
         );
     }
+    ports(spec, &mut found);
     routes(spec, &mut found);
     if spec.limits.memory.is_some_and(|memory| memory < Bytes(4 << 20)) {
         found.push(Problem::at("limits.memory", "less than 4M: no process could start"));
@@ -37,12 +44,60 @@ pub fn problems(spec: &Document) -> Vec<Problem> {
     found
 }
 
+/// Puts the stored URLs in the place of those that stand as they are shown, their query hidden.
+///
+/// # Errors
+/// Names those for which none is stored.
+pub fn restore(spec: &mut Document, stored: Option<&Spec>) -> Vec<Problem> {
+    let mut stored = stored.cloned();
+    let mut known: BTreeMap<&str, &mut String> = stored.iter_mut().flat_map(Spec::urls_mut).collect();
+    let mut problems = Vec::new();
+    for (path, url) in spec.urls_mut().filter(|(_, url)| has_hidden_query(url)) {
+        match known.remove(path).filter(|known| hide_query(known) == *url) {
+            Some(known) => *url = std::mem::take(known),
+            None => problems.push(Problem::at(path, HIDDEN)),
+        }
+    }
+    problems
+}
+
+const HIDDEN: &str =
+    "this is a URL as zexio shows it, its query hidden, and no such URL is stored here; write the URL itself";
+
+/// Returns what a file in the watched directory cannot say: a file holds all of a spec, so nothing in it stands for what
+/// is stored.
+pub fn in_a_file(spec: &mut Document) -> Vec<Problem> {
+    let sealed = spec.env.iter().filter(|(_, value)| value.clear().is_none());
+    let sealed = sealed.map(|(name, _)| {
+        Problem::at(
+            format!("env.{name}"),
+            "a file has the value itself; {sealed: …} stands for a stored one only in `zexio apply`",
+        )
+    });
+    sealed.collect::<Vec<_>>().into_iter().chain(restore(spec, None)).collect()
+}
+
+/// Returns the schedules that are over, so that they never come again. One that stands in the stored spec is left: it
+/// came while it stood there.
+pub fn over(spec: &Document, stored: Option<&Spec>, now: Timestamp) -> Vec<Problem> {
+    let is_over = |(name, process): (&ProcessName, &Process)| {
+        let schedule = process.schedule.as_ref()?;
+        let known = stored.and_then(|stored| stored.processes.get(name)?.schedule.as_ref());
+        let over = known != Some(schedule) && !calendar::comes_after(schedule.as_str(), now.0);
+        let why = || format!("{:?} is over and never comes again", schedule.as_str());
+        over.then(|| Problem::at(format!("processes.{name}.schedule"), why()))
+    };
+    spec.processes.iter().filter_map(is_over).collect()
+}
+
 fn artifact(artifact: &Artifact, found: &mut Vec<Problem>) {
     let named = [artifact.url.is_some(), artifact.file.is_some(), artifact.release.is_some()];
     if named.iter().filter(|is| **is).count() != 1 {
         found.push(Problem::at("artifact", "exactly one of url, file, release"));
     }
-    if let Some(Err(why)) = artifact.url.as_deref().map(parse_url) {
+    // One whose query is hidden stands for the stored one, which is looked up where there is a store (`restore`).
+    let url = artifact.url.as_deref().filter(|url| !has_hidden_query(url));
+    if let Some(Err(why)) = url.map(parse_url) {
         found.push(Problem::at("artifact.url", format!("{why}; one looks like https://example.com/shop-1.8.2.tar.gz")));
     }
     if artifact.release == Some(ReleaseNo(0)) {
@@ -107,6 +162,18 @@ fn kind(name: &ProcessName, process: &Process, found: &mut Vec<Problem>) {
     refuse(".strategy", process.strategy.is_some() && (site || timed), "only a process that runs all the time has it");
     refuse(".schedule", timed && site, "a static site has none");
     refuse(".routes", timed && !process.routes.is_empty(), "a process with a schedule gets no requests");
+}
+
+/// What has no port cannot be handed one.
+fn ports(spec: &Document, found: &mut Vec<Problem>) {
+    let processes = spec.processes.iter().filter(|(_, process)| !process.is_web());
+    let runs = processes.filter_map(|(name, process)| Some((format!("processes.{name}.run"), process.run.as_ref()?)));
+    let release = spec.release.as_ref().map(|release| ("release.run".to_owned(), &release.run));
+    for (path, _) in runs.chain(release).filter(|(_, run)| run.uses("PORT")) {
+        let why = "a process without routes has no $PORT; leave it out, give the process a route, or write $$PORT for \
+                   the text itself";
+        found.push(Problem::at(path, why));
+    }
 }
 
 fn readiness(path: &str, process: &Process, after: Span, deadline: Span, found: &mut Vec<Problem>) {
@@ -249,17 +316,23 @@ mod tests {
             ("{ web: { run: bin/../../x } }", "", "leads out of the bundle"),
             ("{ web: { run: [./x, \"a\\0b\"] } }", "", "a NUL byte"),
             ("{ web: { run: 3 } }", "", "a string or a list of words"),
+            ("{ web: { run: ./x && ./y } }", "", r#"write [sh, -c, "./x && exec ./y"]"#),
+            ("{ jobs: { run: ./x $PORT } }", "", "processes.jobs.run: a process without routes has no $PORT"),
+            ("{ jobs: { run: [./x, 'a${PORT}'] } }", "", "has no $PORT"),
+            (
+                "{ jobs: { run: ./x, schedule: '0 3 * * *' } }",
+                "",
+                "processes.jobs.schedule: \"0 3 * * *\" is cron's way",
+            ),
+            ("{ jobs: { run: ./x, schedule: '*-02-30' } }", "", "never comes"),
+            ("{ jobs: { run: ./x, schedule: '@daily' } }", "", "systemd's is \"daily\""),
+            (web, "release: { run: ./x $PORT }", "release.run: a process without routes has no $PORT"),
             (web, "env: { A: \"a\\0b\" }", "a NUL byte"),
             ("{ web: { run: ./x, routes: [{ host: a.b.c, redirect: 'https://d.b.c/x' }] } }", "", "no path"),
             (
                 web,
                 "hooks: { github: { repo: a/b, event: release, artifact: 'https://x/{env}', secret: S } }",
                 "placeholders",
-            ),
-            (
-                web,
-                "hooks: { github: { repo: a/b, event: release, artifact: 'https://x/{tag}?…', secret: S } }",
-                "its query hidden",
             ),
             (web, &hook("../x y", "release", "https://x/{tag}"), "hooks.github.repo: not a repository like owner/name"),
             (web, &hook("https://github.com/a/b", "release", "https://x/{tag}"), "not its address"),

@@ -16,8 +16,8 @@ use super::names::{
 use super::quantity::{Bytes, CpuShare, Span, Timestamp};
 use super::services::Service;
 use super::spec::{
-    Calendar, Command, Document, HeaderName, HeaderText, Instances, Keep, Label, Language, Plain, ProbeHost, ProbePath,
-    SecretUse, Site, SiteDirectory, Suspend, Suspension, TagPattern,
+    Calendar, Command, Document, Given, HeaderName, HeaderText, Instances, Keep, Label, Language, Plain, ProbeHost,
+    ProbePath, SecretUse, Site, SiteDirectory, Suspend, Suspension, TagPattern,
 };
 
 /// Returns the schema of both kinds of documents.
@@ -266,6 +266,26 @@ impl JsonSchema for Command {
             "anyOf": [
                 { "type": "string", "minLength": 1 },
                 { "type": "array", "minItems": 1, "items": { "type": "string" } },
+            ],
+        })
+    }
+}
+
+impl JsonSchema for Given {
+    fn schema_name() -> Cow<'static, str> {
+        "Value".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [
+                generator.subschema_for::<Plain>(),
+                {
+                    "type": "object",
+                    "description": "The stored value of this name, as it is: what zexio get shows of it.",
+                    "properties": { "sealed": { "type": "integer", "minimum": 1 } },
+                    "required": ["sealed"],
+                    "additionalProperties": false,
+                },
             ],
         })
     }

@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 
 use super::decide::{File, Holds, Listing};
 use crate::model::document::{self, Subject};
+use crate::model::quantity::Timestamp;
 
 /// The texts of the files that hold a spec, for whoever takes them.
 pub type Texts = BTreeMap<String, Zeroizing<Vec<u8>>>;
@@ -90,13 +91,13 @@ fn loose(meta: &fs::Metadata, mode: &str) -> Option<String> {
 fn look(dir: &fs::File, name: &str, before: Option<&File>) -> Option<(File, Option<Zeroizing<Vec<u8>>>)> {
     match guarded(dir, name) {
         Ok(None) => None,
-        Ok(Some(text)) => Some(understand(text, before)),
+        Ok(Some((text, written))) => Some(understand(text, written, before)),
         Err(why) => Some((File { digest: None, holds: Holds::Nothing { named: None, why } }, None)),
     }
 }
 
-/// Opens a file that only root can have made, and reads it.
-fn guarded(dir: &fs::File, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, String> {
+/// Opens a file that only root can have made, and reads it; also returns when it was written.
+fn guarded(dir: &fs::File, name: &str) -> Result<Option<(Zeroizing<Vec<u8>>, Timestamp)>, String> {
     // O_NONBLOCK: opening a FIFO would wait for its other end.
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let fd = match openat(dir.as_fd(), name, flags, Mode::empty()) {
@@ -113,7 +114,8 @@ fn guarded(dir: &fs::File, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, Str
     let mut text = Zeroizing::new(Vec::with_capacity(meta.len() as usize + 1));
     let limit = document::LONGEST as u64 + 1;
     file.take(limit).read_to_end(&mut text).map_err(|e| format!("it could not be read: {e}"))?;
-    Ok(Some(text))
+    let written = u64::try_from(meta.mtime()).map_or(0, |seconds| seconds.saturating_mul(1000));
+    Ok(Some((text, Timestamp(written))))
 }
 
 fn unfit(meta: &fs::Metadata) -> Option<String> {
@@ -132,12 +134,16 @@ fn unfit(meta: &fs::Metadata) -> Option<String> {
     loose(meta, "0644")
 }
 
-fn understand(text: Zeroizing<Vec<u8>>, before: Option<&File>) -> (File, Option<Zeroizing<Vec<u8>>>) {
+fn understand(
+    text: Zeroizing<Vec<u8>>,
+    written: Timestamp,
+    before: Option<&File>,
+) -> (File, Option<Zeroizing<Vec<u8>>>) {
     let digest = Some(Sha256::digest(&text).into());
     if let Some(same) = before.filter(|file| file.digest == digest) {
         return (same.clone(), Some(text));
     }
-    let holds = match document::parse_any(&text) {
+    let holds = match document::parse_file(&text, written) {
         Ok(Subject::Project(document)) => Holds::Spec(document.project),
         Ok(Subject::Host(services)) => Holds::Host(services),
         Err(error) if document::is_about_host(&text) => Holds::BrokenHost(error.to_string()),

@@ -110,6 +110,7 @@ fn damaged(what: &str, error: impl Display) -> PortError {
 
 #[cfg(test)]
 mod tests {
+    use crate::model::names::EnvName;
     use std::collections::BTreeMap;
 
     use super::*;
@@ -224,6 +225,32 @@ mod tests {
             let bytes = std::fs::read(entry.unwrap().path()).unwrap();
             assert!(!bytes.windows(sentinel.len()).any(|window| window == sentinel.as_bytes()));
         }
+    }
+
+    #[test]
+    fn a_value_as_it_is_shown_stands_for_the_stored_one_of_its_project_and_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = db(&dir);
+        let put = |text: &str| db.put(spec(ONE, text).unwrap(), &Owner::Api, None, &by());
+        let value = |name: &str| {
+            let env = db.wanted(&shop()).unwrap().unwrap().spec().unwrap().env.clone();
+            db.open_values(&shop(), &env, &BTreeMap::new()).unwrap()[&EnvName::parse(name).unwrap()].to_string()
+        };
+        assert!(
+            matches!(put("A: { sealed: 1 }"), Err(WishError::Invalid(why)) if why.to_string().contains("has none of this name"))
+        );
+        assert!(db.wanted(&shop()).unwrap().is_none(), "nothing was written");
+        put("A: first").unwrap();
+        assert!(!put("A: { sealed: 1 }").unwrap().changed, "it is the same spec");
+        put("A: second").unwrap();
+        // Both are still stored: the older one is wanted again, and is the newest now.
+        assert!(put("A: { sealed: 1 }").unwrap().changed);
+        assert_eq!(value("A"), "first");
+        db.remember(&BTreeMap::from([(shop(), Default::default())]), &[]).unwrap();
+        assert_eq!(value("A"), "first");
+        let gone = put("A: { sealed: 2 }").unwrap_err().to_string();
+        assert_eq!(gone, "env.A: {sealed: 2} is not stored any more; write {sealed: 3} for the newest, or the value");
+        assert!(put("B: { sealed: 3 }").is_err(), "a value belongs to its name");
     }
 
     #[test]

@@ -7,12 +7,13 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use zeroize::Zeroizing;
 
 use crate::model::desired::{Complaint, Hold, Intent, Owner, Wanted};
+use crate::model::document::Problem;
 use crate::model::event::{By, Event};
 use crate::model::failure::PortError;
-use crate::model::names::{ArtifactName, KeyId, ProjectId, SecretName};
+use crate::model::names::{ArtifactName, EnvName, KeyId, ProjectId, SecretName};
 use crate::model::progress::ProjectProgress;
 use crate::model::quantity::Timestamp;
-use crate::model::spec::{Artifact, Document, Plain, Sealed, Spec, SpecOf};
+use crate::model::spec::{Artifact, Document, Given, Plain, Sealed, Spec, SpecOf};
 use crate::port::{Clock, Delivery, Put, SecretInfo, SystemClock, WishError, Wishes};
 use crate::tell::tell;
 
@@ -429,7 +430,11 @@ fn put(
         _ => {}
     }
     let spec: Spec = document.try_map_env(|name, value| {
-        seal_value(tx, sealer, "env", &project, name.as_str(), &value).map(|version| Sealed { sealed: version })
+        let version = match value {
+            Given::Clear(value) => seal_value(tx, sealer, "env", &project, name.as_str(), &value)?,
+            Given::AsItIs(Sealed { sealed }) => stored_value(tx, sealer, &project, name, sealed)?,
+        };
+        Ok::<_, WishError>(Sealed { sealed: version })
     })?;
     let created = old.as_ref().is_none_or(|row| row.spec.is_none());
     let overlay = match old.as_ref().and_then(|row| row.spec.as_ref().zip(row.overlay.clone())) {
@@ -512,6 +517,37 @@ fn seal_value(
     let now = i64::try_from(now().0).unwrap_or(i64::MAX);
     execute(tx, sql, params![project.as_str(), kind, name, version, sealed.key, sealed.nonce, sealed.body, now])?;
     Ok(version)
+}
+
+/// Returns the version of a value that is to stay as it is. An older one becomes the newest: no other is sure to be kept.
+fn stored_value(
+    tx: &Transaction<'_>,
+    sealer: &Sealer,
+    project: &ProjectId,
+    name: &EnvName,
+    version: u32,
+) -> Result<u32, WishError> {
+    let sql = "SELECT version FROM sealed WHERE project = ?1 AND kind = 'env' AND name = ?2 ORDER BY version";
+    let mut statement = tx.prepare_cached(sql).map_err(|e| refused("read values", &e))?;
+    let versions: Vec<u32> = statement
+        .query_map(params![project.as_str(), name.as_str()], |row| row.get(0))
+        .and_then(Iterator::collect)
+        .map_err(|e| refused("read values", &e))?;
+    let invalid = |why: String| WishError::Invalid(Problem::at(format!("env.{name}"), why).into());
+    match versions.last() {
+        None => Err(invalid(format!(
+            "{{sealed: {version}}} stands for a stored value, and {project} has none of this name; write the value"
+        ))),
+        Some(newest) if *newest == version => Ok(version),
+        Some(newest) if !versions.contains(&version) => Err(invalid(format!(
+            "{{sealed: {version}}} is not stored any more; write {{sealed: {newest}}} for the newest, or the value"
+        ))),
+        Some(_) => {
+            let value = open_value(tx, sealer, "env", project, name.as_str(), version)?;
+            let value = Plain::parse(value.to_string()).map_err(|why| damaged("a value", why))?;
+            seal_value(tx, sealer, "env", project, name.as_str(), &value)
+        }
+    }
 }
 
 /// Opens one version of a value.

@@ -355,7 +355,7 @@ fn spec(project: &ProjectId, written: &Map<String, Value>) -> Spec {
     let text = Value::Object(whole).to_string();
     let document = document::parse(text.as_bytes()).unwrap_or_else(|error| panic!("{project}: {error}"));
     document
-        .try_map_env(|_, value| value.open().parse().map(|sealed| Sealed { sealed }))
+        .try_map_env(|_, value| value.clear().unwrap_or_default().parse().map(|sealed| Sealed { sealed }))
         .expect("env values are versions")
 }
 

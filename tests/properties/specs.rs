@@ -272,7 +272,11 @@ pub struct Deployed {
 impl Deployed {
     /// Serves a document from this port on.
     pub fn of(document: Document, from: u16) -> Self {
-        let env = document.env.iter().map(|(name, value)| (name.clone(), value.open().to_owned())).collect();
+        let env = document
+            .env
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clear().unwrap_or_default().to_owned()))
+            .collect();
         let spec = sealed(document);
         let stored = spec.secrets.iter().map(|used| (used.name.clone(), 1)).collect();
         let source = Source::of(&spec.artifact).expect("an artifact with a source");

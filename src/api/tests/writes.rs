@@ -68,6 +68,46 @@ async fn a_dry_run_tells_the_steps_and_writes_nothing() {
 }
 
 #[tokio::test]
+async fn a_project_as_it_is_shown_can_be_put_again() {
+    let bench = Bench::new();
+    let hook =
+        "hooks: { github: { repo: a/b, event: release, artifact: 'https://x.example.com/{tag}?key=1', secret: S } }";
+    assert_eq!(bench.send(put(hook)).await.status, 201);
+    let shown = bench.send(ask("GET", "/v1/projects/shop")).await;
+    assert!(shown.text.contains("?…") && !shown.text.contains("sig=abc") && !shown.text.contains("key=1"));
+    let spec = shown.json()["spec"].to_string();
+    for body in [shown.text.clone(), spec.clone()] {
+        let again = bench.send(put("").body("application/json", body)).await;
+        assert_eq!((again.status, again.json()["generation"].as_u64()), (200, Some(1)), "{}", again.text);
+    }
+    let changed = spec.replace("\"keep\":5", "\"keep\":6");
+    assert_eq!(bench.send(put("").body("application/json", changed)).await.json()["generation"], 2);
+    for (from, to, said) in [
+        ("\"sealed\":1", "\"sealed\":7", "{sealed: 7} is not stored any more; write {sealed: 1}"),
+        ("{\"TOKEN\":", "{\"OTHER\":", "has none of this name"),
+        ("/{tag}?", "/other-{tag}?", "hooks.github.artifact"),
+    ] {
+        let refused = bench.send(put("").body("application/json", spec.replace(from, to))).await;
+        assert_eq!(refused.status, 422, "{}", refused.text);
+        assert!(refused.text.contains(said), "{}", refused.text);
+        let rehearsed = ask("PUT", "/v1/projects/shop?dry_run=true").body("application/json", spec.replace(from, to));
+        assert_eq!(bench.send(rehearsed).await.status, 422);
+    }
+}
+
+#[tokio::test]
+async fn a_schedule_that_is_over_is_refused_unless_it_came_while_it_stood_there() {
+    let bench = Bench::new();
+    let jobs = |schedule: &str| {
+        spec("shop", "").replace("processes: {", &format!("processes: {{ jobs: {{ run: ./x, schedule: {schedule} }},"))
+    };
+    let over = bench.send(put("").body("", jobs("2001-01-01"))).await;
+    assert_eq!(over.status, 422);
+    assert!(over.text.contains("is over and never comes again"), "{}", over.text);
+    assert_eq!(bench.send(put("").body("", jobs("2150-01-01"))).await.status, 201);
+}
+
+#[tokio::test]
 async fn a_spec_that_is_wrong_is_refused_where_it_is_wrong() {
     let bench = Bench::new();
     let unknown = bench.send(put("secrts: [A]")).await;
@@ -81,7 +121,11 @@ async fn a_spec_that_is_wrong_is_refused_where_it_is_wrong() {
         (put("").body("", spec("other", "")), 422, "project"),
         (put("").body("", spec("shop", "").replace("https://", "ftp://")), 422, "its scheme is not https"),
         (put("").body("", spec("shop", "").replace("https://", "http://")), 422, "only https"),
-        (put("").body("", spec("shop", "").replace("sig=abc", "…")), 422, "its query hidden; write the URL itself"),
+        (
+            put("").body("", spec("shop", "").replace("sig=abc", "…")),
+            422,
+            "its query hidden, and no such URL is stored here",
+        ),
         (put("").body("text/html", spec("shop", "")), 415, "content_type"),
         (put("").body("application/json; charset=utf-8", "{}"), 422, "zexio"),
         (put("").body("", vec![b'#'; (256 << 10) + 1]), 413, "too_large"),

@@ -35,7 +35,20 @@ pub struct Artifact {
 const LONGEST_URL: usize = 4096;
 
 /// What stands for the query of a URL that is shown: that of a presigned one is a key to the artifact.
-pub const HIDDEN_QUERY: &str = "?…";
+const HIDDEN_QUERY: &str = "?…";
+
+/// Returns a URL as it may be shown.
+pub fn hide_query(url: &str) -> String {
+    match url.split_once('?') {
+        Some((address, _)) => format!("{address}{HIDDEN_QUERY}"),
+        None => url.to_owned(),
+    }
+}
+
+/// Tells whether a URL is one as it is shown, which stands for the stored one.
+pub fn has_hidden_query(url: &str) -> bool {
+    url.ends_with(HIDDEN_QUERY)
+}
 
 /// Parses an artifact's URL, if every other reader would parse it the same way.
 ///

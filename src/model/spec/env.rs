@@ -1,6 +1,9 @@
 //! What apps get as variables: values in clear, sealed ones, secrets by name.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use zeroize::Zeroizing;
 
 use crate::model::names::{EnvName, SecretName};
@@ -48,6 +51,63 @@ impl TryFrom<String> for Plain {
 pub struct Sealed {
     /// The version: 1, 2, 3 … per project and name.
     pub sealed: u32,
+}
+
+/// An env value as a document has it: written out, or as the agent shows the one that is stored.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Given {
+    /// Written out.
+    Clear(Plain),
+    /// The stored one, as it is.
+    AsItIs(Sealed),
+}
+
+impl Given {
+    /// Returns the value, if it is written out.
+    pub fn clear(&self) -> Option<&str> {
+        match self {
+            Given::Clear(value) => Some(value.open()),
+            Given::AsItIs(_) => None,
+        }
+    }
+}
+
+/// Shows the version of a stored value, and nothing of one that is written out.
+impl fmt::Debug for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Given::Clear(_) => f.write_str("Clear(…)"),
+            Given::AsItIs(sealed) => f.debug_tuple("AsItIs").field(sealed).finish(),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Given {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Value;
+        impl<'de> Visitor<'de> for Value {
+            type Value = Given;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+            fn visit_str<E: de::Error>(self, raw: &str) -> Result<Given, E> {
+                Plain::parse(raw.to_owned()).map(Given::Clear).map_err(E::custom)
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Given, A::Error> {
+                let is_sealed = map.next_key::<String>()?.is_some_and(|key| key == "sealed");
+                let version = if is_sealed { Some(map.next_value::<u32>()?) } else { None };
+                match version {
+                    Some(0) => Err(de::Error::custom("versions begin at 1")),
+                    Some(sealed) if map.next_key::<String>()?.is_none() => Ok(Given::AsItIs(Sealed { sealed })),
+                    _ => Err(de::Error::custom(
+                        "a variable is a text; a secret is named under secrets: [NAME], and `zexio secret set` stores \
+                         its value",
+                    )),
+                }
+            }
+        }
+        deserializer.deserialize_any(Value)
+    }
 }
 
 /// A stored secret and the variable it becomes: `NAME`, or `VARIABLE:NAME`.

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::artifact::{HIDDEN_QUERY, parse_url};
+use super::artifact::{has_hidden_query, parse_url};
 use super::is_false;
 use crate::model::names::SecretName;
 
@@ -42,12 +42,12 @@ impl Hooks {
         [forgejo, github, gitlab.as_ref().map(GitlabHook::built)].into_iter().flatten().collect()
     }
 
-    /// Returns every template.
-    pub fn templates_mut(&mut self) -> impl Iterator<Item = &mut String> {
+    /// Returns every template, by its field.
+    pub fn templates_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut String)> {
         let Self { forgejo, generic: _, github, gitlab, standard: _ } = self;
-        let forgejo = forgejo.as_mut().map(|hook| &mut hook.artifact);
-        let github = github.as_mut().map(|hook| &mut hook.artifact);
-        let gitlab = gitlab.as_mut().map(|hook| &mut hook.artifact);
+        let forgejo = forgejo.as_mut().map(|hook| ("hooks.forgejo.artifact", &mut hook.artifact));
+        let github = github.as_mut().map(|hook| ("hooks.github.artifact", &mut hook.artifact));
+        let gitlab = gitlab.as_mut().map(|hook| ("hooks.gitlab.artifact", &mut hook.artifact));
         [forgejo, github, gitlab].into_iter().flatten()
     }
 }
@@ -94,8 +94,9 @@ impl Built<'_> {
     /// Says what is wrong with the template.
     pub fn template_flaw(&self) -> Option<String> {
         let Self { artifact, event, fills, .. } = self;
-        if artifact.contains(HIDDEN_QUERY) {
-            return Some("this is a URL as zexio shows it, its query hidden; write the URL itself".to_owned());
+        // It stands for the stored one, which is looked up where there is a store.
+        if has_hidden_query(artifact) {
+            return None;
         }
         let rest = PLACEHOLDERS.iter().fold((*artifact).to_owned(), |rest, known| rest.replace(known, ""));
         if rest.contains(['{', '}']) {

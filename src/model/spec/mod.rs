@@ -2,6 +2,7 @@
 //! together is checked in `fit`.
 
 mod artifact;
+mod command;
 mod deploy;
 mod env;
 mod hooks;
@@ -12,15 +13,16 @@ mod routes;
 mod suspend;
 mod switch;
 
-pub use artifact::{Artifact, HIDDEN_QUERY, Label, Updates, parse_url};
+pub use artifact::{Artifact, Label, Updates, has_hidden_query, hide_query, parse_url};
+pub use command::Command;
 pub use deploy::{Deploy, OnFailure, Strategy};
-pub use env::{Plain, Sealed, SecretUse};
+pub use env::{Given, Plain, Sealed, SecretUse};
 pub use hooks::{
     Built, ForgejoEvent, ForgejoHook, GenericHook, GithubEvent, GithubHook, GitlabEvent, GitlabHook, GitlabToken,
     Hooks, PLACEHOLDERS, StandardHook, TagPattern,
 };
 pub use limits::{Limits, Sandbox};
-pub use process::{Calendar, Command, Instances, Process, ReleaseCommand, SiteDirectory, Stop, StopSignal, StopTo};
+pub use process::{Calendar, Instances, Process, ReleaseCommand, SiteDirectory, Stop, StopSignal, StopTo};
 pub use ready::{ProbeHost, ProbePath, Ready};
 pub use routes::{HeaderName, HeaderText, Route, Site, Tls};
 pub use suspend::{Suspend, Suspension};
@@ -33,8 +35,8 @@ use serde::{Deserialize, Serialize};
 use super::names::{EnvName, ProcessName, ProjectId};
 use super::services::Service;
 
-/// A project's spec as it came in, with the env values in clear.
-pub type Document = SpecOf<Plain>;
+/// A project's spec as it came in, with the env values in clear, or as the agent shows them.
+pub type Document = SpecOf<Given>;
 /// A project's spec as everything after the door sees it: env values are named by their version in the store.
 pub type Spec = SpecOf<Sealed>;
 
@@ -90,6 +92,11 @@ impl<E> SpecOf<E> {
     /// Returns how a new release of a process takes over.
     pub fn strategy_of(&self, process: &ProcessName) -> Strategy {
         self.processes.get(process).and_then(|process| process.strategy).unwrap_or(self.deploy.strategy)
+    }
+
+    /// Returns the URLs whose query may be a key, by their fields.
+    pub fn urls_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut String)> {
+        self.artifact.url.as_mut().map(|url| ("artifact.url", url)).into_iter().chain(self.hooks.templates_mut())
     }
 
     /// Returns the spec with every env value replaced.

@@ -7,7 +7,7 @@ use zexio::model::document;
 use zexio::model::names::{EnvName, Hostname, ProcessName, ProjectId};
 use zexio::model::quantity::{Span, Timestamp};
 use zexio::model::services::Service;
-use zexio::model::spec::{Artifact, Document, Instances, Keep, OnFailure, Plain, Strategy, Suspend, Suspension};
+use zexio::model::spec::{Artifact, Document, Given, Instances, Keep, OnFailure, Plain, Strategy, Suspend, Suspension};
 
 use super::options::Kinds;
 use super::oracle::SENTINEL;
@@ -111,7 +111,7 @@ impl Shape {
         spec.project = project.clone();
         spec.artifact = artifact;
         let value = Plain::parse(format!("{SENTINEL}{}", self.env)).expect("a value");
-        spec.env.insert(EnvName::parse("TOKEN").expect("a name"), value);
+        spec.env.insert(EnvName::parse("TOKEN").expect("a name"), Given::Clear(value));
         let keeps = |name: &str| match name {
             "web" => self.web,
             "api" => self.api,
