@@ -129,6 +129,12 @@ pub trait Wishes: Send + Sync {
     /// # Errors
     /// There is no such project, or the disk refused.
     fn overlay(&self, project: &ProjectId, artifact: &Artifact, by: &By) -> Result<Put, WishError>;
+    /// Asks for another try where the wanted artifact could not be fetched; returns the generation. Where nothing of the
+    /// kind happened, nothing changes.
+    ///
+    /// # Errors
+    /// There is no such project, or the disk refused.
+    fn fetch_again(&self, project: &ProjectId, by: &By) -> Result<u64, WishError>;
     /// Says stop over a project, whoever owns it; or with none, that it goes on. Nothing else of it changes, its
     /// generation neither: what was rejected is not tried again for this.
     ///
@@ -182,7 +188,8 @@ pub trait Wishes: Send + Sync {
     /// Says why the database could not be written.
     fn take_nonce(&self, key: &KeyId, nonce: &str, expires: Timestamp) -> Result<bool, WishError>;
     /// Moves a project's artifact as a webhook's delivery asks, if the delivery is new and no older than the last one
-    /// taken. Both are on disk, or neither; none where the delivery was taken before.
+    /// taken. Both are on disk, or neither; none where the delivery was taken before. One that asks again for what could
+    /// not be fetched is taken again.
     ///
     /// # Errors
     /// As `overlay`.

@@ -154,7 +154,7 @@ impl From<PortError> for Problem {
     fn from(error: PortError) -> Self {
         match error.lasting {
             Lasting::No => Self::later(error.message),
-            Lasting::Yes => Self::ours(error.message),
+            Lasting::Yes | Lasting::Absent => Self::ours(error.message),
         }
     }
 }

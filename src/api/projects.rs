@@ -134,7 +134,8 @@ pub async fn sync(call: &Call) -> Answer {
             let refused = wanted.complaint.as_ref().is_some_and(Complaint::holds_a_removal);
             let generation = match prune && refused {
                 true => state.wishes.delete(&id, &wanted.owner, false, &by)?,
-                false => wanted.generation,
+                false if prune => wanted.generation,
+                false => state.wishes.fetch_again(&id, &by)?,
             };
             Ok((generation, paused(state, &wanted)))
         })

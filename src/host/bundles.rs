@@ -16,9 +16,9 @@ use crate::model::expected::Expected;
 use crate::model::layout::{Layout, user_of};
 use crate::model::names::{ProcessName, ProjectId, ReleaseNo, Sha256, Slot};
 use crate::model::observed::{BundlesSeen, FetchSeen};
-use crate::model::quantity::{Span, Timestamp};
+use crate::model::quantity::Timestamp;
 use crate::plan::FetchOrder;
-use crate::port::{Bundles, Clock, Lasting, PortError};
+use crate::port::{Bundles, Clock, PortError};
 use crate::unpack::contents::{self, Place};
 use crate::unpack::{Limits, Unpacked};
 
@@ -287,13 +287,8 @@ impl Fetch {
     }
 
     fn fail(&self, error: &PortError, clock: &dyn Clock) {
-        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(FetchSeen::Failed {
-            at: clock.now(),
-            lasting: error.lasting == Lasting::Yes,
-            reason: error.reason.to_owned(),
-            message: error.message.clone(),
-            retry_after: error.retry_after.map(|wait| Span(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))),
-        });
+        let failed = FetchSeen::Failed { at: clock.now(), error: error.clone() };
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(failed);
     }
 }
 

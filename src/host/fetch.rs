@@ -50,7 +50,7 @@ pub struct Fetched {
 ///
 /// # Errors
 /// `UrlForbidden`, `AddressForbidden`, `HashMismatch` and `ArtifactTooLarge` last; so does `ArtifactFailed` when the
-/// server says that the artifact is not there for us. Everything else may pass.
+/// server refuses the artifact, or says that it is not there. Everything else may pass.
 pub fn fetch(
     url: &str,
     want: Option<&Sha256>,
@@ -153,6 +153,7 @@ impl Job<'_> {
             408 | 425 | 429 | 500..=599 => {
                 Err(PortError { retry_after: retry_after(&answer), ..self.may_pass("ArtifactFailed", &cause) })
             }
+            403 | 404 => Err(PortError::absent("ArtifactFailed", self.message(&cause))),
             _ => Err(self.failed(&cause)),
         }
     }

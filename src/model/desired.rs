@@ -32,6 +32,8 @@ pub struct Wanted {
     pub complaint: Option<Complaint>,
     /// Whether somebody said stop, whatever the spec says.
     pub hold: Option<Hold>,
+    /// Whether a webhook moved the artifact: its event may come before the bytes are there.
+    pub moved: bool,
 }
 
 /// A stop that lies over a project, whoever owns it, until it is resumed or its time is over.

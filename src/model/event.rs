@@ -91,6 +91,13 @@ pub enum By {
     Webhook(String),
 }
 
+impl By {
+    /// Tells whether it was a webhook, of a text that was made of one of these.
+    pub fn is_webhook(written: &str) -> bool {
+        written.starts_with("webhook ")
+    }
+}
+
 impl fmt::Display for By {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -117,5 +124,6 @@ mod tests {
     fn who_asked_is_named_with_the_way_it_came() {
         assert_eq!(By::File("shop.yaml".into()).to_string(), "file shop.yaml");
         assert_eq!(By::Webhook("github".into()).to_string(), "webhook github");
+        assert!(By::is_webhook("webhook github") && !By::is_webhook("key webhook"));
     }
 }

@@ -23,12 +23,19 @@ pub enum Lasting {
     No,
     /// A wrong hash, a refused spec: stalled until something changes.
     Yes,
+    /// A server's 403 or 404. It lasts, unless a webhook named the artifact: then it may not be there yet.
+    Absent,
 }
 
 impl PortError {
     /// Makes an error that may pass.
     pub fn passing(reason: &'static str, message: impl Into<String>) -> Self {
         Self { lasting: Lasting::No, reason, message: message.into(), retry_after: None }
+    }
+
+    /// Makes an error that says that an artifact is not there.
+    pub fn absent(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { lasting: Lasting::Absent, ..Self::lasting(reason, message) }
     }
 
     /// Makes an error that stays until the operator changes something.

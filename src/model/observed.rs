@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::failure::PortError;
 use super::names::{Hostname, ProcessName, ProjectId, ReleaseNo, Sha256, UnitId};
-use super::quantity::{Span, Timestamp};
+use super::quantity::Timestamp;
 use super::services::ServicesSeen;
 
 /// A facet of the machine. One that could not be read is not an empty one: no step may depend on it.
@@ -228,18 +229,12 @@ pub enum FetchSeen {
         /// Whether the bytes are all there and the archive is being unpacked.
         unpacking: bool,
     },
-    /// It came to nothing.
+    /// It failed.
     Failed {
         /// When.
         at: Timestamp,
-        /// Whether trying again may help.
-        lasting: bool,
-        /// The reason's name.
-        reason: String,
-        /// What happened.
-        message: String,
-        /// Not to be tried again before.
-        retry_after: Option<Span>,
+        /// Why.
+        error: PortError,
     },
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::desired::{Content, Kind, Source, Work};
 use super::names::{Hostname, Ports, ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitId};
 use super::observed::{ActiveState, UnitSeen};
-use super::quantity::Timestamp;
+use super::quantity::{Span, Timestamp};
 use super::services::{Service, ServiceProgress};
 use super::spec::{Artifact, Label, Route};
 
@@ -66,6 +66,9 @@ pub struct ProjectProgress {
     pub backoff: Option<Backoff>,
     /// Since when it is suspended: a rollout's deadline does not run meanwhile.
     pub suspended: Option<Timestamp>,
+    /// The generation whose release became the target; 0 where an earlier agent, which did not write it, saw to that.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub aimed: u64,
 }
 
 /// A rollout.
@@ -84,6 +87,9 @@ pub struct Trial {
     pub room: bool,
     /// What goes wrong in getting its artifact, for now.
     pub fetch: Option<Backoff>,
+    /// Until when its artifact is waited for, which a webhook named and no server has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awaits: Option<Timestamp>,
     /// The runs of its units that had begun before it did, by the unit's name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub earlier: BTreeMap<String, EarlierRun>,
@@ -98,7 +104,16 @@ pub struct EarlierRun {
     pub restarts: Option<u32>,
 }
 
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 impl Trial {
+    /// Returns when the rollout has to be done. Its time runs once the artifact is there.
+    pub fn deadline(&self, span: Span) -> Timestamp {
+        self.awaits.unwrap_or(self.since).max(self.since).after(span)
+    }
+
     /// Begins one.
     pub fn begin<'a>(now: Timestamp, units: impl Iterator<Item = (&'a UnitId, &'a UnitSeen)>) -> Self {
         let earlier = units.filter_map(|(id, unit)| {
@@ -106,7 +121,15 @@ impl Trial {
             let restarts = goes_on.then_some(unit.restarts);
             Some((id.name(), EarlierRun { invocation: unit.invocation.clone()?, restarts }))
         });
-        Self { since: now, proven: false, released: false, room: false, fetch: None, earlier: earlier.collect() }
+        Self {
+            since: now,
+            proven: false,
+            released: false,
+            room: false,
+            fetch: None,
+            awaits: None,
+            earlier: earlier.collect(),
+        }
     }
 
     /// Tells whether a unit came into its state since the trial began, by a run that began since then. What fell before,
@@ -170,6 +193,28 @@ pub struct Release {
     /// What it showed when it failed.
     #[serde(default)]
     pub evidence: Option<Evidence>,
+    /// Whether it failed before its artifact was here: nothing speaks against another try.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unfetched: bool,
+}
+
+impl Release {
+    /// Tells whether it has an artifact's bytes, as far as that can be known before they are here. The same place means
+    /// other bytes under another version.
+    pub fn is_of(&self, artifact: &Artifact) -> bool {
+        match (&artifact.sha256, &self.sha256) {
+            (Some(asked), Some(known)) => asked == known,
+            _ => {
+                Source::of(artifact).is_some_and(|source| source.same_as(&self.content.source))
+                    && self.has_version(artifact)
+            }
+        }
+    }
+
+    /// Tells whether an artifact's version is this release's, or says nothing.
+    pub fn has_version(&self, artifact: &Artifact) -> bool {
+        artifact.sha256.is_some() || artifact.version.is_none() || artifact.version == self.version
+    }
 }
 
 /// What a release showed when it failed, kept as long as the release.
@@ -255,6 +300,11 @@ impl Backoff {
         self.since = self.since.min(now);
     }
 
+    /// Lets the next try be at once, and the count begin again.
+    pub fn begin_again(&mut self, now: Timestamp) {
+        (self.strikes, self.until, self.since) = (0, now, now);
+    }
+
     /// Says how often it failed.
     pub fn times(&self) -> String {
         if self.strikes == 1 { "once".to_owned() } else { format!("{} times", self.strikes) }
@@ -290,13 +340,26 @@ impl ProjectProgress {
     /// Returns the release that stands against an artifact: it has the same bytes, and it failed or was rolled back
     /// from. A door that moves artifacts by itself must not bring it back; its owner's spec may.
     pub fn veto_on(&self, artifact: &Artifact) -> Option<ReleaseNo> {
-        let source = Source::of(artifact)?;
-        let same = |release: &Release| match (&artifact.sha256, &release.sha256) {
-            (Some(asked), Some(known)) => asked == known,
-            _ => source.same_as(&release.content.source),
-        };
-        let stands = |release: &Release| release.vetoed || release.state == ReleaseState::Rejected;
-        self.releases.iter().rev().find(|(_, release)| stands(release) && same(release)).map(|(number, _)| *number)
+        let failed = |release: &Release| release.state == ReleaseState::Rejected && !release.unfetched;
+        let stands = |release: &Release| (release.vetoed || failed(release)) && release.is_of(artifact);
+        self.releases.iter().rev().find(|(_, release)| stands(release)).map(|(number, _)| *number)
+    }
+
+    /// Tells whether an artifact was asked for and could not be fetched, at least not yet.
+    pub fn lacks(&self, artifact: &Artifact) -> bool {
+        let newest = self.releases.iter().rev().find(|(_, release)| release.is_of(artifact));
+        newest.is_some_and(|(number, _)| self.is_missing(*number))
+    }
+
+    /// Tells whether the artifact of the wanted release could not be fetched, at least not yet.
+    pub fn lacks_its_artifact(&self) -> bool {
+        self.target.is_some_and(|number| self.is_missing(number))
+    }
+
+    fn is_missing(&self, number: ReleaseNo) -> bool {
+        let failed = |release: &Release| release.state == ReleaseState::Rejected && release.unfetched;
+        let waits = self.candidate() == Some(number) && self.trial.as_ref().is_some_and(|trial| trial.fetch.is_some());
+        waits || self.release(number).is_some_and(failed)
     }
 
     /// Returns the releases whose units belong on the machine now.

@@ -2,10 +2,9 @@
 //! first step that follows from it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::model::desired::{Content, Desired, Intent, Work};
-use crate::model::failure::PortError;
+use crate::model::failure::Lasting;
 use crate::model::names::{ProjectId, ReleaseNo, UnitId};
 use crate::model::observed::{BundlesSeen, FetchSeen, Observed, Seen, Sight, UnitSeen};
 use crate::model::progress::{Draining, Progress, ProjectProgress, ReleaseState, Stall, Trial};
@@ -60,7 +59,7 @@ pub fn advance(
                 let memory = progress.projects.entry(project.clone()).or_default();
                 let stalled = memory.stalled.clone();
                 let tried = memory.candidate().and_then(|number| Some((number, memory.release(number)?.generation)));
-                roll(project, spec, seen, memory, observed.now);
+                roll(project, spec, wanted.moved, seen, memory, observed.now);
                 if taken {
                     take_routes(spec, memory);
                 } else {
@@ -81,7 +80,9 @@ pub fn advance(
 fn wake(memory: &mut ProjectProgress, now: Timestamp) {
     let Some(since) = memory.suspended.take() else { return };
     if let Some(trial) = &mut memory.trial {
-        trial.since = trial.since.after(now.since(since.max(trial.since)));
+        let stood_still = now.since(since.max(trial.since));
+        trial.since = trial.since.after(stood_still);
+        trial.awaits = trial.awaits.map(|until| until.after(stood_still));
     }
 }
 
@@ -96,13 +97,14 @@ fn let_go(memory: &mut ProjectProgress, generation: u64) {
     memory.routes.clear();
 }
 
-fn roll(project: &ProjectId, spec: &Spec, seen: &Seen, memory: &mut ProjectProgress, now: Timestamp) {
+fn roll(project: &ProjectId, spec: &Spec, moved: bool, seen: &Seen, memory: &mut ProjectProgress, now: Timestamp) {
     heed_the_clock(memory, &spec.deploy, now);
     if let Sight::Known(bundles) = &seen.bundles {
         learn_digests(memory, bundles);
+        end_the_wait_for_an_artifact(memory, bundles, now);
         stay_where_nothing_is_new(memory);
     }
-    count_fetch_failure(seen, memory, &spec.deploy, now);
+    count_fetch_failure(seen, moved, memory, &spec.deploy, now);
     note_release_command(project, seen, memory);
     make_room(project, seen, memory, spec, now);
     judge(project, seen, memory, &spec.deploy, now);
@@ -120,6 +122,7 @@ fn heed_the_clock(memory: &mut ProjectProgress, deploy: &Deploy, now: Timestamp)
     }
     if let Some(trial) = &mut memory.trial {
         trial.since = trial.since.min(now);
+        trial.awaits = trial.awaits.map(|until| until.min(now.after(retry::ARTIFACT_PATIENCE)));
     }
     let fetch = memory.trial.as_mut().and_then(|trial| trial.fetch.as_mut());
     memory.backoff.iter_mut().chain(fetch).for_each(|backoff| backoff.heed_the_clock(now));
@@ -147,37 +150,60 @@ fn learn_digests(memory: &mut ProjectProgress, bundles: &BundlesSeen) {
     }
 }
 
-/// A new address with the same bytes behind it is no new release.
+/// The rollout's own time begins when an artifact that was waited for is there.
+fn end_the_wait_for_an_artifact(memory: &mut ProjectProgress, bundles: &BundlesSeen, now: Timestamp) {
+    let on_disk = memory.candidate().is_some_and(|candidate| bundles.releases.contains_key(&candidate));
+    if let Some(trial) = memory.trial.as_mut().filter(|_| on_disk) {
+        trial.fetch = None;
+        if trial.awaits.take().is_some() {
+            trial.since = now;
+        }
+    }
+}
+
+/// Another address or another version with the same bytes behind it is no new release.
 fn stay_where_nothing_is_new(memory: &mut ProjectProgress) {
     let (Some(candidate), Some(serving)) = (memory.candidate(), memory.serving) else { return };
     let (Some(new), Some(old)) = (memory.release(candidate), memory.release(serving)) else { return };
     let same_bytes = new.sha256.is_some() && new.sha256 == old.sha256;
     if same_bytes && (Content { source: old.content.source.clone(), ..(*new.content).clone() }) == *old.content {
-        let source = new.content.source.clone();
+        let (source, version) = (new.content.source.clone(), new.version.clone());
         memory.releases.remove(&candidate);
         if let Some(release) = memory.releases.get_mut(&serving) {
             Arc::make_mut(&mut release.content).source = source;
+            release.version = version.or(release.version.take());
         }
         memory.target = Some(serving);
         memory.trial = None;
     }
 }
 
-fn count_fetch_failure(seen: &Seen, memory: &mut ProjectProgress, deploy: &Deploy, now: Timestamp) {
+fn count_fetch_failure(seen: &Seen, moved: bool, memory: &mut ProjectProgress, deploy: &Deploy, now: Timestamp) {
     let Some(candidate) = memory.candidate() else { return };
-    let Some(FetchSeen::Failed { at, lasting, reason, message, retry_after }) = seen.fetches.get(&candidate) else {
-        return;
-    };
-    if *lasting {
-        return reject(memory, candidate, reason, message.clone(), deploy.on_failure == OnFailure::Hold, now);
-    }
+    let Some(FetchSeen::Failed { at, error }) = seen.fetches.get(&candidate) else { return };
     let Some(trial) = &mut memory.trial else { return };
-    if trial.fetch.as_ref().is_some_and(|counted| counted.last >= *at) {
-        return;
+    let is_counted = trial.fetch.as_ref().is_some_and(|counted| counted.last >= *at);
+    let mut message = error.message.clone();
+    match error.lasting {
+        Lasting::No if is_counted => return,
+        Lasting::No => {
+            trial.fetch = Some(retry::strike(trial.fetch.as_ref(), error, *at));
+            return;
+        }
+        Lasting::Absent if moved && is_counted => return,
+        Lasting::Absent if moved => {
+            let until = *trial.awaits.get_or_insert(at.after(retry::ARTIFACT_PATIENCE));
+            if *at < until {
+                trial.fetch = Some(retry::await_artifact(trial.fetch.as_ref(), error, *at, until));
+                return;
+            }
+            let waited = retry::strike(trial.fetch.as_ref(), error, *at);
+            message = format!("{message}, {} within {}", waited.times(), retry::ARTIFACT_PATIENCE);
+        }
+        Lasting::Yes | Lasting::Absent => {}
     }
-    let mut error = PortError::passing("ArtifactFailed", message.clone());
-    error.retry_after = retry_after.map(|span| Duration::from_millis(span.0));
-    trial.fetch = Some(retry::strike(trial.fetch.as_ref(), &error, *at));
+    let hold = deploy.on_failure == OnFailure::Hold;
+    reject(memory, candidate, Rejection { reason: error.reason, message, hold, fetched: false }, now);
 }
 
 /// A release command that ran to its end does not run again, whatever happens to the agent or the machine after.
@@ -214,7 +240,9 @@ fn judge(project: &ProjectId, seen: &Seen, memory: &mut ProjectProgress, deploy:
         Verdict::Wait(_) => memory.trial = Some(Trial { proven: false, ..trial }),
         Verdict::Healthy => memory.trial = Some(Trial { proven: true, ..trial }),
         Verdict::Reject { reason, message } => {
-            reject(memory, candidate, reason, message, deploy.on_failure == OnFailure::Hold, now);
+            let hold = deploy.on_failure == OnFailure::Hold;
+            let fetched = seen.bundles.known().is_none_or(|bundles| bundles.releases.contains_key(&candidate));
+            reject(memory, candidate, Rejection { reason, message, hold, fetched }, now);
         }
     }
 }
@@ -240,28 +268,36 @@ fn is_half_switched(project: &ProjectId, seen: &Seen, memory: &ProjectProgress) 
         && switch_has_begun(candidate, seen, memory)
 }
 
+/// Why a rollout ends.
+pub struct Rejection {
+    /// The reason's name in the API.
+    pub reason: &'static str,
+    /// What happened.
+    pub message: String,
+    /// Whether the release stays up to be looked at.
+    pub hold: bool,
+    /// Whether its artifact was here.
+    pub fetched: bool,
+}
+
 /// Ends a rollout that failed. What served before goes on serving; the project is stalled until its spec changes.
-pub fn reject(
-    memory: &mut ProjectProgress,
-    number: ReleaseNo,
-    reason: &str,
-    message: String,
-    hold: bool,
-    now: Timestamp,
-) {
+pub fn reject(memory: &mut ProjectProgress, number: ReleaseNo, why: Rejection, now: Timestamp) {
+    let Rejection { reason, message, hold, fetched } = why;
     let serves = match memory.serving {
         Some(serving) => format!("release {serving} serves as before"),
         None => "nothing serves".to_owned(),
     };
+    let again = if fetched { "when the spec changes" } else { "by `zexio sync`, or when the spec changes" };
     let stall = Stall {
         reason: reason.to_owned(),
-        message: format!("release {number} was rejected: {message}; {serves}; it is tried again when the spec changes"),
+        message: format!("release {number} was rejected: {message}; {serves}; it is tried again {again}"),
         since: now,
     };
     memory.end(number, ReleaseState::Rejected, Some(Stall { message, ..stall.clone() }), now);
     if let Some(release) = memory.releases.get_mut(&number) {
         // A later generation that changed nothing of it asked for it too: it failed for that one.
         release.generation = memory.generation;
+        release.unfetched = !fetched;
     }
     memory.held = hold.then_some(number);
     memory.stalled = Some(stall);

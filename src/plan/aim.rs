@@ -8,7 +8,7 @@ use crate::model::names::{Hostname, ProjectId, ReleaseNo, Sha256, Slot};
 use crate::model::observed::Observed;
 use crate::model::progress::{Progress, ProjectProgress, Release, ReleaseState, Stall, Trial};
 use crate::model::quantity::Timestamp;
-use crate::model::spec::Spec;
+use crate::model::spec::{Artifact, Spec};
 
 use super::{Rules, ports, services};
 
@@ -27,11 +27,16 @@ pub fn take(
     let conflict = conflict(project, &hosts, progress, rules);
     let mut taken = ports::taken(progress);
     let memory = progress.projects.entry(project.clone()).or_default();
-    if memory.generation != wanted.generation {
+    let is_news = memory.generation != wanted.generation;
+    if is_news {
         memory.generation = wanted.generation;
         memory.stalled = None;
         memory.backoff = None;
         memory.quarantine = None;
+        if let Some(trial) = &mut memory.trial {
+            trial.awaits = None;
+            trial.fetch.iter_mut().for_each(|fetch| fetch.begin_again(now));
+        }
     }
     if let Some(message) = conflict {
         stall(memory, "Conflict", message, now);
@@ -43,6 +48,9 @@ pub fn take(
         return false;
     }
     let memory = progress.projects.entry(project.clone()).or_default();
+    if !is_news && memory.aimed == 0 {
+        take_the_version_for_its(memory, spec);
+    }
     let number = match wanted_release(wanted, spec, memory, now) {
         Ok(number) => number,
         Err((reason, message)) => {
@@ -57,7 +65,18 @@ pub fn take(
     }
     veto_what_is_left(memory, spec, number);
     aim_at(project, memory, number, observed);
+    memory.aimed = wanted.generation;
     true
+}
+
+/// To an earlier agent the version was a label that meant nothing, so the target may have another one than the spec. It
+/// is not fetched again for that.
+fn take_the_version_for_its(memory: &mut ProjectProgress, spec: &Spec) {
+    let target = memory.target.and_then(|number| memory.releases.get_mut(&number));
+    let source = Source::of(&spec.artifact);
+    if let Some(target) = target.filter(|target| source.is_some_and(|source| target.content.source.same_as(&source))) {
+        target.version = spec.artifact.version.clone().or(target.version.take());
+    }
 }
 
 /// Says who else has one of the hosts.
@@ -82,7 +101,8 @@ fn is_under_way(wanted: &Wanted, spec: &Spec, memory: &ProjectProgress) -> bool 
     let same = match Source::of(&spec.artifact) {
         None => spec.artifact.release == Some(number),
         Some(source) => {
-            Content::of(spec, source, &wanted.secrets).is_ok_and(|content| target.content.same_as(&content))
+            let content = Content::of(spec, source, &wanted.secrets);
+            target.has_version(&spec.artifact) && content.is_ok_and(|content| target.content.same_as(&content))
         }
     };
     let rejected = target.state == ReleaseState::Rejected && target.generation == wanted.generation;
@@ -126,7 +146,7 @@ fn wanted_release(
         let how = format!("zexio secret set {} {}", spec.project, names[0]);
         ("SecretMissing", format!("no value is stored for {}; store it with `{how}`", names.join(", ")))
     })?;
-    Ok(known_release(memory, &content, wanted.generation)
+    Ok(known_release(memory, &spec.artifact, &content, wanted.generation)
         .unwrap_or_else(|| new_release(memory, spec, content, wanted.generation, now)))
 }
 
@@ -142,10 +162,16 @@ fn earlier_release(spec: &Spec, memory: &ProjectProgress) -> Result<ReleaseNo, (
     }
 }
 
-/// A release with the same content is the same release. One that failed is tried again only for a new generation, and
+/// A release with the same content is the same release, unless its artifact has no digest and another version now. One that failed is tried again only for a new generation, and
 /// then as a new release, so that what is known of the old try stays.
-fn known_release(memory: &ProjectProgress, content: &Content, generation: u64) -> Option<ReleaseNo> {
-    let same = memory.releases.iter().rev().filter(|(_, release)| release.content.same_as(content));
+fn known_release(
+    memory: &ProjectProgress,
+    artifact: &Artifact,
+    content: &Content,
+    generation: u64,
+) -> Option<ReleaseNo> {
+    let is_same = |release: &Release| release.content.same_as(content) && release.has_version(artifact);
+    let same = memory.releases.iter().rev().filter(|(_, release)| is_same(release));
     same.filter(|(_, release)| release.state != ReleaseState::Rejected || release.generation == generation)
         .map(|(number, _)| *number)
         .next()
@@ -160,7 +186,7 @@ fn new_release(
 ) -> ReleaseNo {
     memory.newest += 1;
     let release = Release {
-        sha256: content.source.sha256().cloned().or_else(|| known_bytes(memory, &content.source)),
+        sha256: content.source.sha256().cloned().or_else(|| known_bytes(memory, &spec.artifact, &content.source)),
         content: Arc::new(content),
         version: spec.artifact.version.clone(),
         generation,
@@ -173,15 +199,17 @@ fn new_release(
         ended: None,
         vetoed: false,
         evidence: None,
+        unfetched: false,
     };
     memory.releases.insert(ReleaseNo(memory.newest), release);
     ReleaseNo(memory.newest)
 }
 
-/// A URL without a digest means the bytes of the last good release that came from it: a presigned one has expired by the
-/// time that a variable changes, and such a change brings no other artifact.
-fn known_bytes(memory: &ProjectProgress, source: &Source) -> Option<Sha256> {
-    let from_there = |release: &&Release| release.good && release.content.source == *source;
+/// A URL without a digest means the bytes of the last good release that came from it under the same version: a presigned
+/// one has expired by the time that a variable changes, and such a change brings no other artifact.
+fn known_bytes(memory: &ProjectProgress, artifact: &Artifact, source: &Source) -> Option<Sha256> {
+    let from_there =
+        |release: &&Release| release.good && release.content.source == *source && release.has_version(artifact);
     let last = memory.releases.values().rev().find(from_there).filter(|_| matches!(source, Source::Url { .. }))?;
     last.sha256.clone()
 }

@@ -43,6 +43,13 @@ fn decisions(old: &ProjectProgress, new: &ProjectProgress, now: Timestamp) -> Ve
         let why = why.map_or("another release was asked for", |why| why.message.as_str());
         told.push(Event::info(now, "Superseded", format!("release {number} is given up: {why}")).to(Some(number)));
     }
+    if let Some(serving) = new.serving.filter(|serving| new.target == Some(*serving))
+        && let Some(candidate) = old.candidate().filter(|candidate| new.release(*candidate).is_none())
+    {
+        let message =
+            format!("the artifact of release {candidate} has the bytes of release {serving}, which serves on");
+        told.push(Event::info(now, "Unchanged", message).to(Some(serving)));
+    }
     if let Some(candidate) = new.candidate().filter(|candidate| old.candidate() != Some(*candidate)) {
         told.push(Event::info(now, "Trial", format!("release {candidate} is on trial")).to(Some(candidate)));
     }
@@ -63,7 +70,8 @@ fn decisions(old: &ProjectProgress, new: &ProjectProgress, now: Timestamp) -> Ve
 }
 
 fn failed_fetch(old: Option<Backoff>, new: Option<Backoff>) -> Option<Event> {
-    let new = new.filter(|new| old.is_none_or(|old| old.strikes != new.strikes))?;
+    // None is counted of a fetch that begins anew because it was asked for again.
+    let new = new.filter(|new| new.strikes > 0 && old.is_none_or(|old| old.strikes != new.strikes))?;
     Some(Event::warning(new.last, new.reason, new.message))
 }
 

@@ -4,6 +4,8 @@ use crate::model::failure::{Lasting, PortError};
 use crate::model::progress::{Backoff, ProjectProgress, Stall};
 use crate::model::quantity::{Span, Timestamp};
 
+use super::advance::Rejection;
+
 /// Counts a failure that may pass: the next try waits 5 s, 10 s, … 5 min, or as long as the other side asked.
 pub fn strike(before: Option<&Backoff>, error: &PortError, now: Timestamp) -> Backoff {
     let strikes = before.map_or(0, |old| old.strikes) + 1;
@@ -19,15 +21,29 @@ pub fn strike(before: Option<&Backoff>, error: &PortError, now: Timestamp) -> Ba
     }
 }
 
+/// How long an artifact is waited for that a webhook named. CI makes a release and uploads to it, in this order.
+pub const ARTIFACT_PATIENCE: Span = Span::seconds(30 * 60);
+
+/// Counts a failure to find an artifact that is waited for: the next try comes after half of the time that it took so
+/// far, 5 s at least and two minutes at most.
+pub fn await_artifact(before: Option<&Backoff>, error: &PortError, now: Timestamp, until: Timestamp) -> Backoff {
+    let struck = strike(before, error, now);
+    let wait = Span((now.since(struck.since).0 / 2).clamp(5_000, 120_000));
+    let message = format!("{}; it may still be on its way and is tried again until {until}", error.message);
+    Backoff { until: now.after(wait).min(until), reason: "Fetching".to_owned(), message, ..struck }
+}
+
 /// Folds a failed step into a project's memory: a candidate's lasting failure rejects it, any other lasting failure
 /// stalls the project, a passing one waits for its next try.
 pub fn of_failed_step(memory: &mut ProjectProgress, error: &PortError, now: Timestamp) {
     match (error.lasting, memory.candidate()) {
         (Lasting::No, _) => memory.backoff = Some(strike(memory.backoff.as_ref(), error, now)),
-        (Lasting::Yes, Some(candidate)) => {
-            super::advance::reject(memory, candidate, error.reason, error.message.clone(), false, now)
+        (Lasting::Yes | Lasting::Absent, Some(candidate)) => {
+            let rejection =
+                Rejection { reason: error.reason, message: error.message.clone(), hold: false, fetched: true };
+            super::advance::reject(memory, candidate, rejection, now)
         }
-        (Lasting::Yes, None) => {
+        (Lasting::Yes | Lasting::Absent, None) => {
             memory.stalled =
                 Some(Stall { reason: error.reason.to_owned(), message: error.message.clone(), since: now });
         }

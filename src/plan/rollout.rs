@@ -156,7 +156,7 @@ impl Scene<'_> {
 
     fn try_candidate(&self, spec: &Spec, plan: &mut Plan) {
         let Some((candidate, trial)) = self.memory.candidate().zip(self.memory.trial.as_ref()) else { return };
-        plan.look_at(trial.since.after(spec.deploy.deadline));
+        plan.look_at(trial.deadline(spec.deploy.deadline));
         if let Some(backoff) = trial.fetch.as_ref().filter(|backoff| self.now < backoff.until) {
             return plan.look_at(backoff.until);
         }

@@ -300,7 +300,7 @@ fn reconciling(view: &View<'_>) -> Option<Finding> {
     let trial = view.memory.trial.as_ref()?;
     if let Some(backoff) = trial.fetch.as_ref().filter(|backoff| backoff.until > view.observed.now) {
         let message = format!("{}; failed {}, next try at {}", backoff.message, backoff.times(), backoff.until);
-        return Some(("ArtifactFailed".into(), message));
+        return Some((backoff.reason.clone(), message));
     }
     Some(match view.seen.fetches.get(&candidate) {
         Some(FetchSeen::Running { unpacking: true, .. }) => {
@@ -309,7 +309,8 @@ fn reconciling(view: &View<'_>) -> Option<Finding> {
         Some(FetchSeen::Running { bytes, of, .. }) => {
             ("Fetching".into(), format!("fetching release {candidate}: {}", amount(*bytes, *of)))
         }
-        _ => ("Trial".into(), trial_message(view, candidate)),
+        Some(FetchSeen::Failed { .. }) => ("Fetching".into(), format!("fetching release {candidate} again")),
+        None => ("Trial".into(), trial_message(view, candidate)),
     })
 }
 
@@ -497,7 +498,15 @@ mod tests {
 
     fn wanted(hold: Option<Hold>) -> Wanted {
         let intent = Intent::Delete { keep_data: false };
-        Wanted { generation: 4, intent, owner: Owner::Api, secrets: BTreeMap::new(), complaint: None, hold }
+        Wanted {
+            generation: 4,
+            intent,
+            owner: Owner::Api,
+            secrets: BTreeMap::new(),
+            complaint: None,
+            hold,
+            moved: false,
+        }
     }
 
     #[test]

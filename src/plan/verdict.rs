@@ -47,7 +47,7 @@ pub struct Case<'a> {
 impl Case<'_> {
     /// Judges the candidate by what the machine shows of it. The first that speaks against it decides.
     pub fn verdict(&self) -> Verdict {
-        let deadline = self.trial.since.after(self.deploy.deadline);
+        let deadline = self.trial.deadline(self.deploy.deadline);
         let Some(parts) = self.of_its_parts() else { return Verdict::Wait(deadline) };
         if let Some(reject) = parts.iter().find(|verdict| matches!(verdict, Verdict::Reject { .. })) {
             return reject.clone();
@@ -92,7 +92,7 @@ impl Case<'_> {
 
     fn of_files(&self) -> Verdict {
         let on_disk = self.seen.bundles.known().is_some_and(|bundles| bundles.releases.contains_key(&self.candidate));
-        if on_disk { Verdict::Healthy } else { Verdict::Wait(self.trial.since.after(self.deploy.deadline)) }
+        if on_disk { Verdict::Healthy } else { Verdict::Wait(self.trial.deadline(self.deploy.deadline)) }
     }
 
     /// A release command has to run to its end once, and well.

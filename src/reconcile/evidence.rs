@@ -49,7 +49,7 @@ fn of_release(project: &ProjectId, number: ReleaseNo, seen: &Seen, tail: &dyn Ta
 /// What became of its artifact, if nothing did.
 fn failure(fetch: &FetchSeen) -> Option<String> {
     match fetch {
-        FetchSeen::Failed { at, reason, message, .. } => Some(format!("artifact: {at} {reason}: {message}")),
+        FetchSeen::Failed { at, error } => Some(format!("artifact: {at} {}: {}", error.reason, error.message)),
         FetchSeen::Running { .. } => None,
     }
 }

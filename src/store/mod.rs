@@ -114,10 +114,11 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::model::desired::{Complaint, ComplaintKind, HeldUntil, Hold, Intent, Owner};
+    use crate::model::desired::{Complaint, ComplaintKind, Content, HeldUntil, Hold, Intent, Owner, Source};
     use crate::model::document;
     use crate::model::event::By;
-    use crate::model::names::{KeyId, ProjectId, SecretName};
+    use crate::model::names::{KeyId, ProjectId, ReleaseNo, SecretName, Slot};
+    use crate::model::progress::{ProjectProgress, Release, ReleaseState};
     use crate::model::quantity::Timestamp;
     use crate::model::spec::{Artifact, Plain, Updates};
     use crate::port::{Delivery, Memory, WishError, Wishes};
@@ -290,6 +291,65 @@ mod tests {
         assert_eq!(delivered("c", 30), Some(3));
         assert_eq!(delivery("f", 30, true), None);
         assert_eq!(delivery("g", 31, true), Some(4));
+    }
+
+    /// Remembers that the artifact that is wanted now was asked for, and what became of it.
+    fn tried(db: &Db, state: ReleaseState, unfetched: bool) {
+        let wanted = db.wanted(&shop()).unwrap().unwrap();
+        let spec = wanted.spec().unwrap();
+        let content = Content::of(spec, Source::of(&spec.artifact).unwrap(), &BTreeMap::new()).unwrap();
+        let release = Release {
+            content: content.into(),
+            sha256: None,
+            version: spec.artifact.version.clone(),
+            generation: wanted.generation,
+            slot: Slot::A,
+            state,
+            created_at: Timestamp(1),
+            since: Timestamp(1),
+            good: false,
+            turn: 0,
+            ended: None,
+            vetoed: false,
+            evidence: None,
+            unfetched,
+        };
+        let mut memory = ProjectProgress { target: Some(ReleaseNo(1)), ..ProjectProgress::default() };
+        memory.releases.insert(ReleaseNo(1), release);
+        db.remember(&BTreeMap::from([(shop(), memory)]), &[]).unwrap();
+    }
+
+    #[test]
+    fn what_could_not_be_fetched_is_tried_again_for_a_sync_or_a_redelivery_and_nothing_else_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = db(&dir);
+        db.put(spec("url: https://a.example.com/x, updates: webhook", "").unwrap(), &Owner::Api, None, &by()).unwrap();
+        let wanted = || db.wanted(&shop()).unwrap().unwrap();
+        let deliver = |made: u64| {
+            let artifact =
+                Artifact { url: Some("https://a.example.com/2".into()), ..wanted().spec().unwrap().artifact.clone() };
+            let delivery = Delivery { provider: "github", id: "d".into(), made: Timestamp(made), edited: false };
+            db.deliver(&shop(), &artifact, &delivery).unwrap().map(|put| put.generation)
+        };
+        assert!(!wanted().moved);
+        assert_eq!(deliver(20), Some(2));
+        assert!(wanted().moved, "a webhook's artifact may come later");
+        for (state, unfetched, sync, again) in [
+            (ReleaseState::Serving, false, 2, None),
+            (ReleaseState::Rejected, false, 2, None),
+            (ReleaseState::Rejected, true, 3, Some(4)),
+        ] {
+            tried(&db, state, unfetched);
+            assert_eq!(db.fetch_again(&shop(), &by()).unwrap(), sync, "{state:?} {unfetched}");
+            assert_eq!(deliver(20), again, "{state:?} {unfetched}");
+        }
+        assert_eq!(deliver(10), None, "an older event is none, whatever became of it");
+        // Who owns it names the same: from then on a 404 is his to mend, until a webhook asks again.
+        let own = "url: https://a.example.com/2, updates: webhook";
+        assert_eq!(db.put(spec(own, "").unwrap(), &Owner::Api, None, &by()).unwrap().generation, 5);
+        assert!(!wanted().moved);
+        assert_eq!(deliver(20), Some(6));
+        assert!(wanted().moved);
     }
 
     #[test]

@@ -94,6 +94,20 @@ impl Wishes for Db {
         })
     }
 
+    fn fetch_again(&self, project: &ProjectId, by: &By) -> Result<u64, WishError> {
+        self.tell("ask for another fetch", |tx| {
+            let row = Row::read(tx, project)?.ok_or_else(|| WishError::Unknown(project.clone()))?;
+            if row.intent != "run" || !read_progress(tx, project)?.lacks_its_artifact() {
+                return Ok((row.generation, None));
+            }
+            let generation = row.generation + 1;
+            let sql = "UPDATE projects SET generation = ?2 WHERE project = ?1";
+            execute(tx, sql, params![project.as_str(), generation])?;
+            let event = Event::info(now(), "SyncRequested", format!("{by} asked to fetch the artifact again"));
+            Ok((generation, Some(event.of(project, generation))))
+        })
+    }
+
     fn hold(&self, project: &ProjectId, hold: Option<&Hold>, by: &By) -> Result<(), WishError> {
         self.tell("suspend or resume a project", |tx| {
             let row = Row::read(tx, project)?.ok_or_else(|| WishError::Unknown(project.clone()))?;
@@ -195,7 +209,8 @@ impl Wishes for Db {
 
     fn deliver(&self, project: &ProjectId, artifact: &Artifact, delivery: &Delivery) -> Result<Option<Put>, WishError> {
         self.tell("take a delivery", |tx| {
-            if !take_delivery(tx, project, delivery)? {
+            let again = read_progress(tx, project)?.lacks(artifact);
+            if !take_delivery(tx, project, delivery, again)? {
                 return Ok((None, None));
             }
             let by = By::Webhook(delivery.provider.to_owned());
@@ -234,27 +249,35 @@ fn overlay(tx: &Transaction<'_>, project: &ProjectId, artifact: &Artifact, by: &
         _ => return Err(WishError::Unknown(project.clone())),
     };
     let moved = Artifact { updates: spec.artifact.updates, ..artifact.clone() };
-    let overlay = (moved != spec.artifact).then_some(moved);
-    if overlay == row.overlay {
+    let is_wanted = *row.overlay.as_ref().unwrap_or(&spec.artifact) == moved;
+    // Whoever asks again for what could not be fetched means another try, and from now on it is theirs.
+    let again = is_wanted && read_progress(tx, project)?.lacks_its_artifact();
+    if is_wanted && !again {
         return Ok(Put { generation: row.generation, created: false, changed: false });
     }
+    let overlay = (again || moved != spec.artifact).then_some(moved);
     let sql = "UPDATE projects SET overlay = ?2, overlay_by = ?3, generation = generation + 1 WHERE project = ?1";
     execute(tx, sql, params![project.as_str(), overlay.as_ref().map(json), by.to_string()])?;
     Ok(Put { generation: row.generation + 1, created: false, changed: true })
 }
 
-fn take_delivery(tx: &Transaction<'_>, project: &ProjectId, delivery: &Delivery) -> Result<bool, WishError> {
+fn take_delivery(
+    tx: &Transaction<'_>,
+    project: &ProjectId,
+    delivery: &Delivery,
+    again: bool,
+) -> Result<bool, WishError> {
     let Delivery { provider, id, made, edited } = delivery;
     let sql =
         "SELECT coalesce(max(made), 0), coalesce(max(id = ?3), 0) FROM deliveries WHERE project = ?1 AND provider = ?2";
     let (newest, seen): (u64, bool) = tx
         .query_row(sql, params![project.as_str(), provider, id], |row| Ok((row.get(0)?, row.get(1)?)))
         .map_err(|e| refused("read deliveries", &e))?;
-    let late = made.0 < newest || *edited && (newest == 0 || made.0 == newest);
-    if seen || late {
+    let known = seen || *edited && (newest == 0 || made.0 == newest);
+    if made.0 < newest || known && !again {
         return Ok(false);
     }
-    let sql = "INSERT INTO deliveries (project, provider, id, made) VALUES (?1, ?2, ?3, ?4)";
+    let sql = "INSERT OR IGNORE INTO deliveries (project, provider, id, made) VALUES (?1, ?2, ?3, ?4)";
     execute(tx, sql, params![project.as_str(), provider, id, made.0])?;
     Ok(true)
 }
@@ -322,12 +345,13 @@ pub(super) struct Row {
     overlay: Option<Artifact>,
     complaint: Option<Complaint>,
     hold: Option<Hold>,
+    overlay_by: Option<String>,
 }
 
 impl Row {
     fn read(connection: &Connection, project: &ProjectId) -> Result<Option<Self>, PortError> {
-        type Texts = (u64, String, bool, String, Option<String>, [Option<String>; 3]);
-        let sql = "SELECT generation, intent, keep_data, owner, spec, overlay, complaint, hold FROM projects WHERE project = ?1";
+        type Texts = (u64, String, bool, String, Option<String>, [Option<String>; 4]);
+        let sql = "SELECT generation, intent, keep_data, owner, spec, overlay, complaint, hold, overlay_by FROM projects WHERE project = ?1";
         let texts: Option<Texts> = connection
             .query_row(sql, params![project.as_str()], |row| {
                 Ok((
@@ -336,12 +360,12 @@ impl Row {
                     row.get(2)?,
                     row.get(3)?,
                     row.get(4)?,
-                    [row.get(5)?, row.get(6)?, row.get(7)?],
+                    [row.get(5)?, row.get(6)?, row.get(7)?, row.get(8)?],
                 ))
             })
             .optional()
             .map_err(|e| refused("read a project", &e))?;
-        let Some((generation, intent, keep_data, owner, spec, [overlay, complaint, hold])) = texts else {
+        let Some((generation, intent, keep_data, owner, spec, [overlay, complaint, hold, overlay_by])) = texts else {
             return Ok(None);
         };
         Ok(Some(Self {
@@ -353,6 +377,7 @@ impl Row {
             overlay: parsed(overlay, "an overlay")?,
             complaint: parsed(complaint, "a complaint")?,
             hold: parsed(hold, "a suspension")?,
+            overlay_by,
         }))
     }
 
@@ -362,6 +387,7 @@ impl Row {
     }
 
     fn wanted(mut self, connection: &Connection, project: &ProjectId) -> Result<Wanted, WishError> {
+        let moved = self.overlay.is_some() && self.overlay_by.as_deref().is_some_and(By::is_webhook);
         let intent = match (self.intent.as_str(), self.spec.take()) {
             ("delete", _) => Intent::Delete { keep_data: self.keep_data },
             ("run", Some(spec)) => Intent::Run(Arc::new(with_overlay(spec, self.overlay.take()))),
@@ -369,7 +395,7 @@ impl Row {
         };
         let secrets = listed_secrets(connection, project)?;
         let Row { generation, owner, complaint, hold, .. } = self;
-        Ok(Wanted { generation, intent, owner, secrets, complaint, hold })
+        Ok(Wanted { generation, intent, owner, secrets, complaint, hold, moved })
     }
 }
 

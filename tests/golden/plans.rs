@@ -174,6 +174,9 @@ fn of_project(project: &ProjectId, memory: &ProjectProgress, text: &mut String) 
         if let Some(fetch) = &trial.fetch {
             write!(text, "; {} fetches failed, next at {}", fetch.strikes, seconds(fetch.until))?;
         }
+        if let Some(until) = trial.awaits {
+            write!(text, "; awaits its artifact until {}", seconds(until))?;
+        }
     }
     if let Some(draining) = &memory.draining {
         write!(text, "; {} drains until {}", draining.release, seconds(draining.until))?;
@@ -191,7 +194,8 @@ fn of_project(project: &ProjectId, memory: &ProjectProgress, text: &mut String) 
     for (number, release) in &memory.releases {
         let vetoed = if release.vetoed { ", vetoed" } else { "" };
         let good = if release.good { ", good" } else { "" };
-        let state = format!("{:?}", release.state).to_lowercase();
+        let unfetched = if release.unfetched { ", unfetched" } else { "" };
+        let state = format!("{:?}", release.state).to_lowercase() + unfetched;
         let turn = if release.turn > 0 { format!(", turn {}", release.turn) } else { String::new() };
         writeln!(text, "#   release {number}: {state}{good}{vetoed}, slot {}{turn}", release.slot)?;
         if let Some(Stall { reason, message, since }) = &release.ended {

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -20,7 +21,7 @@ use zexio::model::observed::{
 use zexio::model::progress::{
     Backoff, Draining, EarlierRun, Progress, ProjectProgress, Quarantine, Release, ReleaseState, Stall, Trial,
 };
-use zexio::model::quantity::{Span, Timestamp};
+use zexio::model::quantity::Timestamp;
 use zexio::model::services::{Service, WantedServices};
 use zexio::model::spec::{Route, Sealed, Spec};
 use zexio::plan::{RoutesOrder, Rules, ports, routes};
@@ -81,6 +82,9 @@ struct Project {
     secrets: BTreeMap<SecretName, u32>,
     /// Why its spec is not the newest: `SpecInvalid: why`.
     complaint: Option<String>,
+    /// A webhook moved the artifact.
+    #[serde(default)]
+    moved: bool,
     /// Somebody said stop; until when.
     hold: Option<Option<u64>>,
     remembered: Option<Remembered>,
@@ -141,6 +145,8 @@ struct TrialInWords {
     earlier: BTreeMap<String, i32>,
     /// Fetches that failed, and when the next try is.
     fetch: Option<(u32, u64)>,
+    /// Until when an artifact is waited for.
+    awaits: Option<u64>,
 }
 
 #[derive(Deserialize, Default)]
@@ -155,6 +161,7 @@ struct ReleaseInWords {
     generation: Option<u64>,
     since: Option<u64>,
     vetoed: bool,
+    unfetched: bool,
     turn: u32,
 }
 
@@ -388,6 +395,7 @@ impl Project {
             secrets: self.secrets.clone(),
             complaint: self.complaint.as_deref().map(complaint),
             hold,
+            moved: self.moved,
         }
     }
 
@@ -466,6 +474,7 @@ impl Project {
             ended: None,
             vetoed: words.vetoed,
             evidence: None,
+            unfetched: words.unfetched,
         }
     }
 
@@ -543,6 +552,7 @@ impl TrialInWords {
             fetch,
             earlier: self.earlier.iter().map(|(unit, restarts)| (unit.clone(), earlier(*restarts))).collect(),
             since: at(self.since),
+            awaits: self.awaits.map(at),
         }
     }
 }
@@ -630,19 +640,20 @@ fn unit_seen(unit: &UnitId, memory: &ProjectProgress, layout: &Layout, words: &s
     seen
 }
 
-/// Reads `running`, `running, size unknown`, `running, of nothing`, `unpacking`, `failed`, `failed, wait 90` or `refused`.
+/// Reads `running`, `running, size unknown`, `running, of nothing`, `unpacking`, `failed`, `failed, wait 90`, `too slow`,
+/// `missing` or `refused`.
 fn fetch(words: &str, now: u64) -> FetchSeen {
-    let failed = |lasting, retry_after: Option<u64>| FetchSeen::Failed {
-        at: at(now),
-        lasting,
-        reason: if lasting { "HashMismatch" } else { "ArtifactFailed" }.into(),
-        message: "it could not be had".into(),
-        retry_after: retry_after.map(Span::seconds),
-    };
+    let failed = |error| FetchSeen::Failed { at: at(now), error };
+    let passing = |reason| PortError::passing(reason, "it could not be had");
     match words.split_once(", wait ") {
-        Some((_, seconds)) => failed(false, seconds.parse().ok()),
-        None if words == "failed" => failed(false, None),
-        None if words == "refused" => failed(true, None),
+        Some((_, seconds)) => {
+            let retry_after = seconds.parse().ok().map(Duration::from_secs);
+            failed(PortError { retry_after, ..passing("ArtifactFailed") })
+        }
+        None if words == "failed" => failed(passing("ArtifactFailed")),
+        None if words == "too slow" => failed(passing("ArtifactTooSlow")),
+        None if words == "missing" => failed(PortError::absent("ArtifactFailed", "the server answered 404")),
+        None if words == "refused" => failed(PortError::lasting("HashMismatch", "it could not be had")),
         None if words == "running, size unknown" => FetchSeen::Running { bytes: 10, of: None, unpacking: false },
         None if words == "running, of nothing" => FetchSeen::Running { bytes: 0, of: Some(0), unpacking: false },
         None => FetchSeen::Running { bytes: 10, of: Some(20), unpacking: words == "unpacking" },

@@ -264,7 +264,7 @@ fn script(verb: &[&str], more: &[&str], stdin: Option<&str>) -> Said {
     }
 }
 
-fn split_status(said: &str) -> (u16, String) {
+pub fn split_status(said: &str) -> (u16, String) {
     let (body, status) = said.trim_end().rsplit_once('\n').unwrap_or(("", said.trim()));
     (status.parse().unwrap_or(0), body.trim().to_owned())
 }

@@ -15,6 +15,7 @@ mod deploys;
 mod docs;
 mod examples;
 mod faults;
+mod hooks;
 mod isolation;
 mod logs;
 mod looks;

@@ -302,6 +302,7 @@ impl Deployed {
             ended: None,
             vetoed: false,
             evidence: None,
+            unfetched: false,
         };
         memory.releases.insert(ReleaseNo(1), release);
         ports::allot(&mut memory, ReleaseNo(1), &mut BTreeSet::new(), (from, u16::MAX)).expect("ports enough");

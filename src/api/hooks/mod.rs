@@ -18,12 +18,13 @@ use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
 use crate::model::document::Problem as Flaw;
+use crate::model::event::By;
 use crate::model::names::{ArtifactName, ProjectId, SecretName, Sha256};
 use crate::model::quantity::Timestamp;
 use crate::model::spec::{
     Artifact, ForgejoHook, GithubHook, GitlabHook, Hooks, Label, Spec, StandardHook, TagPattern, Updates,
 };
-use crate::port::Delivery;
+use crate::port::{Delivery, Put};
 
 use super::body::object;
 use super::problem::Problem;
@@ -185,20 +186,45 @@ pub async fn generic(call: &Call) -> Answer {
     content_type(&call.headers, &["application/json"])?;
     let project = call.project()?;
     let bump = Bump::parse(&call.body)?;
-    let (id, by) = (project.clone(), call.by()?);
+    let (id, by) = (project.clone(), By::Webhook(format!("generic of {}", call.by()?)));
     let taken = call
         .write(move |state| {
             let spec = spec_of(state, &id)?;
             let artifact = artifact(state, &spec, bump)?;
             match vetoed(state, &id, &artifact)? {
                 Some(why) => Ok(Err(why)),
-                None => Ok(Ok(state.wishes.overlay(&id, &artifact, &by)?)),
+                None => Ok(Ok(Taken::of(&spec, &artifact, state.wishes.overlay(&id, &artifact, &by)?))),
             }
         })
         .await?;
     match taken {
-        Ok(put) => json(StatusCode::ACCEPTED, &json!({ "project": project, "generation": put.generation })),
+        Ok(taken) => taken.answer(&project),
         Err(why) => ignored(call, &project, why).await,
+    }
+}
+
+/// A delivery that was taken.
+struct Taken {
+    generation: u64,
+    /// Whether it names the same place under another version.
+    same_place: bool,
+}
+
+impl Taken {
+    fn of(before: &Spec, artifact: &Artifact, put: Put) -> Self {
+        let place = |artifact: &Artifact| (artifact.url.clone(), artifact.file.clone());
+        let same_place = put.changed && artifact.sha256.is_none() && place(&before.artifact) == place(artifact);
+        Self { generation: put.generation, same_place }
+    }
+
+    fn answer(&self, project: &ProjectId) -> Answer {
+        let mut answer = json!({ "project": project, "generation": self.generation });
+        if self.same_place {
+            answer["message"] = json!(
+                "it is the place that was wanted already: it is fetched again, and a release is made if the bytes are others"
+            );
+        }
+        json(StatusCode::ACCEPTED, &answer)
     }
 }
 
@@ -255,7 +281,7 @@ async fn take(call: &Call, project: &ProjectId, spec: &Spec, provider: &'static 
     let artifact = artifact(&call.state, spec, proven.bump)?;
     let edited = proven.edited;
     let delivery = Delivery { provider, id: proven.id, made: proven.made, edited: edited.is_some() };
-    let whose = project.clone();
+    let (whose, before) = (project.clone(), spec.clone());
     let taken = call
         .write(move |state| match vetoed(state, &whose, &artifact)? {
             Some(why) => Ok(Err(why)),
@@ -264,7 +290,8 @@ async fn take(call: &Call, project: &ProjectId, spec: &Spec, provider: &'static 
                 let note = state.wishes.note(&unready_note(&whose, provider));
                 let edited = delivery.edited && note != edited;
                 let put = state.wishes.deliver(&whose, &artifact, &Delivery { edited, ..delivery })?;
-                Ok(put.ok_or_else(|| match edited {
+                let taken = put.map(|put| Taken::of(&before, &artifact, put));
+                Ok(taken.ok_or_else(|| match edited {
                     true => "it is an edit, and no release that is newer than the last one taken".to_owned(),
                     false => "it came before, or a newer one did".to_owned(),
                 }))
@@ -272,7 +299,7 @@ async fn take(call: &Call, project: &ProjectId, spec: &Spec, provider: &'static 
         })
         .await?;
     match taken {
-        Ok(put) => json(StatusCode::ACCEPTED, &json!({ "project": project, "generation": put.generation })),
+        Ok(taken) => taken.answer(project),
         Err(why) => ignored(call, project, why).await,
     }
 }

@@ -162,10 +162,12 @@ pub fn operation(endpoint: Endpoint) -> Operation {
         Endpoint::Releases => does("listReleases", "A project's history, the newest first")
             .json(200, "Every release still known", "Releases")
             .codes(&["unknown_project"]),
-        Endpoint::Sync => does("sync", "Ask for a pass now")
-            .query(&[("prune", "Flag", "whether to confirm a removal that was refused")])
-            .json(202, "It is asked for", "Accepted")
-            .codes(&["unknown_project", "deleting"]),
+        Endpoint::Sync => {
+            does("sync", "Ask for a pass now, and for another try where the artifact could not be fetched")
+                .query(&[("prune", "Flag", "whether to confirm a removal that was refused")])
+                .json(202, "It is asked for", "Accepted")
+                .codes(&["unknown_project", "deleting"])
+        }
         Endpoint::Suspend => does("suspend", "Say stop: the project is watched and not changed")
             .takes(JSON, "Suspension", false)
             .json(202, "It is suspended", "Suspended")

@@ -105,6 +105,23 @@ async fn an_edit_moves_nothing_unless_it_promotes_what_was_not_ready() {
 }
 
 #[tokio::test]
+async fn a_place_that_stays_is_looked_at_again_for_another_version_and_the_answer_says_so() {
+    let bench = with_hooks().await;
+    let sent = async |body: &str, id: &str| {
+        let answer = bench.send_bare(standard(body, id)).await;
+        assert_eq!(answer.status, 202, "{}", answer.text);
+        answer.json()
+    };
+    let taken = sent(r#"{"url":"https://a.example.com/latest","version":"1"}"#, "m1").await;
+    assert_eq!(taken, json!({ "project": "shop", "generation": 2 }));
+    let again = sent(r#"{"url":"https://a.example.com/latest","version":"2"}"#, "m2").await;
+    assert_eq!(again["generation"], 3);
+    assert!(again["message"].as_str().is_some_and(|said| said.contains("fetched again")), "{again}");
+    let same = sent(r#"{"url":"https://a.example.com/latest","version":"2"}"#, "m3").await;
+    assert_eq!(same, json!({ "project": "shop", "generation": 3 }));
+}
+
+#[tokio::test]
 async fn a_content_type_is_named_before_the_body_is_read() {
     let bench = with_hooks().await;
     let xml = Ask { content_type: "text/xml", ..github("v2", "2026-01-02T00:00:00Z", "d", "gh-secret") };

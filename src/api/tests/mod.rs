@@ -238,6 +238,7 @@ impl Bench {
                 ended: None,
                 vetoed: false,
                 evidence: None,
+                unfetched: false,
             };
             memory.releases.insert(ReleaseNo(number), release);
             memory.serving = Some(ReleaseNo(number));

@@ -11,7 +11,8 @@ use crate::model::names::{ArtifactName, ReleaseNo, Sha256};
 #[serde(deny_unknown_fields)]
 #[schemars(extend("oneOf" = [{ "required": ["url"] }, { "required": ["file"] }, { "required": ["release"] }]))]
 pub struct Artifact {
-    /// Where to fetch it from: an http or https URL. The same URL means the same bytes as before.
+    /// Where to fetch it from: an http or https URL. The same URL with the same version means the
+    /// same bytes as before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = LONGEST_URL), regex(pattern = "^https?://[^\\s\\\\#]+$"))]
     pub url: Option<String>,

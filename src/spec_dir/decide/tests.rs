@@ -23,7 +23,7 @@ fn spec(project: &str) -> Spec {
 }
 
 fn wanted(owner: Owner, intent: Intent) -> Wanted {
-    Wanted { generation: 1, intent, owner, secrets: BTreeMap::new(), complaint: None, hold: None }
+    Wanted { generation: 1, intent, owner, secrets: BTreeMap::new(), complaint: None, hold: None, moved: false }
 }
 
 fn file(name: &str) -> Owner {

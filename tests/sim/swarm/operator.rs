@@ -3,7 +3,7 @@
 use zexio::model::desired::{Hold, Intent, Owner};
 use zexio::model::names::{ArtifactName, ProjectId, ReleaseNo, UnitId};
 use zexio::model::quantity::{Span, Timestamp};
-use zexio::model::spec::{Artifact, Updates};
+use zexio::model::spec::{Artifact, Label, Updates};
 use zexio::port::{Put, WishError};
 
 use super::directory::Directory;
@@ -126,7 +126,8 @@ impl Operator {
             40..=46 => self.reshape(which, machine),
             47..=49 => self.put(which, None, machine),
             50..=69 if options.rollbacks => self.roll_back(which, machine),
-            70..=77 if options.webhooks => self.bump(which, machine),
+            70..=76 if options.webhooks => self.bump(which, machine),
+            77 if options.webhooks => self.sync(which, machine),
             78..=84 if options.suspends => self.suspend(which, machine),
             85..=91 if options.deletes => self.delete(which, machine),
             92 if options.deletes => (0..self.own.len()).for_each(|which| self.delete(which, machine)),
@@ -200,6 +201,11 @@ impl Operator {
                     .map(|url| format!("{}?sign={number}", url.split('?').next().unwrap_or_default()))
                     .or(artifact.url);
             }
+            // Another version at the same place, where the same bytes are.
+            21..=25 => {
+                artifact.url = self.own[which].artifact.url.clone().or(artifact.url);
+                artifact.version = Label::try_from(number.to_string()).ok();
+            }
             16..=20 => {
                 if let Some(sha256) = machine.artifacts.keys().next() {
                     artifact = Artifact { url: None, file: ArtifactName::parse(sha256.as_str()).ok(), ..artifact };
@@ -251,11 +257,22 @@ impl Operator {
 
     fn bump(&mut self, which: usize, machine: &mut Machine) {
         let number = self.chance.below(8);
-        let kind = if self.options.bad_apps { self.chance.pick(&["good", "never-ready"]) } else { "good" };
+        let bad = ["good", "never-ready", "missing", "coming"];
+        let kind = if self.options.bad_apps { self.chance.pick(&bad) } else { self.chance.pick(&["good", "coming"]) };
         let artifact = at(format!("https://ci.example.com/{kind}-{number}"));
         let memory = machine.progress.projects.get(&self.own[which].project);
         if memory.is_none_or(|memory| memory.veto_on(&artifact).is_none()) {
-            self.overlay(which, &artifact, machine);
+            self.overlay_by(which, &artifact, true, machine);
+        }
+    }
+
+    /// Asks for a pass, and for another try where an artifact could not be fetched.
+    fn sync(&mut self, which: usize, machine: &mut Machine) {
+        let before = machine.desired.clone();
+        let project = self.own[which].project.clone();
+        if before.0.contains_key(&project) {
+            let done = machine.fetch_again(&project);
+            self.settle("sync", &project, done, before, machine);
         }
     }
 
@@ -339,9 +356,13 @@ impl Operator {
     }
 
     fn overlay(&mut self, which: usize, artifact: &Artifact, machine: &mut Machine) {
+        self.overlay_by(which, artifact, false, machine);
+    }
+
+    fn overlay_by(&mut self, which: usize, artifact: &Artifact, webhook: bool, machine: &mut Machine) {
         let before = machine.desired.clone();
         let project = self.own[which].project.clone();
-        let done = machine.overlay(&project, artifact);
+        let done = machine.overlay(&project, artifact, webhook);
         self.settle("overlay", &project, done, before, machine);
     }
 

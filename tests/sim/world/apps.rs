@@ -1,6 +1,7 @@
 //! What moves by itself while time passes: apps that start, get ready, fall and end, and fetches that come in.
 
 use zexio::model::desired::Source;
+use zexio::model::failure::{Lasting, PortError};
 use zexio::model::names::{ProjectId, ReleaseNo, Sha256, UnitId};
 use zexio::model::observed::{ActiveState, Exit, FetchSeen};
 use zexio::model::quantity::{Span, Timestamp};
@@ -306,21 +307,27 @@ impl Machine {
                 self.bundle(&key.0).releases.insert(key.1, sha256);
             }
             Err((lasting, reason, message)) => {
-                let (reason, message) = (reason.to_owned(), message.to_owned());
-                let seen = FetchSeen::Failed { at: self.now, lasting, reason, message, retry_after: None };
+                let error = PortError { lasting, reason, message: message.to_owned(), retry_after: None };
+                let seen = FetchSeen::Failed { at: self.now, error };
                 let fetch = self.fetches.get_mut(key).expect("it is there");
                 (fetch.seen, fetch.ends) = (seen, None);
             }
         }
     }
 
+    /// Tells whether an artifact that CI uploads after its event is there: 40 s after it was first asked for.
+    fn has_come(&mut self, name: &str) -> bool {
+        let asked = *self.asked.entry(name.to_owned()).or_insert(self.uptime);
+        !name.starts_with("coming") || self.uptime >= asked + 40_000
+    }
+
     /// Says what an order brings: the name of the bytes and their digest, or why nothing.
-    fn fetched(&mut self, order: &FetchOrder) -> Result<(String, Sha256), (bool, &'static str, &'static str)> {
+    fn fetched(&mut self, order: &FetchOrder) -> Result<(String, Sha256), (Lasting, &'static str, &'static str)> {
         let here = |machine: &Self, sha256: &Sha256| machine.bytes.get(sha256).cloned();
         let want = order.source.sha256().or(order.sha256.as_ref());
         let kept = want.filter(|want| self.artifacts.contains_key(want)).and_then(|want| here(self, want));
         if self.disk_full {
-            return Err((false, "DiskFull", "could not write the artifact: no space left on device"));
+            return Err((Lasting::No, "DiskFull", "could not write the artifact: no space left on device"));
         }
         if let (Some(name), Some(want)) = (kept, want) {
             return Ok((name, want.clone()));
@@ -330,16 +337,18 @@ impl Machine {
             Source::File { name, .. } => {
                 let found = Sha256::parse(name.as_str()).ok().filter(|sha256| self.artifacts.contains_key(sha256));
                 let found = found.and_then(|sha256| here(self, &sha256));
-                found.ok_or((true, "ArtifactFailed", "there is no such artifact"))?
+                found.ok_or((Lasting::Yes, "ArtifactFailed", "there is no such artifact"))?
             }
         };
         let found = digest(&name);
         let trips = self.flaky.as_mut().is_some_and(|(chance, odds)| chance.hits(*odds));
         match want {
-            _ if !self.network => Err((false, "ArtifactFailed", "no network")),
-            _ if trips => Err((false, "ArtifactFailed", "the server answered 503")),
-            _ if name.starts_with("missing") => Err((true, "ArtifactFailed", "the server answered 404")),
-            Some(want) if *want != found => Err((true, "HashMismatch", "the artifact has another digest")),
+            _ if !self.network => Err((Lasting::No, "ArtifactFailed", "no network")),
+            _ if trips => Err((Lasting::No, "ArtifactFailed", "the server answered 503")),
+            _ if name.starts_with("missing") || !self.has_come(&name) => {
+                Err((Lasting::Absent, "ArtifactFailed", "the server answered 404"))
+            }
+            Some(want) if *want != found => Err((Lasting::Yes, "HashMismatch", "the artifact has another digest")),
             _ => Ok((name, found)),
         }
     }

@@ -71,7 +71,15 @@ impl Life {
         let mut machine = self.world.lock();
         let generation = machine.desired.0.get(&project).map_or(1, |wanted| wanted.generation + 1);
         let hold = machine.desired.0.get(&project).and_then(|wanted| wanted.hold.clone());
-        let wanted = Wanted { generation, intent, owner: Owner::Api, secrets: BTreeMap::new(), complaint: None, hold };
+        let wanted = Wanted {
+            generation,
+            intent,
+            owner: Owner::Api,
+            secrets: BTreeMap::new(),
+            complaint: None,
+            hold,
+            moved: false,
+        };
         machine.desired.0.insert(project, wanted);
     }
 

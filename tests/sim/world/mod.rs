@@ -69,6 +69,8 @@ pub struct Machine {
     /// How often, in a thousand, a download breaks.
     pub flaky: Option<(Chance, u64)>,
     pub disk_full: bool,
+    /// When each artifact was first asked for, on the clock that never jumps.
+    pub asked: BTreeMap<String, u64>,
     /// Apps that fall after a while do so no more.
     pub cured: bool,
     pub blind: Blind,

@@ -17,6 +17,8 @@ use super::Machine;
 pub struct Row {
     pub spec: Spec,
     pub overlay: Option<Artifact>,
+    /// Whether a webhook made it.
+    pub moved: bool,
 }
 
 impl Machine {
@@ -50,7 +52,8 @@ impl Machine {
         })?;
         let before = self.rows.get(&project);
         let overlay = before.and_then(|row| self.overlay_after(&project, row, &spec));
-        let row = Row { spec, overlay };
+        let moved = before.is_some_and(|row| row.moved) && overlay.is_some();
+        let row = Row { spec, overlay, moved };
         let changed = before != Some(&row) || taken_back;
         let generation = if changed { generation + 1 } else { generation };
         self.rows.insert(project.clone(), row);
@@ -63,7 +66,7 @@ impl Machine {
     ///
     /// # Errors
     /// There is no such project, or it is being deleted.
-    pub fn overlay(&mut self, project: &ProjectId, artifact: &Artifact) -> Result<Put, WishError> {
+    pub fn overlay(&mut self, project: &ProjectId, artifact: &Artifact, webhook: bool) -> Result<Put, WishError> {
         let wanted = self.desired.0.get(project).ok_or_else(|| WishError::Unknown(project.clone()))?;
         let (generation, owner, complaint) = (wanted.generation, wanted.owner.clone(), wanted.complaint.clone());
         match wanted.intent {
@@ -71,14 +74,30 @@ impl Machine {
             Intent::Delete { .. } => return Err(WishError::Deleting(project.clone())),
             Intent::Nothing => return Err(WishError::Unknown(project.clone())),
         }
+        let lacks = self.progress.projects.get(project).is_some_and(ProjectProgress::lacks_its_artifact);
         let row = self.rows.get_mut(project).expect("what runs has a row");
         let moved = Artifact { updates: row.spec.artifact.updates, ..artifact.clone() };
-        let overlay = (moved != row.spec.artifact).then_some(moved);
-        let changed = overlay != row.overlay;
-        row.overlay = overlay;
+        let is_wanted = *row.overlay.as_ref().unwrap_or(&row.spec.artifact) == moved;
+        let changed = !is_wanted || lacks;
+        if changed {
+            row.overlay = (is_wanted || moved != row.spec.artifact).then_some(moved);
+            row.moved = webhook && row.overlay.is_some();
+        }
         let generation = if changed { generation + 1 } else { generation };
         self.want(project, generation, owner, complaint);
         Ok(Put { generation, created: false, changed })
+    }
+
+    /// Asks for another try where the wanted artifact could not be fetched.
+    ///
+    /// # Errors
+    /// There is no such project.
+    pub fn fetch_again(&mut self, project: &ProjectId) -> Result<Put, WishError> {
+        let lacks = self.progress.projects.get(project).is_some_and(ProjectProgress::lacks_its_artifact);
+        let wanted = self.desired.0.get_mut(project).ok_or_else(|| WishError::Unknown(project.clone()))?;
+        let changed = lacks && matches!(wanted.intent, Intent::Run(_));
+        wanted.generation += u64::from(changed);
+        Ok(Put { generation: wanted.generation, created: false, changed })
     }
 
     /// Writes that a project is to be gone.
@@ -126,6 +145,7 @@ impl Machine {
                     secrets: BTreeMap::new(),
                     complaint: Some(complaint),
                     hold: None,
+                    moved: false,
                 };
                 self.desired.0.insert(project.clone(), wanted);
             }
@@ -152,7 +172,7 @@ impl Machine {
         };
         let intent = Intent::Run(Arc::new(spec));
         let hold = self.desired.0.get(project).and_then(|wanted| wanted.hold.clone());
-        let wanted = Wanted { generation, intent, owner, secrets: BTreeMap::new(), complaint, hold };
+        let wanted = Wanted { generation, intent, owner, secrets: BTreeMap::new(), complaint, hold, moved: row.moved };
         self.desired.0.insert(project.clone(), wanted);
     }
 
