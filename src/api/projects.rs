@@ -309,10 +309,6 @@ fn read(state: &ApiState, project: &ProjectId, text: &[u8]) -> Result<Document, 
     if let Some(url) = &document.artifact.url {
         (state.check_url)(url).map_err(|cause| Problem::invalid(vec![Flaw::at("artifact.url", cause)]))?;
     }
-    for hook in document.hooks.built() {
-        let at = |cause| Flaw::at(format!("hooks.{}.artifact", hook.provider), cause);
-        (state.check_url)(&hook.example()).map_err(|cause| Problem::invalid(vec![at(cause)]))?;
-    }
     Ok(document)
 }
 

@@ -109,14 +109,8 @@ impl Built<'_> {
         if host.is_none_or(|host| host.contains('{')) {
             return Some("not a URL like https://example.com/shop-{tag}.tar.gz; its host is written out".to_owned());
         }
-        parse_url(&self.example())
-            .err()
-            .map(|why| format!("{why}; one looks like https://example.com/shop-{{tag}}.tar.gz"))
-    }
-
-    /// Returns a URL as the hook may build it.
-    pub fn example(&self) -> String {
-        PLACEHOLDERS.iter().fold(self.artifact.to_owned(), |url, place| url.replace(place, "1"))
+        let example = PLACEHOLDERS.iter().fold((*artifact).to_owned(), |url, place| url.replace(place, "1"));
+        parse_url(&example).err().map(|why| format!("{why}; one looks like https://example.com/shop-{{tag}}.tar.gz"))
     }
 }
 
