@@ -5,7 +5,7 @@
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
-use zexio::api::hooks::{Bump, Heard, github, gitlab, standard};
+use zexio::api::hooks::{Bump, Heard, forgejo, github, gitlab, standard};
 use zexio::model::quantity::Timestamp;
 use zexio::sign::hmac;
 
@@ -19,6 +19,9 @@ fuzz_target!(|body: &[u8]| {
         let hook = serde_json::from_value(hook(event)).expect("a hook");
         check(github::hear(&hook, SECRET, &github_headers(body), body).ok());
     }
+    let hook_of_tags = json!({ "repo": "acme/shop", "event": "release", "artifact": format!("{START}a/{{tag}}"), "secret": "HOOK" });
+    let hook_of_tags = serde_json::from_value(hook_of_tags).expect("a hook");
+    check(forgejo::hear(&hook_of_tags, SECRET, &github_headers(body), body).ok());
     for event in ["release", "pipeline"] {
         let mut legacy = hook(event);
         legacy["token"] = json!("legacy");

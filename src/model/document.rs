@@ -327,6 +327,7 @@ fn meant(path: &str, found: &str) -> Option<String> {
         (["processes", _], "cron") => "did you mean schedule, a calendar expression of systemd?",
         (["processes", _], "env" | "environment") => "variables stand under env at the top, for all processes",
         (["processes", _], "restart") => "a process that ends is always started again; leave it out",
+        (["hooks"], "gitea" | "codeberg" | "gogs") => "did you mean forgejo? Gitea's webhooks are taken there too",
         ([], "name" | "app") => "did you mean project?",
         ([], "environment" | "variables" | "vars") => "did you mean env?",
         ([], "services") => "did you mean processes? services of the host are a document of their own, with kind: host",

@@ -7,7 +7,7 @@ use crate::model::spec::ForgejoHook;
 use crate::sign::{hmac, parse_proof, same};
 
 use super::super::auth::only;
-use super::release::{Release, Rules};
+use super::release::{News, Release, Rules};
 use super::{Heard, Problem, check_repo, parse, payload, sig_bad, sig_malformed, sig_missing};
 
 /// Each is over the same body with the same secret, so the first one that came is as good as another.
@@ -43,9 +43,9 @@ pub fn hear(hook: &ForgejoHook, secret: &str, headers: &HeaderMap, body: &[u8]) 
     let payload: Payload = parse(&payload(headers, body)?)?;
     check_repo(&hook.repo, &payload.repository.full_name)?;
     // A draft that is published over a tag which is there, and a pre-release that is promoted, come as `updated`.
-    let (release, edited) = match (&payload.release, payload.action.as_deref()) {
-        (Some(release), Some("published")) => (release, false),
-        (Some(release), Some("updated")) => (release, true),
+    let (release, news) = match (&payload.release, payload.action.as_deref()) {
+        (Some(release), Some("published")) => (release, News::Published),
+        (Some(release), Some("updated")) => (release, News::Edited),
         _ => return Ok(Heard::Nothing("it is not the event that this hook takes".to_owned())),
     };
     let id = match DELIVERIES.iter().find_map(|name| only(headers, name).ok().flatten()) {
@@ -55,7 +55,7 @@ pub fn hear(hook: &ForgejoHook, secret: &str, headers: &HeaderMap, body: &[u8]) 
     release.heard(
         &Rules { artifact: &hook.artifact, tags: hook.tags.as_ref(), prereleases: hook.prereleases },
         id,
-        edited,
+        news,
     )
 }
 

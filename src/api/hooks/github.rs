@@ -9,7 +9,7 @@ use crate::model::spec::{GithubEvent, GithubHook};
 use crate::sign::{hmac, parse_proof, same};
 
 use super::super::auth::only;
-use super::release::{Release, Rules};
+use super::release::{News, Release, Rules};
 use super::{
     Flaw, Heard, Marks, Moved, Problem, check_repo, other_branch, other_tag, parse, payload, read_moment, sig_bad,
     sig_malformed, sig_missing,
@@ -62,9 +62,10 @@ pub fn hear(hook: &GithubHook, secret: &str, headers: &HeaderMap, body: &[u8]) -
     };
     match (hook.event, &payload.release, &payload.workflow_run, payload.action.as_deref()) {
         // A full release comes as both; a pre-release that becomes one as `released` alone.
-        (GithubEvent::Release, Some(release), _, Some("published" | "released")) => {
+        (GithubEvent::Release, Some(release), _, Some(action @ ("published" | "released"))) => {
+            let news = if action == "released" { News::Promoted } else { News::Published };
             let rules = Rules { artifact: &hook.artifact, tags: hook.tags.as_ref(), prereleases: hook.prereleases };
-            release.heard(&rules, &id, false)
+            release.heard(&rules, &id, news)
         }
         (GithubEvent::WorkflowRun, _, Some(run), Some("completed")) => match unwanted(hook, &payload, run) {
             Some(why) => Ok(Heard::Nothing(why)),
@@ -199,7 +200,13 @@ mod tests {
         assert!(matches!(heard(&open, &early), Ok(Heard::Delivery(_))));
         early["action"] = json!("released");
         early["release"]["prerelease"] = json!(false);
-        assert!(matches!(heard(&hook, &early), Ok(Heard::Delivery(_))));
+        early["release"]["updated_at"] = json!("2026-11-03T10:00:00Z");
+        let Heard::Delivery(moved) = heard(&hook, &early).unwrap() else { panic!("not taken") };
+        assert_eq!(
+            Ok(moved.made),
+            Timestamp::parse("2026-11-03T10:00:00Z"),
+            "others may have come since it was published"
+        );
     }
 
     #[test]

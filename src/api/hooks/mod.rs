@@ -206,6 +206,7 @@ pub async fn generic(call: &Call) -> Answer {
 /// A delivery that was taken.
 struct Taken {
     generation: u64,
+    changed: bool,
     /// Whether it names the same place under another version.
     same_place: bool,
 }
@@ -213,13 +214,15 @@ struct Taken {
 impl Taken {
     fn of(before: &Spec, artifact: &Artifact, put: Put) -> Self {
         let place = |artifact: &Artifact| (artifact.url.clone(), artifact.file.clone());
-        let same_place = put.changed && artifact.sha256.is_none() && place(&before.artifact) == place(artifact);
-        Self { generation: put.generation, same_place }
+        let same_place = artifact.sha256.is_none() && place(&before.artifact) == place(artifact);
+        Self { generation: put.generation, changed: put.changed, same_place }
     }
 
     fn answer(&self, project: &ProjectId) -> Answer {
         let mut answer = json!({ "project": project, "generation": self.generation });
-        if self.same_place {
+        if !self.changed {
+            answer["ignored"] = json!("this artifact is wanted already");
+        } else if self.same_place {
             answer["message"] = json!(
                 "it is the place that was wanted already: it is fetched again, and a release is made if the bytes are others"
             );

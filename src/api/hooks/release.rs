@@ -18,6 +18,19 @@ pub struct Release {
     /// A draft has none.
     #[serde(default, deserialize_with = "read_moment")]
     published_at: Option<Timestamp>,
+    #[serde(default, deserialize_with = "read_moment")]
+    updated_at: Option<Timestamp>,
+}
+
+/// What happened to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// It was published now.
+    Published,
+    /// It is a full release now; it may have been published as a pre-release before others that were taken.
+    Promoted,
+    /// It was edited, and may have been published long ago.
+    Edited,
 }
 
 /// What a hook says of releases.
@@ -31,11 +44,11 @@ pub struct Rules<'a> {
 }
 
 impl Release {
-    /// Says what the release means for a project. `edited`: it may have been published long ago.
+    /// Says what the release means for a project.
     ///
     /// # Errors
     /// It lacks something, or its tag cannot be part of a URL.
-    pub fn heard(&self, rules: &Rules<'_>, id: &str, edited: bool) -> Result<Heard, Problem> {
+    pub fn heard(&self, rules: &Rules<'_>, id: &str, news: News) -> Result<Heard, Problem> {
         let tag = self.tag_name.clone();
         if let Some(why) = other_tag(rules.tags, Some(&tag)) {
             return Ok(Heard::Nothing(why));
@@ -48,8 +61,12 @@ impl Release {
             return Ok(Heard::Unready { tag, why: why.to_owned() });
         }
         let missing = || Problem::invalid(vec![Flaw::at("release.published_at", "a published release has one")]);
-        let made = self.published_at.ok_or_else(missing)?;
+        let published = self.published_at.ok_or_else(missing)?;
+        let made = match news {
+            News::Promoted => published.max(self.updated_at.unwrap_or(published)),
+            News::Published | News::Edited => published,
+        };
         let bump = Marks { tag: Some(tag.clone()), ..Marks::default() }.bump(rules.artifact)?;
-        Ok(Heard::Delivery(Moved { id: id.to_owned(), made, bump, edited: edited.then_some(tag) }))
+        Ok(Heard::Delivery(Moved { id: id.to_owned(), made, bump, edited: (news == News::Edited).then_some(tag) }))
     }
 }

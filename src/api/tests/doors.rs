@@ -118,7 +118,7 @@ async fn a_place_that_stays_is_looked_at_again_for_another_version_and_the_answe
     assert_eq!(again["generation"], 3);
     assert!(again["message"].as_str().is_some_and(|said| said.contains("fetched again")), "{again}");
     let same = sent(r#"{"url":"https://a.example.com/latest","version":"2"}"#, "m3").await;
-    assert_eq!(same, json!({ "project": "shop", "generation": 3 }));
+    assert_eq!(same, json!({ "project": "shop", "generation": 3, "ignored": "this artifact is wanted already" }));
 }
 
 #[tokio::test]
