@@ -117,19 +117,21 @@ install: $(if $(wildcard $(built)/zexio),,$(built)/zexio)
 	  echo 'kept your $(confdir)/Caddyfile.tmpl; the new one is Caddyfile.tmpl.new beside it'; \
 	fi
 	@install -m 644 Caddyfile.tmpl $(confdir)/.Caddyfile.tmpl.installed
-	@# A running Caddy gets the directory of its admin socket by one restart, the only one ever needed.
-	@fresh=; cmp -s systemd/caddy-zexio.conf $(unitdir)/caddy.service.d/zexio.conf || fresh=1; \
-	install -D -m 644 systemd/caddy-zexio.conf $(unitdir)/caddy.service.d/zexio.conf; \
-	if [ -z '$(DESTDIR)' ] && [ -d /run/systemd/system ]; then \
-	  systemctl daemon-reload; \
-	  if [ -n "$$fresh" ]; then systemctl try-restart caddy.service; fi; \
+	@# A drop-in of versions before made the directory of Caddy's admin socket; a line of tmpfiles.d does so now, which
+	@# stays when zexio goes, as long as the Caddyfile names the socket.
+	@if [ -e $(unitdir)/caddy.service.d/zexio.conf ]; then \
+	  install -d -m 755 $(DESTDIR)/etc/tmpfiles.d; \
+	  [ -e $(DESTDIR)/etc/tmpfiles.d/zexio-caddy.conf ] || \
+	    echo 'd /run/caddy 0700 caddy caddy -' >$(DESTDIR)/etc/tmpfiles.d/zexio-caddy.conf; \
+	  rm -f $(unitdir)/caddy.service.d/zexio.conf; rmdir $(unitdir)/caddy.service.d 2>/dev/null || true; \
 	fi
+	@if [ -z '$(DESTDIR)' ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 
-# Leaves /etc/zexio and /zexio: keys, data and the operator's settings are not the package's.
+# Leaves /etc/zexio and /zexio: keys, data and the operator's settings are not the package's. /etc/caddy/zexio.caddyfile
+# and the directory of the admin socket stay too: the operator's Caddyfile names them, and Caddy serves on with them.
 uninstall:
-	rm -f $(bindir)/zexio $(unitdir)/zexio-agent.service $(unitdir)/zexio-apps.slice $(unitdir)/caddy.service.d/zexio.conf
+	rm -f $(bindir)/zexio $(unitdir)/zexio-agent.service $(unitdir)/zexio-apps.slice
 	rm -f $(mandir)/zexio.1 $(mandir)/zexio-*.1 $(bashdir)/zexio $(zshdir)/_zexio $(fishdir)/zexio.fish
-	-rmdir $(unitdir)/caddy.service.d
 
 clean:
 	-tests/machine/machine.sh gc

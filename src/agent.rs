@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::bell::{self, Bell};
+use crate::cli::JoinProxy;
 use crate::doors::{self, Gauges};
 use crate::host::address::FetchRules;
 use crate::host::bundles::Files;
-use crate::host::caddy::{Caddy, Version};
+use crate::host::caddy::{self, Caddy, Version};
 use crate::host::disk;
 use crate::host::endings::Endings;
 use crate::host::health::Prober;
@@ -69,6 +70,12 @@ fn run() -> Result<(), String> {
     systemd::prepare().map_err(|e| e.to_string())?;
     let db = Arc::new(Db::open(&settings.root.database(), &master)?);
     advise_newer_caddy();
+    match caddy::join::migrate(Path::new(&settings.caddy.admin)) {
+        Ok(None) => {}
+        Ok(Some(done)) => tracing::info!("{done}"),
+        // Routes wait for it; everything else goes on.
+        Err(error) => tracing::error!("{error}"),
+    }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (bell, ear) = bell::bell();
     let stop = Arc::new(AtomicBool::new(false));
@@ -103,7 +110,7 @@ pub fn provision(order: &WorkOrder) -> ExitCode {
 fn advise_newer_caddy() {
     let version = Version::installed();
     if version.is_outdated() {
-        let advice = crate::host::caddy::OUTDATED;
+        let advice = caddy::OUTDATED;
         tracing::warn!(caddy_outdated = true, "this server has Caddy {version}: {advice}");
     }
 }
@@ -149,7 +156,7 @@ fn world(
     let rules = Rules {
         layout: settings.root.clone(),
         ports: (settings.ports.from, settings.ports.to),
-        proxy: proxy(settings)?,
+        proxy: last_good_proxy(settings)?,
     };
     Ok(Loop {
         services: HostServices::new(db.clone(), Box::new(Host::default())),
@@ -157,7 +164,7 @@ fn world(
         units: Box::new(Systemd::default()),
         bundles: Box::new(files),
         health: Box::new(Prober::new(clock.clone(), bell.clone())),
-        routes: Box::new(Caddy::new(Path::new(&settings.caddy.admin))?),
+        routes: Box::new(Caddy::new(Path::new(&settings.caddy.admin))?.with_template(&settings.caddy.template)),
         tail: Box::new(Endings::begin(bell.clone()).map_err(|e| format!("could not start a thread: {e}"))?),
         clock,
         rules,
@@ -165,6 +172,7 @@ fn world(
         turn: 0,
         busy: 0,
         route_trouble: None,
+        template_trouble: None,
         last: Default::default(),
         ledger: Default::default(),
         metrics: metrics.clone(),
@@ -186,6 +194,16 @@ pub fn proxy(settings: &Settings) -> Result<Proxy, String> {
     crate::render::caddyfile::try_template(&proxy).map(|()| proxy)
 }
 
+/// Returns the same with the template that Caddy took last; the loop judges the one on disk before it takes that.
+fn last_good_proxy(settings: &Settings) -> Result<Proxy, String> {
+    let kept = fs::read_to_string(caddy::kept_template(&settings.caddy.template)).ok();
+    let kept = kept.map(|template| settings.proxy(template, Version::installed().keeps_streams()));
+    match kept.filter(|proxy| crate::render::caddyfile::try_template(proxy).is_ok()) {
+        Some(proxy) => Ok(proxy),
+        None => proxy(settings),
+    }
+}
+
 /// Makes the user that unpacks artifacts, unless it is there; returns its name.
 ///
 /// # Errors
@@ -194,16 +212,13 @@ pub fn make_unpacker() -> Result<&'static str, String> {
     users::make_unpacker().map(|_| users::UNPACKER).map_err(|e| e.to_string())
 }
 
-/// Gives Caddy a Caddyfile of ours and restarts it once, so that its admin socket is where only root reaches it.
+/// Joins our Caddyfile to the operator's while Caddy serves on. Returns what was done, a line each.
 ///
 /// # Errors
-/// Says what could not be done.
-pub fn take_over_proxy(settings: &Settings) -> Result<Vec<String>, String> {
-    let text = crate::render::caddyfile::text(&proxy(settings)?, &[])?;
-    let mut done = crate::host::caddy::take_over_file(&text).map_err(|e| e.to_string())?;
-    match Systemd::default().restart_proxy() {
-        Ok(()) => done.push("restarted caddy.service".to_owned()),
-        Err(error) => return Err(format!("{error}; is Caddy installed, and does systemd run?")),
-    }
-    Ok(done)
+/// Says what stands against it; then nothing was changed.
+pub fn join_proxy(settings: &Settings, how: &JoinProxy<'_>) -> Result<Vec<String>, String> {
+    let ours = crate::render::caddyfile::text(&proxy(settings)?, &[])?;
+    let socket = Path::new(&settings.caddy.admin);
+    let order = caddy::join::Order { socket, ours: &ours, yes: how.yes, restart: how.restart };
+    caddy::join::join(&order, how.ask).map_err(|e| e.to_string())
 }

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 /// Replaces a file as one step: written beside it, synced, renamed over it, the directory synced.
@@ -14,6 +14,22 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let part = beside(path, "part")?;
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&part)?;
     let written = fill(file, bytes, mode).and_then(|()| fs::rename(&part, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&part);
+    }
+    written.and_then(|()| sync_parent(path))
+}
+
+/// Replaces a file as one step, as `replace` does, with the owner and the mode of another one.
+///
+/// # Errors
+/// What the disk said; then the old one is as it was.
+pub fn replace_like(path: &Path, bytes: &[u8], like: &fs::Metadata) -> io::Result<()> {
+    let part = beside(path, "part")?;
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+    let written = fchown(&file, Some(like.uid()), Some(like.gid()))
+        .and_then(|()| fill(file, bytes, like.mode() & 0o7777))
+        .and_then(|()| fs::rename(&part, path));
     if written.is_err() {
         let _ = fs::remove_file(&part);
     }
@@ -78,7 +94,6 @@ fn fill(mut file: File, bytes: &[u8], mode: u32) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn a_replaced_file_has_the_new_bytes_and_mode_and_nothing_is_beside_it() {
@@ -90,6 +105,16 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o644);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_that_replaces_anothers_is_as_closed_as_that() {
+        let dir = tempfile::tempdir().unwrap();
+        let (like, path) = (dir.path().join("like"), dir.path().join("new"));
+        replace(&like, b"secret", 0o640).unwrap();
+        replace_like(&path, b"secret too", &fs::metadata(&like).unwrap()).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o640);
+        assert_eq!(fs::read(&path).unwrap(), b"secret too");
     }
 
     #[test]

@@ -11,6 +11,6 @@ fn main() -> ExitCode {
         wait_for_rest: zexio::launch::wait_for_rest,
         unpack: |arguments| zexio::unpack::main_from_stdin(&arguments),
         provision: zexio::agent::provision,
-        init: InitHooks { make_unpacker: zexio::agent::make_unpacker, take_over_proxy: zexio::agent::take_over_proxy },
+        init: InitHooks { make_unpacker: zexio::agent::make_unpacker, join_proxy: zexio::agent::join_proxy },
     })
 }

@@ -522,6 +522,12 @@ pub trait Routes: Send {
     fn refusal(&self, order: &RoutesOrder) -> Result<Option<String>, PortError>;
     /// Returns the hosts of these routes that Caddy serves otherwise now, or not at all. Changes nothing.
     fn differing(&self, order: &RoutesOrder) -> BTreeSet<Hostname>;
+    /// Returns the template's text if it changed since it was asked for last, or in any case.
+    fn template(&self, _in_any_case: bool) -> Option<Result<String, String>> {
+        None
+    }
+    /// Keeps a template that was found good, for the next start.
+    fn keep_template(&self, _text: &str) {}
     /// Checks, loads and keeps routes.
     ///
     /// # Errors

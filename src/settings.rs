@@ -55,6 +55,8 @@ pub struct Caddy {
     pub email: Option<String>,
     /// Another certificate authority.
     pub acme_ca: Option<String>,
+    /// The proxies in front of this server, as ranges of addresses: their X-Forwarded-* headers are kept.
+    pub trusted_proxies: Vec<String>,
 }
 
 /// A range of ports, both ends in it.
@@ -112,6 +114,7 @@ impl Default for Caddy {
             template: "/etc/zexio/Caddyfile.tmpl".into(),
             email: None,
             acme_ca: None,
+            trusted_proxies: Vec::new(),
         }
     }
 }
@@ -136,6 +139,15 @@ impl Default for Prune {
 
 fn layout<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Layout, D::Error> {
     Layout::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+}
+
+/// An address, or one with the length of its prefix.
+fn is_range(text: &str) -> bool {
+    let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
+    let Ok(address) = address.parse::<std::net::IpAddr>() else { return false };
+    let longest = if address.is_ipv4() { 32 } else { 128 };
+    let is_number = |length: &str| !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit());
+    length.is_none_or(|length| is_number(length) && length.parse::<u8>().is_ok_and(|length| length <= longest))
 }
 
 impl Settings {
@@ -175,6 +187,12 @@ impl Settings {
         if let Some(specs) = settings.specs.as_ref().filter(|specs| specs.is_relative()) {
             return Err(format!("specs: {} does not begin with /", specs.display()));
         }
+        let mut ranges = settings.caddy.trusted_proxies.iter().enumerate();
+        if let Some((i, range)) = ranges.find(|(_, range)| !is_range(range)) {
+            return Err(format!(
+                "caddy.trusted_proxies[{i}]: {range:?} is not a range of addresses like 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32"
+            ));
+        }
         let is_url = |prefix: &String| prefix.starts_with("http://") || prefix.starts_with("https://");
         if let Some(prefix) = settings.artifacts.allow.iter().find(|prefix| !is_url(prefix)) {
             return Err(format!("artifacts.allow: {prefix:?} does not begin with https:// or http://"));
@@ -188,6 +206,7 @@ impl Settings {
             template,
             admin: self.caddy.admin.clone(),
             fronts: self.root.fronts().display().to_string(),
+            trusted_proxies: self.caddy.trusted_proxies.clone(),
             email: self.caddy.email.clone(),
             acme_ca: self.caddy.acme_ca.clone(),
             hostname: self.hostname.clone(),
@@ -223,10 +242,19 @@ mod tests {
             "listen: 127.0.0.1:99999",
             "specs: relative",
             "artifacts: { allow: ['ftp://x'] }",
+            "caddy: { trusted_proxies: [10.0.0.0/8, localhost] }",
+            "caddy: { trusted_proxies: [10.0.0.0/33] }",
+            "caddy: { trusted_proxies: ['10.0.0.0/+8'] }",
+            "caddy: { trusted_proxies: ['10.0.0.0/8 }'] }",
+            "caddy: { trusted_proxies: 10.0.0.0/8 }",
         ] {
             assert!(Settings::parse(text).is_err(), "{text}");
         }
         assert!(Settings::parse("listen: ''").is_ok() && Settings::parse("listen: '[::1]:7470'").is_ok());
+        let bad = Settings::parse("caddy: { trusted_proxies: [10.0.0.0/8, '::1/129'] }").unwrap_err();
+        assert!(bad.starts_with("caddy.trusted_proxies[1]: \"::1/129\""), "{bad}");
+        let good = Settings::parse("caddy: { trusted_proxies: [10.0.0.0/8, 192.0.2.7, '2001:db8::/32'] }").unwrap();
+        assert_eq!(good.caddy.trusted_proxies.len(), 3);
         assert!(Settings::parse("listne: x").unwrap_err().contains("listne"));
     }
 }

@@ -29,7 +29,6 @@ fn everything_goes_below_destdir() {
         "usr/bin/zexio",
         "usr/lib/systemd/system/zexio-agent.service",
         "usr/lib/systemd/system/zexio-apps.slice",
-        "usr/lib/systemd/system/caddy.service.d/zexio.conf",
         "etc/zexio/Caddyfile.tmpl",
         "usr/share/man/man1/zexio.1",
         "usr/share/man/man1/zexio-secret-set.1",

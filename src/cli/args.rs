@@ -52,7 +52,14 @@ pub struct Wait {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Prepare this machine: directories, keys, users, Caddy
-    Init,
+    Init {
+        /// Add zexio's two lines to a Caddyfile with sites of its own without asking; they stay as they are
+        #[arg(long, short)]
+        yes: bool,
+        /// Restart Caddy where its routes cannot be loaded in another way (`admin off`)
+        #[arg(long)]
+        restart_caddy: bool,
+    },
     /// Run the agent (systemd does this)
     Agent,
     /// Start an app (its unit does this)

@@ -1,7 +1,7 @@
 //! Prepares a machine: directories, keys, the user that unpacks, Caddy. Doing it twice changes nothing the second time.
 
 use std::fs::{self, DirBuilder, Permissions};
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::args::Format;
 use super::failure::Failure;
+use super::prompt;
 use super::text::{machine, say};
 use crate::api::keys::{Keys, Scope};
 use crate::files;
@@ -23,22 +24,35 @@ use crate::settings::{self, Settings};
 pub struct InitHooks {
     /// Makes the user that unpacks what came from the network, unless it is there; returns its name.
     pub make_unpacker: fn() -> Result<&'static str, String>,
-    /// Makes Caddy ours; returns what was done, a line each.
-    pub take_over_proxy: fn(&Settings) -> Result<Vec<String>, String>,
+    /// Joins our Caddyfile to the operator's; returns what was done, a line each.
+    pub join_proxy: fn(&Settings, &JoinProxy<'_>) -> Result<Vec<String>, String>,
+}
+
+/// What may be done to the operator's Caddy.
+#[derive(Clone, Copy)]
+pub struct JoinProxy<'a> {
+    /// Change its Caddyfile without asking.
+    pub yes: bool,
+    /// Restart it where there is no other way.
+    pub restart: bool,
+    /// Asks the operator; none where there is no terminal.
+    pub ask: Option<&'a dyn Fn(&str) -> bool>,
 }
 
 /// Prepares the machine.
 ///
 /// # Errors
 /// Says what could not be made.
-pub fn init(hooks: &InitHooks, format: Format) -> Result<(), Failure> {
+pub fn init(hooks: &InitHooks, yes: bool, restart: bool, format: Format) -> Result<(), Failure> {
     if !geteuid().is_root() {
         return Err(Failure::new("could not prepare the machine: run this as root"));
     }
     let settings = Settings::read(Path::new(settings::FILE))?;
     let mut done = Done::default();
     // Whatever stands in its way, it is said what was made until then.
-    let made = prepare(&settings, hooks, &mut done);
+    let ask: &dyn Fn(&str) -> bool = &|question| prompt::agrees(question);
+    let join = JoinProxy { yes, restart, ask: io::stdin().is_terminal().then_some(ask) };
+    let made = prepare(&settings, hooks, &join, &mut done);
     say(&machine(format, &json!({ "done": done.0, "complete": made.is_ok() })).unwrap_or_else(|| done.shown()))?;
     made?;
     if format == Format::Table { say(NEXT) } else { Ok(()) }
@@ -73,11 +87,11 @@ impl Done {
     }
 }
 
-fn prepare(settings: &Settings, hooks: &InitHooks, done: &mut Done) -> Result<(), Failure> {
+fn prepare(settings: &Settings, hooks: &InitHooks, join: &JoinProxy<'_>, done: &mut Done) -> Result<(), Failure> {
     let places = Places::of(settings);
     make_places(&places, done)?;
     done.note("user", (hooks.make_unpacker)()?);
-    for line in (hooks.take_over_proxy)(settings)? {
+    for line in (hooks.join_proxy)(settings, join)? {
         done.note("caddy", line);
     }
     Ok(())

@@ -30,7 +30,7 @@ use serde_json::{Value, json};
 use args::{Args, Format, Key, Secret, Verb};
 use client::{Ask, Client, Place, query, read_input};
 use failure::{ERROR, Failure};
-pub use init::InitHooks;
+pub use init::{InitHooks, JoinProxy};
 use signing::{Signer, Target};
 use text::{Paint, machine, say, table, yaml};
 
@@ -83,7 +83,7 @@ pub fn run(entry: Entry) -> ExitCode {
                 Err(failure) => Err(failure),
             }
         }
-        Verb::Init => init::init(&entry.init, args.output),
+        Verb::Init { yes, restart_caddy } => init::init(&entry.init, yes, restart_caddy, args.output),
         Verb::Version => version(args.output),
         Verb::Schema => schema(args.output),
         Verb::Validate { ref files, ref more } => validate::validate(&[files.as_slice(), more].concat(), args.output),
@@ -227,7 +227,7 @@ fn ask(session: &Session, verb: Verb) -> Result<(), Failure> {
         }
         Verb::Sync { project, prune } => sync(session, project, prune),
         // These need no agent and were done before.
-        Verb::Init
+        Verb::Init { .. }
         | Verb::Agent
         | Verb::Launch
         | Verb::WaitForRest

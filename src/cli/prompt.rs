@@ -61,6 +61,13 @@ pub fn confirm(question: &str, expected: &str) -> Result<(), Failure> {
     }
 }
 
+/// Asks a person whether to go on; an empty answer is a yes.
+pub fn agrees(question: &str) -> bool {
+    let mut answer = String::new();
+    let asked = write!(io::stderr(), "{question} ").and_then(|()| io::stdin().lock().read_line(&mut answer));
+    asked.is_ok_and(|bytes| bytes > 0) && ["", "y", "yes"].contains(&answer.trim().to_lowercase().as_str())
+}
+
 /// The terminal without echo, until it is dropped.
 struct Silence {
     terminal: File,

@@ -262,10 +262,12 @@ pub struct ProxySeen {
     pub up: bool,
     /// Whether systemd runs it.
     pub runs: bool,
-    /// The text of its Caddyfile, where it is ours.
+    /// The text of our own Caddyfile.
     pub text: Option<String>,
-    /// Whether its live configuration is what that text means.
+    /// Whether it serves our hosts as that text says, whatever else it serves.
     pub live: bool,
+    /// Why no routes can be loaded: the operator's Caddyfile does not import ours.
+    pub apart: Option<String>,
     /// The certificates of the hosts that are to have a public one.
     pub certificates: BTreeMap<Hostname, CertificateSeen>,
 }

@@ -31,6 +31,11 @@ pub fn steps(observed: &Observed, progress: &Progress, rules: &Rules, plan: &mut
     if has(proxy, &text) {
         return true;
     }
+    if proxy.apart.is_some() {
+        // The operator's to change; what is there goes on.
+        plan.look_at(observed.now.after(Span::seconds(2)));
+        return true;
+    }
     plan.steps.push(Step {
         project: None,
         action: Action::LoadRoutes(Box::new(RoutesOrder { text, sites })),

@@ -8,7 +8,7 @@ use super::Plan;
 use crate::model::desired::{Complaint, Intent, Wanted, Work};
 use crate::model::failure::PortError;
 use crate::model::names::{Hostname, ProjectId, ReleaseNo};
-use crate::model::observed::{ActiveState, CertificateSeen, FetchSeen, Observed, Seen};
+use crate::model::observed::{ActiveState, CertificateSeen, FetchSeen, Observed, ProxySeen, Seen};
 use crate::model::progress::{ProjectProgress, Quarantine, ReleaseState};
 use crate::model::quantity::{Bytes, Timestamp};
 use crate::model::spec::{Route, Tls};
@@ -30,6 +30,8 @@ pub struct View<'a> {
     pub unserved: &'a BTreeSet<Hostname>,
     /// Why Caddy did not take them.
     pub route_trouble: Option<&'a PortError>,
+    /// Why a changed template does not hold.
+    pub template_trouble: Option<&'a str>,
 }
 
 /// One finding: the reason's name and a sentence.
@@ -219,6 +221,9 @@ fn pending_routes(view: &View<'_>) -> Option<Finding> {
             error.reason.to_owned(),
             format!("the app runs, its routes wait: {}; it is tried again every 10 s", error.message),
         ),
+        (None, Some(ProxySeen { apart: Some(why), .. })) => {
+            ("RoutePending".into(), format!("the app runs, its routes wait: {why}"))
+        }
         (None, Some(proxy)) if proxy.up => {
             let hosts: Vec<&str> = pending.into_iter().map(Hostname::as_str).collect();
             ("RoutePending".into(), format!("Caddy does not have the routes of {} yet", hosts.join(", ")))
@@ -257,7 +262,7 @@ fn serving_message(view: &View<'_>) -> String {
     let version = view.memory.release(serving).and_then(|release| release.version.as_ref());
     let named = version.map_or(String::new(), |version| format!(" ({})", version.as_str()));
     let limits = unenforced_limits(view).unwrap_or_default();
-    format!("release {serving}{named} serves{limits}{}", missing_certificates(view))
+    format!("release {serving}{named} serves{limits}{}{}", missing_certificates(view), template_trouble(view))
 }
 
 /// systemd takes a limit and says nothing where the kernel cannot enforce it.
@@ -415,6 +420,12 @@ fn certificate(view: &View<'_>, route: &Route) -> Option<String> {
         CertificateSeen::Missing(None) => "pending".to_owned(),
         CertificateSeen::Missing(Some(why)) => format!("none yet, Caddy tries again: {why}"),
     })
+}
+
+fn template_trouble(view: &View<'_>) -> String {
+    let routed = view.memory.routes.values().any(|routes| !routes.is_empty());
+    let trouble = view.template_trouble.filter(|_| routed);
+    trouble.map_or_else(String::new, |why| format!("; the changed template of the Caddyfile does not hold: {why}"))
 }
 
 /// A certificate that cannot be had is no reason to call a running app broken, but it has to be said.

@@ -22,7 +22,7 @@ use crate::model::status::{ProcessStatus, Status};
 use crate::plan::check::Breach;
 use crate::plan::{self, Action, Plan, RoutesOrder, Rules, Step, advance, check, events, retry, routes, status};
 use crate::port::{Bundles, Clock, Health, Memory, ProbeOrder, Routes, Tail, Units};
-use crate::render::caddyfile::Site;
+use crate::render::caddyfile::{self, Proxy, Site};
 
 /// How long until Caddy is offered routes again that it did not take.
 const ROUTE_RETRY: Span = Span::seconds(10);
@@ -59,6 +59,8 @@ pub struct Loop {
     pub busy: u32,
     /// Why Caddy could not be given its routes, the last time that was tried.
     pub route_trouble: Option<PortError>,
+    /// Why the template that is on disk does not hold; the one before does.
+    pub template_trouble: Option<String>,
     /// What each project looked like after the last pass.
     pub last: Statuses,
     /// What was told and is not on disk yet.
@@ -122,6 +124,7 @@ impl Loop {
     fn converge(&mut self, full: bool) -> Result<Option<Timestamp>, PortError> {
         let mut view = self.look(None, full)?;
         self.tell_of_forced_stops(&view);
+        self.read_template(&view, full);
         let before = view.progress.clone();
         advance::advance(&view.desired, &view.services, &view.observed, &mut view.progress, &self.rules);
         evidence::gather(&view.observed, &mut view.progress, &*self.tail);
@@ -161,6 +164,36 @@ impl Loop {
         });
         let retry = self.route_trouble.as_ref().map(|_| now.after(ROUTE_RETRY));
         soon.into_iter().chain(planned).chain(retry).min()
+    }
+
+    /// Takes a template that was changed, once Caddy takes what it makes of the sites that hold. Until then the one before
+    /// holds.
+    fn read_template(&mut self, view: &View, full: bool) {
+        let again = full && self.template_trouble.is_some();
+        let Some(read) = self.routes.template(again) else { return };
+        let sites = routes::sites(&view.progress, &self.rules.layout);
+        let judged = read.and_then(|template| {
+            let proxy = Proxy { template, ..self.rules.proxy.clone() };
+            caddyfile::try_template(&proxy)?;
+            let order = RoutesOrder { text: caddyfile::text(&proxy, &sites)?, sites };
+            match self.routes.refusal(&order) {
+                Ok(None) => Ok(proxy),
+                Ok(Some(why)) => Err(why),
+                Err(error) => Err(error.message),
+            }
+        });
+        let trouble = match judged {
+            Ok(proxy) => {
+                self.routes.keep_template(&proxy.template);
+                self.rules.proxy = proxy;
+                None
+            }
+            Err(why) => Some(why),
+        };
+        if let Some(why) = trouble.as_ref().filter(|_| trouble != self.template_trouble) {
+            tracing::error!("the Caddyfile's template was changed, and the one before holds: {why}");
+        }
+        self.template_trouble = trouble;
     }
 
     fn look(&self, suppose: Option<(ProjectId, Wanted)>, full: bool) -> Result<View, PortError> {
@@ -350,7 +383,7 @@ impl Loop {
     /// is.
     fn quarantine(&self, order: &RoutesOrder, view: &mut View) {
         let refuses = |sites: &[Site]| {
-            let text = crate::render::caddyfile::text(&self.rules.proxy, sites);
+            let text = caddyfile::text(&self.rules.proxy, sites);
             let order = text.map(|text| RoutesOrder { text, sites: sites.to_vec() });
             order.map_or_else(Some, |order| self.routes.refusal(&order).ok().flatten())
         };
@@ -383,6 +416,7 @@ impl Loop {
                     observed: &view.observed,
                     unserved: &unserved,
                     route_trouble: self.route_trouble.as_ref(),
+                    template_trouble: self.template_trouble.as_deref(),
                 },
                 self.last.get(project),
             );

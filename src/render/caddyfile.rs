@@ -1,4 +1,4 @@
-//! The Caddyfile: the operator's template, filled with the sites that hold.
+//! Our own Caddyfile: the operator's template, filled with the sites that hold.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -7,6 +7,8 @@ use serde::Serialize;
 
 use crate::model::names::{Hostname, ProcessName, ProjectId, RoutePath};
 use crate::model::spec::{HeaderName, HeaderText, Tls};
+
+use super::joined;
 
 /// What the template is told besides the sites.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -18,6 +20,8 @@ pub struct Proxy {
     pub admin: String,
     /// The directory of the markers.
     pub fronts: String,
+    /// The proxies in front of this server whose X-Forwarded-* headers are believed.
+    pub trusted_proxies: Vec<String>,
     /// Whom the certificate authority may write to.
     pub email: Option<String>,
     /// Another certificate authority than Caddy's own choice.
@@ -76,7 +80,7 @@ pub struct SiteRoute {
     pub headers: BTreeMap<HeaderName, HeaderText>,
 }
 
-/// The first line of every Caddyfile of ours: a file without it is somebody else's and is not touched.
+/// The first line of every Caddyfile of ours: a file without it is the operator's and is not touched.
 pub const OURS: &str = "# Written by zexio from its template /etc/zexio/Caddyfile.tmpl; edit that one.";
 
 /// Fills the template with a site of each kind, so that a mistake in it shows before the first site needs it.
@@ -140,6 +144,7 @@ fn fill(proxy: &Proxy, sites: &[Site]) -> Result<String, String> {
     environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
     environment
         .render_named_str("Caddyfile.tmpl", &proxy.template, minijinja::value::Serde(Context { proxy, sites }))
-        .map(|text| format!("{OURS}\n{}\n", text.trim()))
+        // A template of a version before has global options; they are the operator's Caddyfile's now.
+        .map(|text| format!("{OURS}\n{}\n", joined::split_global(text.trim()).1.trim()))
         .map_err(|error| format!("could not fill Caddyfile.tmpl: {error:#}"))
 }

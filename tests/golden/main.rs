@@ -115,7 +115,10 @@ fn headers() -> std::collections::BTreeMap<HeaderName, HeaderText> {
 
 #[test]
 fn a_caddyfile() {
-    let settings = Settings::parse("hostname: agent.example.com\ncaddy: { email: ops@example.com }").unwrap();
+    let settings = Settings::parse(
+        "hostname: agent.example.com\ncaddy: { email: ops@example.com, trusted_proxies: [10.0.0.0/8, '::1'] }",
+    )
+    .unwrap();
     let proxy = settings.proxy(include_str!("../../Caddyfile.tmpl").into(), false);
     let sites = [
         site("shop.example.com", Tls::Auto, None, vec![route(Some("/api/*"), "api", 21004), route(None, "web", 21002)]),
@@ -147,6 +150,13 @@ fn a_caddyfile() {
         site("plain.example.com", Tls::Off, None, vec![SiteRoute { headers: headers(), ..route(None, "web", 21002) }]),
     ];
     assert_golden("Caddyfile", &caddyfile::text(&proxy, &sites).unwrap());
+}
+
+#[test]
+fn global_options_of_an_older_template_are_left_out() {
+    let older = "{\n\tadmin unix/{{ admin }}\n\tskip_install_trust\n}\n\nmine.example.com {\n\trespond mine\n}\n";
+    let text = caddyfile::text(&Settings::default().proxy(older.to_owned(), false), &[]).unwrap();
+    assert_eq!(text, format!("{}\nmine.example.com {{\n\trespond mine\n}}\n", caddyfile::OURS));
 }
 
 #[test]

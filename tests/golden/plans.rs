@@ -85,7 +85,8 @@ fn statuses(
     let unserved = &routes::unserved(observed, progress, rules, |order| scene.differing(order));
     let shown = desired.0.iter().filter_map(|(project, wanted)| {
         let (memory, seen) = (progress.projects.get(project)?, observed.projects.get(project)?);
-        let view = status::View { project, wanted, memory, seen, observed, unserved, route_trouble };
+        let view =
+            status::View { project, wanted, memory, seen, observed, unserved, route_trouble, template_trouble: None };
         Some((project.clone(), status::of(&view, before.get(project))))
     });
     shown.collect()

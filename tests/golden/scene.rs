@@ -337,7 +337,7 @@ impl Scene {
             (host.clone(), found)
         });
         let certificates = certificates.collect();
-        let current = ProxySeen { up: true, runs: true, live: true, text, certificates };
+        let current = ProxySeen { up: true, runs: true, live: true, text, certificates, apart: None };
         Sight::Known(match self.proxy.as_str() {
             "current" => current,
             "behind" => ProxySeen { text: Some("an older text of ours".into()), ..current },

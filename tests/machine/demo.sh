@@ -181,7 +181,7 @@ left() {
   ls -d /etc/systemd/system/zexio-bumped-* /zexio/apps/bumped /zexio/fronts/bumped /etc/zexio/cred/zexio-bumped-* 2>/dev/null || true
   systemctl list-units --all --plain --no-legend 'zexio-bumped-*'
   getent passwd zx-bumped || true
-  grep -n bumped /etc/caddy/Caddyfile || true
+  grep -n bumped /etc/caddy/zexio.caddyfile || true
 }
 nothing_left() { [ -z "$(script "$(declare -f left); left")" ]; }
 wait_for 60 "everything of bumped to be gone" nothing_left

@@ -112,7 +112,7 @@ fn delete_leaves_nothing() {
     let left = "ls -d /etc/systemd/system/zexio-hello-* /etc/systemd/system/*/zexio-hello-* /zexio/apps/hello \
                 /zexio/fronts/hello /etc/zexio/cred/zexio-hello-* 2>/dev/null
                 systemctl list-units --all --plain --no-legend 'zexio-hello-*'
-                getent passwd zx-hello; grep -n hello /etc/caddy/Caddyfile
+                getent passwd zx-hello; grep -n hello /etc/caddy/zexio.caddyfile
                 curl -s -H 'Host;' --unix-socket /run/caddy/admin.sock http://caddy/config/ | grep -o 'hello[^\"]*' || true";
     machine.wait_until("everything to be gone", || machine.exec(&["bash", "-c", left]).stdout.is_empty());
     assert_ne!(machine.sh("zexio get hello").status, 0);

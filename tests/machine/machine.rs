@@ -89,6 +89,14 @@ impl Machine {
         assert_eq!(said.status, 0, "could not write {path}: {}", said.stderr);
     }
 
+    /// Writes our Caddyfile and one of an operator's that imports it, as `zexio init` leaves them.
+    pub fn write_caddyfiles(&self, ours: &str) {
+        self.write_file("/etc/caddy/zexio.caddyfile", ours);
+        let main = "{\n\tadmin unix//run/caddy/admin.sock\n\tskip_install_trust\n}\nimport zexio.caddyfile\n";
+        self.write_file("/etc/caddy/Caddyfile", main);
+        self.must("install -d -m 700 -o caddy -g caddy /run/caddy");
+    }
+
     /// Polls until the condition holds; a condition is never a sleep that was long enough once.
     pub fn wait_until(&self, what: &str, holds: impl Fn() -> bool) {
         let began = Instant::now();

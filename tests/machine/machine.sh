@@ -131,7 +131,7 @@ prepare_root() { # once for each new upper layer: the host's root becomes a fres
 
   # What an agent or a Caddy on the host keeps is not the machine's.
   rm -rf "$root"/{zexio,etc/zexio,usr/bin/zexio,var/lib/caddy,etc/caddy}
-  rm -f "$root"/{etc,usr/lib}/systemd/system/zexio-* "$root"/usr/lib/systemd/system/caddy.service.d/zexio.conf
+  rm -f "$root"/{etc,usr/lib}/systemd/system/zexio-* "$root"/usr/lib/systemd/system/caddy.service.d/zexio.conf "$root"/etc/tmpfiles.d/zexio-caddy.conf
   grep -q '^zx-' "$root/etc/passwd" && sed -i '/^zx-/d' "$root"/etc/{passwd,shadow,group,gshadow}
   if grep -q '^caddy:' "$root/etc/passwd"; then
     mkdir -p "$root/etc/caddy" && printf ':80 {\n\troot * /usr/share/caddy\n\tfile_server\n}\n' >"$root/etc/caddy/Caddyfile"

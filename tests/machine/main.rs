@@ -5,6 +5,7 @@
 mod api;
 mod archives;
 mod artifacts;
+mod beside;
 mod boots;
 mod calendar;
 mod certificates;

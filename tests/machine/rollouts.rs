@@ -89,8 +89,8 @@ fn status(machine: &Machine) -> Value {
 fn print_of(machine: &Machine, release: u32) -> String {
     let unit = unit(release);
     machine.must(&format!(
-        "sha256sum /etc/systemd/system/{unit} /etc/zexio/cred/{unit}.cred /etc/caddy/Caddyfile
-         stat -c '%n %i %Y' /etc/systemd/system/{unit} /etc/zexio/cred/{unit}.cred /etc/caddy/Caddyfile
+        "sha256sum /etc/systemd/system/{unit} /etc/zexio/cred/{unit}.cred /etc/caddy/zexio.caddyfile
+         stat -c '%n %i %Y' /etc/systemd/system/{unit} /etc/zexio/cred/{unit}.cred /etc/caddy/zexio.caddyfile
          readlink /zexio/apps/hello/bundle; ls /zexio/fronts/hello; ls /etc/systemd/system/multi-user.target.wants/zexio-*
          systemctl show -p MainPID,InvocationID,NRestarts {unit}"
     ))
@@ -226,7 +226,7 @@ fn every_way_to_fail_under_load_leaves_the_old_release_untouched_and_says_why() 
     // A second release, so that the third goes into slot a, whose port is taken below.
     deploy(&machine, &spec("2", "./hello", "", ""));
     wait_for_rest(&machine, 2, "before anything fails");
-    let free = machine.must("grep -oP '127.0.0.1:\\K\\d+' /etc/caddy/Caddyfile | sort -n | head -1");
+    let free = machine.must("grep -oP '127.0.0.1:\\K\\d+' /etc/caddy/zexio.caddyfile | sort -n | head -1");
     let before = print_of(&machine, 2);
     let load = Load::start(&machine, "");
     let ways = ways_to_fail();

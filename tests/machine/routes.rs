@@ -10,7 +10,7 @@ const TEMPLATE: &str = include_str!("../../Caddyfile.tmpl");
 pub fn render(sites: &Value, more: &Value) -> String {
     let mut templates = minijinja::Environment::new();
     templates.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
-    let mut values = json!({ "admin": "/run/caddy/admin.sock", "fronts": "/zexio/fronts", "sites": sites });
+    let mut values = json!({ "fronts": "/zexio/fronts", "sites": sites });
     for (key, value) in more.as_object().into_iter().flatten() {
         values[key] = value.clone();
     }
@@ -48,7 +48,7 @@ fn sites() -> Value {
 /// A machine with Caddy on the rendered sites, and `hello` and `api` running in both slots.
 fn with_sites() -> Machine {
     let machine = Machine::start();
-    machine.write_file("/etc/caddy/Caddyfile", &render(&sites(), &json!({})));
+    machine.write_caddyfiles(&render(&sites(), &json!({})));
     let profile = machine.must("ls -d /built/*/examples/hello | head -1");
     for (unit, port) in [("hello-a", 21003), ("hello-b", 21004), ("api-a", 21005), ("api-b", 21006)] {
         machine
@@ -56,8 +56,7 @@ fn with_sites() -> Machine {
     }
     machine.must(
         "mkdir -p /zexio/fronts/hello /zexio/fronts/api
-         install -D -m 644 /src/systemd/caddy-zexio.conf /etc/systemd/system/caddy.service.d/zexio.conf
-         systemctl daemon-reload && systemctl start caddy",
+         systemctl start caddy",
     );
     machine.wait_for_answer("hello.example.com", "/", "hello-a");
     machine
@@ -99,7 +98,8 @@ fn the_admin_socket_is_out_of_reach_for_other_users() {
 #[test]
 fn what_is_rendered_is_formatted_as_caddy_formats() {
     let machine = Machine::start();
-    let all = json!({ "email": "ops@example.com", "acme_ca": "https://acme.example.com/directory" });
+    let all = json!({ "email": "ops@example.com", "acme_ca": "https://acme.example.com/directory",
+                      "trusted_proxies": ["10.0.0.0/8", "::1"], "hostname": "agent.example.com", "api": "127.0.0.1:7470" });
     for (sites, more) in [(json!([]), json!({})), (sites(), all)] {
         let rendered = render(&sites, &more);
         machine.write_file("/root/Caddyfile", &rendered);

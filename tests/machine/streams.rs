@@ -9,11 +9,10 @@ use crate::routes::render;
 fn with_app(machine: &Machine, more: &serde_json::Value) {
     let route = json!({ "name": "flow", "project": "flow", "process": "web", "a": ["127.0.0.1:21003"], "b": ["127.0.0.1:21004"] });
     let sites = json!([{ "host": "flow.example.com", "tls": "internal", "routes": [route] }]);
-    machine.write_file("/etc/caddy/Caddyfile", &render(&sites, more));
+    machine.write_caddyfiles(&render(&sites, more));
     machine.must(
         "systemd-run --unit=flow -E PORT=21003 node /src/tests/machine/streams.js serve
-         install -D -m 644 /src/systemd/caddy-zexio.conf /etc/systemd/system/caddy.service.d/zexio.conf
-         systemctl daemon-reload && systemctl start caddy",
+         systemctl start caddy",
     );
     machine.wait_until("the app", || machine.get("flow.example.com", "/?whole=sized").0 == 200);
 }

@@ -14,11 +14,11 @@ use serde_json::Value;
 use super::machine::boot;
 use super::{Finding, advice, ok, wrong};
 use crate::host::address::is_global;
-use crate::host::caddy::{self, CADDYFILE, Version};
+use crate::host::caddy::{self, CADDYFILE, Caddy, OUR_CADDYFILE, Version};
 use crate::host::listener::{self, Listener};
 use crate::host::systemd::Systemd;
 use crate::model::layout::SLICE;
-use crate::render::caddyfile::OURS;
+use crate::render::{self, caddyfile::OURS};
 use crate::settings::{PortRange, Settings};
 
 /// How long names may take to resolve, all together.
@@ -28,8 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub fn findings(settings: &Settings, projects: &[Value]) -> Vec<Finding> {
     let mut found = vec![version(&Version::installed()), boot("caddy.service", &Systemd::default())];
     found.push(admin(Path::new(&settings.caddy.admin)));
-    found.push(caddyfile(settings));
+    found.extend(caddyfile(settings));
     found.extend([80, 443].map(|port| front(port, listener::on_port(port, caddy::CGROUP))));
+    found.extend(proxies(&settings.caddy.trusted_proxies));
     found.push(range(&settings.ports));
     let local = addresses();
     let resolved = resolve(public_hosts(projects));
@@ -55,20 +56,39 @@ fn admin(socket: &Path) -> Finding {
         Ok(_) => ok("caddy", format!("it answers on {}", socket.display())),
         Err(cause) => {
             let message = format!("could not reach its admin socket {}: {cause}", socket.display());
-            wrong("caddy", message, "`zexio init` gives it a Caddyfile with this socket and restarts it")
+            wrong("caddy", message, "zexio init")
         }
     }
 }
 
-fn caddyfile(settings: &Settings) -> Finding {
-    if let Err(cause) = crate::agent::proxy(settings) {
-        return wrong("caddyfile", cause, "correct the template; `make install` puts a new one beside an edited one");
+fn caddyfile(settings: &Settings) -> Vec<Finding> {
+    let mend = "correct the template; `make install` puts a new one beside an edited one";
+    let rendered = crate::agent::proxy(settings).and_then(|proxy| render::caddyfile::text(&proxy, &[]));
+    let empty = match rendered {
+        Ok(text) => text,
+        Err(cause) => return vec![wrong("caddyfile", cause, mend)],
+    };
+    match fs::read_to_string(OUR_CADDYFILE) {
+        Ok(text) if text.starts_with(OURS) => {}
+        Ok(_) => {
+            return vec![wrong(
+                "caddyfile",
+                format!("{OUR_CADDYFILE} is not zexio's"),
+                "move it away, then `zexio init`",
+            )];
+        }
+        Err(cause) => {
+            return vec![wrong("caddyfile", format!("could not read {OUR_CADDYFILE}: {cause}"), "zexio init")];
+        }
     }
-    match fs::read_to_string(CADDYFILE) {
-        Ok(text) if text.starts_with(OURS) => ok("caddyfile", format!("{CADDYFILE} is the agent's")),
-        Ok(_) => wrong("caddyfile", format!("{CADDYFILE} is somebody else's"), "`zexio init` moves it aside"),
-        Err(cause) => wrong("caddyfile", format!("could not read {CADDYFILE}: {cause}"), "zexio init"),
+    let Ok(caddy) = Caddy::new(Path::new(&settings.caddy.admin)) else { return Vec::new() };
+    let mut troubles = caddy.troubles();
+    troubles
+        .extend(caddy.refuses(&empty).map(|why| (format!("Caddy does not take the template: {why}"), mend.to_owned())));
+    if troubles.is_empty() {
+        return vec![ok("caddyfile", format!("{CADDYFILE} imports {OUR_CADDYFILE}, and Caddy serves both"))];
     }
+    troubles.into_iter().map(|(what, mend)| wrong("caddyfile", what, mend)).collect()
 }
 
 fn front(port: u16, listener: Listener) -> Finding {
@@ -76,10 +96,24 @@ fn front(port: u16, listener: Listener) -> Finding {
         Listener::Ours => ok("ports", format!("Caddy listens on {port}")),
         Listener::Nobody => ok("ports", format!("{port} is free; Caddy takes it for the first route that needs it")),
         Listener::Stranger(who) => {
-            let mend = "stop it, or give it another port: Caddy needs this one";
+            let mend = "stop it, or let it pass requests on to Caddy: docs/operations.md, \"Beside nginx or Apache\"";
             wrong("ports", format!("{who} listens on {port}"), mend)
         }
     }
+}
+
+fn proxies(trusted: &[String]) -> Option<Finding> {
+    let all = || trusted.join(", ");
+    if trusted.iter().any(|range| range.ends_with("/0")) {
+        let message = format!("X-Forwarded-* headers are kept from {}: any client can say who it is", all());
+        return Some(advice(
+            "proxies",
+            message,
+            "name the proxies alone in `caddy.trusted_proxies` of /etc/zexio/agent.yaml",
+        ));
+    }
+    (!trusted.is_empty())
+        .then(|| ok("proxies", format!("X-Forwarded-* headers are kept from {}, and from no other", all())))
 }
 
 fn range(ports: &PortRange) -> Finding {
@@ -171,7 +205,13 @@ fn judge_name(host: &str, resolved: Result<&[IpAddr], &String>, local: &BTreeSet
         }
         Ok(found) => {
             let message = format!("{host} resolves to {}, and this machine is {public}", list(&mut found.iter()));
-            advice("names", message, format!("{mend}, unless a proxy in front of this machine is meant"))
+            advice(
+                "names",
+                message,
+                format!(
+                    "{mend}, unless a proxy in front of this machine is meant: name that in `caddy.trusted_proxies`"
+                ),
+            )
         }
     }
 }
@@ -205,6 +245,14 @@ mod tests {
             "jobs": {"run": "x"}}}}, {"spec": null}]);
         let hosts = public_hosts(projects.as_array().unwrap());
         assert_eq!(hosts.into_iter().collect::<Vec<_>>(), ["a.example.com", "c.example.com"]);
+    }
+
+    #[test]
+    fn proxies_that_anybody_may_be_are_advised_against() {
+        let of = |ranges: &[&str]| proxies(&ranges.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&["10.0.0.0/8"]).map(|found| found.state), Some(State::Ok));
+        assert_eq!(of(&["10.0.0.0/8", "::/0"]).map(|found| found.state), Some(State::Advice));
     }
 
     #[test]

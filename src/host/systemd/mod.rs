@@ -6,7 +6,7 @@ mod others;
 mod read_back;
 
 pub use files::{invocation_of, prepare};
-pub use others::Run;
+pub use others::{ProxyUnit, Run};
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

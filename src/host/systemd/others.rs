@@ -8,20 +8,44 @@ use super::bus::{BUS_NAME, Listed, MANAGER, MANAGER_PATH, PROPERTIES, Property, 
 use super::bus::{active_state, exit, invocation, manager, settled, text};
 use super::{PROXY, Systemd};
 use crate::model::observed::{ActiveState, Exit};
-use crate::port::{PortError, Units};
+use crate::port::PortError;
 
 /// What a run comes to that is waited for.
 const OF_AN_END: [Property; 4] =
     [(UNIT, "InvocationID"), (SERVICE, "StatusText"), (SERVICE, "ExecMainStatus"), (SERVICE, "ExecMainCode")];
 
+/// Caddy's unit.
+pub struct ProxyUnit {
+    /// In systemd's word: `active`, `failed`.
+    pub state: String,
+    /// Whether it comes back after a boot, in systemd's word: `enabled`; empty where there is no such unit.
+    pub file: String,
+    /// Its process; 0: none.
+    pub pid: u32,
+    /// The user that it runs as.
+    pub user: String,
+}
+
 impl Systemd {
-    /// Restarts Caddy: once, when its admin socket is moved to where tenants cannot reach it.
+    /// Looks at Caddy's unit.
+    ///
+    /// # Errors
+    /// Says what systemd answered.
+    pub fn proxy_unit(&self) -> Result<ProxyUnit, PortError> {
+        let what = "read caddy.service";
+        let (path,): (dbus::Path<'static>,) =
+            self.call(what, |bus| manager(bus).method_call(MANAGER, "LoadUnit", (PROXY,)))?;
+        let (state, file) = self.unit_words(PROXY)?;
+        let pid = self.property(what, (BUS_NAME, &path), (SERVICE, "MainPID"))?;
+        let user: String = self.property(what, (BUS_NAME, &path), (SERVICE, "User"))?;
+        Ok(ProxyUnit { state, file, pid, user: if user.is_empty() { "root".to_owned() } else { user } })
+    }
+
+    /// Restarts Caddy, which refuses requests for a moment.
     ///
     /// # Errors
     /// Says what systemd answered.
     pub fn restart_proxy(&self) -> Result<(), PortError> {
-        self.reload()?;
-        self.manage("enable Caddy", "EnableUnitFiles", (vec![PROXY], false, true))?;
         self.manage("restart Caddy", "RestartUnit", (PROXY, "replace"))
     }
 }

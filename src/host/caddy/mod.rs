@@ -1,0 +1,470 @@
+//! Caddy over its admin socket: adapts our Caddyfile together with the operator's, which imports it, checks what both mean,
+//! loads them, and writes ours where Caddy finds it when it starts. The operator's file is only read here; `join` adds its
+//! two lines.
+
+mod admin;
+mod config;
+pub mod join;
+mod version;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::files;
+use crate::model::names::Hostname;
+use crate::model::observed::{CertificateSeen, ProxySeen};
+use crate::plan::RoutesOrder;
+use crate::port::{PortError, Routes};
+use crate::render::caddyfile::OURS;
+use crate::render::joined;
+
+use super::certificates::Certificates;
+use super::disk;
+use super::listener::{self, Listener};
+use admin::{Admin, Client};
+
+pub use version::{OUTDATED, Version};
+
+/// Where Caddy reads its configuration when it starts: the operator's file.
+pub const CADDYFILE: &str = "/etc/caddy/Caddyfile";
+/// Our own file, which the operator's imports.
+pub const OUR_CADDYFILE: &str = "/etc/caddy/zexio.caddyfile";
+/// Drafts of both, to try them before they are loaded. They stand beside the real ones, since Caddy looks up relative
+/// imports from the importing file's directory.
+const DRAFT: &str = "/etc/caddy/.zexio-draft";
+const OUR_DRAFT: &str = "/etc/caddy/.zexio-draft-sites";
+/// What each draft stands for.
+const DRAFTS: [(&str, &str); 3] = [(join::DRAFT, CADDYFILE), (OUR_DRAFT, OUR_CADDYFILE), (DRAFT, CADDYFILE)];
+/// The cgroup of its unit.
+pub const CGROUP: &str = "/system.slice/caddy.service";
+/// The reason of everything that Caddy, or the check of what it made, does not take.
+const REFUSED: &str = "RouteRefused";
+/// The reason of what waits for the operator.
+const PENDING: &str = "RoutePending";
+const PROGRAM: &str = "/usr/bin/caddy";
+/// How long a Caddy that was seen to be well is believed to be. Somebody may change what it serves behind its file.
+const REREAD: Duration = Duration::from_secs(2);
+
+/// Caddy.
+pub struct Caddy {
+    socket: PathBuf,
+    client: Client,
+    /// The template, and how its file was when it was read last.
+    template: Option<(PathBuf, Cell<Stamp>)>,
+    certificates: RefCell<Certificates>,
+    /// That all was as it should be.
+    well: RefCell<Option<Well>>,
+}
+
+/// A Caddy that was seen to serve what its file says. It is believed to for a while, as long as it is the same process
+/// and the same files: most passes have nothing to do with routes.
+struct Well {
+    process: i32,
+    read: Instant,
+    text: String,
+    main: Stamp,
+}
+
+/// What changes when a file does.
+type Stamp = Option<(u64, i64, i64, u64)>;
+
+fn stamp(path: &Path) -> Stamp {
+    fs::metadata(path).ok().map(|file| (file.ino(), file.mtime(), file.mtime_nsec(), file.len()))
+}
+
+impl Caddy {
+    /// Makes the adapter for an admin socket.
+    ///
+    /// # Errors
+    /// Says why its runtime could not start.
+    pub fn new(socket: &Path) -> Result<Self, String> {
+        Ok(Self {
+            socket: socket.to_path_buf(),
+            client: Client::new()?,
+            template: None,
+            certificates: RefCell::default(),
+            well: RefCell::default(),
+        })
+    }
+
+    /// Watches a template.
+    #[must_use]
+    pub fn with_template(self, path: &Path) -> Self {
+        Self { template: Some((path.to_path_buf(), Cell::new(None))), ..self }
+    }
+
+    /// Tells why Caddy does not take a text of ours by itself.
+    pub fn refuses(&self, text: &str) -> Option<String> {
+        self.adapt(text).err().filter(|error| error.reason == REFUSED).map(|error| error.message)
+    }
+
+    /// Where Caddy listens for us. A Caddyfile without our line may have moved it to Caddy's own default; it is asked
+    /// there only if it is Caddy that listens: anybody on this machine could.
+    fn admin(&self) -> Admin {
+        let gone = std::os::unix::net::UnixStream::connect(&self.socket).is_err();
+        let default = Admin::Address(admin::DEFAULT.to_owned());
+        if gone && default.port().is_some_and(|port| listener::on_port(port, CGROUP) == Listener::Ours) {
+            default
+        } else {
+            Admin::Socket(self.socket.clone())
+        }
+    }
+
+    fn live(&self) -> Result<Value, PortError> {
+        self.client.live(&self.admin())
+    }
+
+    fn adapt(&self, text: &str) -> Result<Value, PortError> {
+        self.client.adapt(&self.admin(), text)
+    }
+
+    /// Returns what a text of ours means by itself.
+    fn adapt_alone(&self, text: &str) -> Result<Value, PortError> {
+        let _draft = Draft::write(&[(OUR_DRAFT, text)])?;
+        self.adapt(&format!("import {OUR_DRAFT}\n"))
+    }
+
+    /// Returns what the files on disk mean together.
+    fn adapt_files(&self) -> Result<Value, PortError> {
+        self.adapt(&format!("import {CADDYFILE}\n"))
+    }
+
+    /// Returns what a text of ours means together with the operator's file; refuses it in Caddy's words, or names what
+    /// is wrong with the operator's.
+    fn adapt_with(&self, text: &str) -> Result<Value, PortError> {
+        let main = read_main()?;
+        if !joined::is_joined(&main, OUR_CADDYFILE) {
+            return Err(PortError::passing(
+                PENDING,
+                format!("{CADDYFILE} does not import {OUR_CADDYFILE}; `zexio init` joins them"),
+            ));
+        }
+        let draft = joined::with_other_import(&main, OUR_CADDYFILE, OUR_DRAFT);
+        let _draft = Draft::write(&[(DRAFT, &draft), (OUR_DRAFT, text)])?;
+        self.adapt(&format!("import {DRAFT}\n")).map_err(|error| self.blame(error, &main))
+    }
+
+    /// Says whose fault a refusal is.
+    fn blame(&self, error: PortError, main: &str) -> PortError {
+        if error.reason != REFUSED {
+            return error;
+        }
+        let said = without_drafts(&error.message);
+        let message = match self.adapt_files() {
+            Err(theirs) if theirs.reason == REFUSED && fs::exists(OUR_CADDYFILE).unwrap_or_default() => {
+                invalid(&theirs.message)
+            }
+            _ => match ambiguous_site(&said, main) {
+                Some(line) => {
+                    format!("Caddy could not read the new routes: {said}; {CADDYFILE} has that site in line {line}")
+                }
+                None => format!("Caddy could not read the new routes: {said}"),
+            },
+        };
+        PortError::passing(REFUSED, format!("{message}; Caddy serves on as before"))
+    }
+
+    /// Refuses a load that would change what Caddy serves besides our sites: the operator's file was edited and is not
+    /// loaded, or was loaded from elsewhere. That is the operator's to decide.
+    fn leaves_theirs(&self, live: &Value, meant: &Value, text: &str) -> Result<(), PortError> {
+        if self.adapt_files().is_ok_and(|files| files == *live) {
+            return Ok(());
+        }
+        let before = read_ours().map(|text| self.adapt_alone(&text)).transpose()?.unwrap_or_default();
+        let after = self.adapt_alone(text)?;
+        let changes = config::foreign_changes(live, meant, [&before, &after]);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        Err(PortError::passing(
+            PENDING,
+            format!(
+                "Caddy serves {} in another way than {CADDYFILE} says, which was edited and is not loaded; \
+                 `systemctl reload caddy` loads it, and the new routes follow",
+                changes.join(", ")
+            ),
+        ))
+    }
+
+    /// Why no route can be loaded: the operator's file does not import ours.
+    fn apart(&self, live: Option<&Value>) -> Option<String> {
+        let main = match fs::read_to_string(CADDYFILE) {
+            Ok(main) if joined::is_joined(&main, OUR_CADDYFILE) || main.starts_with(OURS) => return None,
+            Ok(main) => main,
+            Err(_) => return Some(format!("there is no {CADDYFILE} to read; `zexio init` makes one")),
+        };
+        let names = live.map(config::names).unwrap_or_default();
+        Some(match (joined::is_untouched(&main), names.as_slice()) {
+            (false, [_, ..]) => format!(
+                "Caddy serves {}, and {CADDYFILE} does not import {OUR_CADDYFILE}: nothing changed; \
+                 `zexio init` joins them without a restart",
+                sites(&names, "of its own")
+            ),
+            _ => format!(
+                "{CADDYFILE} does not import {OUR_CADDYFILE}: nothing changed; `zexio init` joins them without a restart"
+            ),
+        })
+    }
+}
+
+impl Caddy {
+    /// Finds what is wrong between the operator's Caddyfile, ours, and what Caddy serves: what, and how to mend it.
+    pub fn troubles(&self) -> Vec<(String, String)> {
+        let Ok(live) = self.live() else { return Vec::new() };
+        if let Some(why) = self.apart(Some(&live)) {
+            return vec![(why, "zexio init".to_owned())];
+        }
+        let mut found = Vec::new();
+        match self.adapt_files() {
+            Err(error) if error.reason == REFUSED => found.push((
+                format!("{}; Caddy serves on, but does not come up again with it", invalid(&error.message)),
+                "correct it, then `systemctl reload caddy`".to_owned(),
+            )),
+            Ok(meant) if meant != live => found.push((
+                format!("Caddy does not serve what {CADDYFILE} says: it was edited and is not loaded"),
+                "systemctl reload caddy".to_owned(),
+            )),
+            _ => {}
+        }
+        found.extend(copies().into_iter().filter_map(|copy| self.lost_since(&copy, &live)));
+        found
+    }
+
+    /// Names what a copy from before zexio served and Caddy does not serve now.
+    fn lost_since(&self, copy: &str, live: &Value) -> Option<(String, String)> {
+        if joined::is_untouched(&fs::read_to_string(copy).ok()?) {
+            return None;
+        }
+        let before = self.adapt(&format!("import {copy}\n")).ok()?;
+        let lost = config::lost(&before, live);
+        (!lost.is_empty()).then(|| {
+            (
+                format!("{} was served before zexio came, and is not now", lost.join(", ")),
+                format!("put it back from {copy} into {CADDYFILE} and `systemctl reload caddy`, or remove {copy}"),
+            )
+        })
+    }
+}
+
+/// The copies of the operator's Caddyfile from before zexio.
+fn copies() -> Vec<String> {
+    let entries = fs::read_dir("/etc/caddy").into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| name.starts_with("Caddyfile.before-zexio")).map(|name| format!("/etc/caddy/{name}")).collect()
+}
+
+/// Counts sites, says whose, and names the first few.
+fn sites(names: &[String], whose: &str) -> String {
+    let shown = names.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+    let more = if names.len() > 5 { ", …" } else { "" };
+    let plural = if names.len() == 1 { "site" } else { "sites" };
+    format!("{} {plural} {whose} ({shown}{more})", names.len())
+}
+
+/// Where the template is kept that Caddy took last.
+pub fn kept_template(path: &Path) -> PathBuf {
+    let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    path.with_file_name(format!(".{name}.good"))
+}
+
+fn read_main() -> Result<String, PortError> {
+    let read = fs::read_to_string(CADDYFILE);
+    read.map_err(|e| PortError::passing(PENDING, format!("could not read {CADDYFILE}: {e}; `zexio init` makes one")))
+}
+
+fn read_ours() -> Option<String> {
+    fs::read_to_string(OUR_CADDYFILE).ok().filter(|text| text.starts_with(OURS))
+}
+
+/// Files that are there for as long as this lives, for Caddy to read. They hold what the operator's file holds, so they
+/// are as closed as that one.
+struct Draft(Vec<&'static str>);
+
+impl Draft {
+    fn write(files: &[(&'static str, &str)]) -> Result<Self, PortError> {
+        let draft = Self(files.iter().map(|(path, _)| *path).collect());
+        let like = fs::metadata(CADDYFILE);
+        for (path, text) in files {
+            write_like(Path::new(path), text, like.as_ref().ok())?;
+        }
+        Ok(draft)
+    }
+}
+
+/// Writes a file with the owner and mode of another; one that is readable for all where there is no other.
+fn write_like(path: &Path, text: &str, like: Option<&fs::Metadata>) -> Result<(), PortError> {
+    match like {
+        Some(like) => files::replace_like(path, text.as_bytes(), like)
+            .map_err(|e| super::disk_error(&format!("write {}", path.display()), &e)),
+        None => disk::replace(path, text.as_bytes(), 0o644),
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Names the files that the drafts stand for.
+fn without_drafts(said: &str) -> String {
+    let said = DRAFTS.iter().fold(said.to_owned(), |said, (draft, real)| said.replace(draft, real));
+    let start = ["caddyfile adapter: ", "caddyfile: "].into_iter().find_map(|end| Some(said.find(end)? + end.len()));
+    said[start.unwrap_or(0)..].to_owned()
+}
+
+/// Says which line of which file is not valid: `FILE:LINE: cause` or `FILE:LINE - cause` in Caddy's words.
+fn invalid(said: &str) -> String {
+    let said = without_drafts(said);
+    let found = said.split_whitespace().filter(|word| word.starts_with('/')).find_map(|word| {
+        let (file, line) = word.split_once(':')?;
+        let line = line.trim_end_matches(':');
+        let is_number = !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_digit());
+        let cause = said.split_once(word)?.1.trim_start_matches([':', ' ', '-']);
+        is_number.then(|| (file.to_owned(), line.to_owned(), cause.to_owned()))
+    });
+    match found {
+        Some((file, line, cause)) => format!("{file} line {line} is not valid: {cause}"),
+        None => format!("{CADDYFILE} is not valid: {said}"),
+    }
+}
+
+/// Finds the line of the operator's file whose site is one of ours too.
+fn ambiguous_site(said: &str, main: &str) -> Option<usize> {
+    let site = said.split("ambiguous site definition: ").nth(1)?.split_whitespace().next()?;
+    let bare = |site: &str| site.trim_start_matches("https://").trim_start_matches("http://").to_owned();
+    joined::line_of(main, |word| bare(word) == bare(site))
+}
+
+impl Routes for Caddy {
+    fn look(&self) -> Result<ProxySeen, PortError> {
+        let (text, process, main) = (read_ours(), admin::listener_of(&self.socket), stamp(Path::new(CADDYFILE)));
+        let well = self.well.take().filter(|well| {
+            well.read.elapsed() < REREAD
+                && Some(well.process) == process
+                && Some(&well.text) == text.as_ref()
+                && well.main == main
+        });
+        if well.is_some() {
+            self.well.replace(well);
+            return Ok(ProxySeen { up: true, runs: true, text, live: true, ..ProxySeen::default() });
+        }
+        let live = self.live().ok();
+        let apart = self.apart(live.as_ref());
+        let Some(live) = live else { return Ok(ProxySeen { text, apart, ..ProxySeen::default() }) };
+        let whole = || apart.is_none() && self.adapt_files().is_ok_and(|meant| meant == live);
+        let ours =
+            |text: &String| self.adapt_alone(text).is_ok_and(|ours| config::differing_routes(&live, &ours).is_empty());
+        let live = text.as_ref().is_some_and(|text| whole() || ours(text));
+        if let (true, None, Some(process), Some(text)) = (live, &apart, process, text.clone()) {
+            self.well.replace(Some(Well { process, read: Instant::now(), text, main }));
+        }
+        Ok(ProxySeen { up: true, runs: true, text, live, apart, ..ProxySeen::default() })
+    }
+
+    fn certificates(&self, hosts: &BTreeSet<Hostname>) -> BTreeMap<Hostname, CertificateSeen> {
+        if hosts.is_empty() { BTreeMap::new() } else { self.certificates.borrow_mut().look(hosts) }
+    }
+
+    fn refusal(&self, order: &RoutesOrder) -> Result<Option<String>, PortError> {
+        match self.adapt_with(&order.text).and_then(|meant| checked(meant, order, &self.socket)) {
+            Ok(_) => Ok(None),
+            Err(error) if error.reason == REFUSED => Ok(Some(error.message)),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn differing(&self, order: &RoutesOrder) -> BTreeSet<Hostname> {
+        let hosts = || order.sites.iter().map(|site| &site.host);
+        let Ok(live) = self.live() else { return hosts().cloned().collect() };
+        let together = self.adapt_with(&order.text).map(|meant| super::sites::differing(hosts(), &meant, &live));
+        match together {
+            Ok(differing) if differing.is_empty() || self.adapt_files().is_ok_and(|files| files == live) => differing,
+            // The operator's file is not valid or not loaded: our own routes are compared, by themselves.
+            _ => match self.adapt_alone(&order.text) {
+                Ok(ours) => {
+                    let (differing, there) = (config::differing_routes(&live, &ours), config::names(&ours));
+                    let is_served = |host: &str| there.iter().any(|name| name == host) && !differing.contains(host);
+                    hosts().filter(|host| !is_served(host.as_str())).cloned().collect()
+                }
+                Err(_) => hosts().cloned().collect(),
+            },
+        }
+    }
+
+    fn template(&self, in_any_case: bool) -> Option<Result<String, String>> {
+        let (path, known) = self.template.as_ref()?;
+        let now = stamp(path);
+        let changed = known.replace(now) != now;
+        let read = || fs::read_to_string(path).map_err(|e| format!("could not read {}: {e}", path.display()));
+        (changed || in_any_case).then(read)
+    }
+
+    fn keep_template(&self, text: &str) {
+        let Some((path, _)) = &self.template else { return };
+        let kept = kept_template(path);
+        if fs::read_to_string(&kept).is_ok_and(|known| known == text) {
+            return;
+        }
+        // Without the copy a start with a broken template waits for the operator; no more is lost.
+        let _ = disk::replace(&kept, text.as_bytes(), 0o644);
+    }
+
+    fn load(&self, order: &RoutesOrder) -> Result<(), PortError> {
+        let meant = checked(self.adapt_with(&order.text)?, order, &self.socket)?;
+        let live = self.live()?;
+        if live != meant {
+            self.leaves_theirs(&live, &meant, &order.text)?;
+            self.client.load(&self.admin(), &meant).map_err(|error| match error.reason {
+                REFUSED => PortError::passing(
+                    REFUSED,
+                    format!("Caddy could not load the new routes: {}; it serves on as before", error.message),
+                ),
+                _ => error,
+            })?;
+        }
+        // Only what Caddy took is written: it must come back with it by itself.
+        disk::replace(Path::new(OUR_CADDYFILE), order.text.as_bytes(), 0o644)
+    }
+}
+
+fn checked(meant: Value, order: &RoutesOrder, socket: &Path) -> Result<Value, PortError> {
+    let refused = |cause| PortError::passing(REFUSED, format!("the new routes were not loaded: {cause}"));
+    config::check(&meant, order, socket).map_err(refused).map(|()| meant)
+}
+
+fn down(message: String) -> PortError {
+    PortError::passing("ProxyDown", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_that_is_not_valid_is_named() {
+        let first = "adapting config using caddyfile adapter: /etc/caddy/Caddyfile:12: unrecognized directive: foo";
+        assert_eq!(invalid(first), "/etc/caddy/Caddyfile line 12 is not valid: unrecognized directive: foo");
+        let second = "adapting config using caddyfile adapter: /etc/caddy/sites/a:3 - Error during parsing: x";
+        assert_eq!(invalid(second), "/etc/caddy/sites/a line 3 is not valid: Error during parsing: x");
+        assert_eq!(invalid("what"), "/etc/caddy/Caddyfile is not valid: what");
+        let draft = "adapting config using caddyfile adapter: /etc/caddy/.zexio-draft:1: x";
+        assert_eq!(invalid(draft), "/etc/caddy/Caddyfile line 1 is not valid: x");
+    }
+
+    #[test]
+    fn a_site_of_both_is_found_in_the_operators_file() {
+        let main = "{\n}\na.com, b.com {\n}\n";
+        assert_eq!(ambiguous_site("ambiguous site definition: b.com", main), Some(3));
+        assert_eq!(ambiguous_site("ambiguous site definition: https://a.com", main), Some(3));
+        assert_eq!(ambiguous_site("something else", main), None);
+    }
+}

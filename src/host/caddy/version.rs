@@ -1,0 +1,89 @@
+//! The version of the installed Caddy, and what follows from it.
+
+use std::process::{Command, Stdio};
+
+use super::PROGRAM;
+
+/// What to know of an outdated Caddy.
+pub const OUTDATED: &str =
+    "it works, but lacks fixes of known holes; Caddy 2.11.9 or newer comes from its own repository";
+
+/// The version of a Caddy: its numbers as far as they could be read, none where it could not be asked.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version(Vec<u32>);
+
+impl Version {
+    /// Asks the Caddy of this machine.
+    pub fn installed() -> Self {
+        let output = Command::new(PROGRAM).arg("version").env_clear().stdin(Stdio::null()).output();
+        Self::parse(&output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default())
+    }
+
+    /// Tells whether there is one that answers.
+    pub fn is_known(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    /// Tells whether it has what the agent needs: 2.6.2 and newer do.
+    pub fn is_enough(&self) -> bool {
+        self.0 >= vec![2, 6, 2]
+    }
+
+    fn parse(text: &str) -> Self {
+        Self(
+            text.trim_start_matches('v')
+                .split(['.', ' ', '-', '\n'])
+                .map_while(|part| part.parse().ok())
+                .take(3)
+                .collect(),
+        )
+    }
+
+    /// Tells whether it keeps streams open over a change of routes when it is told to: 2.7 and newer do. An older one
+    /// cuts WebSockets when routes change; deploys change none.
+    pub fn keeps_streams(&self) -> bool {
+        self.0 >= vec![2, 7]
+    }
+
+    /// Tells whether its compression passes each piece of an answer on at once: 2.11 and newer do. An older one keeps
+    /// them until it has enough.
+    pub fn encode_flushes(&self) -> bool {
+        self.0 >= vec![2, 11]
+    }
+
+    /// Tells whether it lacks fixes of known holes (CVE-2026-27586 and its kin). It works all the same.
+    pub fn is_outdated(&self) -> bool {
+        self.0 < vec![2, 11, 9]
+    }
+}
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.iter().map(u32::to_string).collect::<Vec<_>>().join("."))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caddy_is_told_only_what_it_knows_and_an_old_one_is_named() {
+        for (version, keeps, outdated) in [
+            ("2.6.2\n", false, true),
+            ("v2.7.0 h1:abc=\n", true, true),
+            ("v2.11.7 h1:abc=\n", true, true),
+            ("v2.11.9 h1:abc=\n", true, false),
+            ("v3.0.0\n", true, false),
+            ("(devel)\n", false, true),
+            ("", false, true),
+        ] {
+            let read = Version::parse(version);
+            assert_eq!(
+                (read.is_known(), read.is_enough()),
+                (version.starts_with(['v', '2']), version.starts_with(['v', '2']))
+            );
+            assert_eq!((read.keeps_streams(), read.is_outdated()), (keeps, outdated), "{version:?}");
+        }
+    }
+}
