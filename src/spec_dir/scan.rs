@@ -96,8 +96,11 @@ fn look(dir: &fs::File, name: &str, before: Option<&File>) -> Option<(File, Opti
     }
 }
 
+/// What a file holds, and when it was written.
+type Written = (Zeroizing<Vec<u8>>, Timestamp);
+
 /// Opens a file that only root can have made, and reads it; also returns when it was written.
-fn guarded(dir: &fs::File, name: &str) -> Result<Option<(Zeroizing<Vec<u8>>, Timestamp)>, String> {
+fn guarded(dir: &fs::File, name: &str) -> Result<Option<Written>, String> {
     // O_NONBLOCK: opening a FIFO would wait for its other end.
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let fd = match openat(dir.as_fd(), name, flags, Mode::empty()) {

@@ -234,7 +234,7 @@ impl Tree<'_> {
                 None => None,
             };
             return match below.filter(|below| self.is(below, wanted)) {
-                Some(below) if below == "." => format!("{stripped}: write ."),
+                Some(".") => format!("{stripped}: write ."),
                 Some(below) => format!("{stripped}: write {}", write(below)),
                 None => format!("{stripped}; {}", self.instead(&bare, wanted, write)),
             };
