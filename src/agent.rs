@@ -174,6 +174,7 @@ fn world(
         route_trouble: None,
         template_trouble: None,
         last: Default::default(),
+        recorded: 0,
         ledger: Default::default(),
         metrics: metrics.clone(),
         phases: Default::default(),

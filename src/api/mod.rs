@@ -30,14 +30,14 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::{Body as _, Bytes};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use serde::Serialize;
@@ -51,7 +51,7 @@ use crate::model::names::{KeyId, ProjectId};
 use crate::model::quantity::Span;
 use crate::model::spec::Plain;
 use crate::port::{Clock, Events, Journal, Memory, ServiceMemory, ServiceWishes, Stats, Troubles, Uploads, Wishes};
-use crate::pulse::Pulse;
+use crate::pulse::{self, Mark, Pulse};
 
 use body::Body;
 use head::Flaws;
@@ -153,6 +153,8 @@ pub struct Call {
     pub raw_query: String,
     /// Its whole body; empty for an upload, which reads its own.
     pub body: Zeroizing<Vec<u8>>,
+    /// The mark of its answer: of what it read, or of what it wrote.
+    pub mark: Arc<Mutex<Mark>>,
 }
 
 impl Call {
@@ -208,7 +210,12 @@ impl Call {
         &self,
         work: impl FnOnce(&ApiState) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
-        self.ask(move |state| work(state).inspect(|_| state.bell.ring())).await
+        let mark = Arc::clone(&self.mark);
+        let written = move |state: &ApiState| {
+            *mark.lock().unwrap_or_else(PoisonError::into_inner) = state.pulse.written();
+            state.bell.ring();
+        };
+        self.ask(move |state| work(state).inspect(|_| written(state))).await
     }
 }
 
@@ -277,7 +284,16 @@ async fn answer(state: Arc<ApiState>, origin: Origin, head: Parts, incoming: &mu
     let raw_query = head.uri.query().unwrap_or_default().to_owned();
     let body = Body::new(incoming, digest, most);
     let body_of_call = Zeroizing::new(Vec::new());
-    let mut call = Call { state, origin, target, key, headers: head.headers, raw_query, body: body_of_call };
+    let mark = Arc::new(Mutex::new(state.pulse.seen()));
+    let marked = |mut response: Response<Out>| {
+        let mark = mark.lock().unwrap_or_else(PoisonError::into_inner).to_string();
+        response
+            .headers_mut()
+            .extend(HeaderValue::from_str(&mark).ok().map(|mark| (HeaderName::from_static(pulse::HEADER), mark)));
+        response
+    };
+    let headers = head.headers;
+    let mut call = Call { state, origin, target, key, headers, raw_query, body: body_of_call, mark: Arc::clone(&mark) };
     if call.target.endpoint == Endpoint::Upload {
         return artifacts::upload(&call, body).await;
     }
@@ -286,7 +302,7 @@ async fn answer(state: Arc<ApiState>, origin: Origin, head: Parts, incoming: &mu
         _ => None,
     };
     call.body = body.read(&call.headers).await?;
-    dispatch(call).await
+    dispatch(call).await.map(marked)
 }
 
 /// The first line of a request and its host, as far as they are signed.

@@ -263,6 +263,9 @@ pub enum Verb {
     Resume {
         /// The project
         project: ProjectId,
+        /// How long to wait.
+        #[command(flatten)]
+        wait: Wait,
     },
     /// Ask for a pass now
     Sync {
@@ -271,6 +274,9 @@ pub enum Verb {
         /// Confirm the removals that were held back
         #[arg(long)]
         prune: bool,
+        /// How long to wait.
+        #[command(flatten)]
+        wait: Wait,
     },
     /// Check this machine, and say how to mend what is wrong
     Doctor,
@@ -314,6 +320,9 @@ pub enum Secret {
         /// Read the value from this file
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
+        /// How long to wait.
+        #[command(flatten)]
+        wait: Wait,
     },
     /// List names and versions; values are never shown
     List {

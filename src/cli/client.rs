@@ -1,5 +1,6 @@
 //! Talks to the agent: over its socket, or to a URL. Signs every request.
 
+use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -19,6 +20,7 @@ use url::Url;
 use super::failure::{self, Failure};
 use super::signing::Signer;
 use crate::model::names::Sha256;
+use crate::pulse::{self, Mark};
 use crate::settings::SOCKET;
 use crate::sign::{Head, digest};
 
@@ -65,6 +67,8 @@ pub struct Answer {
     pub status: u16,
     /// The body.
     pub body: Vec<u8>,
+    /// Of what pass the agent's words are.
+    pub mark: Option<Mark>,
 }
 
 impl Answer {
@@ -80,6 +84,11 @@ impl Answer {
             status => Err(failure::refusal(status, &self.body)),
         }
     }
+}
+
+/// Both clients' headers are those of one library.
+fn mark_in(headers: &hyper::HeaderMap) -> Option<Mark> {
+    Mark::parse(headers.get(pulse::HEADER)?.to_str().ok()?)
 }
 
 /// Where the agent is.
@@ -136,12 +145,20 @@ type Take<'a> = &'a mut dyn FnMut(&str) -> Result<(), Failure>;
 pub struct Client {
     place: Place,
     signer: Signer,
+    /// The mark of the newest thing that it wrote.
+    written: Cell<Option<Mark>>,
 }
 
 impl Client {
     /// Makes a client.
     pub fn new(place: Place, signer: Signer) -> Self {
-        Self { place, signer }
+        Self { place, signer, written: Cell::default() }
+    }
+
+    /// Tells whether an answer is of a pass that began after everything that was written here. An agent of a version
+    /// before says nothing of its passes.
+    pub fn is_fresh(&self, answer: &Answer) -> bool {
+        self.written.get().zip(answer.mark).is_none_or(|(written, seen)| seen.is_after(written))
     }
 
     /// Sends a request and returns the answer.
@@ -150,15 +167,19 @@ impl Client {
     /// The agent could not be reached.
     pub fn send(&self, ask: &Ask<'_>) -> Result<Answer, Failure> {
         let signature = self.sign(ask)?;
-        match &self.place {
-            Place::Socket(path) => self.over_socket(path, ask, &signature, Outgoing::whole(ask), None),
+        let answer = match &self.place {
+            Place::Socket(path) => self.over_socket(path, ask, &signature, Outgoing::whole(ask), None)?,
             Place::Web(url) => {
-                let (status, body) = self.over_web(url, ask, &signature, true)?;
-                let mut all = Vec::new();
-                body.take(LONGEST).read_to_end(&mut all).map_err(|e| self.unreachable(&e))?;
-                Ok(Answer { status, body: all })
+                let (head, reader) = self.over_web(url, ask, &signature, true)?;
+                let mut body = Vec::new();
+                reader.take(LONGEST).read_to_end(&mut body).map_err(|e| self.unreachable(&e))?;
+                Answer { body, ..head }
             }
+        };
+        if ask.method != "GET" {
+            self.written.set(answer.mark.or(self.written.get()));
         }
+        Ok(answer)
     }
 
     /// Sends a request and returns the agent's yes as JSON.
@@ -202,7 +223,7 @@ impl Client {
                 let (status, mut body) = (answer.status().as_u16(), Vec::new());
                 let reader = answer.into_body().into_reader().take(LONGEST).read_to_end(&mut body);
                 reader.map_err(|e| self.unreachable(&e))?;
-                Answer { status, body }
+                Answer { status, body, mark: None }
             }
         };
         answer.value()
@@ -220,8 +241,8 @@ impl Client {
                 answer.value().map(|_| ())
             }
             Place::Web(url) => {
-                let (status, body) = self.over_web(url, ask, &signature, false)?;
-                self.read_lines(status, body, take)
+                let (head, body) = self.over_web(url, ask, &signature, false)?;
+                self.read_lines(head.status, body, take)
             }
         }
     }
@@ -271,7 +292,7 @@ impl Client {
         ask: &Ask<'_>,
         signature: &str,
         whole: bool,
-    ) -> Result<(u16, impl Read + use<>), Failure> {
+    ) -> Result<(Answer, impl Read + use<>), Failure> {
         let config = web_config().timeout_global(whole.then_some(PATIENCE * 2)).build();
         let request = self.web_request(url, ask, signature);
         let agent = ureq::Agent::new_with_config(config);
@@ -281,7 +302,8 @@ impl Client {
             _ => agent.run(request.body(()).map_err(|e| not_formed(&e))?),
         };
         let answer = sent.map_err(|e| self.unreachable(&e))?;
-        Ok((answer.status().as_u16(), answer.into_body().into_reader()))
+        let head = Answer { status: answer.status().as_u16(), body: Vec::new(), mark: mark_in(answer.headers()) };
+        Ok((head, answer.into_body().into_reader()))
     }
 
     fn over_socket(
@@ -335,7 +357,7 @@ impl Client {
                 Err(_) => return Err(self.unreachable(&"no answer within 60 s")),
             }
         };
-        let status = answer.status().as_u16();
+        let (status, mark) = (answer.status().as_u16(), mark_in(answer.headers()));
         let body = match take.filter(|_| answer.status().is_success()) {
             Some(take) => self.hand_on(answer.into_body(), take).await.map(|()| Vec::new())?,
             None => {
@@ -343,7 +365,7 @@ impl Client {
                 limited.collect().await.map_err(|e| self.unreachable(&e))?.to_bytes().to_vec()
             }
         };
-        Ok(Answer { status, body })
+        Ok(Answer { status, body, mark })
     }
 
     async fn hand_on(&self, mut body: hyper::body::Incoming, take: Take<'_>) -> Result<(), Failure> {

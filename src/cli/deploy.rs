@@ -8,12 +8,11 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256 as Hasher};
 
-use super::args::Format;
 use super::client::{Ask, Upload};
 use super::failure::Failure;
 use super::show::size;
-use super::text::{clean, say};
-use super::{Session, generation_in, wait, waits};
+use super::text::clean;
+use super::{Session, finish, generation_in, waits};
 use crate::model::expected::Expected;
 use crate::model::names::{ProjectId, Sha256};
 use crate::model::quantity::Span;
@@ -57,9 +56,7 @@ pub fn deploy(
     answer["sha256"] = json!(sha256);
     answer["bytes"] = json!(bytes);
     session.done(&answer, &people)?;
-    let Some(at_most) = at_most else { return Ok(()) };
-    let said = wait::for_ready(&session.client, project, generation, at_most)?;
-    if session.format == Format::Table { say(&format!("{project}  ready  {said}\n")) } else { Ok(()) }
+    finish(session, project, generation, at_most)
 }
 
 /// Says where the limit of an upload is set.

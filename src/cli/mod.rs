@@ -220,12 +220,13 @@ fn ask(session: &Session, verb: Verb) -> Result<(), Failure> {
             events(session, &format!("/v1{whose}/events{}", query(&pairs)))
         }
         Verb::Suspend { project, reason, until } => suspend(session, &project, reason, until.as_deref()),
-        Verb::Resume { project } => {
+        Verb::Resume { project, wait } => {
             let answer =
                 session.client.value(&Ask::json("POST", format!("/v1/projects/{project}/resume"), &json!({})))?;
-            session.done(&answer, &format!("{project}  resumed"))
+            session.done(&answer, &format!("{project}  resumed"))?;
+            finish(session, &project, generation_in(&answer)?, wait.wait)
         }
-        Verb::Sync { project, prune } => sync(session, project, prune),
+        Verb::Sync { project, prune, wait } => sync(session, project, prune, wait.wait),
         // These need no agent and were done before.
         Verb::Init { .. }
         | Verb::Agent
@@ -381,6 +382,14 @@ fn rollback(session: &Session, project: &ProjectId, to: Option<u32>, at_most: Op
         .and_then(Value::as_u64)
         .map_or(String::new(), |release| format!("  to release {release}"));
     session.done(&answer, &format!("{project}  generation {generation}{to}{}", waits(&answer)))?;
+    finish(session, project, generation, at_most)
+}
+
+/// Waits until a project is Ready, if asked to.
+///
+/// # Errors
+/// It came to another end, or the time is up.
+fn finish(session: &Session, project: &ProjectId, generation: u64, at_most: Option<Span>) -> Result<(), Failure> {
     let Some(at_most) = at_most else { return Ok(()) };
     let said = wait::for_ready(&session.client, project, generation, at_most)?;
     if session.format == Format::Table { say(&format!("{project}  ready  {said}\n")) } else { Ok(()) }
@@ -413,7 +422,7 @@ fn delete(
 
 fn secret(session: &Session, verb: &Secret) -> Result<(), Failure> {
     match verb {
-        Secret::Set { project, name, file } => {
+        Secret::Set { project, name, file, wait } => {
             let value = prompt::secret(name.as_str(), file.as_deref())?;
             let ask = Ask {
                 method: "PUT",
@@ -423,7 +432,9 @@ fn secret(session: &Session, verb: &Secret) -> Result<(), Failure> {
                 ..Ask::default()
             };
             let answer = session.client.value(&ask)?;
-            session.done(&answer, &format!("{project}  {name}  stored"))
+            session.done(&answer, &format!("{project}  {name}  stored"))?;
+            // A secret changes no generation: whichever is wanted then is waited for.
+            finish(session, project, 0, wait.wait)
         }
         Secret::List { project } => session.show(&Ask::get(format!("/v1/projects/{project}/secrets")), |answer| {
             Ok(show::secrets(show::list(answer, "secrets"), Session::now()))
@@ -438,7 +449,7 @@ fn secret(session: &Session, verb: &Secret) -> Result<(), Failure> {
 }
 
 /// Asks for a pass over each project; with `prune`, over those whose removal was held back, which then go.
-fn sync(session: &Session, project: Option<ProjectId>, prune: bool) -> Result<(), Failure> {
+fn sync(session: &Session, project: Option<ProjectId>, prune: bool, at_most: Option<Span>) -> Result<(), Failure> {
     let mut answers = if prune && project.is_none() { service::confirm_removals(session)? } else { Vec::new() };
     let projects = match project {
         Some(project) => vec![project],
@@ -448,9 +459,11 @@ fn sync(session: &Session, project: Option<ProjectId>, prune: bool) -> Result<()
         }
     };
     let flag = if prune { "?prune=true" } else { "" };
+    let mut asked = Vec::new();
     for project in projects {
         let ask = Ask::json("POST", format!("/v1/projects/{project}/sync{flag}"), &json!({}));
         let answer = session.client.value(&ask)?;
+        asked.push((project.clone(), generation_in(&answer)?));
         let done = if prune { "is being removed" } else { "asked for a pass" };
         if session.format == Format::Table {
             say(&format!("{project}  {done}{}\n", waits(&answer)))?;
@@ -459,10 +472,17 @@ fn sync(session: &Session, project: Option<ProjectId>, prune: bool) -> Result<()
     }
     let nothing = if prune { "no removal was held back\n" } else { "no projects yet\n" };
     match machine(session.format, &json!(answers)) {
-        Some(text) => say(&text),
-        None if answers.is_empty() => say(nothing),
-        None => Ok(()),
+        Some(text) => say(&text)?,
+        None if answers.is_empty() => say(nothing)?,
+        None => {}
     }
+    for (project, generation) in asked {
+        match (prune, at_most) {
+            (true, Some(at_most)) => drop(wait::for_end(&session.client, &project, at_most)?),
+            _ => finish(session, &project, generation, at_most)?,
+        }
+    }
+    Ok(())
 }
 
 fn is_held_back(status: &Status) -> bool {

@@ -49,7 +49,7 @@ fn finish(session: &Session, service: Service, at_most: Option<Span>) -> Result<
 /// # Errors
 /// It failed, or the time is up.
 pub fn for_service(client: &Client, service: Service, at_most: Span) -> Result<String, Failure> {
-    watch(&place(service), service.as_str(), client, at_most, |view| Ok(judge(&view.unwrap_or_default())))
+    watch(&place(service), service.as_str(), client, at_most, |view, fresh| Ok(judge(&view.unwrap_or_default(), fresh)))
 }
 
 /// Asks for a service as it stands in a document; returns the generation of the wish, and whether it is new.
@@ -116,12 +116,12 @@ fn text<'a>(view: &'a Value, key: &str) -> &'a str {
 
 /// Judges what the agent says of a service for somebody who waits. As with projects, a failure that may pass is no end:
 /// the agent tries again, and says when.
-fn judge(view: &Value) -> Turn {
+fn judge(view: &Value, fresh: bool) -> Turn {
     let said = format!("{}: {}", clean(text(view, "reason")), clean(text(view, "message")));
     let desired = &view["desired"];
     let seen = view["observed_generation"].as_u64() == desired["generation"].as_u64().or(Some(0));
     match text(view, "state") {
-        _ if !seen => Turn::Going(said),
+        _ if !seen || !fresh => Turn::Going(said),
         "failed" if waits_for_somebody(text(view, "reason")) => Turn::Failed(said),
         "installed" | "running" | "absent" if desired["remove"].is_null() => Turn::Ready(said),
         _ => Turn::Going(said),
@@ -171,7 +171,7 @@ mod tests {
             (view(Value::Null, 0, "absent"), Turn::Ready(said())),
             (view(Value::Null, 0, "installed"), Turn::Ready(said())),
         ] {
-            assert_eq!(judge(&view), turn, "{view}");
+            assert_eq!(judge(&view, true), turn, "{view}");
         }
     }
 
@@ -181,7 +181,7 @@ mod tests {
             let mut view = view(json!({ "version": "default", "generation": 2 }), 2, "failed");
             view["reason"] = json!(reason);
             let said = format!("{reason}: m");
-            assert_eq!(judge(&view), if ends { Turn::Failed(said) } else { Turn::Going(said) });
+            assert_eq!(judge(&view, true), if ends { Turn::Failed(said) } else { Turn::Going(said) });
         }
     }
 

@@ -27,8 +27,9 @@ pub enum Turn {
     Failed(String),
 }
 
-/// Judges a status for somebody who waits for a generation to be Ready.
-pub fn judge(generation: u64, status: &Status) -> Turn {
+/// Judges a status for somebody who waits for a generation to be Ready. `fresh`: a pass made it that began after what
+/// was written here; what was wrong before may be mended by that, also where it changed no generation.
+pub fn judge(generation: u64, status: &Status, fresh: bool) -> Turn {
     let held = |kind: &str| status.condition(kind).filter(|condition| condition.status == "True");
     let holds = |kind: &str| held(kind).is_some();
     // What stops a project makes it unready. Another file that claims it too does not, and is not what is waited for.
@@ -38,7 +39,7 @@ pub fn judge(generation: u64, status: &Status) -> Turn {
     let said = said.or_else(|| show::leading(status));
     let said = said.map(|c| format!("{}: {}", clean(&c.reason), clean(&c.message)));
     let said = said.unwrap_or_else(|| clean(&status.state));
-    match status.observed_generation >= generation {
+    match fresh && status.observed_generation >= generation {
         true if stalled.is_some() => Turn::Failed(said),
         true if holds("Ready") => Turn::Ready(said),
         _ if holds("Suspended") => Turn::Failed(said),
@@ -51,9 +52,9 @@ pub fn judge(generation: u64, status: &Status) -> Turn {
 /// # Errors
 /// It came to another end, or the time is up.
 pub fn for_ready(client: &Client, project: &ProjectId, generation: u64, at_most: Span) -> Result<String, Failure> {
-    let look = |answer: Option<serde_json::Value>| match answer {
-        None => Ok(Turn::Failed("the project is gone".into())),
-        Some(view) => show::status_of(&view).map(|status| judge(generation, &status)),
+    let look = |answer: Option<serde_json::Value>, fresh: bool| match answer {
+        None => Ok(Turn::Failed("there is no such project".into())),
+        Some(view) => show::status_of(&view).map(|status| judge(generation, &status, fresh)),
     };
     watch(&place(project), project.as_str(), client, at_most, look)
 }
@@ -63,9 +64,9 @@ pub fn for_ready(client: &Client, project: &ProjectId, generation: u64, at_most:
 /// # Errors
 /// The time is up.
 pub fn for_end(client: &Client, project: &ProjectId, at_most: Span) -> Result<String, Failure> {
-    let look = |answer: Option<serde_json::Value>| match answer {
+    let look = |answer: Option<serde_json::Value>, fresh: bool| match answer {
         None => Ok(Turn::Ready("gone".into())),
-        Some(view) => show::status_of(&view).map(|status| match judge(u64::MAX, &status) {
+        Some(view) => show::status_of(&view).map(|status| match judge(u64::MAX, &status, fresh) {
             Turn::Failed(said) if status.condition("Suspended").is_some() => Turn::Failed(said),
             Turn::Going(said) | Turn::Ready(said) | Turn::Failed(said) => Turn::Going(said),
         }),
@@ -86,16 +87,16 @@ pub fn watch(
     name: &str,
     client: &Client,
     at_most: Span,
-    look: impl Fn(Option<serde_json::Value>) -> Result<Turn, Failure>,
+    look: impl Fn(Option<serde_json::Value>, bool) -> Result<Turn, Failure>,
 ) -> Result<String, Failure> {
     let until = Instant::now() + at_most.as_duration();
     let mut progress = Progress::new(name);
     let mut unreached = 0;
     loop {
         let turn = match ask(client, place) {
-            Ok(answer) => {
+            Ok((answer, fresh)) => {
                 unreached = 0;
-                look(answer)?
+                look(answer, fresh)?
             }
             Err(failure) if unreached >= BEARABLE => return Err(failure),
             Err(failure) => {
@@ -116,10 +117,11 @@ pub fn watch(
     }
 }
 
-/// Returns what is there; none: nothing is.
-fn ask(client: &Client, place: &str) -> Result<Option<serde_json::Value>, Failure> {
+/// Returns what is there, none where nothing is, and whether a pass has seen what was written here.
+fn ask(client: &Client, place: &str) -> Result<(Option<serde_json::Value>, bool), Failure> {
     let answer = client.send(&Ask::get(place))?;
-    if answer.status == 404 { Ok(None) } else { answer.value().map(Some) }
+    let found = if answer.status == 404 { None } else { Some(answer.value()?) };
+    Ok((found, client.is_fresh(&answer)))
 }
 
 /// Tells how far it is: a line on standard error that changes. In a script's log it would only hide what the script
@@ -192,16 +194,25 @@ mod tests {
             (status(7, 7, &ready), Turn::Ready("Serving: m".into())),
         ];
         for (seen, turn) in run {
-            assert_eq!(judge(7, &seen), turn);
+            assert_eq!(judge(7, &seen, true), turn);
         }
     }
 
     #[test]
     fn a_stalled_rollout_is_another_end_also_where_the_old_release_serves() {
         let stalled = [("Ready", "False", "HealthCheckFailed"), ("Stalled", "True", "HealthCheckFailed")];
-        assert_eq!(judge(7, &status(7, 7, &stalled)), Turn::Failed("HealthCheckFailed: m".into()));
+        assert_eq!(judge(7, &status(7, 7, &stalled), true), Turn::Failed("HealthCheckFailed: m".into()));
         // Stalled is what the generation before it was.
-        assert_eq!(judge(8, &status(8, 7, &stalled)), Turn::Going("HealthCheckFailed: m".into()));
+        assert_eq!(judge(8, &status(8, 7, &stalled), true), Turn::Going("HealthCheckFailed: m".into()));
+    }
+
+    #[test]
+    fn an_end_is_believed_only_of_a_pass_that_began_after_the_write() {
+        let stalled = status(7, 7, &[("Ready", "False", "SecretMissing"), ("Stalled", "True", "SecretMissing")]);
+        assert_eq!(judge(7, &stalled, false), Turn::Going("SecretMissing: m".into()));
+        assert_eq!(judge(7, &stalled, true), Turn::Failed("SecretMissing: m".into()));
+        let ready = status(7, 7, &[("Ready", "True", "Serving")]);
+        assert_eq!(judge(7, &ready, false), Turn::Going("Serving: m".into()));
     }
 
     #[test]
@@ -210,23 +221,23 @@ mod tests {
             status(7, 7, &[of, &[("Stalled", "True", "Conflict")]].concat())
         };
         let ready = ("Ready", "True", "Serving");
-        assert_eq!(judge(7, &beside(&[ready])), Turn::Ready("Serving: m".into()));
+        assert_eq!(judge(7, &beside(&[ready]), true), Turn::Ready("Serving: m".into()));
         let trial = [("Ready", "False", "Trial"), ("Reconciling", "True", "Trial")];
-        assert_eq!(judge(7, &beside(&trial)), Turn::Going("Trial: m".into()));
+        assert_eq!(judge(7, &beside(&trial), true), Turn::Going("Trial: m".into()));
         // A host that another project has is one.
-        assert_eq!(judge(7, &beside(&[("Ready", "False", "Conflict")])), Turn::Failed("Conflict: m".into()));
+        assert_eq!(judge(7, &beside(&[("Ready", "False", "Conflict")]), true), Turn::Failed("Conflict: m".into()));
         let suspended = status(7, 6, &[ready, ("Stalled", "True", "Conflict"), ("Suspended", "True", "Suspended")]);
-        assert_eq!(judge(7, &suspended), Turn::Failed("Suspended: m".into()));
+        assert_eq!(judge(7, &suspended, true), Turn::Failed("Suspended: m".into()));
     }
 
     #[test]
     fn a_suspended_project_is_not_waited_for() {
         let suspended = [("Ready", "False", "Pending"), ("Suspended", "True", "Suspended")];
-        assert_eq!(judge(7, &status(7, 6, &suspended)), Turn::Failed("Suspended: m".into()));
+        assert_eq!(judge(7, &status(7, 6, &suspended), true), Turn::Failed("Suspended: m".into()));
     }
 
     #[test]
     fn a_project_that_no_pass_has_seen_is_still_going() {
-        assert_eq!(judge(1, &status(1, 0, &[])), Turn::Going("pending".into()));
+        assert_eq!(judge(1, &status(1, 0, &[]), true), Turn::Going("pending".into()));
     }
 }

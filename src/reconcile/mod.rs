@@ -33,8 +33,11 @@ pub fn run(world: &mut Loop, ear: &Ear, clock: &dyn Clock, resync: Span, pulse: 
         if full {
             full_look_due = now.after(resync);
         }
-        let began = Instant::now();
+        let (began, pass, recorded) = (Instant::now(), pulse.begin(), world.recorded);
         let look_again = world.pass(full);
+        if world.recorded > recorded {
+            pulse.recorded(pass);
+        }
         world.metrics.passed(began.elapsed());
         tracing::debug!(micros = began.elapsed().as_micros(), full, "pass");
         pulse.beat(clock.now());

@@ -63,6 +63,8 @@ pub struct Loop {
     pub template_trouble: Option<String>,
     /// What each project looked like after the last pass.
     pub last: Statuses,
+    /// How many passes recorded what they saw.
+    pub recorded: u64,
     /// What was told and is not on disk yet.
     pub ledger: Ledger,
     /// What is counted of the loop's work.
@@ -442,6 +444,7 @@ impl Loop {
         }
         self.last = Arc::new(current);
         self.metrics.see(&self.last, self.clock.now());
+        self.recorded += 1;
         Ok(())
     }
 }

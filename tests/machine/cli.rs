@@ -189,3 +189,40 @@ fn a_rotated_key_is_refused_where_the_old_one_is_used() {
     let written = machine.sh("zexio sync --key /etc/zexio/keys/ci hello");
     assert!(written.stderr.contains("(403 scope)"), "{}", written.stderr);
 }
+
+#[test]
+fn what_is_waited_for_is_judged_by_a_pass_that_saw_what_was_mended() {
+    let machine = Machine::with_agent();
+    machine.publish("1.0.0");
+    let spec = web_spec("web", "1.0.0", "./hello", "secrets: [TOKEN]");
+    let said = machine.apply("web", &spec);
+    assert!(said.status == 3 && said.stderr.contains("SecretMissing"), "{}: {}", said.status, said.stderr);
+    let wrong = machine.must(
+        "wrong=0
+         for n in $(seq 20); do
+           echo $n | zexio secret set web TOKEN >/dev/null
+           zexio apply -f /root/web.yaml --wait=150s >/dev/null || wrong=$((wrong + 1))
+           zexio secret rm web TOKEN >/dev/null
+           code=0; zexio apply -f /root/web.yaml --wait=150s 2>/dev/null >/dev/null || code=$?
+           test $code = 3 || wrong=$((wrong + 1))
+         done
+         echo $wrong",
+    );
+    assert_eq!(wrong, "0");
+    machine.must("echo last | zexio secret set web TOKEN --wait=150s");
+    assert!(machine.get("web.example.com", "/env/TOKEN").1.contains("last"));
+    machine.must("zexio secret rm web TOKEN && zexio suspend web --reason night");
+    assert_eq!(machine.sh("zexio sync web --wait=150s").status, 3, "it is suspended");
+    let said = machine.sh("zexio resume web --wait=150s");
+    assert!(said.status == 3 && said.stderr.contains("SecretMissing"), "{}: {}", said.status, said.stderr);
+    machine.must("echo again | zexio secret set web TOKEN && zexio sync web --wait=150s");
+    assert!(machine.get("web.example.com", "/env/TOKEN").1.contains("again"));
+    // An artifact that comes later changes no generation either.
+    machine.publish("2.0.0");
+    let late = machine.must("sha256sum /srv/artifacts/hello-2.0.0.tar.gz | cut -d' ' -f1");
+    let late = web_spec("late", "2.0.0", "./hello", "")
+        .replace("url: \"http://127.0.0.1:9000/hello-2.0.0.tar.gz\"", &format!("file: {late}"));
+    let said = machine.apply("late", &late);
+    assert!(said.status == 3 && said.stderr.contains("ArtifactFailed"), "{}: {}", said.status, said.stderr);
+    machine.must("zexio deploy late /srv/artifacts/hello-2.0.0.tar.gz --version 2.0.0 --wait=150s");
+}

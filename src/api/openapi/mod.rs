@@ -27,6 +27,10 @@ const SIGNATURE: &str = "v1,kid=<kid>,t=<unix seconds>,n=<32 hex>,d=<sha256 hex 
     host (lower case, with the port if sent), raw path, raw query, content type (lower case), d. \
     A request that writes is taken once for each n.";
 
+/// What the header of an answer means, for somebody who waits for what they wrote.
+const PASS: &str = "<run of the agent>.<number of a pass>. Of a look: the findings of this pass are in it. Of a write: the newest pass that may have begun before it. A status is about a write once the look's \
+    number is greater, or its run is another one and its number is not 0.";
+
 static DOCUMENT: LazyLock<Result<Value, String>> = LazyLock::new(document);
 
 /// Answers `GET /v1/openapi.json`.
@@ -136,6 +140,9 @@ fn responses(told: &Operation, method: &str, pattern: &str, need: Need) -> BTree
         if answer.etag {
             shown["headers"]["ETag"] =
                 json!({ "description": "the generation", "required": true, "schema": reference("Tag") });
+        }
+        if need != Need::Nothing {
+            shown["headers"]["Zexio-Pass"] = json!({ "description": PASS, "schema": { "type": "string" } });
         }
         responses.insert(answer.status.to_string(), shown);
     }

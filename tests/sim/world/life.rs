@@ -166,6 +166,7 @@ pub fn agent(world: &World, rules: Rules, planner: Planner) -> Loop {
         route_trouble: None,
         template_trouble: None,
         last: Default::default(),
+        recorded: 0,
         ledger: Default::default(),
         metrics: Default::default(),
         phases: Default::default(),
