@@ -18,6 +18,7 @@ use crate::host::caddy::{self, Caddy, Version};
 use crate::host::disk;
 use crate::host::endings::Endings;
 use crate::host::health::Prober;
+use crate::host::packaged;
 use crate::host::packages;
 use crate::host::services::Host;
 use crate::host::signals;
@@ -82,8 +83,9 @@ fn run() -> Result<(), String> {
     let pulse = Pulse::default();
     let resync = settings.resync;
     let stats: Arc<dyn Stats> = Arc::new(Sampler::new());
-    let agent = stats.clone();
-    let metrics = Metrics::new(settings.root.database(), db.writes(), move || agent.agent());
+    let (agent, apps) = (stats.clone(), stats.clone());
+    let used = move |unit: &str| apps.used(unit);
+    let metrics = Metrics::new(settings.root.database(), db.writes(), move || agent.agent(), used);
     let mut world = world(&settings, db.clone(), clock.clone(), &bell, &metrics)?;
     signals::listen(bell.clone(), stop.clone()).map_err(|e| format!("could not listen to systemd: {e}"))?;
     let beat = pulse.clone();
@@ -109,7 +111,7 @@ pub fn provision(order: &WorkOrder) -> ExitCode {
 
 fn advise_newer_caddy() {
     let version = Version::installed();
-    if version.is_outdated() {
+    if version.is_outdated() && packaged::mended_caddy().is_none() {
         let advice = caddy::OUTDATED;
         tracing::warn!(caddy_outdated = true, "this server has Caddy {version}: {advice}");
     }

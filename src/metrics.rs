@@ -21,7 +21,7 @@ use prometheus_client::registry::Registry;
 use crate::model::names::ProjectId;
 use crate::model::quantity::Timestamp;
 use crate::model::stats::AgentStats;
-use crate::model::status::{ProcessStatus, Status};
+use crate::model::status::{ProcessStatus, Status, Used};
 
 /// The content type of the text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -81,13 +81,19 @@ pub struct Metrics {
 impl Default for Metrics {
     /// Counts for nobody.
     fn default() -> Self {
-        Self::new(PathBuf::new(), short(), AgentStats::default)
+        Self::new(PathBuf::new(), short(), AgentStats::default, |_| None)
     }
 }
 
 impl Metrics {
-    /// Counts from zero. `writes` is timed by the database at `database`; `agent` says what the agent uses.
-    pub fn new(database: PathBuf, writes: Histogram, agent: impl Fn() -> AgentStats + Send + Sync + 'static) -> Self {
+    /// Counts from zero. `writes` is timed by the database at `database`; `agent` says what the agent uses, `used` what
+    /// an app's unit does.
+    pub fn new(
+        database: PathBuf,
+        writes: Histogram,
+        agent: impl Fn() -> AgentStats + Send + Sync + 'static,
+        used: impl Fn(&str) -> Option<Used> + Send + Sync + 'static,
+    ) -> Self {
         let mut registry = Registry::with_prefix("zexio");
         let seen = Arc::new(Mutex::new(Seen::default()));
         let passes = short();
@@ -103,7 +109,8 @@ impl Metrics {
         let help = "How long the API took to begin its answer, by route";
         registry.register("http_request_seconds", help, answers.clone());
         registry.register("database_write_seconds", "How long a write took until it was on disk", writes);
-        registry.register_collector(Box::new(Looked { seen: Arc::clone(&seen), database, agent: Box::new(agent) }));
+        let (agent, used) = (Box::new(agent), Box::new(used));
+        registry.register_collector(Box::new(Looked { seen: Arc::clone(&seen), database, agent, used }));
         Self { registry: Arc::new(registry), passes, steps, phases, rollouts, requests, answers, seen }
     }
 
@@ -197,6 +204,7 @@ struct Looked {
     seen: Arc<Mutex<Seen>>,
     database: PathBuf,
     agent: Box<dyn Fn() -> AgentStats + Send + Sync>,
+    used: Box<dyn Fn(&str) -> Option<Used> + Send + Sync>,
 }
 
 impl fmt::Debug for Looked {
@@ -215,6 +223,12 @@ impl Collector for Looked {
             let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             (Arc::clone(&seen.statuses), seen.waiting.clone(), seen.at)
         };
+        let mut statuses = (*statuses).clone();
+        for process in statuses.values_mut().flat_map(|status| &mut status.processes) {
+            if let Some(used) = (self.used)(&process.unit) {
+                process.now_uses(&used);
+            }
+        }
         projects(&mut to, &statuses)?;
         let now = at.unwrap_or(Timestamp(0));
         let age = waiting.values().map(|since| now.since(*since).0).max().unwrap_or(0);

@@ -22,7 +22,7 @@ use crate::model::services::{
 };
 use crate::model::spec::{Artifact, Document, Plain, Ready, Sealed};
 use crate::model::stats::{AgentStats, SystemStats};
-use crate::model::status::Status;
+use crate::model::status::{Status, Used};
 use crate::plan::services::WorkOrder;
 use crate::plan::{FetchOrder, RoutesOrder, UnitOrder};
 
@@ -587,6 +587,8 @@ pub trait Stats: Send + Sync {
     fn watch(&self) -> Result<Figures, PortError>;
     /// Returns what the agent uses now.
     fn agent(&self) -> AgentStats;
+    /// Returns what an app's unit uses, a few seconds old at most; none: nothing of it runs.
+    fn used(&self, unit: &str) -> Option<Used>;
 }
 
 /// Takes artifacts that are sent to the server.

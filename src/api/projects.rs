@@ -13,7 +13,6 @@ use crate::model::event::By;
 use crate::model::fit;
 use crate::model::names::{ProjectId, ReleaseNo};
 use crate::model::progress::{ProjectProgress, Release};
-use crate::model::quantity::Timestamp;
 use crate::model::spec::{Artifact, Document, Spec, hide_query};
 use crate::model::status::Status;
 use crate::plan::status::{as_wanted_now, unseen};
@@ -49,10 +48,8 @@ pub async fn list(call: &Call) -> Answer {
         .ask(|state| {
             let mut statuses = state.memory.statuses()?;
             let desired = state.memory.desired()?;
-            let views = desired
-                .0
-                .iter()
-                .map(|(project, wanted)| view(project, wanted, statuses.remove(project), state.clock.now()));
+            let views =
+                desired.0.iter().map(|(project, wanted)| view(state, project, wanted, statuses.remove(project)));
             Ok(views.collect::<Vec<Value>>())
         })
         .await?;
@@ -71,7 +68,7 @@ pub async fn get(call: &Call) -> Answer {
         .ask(move |state| {
             let wanted = known(state, &project)?;
             let status = state.memory.status_of(&project)?;
-            Ok((wanted.generation, view(&project, &wanted, status, state.clock.now())))
+            Ok((wanted.generation, view(state, &project, &wanted, status)))
         })
         .await?;
     tagged(json(StatusCode::OK, &view)?, generation)
@@ -352,8 +349,15 @@ fn tagged(mut response: Response<Out>, generation: u64) -> Answer {
 }
 
 /// Shows a project: its status, its spec, and the status once more by its name.
-fn view(project: &ProjectId, wanted: &Wanted, status: Option<Status>, now: Timestamp) -> Value {
-    let status = json!(as_wanted_now(status.unwrap_or_else(|| unseen(project, wanted, now)), wanted, now));
+fn view(state: &ApiState, project: &ProjectId, wanted: &Wanted, status: Option<Status>) -> Value {
+    let now = state.clock.now();
+    let mut status = as_wanted_now(status.unwrap_or_else(|| unseen(project, wanted, now)), wanted, now);
+    for process in &mut status.processes {
+        if let Some(used) = state.stats.used(&process.unit) {
+            process.now_uses(&used);
+        }
+    }
+    let status = json!(status);
     let mut view = status.clone();
     view["suspended"] = json!(wanted.hold_at(now));
     view["spec"] = json!(wanted.spec().map(shown_spec));

@@ -252,8 +252,25 @@ fn why(session: &Session, project: &ProjectId) -> Result<(), Failure> {
             }
             None => String::new(),
         };
-        Ok(show::why(&status, Session::now()) + &evidence)
+        Ok(show::why(&status, Session::now()) + &evidence + &lately(session, project)?)
     })
+}
+
+/// How many warnings `why` shows.
+const LATELY: usize = 5;
+
+/// Shows the newest warnings of the last day: what is well again is not forgotten yet.
+fn lately(session: &Session, project: &ProjectId) -> Result<String, Failure> {
+    let mut warnings = Vec::new();
+    let events = Ask::get(format!("/v1/projects/{project}/events{}", query(&[("since", "24h".to_owned())])));
+    session.client.lines(&events, &mut |line| {
+        let warns = serde_json::from_str(line).is_ok_and(|event: Value| event["level"] == "warning");
+        warnings.extend(warns.then(|| show::event(line)));
+        Ok(())
+    })?;
+    let newest = &warnings[warnings.len().saturating_sub(LATELY)..];
+    let shown: String = newest.iter().map(|line| format!("  {line}\n")).collect();
+    Ok(if shown.is_empty() { shown } else { format!("\nWarnings of the last day, the newest last:\n{shown}") })
 }
 
 fn plan(session: &Session, project: Option<&ProjectId>) -> Result<(), Failure> {
@@ -288,24 +305,48 @@ fn troubles(answer: &Value) -> String {
     said.map(|(file, message)| format!("file {}: {}\n", text::clean(file), text::clean(message))).collect()
 }
 
+/// How long between two looks of `status --watch`.
+const BEAT: Duration = Duration::from_secs(2);
+
 fn status(session: &Session, project: Option<&ProjectId>, watch: bool) -> Result<(), Failure> {
     let paint = Paint::of_stdout();
+    let ask = Ask::get(project.map_or("/v1/projects".to_owned(), |project| format!("/v1/projects/{project}")));
+    let people = |answer: &Value| match project {
+        Some(_) => Ok(show::project(&show::status_of(answer)?, Session::now(), paint)),
+        None => Ok(show::overview(&statuses(answer)?, Session::now(), paint) + &troubles(answer)),
+    };
+    if !watch {
+        return session.show(&ask, people);
+    }
+    let (mut before, mut unreached) = (String::new(), 0);
     loop {
-        if watch && session.format == Format::Table {
-            say(if paint.0 { "\x1b[H\x1b[2J" } else { "\n" })?;
+        let shown = session.client.value(&ask).and_then(|answer| match session.format {
+            Format::Table => people(&answer),
+            Format::Json => Ok(format!("{answer}\n")),
+            Format::Yaml => Ok(format!("---\n{}", yaml(&answer))),
+        });
+        let shown = match shown {
+            // The agent may be restarted while it is watched.
+            Err(failure) if unreached < wait::BEARABLE => {
+                unreached += 1;
+                if session.format == Format::Table { format!("{}\n", failure.message) } else { before.clone() }
+            }
+            Err(failure) => return Err(failure),
+            Ok(shown) => {
+                unreached = 0;
+                shown
+            }
+        };
+        if shown != before {
+            let clear = match (session.format, paint.0) {
+                (Format::Table, true) => "\x1b[H\x1b[2J",
+                (Format::Table, false) if !before.is_empty() => "\n",
+                _ => "",
+            };
+            say(&format!("{clear}{shown}"))?;
+            before = shown;
         }
-        match project {
-            Some(project) => session.show(&Ask::get(format!("/v1/projects/{project}")), |view| {
-                Ok(show::project(&show::status_of(view)?, Session::now(), paint))
-            })?,
-            None => session.show(&Ask::get("/v1/projects"), |answer| {
-                Ok(show::overview(&statuses(answer)?, Session::now(), paint) + &troubles(answer))
-            })?,
-        }
-        if !watch {
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_secs(2));
+        std::thread::sleep(BEAT);
     }
 }
 

@@ -81,7 +81,7 @@ fn coloured(plain: &str, statuses: &[Status], paint: Paint) -> String {
 fn colour(state: &str) -> Colour {
     match state {
         "running" => Colour::Green,
-        "failed" => Colour::Red,
+        "failed" | "down" => Colour::Red,
         _ => Colour::Yellow,
     }
 }

@@ -14,7 +14,7 @@ use crate::model::status::Status;
 /// How long between two looks.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How many failures to reach the agent in a row are borne: it may be restarted while it is waited for.
-const BEARABLE: u32 = 20;
+pub const BEARABLE: u32 = 20;
 
 /// What a status means to somebody who waits for a generation.
 #[derive(Debug, Clone, PartialEq, Eq)]

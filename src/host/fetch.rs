@@ -292,7 +292,18 @@ pub(super) fn room(directory: &Path, bytes: u64) -> io::Result<Option<String>> {
     if disk.files() > 0 && disk.files_available() == 0 {
         return Ok(Some("disk full: no inodes free".to_owned()));
     }
-    Ok(missing_room(free, bytes).map(|need| format!("disk full: need {need} bytes, free {free}")))
+    Ok(missing_room(free, bytes).map(|need| {
+        let (own, reserve) = (mebibytes(bytes), mebibytes(RESERVE));
+        let (need, free, place) = (mebibytes(need), mebibytes(free), directory.display());
+        format!(
+            "disk full: need {need} in {place} ({own} for it, and {reserve} that the agent always leaves free), free {free}; \
+             make room, and it goes on by itself"
+        )
+    }))
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 /// Returns what would have to be free, if it is not.

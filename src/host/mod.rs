@@ -14,6 +14,7 @@ pub mod fetch;
 pub mod health;
 pub mod journal;
 pub mod listener;
+pub mod packaged;
 pub mod packages;
 pub mod services;
 pub mod signals;
@@ -23,6 +24,7 @@ pub mod stats;
 pub mod systemd;
 pub mod unpack;
 pub mod uploads;
+pub mod usage;
 pub mod users;
 pub mod visit;
 

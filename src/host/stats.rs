@@ -13,7 +13,9 @@ use nix::sys::statvfs::statvfs;
 use sysinfo::System;
 use tokio::sync::watch;
 
+use super::usage::Usage;
 use crate::model::stats::{AgentStats, Cpu, Disk, Load, Memory, Swap, SystemStats};
+use crate::model::status::Used;
 use crate::port::{Clock, Figures, PortError, Stats, SystemClock};
 
 /// How often is looked.
@@ -30,12 +32,13 @@ type Slot = Arc<Mutex<Option<watch::Sender<Option<Arc<SystemStats>>>>>>;
 pub struct Sampler {
     running: Slot,
     begun: Instant,
+    usage: Usage,
 }
 
 impl Sampler {
     /// Begins to count the agent's own time; looks at nothing yet.
     pub fn new() -> Self {
-        Self { running: Slot::default(), begun: Instant::now() }
+        Self { running: Slot::default(), begun: Instant::now(), usage: Usage::default() }
     }
 }
 
@@ -62,6 +65,10 @@ impl Stats for Sampler {
 
     fn agent(&self) -> AgentStats {
         agent(self.begun)
+    }
+
+    fn used(&self, unit: &str) -> Option<Used> {
+        self.usage.of(unit)
     }
 }
 

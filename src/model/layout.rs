@@ -118,7 +118,11 @@ impl Layout {
     }
     /// Returns a unit's cgroup, as systemd names it: a dash in a slice's name is a step in its path.
     pub fn cgroup(unit: &UnitId) -> String {
-        format!("/zexio.slice/{SLICE}/{}", unit.name())
+        Self::cgroup_named(&unit.name())
+    }
+    /// Returns the cgroup of an app's unit by its whole name.
+    pub fn cgroup_named(unit: &str) -> String {
+        format!("/zexio.slice/{SLICE}/{unit}")
     }
     /// Returns the link by which systemd tells which run of a unit this is.
     pub fn invocation(unit: &UnitId) -> PathBuf {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::failure::PortError;
 use super::names::{Hostname, ProcessName, ProjectId, ReleaseNo, Sha256, UnitId};
-use super::quantity::Timestamp;
+use super::quantity::{Bytes, Timestamp};
 use super::services::ServicesSeen;
 
 /// A facet of the machine. One that could not be read is not an empty one: no step may depend on it.
@@ -101,6 +101,9 @@ pub struct UnitSeen {
     pub needs_reload: bool,
     /// How systemd judges its last run: `success`, `exit-code`, `oom-kill`, `timeout` …
     pub result: String,
+    /// It was killed by SIGKILL, and this machine does not say whether the kernel did it for want of memory: cgroups of
+    /// version 1 do not.
+    pub killed_unexplained: bool,
     /// The timer beside it.
     pub timer: Option<TimerSeen>,
 }
@@ -120,6 +123,27 @@ impl UnitSeen {
     /// Tells whether its command ran to its end and is remembered as done.
     pub fn is_done(&self) -> bool {
         self.state == ActiveState::Active && self.sub_state == "exited"
+    }
+
+    /// Tells whether the kernel killed it for want of memory.
+    pub fn is_out_of_memory(&self) -> bool {
+        self.result == "oom-kill"
+    }
+
+    /// Says how its last main process ended, where systemd still knows. `limit`: of its memory.
+    pub fn ending(&self, limit: Option<Bytes>) -> Option<String> {
+        match (self.exit, limit) {
+            (_, Some(limit)) if self.is_out_of_memory() => {
+                Some(format!("was killed for want of memory (its limits.memory is {limit})"))
+            }
+            (_, None) if self.is_out_of_memory() => {
+                Some("was killed for want of memory (it has no limits.memory: the server had none left)".to_owned())
+            }
+            (Some(exit), Some(limit)) if self.killed_unexplained => Some(format!(
+                "{exit}, perhaps for want of memory (its limits.memory is {limit}; cgroups of version 1 do not say)"
+            )),
+            (exit, _) => exit.map(|exit| exit.to_string()),
+        }
     }
 
     /// Tells whether its timer counts.

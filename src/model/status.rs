@@ -19,7 +19,7 @@ pub struct Status {
     pub observed_at: Timestamp,
     /// `api`, or `file:<name>`.
     pub owner: String,
-    /// In one word: `running`, `deploying`, `failed`, `suspended`, `deleting` or `pending`.
+    /// In one word: `running`, `deploying`, `down` (it ran, and something of it does not now), `failed`, `suspended`, `deleting` or `pending`.
     pub state: String,
     /// What holds now.
     pub conditions: Vec<Condition>,
@@ -81,7 +81,8 @@ pub struct ProcessStatus {
     /// The port it listens on; web processes only.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub port: Option<u16>,
-    /// Memory in use; null where the machine does not account it.
+    /// Memory that its processes use, what they share counted once; without the files that the kernel keeps for it. Null
+    /// where it does not run.
     pub memory_bytes: Option<u64>,
     /// Processor time used; null where the machine does not account it.
     pub cpu_seconds: Option<f64>,
@@ -98,6 +99,26 @@ pub struct ProcessStatus {
     pub restarts: u32,
     /// Since when it has its state.
     pub since: Option<Timestamp>,
+}
+
+impl ProcessStatus {
+    /// Brings what it uses up to now; what could not be read stays as it was seen.
+    pub fn now_uses(&mut self, used: &Used) {
+        self.memory_bytes = used.memory_bytes.or(self.memory_bytes);
+        self.cpu_seconds = used.cpu_seconds.or(self.cpu_seconds);
+        self.tasks = used.tasks.or(self.tasks);
+    }
+}
+
+/// What the processes of a unit use.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Used {
+    /// Their memory; what several of them share counts once.
+    pub memory_bytes: Option<u64>,
+    /// Their processor time.
+    pub cpu_seconds: Option<f64>,
+    /// Their tasks.
+    pub tasks: Option<u64>,
 }
 
 /// A route that is wanted.

@@ -188,6 +188,10 @@ fn turn(old: &Status, new: &Status, now: Timestamp) -> Option<Event> {
     let event = match (was.status.as_str(), is.status.as_str()) {
         ("False", "True") => Event::info(now, &is.reason, &is.message),
         ("True", "False") if undecided => Event::warning(now, &is.reason, &is.message),
+        // What is killed for want of memory will be again: that is told also of one that was not Ready before.
+        ("False", "False") if is.reason == "OutOfMemory" && was.reason != is.reason => {
+            Event::warning(now, &is.reason, &is.message)
+        }
         _ => return None,
     };
     Some(event.of(&new.project, new.generation).to(new.serving))

@@ -8,7 +8,7 @@ use super::Plan;
 use crate::model::desired::{Complaint, Intent, Wanted, Work};
 use crate::model::failure::PortError;
 use crate::model::names::{Hostname, ProjectId, ReleaseNo};
-use crate::model::observed::{ActiveState, CertificateSeen, FetchSeen, Observed, ProxySeen, Seen};
+use crate::model::observed::{ActiveState, CertificateSeen, FetchSeen, Observed, ProxySeen, Seen, UnitSeen};
 use crate::model::progress::{ProjectProgress, Quarantine, ReleaseState};
 use crate::model::quantity::{Bytes, Timestamp};
 use crate::model::spec::{Route, Tls};
@@ -63,7 +63,7 @@ pub fn of(view: &View<'_>, before: Option<&Status>) -> Status {
         observed_generation: seen_generation.min(view.wanted.generation),
         observed_at: now,
         owner: view.wanted.owner.to_string(),
-        state: state(&view.wanted.intent, &conditions).into(),
+        state: state(&view.wanted.intent, &conditions, has_fallen(view)).into(),
         conditions,
         serving: view.memory.serving,
         candidate: view.memory.candidate(),
@@ -74,12 +74,20 @@ pub fn of(view: &View<'_>, before: Option<&Status>) -> Status {
     }
 }
 
-fn state(intent: &Intent, conditions: &[Condition]) -> &'static str {
+/// Tells whether what is not as it should be was so before: what is wanted was taken up and came to an end.
+fn has_fallen(view: &View<'_>) -> bool {
+    let memory = view.memory;
+    let settled = memory.observed_generation == view.wanted.generation || down_process(view).is_some();
+    memory.trial.is_none() && memory.serving.is_some() && settled
+}
+
+fn state(intent: &Intent, conditions: &[Condition], fallen: bool) -> &'static str {
     let has = |kind: &str, status: &str| conditions.iter().any(|c| c.kind == kind && c.status == status);
     match intent {
         _ if has(SUSPENDED, "True") => "suspended",
         Intent::Delete { .. } => "deleting",
         _ if has("Ready", "True") => "running",
+        _ if has("Reconciling", "True") && fallen => "down",
         _ if has("Reconciling", "True") => "deploying",
         _ if has("Stalled", "True") => "failed",
         _ => "pending",
@@ -247,13 +255,17 @@ fn down_process(view: &View<'_>) -> Option<Finding> {
         if up {
             return None;
         }
-        let how = seen.and_then(|seen| seen.exit).map_or("is not running".to_owned(), |exit| exit.to_string());
+        let limit = view.memory.release(serving).and_then(|release| release.content.limits.memory);
+        let how = seen.and_then(|seen| seen.ending(limit)).unwrap_or_else(|| "is not running".to_owned());
         let next = match seen.filter(|seen| seen.state == ActiveState::Activating) {
-            Some(seen) => format!("systemd restarted it {} times and goes on", seen.restarts),
+            Some(seen) if seen.restarts > 0 => format!("systemd restarted it {} times and goes on", seen.restarts),
+            Some(_) => "systemd starts it again".to_owned(),
             None if suspended(view).is_some() => "nothing starts it until the project is resumed".to_owned(),
             None => "it is started again".to_owned(),
         };
-        Some(("ProcessDown".into(), format!("process {} {how}; {next}", unit.process)))
+        let starved = seen.is_some_and(UnitSeen::is_out_of_memory);
+        let reason = if starved { "OutOfMemory" } else { "ProcessDown" };
+        Some((reason.into(), format!("process {} {how}; {next}", unit.process)))
     })
 }
 
@@ -465,7 +477,8 @@ pub fn as_wanted_now(mut status: Status, wanted: &Wanted, now: Timestamp) -> Sta
         }
         (None, None) => return status,
     }
-    status.state = state(&wanted.intent, &status.conditions).into();
+    let fallen = status.state == "down";
+    status.state = state(&wanted.intent, &status.conditions, fallen).into();
     status
 }
 

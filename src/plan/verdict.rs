@@ -137,11 +137,8 @@ impl Case<'_> {
         if !self.trial.saw(id, unit) || !often && unit.state != ActiveState::Failed {
             return None;
         }
-        let how = match unit.exit {
-            _ if unit.result == "oom-kill" => "was killed for want of memory".to_owned(),
-            Some(exit) => exit.to_string(),
-            None => "ended".to_owned(),
-        };
+        let limit = self.memory.release(self.candidate).and_then(|release| release.content.limits.memory);
+        let how = unit.ending(limit).unwrap_or_else(|| "ended".to_owned());
         Some(if falls > 1 { format!("{how}, {falls} times since it was started") } else { how })
     }
 

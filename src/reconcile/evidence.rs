@@ -3,6 +3,7 @@
 use crate::model::names::{ProjectId, ReleaseNo, UnitId};
 use crate::model::observed::{FetchSeen, Observed, Seen, UnitSeen};
 use crate::model::progress::{Evidence, Progress, ReleaseState};
+use crate::model::quantity::Bytes;
 use crate::port::Tail;
 
 /// How many log lines are kept of a release.
@@ -18,7 +19,8 @@ pub fn gather(observed: &Observed, progress: &mut Progress, tail: &dyn Tail) {
                 .is_some_and(|release| release.state == ReleaseState::Rejected && release.evidence.is_none())
         };
         for number in memory.releases.keys().copied().filter(open).collect::<Vec<_>>() {
-            let evidence = of_release(project, number, seen, tail);
+            let limit = memory.release(number).and_then(|release| release.content.limits.memory);
+            let evidence = of_release(project, number, limit, seen, tail);
             if let Some(release) = memory.releases.get_mut(&number) {
                 release.evidence = Some(evidence);
             }
@@ -26,7 +28,7 @@ pub fn gather(observed: &Observed, progress: &mut Progress, tail: &dyn Tail) {
     }
 }
 
-fn of_release(project: &ProjectId, number: ReleaseNo, seen: &Seen, tail: &dyn Tail) -> Evidence {
+fn of_release(project: &ProjectId, number: ReleaseNo, limit: Option<Bytes>, seen: &Seen, tail: &dyn Tail) -> Evidence {
     let units: Vec<(&UnitId, &UnitSeen)> = seen
         .units
         .known()
@@ -35,7 +37,7 @@ fn of_release(project: &ProjectId, number: ReleaseNo, seen: &Seen, tail: &dyn Ta
         .filter(|(unit, _)| unit.release == number && unit.project == *project)
         .collect();
     let mut findings: Vec<String> = seen.fetches.get(&number).and_then(failure).into_iter().collect();
-    findings.extend(units.iter().map(|(unit, seen)| ending(unit, seen)));
+    findings.extend(units.iter().map(|(unit, seen)| ending(unit, seen, limit)));
     for (unit, probed) in seen.health.iter().filter(|(unit, _)| unit.release == number) {
         findings.push(format!("{}: {} probes; the last findings:", unit.process, probed.tries));
         findings.extend(probed.transcript.iter().map(|line| format!("  {line}")));
@@ -54,12 +56,11 @@ fn failure(fetch: &FetchSeen) -> Option<String> {
     }
 }
 
-fn ending(unit: &UnitId, seen: &UnitSeen) -> String {
-    let exit = seen.exit.map_or("has not ended".to_owned(), |exit| exit.to_string());
-    let oom = if seen.result == "oom-kill" { ", for want of memory" } else { "" };
+fn ending(unit: &UnitId, seen: &UnitSeen, limit: Option<Bytes>) -> String {
+    let exit = seen.ending(limit).unwrap_or_else(|| "has not ended".to_owned());
     let restarts =
         if seen.restarts > 0 { format!("; systemd restarted it {} times", seen.restarts) } else { String::new() };
-    format!("{}: {exit}{oom}{restarts}; {}/{}", unit.process, state(seen), seen.sub_state)
+    format!("{}: {exit}{restarts}; {}/{}", unit.process, state(seen), seen.sub_state)
 }
 
 fn state(seen: &UnitSeen) -> &'static str {

@@ -161,6 +161,23 @@ fn the_doctor_names_what_is_wrong_and_what_mends_it() {
     {
         assert!(well.stdout.contains(part), "{part}: {}", well.stdout);
     }
+    // The package's version tells what Caddy's own does not.
+    let packaged = |version: &str| {
+        machine.must(&format!(
+            "printf '#!/bin/sh\nprintf %s {version}\n' >/root/query && chmod 755 /root/query
+             umount -q /usr/bin/dpkg-query || true; mount --bind /root/query /usr/bin/dpkg-query"
+        ));
+        machine.sh("zexio doctor").stdout.lines().find(|line| line.contains("caddy       2.")).map(str::to_owned)
+    };
+    if machine.must("caddy version").starts_with("2.6.2") {
+        let said = packaged("2.6.2-5").unwrap_or_default();
+        assert!(said.starts_with("advice  caddy       2.6.2: it works, but lacks fixes"), "{said}");
+        let said = packaged("2.6.2-12+deb13u1").unwrap_or_default();
+        assert!(
+            said.starts_with("ok      caddy       2.6.2, with the fixes of its package 2.6.2-12+deb13u1"),
+            "{said}"
+        );
+    }
     machine.must("chmod 644 /etc/zexio/keys/admin");
     machine.must("systemctl mask --runtime caddy 2>&1; systemctl stop caddy; systemd-run --unit=squatter caddy file-server --listen :443");
     machine.wait_until("somebody else to listen", || machine.sh("zexio doctor").stdout.contains("listens on 443"));

@@ -1,5 +1,7 @@
 //! What goes wrong by itself or by hand, and how it is healed or said.
 
+use serde_json::Value;
+
 use crate::machine::{Machine, web_spec};
 
 const UNIT: &str = "zexio-shop-web-r1.service";
@@ -146,4 +148,59 @@ fn a_full_disk_under_the_database_stops_no_app_and_is_said_and_passes() {
 
     machine.must("rm -f /zexio/fill /zexio/rest && zexio apply -f /root/next.yaml --wait=150s");
     assert!(machine.get("shop.example.com", "/").1.contains("(release 2)"));
+}
+
+/// A server that takes 20 MB more on each request for /some, and all that there is on one for /eat.
+const HOG: &str = "#!/usr/bin/python3
+import http.server, os
+kept = []
+class Hog(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == '/some':
+            kept.append(bytes([1]) * 20000000)
+        while self.path == '/eat':
+            kept.append(bytes([1]) * 1000000)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'ok')
+http.server.ThreadingHTTPServer(('127.0.0.1', int(os.environ['PORT'])), Hog).serve_forever()
+";
+
+#[test]
+fn what_an_app_uses_is_told_as_it_is_now_and_what_it_was_killed_for_stays_known() {
+    let machine = Machine::with_agent();
+    machine.write_file("/srv/artifacts/hog", HOG);
+    let spec = web_spec("hog", "1", "./app", "limits: { memory: 96M }\n").replace("hello-1.tar.gz", "hog");
+    let said = machine.apply("hog", &spec);
+    assert_eq!(said.status, 0, "{}", said.stderr);
+    let unit = "zexio-hog-web-r1.service";
+    let figure = |name: &str| {
+        let view: Value = serde_json::from_str(&machine.must("zexio get hog -o json")).expect("the view is JSON");
+        view["status"]["processes"][0][name].as_f64().unwrap_or_default()
+    };
+    let pss = || -> f64 {
+        let pid = machine.main_pid(unit);
+        machine.must(&format!("awk '/^Pss:/ {{ print $2 * 1024 }}' /proc/{pid}/smaps_rollup")).parse().expect("bytes")
+    };
+    // No pass runs meanwhile but those of the clock, once a minute.
+    let near = |told: f64, used: f64| (told - used).abs() < 6e6;
+    machine.wait_until("the memory of an app that has started", || near(figure("memory_bytes"), pss()));
+    machine.must("curl -sf http://127.0.0.1:21000/some && curl -sf http://127.0.0.1:21000/some");
+    assert!(pss() > 40e6);
+    machine.wait_until("its memory of now", || near(figure("memory_bytes"), pss()));
+    let metric = "zexio stats --prometheus | grep '^zexio_process_memory_bytes{.*hog' | cut -d' ' -f2";
+    machine.wait_until("the same in the metrics", || near(machine.must(metric).parse().expect("bytes"), pss()));
+    let before = figure("cpu_seconds");
+    let watch = "timeout 6 zexio status hog --watch -o json || true";
+    let seen = machine.must(watch);
+    assert!(!seen.is_empty() && seen.lines().all(|line| line.starts_with('{') && line.ends_with('}')), "{seen}");
+    assert!(figure("cpu_seconds") >= before && figure("tasks") >= 1.0);
+
+    machine.sh("curl -s http://127.0.0.1:21000/eat");
+    machine.wait_until("its end to be seen", || machine.must("zexio events hog").contains("want of memory"));
+    let told = machine.must("zexio events hog | grep 'want of memory'");
+    assert!(told.contains("limits.memory is 96M"), "{told}");
+    machine.wait_until("it to be back", || machine.sh("zexio status hog").stdout.starts_with("hog  running"));
+    let why = machine.must("zexio why hog");
+    assert!(why.contains("want of memory") && why.contains("96M") && why.contains("Warnings of the last day"), "{why}");
 }

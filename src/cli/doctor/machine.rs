@@ -7,7 +7,7 @@ use nix::sys::statvfs::statvfs;
 
 use super::{Finding, advice, ok, wrong};
 use crate::cli::show::size;
-use crate::host::systemd::Systemd;
+use crate::host::systemd::{ClockSeen, Systemd};
 use crate::host::users;
 use crate::model::layout::LAUNCHER;
 use crate::settings::Settings;
@@ -21,7 +21,7 @@ const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 pub fn findings(settings: &Settings) -> Vec<Finding> {
     let systemd = Systemd::default();
     let mut found = vec![version(systemd.version().map_err(|e| e.message)), cgroups(&controllers())];
-    found.push(clock(systemd.clock_is_kept().map_err(|e| e.message)));
+    found.push(clock(systemd.clock().map_err(|e| e.message)));
     found.push(unpacker());
     found.push(launcher(Path::new(LAUNCHER).is_file()));
     found.push(boot("zexio-agent.service", &systemd));
@@ -70,15 +70,29 @@ fn cgroups((version, there): &(u8, Vec<String>)) -> Finding {
     }
 }
 
-fn clock(asked: Result<bool, String>) -> Finding {
-    let mend = "install and enable a time service: systemd-timesyncd or chrony";
-    match asked {
-        Ok(true) => ok("clock", "it is synchronised"),
-        Ok(false) => {
-            let why = "nobody keeps it right; signatures and certificates fail when it is minutes off";
-            advice("clock", why, mend)
+fn clock(asked: Result<ClockSeen, String>) -> Finding {
+    let install = "install and enable a time service: systemd-timesyncd or chrony";
+    let harm = "signatures and certificates fail when the clock is minutes off";
+    let seen = match asked {
+        Ok(seen) => seen,
+        Err(cause) => return advice("clock", cause, install),
+    };
+    match (seen.synchronised, seen.service) {
+        (true, _) => ok("clock", "it is synchronised"),
+        (false, Some(unit)) => {
+            let name = unit.trim_end_matches(".service");
+            let said = format!("{name} runs and has not synchronised yet; {harm}");
+            advice(
+                "clock",
+                said,
+                format!("nothing if it just started; else `journalctl -u {name}` says which server it asks"),
+            )
         }
-        Err(cause) => advice("clock", cause, mend),
+        (false, None) if seen.enabled || seen.installed => {
+            let said = format!("a time service is installed and does not run; {harm}");
+            advice("clock", said, "timedatectl set-ntp true")
+        }
+        (false, None) => advice("clock", format!("no time service keeps it right; {harm}"), install),
     }
 }
 
@@ -171,6 +185,19 @@ mod tests {
             assert_eq!(version(Ok(asked.to_owned())).state, state, "{asked}");
         }
         assert_eq!(version(Err("no bus".to_owned())).state, State::Wrong);
+    }
+
+    #[test]
+    fn a_clock_is_right_or_it_is_said_who_is_to_set_it() {
+        let seen = |synchronised, enabled, installed, service| {
+            clock(Ok(ClockSeen { synchronised, enabled, installed, service }))
+        };
+        assert_eq!(seen(true, false, false, None).state, State::Ok);
+        let waiting = seen(false, true, true, Some("systemd-timesyncd.service"));
+        assert_eq!(waiting.state, State::Advice);
+        assert!(waiting.message.starts_with("systemd-timesyncd runs and has not synchronised yet"));
+        assert_eq!(seen(false, false, true, None).mend.unwrap(), "timedatectl set-ntp true");
+        assert!(seen(false, false, false, None).mend.unwrap().starts_with("install"));
     }
 
     #[test]

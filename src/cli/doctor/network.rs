@@ -16,6 +16,7 @@ use super::{Finding, advice, ok, wrong};
 use crate::host::address::is_global;
 use crate::host::caddy::{self, CADDYFILE, Caddy, OUR_CADDYFILE, Version};
 use crate::host::listener::{self, Listener};
+use crate::host::packaged;
 use crate::host::systemd::Systemd;
 use crate::model::layout::SLICE;
 use crate::render::{self, caddyfile::OURS};
@@ -26,7 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Examines what the world meets.
 pub fn findings(settings: &Settings, projects: &[Value]) -> Vec<Finding> {
-    let mut found = vec![version(&Version::installed()), boot("caddy.service", &Systemd::default())];
+    let mut found =
+        vec![version(&Version::installed(), packaged::mended_caddy()), boot("caddy.service", &Systemd::default())];
     found.push(admin(Path::new(&settings.caddy.admin)));
     found.extend(caddyfile(settings));
     found.extend([80, 443].map(|port| front(port, listener::on_port(port, caddy::CGROUP))));
@@ -38,16 +40,18 @@ pub fn findings(settings: &Settings, projects: &[Value]) -> Vec<Finding> {
     found
 }
 
-fn version(version: &Version) -> Finding {
+fn version(version: &Version, mended: Option<String>) -> Finding {
     let mend = "install Caddy 2.11.9 or newer: https://caddyserver.com/docs/install";
     if !version.is_known() {
         wrong("caddy", "it is not installed as /usr/bin/caddy, or does not say its version", mend)
     } else if !version.is_enough() {
         wrong("caddy", format!("{version} is too old; the agent needs 2.6.2"), mend)
-    } else if version.is_outdated() {
-        advice("caddy", format!("{version}: {}", caddy::OUTDATED), mend)
-    } else {
+    } else if !version.is_outdated() {
         ok("caddy", version.to_string())
+    } else if let Some(package) = mended {
+        ok("caddy", format!("{version}, with the fixes of its package {package}"))
+    } else {
+        advice("caddy", format!("{version}: {}", caddy::OUTDATED), mend)
     }
 }
 

@@ -16,6 +16,15 @@ pub(super) const UNIT: &str = "org.freedesktop.systemd1.Unit";
 pub(super) const SERVICE: &str = "org.freedesktop.systemd1.Service";
 pub(super) const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
+/// What systemd reads all its files for, or answers after that, takes it longer than 10 s on a slow machine.
+const LONG_TIMEOUT: Duration = Duration::from_secs(90);
+const LONG_CALLS: [&str; 6] =
+    ["Reload", "StartUnit", "StopUnit", "RestartUnit", "EnableUnitFiles", "StartTransientUnit"];
+
+/// Returns how long a call of the manager may take.
+pub(super) fn timeout_of(method: &str) -> Duration {
+    if LONG_CALLS.contains(&method) { LONG_TIMEOUT } else { TIMEOUT }
+}
 
 /// A property's interface and name.
 pub(super) type Property = (&'static str, &'static str);
@@ -104,7 +113,13 @@ pub(super) fn manager(bus: &Connection) -> Proxy<'_, &Connection> {
 }
 
 pub(super) fn refused(what: &str, error: &dbus::Error) -> PortError {
-    PortError::passing("Systemd", format!("could not {what}: {}", error.message().unwrap_or("systemd did not say why")))
+    // The library's own words for that blame a network and a policy.
+    let silent = error.name().is_some_and(|name| name.ends_with(".NoReply"));
+    let cause = match silent {
+        true => "systemd did not answer in time; it may be busy, `systemctl list-jobs` shows with what",
+        false => error.message().unwrap_or("systemd did not say why"),
+    };
+    PortError::passing("Systemd", format!("could not {what}: {cause}"))
 }
 
 pub(super) fn text<'a>(properties: &'a PropMap, key: &str) -> &'a str {

@@ -6,7 +6,7 @@ mod others;
 mod read_back;
 
 pub use files::{invocation_of, prepare};
-pub use others::{ProxyUnit, Run};
+pub use others::{ClockSeen, ProxyUnit, Run};
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,7 @@ use dbus::blocking::Connection;
 
 use crate::model::layout::Layout;
 use crate::model::names::{ProjectId, UnitId};
-use crate::model::observed::{ActiveState, TimerSeen, UnitSeen};
+use crate::model::observed::{ActiveState, Exit, TimerSeen, UnitSeen};
 use crate::model::quantity::Timestamp;
 use crate::plan::UnitOrder;
 use crate::port::{PortError, Units};
@@ -26,8 +26,10 @@ use crate::render::unit;
 
 use super::credential::Sealing;
 use super::disk;
-use bus::{Listed, MANAGER, MANAGER_PATH, Property, SERVICE, TIMEOUT, UNIT};
-use bus::{active_state, call_of, exit, gone, invocation, manager, needs_reload, number, refused, settled, text};
+use bus::{Listed, MANAGER, MANAGER_PATH, Property, SERVICE, UNIT};
+use bus::{
+    active_state, call_of, exit, gone, invocation, manager, needs_reload, number, refused, settled, text, timeout_of,
+};
 use files::{boot_link, leads_to, timer_link, unit_files};
 
 const PROXY: &str = "caddy.service";
@@ -73,6 +75,13 @@ const WHOLE: [Property; 16] = [
     (SERVICE, "Result"),
 ];
 
+const SIGKILL: i32 = 9;
+
+/// Tells whether systemd learns of processes that are killed for want of memory: from cgroups of version 2 it does.
+fn tells_of_memory() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
 impl Systemd {
     /// Calls systemd. A call that fails because the bus went away drops the connection; the next one makes a new one.
     fn call<T>(&self, what: &str, work: impl FnOnce(&Connection) -> Result<T, dbus::Error>) -> Result<T, PortError> {
@@ -96,7 +105,7 @@ impl Systemd {
         self.call(what, |bus| {
             let mut message = call_of(MANAGER_PATH, MANAGER, method)?;
             message.append_all(args);
-            dbus::blocking::BlockingSender::send_with_reply_and_block(bus, message, TIMEOUT).map(|_| ())
+            dbus::blocking::BlockingSender::send_with_reply_and_block(bus, message, timeout_of(method)).map(|_| ())
         })
     }
 
@@ -153,6 +162,8 @@ impl Systemd {
         seen.io_write_bytes = number(&found, "IOWriteBytes");
         seen.exit = exit(&found);
         seen.result = text(&found, "Result").to_owned();
+        seen.killed_unexplained =
+            seen.exit == Some(Exit::Signal(SIGKILL)) && seen.result == "signal" && !tells_of_memory();
         Ok(seen)
     }
 

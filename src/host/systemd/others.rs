@@ -72,13 +72,17 @@ impl Systemd {
         Ok((word("ActiveState")?, word("UnitFileState")?))
     }
 
-    /// Tells whether somebody keeps the clock right.
+    /// Returns who keeps the clock right, as timedated knows it.
     ///
     /// # Errors
     /// Says what the bus answered.
-    pub fn clock_is_kept(&self) -> Result<bool, PortError> {
+    pub fn clock(&self) -> Result<ClockSeen, PortError> {
         let place = ("org.freedesktop.timedate1", "/org/freedesktop/timedate1");
-        self.property("ask for the clock", place, ("org.freedesktop.timedate1", "NTPSynchronized"))
+        let is = |name| self.property::<bool>("ask for the clock", place, ("org.freedesktop.timedate1", name));
+        let (synchronised, enabled, installed) = (is("NTPSynchronized")?, is("NTP")?, is("CanNTP")?);
+        let runs = |unit: &&str| self.unit_words(unit).is_ok_and(|(active, _)| active == "active");
+        let service = TIME_SERVICES.into_iter().find(runs);
+        Ok(ClockSeen { synchronised, enabled, installed, service })
     }
 
     fn property<T: for<'b> dbus::arg::Get<'b>>(
@@ -93,6 +97,30 @@ impl Systemd {
             Ok(value.0)
         })
     }
+}
+
+/// The time services of the distributions.
+const TIME_SERVICES: [&str; 7] = [
+    "systemd-timesyncd.service",
+    "chrony.service",
+    "chronyd.service",
+    "ntpsec.service",
+    "ntp.service",
+    "ntpd.service",
+    "openntpd.service",
+];
+
+/// Who keeps the clock right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockSeen {
+    /// The kernel says that it is right.
+    pub synchronised: bool,
+    /// timedated has a time service switched on.
+    pub enabled: bool,
+    /// timedated knows a time service here.
+    pub installed: bool,
+    /// The time service that runs.
+    pub service: Option<&'static str>,
 }
 
 /// How a unit's run is or was.
