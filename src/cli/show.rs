@@ -162,6 +162,7 @@ fn routes(status: &Status) -> String {
 pub fn why(status: &Status, now: Timestamp) -> String {
     let project = &status.project;
     let serving = match status.serving {
+        Some(release) if status.state == "down" => format!("Release {release} of {project} is to serve"),
         Some(release) => format!("Release {release} of {project} serves"),
         None => format!("Nothing of {project} serves"),
     };

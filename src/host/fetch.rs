@@ -294,7 +294,7 @@ pub(super) fn room(directory: &Path, bytes: u64) -> io::Result<Option<String>> {
     }
     Ok(missing_room(free, bytes).map(|need| {
         let (own, reserve) = (mebibytes(bytes), mebibytes(RESERVE));
-        let (need, free, place) = (mebibytes(need), mebibytes(free), directory.display());
+        let (need, free, place) = (mebibytes(need), format!("{} MiB", free >> 20), directory.display());
         format!(
             "disk full: need {need} in {place} ({own} for it, and {reserve} that the agent always leaves free), free {free}; \
              make room, and it goes on by itself"
@@ -302,8 +302,9 @@ pub(super) fn room(directory: &Path, bytes: u64) -> io::Result<Option<String>> {
     }))
 }
 
+/// Rounds up: nothing is needed only where it is.
 fn mebibytes(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+    format!("{} MiB", bytes.div_ceil(1 << 20))
 }
 
 /// Returns what would have to be free, if it is not.

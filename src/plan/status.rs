@@ -236,9 +236,17 @@ fn pending_routes(view: &View<'_>) -> Option<Finding> {
             let hosts: Vec<&str> = pending.into_iter().map(Hostname::as_str).collect();
             ("RoutePending".into(), format!("Caddy does not have the routes of {} yet", hosts.join(", ")))
         }
-        (None, _) => {
-            ("RoutePending".into(), "Caddy does not answer on its admin socket; the app runs, its routes wait".into())
-        }
+        (None, Some(proxy)) if proxy.runs => (
+            "RoutePending".into(),
+            "Caddy runs and does not answer on its admin socket; the app runs, its routes wait".into(),
+        ),
+        (None, Some(_)) => (
+            "ProxyDown".into(),
+            "Caddy does not run, so no request arrives; the agent starts it, and `systemctl status caddy` says why it \
+             stopped; the app itself runs"
+                .into(),
+        ),
+        (None, None) => ("RoutePending".into(), "Caddy could not be asked what it serves; the app runs".into()),
     })
 }
 

@@ -126,6 +126,10 @@ fn judge_boot(unit: &str, words: Result<(String, String), String>) -> Finding {
             let mend = format!("systemctl enable {unit}");
             advice(check, format!("{unit} is active, but will not come back after a boot"), mend)
         }
+        Ok((active, file)) if file.starts_with("masked") => {
+            let mend = format!("systemctl unmask {unit} && systemctl enable --now {unit}");
+            wrong(check, format!("{unit} is {active}, and masked: nothing can start it"), mend)
+        }
         Ok((_, "")) => wrong(check, format!("{unit} is not installed"), "install it, then `zexio init`"),
         Ok((active, _)) => wrong(check, format!("{unit} is {active}"), format!("systemctl enable --now {unit}")),
         Err(cause) => wrong(check, cause.clone(), "systemd has to run, and its D-Bus: systemctl start dbus"),
@@ -229,6 +233,7 @@ mod tests {
         assert_eq!(of("active", "enabled").state, State::Ok);
         assert_eq!(of("active", "disabled").mend.unwrap(), "systemctl enable caddy.service");
         assert_eq!(of("failed", "enabled").mend.unwrap(), "systemctl enable --now caddy.service");
+        assert!(of("inactive", "masked-runtime").mend.unwrap().starts_with("systemctl unmask caddy.service"));
         assert!(of("inactive", "").message.contains("not installed"));
     }
 }

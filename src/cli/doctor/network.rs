@@ -60,7 +60,7 @@ fn admin(socket: &Path) -> Finding {
         Ok(_) => ok("caddy", format!("it answers on {}", socket.display())),
         Err(cause) => {
             let message = format!("could not reach its admin socket {}: {cause}", socket.display());
-            wrong("caddy", message, "zexio init")
+            wrong("caddy", message, "start caddy.service where it is down; else `zexio init`")
         }
     }
 }
