@@ -19,7 +19,8 @@ pub struct Status {
     pub observed_at: Timestamp,
     /// `api`, or `file:<name>`.
     pub owner: String,
-    /// In one word: `running`, `deploying`, `down` (it ran, and something of it does not now), `failed`, `suspended`, `deleting` or `pending`.
+    /// In one word: `running`, `deploying`, `down` (it ran, and something of it does not now), `unknown` (systemd did not
+    /// answer), `failed`, `suspended`, `deleting` or `pending`.
     pub state: String,
     /// What holds now.
     pub conditions: Vec<Condition>,

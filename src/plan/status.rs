@@ -87,12 +87,17 @@ fn state(intent: &Intent, conditions: &[Condition], fallen: bool) -> &'static st
         _ if has(SUSPENDED, "True") => "suspended",
         Intent::Delete { .. } => "deleting",
         _ if has("Ready", "True") => "running",
+        // What systemd did not tell may run all the same.
+        _ if conditions.iter().any(|c| c.kind == "Reconciling" && c.reason == UNKNOWN) => "unknown",
         _ if has("Reconciling", "True") && fallen => "down",
         _ if has("Reconciling", "True") => "deploying",
         _ if has("Stalled", "True") => "failed",
         _ => "pending",
     }
 }
+
+/// The reason where the machine could not be read.
+const UNKNOWN: &str = "Unknown";
 
 /// A project for which there is nothing to do, although it is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -253,7 +258,7 @@ fn pending_routes(view: &View<'_>) -> Option<Finding> {
 fn down_process(view: &View<'_>) -> Option<Finding> {
     let serving = view.memory.serving?;
     let Some(units) = view.seen.units.known() else {
-        return Some(("Unknown".into(), "systemd could not be asked; what is shown may be old".into()));
+        return Some((UNKNOWN.into(), "systemd could not be asked; what is shown may be old".into()));
     };
     let daemons = view.memory.units_of(view.project, serving).into_iter();
     let mut daemons = daemons.filter(|unit| view.memory.work_of(unit).is_some_and(Work::is_daemon));

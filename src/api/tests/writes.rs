@@ -21,6 +21,22 @@ async fn a_spec_is_new_once_and_equal_afterwards() {
 }
 
 #[tokio::test]
+async fn each_answer_says_which_pass_it_is_of() {
+    let bench = Bench::new();
+    let mark = |answer: &Answered| crate::pulse::Mark::parse(answer.headers["zexio-pass"].to_str().unwrap()).unwrap();
+    let under_way = bench.state.pulse.begin();
+    let written = mark(&bench.send(put("")).await);
+    let secret = ask("PUT", "/v1/projects/shop/secrets/TOKEN").body("text/plain", "hidden");
+    let stored = mark(&bench.send(secret).await);
+    let look = || async { mark(&bench.send(ask("GET", "/v1/projects/shop")).await) };
+    bench.state.pulse.recorded(under_way);
+    assert!(!look().await.is_after(written) && !look().await.is_after(stored), "it began before");
+    let next = bench.state.pulse.begin();
+    bench.state.pulse.recorded(next);
+    assert!(look().await.is_after(written) && look().await.is_after(stored));
+}
+
+#[tokio::test]
 async fn a_project_is_shown_without_what_must_stay_hidden() {
     let bench = Bench::new();
     bench.given("shop", "").await;
