@@ -199,12 +199,15 @@ struct Seen {
     at: Option<Timestamp>,
 }
 
+/// Says what an app's unit uses.
+type UsedBy = Box<dyn Fn(&str) -> Option<Used> + Send + Sync>;
+
 /// What is not counted but looked at when somebody asks.
 struct Looked {
     seen: Arc<Mutex<Seen>>,
     database: PathBuf,
     agent: Box<dyn Fn() -> AgentStats + Send + Sync>,
-    used: Box<dyn Fn(&str) -> Option<Used> + Send + Sync>,
+    used: UsedBy,
 }
 
 impl fmt::Debug for Looked {
