@@ -382,15 +382,16 @@ fn retire(memory: &mut ProjectProgress, keep: usize) {
     let mut needed = memory.alive();
     needed.extend(memory.target);
     needed.extend(memory.last_good_before());
-    let mut rest: Vec<(Timestamp, ReleaseNo)> = memory
+    // One that was never here goes first: however often a fetch is tried, it takes no release away to go back to.
+    let mut rest: Vec<(bool, Timestamp, ReleaseNo)> = memory
         .releases
         .iter()
         .filter(|(number, _)| !needed.contains(number))
-        .map(|(number, release)| (release.since, *number))
+        .map(|(number, release)| (!release.unfetched, release.since, *number))
         .collect();
     rest.sort_unstable();
     let surplus = rest.len().saturating_sub(keep);
-    for (_, number) in rest.into_iter().take(surplus) {
+    for (_, _, number) in rest.into_iter().take(surplus) {
         memory.releases.remove(&number);
     }
 }
