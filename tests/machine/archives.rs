@@ -177,6 +177,25 @@ fn a_command_is_filled_in_and_a_path_of_the_apps_own_is_used() {
     let path = machine.get("path.example.com", "/env/PATH").1;
     assert_eq!(path, "./bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     assert_eq!(machine.get("path.example.com", "/env/LD_LIBRARY_PATH").1, "./lib");
+    // What is shown can be applied again, as it is and changed.
+    machine.must("printf hidden | zexio secret set shown KEY || true");
+    let more = "env: { GREETING: 'good morning' }\nsecrets: [KEY]\n";
+    machine.write_file("/root/shown.yaml", &spec("shown", "app.tgz", "./bin/hello", more));
+    machine.must("zexio apply -f /root/shown.yaml && printf hidden | zexio secret set shown KEY");
+    machine.wait_for_answer("shown.example.com", "/", "hello from");
+    for format in ["yaml", "json"] {
+        machine.must(&format!(
+            "zexio get shown -o {format} >/root/again && grep -q sealed /root/again && zexio validate /root/again"
+        ));
+        machine.must("zexio plan -f /root/again && zexio apply -f /root/again --wait=150s");
+        assert!(machine.status_has("shown", r#""generation":1,"#), "{format}: nothing changed");
+    }
+    machine.must("sed -i 's/\"keep\": 5/\"keep\": 4/' /root/again && zexio apply -f /root/again --wait=150s");
+    assert!(machine.status_has("shown", r#""generation":2,"#) && machine.status_has("shown", r#""keep":4"#));
+    assert_eq!(machine.get("shown.example.com", "/env/GREETING").1, "good morning");
+    machine.must("zexio get shown -o yaml >/zexio/specs/copied.yaml");
+    machine.wait_until("the refusal", || machine.sh("zexio get").stdout.contains("a file has the value itself"));
+    machine.must("rm /zexio/specs/copied.yaml");
     // What only a shell understands is refused through every door, and what serves goes on.
     machine.write_file("/root/shell.yaml", &spec("shell", "app.tgz", "cd app && ./hello", ""));
     for command in

@@ -1,5 +1,8 @@
 //! What the repository shows is tried as it is shown: every spec, every example application, and the script for CI.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
 use crate::machine::{Machine, profile_dir, web_spec};
 
 /// Packs the example applications by the commands of examples/README.md, into the server's artifacts.
@@ -89,6 +92,63 @@ fn every_spec_of_this_repository_is_deployed() {
     machine.wait_until("the queue", || machine.sh("test -d /zexio/apps/jobs/data/queue").status == 0);
     machine.must("touch /zexio/apps/jobs/data/queue/one");
     machine.wait_until("the report", || machine.sh("grep -q '^1 jobs done' /zexio/apps/jobs/data/report").status == 0);
+    what_the_comments_say_is_so(&machine);
+}
+
+/// Checks what the specs' comments promise beyond an answer.
+fn what_the_comments_say_is_so(machine: &Machine) {
+    let head = |host: &str, path: &str| {
+        let url = format!("--resolve {host}:443:127.0.0.1 https://{host}{path}");
+        machine.must(&format!("curl -sSk -o /dev/null -D - {url}")).to_lowercase()
+    };
+    let shown = |unit: &str, property: &str| machine.must(&format!("systemctl show -P {property} {unit}"));
+    // command: filled in, PATH too, and a list's rest is the shell's.
+    machine.wait_for_answer("filled.example.com", "/", "manual of 1.0.0");
+    let usual = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    machine.wait_until("the shell", || machine.sh("test -s /zexio/apps/filled/data/path").status == 0);
+    assert_eq!(machine.must("cat /zexio/apps/filled/data/path"), format!("./bin:{usual}"));
+    // headers, static: every answer has them.
+    for path in ["/", "/up", "/nothing"] {
+        let found = head("framed.example.com", path);
+        assert!(
+            found.contains("strict-transport-security: max-age=31536000") && found.contains("x-frame-options: deny")
+        );
+    }
+    assert!(head("manual.example.com", "/any/path").contains("x-frame-options: deny"));
+    // instances: three, each with a port of its own, and Caddy balances over them.
+    let ports = RefCell::new(BTreeSet::new());
+    machine.wait_until("all three ports", || {
+        let (code, port) = machine.get("many.example.com", "/env/PORT");
+        ports.borrow_mut().extend((code == 200).then_some(port));
+        ports.borrow().len() == 3
+    });
+    // limits and sandbox.
+    assert_eq!(shown("zexio-modest-web-r1.service", "MemoryMax"), (128 << 20).to_string());
+    assert_eq!(shown("zexio-modest-web-r1.service", "CPUQuotaPerSecUSec"), "500ms");
+    assert_eq!(shown("zexio-modest-web-r1.service", "TasksMax"), "64");
+    assert_eq!(shown("zexio-modest-web-r1.service", "MemoryDenyWriteExecute"), "yes");
+    assert_eq!(shown("zexio-node-web-r1.service", "MemoryDenyWriteExecute"), "no");
+    assert_eq!(shown("zexio-hello-web-r1.service", "ProtectSystem"), "strict");
+    assert_eq!(shown("zexio-roomy-web-r1.service", "ProtectSystem"), "no");
+    assert_eq!(shown("zexio-roomy-web-r1.service", "User"), "zx-roomy");
+    // worker: no port, and its time to stop.
+    let pid = machine.main_pid("zexio-worker-jobs-r1.service");
+    assert_ne!(machine.sh(&format!("tr '\\0' '\\n' </proc/{pid}/environ | grep -q '^PORT='")).status, 0);
+    assert_eq!(shown("zexio-worker-jobs-r1.service", "TimeoutStopUSec"), "30s");
+    // secrets: both names, and a text stays one.
+    assert_eq!(machine.get("keeper.example.com", "/env/DATABASE_URL").1, "value of DATABASE_URL");
+    assert_eq!(machine.get("keeper.example.com", "/env/LEVEL").1, "3");
+    // routes and site: redirects, and a path of its own.
+    assert!(head("www.paths.example.com", "/a?b").contains("location: https://paths.example.com/a?b"));
+    assert!(head("www.site.example.com", "/a").contains("location: https://site.example.com/a"));
+    assert_eq!(machine.get("paths.example.com", "/").0, 200);
+    // executable: installed as `app`; file: nothing was fetched.
+    machine.must("test -x /zexio/apps/single/releases/1/app");
+    // host files, hello: a file that is removed takes its app with it.
+    machine.must("rm /zexio/specs/hello.yaml");
+    machine.wait_until("hello to be gone", || {
+        machine.sh("test ! -e /zexio/apps/hello && ! systemctl cat zexio-hello-web-r1.service").status == 0
+    });
 }
 
 #[test]
