@@ -398,9 +398,15 @@ impl Tree {
         if problems.is_empty() { Ok(tree) } else { Err(SpecError { problems }) }
     }
 
-    /// Gives a problem the place of its field, or of the nearest field around it that has one.
-    fn locate(&self, mut problem: Problem) -> Problem {
-        clip(&mut problem.message);
+    /// Gives a problem the place of its field, or of the nearest field around it that has one, and a length to read.
+    fn locate(&self, problem: Problem) -> Problem {
+        let mut problem = self.placed(problem);
+        clip(&mut problem.message, 2000);
+        clip(&mut problem.path, 400);
+        problem
+    }
+
+    fn placed(&self, mut problem: Problem) -> Problem {
         if let Some(spot) = self.root.spot(&problem.path) {
             let is_key = problem.message.starts_with(UNKNOWN_KEY) || self.is_key_at_fault(&problem);
             problem.place = Some(if is_key { spot.key } else { spot.value });
@@ -451,12 +457,11 @@ fn respelled(text: &str) -> Cow<'_, str> {
     Cow::Owned(respelled)
 }
 
-/// Cuts a message that quotes more of the document than anybody reads.
-fn clip(message: &mut String) {
-    if message.len() > 2000 {
-        let end = message.floor_char_boundary(2000);
-        message.truncate(end);
-        message.push('…');
+/// Cuts a text that quotes more of the document than anybody reads.
+fn clip(text: &mut String, most: usize) {
+    if text.len() > most {
+        text.truncate(text.floor_char_boundary(most));
+        text.push('…');
     }
 }
 
@@ -466,7 +471,7 @@ fn parse_problem(error: &serde_saphyr::Error) -> Problem {
     let message = shown.lines().next().unwrap_or_default();
     let message = message.split_once(" at line ").map_or(message, |(head, _)| head);
     let mut message = in_our_words(message.trim_end_matches(':'));
-    clip(&mut message);
+    clip(&mut message, 2000);
     Problem { path: String::new(), message, place }
 }
 
@@ -515,16 +520,16 @@ thread_local! {
     static SIZE_LEFT: Cell<Size> = const { Cell::new(MOST) };
 }
 
-/// Counts a value of so many bytes.
-fn spend<E: de::Error>(bytes: usize) -> Result<(), E> {
+/// Counts values, and bytes of text.
+fn spend<E: de::Error>(more: usize, bytes: usize) -> Result<(), E> {
     let Size { values, bytes: left } = SIZE_LEFT.get();
-    match (values.checked_sub(1), left.checked_sub(bytes)) {
+    match (values.checked_sub(more), left.checked_sub(bytes)) {
         (Some(values), Some(bytes)) => {
             SIZE_LEFT.set(Size { values, bytes });
             Ok(())
         }
         _ => Err(E::custom(format!(
-            "the document is too large once its aliases are filled in: more than {} values or {} bytes",
+            "with its aliases filled in, the document has more than {} values or {} bytes of text",
             MOST.values, MOST.bytes
         ))),
     }
@@ -612,7 +617,7 @@ impl Node {
 
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        spend(0)?;
+        spend(1, 0)?;
         let spanned = Spanned::<Kind>::deserialize(deserializer)?;
         let place = Place { line: spanned.referenced.line(), column: spanned.referenced.column() };
         Ok(Self { kind: spanned.value, place })
@@ -646,7 +651,7 @@ impl<'de> Visitor<'de> for AnyKind {
         Number::from_f64(v).map(|n| Kind::Scalar(Value::Number(n))).ok_or_else(|| E::custom("not a finite number"))
     }
     fn visit_str<E: de::Error>(self, v: &str) -> Result<Kind, E> {
-        spend(v.len())?;
+        spend(0, v.len())?;
         Ok(Kind::Scalar(v.into()))
     }
     fn visit_unit<E>(self) -> Result<Kind, E> {
@@ -662,7 +667,7 @@ impl<'de> Visitor<'de> for AnyKind {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Kind, A::Error> {
         let mut entries = Vec::new();
         while let Some(key) = map.next_key::<Spanned<String>>()? {
-            spend(key.value.len())?;
+            spend(0, key.value.len())?;
             let place = Place { line: key.referenced.line(), column: key.referenced.column() };
             entries.push((key.value, place, map.next_value()?));
         }
@@ -769,7 +774,7 @@ mod tests {
         let wide = format!("x-a: [{}]\n", "1,".repeat(60_000));
         for text in [laughs, long, wide] {
             let said = with(&text);
-            assert!(said.contains("the document is too large once its aliases are filled in"), "{said}");
+            assert!(said.contains("with its aliases filled in, the document has more than"), "{said}");
         }
         let shared = "x-common: &common { http: /up, within: 5s }\nx-more: [*common, *common]\n";
         assert_eq!(with(shared), "accepted");

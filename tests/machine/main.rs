@@ -17,6 +17,7 @@ mod docs;
 mod examples;
 mod faults;
 mod hooks;
+mod hostile;
 mod isolation;
 mod logs;
 mod looks;
