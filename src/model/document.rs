@@ -377,7 +377,11 @@ impl Tree {
         let text = std::str::from_utf8(text)
             .map_err(|e| Problem::at("", format!("not UTF-8 from byte {} on", e.valid_up_to())))?;
         // Only true and false are booleans: `tls: off` and `ANSWER: no` mean the words that are written.
-        let options = serde_saphyr::options! { strict_booleans: true };
+        let options = serde_saphyr::options! {
+            strict_booleans: true,
+            budget: serde_saphyr::budget! { max_depth: DEEPEST, flow_nesting_limit: DEEPEST },
+            alias_limits: serde_saphyr::alias_limits! { max_replay_stack_depth: DEEPEST },
+        };
         let text = respelled(text.trim_start_matches('\u{feff}'));
         SIZE_LEFT.set(MOST);
         let root: Node = serde_saphyr::from_str_with_options(&text, options).map_err(|e| parse_problem(&e))?;
@@ -487,6 +491,9 @@ fn in_our_words(message: &str) -> String {
         _ if message.starts_with("while parsing a block") => {
             "this line does not stand under the one it belongs to; check how far it is indented"
         }
+        _ if message.contains("Depth {") || message.contains("recursion limit") || message.contains("replay") => {
+            return format!("nested too deep: {DEEPEST} levels are the most");
+        }
         "unclosed quote" => "a quote that is never closed",
         _ => message,
     };
@@ -511,6 +518,10 @@ struct Size {
     values: usize,
     bytes: usize,
 }
+
+/// How deep a document may be nested, which is twice as deep as a spec is. Each level is a few calls on the stack of
+/// whoever reads it, and a thread's is small.
+const DEEPEST: usize = 16;
 
 /// Far more than any spec of the longest document needs.
 const MOST: Size = Size { values: 30_000, bytes: 1 << 20 };
@@ -772,6 +783,17 @@ mod tests {
         }
         let long = format!("x-a: &a {}\nx-b: [{}]\n", "y".repeat(100_000), vec!["*a"; 30].join(", "));
         let wide = format!("x-a: [{}]\n", "1,".repeat(60_000));
+        // On a stack as small as a thread's may be.
+        let deep: String = (1..60).map(|i| format!("x-{i}: &a{i} {{ b: [*a{}] }}\n", i - 1)).collect();
+        for text in [
+            "x-0: &a0 1\n".to_owned() + &deep,
+            format!("x-a: {}", "[".repeat(1000)),
+            format!("x-a:\n  {}1\n", "- ".repeat(1000)),
+        ] {
+            let said =
+                std::thread::Builder::new().stack_size(1 << 20).spawn(move || with(&text)).unwrap().join().unwrap();
+            assert!(said.contains("nested too deep: 16 levels are the most"), "{said}");
+        }
         for text in [laughs, long, wide] {
             let said = with(&text);
             assert!(said.contains("with its aliases filled in, the document has more than"), "{said}");

@@ -39,7 +39,7 @@ bombs = {
     "json": json.dumps({"zexio": 1, "project": "bomb", "x": "\u0001" * 43_000, "env": {f"A{i}": "" for i in range(100)}}),
     "comments": HEAD + "#\n" * 125_000 + "keep: x\n",
     "documents": HEAD + "---\n" * 60_000,
-    "tags": HEAD + "x-a: [" + "!!str a, " * 25_000 + "]\n",
+    "tags": HEAD + "x-a: [" + "!!str a, " * 25_000 + "]\nkeep: x\n",
     "garbage": bytes(range(256)) * 1000,
 }
 for name, text in bombs.items():
