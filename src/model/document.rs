@@ -524,7 +524,7 @@ struct Size {
 const DEEPEST: usize = 16;
 
 /// Far more than any spec of the longest document needs.
-const MOST: Size = Size { values: 30_000, bytes: 1 << 20 };
+const MOST: Size = Size { values: 20_000, bytes: 1 << 20 };
 
 thread_local! {
     // A Deserialize has no place of its own to count in, and one document is read at a time on a thread.

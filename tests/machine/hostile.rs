@@ -93,8 +93,9 @@ fn no_document_makes_the_agent_large_or_keeps_it_from_telling() {
     let grown = kilobytes(&machine, "VmHWM").saturating_sub(before);
     println!("grown by {} KiB at the highest; the slowest was {slowest:?}", grown);
     assert!(grown <= 64 << 10, "the agent grew by {grown} KiB");
-    // A busy machine and a build without optimization have their share in it.
-    assert!(slowest.0 < Duration::from_secs(10), "{slowest:?}");
+    // A build without optimization takes many times as long.
+    let most = Duration::from_secs(if cfg!(debug_assertions) { 60 } else { 3 });
+    assert!(slowest.0 < most, "{slowest:?}");
     // The largest document that is right costs no more.
     machine.must("cp /srv/artifacts/hello-1.0.0.tar.gz /zexio/artifacts/x && zexio apply -f /root/bombs.valid");
     machine.wait_until("the project", || machine.sh("test -d /zexio/apps/bomb/releases/1").status == 0);
