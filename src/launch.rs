@@ -1,15 +1,16 @@
 //! What a unit starts: reads its launch blob, which PID 1 opened for it, and becomes the app.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
 use crate::host::cgroup;
+use crate::plan::hints::HIDDEN_HOMES;
 use crate::render::launch;
 use crate::render::unit::WAITER;
 
@@ -58,6 +59,11 @@ fn become_the_app() -> Result<std::convert::Infallible, (u8, String)> {
     for name in ["CREDENTIALS_DIRECTORY", "LOGNAME", "SHELL"] {
         command.env_remove(name);
     }
+    let path = opened.variables.iter().rev().find(|(name, _)| *name == "PATH").map_or("", |(_, path)| *path);
+    if let Some(home) = hidden_home(program, path) {
+        let said = format!("could not run {program:?}: {} is out of reach; {HIDDEN_HOMES}", home.display());
+        return Err((EXIT_EXEC, said));
+    }
     let error = command.exec();
     Err((EXIT_EXEC, explain(program, opened.directory, &error)))
 }
@@ -70,6 +76,53 @@ fn read_blob() -> io::Result<Zeroizing<Vec<u8>>> {
     fs::read(entry.path()).map(Zeroizing::new)
 }
 
+/// Returns what of a program lies in a home that this process cannot get at: the program itself, what a link leads to, or
+/// the program in a script's first line. `env` in such a line would fail only after it was started.
+fn hidden_home(program: &str, path: &str) -> Option<PathBuf> {
+    let found = search(program, path);
+    if let Some(home) = found.iter().find_map(|file| home_behind(file)) {
+        return found.iter().all(|file| File::open(file).is_err()).then_some(home);
+    }
+    let interpreter = found.first().and_then(|script| first_line(script))?;
+    let mut words = interpreter.split_whitespace();
+    let first = words.next()?;
+    let is_env = Path::new(first).file_name().is_some_and(|name| name == "env");
+    let named = if is_env { words.find(|word| !word.starts_with('-') && !word.contains('='))? } else { first };
+    let found = search(named, path);
+    let home = found.iter().find_map(|file| home_behind(file))?;
+    found.iter().all(|file| File::open(file).is_err()).then_some(home)
+}
+
+/// Returns where a program may be: what it names, or what is there of that name along the path.
+fn search(program: &str, path: &str) -> Vec<PathBuf> {
+    let along = || path.split(':').map(|directory| Path::new(directory).join(program));
+    let found = if program.contains('/') { vec![PathBuf::from(program)] } else { along().collect() };
+    found.into_iter().filter(|file| program.contains('/') || file.symlink_metadata().is_ok()).collect()
+}
+
+/// Follows links by hand: what lies in a hidden home cannot be asked for.
+fn home_behind(file: &Path) -> Option<PathBuf> {
+    let mut at = std::env::current_dir().unwrap_or_default().join(file);
+    for _ in 0..16 {
+        if ["/root", "/home", "/run/user"].iter().any(|home| at.starts_with(home)) {
+            return Some(at);
+        }
+        let parts: Vec<&Path> = at.ancestors().collect();
+        let (link, target) = parts.into_iter().rev().find_map(|part| Some((part, fs::read_link(part).ok()?)))?;
+        let rest = at.strip_prefix(link).unwrap_or(Path::new(""));
+        let found = link.parent().unwrap_or(Path::new("/")).join(target);
+        at = if rest.as_os_str().is_empty() { found } else { found.join(rest) };
+    }
+    None
+}
+
+fn first_line(script: &Path) -> Option<String> {
+    let mut start = [0; 256];
+    let length = File::open(script).ok()?.read(&mut start).ok()?;
+    let text = String::from_utf8_lossy(start.get(..length)?).into_owned();
+    Some(text.strip_prefix("#!")?.lines().next()?.to_owned())
+}
+
 fn explain(program: &str, directory: &str, error: &io::Error) -> String {
     let hint = match error.kind() {
         io::ErrorKind::NotFound if program.contains('/') => {
@@ -80,4 +133,37 @@ fn explain(program: &str, directory: &str, error: &io::Error) -> String {
         _ => "",
     };
     format!("could not run {program:?} in {directory}: {error}{hint}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_home_is_found_behind_links_and_first_lines() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        symlink("/home/nobody-here/node", at("node")).unwrap();
+        symlink("/home/nobody-here/tools", at("tools")).unwrap();
+        fs::write(at("script"), "#!/home/nobody-here/python\nprint()\n").unwrap();
+        fs::write(at("env-script"), "#!/usr/bin/env -S A=b node --flag\n").unwrap();
+        fs::write(at("plain"), "#!/bin/sh\n").unwrap();
+        let path = place.path().to_str().unwrap();
+        let hidden = |program: &str| hidden_home(program, path).map(|home| home.display().to_string());
+        let full = |name: &str| at(name).display().to_string();
+        for (program, home) in [
+            ("/home/nobody-here/.nvm/node", "/home/nobody-here/.nvm/node"),
+            ("node", "/home/nobody-here/node"),
+            (&full("node"), "/home/nobody-here/node"),
+            (&full("tools/bin/x"), "/home/nobody-here/tools/bin/x"),
+            (&full("script"), "/home/nobody-here/python"),
+            (&full("env-script"), "/home/nobody-here/node"),
+        ] {
+            assert_eq!(hidden(program).as_deref(), Some(home), "{program}");
+        }
+        for program in ["sh", "/bin/sh", "nothing", &full("plain"), &full("nothing")] {
+            assert_eq!(hidden(program), None, "{program}");
+        }
+    }
 }

@@ -13,7 +13,9 @@ pub use crate::model::failure::{Lasting, PortError};
 use crate::model::names::{
     EnvName, Hostname, KeyId, ProcessName, ProjectId, ReleaseNo, SecretName, Sha256, Slot, UnitId,
 };
-use crate::model::observed::{BundlesSeen, CertificateSeen, FetchSeen, ForcedStop, Probed, ProxySeen, UnitSeen};
+use crate::model::observed::{
+    BundlesSeen, CertificateSeen, FetchSeen, ForcedStop, OpenPort, Probed, ProxySeen, UnitSeen,
+};
 use crate::model::pattern::Pattern;
 use crate::model::progress::{Progress, ProjectProgress};
 use crate::model::quantity::Timestamp;
@@ -504,6 +506,11 @@ pub struct ProbeOrder {
 pub trait Health: Send {
     /// Probes these units from now on and no others; returns what was found so far.
     fn look(&self, orders: &[ProbeOrder]) -> BTreeMap<UnitId, Probed>;
+
+    /// Returns what projects have open to others than this machine.
+    fn open_ports(&self) -> BTreeMap<ProjectId, BTreeSet<OpenPort>> {
+        BTreeMap::new()
+    }
 }
 
 /// Caddy.

@@ -1,6 +1,7 @@
 //! Readiness probes, each in a thread of its own beside the loop. What they found is a cache: a new agent probes anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,17 +11,23 @@ use tokio::runtime::Runtime;
 
 use crate::bell::Bell;
 use crate::model::layout::Layout;
-use crate::model::names::UnitId;
-use crate::model::observed::Probed;
+use crate::model::names::{ProjectId, UnitId};
+use crate::model::observed::{OpenPort, Probed};
 use crate::model::quantity::Timestamp;
 use crate::model::spec::Ready;
 use crate::port::{Clock, Health, ProbeOrder};
 
 use super::listener::{self, Listener};
-use super::{systemd, visit};
+use super::{systemd, users, visit};
 
 /// How many findings of a run are kept.
 const TRANSCRIPT: usize = 20;
+
+/// How old it may be what is open to others: the passes of a rollout follow close upon one another.
+const LOOKS_AGAIN: Duration = Duration::from_secs(2);
+
+/// From this age on it is looked where else an app listens.
+const EXPLAINS: Duration = Duration::from_millis(300);
 
 /// For so long it is no news that a run is not ready: nothing is, at first.
 const EARLY: Duration = Duration::from_secs(1);
@@ -33,7 +40,12 @@ pub struct Prober {
     clock: Arc<dyn Clock>,
     bell: Bell,
     probes: Mutex<BTreeMap<UnitId, Probe>>,
+    /// What is open to others than this machine, and when that was looked at.
+    open: Mutex<Option<(Instant, OpenPorts)>>,
 }
+
+/// The ports that projects have open to others than this machine.
+type OpenPorts = BTreeMap<ProjectId, BTreeSet<OpenPort>>;
 
 struct Probe {
     order: ProbeOrder,
@@ -44,7 +56,7 @@ struct Probe {
 impl Prober {
     /// Makes a prober without probes.
     pub fn new(clock: Arc<dyn Clock>, bell: Bell) -> Self {
-        Self { clock, bell, probes: Mutex::default() }
+        Self { clock, bell, probes: Mutex::default(), open: Mutex::default() }
     }
 
     fn begin(&self, order: &ProbeOrder) -> Probe {
@@ -62,7 +74,7 @@ impl Prober {
             let began = Instant::now();
             let mut told = (false, String::new());
             while !stop.load(Ordering::Relaxed) {
-                let Some((run, result)) = probe_run(&order, &runtime) else {
+                let Some((run, result)) = probe_run(&order, &runtime, began.elapsed()) else {
                     std::thread::sleep(pause(&order.ready, false, began.elapsed()));
                     continue;
                 };
@@ -96,6 +108,26 @@ impl Health for Prober {
         }
         probes.iter().filter_map(|(unit, probe)| Some((unit.clone(), found(probe)?))).collect()
     }
+
+    fn open_ports(&self) -> OpenPorts {
+        let mut held = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        match held.as_ref().filter(|(looked, _)| looked.elapsed() < LOOKS_AGAIN) {
+            Some((_, found)) => found.clone(),
+            None => held.insert((Instant::now(), open_ports())).1.clone(),
+        }
+    }
+}
+
+/// Finds which projects' users listen where others than this machine may reach them, past Caddy.
+pub fn open_ports() -> OpenPorts {
+    let mut found = OpenPorts::new();
+    for (uid, at) in listener::open_to_others() {
+        if let Some(project) = users::project_of(uid) {
+            let port = OpenPort { address: at.ip().to_string(), port: at.port() };
+            found.entry(project).or_default().insert(port);
+        }
+    }
+    found
 }
 
 /// An app that is still coming up is asked at shorter intervals the younger it is, so that the waiting adds little to
@@ -106,9 +138,9 @@ fn pause(ready: &Ready, is_ready: bool, age: Duration) -> Duration {
 }
 
 /// Probes once; returns which run was probed and what was found. None: none runs, or it ended meanwhile.
-fn probe_run(order: &ProbeOrder, runtime: &Runtime) -> Option<(String, Result<String, String>)> {
+fn probe_run(order: &ProbeOrder, runtime: &Runtime, age: Duration) -> Option<(String, Result<String, String>)> {
     let run = systemd::invocation_of(&order.unit)?;
-    let result = probe_once(order, runtime);
+    let result = probe_once(order, runtime, age);
     (systemd::invocation_of(&order.unit).as_ref() == Some(&run)).then_some((run, result))
 }
 
@@ -133,10 +165,14 @@ fn note(found: &Mutex<Option<Probed>>, run: String, result: Result<String, Strin
     (ok_since.is_some(), last)
 }
 
-fn probe_once(order: &ProbeOrder, runtime: &Runtime) -> Result<String, String> {
-    match listener::on_port(order.port, &Layout::cgroup(&order.unit)) {
+fn probe_once(order: &ProbeOrder, runtime: &Runtime, age: Duration) -> Result<String, String> {
+    let cgroup = Layout::cgroup(&order.unit);
+    match listener::on_port(order.port, &cgroup) {
         Listener::Ours => {}
-        Listener::Nobody => return Err(format!("nothing listens on 127.0.0.1:{} ($PORT) yet", order.port)),
+        Listener::Elsewhere(at) => return Err(format!("it listens on {at}, not on 127.0.0.1; bind to $HOST")),
+        // To look at everything that it has open takes longer than a young app's pause between two probes.
+        Listener::Nobody if age < EXPLAINS => return Err(nothing_listens(order.port, &BTreeSet::new())),
+        Listener::Nobody => return Err(nothing_listens(order.port, &listener::of_cgroup(&cgroup))),
         Listener::Stranger(who) => return Err(format!("port {} is taken by {who}", order.port)),
     }
     match &order.ready.http {
@@ -145,11 +181,26 @@ fn probe_once(order: &ProbeOrder, runtime: &Runtime) -> Result<String, String> {
     }
 }
 
+fn nothing_listens(port: u16, others: &BTreeSet<SocketAddr>) -> String {
+    let said = format!("nothing listens on 127.0.0.1:{port} ($PORT) yet");
+    let shown: Vec<String> = others.iter().take(3).map(ToString::to_string).collect();
+    if shown.is_empty() { said } else { format!("{said}; it listens on {}; bind to $PORT", shown.join(" and ")) }
+}
+
+/// An app that listens on all of IPv6 may have kept IPv4 out.
+fn without_ipv4(port: u16) -> String {
+    format!("could not connect to 127.0.0.1:{port}, though it listens on [::]:{port}; bind to $HOST")
+}
+
 fn connect(port: u16, timeout: Duration) -> Result<String, String> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    TcpStream::connect_timeout(&address, timeout)
-        .map(|_| format!("{address} takes connections"))
-        .map_err(|e| format!("could not connect to {address}: {e}"))
+    TcpStream::connect_timeout(&address, timeout).map(|_| format!("{address} takes connections")).map_err(|e| {
+        match e.kind() {
+            // It listened a moment ago.
+            ErrorKind::ConnectionRefused => without_ipv4(port),
+            _ => format!("could not connect to {address}: {e}"),
+        }
+    })
 }
 
 /// What answers 2xx or 3xx is well.
@@ -159,6 +210,8 @@ fn get(order: &ProbeOrder, path: &str, runtime: &Runtime) -> Result<String, Stri
     match runtime.block_on(visit::get(order, path, timeout)) {
         Ok(status @ 200..400) => Ok(format!("{shown} answered {status}")),
         Ok(status) => Err(format!("{shown} answered {status}")),
+        // It listened a moment ago.
+        Err(error) if error.contains("Connection refused") => Err(without_ipv4(order.port)),
         Err(error) => Err(format!("{shown} failed: {error}")),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use super::cgroup;
@@ -12,6 +13,8 @@ use super::sockets::{self, Listening};
 pub enum Listener {
     /// A process of the cgroup.
     Ours,
+    /// A process of the cgroup, where a connection to 127.0.0.1 may not reach it.
+    Elsewhere(SocketAddr),
     /// Nobody.
     Nobody,
     /// Somebody else, as far as can be said who.
@@ -20,32 +23,63 @@ pub enum Listener {
 
 /// Finds who listens on a TCP port, as seen from a cgroup.
 pub fn on_port(port: u16, cgroup: &str) -> Listener {
-    let sockets: BTreeSet<String> = sockets::listening(Some(port)).into_iter().map(shown).collect();
+    let sockets = sockets::listening(Some(port));
     if sockets.is_empty() {
         return Listener::Nobody;
     }
-    if cgroup::processes(&cgroup::in_our_tree(cgroup)).into_iter().flatten().any(|pid| holds(pid, &sockets)) {
-        return Listener::Ours;
+    let ours = held_by(&processes(cgroup), sockets.iter().copied());
+    if let Some(first) = ours.first() {
+        let reached = ours.iter().any(|socket| takes_ipv4_of_loopback(socket.address));
+        return if reached { Listener::Ours } else { Listener::Elsewhere(at(first)) };
     }
-    Listener::Stranger(holder(&sockets).unwrap_or_else(|| "an unknown process".to_owned()))
+    let names = sockets.into_iter().map(shown).collect();
+    Listener::Stranger(holder(&names).unwrap_or_else(|| "an unknown process".to_owned()))
+}
+
+/// Finds on which TCP ports the processes of a cgroup listen.
+pub fn of_cgroup(cgroup: &str) -> BTreeSet<SocketAddr> {
+    held_by(&processes(cgroup), sockets::listening(None).into_iter()).iter().map(at).collect()
+}
+
+/// Finds which users listen where others than this machine may reach them.
+pub fn open_to_others() -> Vec<(u32, SocketAddr)> {
+    let open = sockets::listening(None).into_iter().filter(|socket| !socket.address.to_canonical().is_loopback());
+    open.map(|socket| (socket.uid, at(&socket))).collect()
+}
+
+fn at(socket: &Listening) -> SocketAddr {
+    SocketAddr::new(socket.address, socket.port)
+}
+
+/// One for all of IPv6 mostly takes IPv4 as well; whether it does, only a connection shows.
+fn takes_ipv4_of_loopback(address: IpAddr) -> bool {
+    address.is_unspecified() || address.to_canonical() == IpAddr::V4(Ipv4Addr::LOCALHOST)
+}
+
+fn processes(cgroup: &str) -> Vec<u32> {
+    cgroup::processes(&cgroup::in_our_tree(cgroup)).unwrap_or_default()
+}
+
+fn held_by(pids: &[u32], sockets: impl Iterator<Item = Listening>) -> Vec<Listening> {
+    sockets.filter(|socket| pids.iter().any(|pid| holds(*pid, &BTreeSet::from([shown(*socket)])))).collect()
 }
 
 /// Finds who listens on a TCP port of a range and runs outside of a slice: the port, and who as far as can be said.
 pub fn strangers(range: RangeInclusive<u16>, slice: &str) -> Vec<(u16, String)> {
-    let open: Vec<_> = sockets::listening(None).into_iter().filter(|(port, _)| range.contains(port)).collect();
+    let open: Vec<_> = sockets::listening(None).into_iter().filter(|socket| range.contains(&socket.port)).collect();
     let inside = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|text| text.contains(slice));
     let ours: Vec<u32> = if open.is_empty() { Vec::new() } else { pids().into_iter().filter(inside).collect() };
-    let foreign = open.into_iter().filter_map(|(port, inode)| {
-        let socket = BTreeSet::from([shown((port, inode))]);
+    let foreign = open.into_iter().filter_map(|found| {
+        let socket = BTreeSet::from([shown(found)]);
         let is_ours = ours.iter().any(|pid| holds(*pid, &socket));
-        (!is_ours).then(|| (port, holder(&socket).unwrap_or_else(|| "an unknown process".to_owned())))
+        (!is_ours).then(|| (found.port, holder(&socket).unwrap_or_else(|| "an unknown process".to_owned())))
     });
     foreign.collect()
 }
 
 /// How /proc shows a socket among a process's files.
-fn shown((_, inode): Listening) -> String {
-    format!("socket:[{inode}]")
+fn shown(socket: Listening) -> String {
+    format!("socket:[{}]", socket.inode)
 }
 
 fn holds(pid: u32, sockets: &BTreeSet<String>) -> bool {

@@ -2,6 +2,7 @@
 //! to read it walks every slot for connections there is, 2 ms on a machine with much memory.
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_sock_diag::SockDiagMessage;
@@ -10,15 +11,25 @@ use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, Stat
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use netlink_sys::{Socket, SocketAddr};
 
-/// A socket that listens: its port and its inode.
-pub type Listening = (u16, u64);
+/// A socket that listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listening {
+    /// The address, which may stand for all of the machine's.
+    pub address: IpAddr,
+    /// The port.
+    pub port: u16,
+    /// How /proc names it among a process's files.
+    pub inode: u64,
+    /// The user that made it.
+    pub uid: u32,
+}
 
 /// Returns the sockets that listen, of both address families: of one port, or all.
 pub fn listening(port: Option<u16>) -> Vec<Listening> {
     let asked: io::Result<Vec<_>> = [AF_INET, AF_INET6].into_iter().map(|family| ask(family, port)).collect();
     // Some containers have no such socket.
     let mut found = asked.map_or_else(|_| tables(), |families| families.concat());
-    found.retain(|(at, _)| port.is_none_or(|port| port == *at));
+    found.retain(|socket| port.is_none_or(|port| port == socket.port));
     found
 }
 
@@ -35,7 +46,9 @@ fn ask(family: u8, port: Option<u16>) -> io::Result<Vec<Listening>> {
             let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest).map_err(io::Error::other)?;
             match message.payload {
                 NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(seen)) => {
-                    found.push((seen.header.socket_id.source_port, u64::from(seen.header.inode)));
+                    let (id, inode) = (&seen.header.socket_id, u64::from(seen.header.inode));
+                    let (address, port, uid) = (id.source_address, id.source_port, seen.header.uid);
+                    found.push(Listening { address, port, inode, uid });
                 }
                 NetlinkPayload::Done(_) => return Ok(found),
                 NetlinkPayload::Error(refused) => return Err(refused.to_io()),
@@ -67,12 +80,27 @@ fn tables() -> Vec<Listening> {
     tables.iter().flat_map(|table| table.lines().skip(1)).filter_map(row).collect()
 }
 
-/// A line of /proc/net/tcp: number, local address, remote address, state (0A: listening), … , inode (the tenth).
+/// A line of /proc/net/tcp: number, local address, remote address, state (0A: listening), … , user (the eighth), …, inode
+/// (the tenth).
 fn row(line: &str) -> Option<Listening> {
     let fields: Vec<&str> = line.split_whitespace().collect();
-    let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
-    let port = u16::from_str_radix(local.rsplit_once(':')?.1, 16).ok()?;
-    (*state == "0A").then_some((port, inode.parse().ok()?))
+    let (local, state, uid, inode) = (fields.get(1)?, fields.get(3)?, fields.get(7)?, fields.get(9)?);
+    let (address, port) = local.rsplit_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let socket = Listening { address: address_of(address)?, port, inode: inode.parse().ok()?, uid: uid.parse().ok()? };
+    (*state == "0A").then_some(socket)
+}
+
+/// Each four bytes of an address are written as one number of this machine.
+fn address_of(hex: &str) -> Option<IpAddr> {
+    let part = |at: usize| Some(u32::from_str_radix(hex.get(at * 8..at * 8 + 8)?, 16).ok()?.to_ne_bytes());
+    match hex.len() {
+        8 => Some(IpAddr::V4(Ipv4Addr::from(part(0)?))),
+        _ => {
+            let bytes = [part(0)?, part(1)?, part(2)?, part(3)?].concat();
+            Some(IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?)))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -88,9 +116,10 @@ mod tests {
         let client = std::net::TcpStream::connect(address).unwrap();
         let inode =
             std::fs::metadata(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&four))).unwrap().ino();
-        assert_eq!(listening(Some(port)), [(port, inode)]);
-        assert!(listening(None).contains(&(port, inode)));
-        assert!(tables().contains(&(port, inode)), "{:?}", tables());
+        let socket = Listening { address: address.ip(), port, inode, uid: nix::unistd::geteuid().as_raw() };
+        assert_eq!(listening(Some(port)), [socket]);
+        assert!(listening(None).contains(&socket));
+        assert!(tables().contains(&socket), "{:?}", tables());
         assert_eq!(listening(Some(client.local_addr().unwrap().port())), []);
     }
 
@@ -99,5 +128,7 @@ mod tests {
         let Ok(six) = TcpListener::bind("[::1]:0") else { return };
         let port = six.local_addr().unwrap().port();
         assert_eq!(listening(Some(port)).len(), 1);
+        let found = tables().into_iter().find(|socket| socket.port == port).map(|socket| socket.address);
+        assert_eq!(found, Some(six.local_addr().unwrap().ip()));
     }
 }

@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 
 use nix::unistd::{Gid, Uid, User};
 
+use crate::model::layout::USER_PREFIX;
+use crate::model::names::ProjectId;
 use crate::port::PortError;
 
 /// The user that unpacks artifacts: it owns nothing and may do nothing.
@@ -27,6 +29,12 @@ pub fn find(name: &str) -> Result<Option<(Uid, Gid)>, PortError> {
     let found = User::from_name(name)
         .map_err(|e| PortError::passing("UserFailed", format!("could not look up user {name}: {e}")))?;
     Ok(found.map(|user| (user.uid, user.gid)))
+}
+
+/// Returns the project whose user this is, if it is one's.
+pub fn project_of(uid: u32) -> Option<ProjectId> {
+    let user = User::from_uid(Uid::from_raw(uid)).ok()??;
+    user.name.strip_prefix(USER_PREFIX)?.parse().ok()
 }
 
 /// Makes a system user that cannot log in, unless it is there.

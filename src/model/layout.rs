@@ -130,9 +130,12 @@ impl Layout {
     }
 }
 
+/// What the name of a project's system user begins with.
+pub const USER_PREFIX: &str = "zx-";
+
 /// Returns the system user of a project.
 pub fn user_of(project: &ProjectId) -> String {
-    format!("zx-{project}")
+    format!("{USER_PREFIX}{project}")
 }
 
 #[cfg(test)]

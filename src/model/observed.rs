@@ -54,6 +54,24 @@ pub struct Seen {
     pub fetches: BTreeMap<ReleaseNo, FetchSeen>,
     /// What the readiness probes found.
     pub health: BTreeMap<UnitId, Probed>,
+    /// Where it listens so that others than this machine may reach it, past Caddy.
+    pub open: BTreeSet<OpenPort>,
+}
+
+/// An address on which something listens.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OpenPort {
+    /// The address, which may stand for all of the machine's: `0.0.0.0` or `::`.
+    pub address: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl std::fmt::Display for OpenPort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { address, port } = self;
+        if address.contains(':') { write!(f, "[{address}]:{port}") } else { write!(f, "{address}:{port}") }
+    }
 }
 
 impl Seen {

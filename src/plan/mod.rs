@@ -6,6 +6,7 @@ pub mod aim;
 pub mod artifacts;
 pub mod check;
 pub mod events;
+pub mod hints;
 pub mod ports;
 pub mod removal;
 pub mod retry;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Plan;
 use crate::model::desired::{Complaint, Intent, Wanted, Work};
 use crate::model::failure::PortError;
-use crate::model::names::{Hostname, ProjectId, ReleaseNo};
+use crate::model::names::{Hostname, ProjectId, ReleaseNo, UnitId};
 use crate::model::observed::{ActiveState, CertificateSeen, FetchSeen, Observed, ProxySeen, Seen, UnitSeen};
 use crate::model::progress::{ProjectProgress, Quarantine, ReleaseState};
 use crate::model::quantity::{Bytes, Timestamp};
@@ -287,7 +287,21 @@ fn serving_message(view: &View<'_>) -> String {
     let version = view.memory.release(serving).and_then(|release| release.version.as_ref());
     let named = version.map_or(String::new(), |version| format!(" ({})", version.as_str()));
     let limits = unenforced_limits(view).unwrap_or_default();
-    format!("release {serving}{named} serves{limits}{}{}", missing_certificates(view), template_trouble(view))
+    let more = [missing_certificates(view), template_trouble(view), open_ports(view)].concat();
+    format!("release {serving}{named} serves{limits}{more}")
+}
+
+/// What listens for more than this machine is reached without Caddy: without its certificate, redirects and log.
+fn open_ports(view: &View<'_>) -> String {
+    let units = view.seen.units.known().into_iter().flatten().map(|(unit, _)| unit);
+    let ports: BTreeMap<u16, &UnitId> = units.filter_map(|unit| Some((view.memory.port_of(unit)?, unit))).collect();
+    let told = view.seen.open.iter().map(|open| match ports.get(&open.port) {
+        Some(unit) => {
+            format!("; process {} listens on {open}, which is reached past Caddy: bind to $HOST", unit.process)
+        }
+        None => format!("; it listens on {open}, which is reached past Caddy"),
+    });
+    told.collect()
 }
 
 /// systemd takes a limit and says nothing where the kernel cannot enforce it.

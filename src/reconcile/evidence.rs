@@ -1,16 +1,19 @@
 //! Keeps what a release showed when it failed, before its units are stopped and removed.
 
-use crate::model::names::{ProjectId, ReleaseNo, UnitId};
+use crate::model::desired::{Desired, Wanted, Work};
+use crate::model::names::{ProcessName, ProjectId, ReleaseNo, UnitId};
 use crate::model::observed::{FetchSeen, Observed, Seen, UnitSeen};
-use crate::model::progress::{Evidence, Progress, ReleaseState};
+use crate::model::progress::{Evidence, Progress, ProjectProgress, ReleaseState};
 use crate::model::quantity::Bytes;
+use crate::model::spec::{Spec, Strategy};
+use crate::plan::hints;
 use crate::port::Tail;
 
 /// How many log lines are kept of a release.
 const LINES: u32 = 100;
 
-/// Gathers the evidence of every rejected release that has none yet.
-pub fn gather(observed: &Observed, progress: &mut Progress, tail: &dyn Tail) {
+/// Gathers the evidence of every rejected release that has none yet, and adds to its reason what its log is about.
+pub fn gather(desired: &Desired, observed: &Observed, progress: &mut Progress, tail: &dyn Tail) {
     for (project, seen) in &observed.projects {
         let Some(memory) = progress.projects.get_mut(project) else { continue };
         let open = |number: &ReleaseNo| {
@@ -21,10 +24,43 @@ pub fn gather(observed: &Observed, progress: &mut Progress, tail: &dyn Tail) {
         for number in memory.releases.keys().copied().filter(open).collect::<Vec<_>>() {
             let limit = memory.release(number).and_then(|release| release.content.limits.memory);
             let evidence = of_release(project, number, limit, seen, tail);
+            let spec = desired.0.get(project).and_then(Wanted::spec);
+            let beside = spec.map(|spec| failed_beside(spec, memory, number, seen)).unwrap_or_default();
+            explain(memory, number, &hints::of(&evidence.log, &beside));
             if let Some(release) = memory.releases.get_mut(&number) {
                 release.evidence = Some(evidence);
             }
         }
+    }
+}
+
+/// Returns the processes of a release that fell while the old release ran beside them.
+fn failed_beside(spec: &Spec, memory: &ProjectProgress, number: ReleaseNo, seen: &Seen) -> Vec<ProcessName> {
+    let units = || seen.units.known().into_iter().flatten();
+    let old_runs = units().any(|(unit, seen)| Some(unit.release) == memory.serving && seen.is_up());
+    let failed = units().filter(|(unit, seen)| {
+        let hands_over = spec.strategy_of(&unit.process) == Strategy::Handover;
+        old_runs && unit.release == number && hands_over && memory.work_of(unit).is_some_and(Work::is_daemon)
+            // One that serves on without its second port, or waits for its lock, is not ready.
+            && (seen.exit.is_some() || seen.restarts > 0 || memory.work_of(unit).is_some_and(|work| work.ready.is_some()))
+    });
+    let mut failed: Vec<(bool, ProcessName)> =
+        failed.map(|(unit, seen)| (seen.exit.is_none() && seen.restarts == 0, unit.process.clone())).collect();
+    failed.sort();
+    failed.into_iter().map(|(_, process)| process).collect()
+}
+
+fn explain(memory: &mut ProjectProgress, number: ReleaseNo, hints: &[String]) {
+    let Some(ended) = memory.releases.get_mut(&number).and_then(|release| release.ended.as_mut()) else { return };
+    let before = ended.message.clone();
+    for hint in hints {
+        ended.message = format!("{}; {hint}", ended.message);
+    }
+    // The stall says what happened, and then what serves meanwhile.
+    if let Some(stall) =
+        memory.stalled.as_mut().filter(|stall| stall.message.starts_with(&format!("release {number} ")))
+    {
+        stall.message = stall.message.replacen(&before, &ended.message, 1);
     }
 }
 

@@ -129,7 +129,7 @@ impl Loop {
         self.read_template(&view, full);
         let before = view.progress.clone();
         advance::advance(&view.desired, &view.services, &view.observed, &mut view.progress, &self.rules);
-        evidence::gather(&view.observed, &mut view.progress, &*self.tail);
+        evidence::gather(&view.desired, &view.observed, &mut view.progress, &*self.tail);
         self.remember(&before, &view)?;
         self.phases.follow(&view.observed, &view.progress, &self.metrics);
         let (plan, breaches) =
@@ -213,6 +213,11 @@ impl Loop {
                 seen.health.insert(unit, probed);
             }
         }
+        for (project, open) in self.health.open_ports() {
+            if let Some(seen) = projects.get_mut(&project) {
+                seen.open = open;
+            }
+        }
         let proxy = sight(self.look_at_proxy(&progress));
         let artifacts = sight(self.bundles.artifacts());
         let services = self.services.look(&wanted, &desired, full);
@@ -239,6 +244,7 @@ impl Loop {
             bundles: sight(self.bundles.look(project)),
             fetches: self.bundles.fetches(project),
             health: BTreeMap::new(),
+            open: BTreeSet::new(),
         }
     }
 

@@ -15,8 +15,8 @@ use zexio::model::failure::PortError;
 use zexio::model::layout::Layout;
 use zexio::model::names::{Hostname, Ports, ProcessName, ProjectId, ReleaseNo, SecretName, Sha256, Slot, UnitId};
 use zexio::model::observed::{
-    ActiveState, BundlesSeen, CertificateSeen, Exit, FetchSeen, Observed, Probed, ProxySeen, Seen, Sight, TimerSeen,
-    UnitSeen,
+    ActiveState, BundlesSeen, CertificateSeen, Exit, FetchSeen, Observed, OpenPort, Probed, ProxySeen, Seen, Sight,
+    TimerSeen, UnitSeen,
 };
 use zexio::model::progress::{
     Backoff, Draining, EarlierRun, Progress, ProjectProgress, Quarantine, Release, ReleaseState, Stall, Trial,
@@ -179,6 +179,8 @@ struct SeenInWords {
     fronts: Option<bool>,
     open: Option<bool>,
     data: Option<bool>,
+    /// Where it listens for others than this machine: `[0.0.0.0, 3000]`.
+    past_caddy: BTreeSet<(String, u16)>,
     /// `1: running` for every unit of a release, `web-r1: running` for one.
     units: BTreeMap<String, String>,
     fetches: BTreeMap<u32, String>,
@@ -500,6 +502,11 @@ impl Project {
             },
             fetches: words.fetches.iter().map(|(number, words)| (ReleaseNo(*number), fetch(words, now))).collect(),
             health,
+            open: words
+                .past_caddy
+                .iter()
+                .map(|(address, port)| OpenPort { address: address.clone(), port: *port })
+                .collect(),
         }
     }
 

@@ -26,6 +26,7 @@ mod openapi;
 mod probes;
 mod properties;
 mod readme;
+mod reasons;
 mod rollouts;
 mod routes;
 mod services;

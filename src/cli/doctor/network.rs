@@ -15,10 +15,13 @@ use super::machine::boot;
 use super::{Finding, advice, ok, wrong};
 use crate::host::address::is_global;
 use crate::host::caddy::{self, CADDYFILE, Caddy, OUR_CADDYFILE, Version};
+use crate::host::health;
 use crate::host::listener::{self, Listener};
 use crate::host::packaged;
 use crate::host::systemd::Systemd;
 use crate::model::layout::SLICE;
+use crate::model::names::ProjectId;
+use crate::model::observed::OpenPort;
 use crate::render::{self, caddyfile::OURS};
 use crate::settings::{PortRange, Settings};
 
@@ -34,6 +37,7 @@ pub fn findings(settings: &Settings, projects: &[Value]) -> Vec<Finding> {
     found.extend([80, 443].map(|port| front(port, listener::on_port(port, caddy::CGROUP))));
     found.extend(proxies(&settings.caddy.trusted_proxies));
     found.push(range(&settings.ports));
+    found.extend(health::open_ports().iter().map(|(project, open)| past_caddy(project, open)));
     let local = addresses();
     let resolved = resolve(public_hosts(projects));
     found.extend(resolved.iter().map(|(host, found)| judge_name(host, found.as_deref(), &local)));
@@ -98,6 +102,7 @@ fn caddyfile(settings: &Settings) -> Vec<Finding> {
 fn front(port: u16, listener: Listener) -> Finding {
     match listener {
         Listener::Ours => ok("ports", format!("Caddy listens on {port}")),
+        Listener::Elsewhere(at) => ok("ports", format!("Caddy listens on {at}")),
         Listener::Nobody => ok("ports", format!("{port} is free; Caddy takes it for the first route that needs it")),
         Listener::Stranger(who) => {
             let mend = "stop it, or let it pass requests on to Caddy: docs/operations.md, \"Beside nginx or Apache\"";
@@ -118,6 +123,16 @@ fn proxies(trusted: &[String]) -> Option<Finding> {
     }
     (!trusted.is_empty())
         .then(|| ok("proxies", format!("X-Forwarded-* headers are kept from {}, and from no other", all())))
+}
+
+fn past_caddy(project: &ProjectId, open: &BTreeSet<OpenPort>) -> Finding {
+    let open: Vec<String> = open.iter().map(ToString::to_string).collect();
+    let message = format!("{project} listens on {}, which is reached past Caddy", open.join(" and "));
+    advice(
+        "ports",
+        message,
+        "let the app bind to $HOST; what is meant for others needs nothing but a firewall that agrees",
+    )
 }
 
 fn range(ports: &PortRange) -> Finding {

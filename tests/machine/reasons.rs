@@ -1,0 +1,112 @@
+//! Why a release did not come up, said so that it names what to change.
+
+use crate::machine::Machine;
+
+const LISTENS: &str = r#"
+import os, socket, sys, time
+where = os.environ["WHERE"].replace("PORT", os.environ["PORT"])
+host, port = where.rsplit(":", 1)
+family = socket.AF_INET6 if ":" in host else socket.AF_INET
+listener = socket.socket(family)
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+if family == socket.AF_INET6 and os.environ.get("ONLY"):
+    listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+listener.bind((host.strip("[]"), int(port)))
+listener.listen()
+while True:
+    time.sleep(60)
+"#;
+
+const OUTPUT: &str = r#"
+with open("/dev/stdout", "w") as out:
+    out.write("hello")
+"#;
+
+const TWICE: &str = r#"
+import http.server, os
+metrics = http.server.HTTPServer(("127.0.0.1", 9301), http.server.BaseHTTPRequestHandler)
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+http.server.HTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Answer).serve_forever()
+"#;
+
+fn apply(machine: &Machine, project: &str, env: &str, process: &str) -> String {
+    let spec = format!(
+        "zexio: 1
+project: {project}
+artifact: {{ url: \"http://127.0.0.1:9000/reasons.tar.gz\" }}
+env: {env}
+processes:
+  web: {process}
+deploy: {{ min_healthy: 200ms, drain: 0s }}
+"
+    );
+    machine.apply(project, &spec);
+    machine.must(&format!("zexio get {project} -o json | tr -d '\\n'"))
+}
+
+#[test]
+fn the_reason_names_what_to_change() {
+    let machine = Machine::with_agent();
+    for (name, text) in [
+        ("listens.py", LISTENS),
+        ("output.py", OUTPUT),
+        ("twice.py", TWICE),
+        ("homely.sh", "#!/usr/bin/env homely\nexit 0\n"),
+    ] {
+        machine.write_file(&format!("/root/reasons/{name}"), text);
+    }
+    machine.must(
+        "chmod 755 /root/reasons/* && tar -C /root/reasons -czf /srv/artifacts/reasons.tar.gz .
+         mkdir -p /root/.nvm/bin && cp /bin/sh /root/.nvm/bin/homely && ln -s /root/.nvm/bin/homely /usr/local/bin/homely",
+    );
+    let ready = "ready: { tcp: true, within: 2s, interval: 100ms }";
+    // What ends at once is known by how often it fell, and by what it said before.
+    let falls = ready.replace("2s", "60s");
+    let listens = format!("{{ run: python3 listens.py, {ready} }}");
+    for (project, env, process, said) in [
+        ("six", "{ WHERE: \"[::1]:PORT\" }", listens.as_str(), &["it listens on [::1]:", "bind to $HOST"][..]),
+        ("own", "{ WHERE: \"127.0.0.1:3000\" }", &listens, &["it listens on 127.0.0.1:3000; bind to $PORT"]),
+        ("only", "{ WHERE: \"[::]:PORT\", ONLY: \"1\" }", &listens, &["though it listens on [::]:", "bind to $HOST"]),
+        (
+            "out",
+            "{}",
+            &format!("{{ run: python3 output.py, {falls} }}"),
+            &["cannot be opened as /dev/stdout", "$DATA_DIR"],
+        ),
+        (
+            "home",
+            "{}",
+            &format!("{{ run: [/root/.nvm/bin/homely, -c, exit], {falls} }}"),
+            &["/root/.nvm/bin/homely is out of reach", "homes (/root, /home, /run/user)"],
+        ),
+        (
+            "linked",
+            "{}",
+            &format!("{{ run: [homely, -c, exit], {falls} }}"),
+            &["/root/.nvm/bin/homely is out of reach"],
+        ),
+        ("script", "{}", &format!("{{ run: ./homely.sh, {falls} }}"), &["/root/.nvm/bin/homely is out of reach"]),
+    ] {
+        let status = apply(&machine, project, env, process);
+        for said in said {
+            assert!(status.contains(said), "{project}: {said} is not in {status}");
+        }
+    }
+
+    let twice = format!("{{ run: python3 twice.py, {falls} }}");
+    assert!(apply(&machine, "twice", "{ ROUND: \"1\" }", &twice).contains("\"serving\": 1"));
+    let status = apply(&machine, "twice", "{ ROUND: \"2\" }", &twice);
+    assert!(status.contains("set processes.web.strategy: recreate"), "{status}");
+    let status = apply(&machine, "twice", "{ ROUND: \"3\" }", &twice.replace("{ run", "{ strategy: recreate, run"));
+    assert!(status.contains("\"serving\": 3"), "what it says helps: {status}");
+
+    // An app that is reached past Caddy is told so.
+    apply(&machine, "open", "{ WHERE: \"0.0.0.0:PORT\" }", &listens);
+    machine.wait_until("it to be told", || machine.status_has("open", "processweblistenson0.0.0.0:"));
+    let doctor = machine.sh("zexio doctor").stdout;
+    assert!(doctor.contains("open listens on 0.0.0.0:") && doctor.contains("bind to $HOST"), "{doctor}");
+    assert!(!doctor.contains("twice listens on"), "{doctor}");
+}
