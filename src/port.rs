@@ -14,7 +14,7 @@ use crate::model::names::{
     EnvName, Hostname, KeyId, ProcessName, ProjectId, ReleaseNo, SecretName, Sha256, Slot, UnitId,
 };
 use crate::model::observed::{
-    BundlesSeen, CertificateSeen, FetchSeen, ForcedStop, OpenPort, Probed, ProxySeen, UnitSeen,
+    BundlesSeen, CertificateSeen, FetchSeen, ForcedStop, OpenPort, Probed, ProxySeen, UnitSeen, Visit, Visited,
 };
 use crate::model::pattern::Pattern;
 use crate::model::progress::{Progress, ProjectProgress};
@@ -506,6 +506,10 @@ pub struct ProbeOrder {
 pub trait Health: Send {
     /// Probes these units from now on and no others; returns what was found so far.
     fn look(&self, orders: &[ProbeOrder]) -> BTreeMap<UnitId, Probed>;
+    /// Asks Caddy these from now on and no others, as often as their purpose needs.
+    fn visit(&self, visits: &BTreeSet<Visit>);
+    /// Returns what was found so far.
+    fn visited(&self) -> BTreeMap<Visit, Visited>;
 
     /// Returns what projects have open to others than this machine.
     fn open_ports(&self) -> BTreeMap<ProjectId, BTreeSet<OpenPort>> {

@@ -12,16 +12,18 @@ use tokio::runtime::Runtime;
 use crate::bell::Bell;
 use crate::model::layout::Layout;
 use crate::model::names::{ProjectId, UnitId};
-use crate::model::observed::{OpenPort, Probed};
+use crate::model::observed::{OpenPort, Probed, Visit, Visited};
 use crate::model::quantity::Timestamp;
 use crate::model::spec::Ready;
 use crate::port::{Clock, Health, ProbeOrder};
 
 use super::listener::{self, Listener};
-use super::{systemd, users, visit};
+use super::visit::{self, App};
+use super::visitor::Visitor;
+use super::{systemd, users};
 
 /// How many findings of a run are kept.
-const TRANSCRIPT: usize = 20;
+pub(super) const TRANSCRIPT: usize = 20;
 
 /// How old it may be what is open to others: the passes of a rollout follow close upon one another.
 const LOOKS_AGAIN: Duration = Duration::from_secs(2);
@@ -40,6 +42,7 @@ pub struct Prober {
     clock: Arc<dyn Clock>,
     bell: Bell,
     probes: Mutex<BTreeMap<UnitId, Probe>>,
+    visitor: Visitor,
     /// What is open to others than this machine, and when that was looked at.
     open: Mutex<Option<(Instant, OpenPorts)>>,
 }
@@ -56,7 +59,8 @@ struct Probe {
 impl Prober {
     /// Makes a prober without probes.
     pub fn new(clock: Arc<dyn Clock>, bell: Bell) -> Self {
-        Self { clock, bell, probes: Mutex::default(), open: Mutex::default() }
+        let visitor = Visitor::new(clock.clone(), bell.clone());
+        Self { clock, bell, probes: Mutex::default(), visitor, open: Mutex::default() }
     }
 
     fn begin(&self, order: &ProbeOrder) -> Probe {
@@ -107,6 +111,14 @@ impl Health for Prober {
             probes.entry(order.unit.clone()).or_insert_with(|| self.begin(order));
         }
         probes.iter().filter_map(|(unit, probe)| Some((unit.clone(), found(probe)?))).collect()
+    }
+
+    fn visit(&self, visits: &BTreeSet<Visit>) {
+        self.visitor.visit(visits);
+    }
+
+    fn visited(&self) -> BTreeMap<Visit, Visited> {
+        self.visitor.visited()
     }
 
     fn open_ports(&self) -> OpenPorts {
@@ -207,7 +219,8 @@ fn connect(port: u16, timeout: Duration) -> Result<String, String> {
 fn get(order: &ProbeOrder, path: &str, runtime: &Runtime) -> Result<String, String> {
     let shown = format!("GET {path} on port {}", order.port);
     let timeout = order.ready.timeout.as_duration();
-    match runtime.block_on(visit::get(order, path, timeout)) {
+    let app = App { port: order.port, host: &order.host, tls: order.tls, h2c: order.h2c };
+    match runtime.block_on(visit::get(&app, path, timeout)) {
         Ok(status @ 200..400) => Ok(format!("{shown} answered {status}")),
         Ok(status) => Err(format!("{shown} answered {status}")),
         // It listened a moment ago.

@@ -27,6 +27,7 @@ pub mod uploads;
 pub mod usage;
 pub mod users;
 pub mod visit;
+pub mod visitor;
 
 use std::io;
 

@@ -13,19 +13,29 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-use crate::port::ProbeOrder;
-
 /// How much of an answer is read: an app whose answer is left unread finds a reset in its log.
 const BODY: usize = 1 << 20;
+
+/// An app of this machine, and who asks for what.
+pub struct App<'a> {
+    /// Its port.
+    pub port: u16,
+    /// The name that is asked for.
+    pub host: &'a str,
+    /// Whether visitors come over TLS.
+    pub tls: bool,
+    /// Whether it speaks HTTP/2 without TLS.
+    pub h2c: bool,
+}
 
 /// Asks an app for a path; returns its status. Always this machine and the app's own port, and no redirect is followed:
 /// a request reaches nothing that a spec could choose.
 ///
 /// # Errors
 /// Says what the app did instead of answering.
-pub async fn get(order: &ProbeOrder, path: &str, timeout: Duration) -> Result<u16, String> {
+pub async fn get(app: &App<'_>, path: &str, timeout: Duration) -> Result<u16, String> {
     let deadline = Instant::now() + timeout;
-    let Ok(begun) = timeout_at(deadline, begin(order, path)).await else {
+    let Ok(begun) = timeout_at(deadline, begin(app, path)).await else {
         return Err(format!("no answer within {} ms", timeout.as_millis()));
     };
     let (answer, connection) = begun?;
@@ -38,12 +48,12 @@ pub async fn get(order: &ProbeOrder, path: &str, timeout: Duration) -> Result<u1
 }
 
 /// Sends the request; returns the answer's head, and what carries its body.
-async fn begin(order: &ProbeOrder, path: &str) -> Result<(Response<Incoming>, JoinHandle<()>), String> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, order.port));
+async fn begin(app: &App<'_>, path: &str) -> Result<(Response<Incoming>, JoinHandle<()>), String> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, app.port));
     let stream = TokioIo::new(TcpStream::connect(address).await.map_err(|e| e.to_string())?);
-    let request = request(order, path).map_err(|e| e.to_string())?;
-    let said = |error: hyper::Error| explain(&error, order.h2c);
-    if order.h2c {
+    let request = request(app, path).map_err(|e| e.to_string())?;
+    let said = |error: hyper::Error| explain(&error, app.h2c);
+    if app.h2c {
         let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.map_err(said)?;
         let carrier = tokio::spawn(async { drop(connection.await) });
         return Ok((sender.send_request(request).await.map_err(said)?, carrier));
@@ -53,13 +63,13 @@ async fn begin(order: &ProbeOrder, path: &str) -> Result<(Response<Incoming>, Jo
     Ok((sender.send_request(request).await.map_err(said)?, carrier))
 }
 
-fn request(order: &ProbeOrder, path: &str) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {
-    let proto = if order.tls { "https" } else { "http" };
+fn request(app: &App<'_>, path: &str) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {
+    let proto = if app.tls { "https" } else { "http" };
     let builder = Request::builder().header(header::USER_AGENT, "zexio").header(header::ACCEPT, "*/*");
     let builder = builder.header("x-forwarded-proto", proto);
-    match order.h2c {
-        true => builder.uri(format!("http://{}{path}", order.host)),
-        false => builder.uri(path).header(header::HOST, &order.host).header(header::CONNECTION, "close"),
+    match app.h2c {
+        true => builder.uri(format!("http://{}{path}", app.host)),
+        false => builder.uri(path).header(header::HOST, app.host).header(header::CONNECTION, "close"),
     }
     .body(Empty::new())
 }
@@ -100,18 +110,6 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::model::names::{ProcessName, ProjectId, ReleaseNo, UnitId};
-    use crate::model::spec::Ready;
-
-    fn order(port: u16, h2c: bool) -> ProbeOrder {
-        let unit = UnitId {
-            project: ProjectId::parse("shop").unwrap(),
-            process: ProcessName::parse("web").unwrap(),
-            release: ReleaseNo(1),
-            instance: None,
-        };
-        ProbeOrder { unit, port, ready: Ready::default_tcp(), host: "shop.example.com".into(), tls: true, h2c }
-    }
 
     /// Asks a server that answers every request with these pieces and then waits for the other side to close; returns
     /// what came of it, and what the server got: the request, and how the connection ended.
@@ -131,7 +129,11 @@ mod tests {
             (String::from_utf8_lossy(&request[..read]).into_owned(), end)
         });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let answer = runtime.block_on(get(&order(port, h2c), "/up?deep=1", Duration::from_secs(20)));
+        let answer = runtime.block_on(get(
+            &App { port, host: "shop.example.com", tls: true, h2c },
+            "/up?deep=1",
+            Duration::from_secs(20),
+        ));
         drop(runtime);
         let (request, end) = server.join().unwrap();
         (answer, request.to_lowercase(), end)

@@ -34,6 +34,9 @@ pub fn problems(spec: &Document) -> Vec<Problem> {
     }
     ports(spec, &mut found);
     routes(spec, &mut found);
+    if spec.deploy.verify.is_some() && spec.verified_route().is_none() {
+        found.push(Problem::at("deploy.verify.http", "no route takes this path; name one that visitors reach"));
+    }
     if spec.limits.memory.is_some_and(|memory| memory < Bytes(4 << 20)) {
         found.push(Problem::at("limits.memory", "less than 4M: no process could start"));
     }
@@ -111,6 +114,7 @@ fn artifact(artifact: &Artifact, found: &mut Vec<Problem>) {
 /// No work fits into a time of nothing; systemd even takes a 0 for no limit at all.
 fn times(spec: &Document, found: &mut Vec<Problem>) {
     let mut bounds = vec![("deploy.deadline".to_owned(), spec.deploy.deadline)];
+    bounds.extend(spec.deploy.verify.as_ref().map(|verify| ("deploy.verify.within".to_owned(), verify.within)));
     bounds.extend(spec.release.as_ref().map(|release| ("release.timeout".to_owned(), release.timeout)));
     for (name, process) in &spec.processes {
         bounds.extend(process.ready.as_ref().map(|ready| (format!("processes.{name}.ready.within"), ready.within)));

@@ -8,6 +8,7 @@ use super::failure::PortError;
 use super::names::{Hostname, ProcessName, ProjectId, ReleaseNo, Sha256, UnitId};
 use super::quantity::{Bytes, Timestamp};
 use super::services::ServicesSeen;
+use super::spec::Tls;
 
 /// A facet of the machine. One that could not be read is not an empty one: no step may depend on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +57,62 @@ pub struct Seen {
     pub health: BTreeMap<UnitId, Probed>,
     /// Where it listens so that others than this machine may reach it, past Caddy.
     pub open: BTreeSet<OpenPort>,
+    /// What Caddy answered to the agent's own requests.
+    pub visits: BTreeMap<Visit, Visited>,
+}
+
+/// A request to Caddy as a visitor's.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Visit {
+    /// The project.
+    pub project: ProjectId,
+    /// The release that has the traffic.
+    pub release: ReleaseNo,
+    /// The process that is to answer.
+    pub process: ProcessName,
+    /// The public name.
+    pub host: Hostname,
+    /// Where the host's certificate comes from.
+    pub tls: Tls,
+    /// The path.
+    pub path: String,
+    /// The port of the app; a static site has none.
+    pub port: Option<u16>,
+    /// Whether the app speaks HTTP/2 without TLS.
+    pub h2c: bool,
+    /// The run of the app: a new run is asked again.
+    pub run: Option<String>,
+    /// What the answer decides.
+    pub purpose: Purpose,
+}
+
+/// What the answer to a visit decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Purpose {
+    /// Whether a release keeps the traffic that it just got.
+    Verify {
+        /// Since when it has the traffic.
+        since: Timestamp,
+        /// Until when it must have answered well.
+        until: Timestamp,
+    },
+    /// Whether Caddy gets an answer from the app at all.
+    Check,
+}
+
+/// What a visit found, the last time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Visited {
+    /// When.
+    pub at: Timestamp,
+    /// Whether the answer was 2xx or 3xx.
+    pub well: bool,
+    /// Whether Caddy got no answer from the app, and said so itself.
+    pub unanswered: bool,
+    /// The finding in a sentence.
+    pub last: String,
+    /// The newest findings, each with its moment, where it was not the same as before.
+    pub transcript: Vec<String>,
 }
 
 /// An address on which something listens.

@@ -93,6 +93,9 @@ pub struct Trial {
     /// The runs of its units that had begun before it did, by the unit's name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub earlier: BTreeMap<String, EarlierRun>,
+    /// The traffic that it has while it is verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switched: Option<Switched>,
 }
 
 /// A run of a unit that had begun before the trial of its release.
@@ -106,6 +109,15 @@ pub struct EarlierRun {
 
 fn is_zero(number: &u64) -> bool {
     *number == 0
+}
+
+/// A release that has the traffic and is being verified: it serves only after that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Switched {
+    /// Since when it has the traffic.
+    pub since: Timestamp,
+    /// The routes that held before, to go back to.
+    pub before: BTreeMap<ProcessName, Vec<Route>>,
 }
 
 impl Trial {
@@ -129,6 +141,7 @@ impl Trial {
             fetch: None,
             awaits: None,
             earlier: earlier.collect(),
+            switched: None,
         }
     }
 
@@ -315,6 +328,19 @@ impl ProjectProgress {
     /// Returns a release.
     pub fn release(&self, number: ReleaseNo) -> Option<&Release> {
         self.releases.get(&number)
+    }
+
+    /// Returns the release that the routes lead to: the serving one, or the candidate while it is verified.
+    pub fn routed(&self) -> Option<ReleaseNo> {
+        let switched = self.trial.as_ref().is_some_and(|trial| trial.switched.is_some());
+        if switched { self.target } else { self.serving }
+    }
+
+    /// Ends a rollout that did not come to its end. The routes that it brought go with it.
+    pub fn end_trial(&mut self) {
+        if let Some(switched) = self.trial.take().and_then(|trial| trial.switched) {
+            self.routes = switched.before;
+        }
     }
 
     /// Returns the release that is on trial.

@@ -1,20 +1,21 @@
 //! Folds what was seen into what is remembered, before anything is planned. Whatever it decides is durable before the
 //! first step that follows from it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::desired::{Content, Desired, Intent, Work};
 use crate::model::failure::Lasting;
-use crate::model::names::{ProjectId, ReleaseNo, UnitId};
-use crate::model::observed::{BundlesSeen, FetchSeen, Observed, Seen, Sight, UnitSeen};
-use crate::model::progress::{Draining, Progress, ProjectProgress, ReleaseState, Stall, Trial};
+use crate::model::names::{ProcessName, ProjectId, ReleaseNo, UnitId};
+use crate::model::observed::{BundlesSeen, FetchSeen, Observed, Purpose, Seen, Sight, UnitSeen};
+use crate::model::progress::{Draining, Progress, ProjectProgress, ReleaseState, Stall, Switched, Trial};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::services::WantedServices;
-use crate::model::spec::{Deploy, OnFailure, Spec};
+use crate::model::spec::{Deploy, OnFailure, Route, Spec};
 
 use super::retry;
 use super::verdict::{Case, Verdict};
-use super::{Rules, aim, ports, services};
+use super::{Rules, aim, ports, services, visits};
 
 /// A request may have looked at the marker before the switch and dial after it.
 const SHORTEST_DRAIN: Span = Span::seconds(1);
@@ -83,6 +84,9 @@ fn wake(memory: &mut ProjectProgress, now: Timestamp) {
         let stood_still = now.since(since.max(trial.since));
         trial.since = trial.since.after(stood_still);
         trial.awaits = trial.awaits.map(|until| until.after(stood_still));
+        if let Some(switched) = &mut trial.switched {
+            switched.since = switched.since.after(now.since(since.max(switched.since)));
+        }
     }
 }
 
@@ -123,6 +127,9 @@ fn heed_the_clock(memory: &mut ProjectProgress, deploy: &Deploy, now: Timestamp)
     if let Some(trial) = &mut memory.trial {
         trial.since = trial.since.min(now);
         trial.awaits = trial.awaits.map(|until| until.min(now.after(retry::ARTIFACT_PATIENCE)));
+        if let Some(switched) = &mut trial.switched {
+            switched.since = switched.since.min(now);
+        }
     }
     let fetch = memory.trial.as_mut().and_then(|trial| trial.fetch.as_mut());
     memory.backoff.iter_mut().chain(fetch).for_each(|backoff| backoff.heed_the_clock(now));
@@ -135,10 +142,14 @@ fn heed_the_clock(memory: &mut ProjectProgress, deploy: &Deploy, now: Timestamp)
 /// has one of its hosts, changes none.
 fn take_routes(spec: &Spec, memory: &mut ProjectProgress) {
     if memory.serving == memory.target {
-        memory.routes = spec.processes.iter().map(|(name, process)| (name.clone(), process.routes.clone())).collect();
-        memory.routes.retain(|_, routes| !routes.is_empty());
+        memory.routes = routes_of(spec);
         memory.hosts = aim::hosts_of(spec);
     }
+}
+
+fn routes_of(spec: &Spec) -> BTreeMap<ProcessName, Vec<Route>> {
+    let routes = spec.processes.iter().map(|(name, process)| (name.clone(), process.routes.clone()));
+    routes.filter(|(_, routes)| !routes.is_empty()).collect()
 }
 
 /// A release whose artifact had no digest has one as soon as it is on disk.
@@ -301,7 +312,7 @@ pub fn reject(memory: &mut ProjectProgress, number: ReleaseNo, why: Rejection, n
     }
     memory.held = hold.then_some(number);
     memory.stalled = Some(stall);
-    memory.trial = None;
+    memory.end_trial();
     memory.backoff = None;
 }
 
@@ -319,6 +330,14 @@ fn promote_what_was_switched(
     };
     if !has_traffic(project, candidate, seen, memory) {
         return;
+    }
+    match verify(project, seen, memory, spec, now) {
+        Verified::Well => {}
+        Verified::NotYet => return,
+        Verified::Not(message) => {
+            let hold = spec.deploy.on_failure == OnFailure::Hold;
+            return reject(memory, candidate, Rejection { reason: "VerifyFailed", message, hold, fetched: true }, now);
+        }
     }
     let old = memory.serving.replace(candidate);
     memory.trial = None;
@@ -350,6 +369,41 @@ pub fn is_at_work(number: ReleaseNo, seen: &Seen, memory: &ProjectProgress) -> b
         units.iter().any(|(unit, seen)| unit.release == number && seen.is_up() && daemon(unit))
     });
     has_site || runs
+}
+
+/// What the verification of a release that has the traffic came to.
+enum Verified {
+    Well,
+    NotYet,
+    Not(String),
+}
+
+/// Verifies a candidate that has the traffic, through Caddy and by the routes of its own spec: they hold from now on, and
+/// those from before come back if it fails. It serves, and the release before it drains, only after that.
+fn verify(project: &ProjectId, seen: &Seen, memory: &mut ProjectProgress, spec: &Spec, now: Timestamp) -> Verified {
+    let Some(route) = spec.verified_route() else { return Verified::Well };
+    // A newer spec that could not be taken has no say in what is routed.
+    if !memory.hosts.contains(&route.1.host) {
+        return Verified::Well;
+    }
+    let owns_all = aim::hosts_of(spec).is_subset(&memory.hosts);
+    if let Some(trial) = memory.trial.as_mut().filter(|trial| trial.switched.is_none()) {
+        let before = memory.routes.clone();
+        if owns_all {
+            memory.routes = routes_of(spec);
+        }
+        trial.switched = Some(Switched { since: now, before });
+    }
+    let Some(visit) = visits::verify(project, spec, seen, memory) else { return Verified::NotYet };
+    match seen.visits.get(&visit) {
+        Some(found) if found.well => Verified::Well,
+        // Only what was found after the time was up can say that it was not enough.
+        Some(found) if matches!(visit.purpose, Purpose::Verify { until, .. } if found.at >= until) => {
+            let within = spec.deploy.verify.as_ref().map(|verify| verify.within).unwrap_or_default();
+            Verified::Not(format!("it had the traffic and was not verified within {within}; {}", found.last))
+        }
+        _ => Verified::NotYet,
+    }
 }
 
 /// Tells whether the machine gives a release the traffic, now and after a boot.

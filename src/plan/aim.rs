@@ -243,7 +243,7 @@ fn aim_at(project: &ProjectId, memory: &mut ProjectProgress, number: ReleaseNo, 
     }
     memory.target = Some(number);
     memory.held = None;
-    memory.trial = None;
+    memory.end_trial();
     if memory.serving == Some(number) {
         return;
     }

@@ -53,6 +53,12 @@ fn decisions(old: &ProjectProgress, new: &ProjectProgress, now: Timestamp) -> Ve
     if let Some(candidate) = new.candidate().filter(|candidate| old.candidate() != Some(*candidate)) {
         told.push(Event::info(now, "Trial", format!("release {candidate} is on trial")).to(Some(candidate)));
     }
+    let verified =
+        |memory: &ProjectProgress| memory.candidate().filter(|candidate| memory.routed() == Some(*candidate));
+    if let Some(candidate) = verified(new).filter(|candidate| verified(old) != Some(*candidate)) {
+        let message = format!("release {candidate} has the traffic and is verified through Caddy");
+        told.push(Event::info(now, "Trial", message).to(Some(candidate)));
+    }
     if let Some(serving) = new.serving.filter(|serving| old.serving != Some(*serving)) {
         told.push(Event::info(now, "Promoted", format!("release {serving} has the traffic")).to(Some(serving)));
     }
@@ -188,8 +194,10 @@ fn turn(old: &Status, new: &Status, now: Timestamp) -> Option<Event> {
     let event = match (was.status.as_str(), is.status.as_str()) {
         ("False", "True") => Event::info(now, &is.reason, &is.message),
         ("True", "False") if undecided => Event::warning(now, &is.reason, &is.message),
-        // What is killed for want of memory will be again: that is told also of one that was not Ready before.
-        ("False", "False") if is.reason == "OutOfMemory" && was.reason != is.reason => {
+        // No decision says it, also of a release that was never Ready.
+        ("False", "False")
+            if ["OutOfMemory", "RouteFailing"].contains(&is.reason.as_str()) && was.reason != is.reason =>
+        {
             Event::warning(now, &is.reason, &is.message)
         }
         _ => return None,

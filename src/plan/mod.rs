@@ -15,6 +15,7 @@ pub mod routes;
 pub mod services;
 pub mod status;
 pub mod verdict;
+pub mod visits;
 
 use std::fmt;
 

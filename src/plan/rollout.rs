@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::desired::{Kind, Work};
 use crate::model::expected::Expected;
 use crate::model::names::{ProcessName, ProjectId, ReleaseNo, Slot, UnitId};
-use crate::model::observed::{ActiveState, BundlesSeen, FetchSeen, Seen, UnitSeen};
+use crate::model::observed::{ActiveState, BundlesSeen, FetchSeen, Purpose, Seen, UnitSeen};
 use crate::model::progress::ProjectProgress;
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::spec::{Spec, Strategy};
@@ -14,7 +14,7 @@ use crate::render::launch::Launch;
 use crate::render::unit;
 
 use super::verdict::{Case, Verdict};
-use super::{Action, FetchOrder, Plan, Reason, Rules, Setting, UnitOrder, advance};
+use super::{Action, FetchOrder, Plan, Reason, Rules, Setting, UnitOrder, advance, visits};
 
 /// What one project's steps are made from; both facets were read.
 struct Scene<'a> {
@@ -156,7 +156,11 @@ impl Scene<'_> {
 
     fn try_candidate(&self, spec: &Spec, plan: &mut Plan) {
         let Some((candidate, trial)) = self.memory.candidate().zip(self.memory.trial.as_ref()) else { return };
-        plan.look_at(trial.deadline(spec.deploy.deadline));
+        match visits::verify(self.project, spec, self.seen, self.memory).map(|visit| visit.purpose) {
+            Some(Purpose::Verify { until, .. }) if self.now < until => plan.look_at(until),
+            Some(_) => plan.look_at(self.now.after(Span::seconds(1))),
+            None => plan.look_at(trial.deadline(spec.deploy.deadline)),
+        }
         if let Some(backoff) = trial.fetch.as_ref().filter(|backoff| self.now < backoff.until) {
             return plan.look_at(backoff.until);
         }

@@ -127,7 +127,7 @@ pub fn sites(progress: &Progress, layout: &Layout) -> Vec<Site> {
 }
 
 fn add_sites(project: &ProjectId, memory: &ProjectProgress, layout: &Layout, sites: &mut BTreeMap<Hostname, Site>) {
-    let Some(serving) = memory.serving.and_then(|serving| memory.release(serving)) else { return };
+    let Some(serving) = memory.routed().and_then(|routed| memory.release(routed)) else { return };
     for (process, routes) in &memory.routes {
         let Some(work) = serving.content.processes.get(process) else { continue };
         for (i, route) in routes.iter().enumerate().filter(|(_, route)| !memory.leaves_out(&route.host)) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::Plan;
+use super::{Plan, visits};
 use crate::model::desired::{Complaint, Intent, Wanted, Work};
 use crate::model::failure::PortError;
 use crate::model::names::{Hostname, ProjectId, ReleaseNo, UnitId};
@@ -40,7 +40,7 @@ type Finding = (String, String);
 /// Says what a project looks like; `before` is what it looked like, so that "since" stays.
 pub fn of(view: &View<'_>, before: Option<&Status>) -> Status {
     let now = view.observed.now;
-    let conditions: Vec<Condition> = findings(view)
+    let conditions: Vec<Condition> = findings(view, before)
         .into_iter()
         .map(|(kind, status, (reason, message))| {
             let same = before
@@ -124,10 +124,10 @@ pub fn who_waits(plan: &Plan, statuses: &BTreeMap<ProjectId, Status>) -> Vec<Wai
     told.collect()
 }
 
-fn findings(view: &View<'_>) -> Vec<(&'static str, &'static str, Finding)> {
+fn findings(view: &View<'_>, before: Option<&Status>) -> Vec<(&'static str, &'static str, Finding)> {
     let mut found = Vec::new();
     let stalled = stalled(view);
-    let unready = unready(view, stalled.as_ref());
+    let unready = unready(view, stalled.as_ref(), before);
     found.push(match &unready {
         None => ("Ready", "True", ("Serving".into(), serving_message(view))),
         Some(finding) => ("Ready", "False", finding.clone()),
@@ -187,7 +187,7 @@ fn suspension(wanted: &Wanted, now: Timestamp) -> Option<Finding> {
 const SUSPENDED: &str = "Suspended";
 
 /// Returns why the project is not what is wanted; none when it is.
-fn unready(view: &View<'_>, stalled: Option<&Finding>) -> Option<Finding> {
+fn unready(view: &View<'_>, stalled: Option<&Finding>, before: Option<&Status>) -> Option<Finding> {
     if let Some(finding) = stalled {
         return Some(finding.clone());
     }
@@ -219,7 +219,28 @@ fn unready(view: &View<'_>, stalled: Option<&Finding>) -> Option<Finding> {
             reconciling(view).unwrap_or_else(|| ("Pending".into(), "this generation waits for its turn".into())),
         );
     }
-    down_process(view).or_else(|| pending_routes(view))
+    down_process(view).or_else(|| pending_routes(view)).or_else(|| failing_routes(view, before))
+}
+
+/// Returns which routes lead to an app that Caddy gets no answer from. What just got the traffic is called well only
+/// after Caddy was asked.
+fn failing_routes(view: &View<'_>, before: Option<&Status>) -> Option<Finding> {
+    let checks = visits::checks(view.project, view.seen, view.memory);
+    let failing: Vec<&str> = checks
+        .iter()
+        .filter_map(|(_, visit)| view.seen.visits.get(visit))
+        .filter(|visited| visited.unanswered)
+        .map(|visited| visited.last.as_str())
+        .collect();
+    if !failing.is_empty() {
+        return Some(("RouteFailing".into(), failing.join("; ")));
+    }
+    let was_ready = |status: &Status| status.condition("Ready").is_some_and(|condition| condition.status == "True");
+    if before.is_some_and(|status| status.serving == view.memory.serving && was_ready(status)) {
+        return None;
+    }
+    let open = checks.iter().find(|(_, visit)| !view.seen.visits.contains_key(visit));
+    open.map(|(route, _)| ("RouteCheck".into(), format!("{} is asked through Caddy for the first time", route.host)))
 }
 
 /// Returns why Caddy does not serve hosts of this project as they are wanted; none when it does.
@@ -287,8 +308,8 @@ fn serving_message(view: &View<'_>) -> String {
     let version = view.memory.release(serving).and_then(|release| release.version.as_ref());
     let named = version.map_or(String::new(), |version| format!(" ({})", version.as_str()));
     let limits = unenforced_limits(view).unwrap_or_default();
-    let more = [missing_certificates(view), template_trouble(view), open_ports(view)].concat();
-    format!("release {serving}{named} serves{limits}{more}")
+    let (certificates, open, template) = (missing_certificates(view), open_ports(view), template_trouble(view));
+    format!("release {serving}{named} serves{limits}{certificates}{open}{template}")
 }
 
 /// What listens for more than this machine is reached without Caddy: without its certificate, redirects and log.
@@ -359,6 +380,11 @@ fn reconciling(view: &View<'_>) -> Option<Finding> {
 }
 
 fn trial_message(view: &View<'_>, candidate: ReleaseNo) -> String {
+    if view.memory.routed() == Some(candidate) {
+        let asked = view.seen.visits.iter().find(|(visit, _)| visit.release == candidate);
+        let found = asked.map_or(String::new(), |(_, visited)| format!(": {}", visited.last));
+        return format!("release {candidate} has the traffic and is verified through Caddy{found}");
+    }
     let waiting: Vec<String> = view
         .seen
         .health
@@ -431,7 +457,7 @@ fn processes(view: &View<'_>) -> Vec<ProcessStatus> {
 }
 
 fn routes(view: &View<'_>) -> Vec<RouteStatus> {
-    let slot = view.memory.serving.and_then(|serving| view.memory.release(serving)).map(|release| release.slot);
+    let slot = view.memory.routed().and_then(|routed| view.memory.release(routed)).map(|release| release.slot);
     view.memory
         .routes
         .iter()

@@ -78,6 +78,10 @@ fn of_release(project: &ProjectId, number: ReleaseNo, limit: Option<Bytes>, seen
         findings.push(format!("{}: {} probes; the last findings:", unit.process, probed.tries));
         findings.extend(probed.transcript.iter().map(|line| format!("  {line}")));
     }
+    for (visit, visited) in seen.visits.iter().filter(|(visit, _)| visit.release == number) {
+        findings.push(format!("{}: asked through Caddy; the last findings:", visit.process));
+        findings.extend(visited.transcript.iter().map(|line| format!("  {line}")));
+    }
     // A release whose artifact never came has no unit, and so no last words.
     let named: Vec<UnitId> = units.into_iter().map(|(unit, _)| unit.clone()).collect();
     let log = if named.is_empty() { Vec::new() } else { tail.tail(&named, LINES) };

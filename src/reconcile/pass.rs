@@ -12,8 +12,8 @@ use crate::bell::Rehearsal;
 use crate::metrics::{Metrics, Statuses};
 use crate::model::desired::{Desired, Wanted};
 use crate::model::failure::PortError;
-use crate::model::names::{ProjectId, Slot, UnitId};
-use crate::model::observed::{ActiveState, Observed, ProxySeen, Seen, UnitSeen};
+use crate::model::names::{Hostname, ProjectId, Slot, UnitId};
+use crate::model::observed::{ActiveState, Observed, ProxySeen, Seen, UnitSeen, Visit};
 use crate::model::progress::{Progress, ProjectProgress};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::services::WantedServices;
@@ -119,8 +119,9 @@ impl Loop {
     pub fn rehearse(&mut self, suppose: Option<(ProjectId, Wanted)>) -> Result<Rehearsal, String> {
         let mut view = self.look(suppose, false).map_err(|e| e.to_string())?;
         advance::advance(&view.desired, &view.services, &view.observed, &mut view.progress, &self.rules);
+        let unserved = self.unserved(&view);
         let (plan, _) = (self.planner)(&view.desired, &view.services, &view.observed, &view.progress, &self.rules);
-        Ok(Rehearsal { plan, statuses: self.statuses(&mut view) })
+        Ok(Rehearsal { plan, statuses: self.statuses(&mut view, &unserved) })
     }
 
     fn converge(&mut self, full: bool) -> Result<Option<Timestamp>, PortError> {
@@ -143,11 +144,19 @@ impl Loop {
         let follow_up = self.apply(&plan, &mut view);
         // An app may be ready before its start is looked at.
         self.health.look(&probes(&view.desired, &view.observed.projects, &view.progress, Some(&plan)));
-        let statuses = self.statuses(&mut view);
+        let unserved = self.unserved(&view);
+        let visits = visits(&view, &unserved);
+        self.health.visit(&visits);
+        let statuses = self.statuses(&mut view, &unserved);
         self.remember(&advanced, &view)?;
         self.ledger.tell(self.services.record(&view.services, &view.observed, &view.progress, full)?);
         self.record(statuses, full, follow_up.is_some(), view.observed.now)?;
-        Ok(self.next_look(follow_up, view.observed.now, plan.look_again))
+        let open = |visit: &Visit| {
+            let seen = view.observed.projects.get(&visit.project);
+            !seen.is_some_and(|seen| seen.visits.contains_key(visit))
+        };
+        let soon = visits.iter().any(open).then(|| view.observed.now.after(Span::seconds(1)));
+        Ok(self.next_look(follow_up, view.observed.now, plan.look_again.into_iter().chain(soon).min()))
     }
 
     /// After steps comes another pass: it sees what they came to. Many such passes in a row mean steps without effect;
@@ -213,6 +222,11 @@ impl Loop {
                 seen.health.insert(unit, probed);
             }
         }
+        for (visit, visited) in self.health.visited() {
+            if let Some(seen) = projects.get_mut(&visit.project) {
+                seen.visits.insert(visit, visited);
+            }
+        }
         for (project, open) in self.health.open_ports() {
             if let Some(seen) = projects.get_mut(&project) {
                 seen.open = open;
@@ -244,6 +258,7 @@ impl Loop {
             bundles: sight(self.bundles.look(project)),
             fetches: self.bundles.fetches(project),
             health: BTreeMap::new(),
+            visits: BTreeMap::new(),
             open: BTreeSet::new(),
         }
     }
@@ -405,9 +420,11 @@ impl Loop {
         }
     }
 
-    fn statuses(&self, view: &mut View) -> BTreeMap<ProjectId, Status> {
-        let unserved =
-            routes::unserved(&view.observed, &view.progress, &self.rules, |order| self.routes.differing(order));
+    fn unserved(&self, view: &View) -> BTreeSet<Hostname> {
+        routes::unserved(&view.observed, &view.progress, &self.rules, |order| self.routes.differing(order))
+    }
+
+    fn statuses(&self, view: &mut View, unserved: &BTreeSet<Hostname>) -> BTreeMap<ProjectId, Status> {
         let mut current = BTreeMap::new();
         for (project, wanted) in &view.desired.0 {
             let (Some(memory), Some(seen)) =
@@ -422,7 +439,7 @@ impl Loop {
                     memory,
                     seen,
                     observed: &view.observed,
-                    unserved: &unserved,
+                    unserved,
                     route_trouble: self.route_trouble.as_ref(),
                     template_trouble: self.template_trouble.as_deref(),
                 },
@@ -501,6 +518,22 @@ fn probes(
         }
     }
     orders
+}
+
+/// Returns what Caddy is to be asked: by the routes that it has, for projects that are not suspended.
+fn visits(view: &View, unserved: &BTreeSet<Hostname>) -> BTreeSet<Visit> {
+    let mut found = BTreeSet::new();
+    for (project, seen) in &view.observed.projects {
+        let Some(wanted) = view.desired.0.get(project) else { continue };
+        let (Some(spec), Some(memory)) = (wanted.spec(), view.progress.projects.get(project)) else { continue };
+        if wanted.pause_at(view.observed.now).is_some() {
+            continue;
+        }
+        let checks = plan::visits::checks(project, seen, memory).into_iter().map(|(_, visit)| visit);
+        found.extend(checks.filter(|visit| !unserved.contains(&visit.host)));
+        found.extend(plan::visits::verify(project, spec, seen, memory));
+    }
+    found
 }
 
 /// Tells whether two statuses differ in more than when they were seen and how much they used.

@@ -16,15 +16,15 @@ use zexio::model::layout::Layout;
 use zexio::model::names::{Hostname, Ports, ProcessName, ProjectId, ReleaseNo, SecretName, Sha256, Slot, UnitId};
 use zexio::model::observed::{
     ActiveState, BundlesSeen, CertificateSeen, Exit, FetchSeen, Observed, OpenPort, Probed, ProxySeen, Seen, Sight,
-    TimerSeen, UnitSeen,
+    TimerSeen, UnitSeen, Visit, Visited,
 };
 use zexio::model::progress::{
-    Backoff, Draining, EarlierRun, Progress, ProjectProgress, Quarantine, Release, ReleaseState, Stall, Trial,
+    Backoff, Draining, EarlierRun, Progress, ProjectProgress, Quarantine, Release, ReleaseState, Stall, Switched, Trial,
 };
 use zexio::model::quantity::Timestamp;
 use zexio::model::services::{Service, WantedServices};
 use zexio::model::spec::{Route, Sealed, Spec};
-use zexio::plan::{RoutesOrder, Rules, ports, routes};
+use zexio::plan::{RoutesOrder, Rules, ports, routes, visits};
 use zexio::render::caddyfile;
 use zexio::render::unit;
 use zexio::settings::Settings;
@@ -147,6 +147,8 @@ struct TrialInWords {
     fetch: Option<(u32, u64)>,
     /// Until when an artifact is waited for.
     awaits: Option<u64>,
+    /// Since when it has the traffic and is verified.
+    switched: Option<u64>,
 }
 
 #[derive(Deserialize, Default)]
@@ -186,6 +188,10 @@ struct SeenInWords {
     fetches: BTreeMap<u32, String>,
     /// Since when the probes of a unit succeed, or what the last one found.
     health: BTreeMap<String, Health>,
+    /// What Caddy answers by each route: `well`, `unanswered`, or another answer; `not asked`.
+    routes: Option<String>,
+    /// What it answers where the candidate is verified.
+    verified: Option<String>,
     /// Facets that could not be read.
     unknown: BTreeSet<String>,
 }
@@ -443,6 +449,9 @@ impl Project {
             }
         }
         memory.routes = words.routes.clone().unwrap_or(memory.routes);
+        if let Some(switched) = memory.trial.as_mut().and_then(|trial| trial.switched.as_mut()) {
+            switched.before = memory.routes.clone();
+        }
         let routed = memory.routes.values().flatten().map(|route| route.host.clone()).collect();
         memory.hosts = words.hosts.clone().unwrap_or(routed);
         let pair = |(a, b): &(u16, u16)| Ports { a: *a, b: *b };
@@ -494,7 +503,7 @@ impl Project {
             (unit, Probed { invocation, at: at(now), ok_since, tries: 3, transcript: vec![last.clone()], last })
         });
         let health = health.collect();
-        Seen {
+        let mut seen = Seen {
             units: if sight("units") { Sight::Unknown("the bus is away".into()) } else { Sight::Known(units) },
             bundles: match sight("bundles") {
                 true => Sight::Unknown("the disk does not answer".into()),
@@ -502,12 +511,21 @@ impl Project {
             },
             fetches: words.fetches.iter().map(|(number, words)| (ReleaseNo(*number), fetch(words, now))).collect(),
             health,
+            visits: BTreeMap::new(),
             open: words
                 .past_caddy
                 .iter()
                 .map(|(address, port)| OpenPort { address: address.clone(), port: *port })
                 .collect(),
-        }
+        };
+        let routes = words.routes.as_deref().unwrap_or("well");
+        let checks = visits::checks(name, &seen, memory).into_iter().map(|(_, visit)| (visit, routes));
+        let wanted = self.wanted(name);
+        let verify = wanted.spec().and_then(|spec| visits::verify(name, spec, &seen, memory));
+        let all = checks.chain(verify.zip(words.verified.as_deref()));
+        seen.visits =
+            all.filter(|(_, words)| *words != "not asked").map(|(visit, words)| visited(visit, words, now)).collect();
+        seen
     }
 
     fn bundles(&self, memory: &ProjectProgress) -> BundlesSeen {
@@ -552,11 +570,13 @@ impl Project {
 impl TrialInWords {
     fn read(&self) -> Trial {
         let fetch = self.fetch.map(|(strikes, until)| backoff(strikes, until));
+        let switched = self.switched.map(|since| Switched { since: at(since), before: BTreeMap::new() });
         Trial {
             proven: self.proven,
             released: self.released,
             room: self.room,
             fetch,
+            switched,
             earlier: self.earlier.iter().map(|(unit, restarts)| (unit.clone(), earlier(*restarts))).collect(),
             since: at(self.since),
             awaits: self.awaits.map(at),
@@ -566,6 +586,12 @@ impl TrialInWords {
 
 fn earlier(restarts: i32) -> EarlierRun {
     EarlierRun { invocation: "run".into(), restarts: restarts.try_into().ok() }
+}
+
+fn visited(visit: Visit, words: &str, now: u64) -> (Visit, Visited) {
+    let last = format!("GET https://{}{} answered {words}", visit.host, visit.path);
+    let (well, unanswered) = (words == "well", words == "unanswered");
+    (visit, Visited { at: at(now), well, unanswered, transcript: vec![last.clone()], last })
 }
 
 /// Reads `1`, `web-r1` or `web-r1-2`.

@@ -48,7 +48,7 @@ fn every_spec_of_this_repository_is_deployed() {
     let web = ["hello", "greeter", "bumped", "keeper", "paths", "modest", "single", "stored", "ledger", "roomy"];
     let more = [
         "telling", "tagged", "forged", "mono", "many", "locks", "framed", "migrated", "careful", "labelled", "common",
-        "returned", "once",
+        "returned", "once", "verified",
     ];
     for host in web.iter().chain(&more).chain(&["node", "python", "rust"]) {
         machine.wait_for_answer(&format!("{host}.example.com"), "/", "hello from");

@@ -99,3 +99,102 @@ fn an_app_that_speaks_http_2_without_tls_is_probed_and_routed_in_it() {
     let why = machine.must("zexio why rpc");
     assert!(why.contains("as h2c: true says"), "{why}");
 }
+
+/// A Python server that answers /up as it is told, and everything else with 500.
+const MOODY: &str = r#"
+import os
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        public = self.headers["X-Forwarded-For"] is not None
+        status = int(os.environ["PUBLIC" if public else "PRIVATE"])
+        self.send_response(status if self.path == "/up" else 500)
+        self.end_headers()
+        self.wfile.write(os.environ["NAME"].encode())
+
+    def log_message(self, form, *args):
+        print(self.command, self.path, flush=True)
+
+ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"#;
+
+fn moody(name: &str, public: u16, deploy: &str) -> String {
+    spec(
+        "moody",
+        "run: python3 moody.py, ready: { http: /up }, routes: [{ host: moody.example.com, tls: internal }]",
+        &format!("env: {{ NAME: {name}, PUBLIC: \"{public}\", PRIVATE: \"200\" }}\n"),
+    )
+    .replace("drain: 0s", &format!("drain: 0s, verify: {{ http: /up, within: 4s }}{deploy}"))
+}
+
+#[test]
+fn a_release_that_is_not_verified_through_caddy_gives_the_traffic_back() {
+    let machine = Machine::with_agent();
+    publish(&machine);
+    machine.write_file("/root/apps/moody.py", MOODY);
+    machine.must("tar -C /root/apps -czf /srv/artifacts/apps.tar.gz .");
+    let host = "moody.example.com";
+    let first = machine.apply("moody", &moody("first", 503, ""));
+    assert_eq!(first.status, 3, "{}{}", first.stdout, first.stderr);
+    let why = machine.must("zexio why moody");
+    assert!(why.contains("VerifyFailed") && why.contains("answered 503"), "{why}");
+    assert_ne!(machine.get(host, "/up").0, 503, "a first release that failed serves on");
+
+    for deploy in ["", ", strategy: recreate"] {
+        let name = |name: &str| format!("{name}{}", deploy.len());
+        let good = machine.apply("moody", &moody(&name("good"), 200, deploy));
+        assert_eq!(good.status, 0, "{}{}", good.stdout, good.stderr);
+        assert_eq!(machine.get(host, "/up"), (200, name("good")));
+        let began = std::time::Instant::now();
+        let bad = machine.apply("moody", &moody(&name("bad"), 500, deploy));
+        assert_eq!(bad.status, 3, "{}{}", bad.stdout, bad.stderr);
+        assert!(began.elapsed() < std::time::Duration::from_secs(60), "{:?}", began.elapsed());
+        let why = machine.must("zexio why moody");
+        assert!(why.contains("VerifyFailed") && why.contains("answered 500"), "{why}");
+        machine.wait_for_answer(host, "/up", &name("good"));
+        assert!(machine.status_has("moody", "\"state\":\"failed\""));
+    }
+
+    // The agent dies while a release is verified: the next one goes on from there.
+    let slow = moody("slow", 500, "").replace("within: 4s", "within: 20s");
+    assert_eq!(machine.apply_and_go("moody", &slow).status, 0);
+    machine.wait_until("the traffic to move", || machine.get(host, "/up").1 == "slow");
+    machine.must("systemctl kill -s KILL zexio-agent && systemctl restart zexio-agent");
+    machine.wait_until("the traffic to come back", || machine.get(host, "/up") == (200, "good20".into()));
+    let why = machine.must("zexio why moody");
+    assert!(why.contains("VerifyFailed"), "{why}");
+}
+
+#[test]
+fn a_site_that_answers_only_502_is_never_called_ready() {
+    let machine = Machine::with_agent();
+    publish(&machine);
+    let rpc = |h2c: &str| {
+        let run = "run: node rpc.js serve";
+        spec(
+            "rpc",
+            &format!("{run}, {h2c}ready: {{ tcp: true }}, routes: [{{ host: rpc.example.com, tls: internal }}]"),
+            "",
+        )
+    };
+    assert_eq!(machine.apply_and_go("rpc", &rpc("")).status, 0);
+    machine.wait_until("the failure to be told", || machine.status_has("rpc", "\"reason\":\"RouteFailing\""));
+    let status = machine.must("zexio get rpc -o json");
+    assert!(status.contains("then set h2c: true"), "{status}");
+    let events = machine.must("zexio events rpc");
+    assert!(events.contains("RouteFailing") && !events.contains("Serving"), "it was called ready: {events}");
+    let said = machine.apply("rpc", &rpc("h2c: true, "));
+    assert_eq!(said.status, 0, "{}{}", said.stdout, said.stderr);
+
+    // An app that answers 5xx by itself is the visitor's matter, also where it is a 502.
+    machine.write_file("/root/apps/moody.py", &MOODY.replace("else 500", "else 502"));
+    machine.must("tar -C /root/apps -czf /srv/artifacts/apps.tar.gz .");
+    let own = moody("own", 502, "")
+        .replace(", verify: { http: /up, within: 4s }", "")
+        .replace("{ http: /up }", "{ tcp: true }");
+    let said = machine.apply("moody", &own);
+    assert_eq!(said.status, 0, "{}{}", said.stdout, said.stderr);
+    assert_eq!(machine.get("moody.example.com", "/").0, 502);
+    assert!(machine.status_has("moody", "\"state\":\"running\""));
+}

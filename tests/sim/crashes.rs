@@ -2,17 +2,24 @@
 
 use crate::world::Life;
 
+const VERIFY: &str = "deploy: { verify: { http: /up, within: 5s } }";
+
 /// A stage of a life: its name, what the operator does, and the release that serves after it.
 type Stage = (&'static str, fn(&mut Life), Option<u32>);
 
-/// A whole life: create, deploy, deploy something bad, go back, delete. The agent dies before the change `dies_before`
+/// A whole life: create, deploy, deploy something bad, deploy what is not verified, go back, delete. The agent dies before the change `dies_before`
 /// of stage `stage`; the machine must come to the same end, and visitors must notice nothing. Tells whether it died.
 fn live(dies_in: usize, dies_before: usize) -> bool {
     let mut life = Life::begin();
-    let stages: [Stage; 5] = [
+    let stages: [Stage; 6] = [
         ("create", |life| life.want("shop", "good-1"), Some(1)),
         ("deploy", |life| life.want("shop", "good-2"), Some(2)),
         ("bad deploy", |life| life.want("shop", "never-ready"), Some(2)),
+        (
+            "unverified deploy",
+            |life| life.want_spec("shop", "url: \"https://a.example.com/unverified\"", VERIFY),
+            Some(2),
+        ),
         ("roll back", |life| life.want_spec("shop", "release: 1", ""), Some(1)),
         ("delete", |life| life.delete("shop"), None),
     ];
@@ -49,12 +56,12 @@ fn live(dies_in: usize, dies_before: usize) -> bool {
 
 #[test]
 fn an_agent_that_dies_around_any_change_of_a_projects_life_comes_to_the_same_end_unnoticed() {
-    let mut deaths = [0; 5];
+    let mut deaths = [0; 6];
     for (stage, deaths) in deaths.iter_mut().enumerate() {
         while live(stage, *deaths) {
             *deaths += 1;
         }
     }
-    // create, deploy, bad deploy, roll back, delete: as many as each has changes, so that the test does not go blind.
+    // create, deploy, bad deploy, unverified deploy, roll back, delete: as many as each has changes, so that the test does not go blind.
     assert!(deaths.iter().all(|deaths| (5..200).contains(deaths)), "{deaths:?}");
 }

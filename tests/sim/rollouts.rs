@@ -379,3 +379,45 @@ fn a_candidate_that_falls_between_its_proof_and_the_switch_gets_no_traffic() {
     life.settle();
     assert_eq!(life.serving("shop"), Some(2), "once it is healthy again it takes over");
 }
+
+const VERIFY: &str = "deploy: { min_healthy: 2s, drain: 10s, verify: { http: /up, within: 5s } }";
+
+#[test]
+fn a_release_that_is_not_verified_gives_the_traffic_back_and_one_that_is_serves() {
+    let mut life = Life::begin();
+    life.want_spec("shop", "url: \"https://a.example.com/good-1\"", VERIFY);
+    life.settle();
+    assert_eq!(life.serving("shop"), Some(1));
+    let before = life.world.lock().units.clone();
+    life.want_spec("shop", "url: \"https://a.example.com/unverified\"", VERIFY);
+    let calls = life.settle();
+    assert!(
+        calls.contains(&"point shop web b".to_owned()) && calls.contains(&"point shop web a".to_owned()),
+        "{calls:?}"
+    );
+    let status = life.status("shop");
+    let stalled = status.condition("Stalled").expect("stalled");
+    assert_eq!((life.serving("shop"), stalled.reason.as_str()), (Some(1), "VerifyFailed"));
+    assert!(
+        stalled.message.contains("answered 500") && stalled.message.contains("release 1 serves"),
+        "{}",
+        stalled.message
+    );
+    assert_eq!(life.world.lock().units, before);
+    assert_eq!(life.world.lock().slot(&shop(), "web"), Slot::A);
+    life.want_spec("shop", "url: \"https://a.example.com/good-3\"", VERIFY);
+    life.settle();
+    assert_eq!((life.serving("shop"), life.plan()), (Some(3), Vec::new()));
+    assert_eq!(life.world.lock().unserved, Vec::<String>::new());
+}
+
+#[test]
+fn a_first_release_that_is_not_verified_leaves_no_route() {
+    let mut life = Life::begin();
+    life.want_spec("shop", "url: \"https://a.example.com/unverified\"", VERIFY);
+    life.settle();
+    assert_eq!(life.serving("shop"), None);
+    assert_eq!(life.status("shop").condition("Stalled").expect("stalled").reason, "VerifyFailed");
+    assert_eq!(life.running().len(), 0);
+    assert!(!life.world.lock().proxy.text.as_ref().is_some_and(|text| text.contains("shop.example.com")));
+}

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::ready::ProbePath;
 use crate::model::quantity::Span;
 
 /// How a new release takes over.
@@ -19,6 +20,26 @@ pub struct Deploy {
     pub deadline: Span,
     /// What becomes of a release that fails.
     pub on_failure: OnFailure,
+    /// What a new release must answer through Caddy, once it has the traffic; otherwise the traffic goes back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Verify>,
+}
+
+/// A request through Caddy by the public name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Verify {
+    /// A public path that answers 2xx or 3xx.
+    pub http: ProbePath,
+    /// How long it may take until it does.
+    #[serde(default = "Verify::default_within")]
+    pub within: Span,
+}
+
+impl Verify {
+    fn default_within() -> Span {
+        Span::seconds(10)
+    }
 }
 
 impl Default for Deploy {
@@ -29,6 +50,7 @@ impl Default for Deploy {
             drain: Span::seconds(10),
             deadline: Span::seconds(300),
             on_failure: OnFailure::default(),
+            verify: None,
         }
     }
 }

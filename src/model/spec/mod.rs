@@ -99,6 +99,18 @@ impl<E> SpecOf<E> {
         self.artifact.url.as_mut().map(|url| ("artifact.url", url)).into_iter().chain(self.hooks.templates_mut())
     }
 
+    /// Returns the route that `deploy.verify` asks: the first that takes its path, of the processes in the order of their
+    /// names, those that run before static sites.
+    pub fn verified_route(&self) -> Option<(&ProcessName, &Route)> {
+        let path = self.deploy.verify.as_ref()?.http.as_str();
+        let of = |is_static: bool| {
+            let processes = self.processes.iter().filter(move |(_, p)| p.static_site.is_some() == is_static);
+            let routes = processes.flat_map(|(name, process)| process.routes.iter().map(move |route| (name, route)));
+            routes.filter(|(_, route)| route.is_direct() && route.takes(path))
+        };
+        of(false).chain(of(true)).next()
+    }
+
     /// Returns the spec with every env value replaced.
     ///
     /// # Errors

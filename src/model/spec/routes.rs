@@ -32,7 +32,21 @@ impl Route {
     /// Returns the first route by which a visitor reaches the process itself, under a name of its own: no redirect, no
     /// wildcard.
     pub fn first_direct(routes: &[Self]) -> Option<&Self> {
-        routes.iter().find(|route| route.redirect.is_none() && !route.host.as_str().starts_with('*'))
+        routes.iter().find(|route| route.is_direct())
+    }
+
+    /// Tells whether a visitor reaches the process by it, under a name of its own.
+    pub fn is_direct(&self) -> bool {
+        self.redirect.is_none() && !self.host.as_str().starts_with('*')
+    }
+
+    /// Tells whether a request for a path goes by it, as far as its own path says.
+    pub fn takes(&self, path: &str) -> bool {
+        let path = path.split('?').next().unwrap_or_default();
+        self.path.as_ref().is_none_or(|own| match own.as_str().strip_suffix('*') {
+            Some(prefix) => path.starts_with(prefix),
+            None => path == own.as_str(),
+        })
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use zexio::model::desired::{Desired, Intent};
 use zexio::model::event::Event;
 use zexio::model::names::{ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitId};
-use zexio::model::observed::{ActiveState, BundlesSeen, ProxySeen, UnitSeen};
+use zexio::model::observed::{ActiveState, BundlesSeen, ProxySeen, UnitSeen, Visit};
 use zexio::model::progress::{Progress, ProjectProgress};
 use zexio::model::quantity::Timestamp;
 use zexio::model::status::Status;
@@ -49,6 +49,8 @@ pub struct Machine {
     pub units: BTreeMap<UnitId, UnitSeen>,
     pub apps: BTreeMap<UnitId, App>,
     pub ready: BTreeMap<UnitId, Readiness>,
+    /// What Caddy is asked.
+    pub visits: BTreeSet<Visit>,
     /// When a process of a release was last down by its own fault, on the clock that never jumps.
     pub down: BTreeMap<(ProjectId, ReleaseNo), u64>,
     pub bundles: BTreeMap<ProjectId, BundlesSeen>,

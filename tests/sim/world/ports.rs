@@ -7,7 +7,9 @@ use zeroize::Zeroizing;
 use zexio::model::desired::{Desired, SecretVersion};
 use zexio::model::event::Event;
 use zexio::model::names::{EnvName, Hostname, ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitId};
-use zexio::model::observed::{BundlesSeen, CertificateSeen, FetchSeen, Probed, ProxySeen, UnitSeen};
+use zexio::model::observed::{
+    BundlesSeen, CertificateSeen, FetchSeen, Probed, ProxySeen, Purpose, UnitSeen, Visit, Visited,
+};
 use zexio::model::progress::{Progress, ProjectProgress};
 use zexio::model::quantity::Timestamp;
 use zexio::model::spec::Sealed;
@@ -294,6 +296,21 @@ impl Health for World {
             let last = last.to_owned();
             let at = machine.now;
             (order.unit.clone(), Probed { invocation, at, ok_since, tries: 1, transcript: vec![last.clone()], last })
+        });
+        found.collect()
+    }
+    fn visit(&self, visits: &BTreeSet<Visit>) {
+        self.lock().visits = visits.clone();
+    }
+    fn visited(&self) -> BTreeMap<Visit, Visited> {
+        let machine = self.lock();
+        let found = machine.visits.iter().map(|visit| {
+            // Caddy answers with what stands in the slot that has the traffic.
+            let origin = machine.origins.get(&(visit.project.clone(), visit.release)).map_or("", String::as_str);
+            let well = !(origin.contains("unverified") && matches!(visit.purpose, Purpose::Verify { .. }));
+            let last = format!("GET {} answered {}", visit.path, if well { 200 } else { 500 });
+            let transcript = vec![last.clone()];
+            (visit.clone(), Visited { at: machine.now, well, unanswered: false, last, transcript })
         });
         found.collect()
     }

@@ -1,0 +1,277 @@
+//! Requests to Caddy by a public name, each asked as often as its purpose needs, beside the loop. What they found is a
+//! cache: a new agent asks again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
+use ureq::Agent;
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::tls::TlsConfig;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+
+use crate::bell::Bell;
+use crate::model::observed::{Purpose, Visit, Visited};
+use crate::model::quantity::Timestamp;
+use crate::model::spec::Tls;
+use crate::port::Clock;
+
+use super::health::TRANSCRIPT;
+use super::visit::{self, App};
+
+/// The template sets it where Caddy itself says that it got no answer.
+const MARK: &str = "x-zexio-error";
+/// How many are asked side by side.
+const WORKERS: usize = 4;
+/// Longer than Caddy looks for an app that does not answer.
+const CHECK_WITHIN: Duration = Duration::from_secs(8);
+/// How long one of the requests of a verification may take, and how long the last one may at least.
+const VERIFY_WITHIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
+/// How long between two requests of a verification.
+const VERIFY_PAUSE: Duration = Duration::from_millis(250);
+/// The longest pause between two checks of a route that fails.
+const CHECK_PAUSE: Duration = Duration::from_secs(5);
+/// How much of an answer is read.
+const BODY: u64 = 1 << 20;
+
+/// What is asked, and what was found.
+#[derive(Clone)]
+pub struct Visitor {
+    clock: Arc<dyn Clock>,
+    bell: Bell,
+    visits: Arc<(Mutex<BTreeMap<Visit, Entry>>, Condvar)>,
+    started: Arc<Once>,
+}
+
+#[derive(Default)]
+struct Entry {
+    /// None: there is nothing more to find.
+    due: Option<Instant>,
+    busy: bool,
+    tries: u32,
+    found: Option<Visited>,
+}
+
+/// What one request came to.
+#[derive(Debug, PartialEq, Eq)]
+struct Answer {
+    well: bool,
+    unanswered: bool,
+    said: String,
+}
+
+impl Visitor {
+    /// Makes a visitor that asks nothing.
+    pub fn new(clock: Arc<dyn Clock>, bell: Bell) -> Self {
+        Self { clock, bell, visits: Arc::default(), started: Arc::new(Once::new()) }
+    }
+
+    /// Asks these from now on and no others.
+    pub fn visit(&self, wanted: &BTreeSet<Visit>) {
+        if !wanted.is_empty() {
+            self.started.call_once(|| self.start());
+        }
+        let mut visits = self.lock();
+        visits.retain(|visit, _| wanted.contains(visit));
+        for visit in wanted {
+            let new = || Entry { due: Some(Instant::now()), ..Entry::default() };
+            visits.entry(visit.clone()).or_insert_with(new);
+        }
+        self.visits.1.notify_all();
+    }
+
+    /// Returns what was found so far.
+    pub fn visited(&self) -> BTreeMap<Visit, Visited> {
+        let visits = self.lock();
+        visits.iter().filter_map(|(visit, entry)| Some((visit.clone(), entry.found.clone()?))).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Visit, Entry>> {
+        self.visits.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start(&self) {
+        for _ in 0..WORKERS {
+            let visitor = self.clone();
+            let work = move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => visitor.work(&runtime),
+                Err(error) => tracing::error!("could not begin to ask Caddy for routes: {error}"),
+            };
+            if let Err(error) = thread::Builder::new().name("visit".into()).spawn(work) {
+                tracing::error!("could not begin to ask Caddy for routes: {error}");
+            }
+        }
+    }
+
+    fn work(&self, runtime: &Runtime) {
+        loop {
+            let visit = self.next();
+            let timeout = timeout(visit.purpose, self.clock.now());
+            let answer = ask(&visit, timeout, runtime);
+            self.note(&visit, answer);
+        }
+    }
+
+    /// Waits for the next visit that is due.
+    fn next(&self) -> Visit {
+        let mut visits = self.lock();
+        loop {
+            let idle = visits.iter().filter(|(_, entry)| !entry.busy);
+            let next = idle.filter_map(|(visit, entry)| Some((entry.due?, visit.clone()))).min();
+            let wait = match next {
+                Some((due, visit)) if due <= Instant::now() => {
+                    if let Some(entry) = visits.get_mut(&visit) {
+                        entry.busy = true;
+                    }
+                    return visit;
+                }
+                Some((due, _)) => due.saturating_duration_since(Instant::now()),
+                None => Duration::from_secs(3600),
+            };
+            visits = self.visits.1.wait_timeout(visits, wait).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn note(&self, visit: &Visit, answer: Answer) {
+        let now = self.clock.now();
+        let mut visits = self.lock();
+        let Some(entry) = visits.get_mut(visit) else { return };
+        entry.busy = false;
+        entry.tries += 1;
+        entry.due = pause(visit.purpose, &answer, entry.tries, now).map(|pause| Instant::now() + pause);
+        let mut transcript = entry.found.as_ref().map(|old| old.transcript.clone()).unwrap_or_default();
+        let news = entry.found.as_ref().is_none_or(|old| old.last != answer.said);
+        if news {
+            transcript.push(format!("{now} {}", answer.said));
+            transcript.drain(..transcript.len().saturating_sub(TRANSCRIPT));
+        }
+        let Answer { well, unanswered, said } = answer;
+        entry.found = Some(Visited { at: now, well, unanswered, last: said, transcript });
+        if news || entry.due.is_none() {
+            self.bell.ring();
+        }
+    }
+}
+
+fn timeout(purpose: Purpose, now: Timestamp) -> Duration {
+    match purpose {
+        Purpose::Check => CHECK_WITHIN,
+        Purpose::Verify { until, .. } => until.since(now).as_duration().clamp(VERIFY_WITHIN.0, VERIFY_WITHIN.1),
+    }
+}
+
+/// Returns when to ask again; none: what was found stands.
+fn pause(purpose: Purpose, answer: &Answer, tries: u32, now: Timestamp) -> Option<Duration> {
+    match purpose {
+        Purpose::Verify { until, .. } => (!answer.well && now < until).then_some(VERIFY_PAUSE),
+        Purpose::Check => answer.unanswered.then(|| Duration::from_secs(1 << tries.min(4)).min(CHECK_PAUSE)),
+    }
+}
+
+fn ask(visit: &Visit, timeout: Duration, runtime: &Runtime) -> Answer {
+    let Visit { host, path, process, .. } = visit;
+    let (scheme, port) = if visit.tls == Tls::Off { ("http", 80) } else { ("https", 443) };
+    let shown = format!("GET {scheme}://{host}{path}");
+    let caddy = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    if let Err(error) = TcpStream::connect_timeout(&caddy, timeout) {
+        let said = format!("{shown} failed: could not connect to Caddy on {caddy}: {error}");
+        return Answer { well: false, unanswered: false, said };
+    }
+    let app = |path: &str| {
+        let app = App { port: visit.port?, host: host.as_str(), tls: visit.tls != Tls::Off, h2c: visit.h2c };
+        Some(runtime.block_on(visit::get(&app, path, timeout.min(VERIFY_WITHIN.1))))
+    };
+    match through_caddy(&format!("{scheme}://{host}{path}"), caddy, timeout) {
+        Ok((status, true)) => {
+            let why = app(path).and_then(Result::err).map_or(String::new(), |why| format!("; on its port {why}"));
+            let said = format!("{shown} answered {status}, since Caddy gets no answer from process {process}{why}");
+            Answer { well: false, unanswered: true, said }
+        }
+        Ok((status, false)) => {
+            let said = format!("{shown} answered {status}");
+            Answer { well: (200..400).contains(&status), unanswered: false, said }
+        }
+        // A public certificate may take a while, and until it is there Caddy lets no visitor in: the app itself is asked.
+        Err(_) if visit.tls == Tls::Auto && visit.port.is_some() => {
+            let unasked = "Caddy has no certificate yet, so the app was asked itself";
+            match app(path) {
+                Some(Err(why)) => {
+                    Answer { well: false, unanswered: true, said: format!("{shown} failed: {unasked}: {why}") }
+                }
+                Some(Ok(status)) => {
+                    let said = format!("{shown} answered {status}; {unasked}");
+                    Answer { well: (200..400).contains(&status), unanswered: false, said }
+                }
+                None => Answer { well: false, unanswered: false, said: format!("{shown} failed: {unasked}") },
+            }
+        }
+        Err(error) => Answer { well: false, unanswered: false, said: format!("{shown} failed: {error}") },
+    }
+}
+
+/// Asks Caddy on this machine, whatever the name leads to elsewhere; whose certificate it shows is not looked at, since
+/// nobody else can listen there. Returns the status, and whether Caddy said it itself for want of an answer.
+fn through_caddy(url: &str, caddy: SocketAddr, timeout: Duration) -> Result<(u16, bool), ureq::Error> {
+    let config = Agent::config_builder()
+        .proxy(None)
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .accept_encoding("identity")
+        .user_agent("zexio")
+        .tls_config(TlsConfig::builder().disable_verification(true).build())
+        .timeout_global(Some(timeout))
+        .build();
+    let agent = Agent::with_parts(config, DefaultConnector::default(), Here(caddy));
+    let answer = agent.get(url).header("connection", "close").call()?;
+    let (status, marked) = (answer.status().as_u16(), answer.headers().contains_key(MARK));
+    // What the rest of the answer is does not matter; that it is left unread would show in the app's log.
+    let _ = std::io::copy(&mut answer.into_body().into_reader().take(BODY), &mut std::io::sink());
+    Ok((status, marked))
+}
+
+/// Every name leads to one address.
+#[derive(Debug)]
+struct Here(SocketAddr);
+
+impl Resolver for Here {
+    fn resolve(&self, _: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let mut found = self.empty();
+        found.push(self.0);
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(well: bool, unanswered: bool) -> Answer {
+        Answer { well, unanswered, said: String::new() }
+    }
+
+    #[test]
+    fn a_verification_asks_until_it_is_well_or_its_time_is_over() {
+        let purpose = Purpose::Verify { since: Timestamp(10_000), until: Timestamp(20_000) };
+        let again = |well, now| pause(purpose, &answer(well, !well), 3, Timestamp(now));
+        assert_eq!(again(false, 19_999), Some(VERIFY_PAUSE));
+        assert_eq!((again(false, 20_000), again(true, 11_000)), (None, None));
+        for (now, seconds) in [(10_000, 5), (17_000, 3), (19_900, 1), (99_000, 1)] {
+            assert_eq!(timeout(purpose, Timestamp(now)), Duration::from_secs(seconds), "at {now}");
+        }
+    }
+
+    #[test]
+    fn a_route_is_checked_once_and_again_only_while_it_fails() {
+        let again = |unanswered, tries| pause(Purpose::Check, &answer(false, unanswered), tries, Timestamp(0));
+        assert_eq!(again(false, 1), None, "an app that answers 500 answers");
+        let pauses: Vec<u64> = (1..40).filter_map(|tries| again(true, tries)).map(|pause| pause.as_secs()).collect();
+        assert_eq!((&pauses[..4], pauses.len()), (&[2, 4, 5, 5][..], 39));
+    }
+}

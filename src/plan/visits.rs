@@ -1,0 +1,66 @@
+//! Which requests the agent sends to Caddy as a visitor would: to verify a release that just got the traffic, and to see
+//! that each route leads to an app that speaks what Caddy expects.
+
+use crate::model::desired::{Kind, Work};
+use crate::model::names::{ProcessName, ProjectId, ReleaseNo};
+use crate::model::observed::{Purpose, Seen, Visit};
+use crate::model::progress::ProjectProgress;
+use crate::model::spec::{Route, Spec};
+
+/// Returns the request that verifies the candidate, from when it has the traffic.
+pub fn verify(project: &ProjectId, spec: &Spec, seen: &Seen, memory: &ProjectProgress) -> Option<Visit> {
+    let verify = spec.deploy.verify.as_ref()?;
+    let switched = memory.trial.as_ref()?.switched.as_ref()?;
+    let (process, route) = spec.verified_route()?;
+    let purpose = Purpose::Verify { since: switched.since, until: switched.since.after(verify.within) };
+    Asked { process, route, path: verify.http.as_str(), purpose }.of(project, memory.candidate()?, seen, memory)
+}
+
+/// Returns a request to each route of an app that serves. A site has no app that could fail.
+pub fn checks<'a>(project: &ProjectId, seen: &Seen, memory: &'a ProjectProgress) -> Vec<(&'a Route, Visit)> {
+    let Some(serving) = memory.serving.filter(|serving| memory.routed() == Some(*serving)) else { return Vec::new() };
+    let routes = memory.routes.iter().flat_map(|(process, routes)| routes.iter().map(move |route| (process, route)));
+    let asked = routes.filter(|(_, route)| route.is_direct() && !memory.leaves_out(&route.host));
+    let visits = asked.filter_map(|(process, route)| {
+        let work = memory.release(serving)?.content.processes.get(process).filter(|work| work.kind == Kind::Web)?;
+        let path = path_of(route, work);
+        let asked = Asked { process, route, path: &path, purpose: Purpose::Check };
+        Some((route, asked.of(project, serving, seen, memory)?))
+    });
+    visits.collect()
+}
+
+/// The path that a readiness check asks is made to be asked often; where the route does not take it, its first path.
+fn path_of(route: &Route, work: &Work) -> String {
+    let ready = work.ready.as_ref().and_then(|ready| ready.http.as_ref()).map(|path| path.as_str());
+    match ready {
+        Some(path) if route.takes(path) => path.to_owned(),
+        _ => route.path.as_ref().map_or("/", |path| path.as_str().trim_end_matches('*')).to_owned(),
+    }
+}
+
+/// A route that is asked, and for what.
+struct Asked<'a> {
+    process: &'a ProcessName,
+    route: &'a Route,
+    path: &'a str,
+    purpose: Purpose,
+}
+
+impl Asked<'_> {
+    fn of(&self, project: &ProjectId, release: ReleaseNo, seen: &Seen, memory: &ProjectProgress) -> Option<Visit> {
+        let unit = memory.units_of(project, release).into_iter().find(|unit| unit.process == *self.process);
+        Some(Visit {
+            project: project.clone(),
+            release,
+            process: self.process.clone(),
+            host: self.route.host.clone(),
+            tls: self.route.tls,
+            path: self.path.to_owned(),
+            port: unit.as_ref().and_then(|unit| memory.port_of(unit)),
+            h2c: memory.release(release)?.content.processes.get(self.process).is_some_and(|work| work.h2c),
+            run: unit.and_then(|unit| seen.units.known()?.get(&unit)?.invocation.clone()),
+            purpose: self.purpose,
+        })
+    }
+}
