@@ -46,9 +46,10 @@ def app(environ, start):
 const CLUSTER: &str = r#"
 const cluster = require("cluster"), http = require("http");
 if (cluster.isPrimary) {
-  for (let i = 0; i < 2; i++) cluster.fork();
+  let left = 2;
+  for (let i = 0; i < left; i++) cluster.fork();
   process.on("SIGTERM", () => cluster.disconnect());
-  cluster.on("exit", () => Object.keys(cluster.workers).length || process.exit());
+  cluster.on("exit", () => --left || process.exit());
 } else {
   process.on("SIGTERM", () => {});
   http.createServer((request, response) => {
