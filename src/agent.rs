@@ -165,7 +165,7 @@ fn world(
         memory: db,
         units: Box::new(Systemd::default()),
         bundles: Box::new(files),
-        health: Box::new(Prober::new(clock.clone(), bell.clone())),
+        health: Box::new(Prober::new(clock.clone(), bell.clone(), settings.caddy.port_behind())),
         routes: Box::new(Caddy::new(Path::new(&settings.caddy.admin))?.with_template(&settings.caddy.template)),
         tail: Box::new(Endings::begin(bell.clone()).map_err(|e| format!("could not start a thread: {e}"))?),
         clock,
@@ -222,6 +222,12 @@ pub fn make_unpacker() -> Result<&'static str, String> {
 pub fn join_proxy(settings: &Settings, how: &JoinProxy<'_>) -> Result<Vec<String>, String> {
     let ours = crate::render::caddyfile::text(&proxy(settings)?, &[])?;
     let socket = Path::new(&settings.caddy.admin);
-    let order = caddy::join::Order { socket, ours: &ours, yes: how.yes, restart: how.restart };
+    let order = caddy::join::Order {
+        socket,
+        ours: &ours,
+        yes: how.yes,
+        restart: how.restart,
+        behind: settings.caddy.behind.is_some(),
+    };
     caddy::join::join(&order, how.ask).map_err(|e| e.to_string())
 }

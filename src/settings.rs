@@ -57,7 +57,24 @@ pub struct Caddy {
     pub acme_ca: Option<String>,
     /// The proxies in front of this server, as ranges of addresses: their X-Forwarded-* headers are kept.
     pub trusted_proxies: Vec<String>,
+    /// The web server that has ports 80 and 443 and passes requests on to Caddy, if any.
+    pub behind: Option<WebServer>,
 }
+
+/// A web server in front of Caddy, on this machine: it ends TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WebServer {
+    /// nginx.
+    Nginx,
+    /// Apache's httpd.
+    Apache,
+    /// Any other.
+    Other,
+}
+
+/// The port of loopback on which Caddy takes the requests that a web server in front passes on.
+pub const PORT_BEHIND: u16 = 7480;
 
 /// A range of ports, both ends in it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -115,7 +132,21 @@ impl Default for Caddy {
             email: None,
             acme_ca: None,
             trusted_proxies: Vec::new(),
+            behind: None,
         }
+    }
+}
+
+impl Caddy {
+    /// Returns the port on which Caddy stands behind another web server of this machine, if it does.
+    pub fn port_behind(&self) -> Option<u16> {
+        self.behind.map(|_| PORT_BEHIND)
+    }
+
+    /// Returns whose X-Forwarded-* headers are kept: also those of a web server in front on this machine.
+    fn trusted_proxies(&self) -> Vec<String> {
+        let local: &[&str] = if self.behind.is_some() { &["127.0.0.0/8", "::1"] } else { &[] };
+        local.iter().map(ToString::to_string).chain(self.trusted_proxies.iter().cloned()).collect()
     }
 }
 
@@ -206,7 +237,8 @@ impl Settings {
             template,
             admin: self.caddy.admin.clone(),
             fronts: self.root.fronts().display().to_string(),
-            trusted_proxies: self.caddy.trusted_proxies.clone(),
+            trusted_proxies: self.caddy.trusted_proxies(),
+            behind: self.caddy.port_behind(),
             email: self.caddy.email.clone(),
             acme_ca: self.caddy.acme_ca.clone(),
             hostname: self.hostname.clone(),
@@ -253,6 +285,11 @@ mod tests {
         assert!(Settings::parse("listen: ''").is_ok() && Settings::parse("listen: '[::1]:7470'").is_ok());
         let bad = Settings::parse("caddy: { trusted_proxies: [10.0.0.0/8, '::1/129'] }").unwrap_err();
         assert!(bad.starts_with("caddy.trusted_proxies[1]: \"::1/129\""), "{bad}");
+        let behind = Settings::parse("caddy: { behind: apache, trusted_proxies: [10.0.0.0/8] }").unwrap().caddy;
+        assert_eq!(behind.port_behind(), Some(PORT_BEHIND));
+        assert_eq!(behind.trusted_proxies(), ["127.0.0.0/8", "::1", "10.0.0.0/8"]);
+        let unknown = Settings::parse("caddy: { behind: ngnix }").unwrap_err();
+        assert!(unknown.contains("ngnix") && unknown.contains("nginx"), "{unknown}");
         let good = Settings::parse("caddy: { trusted_proxies: [10.0.0.0/8, 192.0.2.7, '2001:db8::/32'] }").unwrap();
         assert_eq!(good.caddy.trusted_proxies.len(), 3);
         assert!(Settings::parse("listne: x").unwrap_err().contains("listne"));

@@ -57,9 +57,9 @@ struct Probe {
 }
 
 impl Prober {
-    /// Makes a prober without probes.
-    pub fn new(clock: Arc<dyn Clock>, bell: Bell) -> Self {
-        let visitor = Visitor::new(clock.clone(), bell.clone());
+    /// Makes a prober without probes. `behind`: where Caddy listens, if another web server stands in front of it.
+    pub fn new(clock: Arc<dyn Clock>, bell: Bell, behind: Option<u16>) -> Self {
+        let visitor = Visitor::new(clock.clone(), bell.clone(), behind);
         Self { clock, bell, probes: Mutex::default(), visitor, open: Mutex::default() }
     }
 

@@ -47,6 +47,8 @@ pub struct Visitor {
     bell: Bell,
     visits: Arc<(Mutex<BTreeMap<Visit, Entry>>, Condvar)>,
     started: Arc<Once>,
+    /// Where Caddy listens without TLS, if another web server stands in front of it.
+    behind: Option<u16>,
 }
 
 #[derive(Default)]
@@ -68,8 +70,8 @@ struct Answer {
 
 impl Visitor {
     /// Makes a visitor that asks nothing.
-    pub fn new(clock: Arc<dyn Clock>, bell: Bell) -> Self {
-        Self { clock, bell, visits: Arc::default(), started: Arc::new(Once::new()) }
+    pub fn new(clock: Arc<dyn Clock>, bell: Bell, behind: Option<u16>) -> Self {
+        Self { clock, bell, visits: Arc::default(), started: Arc::new(Once::new()), behind }
     }
 
     /// Asks these from now on and no others.
@@ -113,7 +115,7 @@ impl Visitor {
         loop {
             let visit = self.next();
             let timeout = timeout(visit.purpose, self.clock.now());
-            let answer = ask(&visit, timeout, runtime);
+            let answer = ask(&visit, self.behind, timeout, runtime);
             self.note(&visit, answer);
         }
     }
@@ -174,10 +176,11 @@ fn pause(purpose: Purpose, answer: &Answer, tries: u32, now: Timestamp) -> Optio
     }
 }
 
-fn ask(visit: &Visit, timeout: Duration, runtime: &Runtime) -> Answer {
+fn ask(visit: &Visit, behind: Option<u16>, timeout: Duration, runtime: &Runtime) -> Answer {
     let Visit { host, path, process, .. } = visit;
-    let (scheme, port) = if visit.tls == Tls::Off { ("http", 80) } else { ("https", 443) };
-    let shown = format!("GET {scheme}://{host}{path}");
+    let (public, port) = if visit.tls == Tls::Off { ("http", 80) } else { ("https", 443) };
+    let (scheme, port) = behind.map_or((public, port), |port| ("http", port));
+    let shown = format!("GET {public}://{host}{path}");
     let caddy = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     if let Err(error) = TcpStream::connect_timeout(&caddy, timeout) {
         let said = format!("{shown} failed: could not connect to Caddy on {caddy}: {error}");
@@ -187,7 +190,7 @@ fn ask(visit: &Visit, timeout: Duration, runtime: &Runtime) -> Answer {
         let app = App { port: visit.port?, host: host.as_str(), tls: visit.tls != Tls::Off, h2c: visit.h2c };
         Some(runtime.block_on(visit::get(&app, path, timeout.min(VERIFY_WITHIN.1))))
     };
-    match through_caddy(&format!("{scheme}://{host}{path}"), caddy, timeout) {
+    match through_caddy(&format!("{scheme}://{host}{path}"), public, caddy, timeout) {
         Ok((status, true)) => {
             let why = app(path).and_then(Result::err).map_or(String::new(), |why| format!("; on its port {why}"));
             let said = format!("{shown} answered {status}, since Caddy gets no answer from process {process}{why}");
@@ -198,7 +201,7 @@ fn ask(visit: &Visit, timeout: Duration, runtime: &Runtime) -> Answer {
             Answer { well: (200..400).contains(&status), unanswered: false, said }
         }
         // A public certificate may take a while, and until it is there Caddy lets no visitor in: the app itself is asked.
-        Err(_) if visit.tls == Tls::Auto && visit.port.is_some() => {
+        Err(_) if visit.tls == Tls::Auto && visit.port.is_some() && behind.is_none() => {
             let unasked = "Caddy has no certificate yet, so the app was asked itself";
             match app(path) {
                 Some(Err(why)) => {
@@ -216,8 +219,9 @@ fn ask(visit: &Visit, timeout: Duration, runtime: &Runtime) -> Answer {
 }
 
 /// Asks Caddy on this machine, whatever the name leads to elsewhere; whose certificate it shows is not looked at, since
-/// nobody else can listen there. Returns the status, and whether Caddy said it itself for want of an answer.
-fn through_caddy(url: &str, caddy: SocketAddr, timeout: Duration) -> Result<(u16, bool), ureq::Error> {
+/// nobody else can listen there. `public`: the scheme that visitors use, which a web server in front of Caddy would say.
+/// Returns the status, and whether Caddy said it itself for want of an answer.
+fn through_caddy(url: &str, public: &str, caddy: SocketAddr, timeout: Duration) -> Result<(u16, bool), ureq::Error> {
     let config = Agent::config_builder()
         .proxy(None)
         .http_status_as_error(false)
@@ -229,7 +233,7 @@ fn through_caddy(url: &str, caddy: SocketAddr, timeout: Duration) -> Result<(u16
         .timeout_global(Some(timeout))
         .build();
     let agent = Agent::with_parts(config, DefaultConnector::default(), Here(caddy));
-    let answer = agent.get(url).header("connection", "close").call()?;
+    let answer = agent.get(url).header("connection", "close").header("x-forwarded-proto", public).call()?;
     let (status, marked) = (answer.status().as_u16(), answer.headers().contains_key(MARK));
     // What the rest of the answer is does not matter; that it is left unread would show in the app's log.
     let _ = std::io::copy(&mut answer.into_body().into_reader().take(BODY), &mut std::io::sink());

@@ -12,7 +12,7 @@ use crate::model::progress::{Progress, ProjectProgress, Quarantine};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::spec::Tls;
 
-use crate::render::caddyfile::{self, Site, SiteRoute};
+use crate::render::caddyfile::{self, Proxy, Site, SiteRoute};
 
 use super::{Action, Plan, Reason, RoutesOrder, Rules, Step};
 
@@ -105,8 +105,11 @@ pub fn leave_out(memory: &mut ProjectProgress, refused: BTreeMap<Hostname, Strin
     memory.quarantine = Some(Quarantine { since: now, hosts: before.into_iter().chain(refused).collect() });
 }
 
-/// Returns the hosts that are to have a public certificate.
-pub fn public_hosts(progress: &Progress) -> BTreeSet<Hostname> {
+/// Returns the hosts that are to have a public certificate; none where the web server in front of Caddy ends TLS.
+pub fn public_hosts(progress: &Progress, proxy: &Proxy) -> BTreeSet<Hostname> {
+    if proxy.behind.is_some() {
+        return BTreeSet::new();
+    }
     let routes = progress.projects.values().flat_map(|memory| memory.routes.values()).flatten();
     routes.filter(|route| route.tls == Tls::Auto).map(|route| route.host.clone()).collect()
 }

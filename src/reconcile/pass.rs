@@ -242,7 +242,7 @@ impl Loop {
     fn look_at_proxy(&self, progress: &Progress) -> Result<ProxySeen, PortError> {
         let seen = self.routes.look()?;
         let runs = seen.up || self.units.proxy_runs()?;
-        let certificates = self.routes.certificates(&routes::public_hosts(progress));
+        let certificates = self.routes.certificates(&routes::public_hosts(progress, &self.rules.proxy));
         Ok(ProxySeen { runs, certificates, ..seen })
     }
 

@@ -22,6 +22,8 @@ pub struct Proxy {
     pub fronts: String,
     /// The proxies in front of this server whose X-Forwarded-* headers are believed.
     pub trusted_proxies: Vec<String>,
+    /// The port of loopback on which every site listens, without TLS, where another web server stands in front.
+    pub behind: Option<u16>,
     /// Whom the certificate authority may write to.
     pub email: Option<String>,
     /// Another certificate authority than Caddy's own choice.

@@ -142,8 +142,10 @@ projects:
     assert_eq!(roots, [Some("/zexio/apps/docs/bundle"), Some("/zexio/apps/docs/bundle/public"), None]);
     let widths: Vec<_> = routes.iter().map(|route| (route.a.len(), route.b.len())).collect();
     assert_eq!(widths, [(0, 0), (0, 0), (2, 3)]);
-    let public: Vec<String> = routes::public_hosts(&progress).iter().map(ToString::to_string).collect();
+    let public: Vec<String> = routes::public_hosts(&progress, &rules.proxy).iter().map(ToString::to_string).collect();
     assert_eq!(public, ["a.example.com", "c.example.com"], "the others' certificates come from elsewhere");
+    let behind = zexio::render::caddyfile::Proxy { behind: Some(7480), ..rules.proxy.clone() };
+    assert!(routes::public_hosts(&progress, &behind).is_empty(), "the web server in front has the certificates");
 }
 
 /// A project that runs, with these conditions: kind, status, reason.

@@ -427,6 +427,64 @@ fn who_has_the_port_is_named() {
     machine.must("curl -sf http://localhost/ && systemctl is-active caddy");
 }
 
+const NGINX: &str = "server {
+  listen 80;
+  listen 443 ssl;
+  server_name shop.example.com;
+  ssl_certificate /srv/shop.crt;
+  ssl_certificate_key /srv/shop.key;
+  location / {
+    proxy_pass http://127.0.0.1:7480;
+    proxy_set_header Host $host;
+    proxy_set_header X-Forwarded-For $remote_addr;
+    proxy_set_header X-Forwarded-Proto $scheme;
+  }
+}
+server { listen 80; server_name old.example.com; location / { return 200 'old site'; } }
+";
+
+#[test]
+fn caddy_stands_behind_nginx_which_is_left_alone() {
+    let machine = Machine::start();
+    machine.must(
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=shop.example.com -keyout /srv/shop.key -out /srv/shop.crt 2>/dev/null",
+    );
+    machine.write_file("/etc/nginx/conf.d/sites.conf", NGINX);
+    machine.must("systemctl enable --now nginx");
+    let old = "curl -sf --resolve old.example.com:80:127.0.0.1 http://old.example.com/";
+    machine.wait_until("nginx to serve", || machine.sh(old).stdout.trim() == "old site");
+    let pid = machine.main_pid("nginx");
+    // The distribution's Caddyfile wants port 80 too.
+    machine.sh("systemctl enable --now caddy");
+    install(&machine);
+    machine.write_file("/etc/zexio/agent.yaml", "caddy: { behind: nginx }\n");
+    let said = init(&machine, "");
+    assert!(said.status == 0 && !said.stdout.contains("port 80"), "{}{}", said.stdout, said.stderr);
+    machine.must("systemctl is-active caddy && systemctl enable --now zexio-agent");
+    machine.wait_until("the agent to be healthy", || machine.healthy());
+    machine.write_file("/zexio/artifacts/echo", ECHO);
+    let spec = "zexio: 1\nproject: shop\nartifact: { file: echo }\nprocesses:\n  web:\n    run: ./app\n    ready: { http: / }\n    routes: [{ host: shop.example.com }]\ndeploy: { verify: { http: /, within: 30s } }\n";
+    let said = machine.apply("shop", spec);
+    assert_eq!(said.status, 0, "{}{}", said.stdout, said.stderr);
+    for (scheme, port) in [("https", 443), ("http", 80)] {
+        let asked =
+            machine.must(&format!("curl -sk --resolve shop.example.com:{port}:127.0.0.1 {scheme}://shop.example.com/"));
+        assert_eq!(asked, format!("127.0.0.1, 127.0.0.1 {scheme} shop.example.com"));
+    }
+    let status = machine.must("zexio status shop -o json");
+    assert!(!status.contains("certificate"), "nginx has them: {status}");
+    let doctor = machine.sh("zexio doctor");
+    assert!(doctor.stdout.contains("(nginx) listens on 443, in front of Caddy"), "{}", doctor.stdout);
+    assert!(!doctor.stdout.contains("wrong   ports"), "{}", doctor.stdout);
+    assert_eq!(machine.must(old), "old site");
+    assert_eq!(machine.main_pid("nginx"), pid);
+    machine.reboot();
+    machine.wait_until("both to come back", || {
+        machine.sh(old).stdout.trim() == "old site"
+            && machine.sh("curl -skf --resolve shop.example.com:443:127.0.0.1 https://shop.example.com/").status == 0
+    });
+}
+
 fn with_theirs(machine: &Machine) {
     machine.write_file("/etc/caddy/Caddyfile", SITE);
     machine.must("systemctl enable --now caddy");

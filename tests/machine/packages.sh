@@ -8,9 +8,9 @@ set -euo pipefail
 # gcc, make, pkg-config: SQLite, libdbus and the codecs are built from source. systemd, systemd-container, dbus, caddy:
 # the throwaway machine is this machine's root. curl, ca-certificates: the demo's eyes. python3-pip: a newer Caddy,
 # schemathesis. nodejs, golang-go, python3, openssl: the example applications, and what the documents show, are run.
-# gunicorn: a server that leads its own workers. npm comes with some builds of nodejs, and else by itself.
+# gunicorn: a server that leads its own workers. nginx: one in front of Caddy. npm comes with some builds of nodejs, and else by itself.
 packages=(build-essential pkg-config systemd systemd-container dbus caddy curl ca-certificates util-linux python3-pip
-          nodejs golang-go python3 openssl gunicorn)
+          nodejs golang-go python3 openssl gunicorn nginx)
 policy=/usr/sbin/policy-rc.d
 
 die() { echo "packages.sh: $*" >&2; exit 1; }

@@ -34,7 +34,9 @@ pub fn findings(settings: &Settings, projects: &[Value]) -> Vec<Finding> {
         vec![version(&Version::installed(), packaged::mended_caddy()), boot("caddy.service", &Systemd::default())];
     found.push(admin(Path::new(&settings.caddy.admin)));
     found.extend(caddyfile(settings));
-    found.extend([80, 443].map(|port| front(port, listener::on_port(port, caddy::CGROUP))));
+    let behind = settings.caddy.port_behind();
+    found.extend([80, 443].map(|port| front(port, listener::on_port(port, caddy::CGROUP), behind)));
+    found.extend(behind.map(|port| rear(port, listener::on_port(port, caddy::CGROUP))));
     found.extend(proxies(&settings.caddy.trusted_proxies));
     found.push(range(&settings.ports));
     found.extend(health::open_ports().iter().map(|(project, open)| past_caddy(project, open)));
@@ -99,13 +101,34 @@ fn caddyfile(settings: &Settings) -> Vec<Finding> {
     troubles.into_iter().map(|(what, mend)| wrong("caddyfile", what, mend)).collect()
 }
 
-fn front(port: u16, listener: Listener) -> Finding {
+/// Judges who has a port that visitors come to. `behind`: where Caddy listens, if another web server stands in front.
+fn front(port: u16, listener: Listener, behind: Option<u16>) -> Finding {
+    match (listener, behind) {
+        (Listener::Stranger(who), Some(_)) => ok("ports", format!("{who} listens on {port}, in front of Caddy")),
+        (Listener::Nobody, Some(_)) => {
+            let mend = "start the web server that stands in front, or take `behind` out of /etc/zexio/agent.yaml";
+            advice("ports", format!("no program listens on {port}, and Caddy stands behind another one"), mend)
+        }
+        (listener, _) => caddys(port, listener),
+    }
+}
+
+/// Judges the port on which Caddy takes the requests of the web server in front.
+fn rear(port: u16, listener: Listener) -> Finding {
+    match listener {
+        Listener::Nobody => ok("ports", format!("{port} is free; Caddy takes it for the first route")),
+        listener => caddys(port, listener),
+    }
+}
+
+fn caddys(port: u16, listener: Listener) -> Finding {
     match listener {
         Listener::Ours => ok("ports", format!("Caddy listens on {port}")),
         Listener::Elsewhere(at) => ok("ports", format!("Caddy listens on {at}")),
         Listener::Nobody => ok("ports", format!("{port} is free; Caddy takes it for the first route that needs it")),
         Listener::Stranger(who) => {
-            let mend = "stop it, or let it pass requests on to Caddy: docs/operations.md, \"Beside nginx or Apache\"";
+            let mend = "stop it, or let it pass requests on to Caddy: `caddy: { behind: nginx }` in \
+                        /etc/zexio/agent.yaml (docs/operations.md, \"Beside nginx or Apache\")";
             wrong("ports", format!("{who} listens on {port}"), mend)
         }
     }
@@ -284,7 +307,12 @@ mod tests {
         assert_eq!(of(&[], "1024 65535", ""), State::Advice);
         assert_eq!(of(&[], "1024 65535", "21000-29999"), State::Ok);
         assert_eq!(of(&[(21_500, "process 7 (x)".to_owned())], "32768 60999", ""), State::Advice);
-        let said = front(443, Listener::Stranger("process 7 (nginx)".to_owned()));
+        let nginx = || Listener::Stranger("process 7 (nginx)".to_owned());
+        let said = front(443, nginx(), None);
         assert!(said.state == State::Wrong && said.message == "process 7 (nginx) listens on 443", "{said:?}");
+        assert!(said.mend.unwrap_or_default().contains("behind: nginx"));
+        assert_eq!(front(443, nginx(), Some(7480)).state, State::Ok);
+        assert_eq!(front(443, Listener::Nobody, Some(7480)).state, State::Advice);
+        assert_eq!(rear(7480, nginx()).state, State::Wrong);
     }
 }

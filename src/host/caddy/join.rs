@@ -43,6 +43,8 @@ pub struct Order<'a> {
     pub yes: bool,
     /// Whether Caddy may be restarted where there is no other way.
     pub restart: bool,
+    /// Whether another web server has ports 80 and 443, as it should.
+    pub behind: bool,
 }
 
 /// Asks the operator; none where there is no terminal.
@@ -72,7 +74,9 @@ pub fn join(order: &Order<'_>, ask: Ask<'_>) -> Result<Vec<String>, PortError> {
         systemd.reload()?;
     }
     Joining { order, ask, systemd, client: Client::new().map_err(|e| against(&e))? }.run(&unit, &mut done)?;
-    done.extend([80, 443].into_iter().filter_map(taken));
+    if !order.behind {
+        done.extend([80, 443].into_iter().filter_map(taken));
+    }
     Ok(done)
 }
 
@@ -80,8 +84,8 @@ pub fn join(order: &Order<'_>, ask: Ask<'_>) -> Result<Vec<String>, PortError> {
 fn taken(port: u16) -> Option<String> {
     match listener::on_port(port, CGROUP) {
         Listener::Stranger(who) => Some(format!(
-            "{who} listens on port {port}, which Caddy needs for routes: stop it, or let it pass requests on to Caddy \
-             (docs/operations.md, \"Beside nginx or Apache\")"
+            "{who} listens on port {port}, which Caddy needs for routes: stop it, or let it pass requests on to Caddy: \
+             `caddy: {{ behind: nginx }}` in /etc/zexio/agent.yaml (docs/operations.md, \"Beside nginx or Apache\")"
         )),
         _ => None,
     }
