@@ -264,7 +264,11 @@ start() {
   done
   [ "$CGROUP" = auto ] && { host_is_v2 && CGROUP=v2 || CGROUP=v1; }
   stop "$name"
-  mkdir -p "$dir/root" "$dir/fs"
+  local tries=0
+  # The last machine that goes takes the directory of all with it, perhaps just now.
+  until mkdir -p "$dir/root" "$dir/fs" 2>/dev/null; do
+    [ $((tries += 1)) -lt 20 ] || { mkdir -p "$dir/root" "$dir/fs"; break; }
+  done
   : >"$dir/console.log"
   cgroup_homes "$name" >"$dir/cgroups"
   declare -p NET CGROUP KEEP LOWER DISK OWNER EXTRA | sed 's/^declare --/declare -g/; s/^declare -a/declare -ga/' >"$dir/conf"

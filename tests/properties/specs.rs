@@ -68,8 +68,9 @@ fn span(from: u64, to: u64) -> impl Strategy<Value = String> {
 }
 
 fn command() -> impl Strategy<Value = Value> {
+    const USUAL: [&str; 5] = ["./app", "/usr/bin/env", "node", "bin/x y", "./é"];
     let program = prop_oneof![
-        5 => select(vec!["./app", "/usr/bin/env", "node", "bin/x y", "./é"]).prop_map(str::to_owned),
+        5 => select(USUAL.to_vec()).prop_map(str::to_owned),
         1 => text().prop_filter("no program", |raw| {
             !raw.is_empty() && !raw.starts_with(['+', '-', '!', '@', ':', '|']) && !raw.split('/').any(|part| part == "..")
         }),
@@ -77,7 +78,8 @@ fn command() -> impl Strategy<Value = Value> {
     (program, vec(text(), 0..4), any::<bool>()).prop_map(|(program, words, as_text)| {
         let words: Vec<String> = [program].into_iter().chain(words).collect();
         match shlex::try_join(words.iter().map(String::as_str)) {
-            Ok(joined) if as_text => json!(joined),
+            // In a text a program like `{` or `A=b` is taken for a shell's.
+            Ok(joined) if as_text && USUAL.contains(&words[0].as_str()) => json!(joined),
             _ => json!(words),
         }
     })
@@ -129,7 +131,7 @@ fn process() -> impl Strategy<Value = Value> {
             process
         },
     );
-    let calendars = ["daily", "*-*-* 03:00", "Mon..Fri *-*-* 9..17:00/15", "minutely", "2026-12-01 08:00:00 UTC"];
+    let calendars = ["daily", "*-*-* 03:00", "Mon..Fri *-*-* 9..17:00/15", "minutely", "2099-12-01 08:00:00 UTC"];
     let job = (command(), select(calendars.to_vec())).prop_map(|(run, at)| json!({ "run": run, "schedule": at }));
     let directories = ["public", ".", "./dist/", "a/b-c/d_e", "site.v1"];
     let site = (select(directories.to_vec()), any::<bool>(), vec(route(), 1..3))
