@@ -32,7 +32,8 @@ const WORKERS: usize = 4;
 /// Longer than Caddy looks for an app that does not answer.
 const CHECK_WITHIN: Duration = Duration::from_secs(8);
 /// How long one of the requests of a verification may take, and how long the last one may at least.
-const VERIFY_WITHIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
+/// The longest is longer than Caddy looks for an app that does not answer, so that its 502 is seen.
+const VERIFY_WITHIN: (Duration, Duration) = (Duration::from_secs(1), CHECK_WITHIN);
 /// How long between two requests of a verification.
 const VERIFY_PAUSE: Duration = Duration::from_millis(250);
 /// The longest pause between two checks of a route that fails.
@@ -214,7 +215,14 @@ fn ask(visit: &Visit, behind: Option<u16>, timeout: Duration, runtime: &Runtime)
                 None => Answer { well: false, unanswered: false, said: format!("{shown} failed: {unasked}") },
             }
         }
-        Err(error) => Answer { well: false, unanswered: false, said: format!("{shown} failed: {error}") },
+        Err(error) => {
+            let cause = match error {
+                ureq::Error::Timeout(_) => format!("no answer within {} s", timeout.as_secs()),
+                error => error.to_string(),
+            };
+            let why = app(path).and_then(Result::err).map_or(String::new(), |why| format!("; on its port {why}"));
+            Answer { well: false, unanswered: false, said: format!("{shown} failed: {cause}{why}") }
+        }
     }
 }
 
@@ -266,7 +274,7 @@ mod tests {
         let again = |well, now| pause(purpose, &answer(well, !well), 3, Timestamp(now));
         assert_eq!(again(false, 19_999), Some(VERIFY_PAUSE));
         assert_eq!((again(false, 20_000), again(true, 11_000)), (None, None));
-        for (now, seconds) in [(10_000, 5), (17_000, 3), (19_900, 1), (99_000, 1)] {
+        for (now, seconds) in [(10_000, 8), (17_000, 3), (19_900, 1), (99_000, 1)] {
             assert_eq!(timeout(purpose, Timestamp(now)), Duration::from_secs(seconds), "at {now}");
         }
     }
