@@ -85,13 +85,11 @@ impl Tree<'_> {
     /// Says why a command could not start.
     fn judge(&self, whose: &str, command: &Command, own_path: bool) -> Option<String> {
         let (program, arguments) = command.words().split_first()?;
-        if program.starts_with('/') || program.contains('$') {
-            return None;
-        }
-        let by_name = !program.contains('/');
-        let flaw = match by_name {
-            true => self.judge_name(whose, program, own_path),
-            false => self.judge_program(whose, program),
+        let flaw = match program {
+            // A place on the server, or one that is known only at the start.
+            _ if program.starts_with('/') || program.contains('$') => None,
+            _ if !program.contains('/') => self.judge_name(whose, program, own_path),
+            _ => self.judge_program(whose, program),
         };
         let script =
             || script_of(program, arguments).filter(|script| !script.starts_with('/') && !script.contains('$'));
@@ -328,8 +326,23 @@ fn script_of<'a>(program: &str, arguments: &'a [String]) -> Option<&'a String> {
     let python = name.strip_prefix("python").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit() || b == b'.'));
     let interpreter = python || is_shell(name) || ["node", "nodejs", "bun", "ruby", "perl", "php"].contains(&name);
     let suffixes = [".js", ".mjs", ".cjs", ".ts", ".py", ".rb", ".pl", ".php", ".sh"];
-    let script = arguments.first().filter(|word| interpreter && !word.starts_with('-'))?;
+    let script = arguments.iter().find(|word| !interpreter || !stands_alone(word, python))?;
+    if !interpreter || script.starts_with('-') {
+        return None;
+    }
     suffixes.iter().any(|suffix| script.ends_with(suffix)).then_some(script)
+}
+
+/// Tells whether a word is a flag that takes no other word with it, as far as that is certain.
+fn stands_alone(word: &str, python: bool) -> bool {
+    const OF_NODE: [&str; 4] = ["--no-", "--enable-", "--expose-", "--trace-"];
+    match word.strip_prefix("--") {
+        Some(_) => word.contains('=') || OF_NODE.iter().any(|begin| word.starts_with(begin)),
+        None => {
+            let letters = word.strip_prefix('-').unwrap_or_default();
+            python && !letters.is_empty() && letters.chars().all(|letter| "bBdEIOPqsSuv".contains(letter))
+        }
+    }
 }
 
 fn is_shell(name: &str) -> bool {
@@ -416,6 +429,8 @@ mod tests {
             (&[("app/x", "")], "./app", "which is a directory in the artifact"),
             (&[("a.jar", "")], "java -Xmx1g -jar app.jar", "no app.jar, which process web runs with java"),
             (&[("dist/server.js", "")], "node server.js", "it has dist/server.js: write dist/server.js"),
+            (&[("dist/server.js", "")], "/usr/bin/node --no-warnings server.js", "write dist/server.js"),
+            (&[("src/main.py", "")], "python3 -uB main.py", "it has src/main.py: write src/main.py"),
             (&[("main.py", "")], "python3.11 app.py", "no app.py"),
             (&[("made-up-name*", elf)], "made-up-name serve", "the artifact has it: write ./made-up-name"),
         ] {
@@ -449,6 +464,8 @@ mod tests {
             (&[("a", "")], "/opt/x/run"),
             (&[("a", "")], "$DATA_DIR/run"),
             (&[("a", "")], "node --flag server.js"),
+            (&[("a", "")], "python3 -m server.py"),
+            (&[("a", "")], "/usr/bin/env python3 server.py"),
             (&[("a", "")], "python3 -m http.server"),
             (&[("a", "")], "java -jar $DATA_DIR/x.jar"),
             (&[("a", "")], "not-installed-anywhere"),
