@@ -132,6 +132,10 @@ install: $(if $(wildcard $(built)/zexio),,$(built)/zexio)
 uninstall:
 	rm -f $(bindir)/zexio $(unitdir)/zexio-agent.service $(unitdir)/zexio-apps.slice
 	rm -f $(mandir)/zexio.1 $(mandir)/zexio-*.1 $(bashdir)/zexio $(zshdir)/_zexio $(fishdir)/zexio.fish
+	@if [ -z '$(DESTDIR)' ]; then \
+	  echo 'zexio is gone from $(PREFIX). Apps that run go on until they end or the machine boots: they are started by it.'; \
+	  echo 'An agent that still runs is ended by: systemctl stop zexio-agent'; \
+	fi
 
 clean:
 	-tests/machine/machine.sh gc
