@@ -17,12 +17,13 @@ pub mod status;
 pub mod verdict;
 pub mod visits;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::model::desired::{Desired, Intent, Source};
 use crate::model::expected::Expected;
 use crate::model::layout::Layout;
-use crate::model::names::{ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitId};
+use crate::model::names::{Hostname, ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitId};
 use crate::model::observed::Observed;
 use crate::model::progress::Progress;
 use crate::model::quantity::Timestamp;
@@ -170,6 +171,8 @@ pub struct RoutesOrder {
     pub text: String,
     /// The sites that it must come to.
     pub sites: Vec<Site>,
+    /// The hosts that are wanted and left out, since Caddy refused them.
+    pub left_out: BTreeSet<Hostname>,
 }
 
 /// A release to fetch.

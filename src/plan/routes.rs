@@ -36,9 +36,11 @@ pub fn steps(observed: &Observed, progress: &Progress, rules: &Rules, plan: &mut
         plan.look_at(observed.now.after(Span::seconds(2)));
         return true;
     }
+    let quarantines = progress.projects.values().filter_map(|memory| memory.quarantine.as_ref());
+    let left_out = quarantines.flat_map(|quarantine| quarantine.hosts.keys().cloned()).collect();
     plan.steps.push(Step {
         project: None,
-        action: Action::LoadRoutes(Box::new(RoutesOrder { text, sites })),
+        action: Action::LoadRoutes(Box::new(RoutesOrder { text, sites, left_out })),
         reason: Reason::RoutesDiffer,
     });
     false
@@ -63,7 +65,7 @@ pub fn unserved(
     match caddyfile::text(&rules.proxy, &sites) {
         Err(_) => all(),
         Ok(text) if has(proxy, &text) => BTreeSet::new(),
-        Ok(text) => differing(&RoutesOrder { text, sites }),
+        Ok(text) => differing(&RoutesOrder { text, sites, left_out: BTreeSet::new() }),
     }
 }
 

@@ -186,7 +186,7 @@ impl Loop {
         let judged = read.and_then(|template| {
             let proxy = Proxy { template, ..self.rules.proxy.clone() };
             caddyfile::try_template(&proxy)?;
-            let order = RoutesOrder { text: caddyfile::text(&proxy, &sites)?, sites };
+            let order = RoutesOrder { text: caddyfile::text(&proxy, &sites)?, sites, left_out: BTreeSet::new() };
             match self.routes.refusal(&order) {
                 Ok(None) => Ok(proxy),
                 Ok(Some(why)) => Err(why),
@@ -407,7 +407,7 @@ impl Loop {
     fn quarantine(&self, order: &RoutesOrder, view: &mut View) {
         let refuses = |sites: &[Site]| {
             let text = caddyfile::text(&self.rules.proxy, sites);
-            let order = text.map(|text| RoutesOrder { text, sites: sites.to_vec() });
+            let order = text.map(|text| RoutesOrder { text, sites: sites.to_vec(), left_out: BTreeSet::new() });
             order.map_or_else(Some, |order| self.routes.refusal(&order).ok().flatten())
         };
         if refuses(&[]).is_some() {

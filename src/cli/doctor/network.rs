@@ -96,7 +96,8 @@ fn caddyfile(settings: &Settings) -> Vec<Finding> {
     troubles
         .extend(caddy.refuses(&empty).map(|why| (format!("Caddy does not take the template: {why}"), mend.to_owned())));
     if troubles.is_empty() {
-        return vec![ok("caddyfile", format!("{CADDYFILE} imports {OUR_CADDYFILE}, and Caddy serves both"))];
+        let serves = if caddy.answers() { ", and Caddy serves both" } else { "" };
+        return vec![ok("caddyfile", format!("{CADDYFILE} imports {OUR_CADDYFILE}{serves}"))];
     }
     troubles.into_iter().map(|(what, mend)| wrong("caddyfile", what, mend)).collect()
 }

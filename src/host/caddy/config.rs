@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::model::names::Hostname;
 use crate::plan::RoutesOrder;
 use crate::render::caddyfile::Site;
 
@@ -121,8 +122,10 @@ pub fn differing_routes(live: &Value, ours: &Value) -> BTreeSet<String> {
 }
 
 /// Returns what a load would change although it is not ours: places that are served in another way, or no more.
-/// `ours`: what our own file means, before and after.
-pub fn foreign_changes(live: &Value, meant: &Value, ours: [&Value; 2]) -> Vec<String> {
+/// `ours`: what our own file means, before and after. `left_out`: hosts of ours that are wanted and not in it. One that
+/// the operator's file has now, which is not loaded, would be taken over by the load.
+pub fn foreign_changes(live: &Value, meant: &Value, ours: [&Value; 2], left_out: &BTreeSet<Hostname>) -> Vec<String> {
+    let is_left_out = |place: &Place| left_out.iter().any(|host| host.as_str() == place.1);
     let hosts: BTreeSet<String> = ours
         .iter()
         .flat_map(|config| served(config).into_keys())
@@ -132,11 +135,12 @@ pub fn foreign_changes(live: &Value, meant: &Value, ours: [&Value; 2]) -> Vec<St
     let places: BTreeSet<Place> = ours.iter().flat_map(|config| served(config).into_keys()).collect();
     let foreign = |config: &Value| {
         let mut all = served(config);
-        all.retain(|place, _| !hosts.contains(&place.1) && !places.contains(place));
+        all.retain(|place, _| is_left_out(place) || !hosts.contains(&place.1) && !places.contains(place));
         all
     };
     let (live, meant) = (foreign(live), foreign(meant));
-    let all: BTreeSet<&Place> = live.keys().chain(meant.keys()).collect();
+    let goes = |place: &Place| is_left_out(place) && !meant.contains_key(place);
+    let all: BTreeSet<&Place> = live.keys().chain(meant.keys()).filter(|place| !goes(place)).collect();
     all.into_iter().filter(|place| live.get(*place) != meant.get(*place)).map(shown).collect()
 }
 
@@ -232,13 +236,18 @@ mod tests {
             all
         };
         let theirs = || site("b.com", "x:1", "group0");
-        let changes = |live: &Value, meant: &Value| foreign_changes(live, meant, [&old, &new]);
+        let changes = |live: &Value, meant: &Value| foreign_changes(live, meant, [&old, &new], &BTreeSet::new());
         assert_eq!(changes(&with(&old, vec![theirs()]), &with(&new, vec![theirs()])), Vec::<String>::new());
         assert_eq!(changes(&with(&old, vec![theirs()]), &with(&new, vec![])), ["b.com"]);
         let edited = with(&new, vec![site("b.com", "x:2", "group0")]);
         assert_eq!(changes(&with(&old, vec![theirs()]), &edited), ["b.com"]);
         let catch_all = json!({ "handle": [{ "handler": "static_response" }] });
         assert_eq!(changes(&with(&old, vec![]), &with(&new, vec![catch_all])), [":443"]);
+        // A host of ours is left out, since their edit, which is not loaded, has it too.
+        let (none, left_out) = (config(vec![]), BTreeSet::from(["a.com".parse().unwrap()]));
+        let left = |theirs: Vec<Value>| foreign_changes(&old, &config(theirs), [&old, &none], &left_out);
+        assert_eq!(left(vec![site("a.com", "x:1", "group0")]), ["a.com"]);
+        assert_eq!(left(vec![]), Vec::<String>::new(), "one that Caddy refuses goes");
     }
 
     #[test]
@@ -283,7 +292,7 @@ mod tests {
         };
         let host = Hostname::parse("a.com").unwrap();
         let site_of = Site { project, host, tls: Tls::Internal, redirect: None, routes: vec![route] };
-        let order = RoutesOrder { text: String::new(), sites: vec![site_of] };
+        let order = RoutesOrder { text: String::new(), sites: vec![site_of], left_out: BTreeSet::new() };
         let socket = Path::new("/run/caddy/admin.sock");
         let of = |config: &Value| check(config, &order, socket);
         let both = config(vec![site("a.com", "127.0.0.1:1", "g"), site("a.com", "127.0.0.1:2", "g")]);

@@ -1,6 +1,7 @@
 //! Joins our Caddyfile to the operator's, while Caddy serves on: two lines into theirs, one load, no restart. Whatever
 //! stands against it is told, and then nothing is changed.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
@@ -328,7 +329,7 @@ impl Joining<'_> {
             return Ok(());
         }
         let ours = adapt(OUR_CADDYFILE, pid).unwrap_or_default();
-        let mut changes = config::foreign_changes(live, &files.meant, [&ours, &ours]);
+        let mut changes = config::foreign_changes(live, &files.meant, [&ours, &ours], &BTreeSet::new());
         changes.extend(config::lost(live, &files.meant));
         if changes.is_empty() {
             return Ok(());

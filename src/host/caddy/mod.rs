@@ -172,13 +172,13 @@ impl Caddy {
 
     /// Refuses a load that would change what Caddy serves besides our sites: the operator's file was edited and is not
     /// loaded, or was loaded from elsewhere. That is the operator's to decide.
-    fn leaves_theirs(&self, live: &Value, meant: &Value, text: &str) -> Result<(), PortError> {
+    fn leaves_theirs(&self, live: &Value, meant: &Value, order: &RoutesOrder) -> Result<(), PortError> {
         if self.adapt_files().is_ok_and(|files| files == *live) {
             return Ok(());
         }
         let before = read_ours().map(|text| self.adapt_alone(&text)).transpose()?.unwrap_or_default();
-        let after = self.adapt_alone(text)?;
-        let changes = config::foreign_changes(live, meant, [&before, &after]);
+        let after = self.adapt_alone(&order.text)?;
+        let changes = config::foreign_changes(live, meant, [&before, &after], &order.left_out);
         if changes.is_empty() {
             return Ok(());
         }
@@ -214,12 +214,19 @@ impl Caddy {
 }
 
 impl Caddy {
+    /// Tells whether it answers on its admin endpoint.
+    pub fn answers(&self) -> bool {
+        self.live().is_ok()
+    }
+
     /// Finds what is wrong between the operator's Caddyfile, ours, and what Caddy serves: what, and how to mend it.
     pub fn troubles(&self) -> Vec<(String, String)> {
-        let Ok(live) = self.live() else { return Vec::new() };
-        if let Some(why) = self.apart(Some(&live)) {
+        // A Caddy that does not answer is a finding of its own; its file is looked at all the same.
+        let live = self.live().ok();
+        if let Some(why) = self.apart(live.as_ref()) {
             return vec![(why, "zexio init".to_owned())];
         }
+        let Some(live) = live else { return Vec::new() };
         let mut found = Vec::new();
         match self.adapt_files() {
             Err(error) if error.reason == REFUSED => found.push((
@@ -422,7 +429,7 @@ impl Routes for Caddy {
         let meant = checked(self.adapt_with(&order.text)?, order, &self.socket)?;
         let live = self.live()?;
         if live != meant {
-            self.leaves_theirs(&live, &meant, &order.text)?;
+            self.leaves_theirs(&live, &meant, order)?;
             self.client.load(&self.admin(), &meant).map_err(|error| match error.reason {
                 REFUSED => PortError::passing(
                     REFUSED,
