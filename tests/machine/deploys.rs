@@ -123,7 +123,7 @@ fn what_becomes_of_a_neighbours_routes_is_not_told_of_a_project() {
     let machine = Machine::with_agent();
     // A route that the operator's template turns into something that Caddy does not take.
     machine.must(
-        r#"sed -i 's/^{%- if site.tls == "internal" %}/{%- if site.host == "bad.example.com" %}\n\tno_such_directive\n{%- endif %}\n&/' \
+        r#"sed -i 's/^{%- if site.redirect | default %}/{%- if site.host == "bad.example.com" %}\n\tno_such_directive\n{%- endif %}\n&/' \
              /etc/zexio/Caddyfile.tmpl && grep -q no_such_directive /etc/zexio/Caddyfile.tmpl
            systemctl restart zexio-agent"#,
     );
