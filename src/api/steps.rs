@@ -11,6 +11,7 @@ use crate::model::desired::Wanted;
 use crate::model::names::ProjectId;
 use crate::plan::Step;
 use crate::plan::status::who_waits;
+use crate::plan::step::Facts;
 
 use super::problem::Problem;
 use super::{Answer, ApiState, Call, json};
@@ -33,12 +34,8 @@ pub struct Shown {
 
 impl From<&Step> for Shown {
     fn from(step: &Step) -> Self {
-        Self {
-            project: step.project.clone(),
-            action: step.action.to_string(),
-            reason: step.reason.to_string(),
-            sign: step.action.sign(),
-        }
+        let Facts { text, sign, .. } = step.action.facts();
+        Self { project: step.action.project().cloned(), action: text, reason: step.reason.to_string(), sign }
     }
 }
 
@@ -77,7 +74,7 @@ pub async fn supposing(call: &Call, project: &ProjectId, wanted: Wanted) -> Answ
 
 /// Shows the steps of one project and those of everybody: its routes are loaded together with all others.
 fn shown(project: &ProjectId, generation: u64, found: &Rehearsal) -> Answer {
-    let of_it = |step: &&Step| step.project.as_ref().is_none_or(|whose| whose == project);
+    let of_it = |step: &&Step| step.action.project().is_none_or(|whose| whose == project);
     let steps: Vec<Shown> = found.plan.steps.iter().filter(of_it).map(Shown::from).collect();
     let mut waiting = who_waits(&found.plan, &found.statuses);
     waiting.retain(|one| one.project == *project);

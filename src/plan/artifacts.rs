@@ -19,11 +19,7 @@ pub fn steps(desired: &Desired, observed: &Observed, progress: &Progress, plan: 
     let needed = needed(desired, progress);
     for (sha256, came) in artifacts.iter().filter(|(sha256, _)| !needed.contains(sha256.as_str())) {
         if observed.now >= came.after(PATIENCE) {
-            plan.steps.push(Step {
-                project: None,
-                action: Action::RemoveArtifact(sha256.clone()),
-                reason: Reason::Retention,
-            });
+            plan.steps.push(Step { action: Action::RemoveArtifact(sha256.clone()), reason: Reason::Retention });
         }
     }
 }

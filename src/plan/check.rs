@@ -5,7 +5,7 @@ use crate::model::names::{ProjectId, UnitId};
 use crate::model::observed::{ActiveState, Observed};
 use crate::model::progress::{Progress, ProjectProgress};
 
-use super::{Action, Plan, Step};
+use super::{Action, Plan, ProjectAction, Step};
 
 /// A step that must not be taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,36 +25,53 @@ pub fn breaches(plan: &Plan, desired: &Desired, observed: &Observed, progress: &
 }
 
 fn breach(step: &Step, desired: &Desired, observed: &Observed, progress: &Progress) -> Option<Breach> {
-    let project = step.project.as_ref()?;
+    let Action::Project(project, action) = &step.action else { return None };
     let memory = progress.projects.get(project)?;
     let wanted = desired.0.get(project);
     let leaving = !matches!(wanted.map(|wanted| &wanted.intent), Some(Intent::Run(_)));
     let spec = wanted.and_then(|wanted| wanted.spec());
     let recreate = |unit: &UnitId| spec.is_some_and(|spec| super::rollout::runs_once(spec, memory, unit));
     let seen = observed.projects.get(project)?;
-    let rule = match &step.action {
-        _ if wanted.is_some_and(|wanted| wanted.pause_at(observed.now).is_some()) => {
-            "S12: a suspended project is not touched"
-        }
-        Action::Stop(unit) if memory.serving == Some(unit.release) && !leaving && !recreate(unit) => {
+    let suspended = wanted.is_some_and(|wanted| wanted.pause_at(observed.now).is_some());
+    let rule = match action {
+        _ if suspended => "S12: a suspended project is not touched",
+        ProjectAction::Stop(unit) if memory.serving == Some(unit.release) && !leaving && !recreate(unit) => {
             "S2: the serving release is not stopped while it serves"
         }
-        Action::Point(_, slot) if !pointed_at_running(memory, *slot, seen) => {
+        ProjectAction::Point(_, slot) if !pointed_at_running(memory, *slot, seen) => {
             "S1: traffic is pointed only at a release that runs"
         }
-        Action::RemoveRelease(release)
+        ProjectAction::RemoveRelease(release)
             if seen.units.known().is_none_or(|units| units.keys().any(|unit| unit.release == *release)) =>
         {
             "S3: nothing is removed that a unit was started from"
         }
-        Action::RemoveUnit(unit)
+        ProjectAction::RemoveUnit(unit)
             if seen.units.known().and_then(|units| units.get(unit)).is_none_or(|seen| seen.is_up()) =>
         {
             "S3: a unit is removed only when it is down"
         }
-        Action::RemoveFiles { .. } | Action::Forget if !leaving => "S9: a project that is wanted is not removed",
-        Action::Forget if !seen.is_gone(true) => "S6: a project is forgotten only when nothing of it is left",
-        _ => return None,
+        ProjectAction::RemoveFiles { .. } | ProjectAction::Forget if !leaving => {
+            "S9: a project that is wanted is not removed"
+        }
+        ProjectAction::Forget if !seen.is_gone(true) => "S6: a project is forgotten only when nothing of it is left",
+        ProjectAction::Prepare { .. }
+        | ProjectAction::Fetch(_)
+        | ProjectAction::CancelFetch(_)
+        | ProjectAction::WriteUnit(_)
+        | ProjectAction::ReloadSystemd
+        | ProjectAction::Start(_)
+        | ProjectAction::Enable(_)
+        | ProjectAction::ArmTimer(_)
+        | ProjectAction::DisarmTimer(_)
+        | ProjectAction::Point(..)
+        | ProjectAction::Link(_)
+        | ProjectAction::Stop(_)
+        | ProjectAction::RemoveUnit(_)
+        | ProjectAction::RemoveRelease(_)
+        | ProjectAction::RemoveMarker(_)
+        | ProjectAction::RemoveFiles { .. }
+        | ProjectAction::Forget => return None,
     };
     Some(Breach { project: project.clone(), action: step.action.to_string(), rule })
 }

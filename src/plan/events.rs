@@ -130,9 +130,9 @@ pub fn of_failure(step: &Step, error: &PortError, progress: &Progress, now: Time
 }
 
 fn whose(event: Event, step: &Step, progress: &Progress) -> Event {
-    let Some(project) = &step.project else { return event };
+    let Some(project) = step.action.project() else { return event };
     let generation = progress.projects.get(project).map_or(0, |memory| memory.generation);
-    event.of(project, generation).to(step.action.release())
+    event.of(project, generation).to(step.action.facts().release)
 }
 
 /// Names the processes that were killed, since they did not end within the time that their stop has.

@@ -7,7 +7,7 @@ use crate::model::progress::ProjectProgress;
 use crate::model::quantity::Span;
 
 use super::rollout::{Patience, release_unit};
-use super::{Action, Plan, Reason, Setting};
+use super::{Plan, ProjectAction, Reason, Setting};
 
 /// Adds the next steps of a removal.
 pub fn steps(
@@ -24,7 +24,7 @@ pub fn steps(
         return plan.look_at(backoff.until);
     }
     if seen.is_gone(keep_data) {
-        return plan.push(project, Action::Forget, Reason::ProjectDeleted);
+        return plan.push(project, ProjectAction::Forget, Reason::ProjectDeleted);
     }
     if !routed && memory.serving.is_some() {
         return plan.look_at(now.after(Span::seconds(1)));
@@ -33,6 +33,6 @@ pub fn steps(
         release_unit(project, unit, seen, Patience::None, Reason::ProjectDeleted, now, plan);
     }
     if units.is_empty() {
-        plan.push(project, Action::RemoveFiles { keep_data: keep_data && bundles.data }, Reason::ProjectDeleted);
+        plan.push(project, ProjectAction::RemoveFiles { keep_data: keep_data && bundles.data }, Reason::ProjectDeleted);
     }
 }

@@ -14,7 +14,7 @@ use crate::render::launch::Launch;
 use crate::render::unit;
 
 use super::verdict::{Case, Verdict};
-use super::{Action, FetchOrder, Plan, Reason, Rules, Setting, UnitOrder, advance, visits};
+use super::{FetchOrder, Plan, ProjectAction, Reason, Rules, Setting, UnitOrder, advance, visits};
 
 /// What one project's steps are made from; both facets were read.
 struct Scene<'a> {
@@ -81,7 +81,7 @@ impl Scene<'_> {
         let made = self.bundles.user && self.bundles.directory && self.bundles.data && self.bundles.fronts;
         let as_wanted = made && self.bundles.open == open;
         if !alive.is_empty() && !as_wanted {
-            plan.push(self.project, Action::Prepare { open }, Reason::ProjectNew);
+            plan.push(self.project, ProjectAction::Prepare { open }, Reason::ProjectNew);
         }
     }
 
@@ -95,7 +95,7 @@ impl Scene<'_> {
             let drains = draining.filter(|draining| draining.release == unit.release);
             match drains {
                 Some(_) if seen.is_timed() => {
-                    plan.push(self.project, Action::DisarmTimer(unit.clone()), Reason::CandidateHealthy);
+                    plan.push(self.project, ProjectAction::DisarmTimer(unit.clone()), Reason::CandidateHealthy);
                 }
                 Some(draining) if self.now < draining.until => {}
                 Some(_) => release_unit(
@@ -140,7 +140,7 @@ impl Scene<'_> {
         let ups = self.units.iter().filter(|(unit, seen)| room && unit.release == serving && seen.is_up());
         let ups =
             ups.filter(|(unit, seen)| seen.state != ActiveState::Deactivating && runs_once(spec, self.memory, unit));
-        ups.for_each(|(unit, _)| plan.push(self.project, Action::Stop(unit.clone()), Reason::Recreate));
+        ups.for_each(|(unit, _)| plan.push(self.project, ProjectAction::Stop(unit.clone()), Reason::Recreate));
         // A release that failed in its place is on its way out, unless it is held to be looked at.
         match self.memory.held.is_some() || self.slot_is_free_for(serving) {
             true => self.bring_up(serving, spec, Reason::ServingDamaged, plan),
@@ -265,16 +265,16 @@ impl Scene<'_> {
         if rewritten || !seen.credential {
             let launch = Launch::of(unit, work, &release.content, port, &self.rules.layout);
             let order = UnitOrder { unit: unit.clone(), text, timer, launch };
-            plan.push(self.project, Action::WriteUnit(Box::new(order)), reason);
+            plan.push(self.project, ProjectAction::WriteUnit(Box::new(order)), reason);
         }
         if stale {
-            plan.push(self.project, Action::ReloadSystemd, Reason::UnitChanged);
+            plan.push(self.project, ProjectAction::ReloadSystemd, Reason::UnitChanged);
         }
         let is_judged = self.memory.trial.as_ref().is_some_and(|trial| trial.saw(unit, seen));
         let failed_command = matches!(work.kind, Kind::Release(_)) && seen.state == ActiveState::Failed && is_judged;
         let runs_by_itself = matches!(work.kind, Kind::Scheduled(_));
         if !seen.is_up() && !runs_by_itself && !failed_command {
-            plan.push(self.project, Action::Start(unit.clone()), reason);
+            plan.push(self.project, ProjectAction::Start(unit.clone()), reason);
         }
     }
 
@@ -289,7 +289,7 @@ impl Scene<'_> {
             sha256: release.sha256.clone(),
             expected: Expected::of(&release.content),
         };
-        plan.push(self.project, Action::Fetch(Box::new(order)), Reason::ReleaseMissing);
+        plan.push(self.project, ProjectAction::Fetch(Box::new(order)), Reason::ReleaseMissing);
     }
 
     fn give_traffic(&self, number: ReleaseNo, reason: Reason, plan: &mut Plan) {
@@ -302,10 +302,10 @@ impl Scene<'_> {
             self.let_start_at_boot(unit, reason, plan);
         }
         for process in release.content.web().filter(|process| slot_pointed(self.bundles, process) != release.slot) {
-            plan.push(self.project, Action::Point(process.clone(), release.slot), reason);
+            plan.push(self.project, ProjectAction::Point(process.clone(), release.slot), reason);
         }
         if self.bundles.link != Some(number) {
-            plan.push(self.project, Action::Link(number), reason);
+            plan.push(self.project, ProjectAction::Link(number), reason);
         }
     }
 
@@ -314,7 +314,7 @@ impl Scene<'_> {
         let Some(seen) = self.units.get(&unit) else { return };
         if self.memory.work_of(&unit).is_some_and(Work::is_daemon) {
             if !seen.enabled {
-                plan.push(self.project, Action::Enable(unit), reason);
+                plan.push(self.project, ProjectAction::Enable(unit), reason);
             }
             return;
         }
@@ -322,9 +322,9 @@ impl Scene<'_> {
             let others =
                 self.units.iter().filter(|(other, _)| other.process == unit.process && other.release != unit.release);
             for (other, _) in others.filter(|(_, seen)| seen.is_timed()) {
-                plan.push(self.project, Action::DisarmTimer(other.clone()), reason);
+                plan.push(self.project, ProjectAction::DisarmTimer(other.clone()), reason);
             }
-            plan.push(self.project, Action::ArmTimer(unit), reason);
+            plan.push(self.project, ProjectAction::ArmTimer(unit), reason);
         }
     }
 
@@ -334,14 +334,14 @@ impl Scene<'_> {
         let used = |number: &ReleaseNo| self.units.keys().any(|unit| unit.release == *number);
         let known = |number: &ReleaseNo| self.memory.releases.contains_key(number);
         for number in self.bundles.releases.keys().filter(|n| !known(n) && !used(n) && self.bundles.link != Some(**n)) {
-            plan.push(self.project, Action::RemoveRelease(*number), Reason::Retention);
+            plan.push(self.project, ProjectAction::RemoveRelease(*number), Reason::Retention);
         }
         let needed = [self.memory.candidate(), self.memory.serving];
         for (number, _) in self.seen.fetches.iter().filter(|(number, _)| !needed.contains(&Some(**number))) {
-            plan.push(self.project, Action::CancelFetch(*number), Reason::NotWanted);
+            plan.push(self.project, ProjectAction::CancelFetch(*number), Reason::NotWanted);
         }
         for process in self.bundles.markers.iter().filter(|process| !self.memory.ports.contains_key(process)) {
-            plan.push(self.project, Action::RemoveMarker(process.clone()), Reason::NotWanted);
+            plan.push(self.project, ProjectAction::RemoveMarker(process.clone()), Reason::NotWanted);
         }
     }
 }
@@ -376,12 +376,14 @@ pub fn release_unit(
     plan: &mut Plan,
 ) {
     if seen.is_timed() {
-        plan.push(project, Action::DisarmTimer(unit.clone()), reason);
+        plan.push(project, ProjectAction::DisarmTimer(unit.clone()), reason);
     }
     match seen.state {
-        ActiveState::Inactive | ActiveState::Failed => plan.push(project, Action::RemoveUnit(unit.clone()), reason),
+        ActiveState::Inactive | ActiveState::Failed => {
+            plan.push(project, ProjectAction::RemoveUnit(unit.clone()), reason)
+        }
         ActiveState::Deactivating => plan.look_at(now.after(Span::seconds(1))),
         _ if patience.is_with(unit) => {}
-        _ => plan.push(project, Action::Stop(unit.clone()), reason),
+        _ => plan.push(project, ProjectAction::Stop(unit.clone()), reason),
     }
 }

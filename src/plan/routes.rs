@@ -14,7 +14,7 @@ use crate::model::spec::Tls;
 
 use crate::render::caddyfile::{self, Proxy, Site, SiteRoute};
 
-use super::{Action, Plan, Reason, RoutesOrder, Rules, Step};
+use super::{Action, Plan, ProxyAction, Reason, RoutesOrder, Rules, Step};
 
 /// Adds the step that Caddy needs, if any; tells whether it has the routes that are wanted, or is not there.
 pub fn steps(observed: &Observed, progress: &Progress, rules: &Rules, plan: &mut Plan) -> bool {
@@ -22,7 +22,7 @@ pub fn steps(observed: &Observed, progress: &Progress, rules: &Rules, plan: &mut
     let sites = sites(progress, &rules.layout);
     let Ok(text) = caddyfile::text(&rules.proxy, &sites) else { return true };
     if !proxy.runs {
-        plan.steps.push(Step { project: None, action: Action::StartProxy, reason: Reason::ProxyDown });
+        plan.steps.push(Step { action: Action::Proxy(ProxyAction::Start), reason: Reason::ProxyDown });
     }
     if !proxy.up {
         plan.look_at(observed.now.after(Span::seconds(2)));
@@ -39,8 +39,7 @@ pub fn steps(observed: &Observed, progress: &Progress, rules: &Rules, plan: &mut
     let quarantines = progress.projects.values().filter_map(|memory| memory.quarantine.as_ref());
     let left_out = quarantines.flat_map(|quarantine| quarantine.hosts.keys().cloned()).collect();
     plan.steps.push(Step {
-        project: None,
-        action: Action::LoadRoutes(Box::new(RoutesOrder { text, sites, left_out })),
+        action: Action::Proxy(ProxyAction::LoadRoutes(Box::new(RoutesOrder { text, sites, left_out }))),
         reason: Reason::RoutesDiffer,
     });
     false

@@ -14,7 +14,7 @@ use crate::model::services::{
     WantedServices, WorkSeen,
 };
 
-use super::{Action, Plan, Reason, Step, retry};
+use super::{Action, Plan, Reason, ServiceAction, Step, retry};
 
 /// Exit status of the work where the wanted version is not on offer.
 pub const NOT_ON_OFFER: i32 = 3;
@@ -47,19 +47,19 @@ pub enum Task {
     },
 }
 
-impl WorkOrder {
-    /// Tells whether it adds or removes.
-    pub fn sign(&self) -> char {
-        if matches!(self.task, Task::Install(_)) { '+' } else { '-' }
+impl fmt::Display for WorkOrder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.task.text(self.service))
     }
 }
 
-impl fmt::Display for WorkOrder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.task {
-            Task::Install(version) => write!(f, "install {} {}", self.service, version.shown(self.service)),
-            Task::Remove { purge: false, .. } => write!(f, "remove {} and keep its data", self.service),
-            Task::Remove { purge: true, .. } => write!(f, "remove {} and its data", self.service),
+impl Task {
+    /// Says what is done, in words.
+    pub fn text(&self, service: Service) -> String {
+        match self {
+            Self::Install(version) => format!("install {service} {}", version.shown(service)),
+            Self::Remove { purge: false, .. } => format!("remove {service} and keep its data"),
+            Self::Remove { purge: true, .. } => format!("remove {service} and its data"),
         }
     }
 }
@@ -189,7 +189,7 @@ pub fn steps(wanted: &WantedServices, observed: &Observed, progress: &Progress, 
             continue;
         }
         if let Some((action, reason)) = step(*service, wish, seen, memory) {
-            plan.steps.push(Step { project: None, action, reason });
+            plan.steps.push(Step { action: Action::Service(*service, action), reason });
         }
     }
 }
@@ -199,25 +199,25 @@ fn step(
     wish: &WantedService,
     seen: &ServiceSeen,
     memory: &ServiceProgress,
-) -> Option<(Action, Reason)> {
-    let work = |task: Task| Action::Packages(WorkOrder { service, task });
+) -> Option<(ServiceAction, Reason)> {
     match wish.intent {
         ServiceIntent::Install(version) => {
             let Some(found) = meant(service, version, seen).filter(|found| found.whole) else {
-                return Some((work(Task::Install(version)), Reason::ServiceMissing));
+                return Some((ServiceAction::Packages(Task::Install(version)), Reason::ServiceMissing));
             };
             let daemon = found.daemon.as_ref()?;
             let down = matches!(daemon.state, ActiveState::Inactive | ActiveState::Failed);
             if down {
-                return Some((Action::StartService(service, daemon.unit.clone()), Reason::ServiceDown));
+                return Some((ServiceAction::Start(daemon.unit.clone()), Reason::ServiceDown));
             }
-            (!daemon.enabled).then_some((Action::EnableService(service), Reason::ServiceDown))
+            (!daemon.enabled).then_some((ServiceAction::Enable, Reason::ServiceDown))
         }
         ServiceIntent::Remove { .. } if is_there(service, wish, seen, memory) => {
-            Some((Action::ForgetService(service), Reason::ServiceGone))
+            Some((ServiceAction::Forget, Reason::ServiceGone))
         }
         ServiceIntent::Remove { purge } => {
-            Some((work(Task::Remove { majors: brought(seen, memory), purge }), Reason::ServiceUnwanted))
+            let task = Task::Remove { majors: brought(seen, memory), purge };
+            Some((ServiceAction::Packages(task), Reason::ServiceUnwanted))
         }
     }
 }

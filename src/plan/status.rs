@@ -113,7 +113,7 @@ pub struct Waiting {
 /// Returns what stands still and why. Without it "nothing to do" could mean that all is well, or that a secret is
 /// missing.
 pub fn who_waits(plan: &Plan, statuses: &BTreeMap<ProjectId, Status>) -> Vec<Waiting> {
-    let has_steps = |project: &ProjectId| plan.steps.iter().any(|step| step.project.as_ref() == Some(project));
+    let has_steps = |project: &ProjectId| plan.steps.iter().any(|step| step.action.project() == Some(project));
     let still = statuses.values().filter(|status| !has_steps(&status.project));
     let told = still.filter_map(|status| {
         let suspended = status.condition(SUSPENDED).filter(|condition| condition.status == "True");

@@ -20,7 +20,11 @@ use crate::model::services::WantedServices;
 use crate::model::spec::{Route, Tls};
 use crate::model::status::{ProcessStatus, Status};
 use crate::plan::check::Breach;
-use crate::plan::{self, Action, Plan, RoutesOrder, Rules, Step, advance, check, events, retry, routes, status};
+use crate::plan::step::{Facts, Subject};
+use crate::plan::{
+    self, Action, FollowUp, Plan, ProjectAction, ProxyAction, RoutesOrder, Rules, Step, advance, check, events, retry,
+    routes, status,
+};
 use crate::port::{Bundles, Clock, Health, Memory, ProbeOrder, Routes, Tail, Units};
 use crate::render::caddyfile::{self, Proxy, Site};
 
@@ -87,7 +91,7 @@ pub fn checked_plan(
 ) -> (Plan, Vec<Breach>) {
     let mut plan = plan::plan(desired, services, observed, progress, rules);
     let breaches = check::breaches(&plan, desired, observed, progress);
-    plan.steps.retain(|step| !breaches.iter().any(|breach| step.project.as_ref() == Some(&breach.project)));
+    plan.steps.retain(|step| !breaches.iter().any(|breach| step.action.project() == Some(&breach.project)));
     (plan, breaches)
 }
 
@@ -137,7 +141,7 @@ impl Loop {
             (self.planner)(&view.desired, &view.services, &view.observed, &view.progress, &self.rules);
         self.ledger.tell(breaches.iter().map(|breach| events::of_breach(breach, &view.progress, view.observed.now)));
         let advanced = view.progress.clone();
-        if !plan.steps.iter().any(|step| matches!(step.action, Action::LoadRoutes(_))) {
+        if !plan.steps.iter().any(|step| matches!(step.action, Action::Proxy(ProxyAction::LoadRoutes(_)))) {
             // Caddy has them: it took them and only its answer was lost, or nobody wants them any more.
             self.route_trouble = None;
         }
@@ -293,112 +297,115 @@ impl Loop {
     fn apply(&mut self, plan: &Plan, view: &mut View) -> Option<FollowUp> {
         let (mut touched, mut halted, mut failed) = (BTreeMap::new(), BTreeSet::new(), None);
         for step in self.in_turn(&plan.steps) {
-            // One service's trouble is neither Caddy's nor another service's.
-            let alone = step.action.service().is_some();
-            if !alone && halted.contains(&step.project) {
+            let (subject, Facts { kind, follow_up, .. }) = (step.action.subject(), step.action.facts());
+            if halted.contains(&subject) {
                 continue;
             }
             crash::point(Side::Before);
             let taken = self.take(step, view);
             crash::point(Side::After);
-            self.metrics.took_step(step.action.kind(), taken.is_ok());
+            self.metrics.took_step(kind, taken.is_ok());
             match taken {
                 Ok(()) => {
                     self.ledger.tell([events::of_step(step, &view.progress, view.observed.now)]);
-                    self.route_trouble = self.route_trouble.take().filter(|_| alone || step.project.is_some());
-                    touched.insert(step.project.clone(), follow_up(&step.action));
+                    self.route_trouble = self.route_trouble.take().filter(|_| subject != Subject::Proxy);
+                    touched.insert(subject, follow_up);
                 }
                 Err(error) => {
                     self.fail(step, &error, view);
                     // What a failure was folded into memory as is for the next pass to go by.
                     failed = Some(FollowUp::AtOnce);
-                    if !alone {
-                        halted.insert(step.project.clone());
-                    }
+                    halted.insert(subject);
                 }
             }
         }
-        for project in touched.keys().filter(|project| !halted.contains(*project)).flatten() {
-            if let Some(memory) = view.progress.projects.get_mut(project) {
+        for subject in touched.keys().filter(|subject| !halted.contains(*subject)) {
+            if let Subject::Project(project) = subject
+                && let Some(memory) = view.progress.projects.get_mut(project)
+            {
                 memory.backoff = None;
             }
         }
         touched.into_values().chain(failed).min()
     }
 
-    /// Each pass starts with the next project in turn, so that one with slow steps does not starve the others. Caddy's
-    /// steps, which are everybody's, come first.
+    /// Each pass starts with the next project in turn, so that one with slow steps does not starve the others. What
+    /// belongs to no project comes first: all of them need Caddy.
     fn in_turn<'a>(&mut self, steps: &'a [Step]) -> Vec<&'a Step> {
         let projects: Vec<&ProjectId> =
-            steps.iter().filter_map(|step| step.project.as_ref()).collect::<BTreeSet<_>>().into_iter().collect();
+            steps.iter().filter_map(|step| step.action.project()).collect::<BTreeSet<_>>().into_iter().collect();
         self.turn = self.turn.wrapping_add(1);
         let first = if projects.is_empty() { 0 } else { self.turn % projects.len() };
-        let order = projects[first..].iter().chain(&projects[..first]).map(|project| Some((*project).clone()));
+        let order = projects[first..].iter().chain(&projects[..first]).copied().map(Some);
         std::iter::once(None)
             .chain(order)
-            .flat_map(|project| steps.iter().filter(move |step| step.project == project))
+            .flat_map(|project| steps.iter().filter(move |step| step.action.project() == project))
             .collect()
     }
 
     fn take(&self, step: &Step, view: &mut View) -> Result<(), PortError> {
-        if step.action.service().is_some() {
-            return self.services.take(&step.action, &mut view.progress, view.observed.now);
-        }
-        let Some(project) = &step.project else { return self.take_for_all(&step.action) };
         match &step.action {
-            Action::Prepare { open } => self.bundles.prepare(project, *open),
-            Action::CancelFetch(release) => {
+            Action::Project(project, action) => self.take_of_project(project, action, view),
+            Action::Proxy(ProxyAction::LoadRoutes(order)) => self.routes.load(order),
+            Action::Proxy(ProxyAction::Start) => self.units.start_proxy(),
+            Action::Service(service, action) => {
+                self.services.take(*service, action, &mut view.progress, view.observed.now)
+            }
+            Action::RemoveArtifact(sha256) => self.bundles.remove_artifact(sha256),
+        }
+    }
+
+    fn take_of_project(&self, project: &ProjectId, action: &ProjectAction, view: &mut View) -> Result<(), PortError> {
+        match action {
+            ProjectAction::Prepare { open } => self.bundles.prepare(project, *open),
+            ProjectAction::Fetch(order) => self.bundles.fetch(project, order),
+            ProjectAction::CancelFetch(release) => {
                 self.bundles.cancel(project, *release);
                 Ok(())
             }
-            Action::Fetch(order) => self.bundles.fetch(project, order),
-            Action::WriteUnit(order) => {
+            ProjectAction::WriteUnit(order) => {
                 let values = self.memory.open_values(project, &order.launch.env, &order.launch.secrets)?;
                 self.units.write(order, &order.launch.blob(&values))
             }
-            Action::ReloadSystemd => self.units.reload(),
-            Action::Start(unit) => self.units.start(unit),
-            Action::Enable(unit) => self.units.enable(unit),
-            Action::ArmTimer(unit) => self.units.arm(unit),
-            Action::DisarmTimer(unit) => self.units.disarm(unit),
-            Action::Point(process, slot) => self.bundles.point(project, process, *slot),
-            Action::Link(release) => self.bundles.link(project, *release),
-            Action::Stop(unit) => self.units.stop(unit),
-            Action::RemoveUnit(unit) => self.units.remove(unit),
-            Action::RemoveRelease(release) => self.bundles.remove_release(project, *release),
-            Action::RemoveMarker(process) => self.bundles.point(project, process, Slot::A),
-            Action::RemoveFiles { keep_data } => self.bundles.remove_all(project, *keep_data),
-            Action::Forget => {
-                // Whatever is answered, it may be gone, and another one may have its name by now: nothing more of it
-                // is written.
+            ProjectAction::ReloadSystemd => self.units.reload(),
+            ProjectAction::Start(unit) => self.units.start(unit),
+            ProjectAction::Enable(unit) => self.units.enable(unit),
+            ProjectAction::ArmTimer(unit) => self.units.arm(unit),
+            ProjectAction::DisarmTimer(unit) => self.units.disarm(unit),
+            ProjectAction::Point(process, slot) => self.bundles.point(project, process, *slot),
+            ProjectAction::Link(release) => self.bundles.link(project, *release),
+            ProjectAction::Stop(unit) => self.units.stop(unit),
+            ProjectAction::RemoveUnit(unit) => self.units.remove(unit),
+            ProjectAction::RemoveRelease(release) => self.bundles.remove_release(project, *release),
+            ProjectAction::RemoveMarker(process) => self.bundles.point(project, process, Slot::A),
+            ProjectAction::RemoveFiles { keep_data } => self.bundles.remove_all(project, *keep_data),
+            ProjectAction::Forget => {
+                // Even if this fails the project may be gone, and a new one may have its name by now: nothing more of
+                // it is written.
                 view.progress.projects.remove(project);
                 let generation = view.desired.0.get(project).map_or(0, |wanted| wanted.generation);
                 self.memory.forget(project, generation)
             }
-            other => self.take_for_all(other),
-        }
-    }
-
-    fn take_for_all(&self, action: &Action) -> Result<(), PortError> {
-        match action {
-            Action::LoadRoutes(order) => self.routes.load(order),
-            Action::StartProxy => self.units.start_proxy(),
-            Action::RemoveArtifact(sha256) => self.bundles.remove_artifact(sha256),
-            other => Err(PortError::lasting("Internal", format!("{other} belongs to a project"))),
         }
     }
 
     fn fail(&mut self, step: &Step, error: &PortError, view: &mut View) {
-        let project = step.project.as_ref();
-        self.ledger.tell([events::of_failure(step, error, &view.progress, view.observed.now)]);
-        HostServices::fail(&step.action, error, &mut view.progress, view.observed.now);
-        if let (None, Action::LoadRoutes(order)) = (project, &step.action) {
-            self.quarantine(order, view);
-            self.route_trouble = Some(error.clone());
-        }
-        if let Some(memory) = project.and_then(|project| view.progress.projects.get_mut(project)) {
-            let told = PortError { message: format!("could not {}: {}", step.action, error.message), ..error.clone() };
-            retry::of_failed_step(memory, &told, view.observed.now);
+        let now = view.observed.now;
+        self.ledger.tell([events::of_failure(step, error, &view.progress, now)]);
+        match &step.action {
+            Action::Project(project, _) => {
+                if let Some(memory) = view.progress.projects.get_mut(project) {
+                    let message = format!("could not {}: {}", step.action, error.message);
+                    retry::of_failed_step(memory, &PortError { message, ..error.clone() }, now);
+                }
+            }
+            Action::Proxy(ProxyAction::LoadRoutes(order)) => {
+                self.quarantine(order, view);
+                self.route_trouble = Some(error.clone());
+            }
+            Action::Service(service, _) => HostServices::fail(*service, error, &mut view.progress, now),
+            // The plan has them again as long as they are needed; nothing is counted.
+            Action::Proxy(ProxyAction::Start) | Action::RemoveArtifact(_) => {}
         }
     }
 
@@ -472,22 +479,6 @@ impl Loop {
     }
 }
 
-/// When to see what a step came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum FollowUp {
-    AtOnce,
-    /// systemd does it beside the loop, and tells when it is done.
-    Soon,
-}
-
-fn follow_up(action: &Action) -> FollowUp {
-    match action {
-        Action::Start(_) | Action::Stop(_) | Action::StartProxy => FollowUp::Soon,
-        Action::Packages(_) | Action::StartService(..) => FollowUp::Soon,
-        _ => FollowUp::AtOnce,
-    }
-}
-
 /// Returns what is to be probed: the web processes of candidates while they run, and from when a plan starts them.
 fn probes(
     desired: &Desired,
@@ -497,7 +488,9 @@ fn probes(
 ) -> Vec<ProbeOrder> {
     let mut orders = Vec::new();
     let steps = || plan.into_iter().flat_map(|plan| &plan.steps);
-    let starts = |unit: &UnitId| steps().any(|step| matches!(&step.action, Action::Start(started) if started == unit));
+    let starts = |unit: &UnitId| {
+        steps().any(|step| matches!(&step.action, Action::Project(_, ProjectAction::Start(started)) if started == unit))
+    };
     for (project, seen) in projects {
         let Some(memory) = progress.projects.get(project) else { continue };
         let (Some(candidate), Some(units)) = (memory.candidate(), seen.units.known()) else { continue };

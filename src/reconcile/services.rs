@@ -11,7 +11,8 @@ use crate::model::observed::{Observed, Sight};
 use crate::model::progress::Progress;
 use crate::model::quantity::Timestamp;
 use crate::model::services::{Service, ServiceProgress, ServiceStatus, ServicesSeen, WantedServices};
-use crate::plan::{Action, events, retry, services};
+use crate::plan::services::WorkOrder;
+use crate::plan::{ServiceAction, events, retry, services};
 use crate::port::{ServiceMemory, Services};
 
 /// What the loop works with for host services.
@@ -52,18 +53,24 @@ impl HostServices {
     ///
     /// # Errors
     /// Says why it could not be taken.
-    pub fn take(&self, action: &Action, progress: &mut Progress, now: Timestamp) -> Result<(), PortError> {
+    pub fn take(
+        &self,
+        service: Service,
+        action: &ServiceAction,
+        progress: &mut Progress,
+        now: Timestamp,
+    ) -> Result<(), PortError> {
         match action {
-            Action::Packages(order) => {
-                self.host.begin(order)?;
-                if let Some(memory) = progress.services.get_mut(&order.service) {
+            ServiceAction::Packages(task) => {
+                self.host.begin(&WorkOrder { service, task: task.clone() })?;
+                if let Some(memory) = progress.services.get_mut(&service) {
                     memory.begun = Some(now);
                 }
             }
-            Action::StartService(service, unit) => {
+            ServiceAction::Start(unit) => {
                 self.host.start(unit)?;
                 // Counted before it is known to fail: a daemon that falls at once must not be started in a circle.
-                if let Some(memory) = progress.services.get_mut(service) {
+                if let Some(memory) = progress.services.get_mut(&service) {
                     let fell = PortError::passing(
                         "ServiceDown",
                         format!("{unit} was down, and was started again; `journalctl -u {unit}` says why"),
@@ -71,20 +78,19 @@ impl HostServices {
                     memory.backoff = Some(retry::strike(memory.backoff.as_ref(), &fell, now));
                 }
             }
-            Action::EnableService(service) => self.host.enable(*service)?,
-            Action::ForgetService(service) => {
+            ServiceAction::Enable => self.host.enable(service)?,
+            ServiceAction::Forget => {
                 // Whatever is answered, it may be gone, and be asked for anew by now: nothing more of it is written.
-                let generation = progress.services.remove(service).map_or(0, |memory| memory.generation);
-                self.memory.forget_service(*service, generation)?;
+                let generation = progress.services.remove(&service).map_or(0, |memory| memory.generation);
+                self.memory.forget_service(service, generation)?;
             }
-            other => return Err(PortError::lasting("Internal", format!("{other} is not about a service"))),
         }
         Ok(())
     }
 
     /// Counts a step that failed.
-    pub fn fail(action: &Action, error: &PortError, progress: &mut Progress, now: Timestamp) {
-        if let Some(memory) = action.service().and_then(|service| progress.services.get_mut(&service)) {
+    pub fn fail(service: Service, error: &PortError, progress: &mut Progress, now: Timestamp) {
+        if let Some(memory) = progress.services.get_mut(&service) {
             memory.backoff = Some(retry::strike(memory.backoff.as_ref(), error, now));
         }
     }

@@ -2,7 +2,7 @@
 
 use zexio::model::names::{ProcessName, ProjectId, ReleaseNo, Slot, UnitId};
 use zexio::plan::check::breaches;
-use zexio::plan::{Action, Plan, Reason, Step};
+use zexio::plan::{Action, Plan, ProjectAction, ProxyAction, Reason, Step};
 
 use crate::scene::Scene;
 
@@ -14,10 +14,10 @@ projects:
 ";
 
 /// Returns the promises that a step would break, as S1, S2 …
-fn broken(scene: &str, action: Action) -> String {
+fn broken(scene: &str, action: ProjectAction) -> String {
     let (desired, observed, progress, _) = Scene::read(&format!("{SHOP}{scene}")).stage();
-    let project = Some(ProjectId::parse("shop").unwrap());
-    let step = Step { project, action: action.clone(), reason: Reason::NotWanted };
+    let action = Action::Project(ProjectId::parse("shop").unwrap(), action);
+    let step = Step { action: action.clone(), reason: Reason::NotWanted };
     let found = breaches(&Plan { steps: vec![step], look_again: None }, &desired, &observed, &progress);
     assert!(found.iter().all(|breach| breach.action == action.to_string()), "{found:?}");
     found.iter().map(|breach| breach.rule.split(':').next().unwrap_or_default()).collect()
@@ -28,8 +28,8 @@ fn web(release: u32) -> UnitId {
     UnitId { project, process, release: ReleaseNo(release), instance: None }
 }
 
-fn point(slot: Slot) -> Action {
-    Action::Point(ProcessName::parse("web").unwrap(), slot)
+fn point(slot: Slot) -> ProjectAction {
+    ProjectAction::Point(ProcessName::parse("web").unwrap(), slot)
 }
 
 const SERVES: &str = "
@@ -49,13 +49,13 @@ fn with(scene: &str, old: &str, new: &str) -> String {
 
 #[test]
 fn the_serving_release_is_not_stopped() {
-    assert_eq!(broken(SERVES, Action::Stop(web(1))), "S2");
-    assert_eq!(broken(SERVES, Action::Stop(web(2))), "", "another one is");
-    assert_eq!(broken(&format!("{SERVES}    delete: {{ keep_data: true }}\n"), Action::Stop(web(1))), "");
+    assert_eq!(broken(SERVES, ProjectAction::Stop(web(1))), "S2");
+    assert_eq!(broken(SERVES, ProjectAction::Stop(web(2))), "", "another one is");
+    assert_eq!(broken(&format!("{SERVES}    delete: {{ keep_data: true }}\n"), ProjectAction::Stop(web(1))), "");
     let recreate = SHOP.replace("artifact: v2", "artifact: v2, deploy: { strategy: recreate }");
     let (desired, observed, progress, _) = Scene::read(&format!("{recreate}{SERVES}")).stage();
-    let project = Some(ProjectId::parse("shop").unwrap());
-    let steps = vec![Step { project, action: Action::Stop(web(1)), reason: Reason::Recreate }];
+    let action = Action::Project(ProjectId::parse("shop").unwrap(), ProjectAction::Stop(web(1)));
+    let steps = vec![Step { action, reason: Reason::Recreate }];
     assert_eq!(breaches(&Plan { steps, look_again: None }, &desired, &observed, &progress), []);
 }
 
@@ -80,13 +80,13 @@ fn traffic_is_pointed_only_at_what_runs_and_is_meant_to_have_it() {
 
 #[test]
 fn nothing_is_removed_that_runs_or_was_started_from() {
-    let remove = |release| Action::RemoveRelease(ReleaseNo(release));
+    let remove = |release| ProjectAction::RemoveRelease(ReleaseNo(release));
     assert_eq!(broken(SERVES, remove(1)), "S3");
     assert_eq!(broken(SERVES, remove(2)), "", "no unit is of it");
     assert_eq!(broken(&with(SERVES, "disk", "unknown: [units], disk"), remove(2)), "S3", "some unit may be of it");
-    assert_eq!(broken(SERVES, Action::RemoveUnit(web(1))), "S3");
-    assert_eq!(broken(SERVES, Action::RemoveUnit(web(2))), "S3", "it was not seen");
-    assert_eq!(broken(&with(SERVES, "1: running", "1: stopped"), Action::RemoveUnit(web(1))), "", "it is down");
+    assert_eq!(broken(SERVES, ProjectAction::RemoveUnit(web(1))), "S3");
+    assert_eq!(broken(SERVES, ProjectAction::RemoveUnit(web(2))), "S3", "it was not seen");
+    assert_eq!(broken(&with(SERVES, "1: running", "1: stopped"), ProjectAction::RemoveUnit(web(1))), "", "it is down");
 }
 
 #[test]
@@ -96,25 +96,25 @@ fn a_project_goes_only_when_that_is_wanted_and_is_forgotten_last() {
     remembered: { serving: 1, routes: {}, releases: { 1: { artifact: v1 } } }
     seen: { prepared: false, data: true }
 ";
-    let files = Action::RemoveFiles { keep_data: true };
+    let files = ProjectAction::RemoveFiles { keep_data: true };
     assert_eq!(broken(SERVES, files.clone()), "S9");
-    assert_eq!(broken(SERVES, Action::Forget), "S9");
+    assert_eq!(broken(SERVES, ProjectAction::Forget), "S9");
     assert_eq!(broken(GONE, files), "");
-    assert_eq!(broken(GONE, Action::Forget), "");
+    assert_eq!(broken(GONE, ProjectAction::Forget), "");
     let left = with(GONE, "prepared: false", "prepared: true");
-    assert_eq!(broken(&left, Action::Forget), "S6", "its directory is left");
+    assert_eq!(broken(&left, ProjectAction::Forget), "S6", "its directory is left");
 }
 
 #[test]
 fn a_suspended_project_is_not_touched() {
     let held = |until| format!("{SERVES}    hold: {until}\n");
-    assert_eq!(broken(&held(1001), Action::ReloadSystemd), "S12");
-    assert_eq!(broken(&held(1000), Action::ReloadSystemd), "", "that is over");
+    assert_eq!(broken(&held(1001), ProjectAction::ReloadSystemd), "S12");
+    assert_eq!(broken(&held(1000), ProjectAction::ReloadSystemd), "", "that is over");
 }
 
 #[test]
-fn nothing_can_break_a_promise_to_nobody() {
-    let (desired, observed, progress, _) = Scene::read(&format!("{SHOP}{SERVES}")).stage();
-    let step = Step { project: None, action: Action::Stop(web(1)), reason: Reason::NotWanted };
+fn a_step_of_no_project_breaks_no_promise_to_one() {
+    let (desired, observed, progress, _) = Scene::read(&format!("{SHOP}{SERVES}    hold: 1001\n")).stage();
+    let step = Step { action: Action::Proxy(ProxyAction::Start), reason: Reason::ProxyDown };
     assert_eq!(breaches(&Plan { steps: vec![step], look_again: None }, &desired, &observed, &progress), []);
 }

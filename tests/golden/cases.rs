@@ -11,7 +11,7 @@ use zexio::model::services::{Service, ServiceStatus, Version};
 use zexio::model::spec::Tls;
 use zexio::model::status::{Condition, Status};
 use zexio::plan::services::{Offer, choose};
-use zexio::plan::{Action, Plan, Reason, Step, events, retry, routes, status};
+use zexio::plan::{Action, Plan, ProjectAction, Reason, Step, events, retry, routes, status};
 use zexio::render::caddyfile::Site;
 
 use crate::scene::Scene;
@@ -312,8 +312,8 @@ fn a_project_without_steps_that_is_not_as_it_should_be_is_told_of() {
         named("paused", &[("Ready", "True", "Serving"), ("Suspended", "True", "Suspended")]),
         named("new", &[("Ready", "False", "Pending")]),
     ];
-    let action = Action::Prepare { open: false };
-    let step = Step { project: ProjectId::parse("new").ok(), action, reason: Reason::ProjectNew };
+    let action = Action::Project(ProjectId::parse("new").unwrap(), ProjectAction::Prepare { open: false });
+    let step = Step { action, reason: Reason::ProjectNew };
     let plan = Plan { steps: vec![step], look_again: None };
     let statuses = all.into_iter().map(|status| (status.project.clone(), status)).collect();
     let told = status::who_waits(&plan, &statuses);

@@ -9,8 +9,9 @@ use zexio::model::progress::{Progress, ProjectProgress};
 use zexio::model::quantity::Timestamp;
 use zexio::model::services::{Service, Version, WantedServices};
 use zexio::plan::check::Breach;
-use zexio::plan::services::{Task, WorkOrder};
-use zexio::plan::{Action, Reason, Step, advance, events, plan};
+use zexio::plan::services::Task;
+use zexio::plan::step::Subject;
+use zexio::plan::{Action, Reason, ServiceAction, Step, advance, events, plan};
 
 use crate::plans::{event, scenes};
 use crate::scene::Scene;
@@ -22,23 +23,24 @@ fn steps() -> BTreeMap<&'static str, Step> {
         let (desired, observed, mut progress, rules) = Scene::read(&fs::read_to_string(path).unwrap()).stage();
         advance::advance(&desired, &WantedServices::new(), &observed, &mut progress, &rules);
         for step in plan(&desired, &WantedServices::new(), &observed, &progress, &rules).steps {
-            found.entry(step.action.kind()).or_insert(step);
+            found.entry(step.action.facts().kind).or_insert(step);
         }
     }
-    let packages = |task| Action::Packages(WorkOrder { service: Service::Postgresql, task });
+    let packages = |task| Action::Service(Service::Postgresql, ServiceAction::Packages(task));
+    let start = ServiceAction::Start("redis-server.service".into());
     let of_services = [
         (packages(Task::Install(Version::Major(17))), Reason::ServiceMissing),
-        (Action::StartService(Service::Redis, "redis-server.service".into()), Reason::ServiceDown),
-        (Action::EnableService(Service::Redis), Reason::ServiceDown),
-        (Action::ForgetService(Service::Nodejs), Reason::ServiceGone),
+        (Action::Service(Service::Redis, start), Reason::ServiceDown),
+        (Action::Service(Service::Redis, ServiceAction::Enable), Reason::ServiceDown),
+        (Action::Service(Service::Nodejs, ServiceAction::Forget), Reason::ServiceGone),
     ];
     for (action, reason) in of_services {
-        found.insert(action.kind(), Step { project: None, action, reason });
+        found.insert(action.facts().kind, Step { action, reason });
     }
     let remove = |purge| packages(Task::Remove { majors: BTreeSet::from([17]), purge });
     let removals = [("packages, a removal", remove(false)), ("packages, a purge", remove(true))];
     for (name, action) in removals {
-        found.insert(name, Step { project: None, action, reason: Reason::ServiceUnwanted });
+        found.insert(name, Step { action, reason: Reason::ServiceUnwanted });
     }
     found
 }
@@ -51,8 +53,11 @@ fn every_kind_of_step_is_shown_and_told() {
     let error = PortError::passing("Busy", "it was busy");
     let mut text = String::new();
     for (name, step) in steps() {
-        let service = step.action.service().map_or(String::new(), |service| format!(", for {service}"));
-        text += &format!("{name}: {}{service}\n", step.action.sign());
+        let service = match step.action.subject() {
+            Subject::Service(service) => format!(", for {service}"),
+            Subject::Project(_) | Subject::Proxy | Subject::Artifacts => String::new(),
+        };
+        text += &format!("{name}: {}{service}\n", step.action.facts().sign);
         text += &event(&events::of_step(&step, &progress, now));
         text += &event(&events::of_failure(&step, &error, &progress, now));
     }

@@ -29,9 +29,9 @@ pub mod api {
         pub struct Shown(String);
 
         impl From<&Step> for Shown {
-            fn from(Step { project, action, reason }: &Step) -> Self {
-                let whose = project.as_ref().map_or("all", |project| project.as_str());
-                Self(format!("{} {whose}: {action}  ({reason})\n", action.sign()))
+            fn from(Step { action, reason }: &Step) -> Self {
+                let whose = action.project().map_or("all", |project| project.as_str());
+                Self(format!("{} {whose}: {action}  ({reason})\n", action.facts().sign))
             }
         }
     }

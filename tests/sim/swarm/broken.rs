@@ -13,7 +13,7 @@ use zexio::model::spec::{Strategy, Suspend};
 use zexio::model::status::Status;
 use zexio::plan::advance::advance;
 use zexio::plan::check::Breach;
-use zexio::plan::{Action, Plan, Reason, Rules, Step, plan};
+use zexio::plan::{Action, Plan, ProjectAction, ProxyAction, Reason, Rules, ServiceAction, Step, plan};
 
 use zexio::reconcile::pass::Planner;
 
@@ -22,8 +22,8 @@ use super::oracle::{Promise, SENTINEL};
 
 type Made = (Plan, Vec<Breach>);
 
-fn step(project: &ProjectId, action: Action) -> Step {
-    Step { project: Some(project.clone()), action, reason: Reason::NotWanted }
+fn step(project: &ProjectId, action: ProjectAction) -> Step {
+    Step { action: Action::Project(project.clone(), action), reason: Reason::NotWanted }
 }
 
 /// Adds to the right plan what a broken planner thinks of for each project that is to run.
@@ -33,7 +33,7 @@ fn also(
     observed: &Observed,
     progress: &Progress,
     rules: &Rules,
-    think: impl Fn(&ProjectId, &ProjectProgress) -> Option<Action>,
+    think: impl Fn(&ProjectId, &ProjectProgress) -> Option<ProjectAction>,
 ) -> Made {
     let mut plan = plan(desired, services, observed, progress, rules);
     for (project, memory) in &progress.projects {
@@ -54,7 +54,7 @@ fn points_too_early(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress,
     also(d, w, o, p, r, |project, memory| {
         let candidate = memory.candidate()?;
         let unit = units(o, project).find(|unit| unit.release == candidate && memory.port_of(unit).is_some())?;
-        Some(Action::Point(unit.process.clone(), memory.release(candidate)?.slot))
+        Some(ProjectAction::Point(unit.process.clone(), memory.release(candidate)?.slot))
     })
 }
 
@@ -62,20 +62,20 @@ fn points_too_early(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress,
 fn stops_what_serves(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     also(d, w, o, p, r, |project, memory| {
         let serving = memory.serving.filter(|_| memory.trial.is_some())?;
-        units(o, project).find(|unit| unit.release == serving).cloned().map(Action::Stop)
+        units(o, project).find(|unit| unit.release == serving).cloned().map(ProjectAction::Stop)
     })
 }
 
 /// Clears away the directory of what runs.
 fn removes_what_runs(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
-    also(d, w, o, p, r, |_, memory| memory.candidate().map(Action::RemoveRelease))
+    also(d, w, o, p, r, |_, memory| memory.candidate().map(ProjectAction::RemoveRelease))
 }
 
 /// Keeps no release but the one that serves.
 fn removes_the_way_back(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     also(d, w, o, p, r, |project, memory| {
         let idle = |number: &ReleaseNo| !units(o, project).any(|unit| unit.release == *number);
-        memory.last_good_before().filter(idle).filter(|_| memory.trial.is_none()).map(Action::RemoveRelease)
+        memory.last_good_before().filter(idle).filter(|_| memory.trial.is_none()).map(ProjectAction::RemoveRelease)
     })
 }
 
@@ -83,7 +83,7 @@ fn removes_the_way_back(d: &Desired, w: &WantedServices, o: &Observed, p: &Progr
 fn touches_a_stranger(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     let mut plan = plan(d, w, o, p, r);
     let stranger = ProjectId::parse("stranger").expect("a project");
-    plan.steps.push(step(&stranger, Action::RemoveFiles { keep_data: false }));
+    plan.steps.push(step(&stranger, ProjectAction::RemoveFiles { keep_data: false }));
     (plan, Vec::new())
 }
 
@@ -92,7 +92,7 @@ fn forgets_early(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r:
     let mut plan = plan(d, w, o, p, r);
     for (project, wanted) in &d.0 {
         if matches!(wanted.intent, Intent::Delete { .. }) {
-            plan.steps.insert(0, step(project, Action::Forget));
+            plan.steps.insert(0, step(project, ProjectAction::Forget));
         }
     }
     (plan, Vec::new())
@@ -107,7 +107,7 @@ fn counts_ahead(status: &mut Status) {
 fn shows_a_value(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     let mut plan = plan(d, w, o, p, r);
     for step in &mut plan.steps {
-        if let Action::WriteUnit(order) = &mut step.action {
+        if let Action::Project(_, ProjectAction::WriteUnit(order)) = &mut step.action {
             order.text.push_str(&format!("Environment=TOKEN={SENTINEL}0\n"));
         }
     }
@@ -122,7 +122,7 @@ fn logs_a_value(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: 
 
 /// Forgets a project that does not serve.
 fn forgets_what_is_wanted(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
-    also(d, w, o, p, r, |_, memory| memory.stalled.as_ref().map(|_| Action::Forget))
+    also(d, w, o, p, r, |_, memory| memory.stalled.as_ref().map(|_| ProjectAction::Forget))
 }
 
 /// Starts a rejected release once more.
@@ -130,7 +130,7 @@ fn tries_again(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &
     also(d, w, o, p, r, |project, memory| {
         let rejected =
             |unit: &&UnitId| memory.release(unit.release).is_some_and(|one| one.state == ReleaseState::Rejected);
-        units(o, project).find(rejected).cloned().map(Action::Start)
+        units(o, project).find(rejected).cloned().map(ProjectAction::Start)
     })
 }
 
@@ -150,7 +150,7 @@ fn ignores_suspension(d: &Desired, w: &WantedServices, o: &Observed, p: &Progres
 fn shares_a_port(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     let mut plan = plan(d, w, o, p, r);
     for step in &mut plan.steps {
-        if let Action::WriteUnit(order) = &mut step.action
+        if let Action::Project(_, ProjectAction::WriteUnit(order)) = &mut step.action
             && order.launch.own.contains_key("PORT")
         {
             order.launch.own.insert("PORT".into(), "21000".into());
@@ -176,7 +176,7 @@ fn runs_twice(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &R
 fn steals_a_host(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     let mut plan = plan(d, w, o, p, r);
     for step in &mut plan.steps {
-        if let Action::LoadRoutes(order) = &mut step.action {
+        if let Action::Proxy(ProxyAction::LoadRoutes(order)) = &mut step.action {
             let last = order.sites.last().map(|site| site.project.clone());
             order.sites.iter_mut().for_each(|site| site.project = last.clone().unwrap_or_else(|| site.project.clone()));
         }
@@ -187,19 +187,19 @@ fn steals_a_host(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r:
 /// Writes units and does not start them.
 fn starts_nothing(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     let mut plan = plan(d, w, o, p, r);
-    plan.steps.retain(|step| !matches!(step.action, Action::Start(_)));
+    plan.steps.retain(|step| !matches!(step.action, Action::Project(_, ProjectAction::Start(_))));
     (plan, Vec::new())
 }
 
 /// Makes the directories again in every pass.
 fn never_rests(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
-    also(d, w, o, p, r, |_, memory| memory.serving.map(|_| Action::Prepare { open: true }))
+    also(d, w, o, p, r, |_, memory| memory.serving.map(|_| ProjectAction::Prepare { open: true }))
 }
 
 /// Leaves the files of a deleted project where they are.
 fn leaves_files(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     let mut plan = plan(d, w, o, p, r);
-    plan.steps.retain(|step| !matches!(step.action, Action::RemoveFiles { .. }));
+    plan.steps.retain(|step| !matches!(step.action, Action::Project(_, ProjectAction::RemoveFiles { .. })));
     (plan, Vec::new())
 }
 
@@ -225,7 +225,7 @@ fn waits_for_nothing(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress
 /// Installs services and does not start their daemons.
 fn starts_no_service(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     let mut plan = plan(d, w, o, p, r);
-    plan.steps.retain(|step| !matches!(step.action, Action::StartService(..)));
+    plan.steps.retain(|step| !matches!(step.action, Action::Service(_, ServiceAction::Start(_))));
     (plan, Vec::new())
 }
 

@@ -482,7 +482,7 @@ impl Life {
             Ok(rehearsed) => rehearsed.plan,
             Err(error) => return vec![error],
         };
-        plan.steps.iter().map(|step| format!("{} {}: {}", step.action.sign(), step.action, step.reason)).collect()
+        plan.steps.iter().map(|step| format!("{} {}: {}", step.action.facts().sign, step.action, step.reason)).collect()
     }
 
     /// Checks that nothing is planned, and that the pass after it does nothing, twice. Tells whether it is so; routes that

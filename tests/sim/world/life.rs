@@ -139,7 +139,7 @@ impl Life {
     /// Returns the plan as text, one step a line.
     pub fn plan(&mut self) -> Vec<String> {
         let plan = self.agent.rehearse(None).expect("a plan").plan;
-        plan.steps.iter().map(|step| format!("{} {}", step.action.sign(), step.action)).collect()
+        plan.steps.iter().map(|step| format!("{} {}", step.action.facts().sign, step.action)).collect()
     }
 
     pub fn running(&self) -> BTreeSet<String> {
