@@ -7,7 +7,8 @@ use super::document::Problem;
 use super::names::{Hostname, ProcessName, ReleaseNo};
 use super::quantity::{Bytes, Span, Timestamp};
 use super::spec::{
-    Artifact, Deploy, Document, Process, Ready, Route, SecretUse, Spec, Tls, has_hidden_query, hide_query, parse_url,
+    Artifact, Deploy, Document, Process, Ready, Route, SecretUse, Spec, Tls, Updates, has_hidden_query, hide_query,
+    parse_url,
 };
 
 /// Returns everything that does not fit, in the order of the document's keys.
@@ -236,6 +237,13 @@ fn routes(spec: &Document, found: &mut Vec<Problem>) {
 }
 
 fn hooks(spec: &Document) -> impl Iterator<Item = Problem> {
+    let idle = !spec.hooks.is_empty() && spec.artifact.updates == Updates::Fixed;
+    let why = "hooks can move nothing as long as only the spec may; write updates: webhook under artifact, or leave out hooks";
+    let idle = idle.then(|| Problem::at("artifact.updates", why));
+    idle.into_iter().chain(templates(spec))
+}
+
+fn templates(spec: &Document) -> impl Iterator<Item = Problem> {
     spec.hooks.built().into_iter().flat_map(|hook| {
         let at = |key: &str| format!("hooks.{}.{key}", hook.provider);
         let repo = hook.repo_flaw().map(|why| Problem::at(at("repo"), why));
@@ -250,7 +258,7 @@ mod tests {
 
     fn refusal(processes: &str, rest: &str) -> String {
         let text = format!(
-            "zexio: 1\nproject: shop\nartifact: {{ url: https://a.example.com/x }}\nprocesses: {processes}\n{rest}\n"
+            "zexio: 1\nproject: shop\nartifact: {{ url: https://a.example.com/x, updates: webhook }}\nprocesses: {processes}\n{rest}\n"
         );
         parse(text.as_bytes()).map(|_| ()).map_err(|e| e.to_string()).err().unwrap_or_default()
     }
@@ -265,6 +273,24 @@ mod tests {
         assert_eq!(refusal(web, &hook("acme-inc/shop_2.0", "workflow_run", "https://x/latest.tgz?sha={sha}")), "");
         let gitlab = "hooks: { gitlab: { repo: a/b/c, event: release, artifact: 'https://x/latest.tgz', tags: 'web/*', prereleases: true, secret: S } }";
         assert_eq!(refusal(web, gitlab), "");
+    }
+
+    #[test]
+    fn hooks_that_may_move_nothing_are_refused_with_the_line_to_write() {
+        let text = |updates: &str, hooks: &str| {
+            format!(
+                "zexio: 1\nproject: shop\nartifact: {{ url: https://a.example.com/x{updates} }}\nprocesses: {{ web: {{ run: ./x }} }}\nhooks: {hooks}\n"
+            )
+        };
+        let refusal = |updates: &str, hooks: &str| parse(text(updates, hooks).as_bytes()).err().map(|e| e.to_string());
+        for hooks in ["{ generic: {} }", "{ standard: { secret: S } }"] {
+            let why = "artifact.updates: hooks can move nothing as long as only the spec may; write updates: webhook under \
+                       artifact, or leave out hooks";
+            assert_eq!(refusal("", hooks), Some(format!("line 3, column 1: {why}")));
+            assert_eq!(refusal(", updates: fixed", hooks), Some(format!("line 3, column 52: {why}")));
+            assert_eq!(refusal(", updates: webhook", hooks), None);
+        }
+        assert_eq!(refusal("", "{}"), None);
     }
 
     #[test]

@@ -41,7 +41,7 @@ fn without_texts(document: &Value) -> Value {
     let mut plain = document.clone();
     plain["env"] = json!({});
     plain["suspend"] = json!(false);
-    plain["artifact"] = json!({ "url": "https://dl.example.com/x" });
+    plain["artifact"] = json!({ "url": "https://dl.example.com/x", "updates": document["artifact"]["updates"] });
     let replace = |process: &mut Value| {
         if process.get("run").is_some() {
             process["run"] = json!(["./x"]);

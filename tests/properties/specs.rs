@@ -233,6 +233,9 @@ pub fn document() -> impl Strategy<Value = Value> {
                 "needs": needs, "keep": keep, "suspend": suspend, "x-note": "ignored",
             });
             release.into_iter().for_each(|release| document["release"] = release);
+            if document["hooks"].as_object().is_some_and(|hooks| !hooks.is_empty()) {
+                document["artifact"]["updates"] = json!("webhook");
+            }
             make_routes_fit(&mut document, &tls);
             document
         },
