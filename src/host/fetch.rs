@@ -153,8 +153,8 @@ impl Job<'_> {
             408 | 425 | 429 | 500..=599 => {
                 Err(PortError { retry_after: retry_after(&answer), ..self.may_pass("ArtifactFailed", &cause) })
             }
-            403 | 404 => Err(PortError::absent("ArtifactFailed", self.message(&cause))),
-            _ => Err(self.failed(&cause)),
+            403 | 404 => Err(PortError::absent("ArtifactFailed", self.message(&(cause + meaning(status))))),
+            _ => Err(self.failed(&(cause + meaning(status)))),
         }
     }
 
@@ -261,6 +261,25 @@ impl Job<'_> {
 
     fn message(&self, cause: &str) -> String {
         format!("could not fetch {}: {cause}", self.shown)
+    }
+}
+
+/// Says what a refusal usually means and what helps. The agent has no login anywhere.
+fn meaning(status: u16) -> &'static str {
+    match status {
+        401 => {
+            ": it asks for a login, and the agent has none; use a URL that needs none, as a presigned one, or upload the \
+             artifact with `zexio deploy`"
+        }
+        403 => {
+            ": the file is private or not there, or a presigned URL is over; the agent has no login, so use a URL that \
+             needs none, as a presigned one, or upload the artifact with `zexio deploy`"
+        }
+        404 => {
+            ": there is no such file, or it is private, as a private repository's are, and the agent has no login; use a \
+             URL that needs none, as a presigned one, or upload the artifact with `zexio deploy`"
+        }
+        _ => "",
     }
 }
 

@@ -332,6 +332,14 @@ fn meant(path: &str, found: &str) -> Option<String> {
         ([], "environment" | "variables" | "vars") => "did you mean env?",
         ([], "services") => "did you mean processes? services of the host are a document of their own, with kind: host",
         ([], "apps") => "did you mean processes?",
+        (["artifact"], "headers" | "header" | "token" | "auth" | "authorization" | "username" | "password") => {
+            "an artifact is fetched without a login; use a URL that needs none, as a presigned one, or upload it with \
+             `zexio deploy`"
+        }
+        ([] | ["processes", _], "writable" | "paths" | "volumes" | "mounts" | "volume" | "persist" | "shared") => {
+            "an app writes to $DATA_DIR, which releases share, and to nothing else; point it there by an argument in run \
+             or by a variable of its framework under env"
+        }
         ([], "image") => "there are no images; artifact names what to run",
         _ => return None,
     };
@@ -835,6 +843,9 @@ mod tests {
             "line 4, column 34: processes.web.port: unknown key; the agent chooses a port and hands it over as $PORT; leave it out"
         );
         assert!(with("image: shop\n").contains("artifact names what to run"));
+        assert!(with("writable: [tmp]\n").contains("unknown key; an app writes to $DATA_DIR"));
+        let headers = refusal(&MINIMAL.replace("x.tar.gz }", "x.tar.gz, headers: { Authorization: x } }"));
+        assert!(headers.contains("artifact.headers: unknown key; an artifact is fetched without a login"), "{headers}");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What the last lines of a release that failed are about, where its author could not know how this server is: what to
 //! change is added to the reason.
 
+use std::path::Path;
+
 use crate::model::names::ProcessName;
 
 /// How many of the last lines are read.
@@ -43,8 +45,40 @@ const STREAMS: [&str; 5] = ["/dev/stdout", "/dev/stderr", "/proc/self/fd/1", "/p
 /// What programs say of a socket that is opened by a path.
 const NO_DEVICE: [&str; 5] = ["no such device or address", "enxio", "errno 6", "os error 6", "(6:"];
 
+/// What programs say where they may not write.
+const NOT_WRITABLE: [&str; 6] =
+    ["read-only file system", "readonly file system", "erofs", "errno 30", "os error 30", "readonly database"];
+/// What they also say of a file that they may not run or a port that they may not have.
+const DENIED: [&str; 3] = ["permission denied", "eacces", "access to the path"];
+/// What is denied in a line that is not about writing.
+const NOT_WRITING: [&str; 12] = [
+    "could not run \"",
+    "exec",
+    "bind",
+    "listen",
+    "connect",
+    "socket",
+    "sh: ",
+    "interpreter",
+    "module",
+    "get /",
+    "post /",
+    "http/",
+];
+
+/// The directories of a release that an app may ask for.
+#[derive(Debug, Clone, Copy)]
+pub struct Places<'a> {
+    /// Its files.
+    pub release: &'a Path,
+    /// The project's data.
+    pub data: &'a Path,
+    /// The user that it runs as, where no sandbox keeps it from the rest of the server.
+    pub unconfined: Option<&'a str>,
+}
+
 /// Returns what to add to the reason. `beside`: the processes that failed while the old release ran beside them.
-pub fn of(log: &[String], beside: &[ProcessName]) -> Vec<String> {
+pub fn of(log: &[String], beside: &[ProcessName], places: Places<'_>) -> Vec<String> {
     let messages: Vec<&str> = log.iter().rev().take(LINES).map(|line| message(line)).collect();
     let lower: Vec<String> = messages.iter().map(|message| message.to_lowercase()).collect();
     let says = |first: &[&str], second: &[&str]| {
@@ -62,7 +96,57 @@ pub fn of(log: &[String], beside: &[ProcessName]) -> Vec<String> {
              or deploy.strategy: recreate for all"
         )
     });
-    launch.into_iter().chain(homes).chain(streams).chain(twice).collect()
+    let unwritable = messages.iter().find_map(|line| unwritable(line, places));
+    launch.into_iter().chain(homes).chain(streams).chain(unwritable).chain(twice).collect()
+}
+
+/// Says of a line that tells of a write that was refused where an app may write instead.
+fn unwritable(line: &str, Places { release, data, unconfined }: Places<'_>) -> Option<String> {
+    let lower = line.to_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+    let file = file_in(line);
+    let elsewhere = |file: &&str| {
+        !Path::new(file).starts_with(data) && !HOMES.iter().chain(&STREAMS).any(|known| file.starts_with(known))
+    };
+    let denied = has(&DENIED) && !has(&NOT_WRITING) && file.is_some_and(|file| elsewhere(&file));
+    if !has(&NOT_WRITABLE) && !denied {
+        return None;
+    }
+    let file = file.filter(elsewhere);
+    let what = file.map_or("it wrote where no app may write".to_owned(), |file| format!("no app may write {file}"));
+    let data = data.display();
+    let why = match file {
+        Some(file) if file.starts_with('/') && !Path::new(file).starts_with(release) => match unconfined {
+            Some(user) => format!("it runs as the user {user}"),
+            None => {
+                "of the server an app may write nothing but $DATA_DIR and /tmp, and not /srv or /var either".to_owned()
+            }
+        },
+        _ => "the directory of a release is read-only".to_owned(),
+    };
+    Some(format!(
+        "{what}: {why}; let it write to $DATA_DIR ({data}), which releases share: by an argument in run like \
+         --pidfile $DATA_DIR/server.pid, or by a variable of its framework under env, with {data} written out"
+    ))
+}
+
+/// Returns the file that a line is about: the last that is quoted, else the last path.
+fn file_in(line: &str) -> Option<&str> {
+    const QUOTES: [char; 4] = ['\'', '"', '\u{2018}', '\u{2019}'];
+    let is_name = |text: &&str| (1..=200).contains(&text.len()) && !text.contains([' ', '(', ':', ',', '=']);
+    let quoted: Vec<&str> = line.split(QUOTES).skip(1).step_by(2).filter(is_name).collect();
+    let is_path = |text: &&str| {
+        let is_date = text.bytes().all(|b| b.is_ascii_digit() || b == b'/');
+        text.contains('/') && !text.contains("//") && !is_date && is_name(text)
+    };
+    let words: Vec<&str> = line.split([' ', '(', ')', ',', '<', '>', '[', ']']).collect();
+    // `in FILE on line 3` and `FILE:3:in` are where the program stood.
+    let mut bare = words.iter().enumerate().rev().filter_map(|(i, word)| {
+        let where_it_stood = i > 0 && ["in", "at", "from"].contains(&words[i - 1]);
+        Some(word.trim_end_matches([':', '.', ';'])).filter(|word| !where_it_stood && is_path(word))
+    });
+    let is_clear = |text: &&&str| text.contains('/');
+    quoted.iter().rev().find(is_clear).copied().or_else(|| bare.next()).or_else(|| quoted.last().copied())
 }
 
 /// What an app does not see of the server, and what to do instead.
@@ -82,7 +166,81 @@ mod tests {
 
     fn hints(line: &str) -> String {
         let log = ["2026-01-01T00:00:00.000Z starting".to_owned(), format!("2026-01-01T00:00:01.000Z {line}")];
-        of(&log, &[ProcessName::parse("bot").unwrap()]).join(" | ")
+        of(&log, &[ProcessName::parse("bot").unwrap()], places()).join(" | ")
+    }
+
+    fn places() -> Places<'static> {
+        Places {
+            release: Path::new("/zexio/apps/shop/releases/3"),
+            data: Path::new("/zexio/apps/shop/data"),
+            unconfined: None,
+        }
+    }
+
+    #[test]
+    fn a_write_that_is_refused_names_the_file_and_where_to_write_instead() {
+        let inside = "the directory of a release is read-only";
+        let outside = "of the server an app may write nothing but $DATA_DIR and /tmp";
+        for (line, file, why) in [
+            ("OSError: [Errno 30] Read-only file system: 'tmp/pids'", "tmp/pids", inside),
+            ("OSError: [Errno 30] Read-only file system: 'db.sqlite3'", "db.sqlite3", inside),
+            ("PermissionError: [Errno 13] Permission denied: '/srv/media/a.png'", "/srv/media/a.png", outside),
+            (
+                "Error: EROFS: read-only file system, mkdir '/zexio/apps/shop/releases/3/uploads'",
+                "/zexio/apps/shop/releases/3/uploads",
+                inside,
+            ),
+            ("Error: EACCES: permission denied, open '/var/lib/shop/x'", "/var/lib/shop/x", outside),
+            (
+                "/usr/lib/ruby/3.1.0/fileutils.rb:243:in `mkdir': Read-only file system @ dir_s_mkdir - tmp/pids (Errno::EROFS)",
+                "tmp/pids",
+                inside,
+            ),
+            (
+                "fileutils.rb:243:in 'Dir.mkdir': Read-only file system @ dir_s_mkdir - /srv/media (Errno::EROFS)",
+                "/srv/media",
+                outside,
+            ),
+            ("2026/01/01 10:00:00 open /srv/media/x: read-only file system", "/srv/media/x", outside),
+            (
+                "The stream or file \"/zexio/apps/shop/releases/3/storage/logs/laravel.log\" could not be opened in append mode: Failed to open stream: Read-only file system",
+                "/zexio/apps/shop/releases/3/storage/logs/laravel.log",
+                inside,
+            ),
+            (
+                "PHP Warning:  file_put_contents(storage/x.php): Failed to open stream: Read-only file system in /zexio/apps/shop/releases/3/index.php on line 3",
+                "storage/x.php",
+                inside,
+            ),
+            ("mkdir: cannot create directory \u{2018}tmp\u{2019}: Read-only file system", "tmp", inside),
+            ("sh: 1: cannot create log/x: Read-only file system", "log/x", inside),
+            (
+                "nginx: [emerg] open() \"/var/log/nginx/x.log\" failed (30: Read-only file system)",
+                "/var/log/nginx/x.log",
+                outside,
+            ),
+            ("java.io.FileNotFoundException: /srv/media/x (Permission denied)", "/srv/media/x", outside),
+            ("System.UnauthorizedAccessException: Access to the path '/srv/media' is denied.", "/srv/media", outside),
+        ] {
+            let said = hints(line);
+            assert!(said.starts_with(&format!("no app may write {file}: {why}")), "{line}: {said:?}");
+            assert!(said.contains("let it write to $DATA_DIR (/zexio/apps/shop/data)"), "{said}");
+        }
+        for line in [
+            "Os { code: 30, kind: ReadOnlyFilesystem, message: \"Read-only file system\" }",
+            "attempt to write a readonly database",
+        ] {
+            assert!(hints(line).starts_with("it wrote where no app may write: "), "{line}: {}", hints(line));
+        }
+        for line in [
+            "could not run \"./x\" in /r: Permission denied (os error 13); is it executable in the artifact?",
+            "sh: 1: ./bin/x: Permission denied",
+            "listen tcp 0.0.0.0:80: bind: permission denied",
+            "dial unix /var/run/docker.sock: connect: permission denied",
+            "GET /admin 403 permission denied for user bob",
+        ] {
+            assert!(!hints(line).contains("may write"), "{line}: {}", hints(line));
+        }
     }
 
     #[test]
@@ -101,7 +259,7 @@ mod tests {
             let said = hints(line);
             assert!(said.contains("set processes.bot.strategy: recreate"), "{line}: {said:?}");
             let log = [format!("2026-01-01T00:00:01.000Z {line}")];
-            assert_eq!(of(&log, &[]), Vec::<String>::new(), "nothing runs beside it");
+            assert_eq!(of(&log, &[], places()), Vec::<String>::new(), "nothing runs beside it");
         }
         for line in [
             "/usr/bin/env: 'node': Permission denied, /root/.nvm/versions/node/v20/bin/node",

@@ -1,19 +1,20 @@
 //! Keeps what a release showed when it failed, before its units are stopped and removed.
 
 use crate::model::desired::{Desired, Wanted, Work};
+use crate::model::layout::{Layout, user_of};
 use crate::model::names::{ProcessName, ProjectId, ReleaseNo, UnitId};
 use crate::model::observed::{FetchSeen, Observed, Seen, UnitSeen};
 use crate::model::progress::{Evidence, Progress, ProjectProgress, ReleaseState};
 use crate::model::quantity::Bytes;
-use crate::model::spec::{Spec, Strategy};
-use crate::plan::hints;
+use crate::model::spec::{Sandbox, Spec, Strategy};
+use crate::plan::hints::{self, Places};
 use crate::port::Tail;
 
 /// How many log lines are kept of a release.
 const LINES: u32 = 100;
 
 /// Gathers the evidence of every rejected release that has none yet, and adds to its reason what its log is about.
-pub fn gather(desired: &Desired, observed: &Observed, progress: &mut Progress, tail: &dyn Tail) {
+pub fn gather(desired: &Desired, observed: &Observed, progress: &mut Progress, layout: &Layout, tail: &dyn Tail) {
     for (project, seen) in &observed.projects {
         let Some(memory) = progress.projects.get_mut(project) else { continue };
         let open = |number: &ReleaseNo| {
@@ -26,7 +27,10 @@ pub fn gather(desired: &Desired, observed: &Observed, progress: &mut Progress, t
             let evidence = of_release(project, number, limit, seen, tail);
             let spec = desired.0.get(project).and_then(Wanted::spec);
             let beside = spec.map(|spec| failed_beside(spec, memory, number, seen)).unwrap_or_default();
-            explain(memory, number, &hints::of(&evidence.log, &beside));
+            let (release, data, user) = (layout.release(project, number), layout.data(project), user_of(project));
+            let off = memory.release(number).is_some_and(|release| release.content.sandbox == Sandbox::Off);
+            let places = Places { release: &release, data: &data, unconfined: off.then_some(&user) };
+            explain(memory, number, &hints::of(&evidence.log, &beside, places));
             if let Some(release) = memory.releases.get_mut(&number) {
                 release.evidence = Some(evidence);
             }

@@ -134,7 +134,7 @@ impl Loop {
         self.read_template(&view, full);
         let before = view.progress.clone();
         advance::advance(&view.desired, &view.services, &view.observed, &mut view.progress, &self.rules);
-        evidence::gather(&view.desired, &view.observed, &mut view.progress, &*self.tail);
+        evidence::gather(&view.desired, &view.observed, &mut view.progress, &self.rules.layout, &*self.tail);
         self.remember(&before, &view)?;
         self.phases.follow(&view.observed, &view.progress, &self.metrics);
         let (plan, breaches) =

@@ -22,6 +22,14 @@ with open("/dev/stdout", "w") as out:
     out.write("hello")
 "#;
 
+const WRITES: &str = r#"
+import os
+where = os.environ["WHERE"]
+if not os.path.isfile(where):
+    os.makedirs(where)
+open(where, "a")
+"#;
+
 const TWICE: &str = r#"
 import http.server, os
 metrics = http.server.HTTPServer(("127.0.0.1", 9301), http.server.BaseHTTPRequestHandler)
@@ -53,6 +61,8 @@ fn the_reason_names_what_to_change() {
     for (name, text) in [
         ("listens.py", LISTENS),
         ("output.py", OUTPUT),
+        ("writes.py", WRITES),
+        ("there.db", "data"),
         ("twice.py", TWICE),
         ("homely.sh", "#!/usr/bin/env homely\nexit 0\n"),
     ] {
@@ -65,6 +75,8 @@ fn the_reason_names_what_to_change() {
     let ready = "ready: { tcp: true, within: 2s, interval: 100ms }";
     // What ends at once is known by how often it fell, and by what it said before.
     let falls = ready.replace("2s", "60s");
+    machine.must("mkdir -m 777 /srv/media");
+    let writes = format!("{{ run: python3 writes.py, {falls} }}");
     let listens = format!("{{ run: python3 listens.py, {ready} }}");
     for (project, env, process, said) in [
         ("six", "{ WHERE: \"[::1]:PORT\" }", listens.as_str(), &["it listens on [::1]:", "bind to $HOST"][..]),
@@ -88,6 +100,19 @@ fn the_reason_names_what_to_change() {
             &format!("{{ run: [homely, -c, exit], {falls} }}"),
             &["/root/.nvm/bin/homely is out of reach"],
         ),
+        (
+            "inside",
+            "{ WHERE: tmp/pids }",
+            &writes,
+            &["no app may write tmp", "the directory of a release is read-only", "$DATA_DIR (/zexio/apps/inside/data)"],
+        ),
+        (
+            "there",
+            "{ WHERE: there.db }",
+            &writes,
+            &["no app may write there.db: the directory of a release is read-only"],
+        ),
+        ("media", "{ WHERE: /srv/media/x }", &writes, &["no app may write /srv/media/x", "not /srv or /var either"]),
         ("script", "{}", &format!("{{ run: ./homely.sh, {falls} }}"), &["/root/.nvm/bin/homely is out of reach"]),
     ] {
         let status = apply(&machine, project, env, process);
