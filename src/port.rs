@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use zeroize::Zeroizing;
 
 use crate::model::desired::{Complaint, Desired, Hold, Owner, SecretVersion, Wanted};
-use crate::model::document::SpecError;
 use crate::model::event::{By, Event, Kept};
 pub use crate::model::failure::{Lasting, PortError};
 use crate::model::names::{
@@ -25,6 +24,8 @@ use crate::model::services::{
 use crate::model::spec::{Artifact, Document, Plain, Ready, Sealed};
 use crate::model::stats::{AgentStats, SystemStats};
 use crate::model::status::{Status, Used};
+pub use crate::plan::accept::project::Delivery;
+pub use crate::plan::accept::{Put, WriteError};
 use crate::plan::services::WorkOrder;
 use crate::plan::{FetchOrder, RoutesOrder, UnitOrder};
 
@@ -115,154 +116,87 @@ pub trait Wishes: Send + Sync {
     ///
     /// # Errors
     /// The project is another owner's, its generation moved, it is being deleted, or the disk refused.
-    fn put(&self, document: Document, owner: &Owner, expect: Option<u64>, by: &By) -> Result<Put, WishError>;
+    fn put(&self, document: Document, owner: &Owner, expect: Option<u64>, by: &By) -> Result<Put, WriteError>;
     /// Writes that a project is to be gone.
     ///
     /// # Errors
     /// There is no such project, or it is another owner's.
-    fn delete(&self, project: &ProjectId, owner: &Owner, keep_data: bool, by: &By) -> Result<u64, WishError>;
+    fn delete(&self, project: &ProjectId, owner: &Owner, keep_data: bool, by: &By) -> Result<u64, WriteError>;
     /// Hands a project to another owner, nothing else of it changed: its file got a new name.
     ///
     /// # Errors
     /// There is no such project, or it is not `from`'s by now.
-    fn adopt(&self, project: &ProjectId, from: &Owner, to: &Owner) -> Result<(), WishError>;
+    fn adopt(&self, project: &ProjectId, from: &Owner, to: &Owner) -> Result<(), WriteError>;
     /// Moves a project's artifact without its spec: a webhook's bump, a rollback.
     ///
     /// # Errors
     /// There is no such project, or the disk refused.
-    fn overlay(&self, project: &ProjectId, artifact: &Artifact, by: &By) -> Result<Put, WishError>;
+    fn overlay(&self, project: &ProjectId, artifact: &Artifact, by: &By) -> Result<Put, WriteError>;
     /// Asks for another try where the wanted artifact could not be fetched; returns the generation. Where nothing of the
     /// kind happened, nothing changes.
     ///
     /// # Errors
     /// There is no such project, or the disk refused.
-    fn fetch_again(&self, project: &ProjectId, by: &By) -> Result<u64, WishError>;
+    fn fetch_again(&self, project: &ProjectId, by: &By) -> Result<u64, WriteError>;
     /// Says stop over a project, whoever owns it; or with none, that it goes on. Nothing else of it changes, its
     /// generation neither: what was rejected is not tried again for this.
     ///
     /// # Errors
     /// There is no such project, or the disk refused.
-    fn hold(&self, project: &ProjectId, hold: Option<&Hold>, by: &By) -> Result<(), WishError>;
+    fn hold(&self, project: &ProjectId, hold: Option<&Hold>, by: &By) -> Result<(), WriteError>;
     /// Returns what is wanted of one project.
     ///
     /// # Errors
     /// Says why the database could not be read.
-    fn wanted(&self, project: &ProjectId) -> Result<Option<Wanted>, WishError>;
+    fn wanted(&self, project: &ProjectId) -> Result<Option<Wanted>, WriteError>;
     /// Returns what a document would come to if it were put: for a dry run.
     ///
     /// # Errors
     /// As `put`.
-    fn rehearse(&self, document: Document, owner: &Owner) -> Result<Wanted, WishError>;
+    fn rehearse(&self, document: Document, owner: &Owner) -> Result<Wanted, WriteError>;
     /// Sets what stops a project's newest wish from being taken; none: nothing does. A complaint about a project
     /// that is unknown makes one of which nothing is wanted yet; it goes again with its complaint.
     ///
     /// # Errors
     /// Says why the database could not be written.
-    fn complain(
-        &self,
-        project: &ProjectId,
-        owner: &Owner,
-        complaint: Option<&crate::model::desired::Complaint>,
-    ) -> Result<(), WishError>;
+    fn complain(&self, project: &ProjectId, owner: &Owner, complaint: Option<&Complaint>) -> Result<(), WriteError>;
     /// Stores a secret; returns its new version. An equal value is no new version.
     ///
     /// # Errors
     /// Says why the database could not be written.
-    fn set_secret(&self, project: &ProjectId, name: &SecretName, value: &Plain) -> Result<u32, WishError>;
+    fn set_secret(&self, project: &ProjectId, name: &SecretName, value: &Plain) -> Result<u32, WriteError>;
     /// Forgets a secret; tells whether it was there.
     ///
     /// # Errors
     /// Says why the database could not be written.
-    fn remove_secret(&self, project: &ProjectId, name: &SecretName) -> Result<bool, WishError>;
+    fn remove_secret(&self, project: &ProjectId, name: &SecretName) -> Result<bool, WriteError>;
     /// Lists a project's secrets.
     ///
     /// # Errors
     /// Says why the database could not be read.
-    fn secrets(&self, project: &ProjectId) -> Result<Vec<SecretInfo>, WishError>;
+    fn secrets(&self, project: &ProjectId) -> Result<Vec<SecretInfo>, WriteError>;
     /// Opens one secret, to check a webhook's signature.
     ///
     /// # Errors
     /// Names the secret that could not be opened.
-    fn open_secret(&self, project: &ProjectId, name: &SecretName) -> Result<Option<Zeroizing<String>>, WishError>;
+    fn open_secret(&self, project: &ProjectId, name: &SecretName) -> Result<Option<Zeroizing<String>>, WriteError>;
     /// Remembers a nonce for as long as its signature could be used; tells whether it is new.
     ///
     /// # Errors
     /// Says why the database could not be written.
-    fn take_nonce(&self, key: &KeyId, nonce: &str, expires: Timestamp) -> Result<bool, WishError>;
+    fn take_nonce(&self, key: &KeyId, nonce: &str, expires: Timestamp) -> Result<bool, WriteError>;
     /// Moves a project's artifact as a webhook's delivery asks, if the delivery is new and no older than the last one
     /// taken. Both are on disk, or neither; none where the delivery was taken before. One that asks again for what could
     /// not be fetched is taken again.
     ///
     /// # Errors
     /// As `overlay`.
-    fn deliver(&self, project: &ProjectId, artifact: &Artifact, delivery: &Delivery) -> Result<Option<Put>, WishError>;
+    fn deliver(&self, project: &ProjectId, artifact: &Artifact, delivery: &Delivery)
+    -> Result<Option<Put>, WriteError>;
     /// Returns what a door wrote down under this key; none where nothing is, or where it could not be read.
     fn note(&self, key: &str) -> Option<String>;
     /// Writes something down for a door, over restarts. A note that could not be written is tried again by its door.
     fn set_note(&self, key: &str, value: &str);
-}
-
-/// A webhook's delivery, as its provider names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Delivery {
-    /// The provider.
-    pub provider: &'static str,
-    /// Its id of the delivery.
-    pub id: String,
-    /// When what it tells of happened.
-    pub made: Timestamp,
-    /// Whether it may tell of something old: then it is taken only if that is newer than the last one taken.
-    pub edited: bool,
-}
-
-/// What a written wish came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Put {
-    /// The project's generation now.
-    pub generation: u64,
-    /// Whether the project is new.
-    pub created: bool,
-    /// Whether anything changed.
-    pub changed: bool,
-}
-
-/// Why a wish was not written. Nothing changed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum WishError {
-    /// There is no such project.
-    #[error("there is no project {0}")]
-    Unknown(ProjectId),
-    /// It belongs to somebody else.
-    #[error("project {project} belongs to {owner}; change it there")]
-    Owned {
-        /// Which.
-        project: ProjectId,
-        /// Whose it is.
-        owner: Owner,
-    },
-    /// It says something that only the store can judge, and that is not so.
-    #[error(transparent)]
-    Invalid(SpecError),
-    /// It moved since the caller looked.
-    #[error("the project is at generation {0} by now")]
-    Moved(u64),
-    /// It is being deleted; its name is free once nothing of it is left.
-    #[error("project {0} is being deleted; try again once it is gone")]
-    Deleting(ProjectId),
-    /// Nobody asked for this service.
-    #[error("nobody asked zexio for {0}, so it is not zexio's to remove")]
-    ServiceUnknown(Service),
-    /// The service belongs to somebody else.
-    #[error("service {service} belongs to {owner}; change it there")]
-    ServiceOwned {
-        /// Which.
-        service: Service,
-        /// Whose it is.
-        owner: Owner,
-    },
-    /// The database refused.
-    #[error(transparent)]
-    Store(#[from] PortError),
 }
 
 /// A secret, as it may be shown.
@@ -378,7 +312,7 @@ pub trait ServiceWishes: Send + Sync {
     ///
     /// # Errors
     /// Says why the database could not be read.
-    fn wanted_service(&self, service: Service) -> Result<Option<WantedService>, WishError>;
+    fn wanted_service(&self, service: Service) -> Result<Option<WantedService>, WriteError>;
     /// Writes that a service is to be there; an equal wish is no change. `heir_of`: whose it was, where its owner is gone.
     ///
     /// # Errors
@@ -390,12 +324,12 @@ pub trait ServiceWishes: Send + Sync {
         owner: &Owner,
         heir_of: Option<&Owner>,
         by: &By,
-    ) -> Result<Put, WishError>;
+    ) -> Result<Put, WriteError>;
     /// Writes that a service is to be gone; returns the wish's generation.
     ///
     /// # Errors
     /// Nobody asked for it, or it is another owner's.
-    fn drop_service(&self, service: Service, owner: &Owner, purge: bool, by: &By) -> Result<u64, WishError>;
+    fn drop_service(&self, service: Service, owner: &Owner, purge: bool, by: &By) -> Result<u64, WriteError>;
     /// Sets what stops a service's newest wish from being taken; none: nothing does.
     ///
     /// # Errors
@@ -405,7 +339,7 @@ pub trait ServiceWishes: Send + Sync {
         service: Service,
         owner: &Owner,
         complaint: Option<&Complaint>,
-    ) -> Result<(), WishError>;
+    ) -> Result<(), WriteError>;
 }
 
 /// The host's services: its package manager and the daemons that it brings.

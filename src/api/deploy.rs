@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::model::desired::{Intent, Owner, Wanted};
 use crate::model::names::{ArtifactName, ProjectId, Sha256};
 use crate::model::spec::{Artifact, Label, Spec, Updates};
-use crate::port::WishError;
+use crate::port::WriteError;
 
 use super::body::object;
 use super::keys::Scope;
@@ -63,7 +63,7 @@ pub async fn artifact(call: &Call) -> Answer {
 fn movable<'a>(project: &ProjectId, wanted: &'a Wanted, admin: bool) -> Result<&'a Spec, Problem> {
     let spec = match &wanted.intent {
         Intent::Run(spec) => spec,
-        Intent::Delete { .. } => return Err(WishError::Deleting(project.clone()).into()),
+        Intent::Delete { .. } => return Err(WriteError::Deleting(project.clone()).into()),
         Intent::Nothing => {
             let detail = format!("project {project} has no spec yet whose artifact could move");
             return Err(Problem::conflict("no_spec", detail));

@@ -12,7 +12,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::model::event::Kept;
 use crate::model::names::ProjectId;
-use crate::port::{EventQuery, WishError};
+use crate::port::{EventQuery, WriteError};
 
 use super::auth::only;
 use super::logs::{self, Lines, PATIENCE};
@@ -93,7 +93,7 @@ fn begin(state: &ApiState, asked: &EventQuery) -> Result<(Vec<Kept>, u64), Probl
         && newest(asked.project.clone())?.is_none()
         && state.wishes.wanted(project)?.is_none()
     {
-        return Err(WishError::Unknown(project.clone()).into());
+        return Err(WriteError::Unknown(project.clone()).into());
     }
     let newest = newest(None)?.unwrap_or(0);
     let past = if asked.after.is_some() { Vec::new() } else { state.events.read(asked)? };

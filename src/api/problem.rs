@@ -5,7 +5,7 @@ use hyper::header::HeaderValue;
 use serde::Serialize;
 
 use crate::model::document::{Problem as Flaw, SpecError};
-use crate::port::{Lasting, PortError, WishError};
+use crate::port::{Lasting, PortError, WriteError};
 
 /// Every code there is: its status, and what it means. The description of the API and its documents are made of it.
 pub const CODES: &[(&str, u16, &str)] = &[
@@ -159,18 +159,18 @@ impl From<PortError> for Problem {
     }
 }
 
-impl From<WishError> for Problem {
-    fn from(error: WishError) -> Self {
+impl From<WriteError> for Problem {
+    fn from(error: WriteError) -> Self {
         let detail = error.to_string();
         match error {
-            WishError::Unknown(_) => Self::missing("unknown_project", detail),
-            WishError::Owned { .. } => Self::conflict("owned", detail),
-            WishError::Invalid(error) => Self::invalid(error.problems),
-            WishError::Moved(_) => Self::new(StatusCode::PRECONDITION_FAILED, "moved", detail),
-            WishError::Deleting(_) => Self::conflict("deleting", detail),
-            WishError::ServiceUnknown(_) => Self::missing("unknown_service", detail),
-            WishError::ServiceOwned { .. } => Self::conflict("owned", detail),
-            WishError::Store(error) => error.into(),
+            WriteError::Unknown(_) => Self::missing("unknown_project", detail),
+            WriteError::Owned { .. } => Self::conflict("owned", detail),
+            WriteError::Invalid(error) => Self::invalid(error.problems),
+            WriteError::Moved(_) => Self::new(StatusCode::PRECONDITION_FAILED, "moved", detail),
+            WriteError::Deleting(_) => Self::conflict("deleting", detail),
+            WriteError::ServiceUnknown(_) => Self::missing("unknown_service", detail),
+            WriteError::ServiceOwned { .. } => Self::conflict("owned", detail),
+            WriteError::Store(error) => error.into(),
         }
     }
 }

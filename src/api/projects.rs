@@ -16,7 +16,7 @@ use crate::model::progress::{ProjectProgress, Release};
 use crate::model::spec::{Artifact, Document, Spec, hide_query};
 use crate::model::status::Status;
 use crate::plan::status::{as_wanted_now, unseen};
-use crate::port::{Put, WishError};
+use crate::port::{Put, WriteError};
 
 use super::problem::Problem;
 use super::query::content_type;
@@ -197,7 +197,7 @@ fn go_back(
 ) -> Result<(Put, ReleaseNo), Problem> {
     let spec = match &wanted.intent {
         Intent::Run(spec) => spec,
-        Intent::Delete { .. } => return Err(WishError::Deleting(project.clone()).into()),
+        Intent::Delete { .. } => return Err(WriteError::Deleting(project.clone()).into()),
         Intent::Nothing => return Err(nothing_good(project)),
     };
     let memory = remembered(state, project)?;
@@ -278,7 +278,7 @@ pub async fn wanted(call: &Call) -> Result<Wanted, Problem> {
 /// There is no such project.
 pub fn known(state: &ApiState, project: &ProjectId) -> Result<Wanted, Problem> {
     let wanted = state.wishes.wanted(project)?;
-    wanted.ok_or_else(|| WishError::Unknown(project.clone()).into())
+    wanted.ok_or_else(|| WriteError::Unknown(project.clone()).into())
 }
 
 /// Returns what is remembered of a project.
@@ -323,7 +323,7 @@ fn expect(wanted: &Wanted, expected: Option<u64>) -> Result<(), Problem> {
 
 fn expect_generation(generation: u64, expected: Option<u64>) -> Result<(), Problem> {
     match expected {
-        Some(expected) if expected != generation => Err(WishError::Moved(generation).into()),
+        Some(expected) if expected != generation => Err(WriteError::Moved(generation).into()),
         _ => Ok(()),
     }
 }

@@ -9,7 +9,7 @@ use crate::model::desired::Intent;
 use crate::model::document::Problem as Flaw;
 use crate::model::names::{ProjectId, SecretName};
 use crate::model::spec::Plain;
-use crate::port::WishError;
+use crate::port::WriteError;
 
 use super::body::object;
 use super::problem::Problem;
@@ -31,7 +31,7 @@ pub async fn list(call: &Call) -> Answer {
         .ask(move |state| {
             let secrets = state.wishes.secrets(&id)?;
             match secrets.is_empty() && state.wishes.wanted(&id)?.is_none() {
-                true => Err(WishError::Unknown(id).into()),
+                true => Err(WriteError::Unknown(id).into()),
                 false => Ok(secrets),
             }
         })
@@ -76,7 +76,7 @@ pub async fn delete(call: &Call) -> Answer {
 /// The secrets of a project go with it; one that came meanwhile would go unseen.
 fn refuse_while_deleting(state: &ApiState, project: &ProjectId) -> Result<(), Problem> {
     match state.wishes.wanted(project)?.map(|wanted| wanted.intent) {
-        Some(Intent::Delete { .. }) => Err(WishError::Deleting(project.clone()).into()),
+        Some(Intent::Delete { .. }) => Err(WriteError::Deleting(project.clone()).into()),
         _ => Ok(()),
     }
 }

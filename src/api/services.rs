@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::model::desired::{Complaint, Owner};
 use crate::model::document;
 use crate::model::services::{Service, ServiceIntent, ServiceStatus, WantedService, work_unit};
-use crate::port::{PortError, WishError};
+use crate::port::{PortError, WriteError};
 
 use super::problem::Problem;
 use super::query::content_type;
@@ -73,7 +73,7 @@ pub async fn delete(call: &Call) -> Answer {
     let (service, by) = (service(call)?, call.by()?);
     let generation = call
         .write(move |state| {
-            let wanted = state.service_wishes.wanted_service(service)?.ok_or(WishError::ServiceUnknown(service))?;
+            let wanted = state.service_wishes.wanted_service(service)?.ok_or(WriteError::ServiceUnknown(service))?;
             let held = wanted.complaint.as_ref().is_some_and(Complaint::holds_a_removal);
             let owner = if held { wanted.owner } else { Owner::Api };
             Ok(state.service_wishes.drop_service(service, &owner, purge, &by)?)

@@ -13,6 +13,7 @@ pub mod observed;
 pub mod pattern;
 pub mod progress;
 pub mod quantity;
+pub mod record;
 pub mod schema;
 pub mod services;
 pub mod spec;

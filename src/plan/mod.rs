@@ -1,6 +1,7 @@
 //! What is to be done, as a value. `advance` folds what was seen into the little that is remembered; `plan` then says
 //! which steps lead from there to what is wanted. Both are pure: the same input gives the same plan.
 
+pub mod accept;
 pub mod advance;
 pub mod aim;
 pub mod artifacts;

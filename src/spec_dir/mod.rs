@@ -17,7 +17,7 @@ use crate::model::desired::Owner;
 use crate::model::document;
 use crate::model::event::By;
 use crate::model::names::ProjectId;
-use crate::port::{Memory, ServiceMemory, ServiceWishes, Troubles, WishError, Wishes};
+use crate::port::{Memory, ServiceMemory, ServiceWishes, Troubles, Wishes, WriteError};
 use decide::{DIRECTORY, Decision, File, Listing, Prior, Verdict};
 use ear::Ear;
 use scan::Texts;
@@ -129,7 +129,7 @@ impl Door {
         any_failed
     }
 
-    fn write(&mut self, decision: &Decision, listing: &Listing, texts: &Texts) -> Result<bool, WishError> {
+    fn write(&mut self, decision: &Decision, listing: &Listing, texts: &Texts) -> Result<bool, WriteError> {
         match decision {
             Decision::Put(project, file) => return self.put(project, file, listing, texts),
             Decision::Adopt { project, from, to } => {
@@ -184,7 +184,7 @@ impl Door {
         Ok(true)
     }
 
-    fn put(&mut self, project: &ProjectId, file: &str, listing: &Listing, texts: &Texts) -> Result<bool, WishError> {
+    fn put(&mut self, project: &ProjectId, file: &str, listing: &Listing, texts: &Texts) -> Result<bool, WriteError> {
         // The scan parsed this very text; were it otherwise, the next look would say so.
         let Some(document) = texts.get(file).and_then(|text| document::parse(text).ok()) else { return Ok(false) };
         let by = By::File(file.to_owned());

@@ -12,14 +12,16 @@ use crate::model::names::{EnvName, ProjectId};
 use crate::model::progress::{Progress, ProjectProgress};
 use crate::model::spec::Sealed;
 use crate::model::status::Status;
-use crate::port::{Memory, ServiceMemory, WishError};
+use crate::plan::accept::project as rules;
+use crate::plan::accept::values::{self, Kind};
+use crate::port::{Memory, ServiceMemory, WriteError};
 
-use super::wishes::{forget, open_value, read_desired};
+use super::wishes::{forget, open_value, read, read_desired};
 use super::{Db, damaged, refused};
 
 impl Memory for Db {
     fn desired(&self) -> Result<Desired, PortError> {
-        read_desired(&self.lock()).map(Desired).map_err(plain)
+        read_desired(&self.lock()).map(Desired)
     }
 
     fn progress(&self) -> Result<Progress, PortError> {
@@ -90,10 +92,10 @@ impl Memory for Db {
     ) -> Result<BTreeMap<EnvName, Zeroizing<String>>, PortError> {
         let connection = self.lock();
         let open = |kind, name, version| open_value(&connection, &self.sealer, kind, project, name, version);
-        let plain = env.iter().map(|(name, value)| Ok((name.clone(), open("env", name.as_str(), value.sealed)?)));
-        let secret = secrets
-            .iter()
-            .map(|(variable, secret)| Ok((variable.clone(), open("secret", secret.name.as_str(), secret.version)?)));
+        let plain = env.iter().map(|(name, value)| Ok((name.clone(), open(Kind::Env, name.as_str(), value.sealed)?)));
+        let secret = secrets.iter().map(|(variable, secret)| {
+            Ok((variable.clone(), open(Kind::Secret, secret.name.as_str(), secret.version)?))
+        });
         plain.chain(secret).collect()
     }
 
@@ -101,17 +103,16 @@ impl Memory for Db {
         let mut connection = self.lock_to_write();
         let failed = |e: rusqlite::Error| refused("forget a project", &e);
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-        let sql = "SELECT 1 FROM projects WHERE project = ?1 AND intent = 'delete' AND generation = ?2";
-        if tx.query_row(sql, params![project.as_str(), generation], |_| Ok(())).optional().map_err(failed)?.is_some() {
+        if read(&tx, project)?.is_some_and(|record| rules::may_forget(&record, generation)) {
             forget(&tx, project).map_err(plain)?;
         }
         tx.commit().map_err(failed)
     }
 }
 
-pub(super) fn plain(error: WishError) -> PortError {
+pub(super) fn plain(error: WriteError) -> PortError {
     match error {
-        WishError::Store(error) => error,
+        WriteError::Store(error) => error,
         other => PortError::passing("Database", other.to_string()),
     }
 }
@@ -161,28 +162,18 @@ fn keep(tx: &Transaction<'_>, project: &ProjectId, memory: &ProjectProgress) -> 
     Ok(())
 }
 
-/// Removes versions of values that neither the spec nor a known release names. The newest of each stays: a new value
-/// is told from it.
+/// Removes versions of values that nothing needs any more.
 fn drop_unused_values(tx: &Transaction<'_>, project: &ProjectId, memory: &ProjectProgress) -> rusqlite::Result<()> {
-    let contents = memory.releases.values().map(|release| &release.content);
-    let env = contents
-        .clone()
-        .flat_map(|content| content.env.iter().map(|(name, value)| ("env", name.as_str().to_owned(), value.sealed)));
-    let secrets = contents.flat_map(|content| {
-        content.secrets.values().map(|secret| ("secret", secret.name.as_str().to_owned(), secret.version))
-    });
-    let used: BTreeSet<(&str, String, u32)> = env.chain(secrets).collect();
-    let sql = "SELECT kind, name, version FROM sealed AS s WHERE project = ?1
-        AND version < (SELECT max(version) FROM sealed WHERE project = ?1 AND kind = s.kind AND name = s.name)";
-    let mut statement = tx.prepare_cached(sql)?;
-    let old: Vec<(String, String, u32)> = statement
-        .query_map(params![project.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+    let mut statement = tx.prepare_cached("SELECT kind, name, version FROM sealed WHERE project = ?1")?;
+    let stored: BTreeSet<(Kind, String, u32)> = statement
+        .query_map(params![project.as_str()], |row| {
+            let kind = if row.get_ref(0)?.as_str()? == Kind::Env.as_str() { Kind::Env } else { Kind::Secret };
+            Ok((kind, row.get(1)?, row.get(2)?))
+        })?
         .collect::<rusqlite::Result<_>>()?;
-    for (kind, name, version) in old {
-        if !used.contains(&(kind.as_str(), name.clone(), version)) {
-            let sql = "DELETE FROM sealed WHERE project = ?1 AND kind = ?2 AND name = ?3 AND version = ?4";
-            tx.execute(sql, params![project.as_str(), kind, name, version])?;
-        }
+    for (kind, name, version) in values::unused(memory, &stored) {
+        let sql = "DELETE FROM sealed WHERE project = ?1 AND kind = ?2 AND name = ?3 AND version = ?4";
+        tx.execute(sql, params![project.as_str(), kind.as_str(), name, version])?;
     }
     Ok(())
 }

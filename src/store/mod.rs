@@ -121,7 +121,7 @@ mod tests {
     use crate::model::progress::{ProjectProgress, Release, ReleaseState};
     use crate::model::quantity::Timestamp;
     use crate::model::spec::{Artifact, Plain, Updates};
-    use crate::port::{Delivery, Memory, WishError, Wishes};
+    use crate::port::{Delivery, Memory, Wishes, WriteError};
 
     fn db(dir: &tempfile::TempDir) -> Db {
         Db::open(&dir.path().join("zexio.db"), &MasterKey::parse(&"ab".repeat(32)).unwrap()).unwrap()
@@ -154,7 +154,7 @@ mod tests {
         let same = db.put(spec(ONE, "A: x").unwrap(), &Owner::Api, Some(1), &by()).unwrap();
         assert!(!same.changed && same.generation == 1);
         assert_eq!(db.put(spec(ONE, "A: y").unwrap(), &Owner::Api, None, &by()).unwrap().generation, 2);
-        assert_eq!(db.put(spec(ONE, "A: z").unwrap(), &Owner::Api, Some(1), &by()), Err(WishError::Moved(2)));
+        assert_eq!(db.put(spec(ONE, "A: z").unwrap(), &Owner::Api, Some(1), &by()), Err(WriteError::Moved(2)));
         assert_eq!(db.wanted(&shop()).unwrap().unwrap().generation, 2);
     }
 
@@ -182,10 +182,10 @@ mod tests {
         let db = db(&dir);
         let file = Owner::File("shop.yaml".into());
         db.put(spec(ONE, "").unwrap(), &file, None, &by()).unwrap();
-        assert!(matches!(db.put(spec(TWO, "").unwrap(), &Owner::Api, None, &by()), Err(WishError::Owned { .. })));
-        assert!(matches!(db.delete(&shop(), &Owner::Api, false, &by()), Err(WishError::Owned { .. })));
+        assert!(matches!(db.put(spec(TWO, "").unwrap(), &Owner::Api, None, &by()), Err(WriteError::Owned { .. })));
+        assert!(matches!(db.delete(&shop(), &Owner::Api, false, &by()), Err(WriteError::Owned { .. })));
         db.delete(&shop(), &file, false, &by()).unwrap();
-        assert!(matches!(db.put(spec(ONE, "").unwrap(), &file, None, &by()), Err(WishError::Deleting(_))));
+        assert!(matches!(db.put(spec(ONE, "").unwrap(), &file, None, &by()), Err(WriteError::Deleting(_))));
         db.forget(&shop(), 1).unwrap();
         assert!(db.wanted(&shop()).unwrap().is_some(), "something else was asked since then");
         db.forget(&shop(), 2).unwrap();
@@ -238,7 +238,7 @@ mod tests {
             db.open_values(&shop(), &env, &BTreeMap::new()).unwrap()[&EnvName::parse(name).unwrap()].to_string()
         };
         assert!(
-            matches!(put("A: { sealed: 1 }"), Err(WishError::Invalid(why)) if why.to_string().contains("has none of this name"))
+            matches!(put("A: { sealed: 1 }"), Err(WriteError::Invalid(why)) if why.to_string().contains("has none of this name"))
         );
         assert!(db.wanted(&shop()).unwrap().is_none(), "nothing was written");
         put("A: first").unwrap();
@@ -384,7 +384,7 @@ mod tests {
         let file = Owner::File("shop.yaml".into());
         let hold = Hold { by: "key ops".into(), since: Timestamp(1), reason: Some("night".into()), until: None };
         let held = |db: &Db| db.wanted(&shop()).unwrap().map(|wanted| (wanted.generation, wanted.hold));
-        assert_eq!(db(&dir).hold(&shop(), Some(&hold), &by()), Err(WishError::Unknown(shop())));
+        assert_eq!(db(&dir).hold(&shop(), Some(&hold), &by()), Err(WriteError::Unknown(shop())));
         db(&dir).put(spec(ONE, "").unwrap(), &file, None, &by()).unwrap();
         db(&dir).hold(&shop(), Some(&hold), &by()).unwrap();
         assert_eq!(held(&db(&dir)), Some((1, Some(hold.clone()))), "after a restart too");
@@ -398,7 +398,7 @@ mod tests {
         db(&dir).delete(&shop(), &file, false, &by()).unwrap();
         db(&dir).hold(&shop(), None, &by()).unwrap();
         assert_eq!(held(&db(&dir)), Some((5, None)));
-        assert_eq!(db(&dir).put(spec(TWO, "").unwrap(), &file, None, &by()), Err(WishError::Deleting(shop())));
+        assert_eq!(db(&dir).put(spec(TWO, "").unwrap(), &file, None, &by()), Err(WriteError::Deleting(shop())));
     }
 
     #[test]

@@ -2,22 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use crate::model::desired::{Complaint, Owner};
-use crate::model::event::{By, Event};
+use crate::model::event::By;
 use crate::model::failure::PortError;
 use crate::model::services::{
     Service, ServiceIntent, ServiceProgress, ServiceStatus, Version, WantedService, WantedServices,
 };
-use crate::port::{Put, ServiceMemory, ServiceWishes, WishError};
+use crate::plan::accept::service as rules;
+use crate::plan::accept::{Change, Write};
+use crate::port::{Put, ServiceMemory, ServiceWishes, WriteError};
 
 use super::memory::plain;
-use super::wishes::{execute, json, now, parsed};
+use super::wishes::{execute, json, now_by, parsed};
 use super::{Db, damaged, refused};
-
-/// The reason of what was asked for.
-const REQUESTED: &str = "ServiceRequested";
 
 const COLUMNS: &str = "service, generation, intent, version, purge, owner, complaint";
 
@@ -109,15 +108,17 @@ impl ServiceMemory for Db {
 
     fn forget_service(&self, service: Service, generation: u64) -> Result<(), PortError> {
         self.write("forget a service", |tx| {
-            let sql = "DELETE FROM services WHERE service = ?1 AND intent = 'remove' AND generation = ?2";
-            execute(tx, sql, params![service.as_str(), generation])
+            match read_one(tx, service)?.is_some_and(|record| rules::may_forget(&record, generation)) {
+                true => forget(tx, service),
+                false => Ok(()),
+            }
         })
         .map_err(plain)
     }
 }
 
 impl ServiceWishes for Db {
-    fn wanted_service(&self, service: Service) -> Result<Option<WantedService>, WishError> {
+    fn wanted_service(&self, service: Service) -> Result<Option<WantedService>, WriteError> {
         Ok(read_one(&self.lock(), service)?)
     }
 
@@ -128,43 +129,14 @@ impl ServiceWishes for Db {
         owner: &Owner,
         heir_of: Option<&Owner>,
         by: &By,
-    ) -> Result<Put, WishError> {
-        self.tell("ask for a service", |tx| {
-            let old = read_one(tx, service)?;
-            if let Some(foreign) = old.as_ref().filter(|old| old.owner != *owner && Some(&old.owner) != heir_of && !is_leaving(old)) {
-                return Err(WishError::ServiceOwned { service, owner: foreign.owner.clone() });
-            }
-            let intent = ServiceIntent::Install(version);
-            let changed = old.as_ref().is_none_or(|old| old.intent != intent);
-            let generation = old.as_ref().map_or(0, |old| old.generation) + u64::from(changed);
-            let created = old.as_ref().is_none_or(is_leaving);
-            let sql = "INSERT INTO services (service, generation, intent, version, owner) VALUES (?1, ?2, 'install', ?3, ?4)
-                ON CONFLICT (service) DO UPDATE SET generation = ?2, intent = 'install', version = ?3, owner = ?4, complaint = NULL";
-            let named = (version != Version::Usual).then(|| version.shown(service));
-            execute(tx, sql, params![service.as_str(), generation, named, owner.to_string()])?;
-            let message = format!("{by} asked for {service} {}", version.shown(service));
-            Ok((Put { generation, created, changed }, changed.then(|| Event::info(now(), REQUESTED, message))))
+    ) -> Result<Put, WriteError> {
+        self.change_service("ask for a service", service, |old| {
+            rules::put(old, service, version, owner, heir_of, now_by(by))
         })
     }
 
-    fn drop_service(&self, service: Service, owner: &Owner, purge: bool, by: &By) -> Result<u64, WishError> {
-        self.tell("let a service go", |tx| {
-            let old = read_one(tx, service)?.ok_or(WishError::ServiceUnknown(service))?;
-            if old.owner != *owner && !is_leaving(&old) {
-                return Err(WishError::ServiceOwned { service, owner: old.owner });
-            }
-            if old.intent == (ServiceIntent::Remove { purge }) {
-                return Ok((old.generation, None));
-            }
-            let sql = "UPDATE services SET intent = 'remove', purge = ?2, generation = generation + 1, complaint = NULL WHERE service = ?1";
-            execute(tx, sql, params![service.as_str(), purge])?;
-            let data = if purge { "and of its data" } else { "and to keep its data" };
-            let message = match by {
-                By::File(name) => format!("file {name} does not ask for {service} any more"),
-                by => format!("{by} asked for the removal of {service} {data}"),
-            };
-            Ok((old.generation + 1, Some(Event::info(now(), REQUESTED, message))))
-        })
+    fn drop_service(&self, service: Service, owner: &Owner, purge: bool, by: &By) -> Result<u64, WriteError> {
+        self.change_service("let a service go", service, |old| rules::delete(old, service, owner, purge, now_by(by)))
     }
 
     fn complain_of_service(
@@ -172,16 +144,48 @@ impl ServiceWishes for Db {
         service: Service,
         owner: &Owner,
         complaint: Option<&Complaint>,
-    ) -> Result<(), WishError> {
-        let sql = "UPDATE services SET complaint = ?3 WHERE service = ?1 AND owner = ?2";
-        self.write("write a complaint", |tx| {
-            execute(tx, sql, params![service.as_str(), owner.to_string(), complaint.map(json)])
+    ) -> Result<(), WriteError> {
+        self.change_service("write a complaint", service, |old| Ok(rules::complain(old, owner, complaint)))
+    }
+}
+
+impl Db {
+    /// Carries out what a rule of `plan::accept` decides on a service.
+    fn change_service<T>(
+        &self,
+        what: &str,
+        service: Service,
+        decide: impl FnOnce(Option<WantedService>) -> Result<Change<WantedService, T>, WriteError>,
+    ) -> Result<T, WriteError> {
+        self.tell(what, |tx| {
+            let change = decide(read_one(tx, service)?)?;
+            match &change.write {
+                Write::Nothing => {}
+                Write::Save(record) => save(tx, service, record)?,
+                Write::Forget => forget(tx, service)?,
+            }
+            Ok((change.answer, change.event))
         })
     }
 }
 
-fn is_leaving(wish: &WantedService) -> bool {
-    matches!(wish.intent, ServiceIntent::Remove { .. })
+fn save(tx: &Transaction<'_>, service: Service, record: &WantedService) -> Result<(), WriteError> {
+    let (intent, version, purge) = match record.intent {
+        ServiceIntent::Install(version) => {
+            ("install", (version != Version::Usual).then(|| version.shown(service)), false)
+        }
+        ServiceIntent::Remove { purge } => ("remove", None, purge),
+    };
+    let sql = format!(
+        "INSERT INTO services ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (service) DO UPDATE SET
+            generation = ?2, intent = ?3, version = ?4, purge = ?5, owner = ?6, complaint = ?7"
+    );
+    let (owner, complaint) = (record.owner.to_string(), record.complaint.as_ref().map(json));
+    execute(tx, &sql, params![service.as_str(), record.generation, intent, version, purge, owner, complaint])
+}
+
+fn forget(tx: &Transaction<'_>, service: Service) -> Result<(), WriteError> {
+    execute(tx, "DELETE FROM services WHERE service = ?1", params![service.as_str()])
 }
 
 #[cfg(test)]
@@ -210,14 +214,14 @@ mod tests {
         let put = |version, owner: &Owner| db.put_service(PG, version, owner, None, &ops());
         assert_eq!(put(Version::Major(15), &file), Ok(Put { generation: 1, created: true, changed: true }));
         assert_eq!(put(Version::Major(15), &file), Ok(Put { generation: 1, created: false, changed: false }));
-        assert!(matches!(put(Version::Usual, &Owner::Api), Err(WishError::ServiceOwned { .. })));
-        assert!(matches!(db.drop_service(PG, &Owner::Api, true, &ops()), Err(WishError::ServiceOwned { .. })));
+        assert!(matches!(put(Version::Usual, &Owner::Api), Err(WriteError::ServiceOwned { .. })));
+        assert!(matches!(db.drop_service(PG, &Owner::Api, true, &ops()), Err(WriteError::ServiceOwned { .. })));
         assert_eq!(db.drop_service(PG, &file, false, &By::File("host.yaml".into())), Ok(2));
         assert_eq!(put(Version::Usual, &Owner::Api), Ok(Put { generation: 3, created: true, changed: true }));
         let heir = Owner::File("new.yaml".into());
         assert!(db.put_service(PG, Version::Usual, &heir, Some(&Owner::Api), &ops()).is_ok());
         assert_eq!(db.wanted_service(PG).unwrap().unwrap().owner, heir);
-        assert_eq!(db.drop_service(REDIS, &Owner::Api, false, &ops()), Err(WishError::ServiceUnknown(REDIS)));
+        assert_eq!(db.drop_service(REDIS, &Owner::Api, false, &ops()), Err(WriteError::ServiceUnknown(REDIS)));
         let told = Events::read(&db, &EventQuery::default()).unwrap();
         let told: Vec<&str> = told.iter().map(|kept| kept.event.message.as_str()).collect();
         assert_eq!(

@@ -1,5 +1,6 @@
 //! The texts that other programs read, whole: a changed line shows in review. `UPDATE_GOLDEN=1` writes them anew.
 
+mod accept;
 mod breaches;
 mod cases;
 mod plans;

@@ -124,7 +124,7 @@ def runs(made, test, number, seconds):
 
 def main():
     subprocess.run(["tests/mutants/crate.sh", CRATE], check=True)
-    sources = sorted((CRATE / "src/plan").glob("*.rs"))
+    sources = sorted((CRATE / "src/plan").rglob("*.rs"))
     originals = {path: path.read_text() for path in sources}
     mutants = [mutant for mutant in listed() if not ONLY or any(only in mutant["name"] for only in ONLY)]
     results = {number: ("unviable", "") for number in compiled(mutants, originals)}

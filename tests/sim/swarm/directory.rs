@@ -316,6 +316,7 @@ impl Operator {
                 let Some(Text { digest, says: Says::Spec(document) }) = directory.files.get(name) else { return true };
                 let before = machine.desired.clone();
                 let done = machine.put((**document).clone(), &Owner::File(name.clone()), None);
+                let done = done.map(|put| put.generation);
                 let taken = done.is_ok();
                 if taken {
                     directory.prior.taken.insert(name.clone(), (project.clone(), *digest));
@@ -331,7 +332,7 @@ impl Operator {
             Decision::DropService(service, owner) => self.let_service_go(*service, owner, false, machine),
             Decision::ComplainOfService(service, owner, complaint) => {
                 let before = machine.host.wanted.clone();
-                machine.host.complain(*service, owner, complaint.clone());
+                machine.host.complain(*service, owner, complaint.as_ref());
                 if let Some(generation) = machine.host.wanted.get(service).map(|wish| wish.generation) {
                     services::settle("complaint", *service, &Ok(generation), &before, machine);
                 }

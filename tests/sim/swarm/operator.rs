@@ -4,7 +4,7 @@ use zexio::model::desired::{Hold, Intent, Owner};
 use zexio::model::names::{ArtifactName, ProjectId, ReleaseNo, UnitId};
 use zexio::model::quantity::{Span, Timestamp};
 use zexio::model::spec::{Artifact, Label, Updates};
-use zexio::port::{Put, WishError};
+use zexio::port::WriteError;
 
 use super::directory::Directory;
 use super::options::Options;
@@ -295,7 +295,7 @@ impl Operator {
         let before = machine.desired.clone();
         let held = before.0.get(&project).is_some_and(|wanted| wanted.hold.is_some());
         let hold = Hold { by: "key ops".into(), since: machine.now, reason: None, until };
-        let done = machine.hold(&project, (!held).then_some(hold));
+        let done = machine.hold(&project, (!held).then_some(&hold));
         self.settle("hold", &project, done, before, machine);
     }
 
@@ -311,11 +311,7 @@ impl Operator {
 
     pub fn delete_as(&mut self, project: &ProjectId, owner: &Owner, keep_data: bool, machine: &mut Machine) {
         let before = machine.desired.clone();
-        let done = machine.delete(project, owner, keep_data).map(|generation| Put {
-            generation,
-            created: false,
-            changed: true,
-        });
+        let done = machine.delete(project, owner, keep_data);
         self.settle("delete", project, done, before, machine);
     }
 
@@ -329,12 +325,10 @@ impl Operator {
             return;
         }
         let done = match self.chance.hits(500) {
-            true => machine.put(own.shape.document(&project, own.artifact.clone()), &stranger, None),
-            false => machine.delete(&project, &stranger, false).map(|generation| Put {
-                generation,
-                created: false,
-                changed: true,
-            }),
+            true => machine
+                .put(own.shape.document(&project, own.artifact.clone()), &stranger, None)
+                .map(|put| put.generation),
+            false => machine.delete(&project, &stranger, false),
         };
         let refused = done.is_err();
         self.settle("intrude", &project, done, before, machine);
@@ -351,7 +345,7 @@ impl Operator {
             return self.write_file(&name, document, machine);
         }
         let before = machine.desired.clone();
-        let done = machine.put(document, &own.owner, expect);
+        let done = machine.put(document, &own.owner, expect).map(|put| put.generation);
         self.settle("put", &project, done, before, machine);
     }
 
@@ -362,7 +356,7 @@ impl Operator {
     fn overlay_by(&mut self, which: usize, artifact: &Artifact, webhook: bool, machine: &mut Machine) {
         let before = machine.desired.clone();
         let project = self.own[which].project.clone();
-        let done = machine.overlay(&project, artifact, webhook);
+        let done = machine.overlay(&project, artifact, webhook).map(|put| put.generation);
         self.settle("overlay", &project, done, before, machine);
     }
 
@@ -371,7 +365,7 @@ impl Operator {
         &mut self,
         what: &str,
         project: &ProjectId,
-        done: Result<Put, WishError>,
+        done: Result<u64, WriteError>,
         before: zexio::model::desired::Desired,
         machine: &mut Machine,
     ) {
@@ -397,11 +391,11 @@ impl Operator {
             (Err(_), _) => {
                 oracle.check(Promise::S9, same, || format!("a refused {what} of {project} changed something"))
             }
-            (Ok(put), Some(wanted)) => {
+            (Ok(generation), Some(wanted)) => {
                 let old = before.0.get(project).map_or(0, |wanted| wanted.generation);
-                let counted = wanted.generation == put.generation && put.generation >= old;
+                let counted = wanted.generation == *generation && *generation >= old;
                 oracle.check(Promise::S9, counted, || {
-                    format!("{what} of {project} was acknowledged as {put:?}, and is not there")
+                    format!("{what} of {project} was acknowledged as {generation}, and is not there")
                 });
                 let deleted = what != "delete" || matches!(wanted.intent, Intent::Delete { .. });
                 oracle.check(Promise::S9, deleted, || format!("{project} was deleted and is still wanted"));

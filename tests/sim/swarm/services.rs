@@ -7,7 +7,7 @@ use zexio::model::names::ProjectId;
 use zexio::model::observed::ActiveState;
 use zexio::model::services::{Service, ServiceIntent, ServiceStatus, Version, WantedServices};
 use zexio::plan::services::{Task, WorkOrder, meant};
-use zexio::port::WishError;
+use zexio::port::WriteError;
 
 use super::operator::Operator;
 use super::oracle::{Oracle, Promise, SENTINEL};
@@ -266,7 +266,7 @@ impl Operator {
 pub fn settle(
     what: &str,
     service: Service,
-    done: &Result<u64, WishError>,
+    done: &Result<u64, WriteError>,
     before: &WantedServices,
     machine: &mut Machine,
 ) {

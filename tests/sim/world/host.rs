@@ -1,16 +1,20 @@
 //! Host services as the machine has them: a package manager that works in the background, the daemons that it brings,
-//! and what is wanted and remembered of them. The rules of `store/services.rs` stand here over a plain map.
+//! and what is wanted and remembered of them. A plain map under the rules of `plan::accept`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use zexio::model::desired::{Complaint, Owner};
+use zexio::model::event::By;
 use zexio::model::observed::{ActiveState, Exit};
+use zexio::model::quantity::Timestamp;
 use zexio::model::services::{
     DaemonSeen, Installation, Service, ServiceIntent, ServiceProgress, ServiceStatus, ServicesSeen, Version,
     WantedService, WantedServices, WorkSeen,
 };
+use zexio::plan::accept::service as rules;
+use zexio::plan::accept::{Change, Request, Write};
 use zexio::plan::services::{NOT_ON_OFFER, Task, WorkOrder};
-use zexio::port::{PortError, Put, ServiceMemory, Services, WishError};
+use zexio::port::{PortError, Put, ServiceMemory, Services, WriteError};
 
 use super::World;
 use super::gate::Effect;
@@ -211,53 +215,47 @@ impl Host {
     /// Asks for a service.
     ///
     /// # Errors
-    /// It is another owner's; then nothing is written.
+    /// As `accept::service::put`; then nothing is written.
     pub fn put(
         &mut self,
         service: Service,
         version: Version,
         owner: &Owner,
         heir_of: Option<&Owner>,
-    ) -> Result<Put, WishError> {
-        let old = self.wanted.get(&service);
-        let leaves = old.is_none_or(is_leaving);
-        if let Some(foreign) = old.filter(|old| old.owner != *owner && Some(&old.owner) != heir_of && !leaves) {
-            return Err(WishError::ServiceOwned { service, owner: foreign.owner.clone() });
-        }
-        let intent = ServiceIntent::Install(version);
-        let changed = old.is_none_or(|old| old.intent != intent);
-        let generation = old.map_or(0, |old| old.generation) + u64::from(changed);
-        let wish = WantedService { generation, intent, owner: owner.clone(), complaint: None };
-        self.wanted.insert(service, wish);
-        Ok(Put { generation, created: leaves, changed })
+    ) -> Result<Put, WriteError> {
+        let old = self.wanted.get(&service).cloned();
+        Ok(self.carry_out(service, rules::put(old, service, version, owner, heir_of, REQUEST)?))
     }
 
     /// Lets a service go.
     ///
     /// # Errors
-    /// Nobody asked for it, or it is another owner's; then nothing is written.
-    pub fn let_go(&mut self, service: Service, owner: &Owner, purge: bool) -> Result<u64, WishError> {
-        let old = self.wanted.get_mut(&service).ok_or(WishError::ServiceUnknown(service))?;
-        if old.owner != *owner && !is_leaving(old) {
-            return Err(WishError::ServiceOwned { service, owner: old.owner.clone() });
-        }
-        let intent = ServiceIntent::Remove { purge };
-        if old.intent != intent {
-            (old.intent, old.complaint) = (intent, None);
-            old.generation += 1;
-        }
-        Ok(old.generation)
+    /// As `accept::service::delete`; then nothing is written.
+    pub fn let_go(&mut self, service: Service, owner: &Owner, purge: bool) -> Result<u64, WriteError> {
+        let change = rules::delete(self.wanted.get(&service).cloned(), service, owner, purge, REQUEST)?;
+        Ok(self.carry_out(service, change))
     }
 
-    pub fn complain(&mut self, service: Service, owner: &Owner, complaint: Option<Complaint>) {
-        if let Some(wish) = self.wanted.get_mut(&service).filter(|wish| wish.owner == *owner) {
-            wish.complaint = complaint;
+    pub fn complain(&mut self, service: Service, owner: &Owner, complaint: Option<&Complaint>) {
+        let change = rules::complain(self.wanted.get(&service).cloned(), owner, complaint);
+        self.carry_out(service, change);
+    }
+
+    fn carry_out<T>(&mut self, service: Service, change: Change<WantedService, T>) -> T {
+        match change.write {
+            Write::Nothing => {}
+            Write::Save(record) => drop(self.wanted.insert(service, record)),
+            Write::Forget => drop(self.wanted.remove(&service)),
         }
+        change.answer
     }
 }
 
-pub fn is_leaving(wish: &WantedService) -> bool {
-    matches!(wish.intent, ServiceIntent::Remove { .. })
+/// No test reads the events of these requests.
+const REQUEST: Request<'static> = Request { by: &By::File(String::new()), now: Timestamp(0) };
+
+pub fn is_leaving(record: &WantedService) -> bool {
+    matches!(record.intent, ServiceIntent::Remove { .. })
 }
 
 pub fn each_daemon(seen: &mut ServicesSeen, change: impl FnMut(&mut DaemonSeen)) {
@@ -293,7 +291,7 @@ impl ServiceMemory for World {
     fn forget_service(&self, service: Service, generation: u64) -> Result<(), PortError> {
         self.effect(Effect::ForgetService(service), |machine| {
             let wish = machine.host.wanted.get(&service);
-            if wish.is_some_and(|wish| is_leaving(wish) && wish.generation == generation) {
+            if wish.is_some_and(|wish| rules::may_forget(wish, generation)) {
                 machine.host.wanted.remove(&service);
                 machine.progress.services.remove(&service);
             }

@@ -16,6 +16,7 @@ use zexio::model::names::{ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitI
 use zexio::model::observed::{ActiveState, BundlesSeen, ProxySeen, UnitSeen, Visit};
 use zexio::model::progress::{Progress, ProjectProgress};
 use zexio::model::quantity::Timestamp;
+use zexio::model::record::Record;
 use zexio::model::status::Status;
 use zexio::port::PortError;
 use zexio::render::caddyfile::Site;
@@ -42,10 +43,9 @@ pub struct Machine {
     pub writes: usize,
     /// How many of these were made for events alone.
     pub writes_of_events: usize,
-    /// Specs and overlays, as the doors wrote them.
-    pub rows: BTreeMap<ProjectId, store::Row>,
-    /// Every version of every variable's value.
-    pub values: BTreeMap<(ProjectId, String), Vec<Option<String>>>,
+    /// What the inputs wrote; `desired` is what it means.
+    pub records: BTreeMap<ProjectId, Record>,
+    pub sealed: store::Sealed,
     pub units: BTreeMap<UnitId, UnitSeen>,
     pub apps: BTreeMap<UnitId, App>,
     pub ready: BTreeMap<UnitId, Readiness>,

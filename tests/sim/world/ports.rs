@@ -14,6 +14,7 @@ use zexio::model::progress::{Progress, ProjectProgress};
 use zexio::model::quantity::Timestamp;
 use zexio::model::spec::Sealed;
 use zexio::model::status::Status;
+use zexio::plan::accept::values::Kind;
 use zexio::plan::{FetchOrder, RoutesOrder, UnitOrder};
 use zexio::port::{Bundles, Clock, Health, Memory, PortError, ProbeOrder, Routes, Tail, Units};
 use zexio::render::caddyfile::Site;
@@ -76,19 +77,17 @@ impl Memory for World {
         _: &BTreeMap<EnvName, SecretVersion>,
     ) -> Result<BTreeMap<EnvName, Zeroizing<String>>, PortError> {
         let machine = self.lock();
-        // A scripted wish seals nothing.
-        let sealed = env.iter().filter(|_| machine.rows.contains_key(project));
-        let opened = sealed.map(|(name, value)| {
-            let known = machine.values.get(&(project.clone(), name.to_string()));
-            let value = known.and_then(|known| known.get(value.sealed.saturating_sub(1) as usize)?.clone());
-            let value = value.ok_or_else(|| PortError::passing("KeyUnavailable", format!("could not open {name}")))?;
-            Ok((name.clone(), Zeroizing::new(value)))
-        });
-        opened.collect()
+        // What a test wants without a document has no stored values.
+        let stored = env.iter().filter(|_| machine.records.contains_key(project));
+        let open = |(name, value): (&EnvName, &Sealed)| {
+            let opened = machine.sealed.open(project, Kind::Env, name.as_str(), value.sealed)?;
+            Ok((name.clone(), opened))
+        };
+        stored.map(open).collect()
     }
     fn forget(&self, project: &ProjectId, generation: u64) -> Result<(), PortError> {
         self.effect(Effect::Forget(project), |machine| {
-            machine.forget_wish(project, generation);
+            machine.forget_project(project, generation);
             Ok(())
         })
     }

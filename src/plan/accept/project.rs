@@ -1,0 +1,308 @@
+//! The rules for projects: specs, moved artifacts, removals, suspensions, owners, complaints.
+
+use super::{Change, Put, Request, Write, WriteError};
+use crate::model::desired::{Complaint, Hold, Owner};
+use crate::model::event::{By, Event};
+use crate::model::failure::PortError;
+use crate::model::names::{ArtifactName, ProjectId};
+use crate::model::progress::ProjectProgress;
+use crate::model::quantity::Timestamp;
+use crate::model::record::{Goal, Overlay, Record};
+use crate::model::spec::{Artifact, Spec};
+
+type Result<T> = std::result::Result<Change<Record, T>, WriteError>;
+
+/// A project's progress, or why it could not be read. Only some rules need it.
+pub type StoredProgress = std::result::Result<ProjectProgress, PortError>;
+
+/// A webhook's delivery, as its provider names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// The provider.
+    pub provider: &'static str,
+    /// The provider's id of the delivery.
+    pub id: String,
+    /// When its event happened.
+    pub made: Timestamp,
+    /// Whether the event may be an old one, edited: then it counts only if it is newer than every accepted one.
+    pub edited: bool,
+}
+
+/// What is stored of a project's deliveries from one provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Deliveries {
+    /// When the newest accepted event happened; zero if none was accepted.
+    pub newest: Timestamp,
+    /// Whether the delivery in question was accepted before.
+    pub seen: bool,
+}
+
+/// Decides on a whole spec. `seal` runs once the request is known to be allowed, and returns the spec to store.
+///
+/// # Errors
+/// The project has another owner or generation, or is being deleted; or what `seal` gives.
+pub fn put(
+    old: Option<Record>,
+    project: &ProjectId,
+    owner: &Owner,
+    expect: Option<u64>,
+    request: Request<'_>,
+    seal: impl FnOnce() -> std::result::Result<Spec, WriteError>,
+    progress: &StoredProgress,
+) -> Result<Put> {
+    let generation = old.as_ref().map_or(0, |old| old.generation);
+    match &old {
+        Some(old) if old.is_leaving() && !old.is_suspended(request.now) => {
+            return Err(WriteError::Deleting(project.clone()));
+        }
+        Some(old) if old.owner != *owner && old.goal != Goal::Nothing => return Err(owned(project, old)),
+        _ if expect.is_some_and(|expected| expected != generation) => return Err(WriteError::Moved(generation)),
+        _ => {}
+    }
+    let spec = seal()?;
+    let created = old.as_ref().is_none_or(|old| old.spec.is_none());
+    let overlay = old.as_ref().map(|old| overlay_after(old, &spec, progress)).transpose()?.flatten();
+    let changed = old
+        .as_ref()
+        .is_none_or(|old| old.spec.as_ref() != Some(&spec) || old.overlay != overlay || old.goal != Goal::Run);
+    let generation = generation + u64::from(changed);
+    let (complaint, hold) = old.map(|old| (old.complaint, old.hold)).unwrap_or_default();
+    // A new spec ends the complaints about the one before; another file that claims the project is not its affair.
+    let complaint = complaint.filter(Complaint::is_of_another_file);
+    let record =
+        Record { generation, goal: Goal::Run, owner: owner.clone(), spec: Some(spec), overlay, complaint, hold };
+    let message = format!("{} wrote generation {generation}", request.by);
+    let event = changed.then(|| Event::info(request.now, "SpecWritten", message).of(project, generation));
+    Ok(Change::save(record, Put { generation, created, changed }, event))
+}
+
+/// Says what becomes of a moved artifact when the spec is written again. A changed artifact in the spec wins, an
+/// unchanged one does not. After a rollback to a whole release, a spec that changes something else than the artifact
+/// means that change: it gets the older release's bytes with the new rest.
+fn overlay_after(
+    old: &Record,
+    spec: &Spec,
+    progress: &StoredProgress,
+) -> std::result::Result<Option<Overlay>, PortError> {
+    let (Some(before), Some(overlay)) = (&old.spec, &old.overlay) else { return Ok(None) };
+    if spec.artifact != before.artifact {
+        return Ok(None);
+    }
+    let Some(number) = overlay.artifact.release.filter(|_| makes_other_release(before, spec)) else {
+        return Ok(Some(overlay.clone()));
+    };
+    let release = progress.as_ref().map_err(Clone::clone)?.release(number);
+    let bytes = release.and_then(|release| {
+        let sha256 = release.sha256.clone()?;
+        let file = Some(ArtifactName::parse(sha256.as_str()).ok()?);
+        let (version, updates) = (release.version.clone(), spec.artifact.updates);
+        Some(Artifact { url: None, file, release: None, sha256: Some(sha256), version, updates })
+    });
+    Ok(bytes.map(|artifact| Overlay { artifact, by: overlay.by.clone() }))
+}
+
+fn makes_other_release(before: &Spec, spec: &Spec) -> bool {
+    let bare = |spec: &Spec| -> Spec {
+        let mut bare = Spec {
+            artifact: before.artifact.clone(),
+            deploy: before.deploy.clone(),
+            hooks: before.hooks.clone(),
+            keep: before.keep,
+            suspend: before.suspend.clone(),
+            ..spec.clone()
+        };
+        bare.processes.values_mut().for_each(|process| process.routes.clear());
+        bare
+    };
+    bare(before) != bare(spec)
+}
+
+/// Decides on a removal; the answer is the generation.
+///
+/// # Errors
+/// There is no such project, or it has another owner.
+pub fn delete(
+    old: Option<Record>,
+    project: &ProjectId,
+    owner: &Owner,
+    keep_data: bool,
+    request: Request<'_>,
+) -> Result<u64> {
+    let old = of_owner(old, project, owner)?;
+    if old.is_leaving() {
+        return Ok(Change::nothing(old.generation));
+    }
+    let generation = old.generation + 1;
+    let message = match (request.by, keep_data) {
+        (By::File(name), _) => format!("file {name} is gone"),
+        (by, false) => format!("{by} asked for its removal"),
+        (by, true) => format!("{by} asked for its removal, and to keep its data"),
+    };
+    let event = Event::info(request.now, "DeleteRequested", message).of(project, generation);
+    let record = Record { generation, goal: Goal::Delete { keep_data }, overlay: None, complaint: None, ..old };
+    Ok(Change::save(record, generation, Some(event)))
+}
+
+/// Decides on another owner for a project of which nothing else changes: its file got another name.
+///
+/// # Errors
+/// There is no such project, or its owner is not `from`.
+pub fn adopt(old: Option<Record>, project: &ProjectId, from: &Owner, to: &Owner, now: Timestamp) -> Result<()> {
+    let old = of_owner(old, project, from)?;
+    let event = Event::info(now, "OwnerChanged", format!("it belongs to {to} and no more to {from}"));
+    let event = event.of(project, old.generation);
+    Ok(Change::save(Record { owner: to.clone(), ..old }, (), Some(event)))
+}
+
+/// Decides on another artifact under the same spec: a webhook's, or an earlier release.
+///
+/// # Errors
+/// There is no such project, it is being deleted, or its progress is needed and could not be read.
+pub fn overlay(
+    old: Option<Record>,
+    project: &ProjectId,
+    artifact: &Artifact,
+    request: Request<'_>,
+    progress: &StoredProgress,
+) -> Result<Put> {
+    let old = old.ok_or_else(|| WriteError::Unknown(project.clone()))?;
+    let spec = match (&old.spec, old.goal) {
+        (Some(spec), Goal::Run) => spec,
+        (_, Goal::Delete { .. }) => return Err(WriteError::Deleting(project.clone())),
+        _ => return Err(WriteError::Unknown(project.clone())),
+    };
+    let moved = Artifact { updates: spec.artifact.updates, ..artifact.clone() };
+    let is_wanted = *old.overlay.as_ref().map_or(&spec.artifact, |overlay| &overlay.artifact) == moved;
+    // A repeated request for what could not be fetched means another try, and from now on it is this caller's artifact.
+    let again = is_wanted && progress.as_ref().map_err(Clone::clone)?.lacks_its_artifact();
+    if is_wanted && !again {
+        return Ok(Change::nothing(Put { generation: old.generation, created: false, changed: false }));
+    }
+    let by = request.by.to_string();
+    let overlay = (again || moved != spec.artifact).then_some(Overlay { artifact: moved, by });
+    let generation = old.generation + 1;
+    let event = artifact_moved(artifact, request).of(project, generation);
+    let put = Put { generation, created: false, changed: true };
+    Ok(Change::save(Record { generation, overlay, ..old }, put, Some(event)))
+}
+
+/// Names a moved artifact by its version or digest, since a URL may hold a key to it.
+fn artifact_moved(artifact: &Artifact, Request { by, now }: Request<'_>) -> Event {
+    if let Some(release) = artifact.release {
+        let message = format!("{by} asked to go back to release {release}");
+        return Event::info(now, "RollbackRequested", message).to(Some(release));
+    }
+    let version = artifact.version.as_ref().map(|version| format!("version {}", version.as_str()));
+    let what = version.or_else(|| artifact.sha256.as_ref().map(ToString::to_string));
+    let what = what.unwrap_or_else(|| "a version without a name".to_owned());
+    Event::info(now, "ArtifactMoved", format!("{by} asked for {what}"))
+}
+
+/// Decides on a webhook's delivery; none: it does not count, since it was accepted before or a newer one was. A repeated
+/// delivery of what could not be fetched counts. One that counts is to be stored with the record.
+///
+/// # Errors
+/// As `overlay`.
+pub fn deliver(
+    old: Option<Record>,
+    project: &ProjectId,
+    artifact: &Artifact,
+    delivery: &Delivery,
+    stored: Deliveries,
+    now: Timestamp,
+    progress: &StoredProgress,
+) -> Result<Option<Put>> {
+    let again = progress.as_ref().map_err(Clone::clone)?.lacks(artifact);
+    let Delivery { provider, made, edited, .. } = delivery;
+    let is_known = stored.seen || *edited && (stored.newest == Timestamp(0) || *made == stored.newest);
+    if *made < stored.newest || is_known && !again {
+        return Ok(Change::nothing(None));
+    }
+    let by = By::Webhook((*provider).to_owned());
+    let Change { write, answer, event } = overlay(old, project, artifact, Request { by: &by, now }, progress)?;
+    Ok(Change { write, answer: Some(answer), event })
+}
+
+/// Decides on another try to fetch the wanted artifact; the answer is the generation. If no fetch failed, nothing
+/// changes.
+///
+/// # Errors
+/// There is no such project, or its progress is needed and could not be read.
+pub fn fetch_again(
+    old: Option<Record>,
+    project: &ProjectId,
+    request: Request<'_>,
+    progress: &StoredProgress,
+) -> Result<u64> {
+    let old = old.ok_or_else(|| WriteError::Unknown(project.clone()))?;
+    if old.goal != Goal::Run || !progress.as_ref().map_err(Clone::clone)?.lacks_its_artifact() {
+        return Ok(Change::nothing(old.generation));
+    }
+    let generation = old.generation + 1;
+    let message = format!("{} asked to fetch the artifact again", request.by);
+    let event = Event::info(request.now, "SyncRequested", message).of(project, generation);
+    Ok(Change::save(Record { generation, ..old }, generation, Some(event)))
+}
+
+/// Decides on a suspension, or with none on its end. The generation stays: what was rejected is not tried again for this.
+///
+/// # Errors
+/// There is no such project.
+pub fn hold(old: Option<Record>, project: &ProjectId, hold: Option<&Hold>, request: Request<'_>) -> Result<()> {
+    let old = old.ok_or_else(|| WriteError::Unknown(project.clone()))?;
+    if old.hold.as_ref() == hold {
+        return Ok(Change::nothing(()));
+    }
+    let event = match hold {
+        Some(hold) => Event::info(request.now, "SuspendRequested", hold.message()),
+        None => Event::info(request.now, "ResumeRequested", format!("{} resumed it", request.by)),
+    };
+    let event = event.of(project, old.generation);
+    Ok(Change::save(Record { hold: hold.cloned(), ..old }, (), Some(event)))
+}
+
+/// Decides on a complaint about the newest request, or with none on its end. A complaint about an unknown project makes
+/// a record of which nothing is wanted; that goes again with its complaint.
+pub fn complain(
+    old: Option<Record>,
+    project: &ProjectId,
+    owner: &Owner,
+    complaint: Option<&Complaint>,
+    now: Timestamp,
+) -> Change<Record, ()> {
+    let write = match (old, complaint) {
+        (Some(old), _) if old.owner != *owner => return Change::nothing(()),
+        (None, None) => return Change::nothing(()),
+        (Some(old), None) if old.goal == Goal::Nothing => {
+            return Change { write: Write::Forget, answer: (), event: None };
+        }
+        (Some(old), complaint) => Record { complaint: complaint.cloned(), ..old },
+        (None, Some(complaint)) => Record {
+            generation: 0,
+            goal: Goal::Nothing,
+            owner: owner.clone(),
+            spec: None,
+            overlay: None,
+            complaint: Some(complaint.clone()),
+            hold: None,
+        },
+    };
+    let event = complaint.map(|complaint| {
+        Event::warning(now, complaint.kind.reason(), &complaint.message).of(project, write.generation)
+    });
+    Change::save(write, (), event)
+}
+
+/// Tells whether a removed project may be forgotten: nothing else was asked of it since this generation.
+pub fn may_forget(record: &Record, generation: u64) -> bool {
+    record.is_leaving() && record.generation == generation
+}
+
+fn of_owner(old: Option<Record>, project: &ProjectId, owner: &Owner) -> std::result::Result<Record, WriteError> {
+    let old = old.ok_or_else(|| WriteError::Unknown(project.clone()))?;
+    if old.owner == *owner { Ok(old) } else { Err(owned(project, &old)) }
+}
+
+fn owned(project: &ProjectId, old: &Record) -> WriteError {
+    WriteError::Owned { project: project.clone(), owner: old.owner.clone() }
+}

@@ -1,0 +1,81 @@
+//! The rules for host services.
+
+use super::{Change, Put, Request, WriteError};
+use crate::model::desired::{Complaint, Owner};
+use crate::model::event::{By, Event};
+use crate::model::services::{Service, ServiceIntent, Version, WantedService};
+
+/// The reason of what was asked for.
+const REQUESTED: &str = "ServiceRequested";
+
+/// Decides on a service that should be there. `heir_of`: the owner that is gone and whose service this may take over.
+///
+/// # Errors
+/// It has another owner.
+pub fn put(
+    old: Option<WantedService>,
+    service: Service,
+    version: Version,
+    owner: &Owner,
+    heir_of: Option<&Owner>,
+    request: Request<'_>,
+) -> Result<Change<WantedService, Put>, WriteError> {
+    let may = |old: &WantedService| old.owner == *owner || Some(&old.owner) == heir_of || is_leaving(old);
+    if let Some(other) = old.as_ref().filter(|old| !may(old)) {
+        return Err(WriteError::ServiceOwned { service, owner: other.owner.clone() });
+    }
+    let intent = ServiceIntent::Install(version);
+    let changed = old.as_ref().is_none_or(|old| old.intent != intent);
+    let generation = old.as_ref().map_or(0, |old| old.generation) + u64::from(changed);
+    let created = old.as_ref().is_none_or(is_leaving);
+    let message = format!("{} asked for {service} {}", request.by, version.shown(service));
+    let event = changed.then(|| Event::info(request.now, REQUESTED, message));
+    let record = WantedService { generation, intent, owner: owner.clone(), complaint: None };
+    Ok(Change::save(record, Put { generation, created, changed }, event))
+}
+
+/// Decides on the removal of a service; the answer is the generation.
+///
+/// # Errors
+/// Nothing asked for it, or it has another owner.
+pub fn delete(
+    old: Option<WantedService>,
+    service: Service,
+    owner: &Owner,
+    purge: bool,
+    request: Request<'_>,
+) -> Result<Change<WantedService, u64>, WriteError> {
+    let old = old.ok_or(WriteError::ServiceUnknown(service))?;
+    if old.owner != *owner && !is_leaving(&old) {
+        return Err(WriteError::ServiceOwned { service, owner: old.owner });
+    }
+    let intent = ServiceIntent::Remove { purge };
+    if old.intent == intent {
+        return Ok(Change::nothing(old.generation));
+    }
+    let data = if purge { "and of its data" } else { "and to keep its data" };
+    let message = match request.by {
+        By::File(name) => format!("file {name} does not ask for {service} any more"),
+        by => format!("{by} asked for the removal of {service} {data}"),
+    };
+    let generation = old.generation + 1;
+    let record = WantedService { generation, intent, complaint: None, ..old };
+    Ok(Change::save(record, generation, Some(Event::info(request.now, REQUESTED, message))))
+}
+
+/// Decides on a complaint about a service's newest request, or with none on its end.
+pub fn complain(old: Option<WantedService>, owner: &Owner, complaint: Option<&Complaint>) -> Change<WantedService, ()> {
+    match old.filter(|old| old.owner == *owner) {
+        Some(old) => Change::save(WantedService { complaint: complaint.cloned(), ..old }, (), None),
+        None => Change::nothing(()),
+    }
+}
+
+/// Tells whether a removed service may be forgotten: nothing else was asked of it since this generation.
+pub fn may_forget(record: &WantedService, generation: u64) -> bool {
+    is_leaving(record) && record.generation == generation
+}
+
+fn is_leaving(record: &WantedService) -> bool {
+    matches!(record.intent, ServiceIntent::Remove { .. })
+}
