@@ -245,8 +245,8 @@ pub enum Verb {
     /// Make, list, rotate and revoke the API keys of this machine
     #[command(subcommand)]
     Key(Key),
-    /// List, install and remove host services: nodejs, postgresql, redis
-    #[command(subcommand)]
+    /// List, install and remove host services
+    #[command(subcommand, about = format!("List, install and remove host services: {}", Service::names()))]
     Service(ServiceVerb),
     /// Watch a project and change nothing of it, whatever its spec says
     Suspend {
@@ -354,7 +354,8 @@ pub enum ServiceVerb {
     List,
     /// Ask for one
     Install {
-        /// nodejs, postgresql or redis
+        /// The service
+        #[arg(help = format!("One of {}", Service::names()))]
         service: Service,
         /// A major, or lts: of nodejs the newest even one, of the others the distribution's own
         #[arg(long, value_name = "V")]
@@ -365,7 +366,8 @@ pub enum ServiceVerb {
     },
     /// Ask for one to be gone; its data stays
     Remove {
-        /// nodejs, postgresql or redis
+        /// The service
+        #[arg(help = format!("One of {}", Service::names()))]
         service: Service,
         /// Remove its data too
         #[arg(long)]

@@ -15,7 +15,6 @@ pub mod health;
 pub mod journal;
 pub mod listener;
 pub mod packaged;
-pub mod packages;
 pub mod services;
 pub mod signals;
 pub mod sites;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use dbus::arg::{PropMap, RefArg};
 use dbus::blocking::{BlockingSender, Connection};
 
+use super::services::catalogue::may_be_a_daemon;
 use crate::bell::Bell;
 
 /// What is listened for: state changes of units, and the ends of jobs. Nothing else, since a start and a stop send
@@ -88,8 +89,7 @@ fn concerns_us(message: &dbus::Message) -> bool {
     let path = message.path().map(|path| path.to_string()).unwrap_or_default();
     if let Some((_, unit)) = path.split_once("/unit/") {
         let ours = unit.starts_with("zexio_2d") && !unit.ends_with("_2eslice");
-        let known = ["caddy_2eservice", "redis", "postgresql"].iter().any(|start| unit.starts_with(start));
-        return ours || known;
+        return ours || unit.starts_with("caddy_2eservice") || may_be_a_daemon(unit);
     }
     let (_, _, job_unit) = message.get3::<u32, dbus::Path<'_>, String>();
     let (removed,) = (message.get1::<String>(),);

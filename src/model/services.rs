@@ -12,29 +12,63 @@ use super::observed::{ActiveState, Exit};
 use super::progress::Backoff;
 use super::quantity::Timestamp;
 
-/// A host service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Service {
+/// What can be asked of a service.
+struct Row {
+    name: &'static str,
+    default: DefaultVersion,
+    /// A major, to show how one is written.
+    example: &'static str,
+}
+
+/// What a service is where no major of it is asked for.
+#[derive(Clone, Copy)]
+enum DefaultVersion {
+    /// The newest even major: the ones with long-term support.
+    NewestEven,
+    /// The distribution's own.
+    Distribution,
+}
+
+/// Makes the services of a table, so that each is in every list of them.
+macro_rules! services {
+    ($($(#[$doc:meta])* $service:ident: $name:literal, $default:ident, $example:literal;)+) => {
+        /// A host service.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum Service {
+            $($(#[$doc])* #[serde(rename = $name)] $service,)+
+        }
+
+        impl Service {
+            /// Every service there is.
+            pub const ALL: [Self; [$($name),+].len()] = [$(Self::$service),+];
+
+            fn row(self) -> Row {
+                match self {
+                    $(Self::$service => Row { name: $name, default: DefaultVersion::$default, example: $example },)+
+                }
+            }
+        }
+    };
+}
+
+services! {
     /// Node.js: a program, no daemon.
-    Nodejs,
+    Nodejs: "nodejs", NewestEven, "20";
     /// PostgreSQL.
-    Postgresql,
+    Postgresql: "postgresql", Distribution, "15";
     /// Redis.
-    Redis,
+    Redis: "redis", Distribution, "7";
 }
 
 impl Service {
-    /// Every service there is.
-    pub const ALL: [Self; 3] = [Self::Nodejs, Self::Postgresql, Self::Redis];
-
     /// Returns its name.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Nodejs => "nodejs",
-            Self::Postgresql => "postgresql",
-            Self::Redis => "redis",
-        }
+        self.row().name
+    }
+
+    /// Returns the names of all services, for people.
+    pub fn names() -> String {
+        Self::ALL.map(Self::as_str).join(", ")
     }
 
     /// Reads the version that is asked for; none: the usual one.
@@ -48,22 +82,25 @@ impl Service {
         match raw {
             "lts" => Ok(Version::Usual),
             _ if raw == self.usual() => Ok(Version::Usual),
-            _ => major()
-                .map(Version::Major)
-                .ok_or_else(|| format!("{raw:?} is not a version of {self}: lts or a major, like {}", self.example())),
+            _ => major().map(Version::Major).ok_or_else(|| {
+                format!("{raw:?} is not a version of {self}: lts or a major, like {}", self.row().example)
+            }),
         }
     }
 
     /// Returns what the usual version is called.
     pub fn usual(self) -> &'static str {
-        if self == Self::Nodejs { "lts" } else { "default" }
+        match self.row().default {
+            DefaultVersion::NewestEven => "lts",
+            DefaultVersion::Distribution => "default",
+        }
     }
 
-    fn example(self) -> &'static str {
-        match self {
-            Self::Nodejs => "20",
-            Self::Postgresql => "15",
-            Self::Redis => "7",
+    /// Tells whether a major can be the usual version.
+    pub fn can_be_usual(self, major: u32) -> bool {
+        match self.row().default {
+            DefaultVersion::NewestEven => major.is_multiple_of(2),
+            DefaultVersion::Distribution => true,
         }
     }
 }
@@ -79,8 +116,7 @@ impl FromStr for Service {
     fn from_str(raw: &str) -> Result<Self, String> {
         Self::ALL.into_iter().find(|service| service.as_str() == raw).ok_or_else(|| {
             let raw: String = raw.chars().take(80).collect();
-            let known: Vec<&str> = Self::ALL.into_iter().map(Self::as_str).collect();
-            format!("there is no service {raw:?}; known are {}", known.join(", "))
+            format!("there is no service {raw:?}; known are {}", Self::names())
         })
     }
 }

@@ -72,10 +72,9 @@ pub fn meant(service: Service, version: Version, seen: &ServiceSeen) -> Option<&
     }
 }
 
-/// Returns the major that the usual version is, of those that there are: of Node.js the newest with long-term support,
-/// which are the even ones; of the others the newest.
+/// Returns the major that the usual version is, of those that there are.
 pub fn usual(service: Service, majors: impl Iterator<Item = u32>) -> Option<u32> {
-    majors.filter(|major| service != Service::Nodejs || major % 2 == 0).max()
+    majors.filter(|major| service.can_be_usual(*major)).max()
 }
 
 /// Folds what was seen into what is remembered, before anything is planned.

@@ -17,6 +17,7 @@ use super::problem::{self, Problem};
 use super::route::{Need, TABLE};
 use super::{Answer, Call, respond};
 use crate::model::schema;
+use crate::model::services::Service;
 
 /// The forms of what is sent and answered.
 const SCHEMAS: &str = include_str!("schemas.yaml");
@@ -52,6 +53,7 @@ fn document() -> Result<Value, String> {
         serde_saphyr::from_str(SCHEMAS).map_err(|e| format!("could not read the schemas of the API: {e}"))?;
     let codes: Vec<&str> = problem::CODES.iter().map(|(code, ..)| *code).collect();
     schemas["Problem"]["properties"]["code"]["enum"] = json!(codes);
+    schemas["Service"]["enum"] = json!(Service::ALL);
     schemas.extend(schema::components());
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
     for (method, pattern, endpoint, need) in TABLE {

@@ -139,8 +139,7 @@ impl Systemd {
     ///
     /// # Errors
     /// Says what systemd answered.
-    pub fn states(&self, patterns: &[&str]) -> Result<BTreeMap<String, ActiveState>, PortError> {
-        let patterns: Vec<String> = patterns.iter().map(ToString::to_string).collect();
+    pub fn states(&self, patterns: Vec<String>) -> Result<BTreeMap<String, ActiveState>, PortError> {
         let asked = (Vec::<String>::new(), patterns);
         let (rows,): (Vec<Listed>,) =
             self.call("list units", |bus| manager(bus).method_call(MANAGER, "ListUnitsByPatterns", asked))?;

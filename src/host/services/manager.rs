@@ -1,0 +1,294 @@
+//! The package managers that we can work with, and how each is asked: every command line is made here, of our own words
+//! and those of a row of the catalogue; no shell. Pure, but for looking which one is here.
+
+use std::path::Path;
+
+use crate::model::services::Version;
+use crate::plan::services::Offer;
+
+use super::catalogue::{Row, for_majors, major_in, of_major};
+
+/// Debian's, for packages.
+pub const APT_GET: &str = "/usr/bin/apt-get";
+/// Red Hat's.
+pub const DNF: &str = "/usr/bin/dnf";
+const APT_CACHE: &str = "/usr/bin/apt-cache";
+const DPKG: &str = "/usr/bin/dpkg";
+
+/// What stands for a version where a module's stream is what is installed.
+const STREAM: &str = "stream";
+
+/// A package manager that we can work with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manager {
+    /// Debian, Ubuntu and their kin.
+    Apt,
+    /// Fedora, RHEL and their kin.
+    Dnf,
+}
+
+/// A program and its arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// The program.
+    pub program: &'static str,
+    /// Its arguments.
+    pub args: Vec<String>,
+}
+
+/// Makes a call.
+pub fn call(program: &'static str, args: &[&str]) -> Call {
+    Call { program, args: args.iter().map(ToString::to_string).collect() }
+}
+
+impl Call {
+    /// Returns it for people: the program and its first words.
+    pub fn shown(&self) -> String {
+        let program = self.program.rsplit('/').next().unwrap_or_default();
+        let words = self.args.iter().filter(|word| !word.starts_with('-') && !word.contains("::"));
+        let words: Vec<&str> = words.map(String::as_str).take(4).collect();
+        format!("{program} {}", words.join(" "))
+    }
+}
+
+impl Manager {
+    /// Every one of them.
+    pub const ALL: [Self; 2] = [Self::Apt, Self::Dnf];
+
+    /// Returns the one that is here.
+    pub fn here() -> Option<Self> {
+        let there = |program: &str| Path::new(program).exists();
+        if there(APT_GET) { Some(Self::Apt) } else { there(DNF).then_some(Self::Dnf) }
+    }
+
+    /// Returns what finishes what an interrupted run left behind: without that apt does nothing.
+    pub fn heal_calls(self) -> Vec<Call> {
+        match self {
+            Self::Apt => vec![call(DPKG, &["--force-confdef", "--force-confold", "--configure", "-a"])],
+            Self::Dnf => Vec::new(),
+        }
+    }
+
+    /// Returns what updates the package lists.
+    pub fn update_call(self) -> Call {
+        match self {
+            Self::Apt => apt(&["update"]),
+            Self::Dnf => call(DNF, &["-y", "makecache"]),
+        }
+    }
+
+    /// Returns the questions that show what can be had of a service.
+    pub fn list_calls(self, row: &Row, version: Version) -> Vec<Call> {
+        match self {
+            Self::Apt => {
+                let names = match version {
+                    Version::Usual => vec![row.package.to_owned()],
+                    Version::Major(_) => for_majors(row.package_of_major, 10..40),
+                };
+                vec![Call { program: APT_CACHE, args: std::iter::once("madison".to_owned()).chain(names).collect() }]
+            }
+            Self::Dnf => {
+                const QUERY: [&str; 5] =
+                    ["-q", "repoquery", "--latest-limit=1", "--qf", "%{name} %{version}-%{release}\n"];
+                let streams = row.module.map(|module| call(DNF, &["-q", "module", "list", "--all", module]));
+                let packages = call(DNF, &[&QUERY[..], &[row.package]].concat());
+                streams.into_iter().chain([packages]).collect()
+            }
+        }
+    }
+
+    /// Reads what is on offer, the newest of each major first.
+    pub fn read_offers(self, row: &Row, text: &str) -> Vec<Offer> {
+        let read = |line| match self {
+            Self::Apt => madison(row, line),
+            Self::Dnf => dnf_offer(row, line),
+        };
+        text.lines().filter_map(read).collect()
+    }
+
+    /// Returns what installs an offer.
+    pub fn install_calls(self, row: &Row, version: Version, offer: &Offer) -> Vec<Call> {
+        let templates = match version {
+            Version::Usual => row.install,
+            Version::Major(_) => row.install_major,
+        };
+        let packages: Vec<String> =
+            templates.iter().map(|text| of_major(text, offer.major).replace("{exact}", &offer.exact)).collect();
+        let packages = packages.iter().map(String::as_str);
+        match self {
+            Self::Apt => {
+                // Another major may be there: who asks for this one means it.
+                let head = ["install", "-y", "--no-install-recommends", "--allow-downgrades"];
+                vec![apt(&head.into_iter().chain(packages).collect::<Vec<_>>())]
+            }
+            Self::Dnf => {
+                let install = call(DNF, &["-y", "install"].into_iter().chain(packages).collect::<Vec<_>>());
+                let Some(module) = row.module.filter(|_| offer.exact == STREAM) else { return vec![install] };
+                vec![
+                    call(DNF, &["-y", "module", "reset", module]),
+                    call(DNF, &["-y", "module", "enable", &format!("{module}:{}", offer.major)]),
+                    install,
+                ]
+            }
+        }
+    }
+
+    /// Returns what removes these majors. Dependencies stay: who else came to use them cannot be seen. `apt autoremove`
+    /// shows them.
+    pub fn remove_calls(self, row: &Row, majors: &[u32], purge: bool) -> Vec<Call> {
+        let packages = for_majors(row.package_of_major, majors.iter().copied());
+        if packages.is_empty() {
+            return Vec::new();
+        }
+        let packages = packages.iter().map(String::as_str);
+        match self {
+            Self::Apt => {
+                let head = [if purge { "purge" } else { "remove" }, "-y"];
+                vec![apt(&head.into_iter().chain(packages).collect::<Vec<_>>())]
+            }
+            Self::Dnf => {
+                vec![call(DNF, &["-y", "--noautoremove", "remove"].into_iter().chain(packages).collect::<Vec<_>>())]
+            }
+        }
+    }
+}
+
+/// Makes a call of apt-get that waits for others, asks nothing, and keeps the operator's changes to configuration.
+fn apt(args: &[&str]) -> Call {
+    const OPTIONS: [&str; 10] = [
+        "-q",
+        "-o",
+        "DPkg::Lock::Timeout=300",
+        "-o",
+        "Dpkg::Options::=--force-confdef",
+        "-o",
+        "Dpkg::Options::=--force-confold",
+        "-o",
+        "Acquire::Retries=3",
+        "-oDpkg::Use-Pty=0",
+    ];
+    call(APT_GET, &[&OPTIONS, args].concat())
+}
+
+/// Reads a line of `apt-cache madison`: `nodejs | 18.20.4+dfsg-1~deb12u1 | http://… Packages`.
+fn madison(row: &Row, line: &str) -> Option<Offer> {
+    let mut parts = line.split('|').map(str::trim);
+    let (package, exact, source) = (parts.next()?, parts.next()?, parts.next()?);
+    let plain = exact.bytes().all(|b| b.is_ascii_alphanumeric() || b".+:~-".contains(&b));
+    let named = major_in(row.package_of_major, package);
+    let upstream = exact.split_once(':').map_or(exact, |(_, upstream)| upstream);
+    let major = named.or_else(|| (package == row.package).then(|| leading_number(upstream)).flatten())?;
+    (plain && source.ends_with(" Packages")).then(|| Offer { major, exact: exact.to_owned() })
+}
+
+/// Reads a line of `dnf module list` (`nodejs 18 [d] common, …`) or of our repoquery (`nodejs 16.20.2-4.el9`).
+fn dnf_offer(row: &Row, line: &str) -> Option<Offer> {
+    let mut words = line.split_whitespace();
+    let (name, version) = (words.next()?, words.next()?);
+    if name != row.package && Some(name) != row.module {
+        return None;
+    }
+    let exact = if version.contains('-') { version } else { STREAM };
+    Some(Offer { major: leading_number(version)?, exact: exact.to_owned() })
+}
+
+/// Returns the number that a version begins with: its major.
+pub fn leading_number(text: &str) -> Option<u32> {
+    let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::catalogue::row;
+    use super::*;
+    use crate::model::services::Service;
+    use crate::plan::services::choose;
+
+    fn offer(major: u32, exact: &str) -> Offer {
+        Offer { major, exact: exact.into() }
+    }
+
+    #[test]
+    fn what_apt_offers_is_read_with_its_exact_versions() {
+        let text =
+            "    nodejs | 20.20.2-1nodesource1 | https://deb.nodesource.com/node_20.x nodistro/main amd64 Packages
+    nodejs | 18.20.4+dfsg-1~deb12u1 | http://deb.debian.org/debian bookworm/main amd64 Packages
+    nodejs | 18.20.4+dfsg-1~deb12u1 | http://deb.debian.org/debian bookworm/main Sources
+ redis-server | 5:7.0.15-1~deb12u1 | http://deb.debian.org/debian bookworm/main amd64 Packages
+postgresql-15 | 15.8-0+deb12u1 | file:/x ./ Packages
+ postgresql | 15+248 | file:/x ./ Packages
+N: Unable to locate package postgresql-16
+    nodejs | 1; rm -rf / | x Packages\n";
+        let read = |service| Manager::Apt.read_offers(&row(service, Manager::Apt), text);
+        let node = [offer(20, "20.20.2-1nodesource1"), offer(18, "18.20.4+dfsg-1~deb12u1")];
+        assert_eq!(read(Service::Nodejs), node);
+        assert_eq!(read(Service::Redis), [offer(7, "5:7.0.15-1~deb12u1")]);
+        assert_eq!(read(Service::Postgresql), [offer(15, "15.8-0+deb12u1"), offer(15, "15+248")]);
+    }
+
+    #[test]
+    fn what_dnf_offers_are_streams_of_modules_and_packages() {
+        let text = "AlmaLinux 9 - AppStream
+Name   Stream Profiles                                Summary
+nodejs 18     common [d], development, minimal, s2i   Javascript runtime
+nodejs 22     common [d], development, minimal, s2i   Javascript runtime
+
+Hint: [d]efault, [e]nabled, [x]disabled, [i]nstalled
+nodejs 16.20.2-4.el9_2\n";
+        let read = Manager::Dnf.read_offers(&row(Service::Nodejs, Manager::Dnf), text);
+        assert_eq!(read, [offer(18, STREAM), offer(22, STREAM), offer(16, "16.20.2-4.el9_2")]);
+        assert_eq!(choose(Service::Nodejs, Version::Usual, &read), Ok(&offer(22, STREAM)));
+    }
+
+    #[test]
+    fn nobody_is_asked_and_only_packages_of_our_own_list_are_named() {
+        let line = |calls: Vec<Call>| {
+            let words =
+                calls.iter().flat_map(|call| std::iter::once(call.program).chain(call.args.iter().map(String::as_str)));
+            words.filter(|word| !word.starts_with("-o") && !word.contains("::")).collect::<Vec<_>>().join(" ")
+        };
+        let install = |manager: Manager, service, version, offer: &Offer| {
+            line(manager.install_calls(&row(service, manager), version, offer))
+        };
+        let (apt, dnf) = (Manager::Apt, Manager::Dnf);
+        let head = "/usr/bin/apt-get -q install -y --no-install-recommends --allow-downgrades";
+        let node = offer(18, "18.20.4+dfsg-1");
+        assert_eq!(install(apt, Service::Nodejs, Version::Usual, &node), format!("{head} nodejs=18.20.4+dfsg-1"));
+        let pg = offer(15, "15.8-0");
+        assert_eq!(install(apt, Service::Postgresql, Version::Usual, &pg), format!("{head} postgresql"));
+        assert_eq!(install(apt, Service::Postgresql, Version::Major(15), &pg), format!("{head} postgresql-15"));
+        let redis = offer(7, "5:7.0.15-1~deb12u1");
+        assert_eq!(install(apt, Service::Redis, Version::Usual, &redis), format!("{head} redis-server"));
+        assert_eq!(
+            install(apt, Service::Redis, Version::Major(7), &redis),
+            format!("{head} redis-server=5:7.0.15-1~deb12u1 redis-tools=5:7.0.15-1~deb12u1")
+        );
+        assert_eq!(install(dnf, Service::Redis, Version::Usual, &offer(6, "6.2-1")), "/usr/bin/dnf -y install redis");
+        assert_eq!(
+            install(dnf, Service::Nodejs, Version::Major(18), &offer(18, STREAM)),
+            "/usr/bin/dnf -y module reset nodejs /usr/bin/dnf -y module enable nodejs:18 /usr/bin/dnf -y install nodejs"
+        );
+        let gone = |manager: Manager, service, purge| line(manager.remove_calls(&row(service, manager), &[15], purge));
+        assert_eq!(gone(apt, Service::Redis, false), "/usr/bin/apt-get -q remove -y redis-server");
+        assert_eq!(gone(apt, Service::Postgresql, true), "/usr/bin/apt-get -q purge -y postgresql-15");
+        assert_eq!(gone(dnf, Service::Postgresql, true), "/usr/bin/dnf -y --noautoremove remove postgresql-server");
+        assert_eq!(gone(apt, Service::Nodejs, true), "/usr/bin/apt-get -q purge -y nodejs");
+        assert_eq!(apt.remove_calls(&row(Service::Postgresql, apt), &[], true), [], "none was brought");
+    }
+
+    #[test]
+    fn what_is_on_offer_is_asked_by_the_packages_of_the_row() {
+        let asked = |manager: Manager, service, version| {
+            let calls = manager.list_calls(&row(service, manager), version);
+            calls.iter().map(|call| call.args.join(" ")).collect::<Vec<_>>()
+        };
+        assert_eq!(asked(Manager::Apt, Service::Redis, Version::Major(7)), ["madison redis-server"]);
+        assert_eq!(asked(Manager::Apt, Service::Postgresql, Version::Usual), ["madison postgresql"]);
+        let majors = asked(Manager::Apt, Service::Postgresql, Version::Major(15)).remove(0);
+        assert!(majors.starts_with("madison postgresql-10 ") && majors.ends_with(" postgresql-39"), "{majors}");
+        let query = "-q repoquery --latest-limit=1 --qf %{name} %{version}-%{release}\n postgresql-server";
+        let streams = "-q module list --all postgresql";
+        assert_eq!(asked(Manager::Dnf, Service::Postgresql, Version::Usual), [streams, query]);
+    }
+}
