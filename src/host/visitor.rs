@@ -116,7 +116,7 @@ impl Visitor {
         loop {
             let visit = self.next();
             let timeout = timeout(visit.purpose, self.clock.now());
-            let answer = ask(&visit, self.behind, timeout, runtime);
+            let answer = ask(&visit, &Entrance::of(visit.tls, self.behind), timeout, runtime);
             self.note(&visit, answer);
         }
     }
@@ -177,12 +177,30 @@ fn pause(purpose: Purpose, answer: &Answer, tries: u32, now: Timestamp) -> Optio
     }
 }
 
-fn ask(visit: &Visit, behind: Option<u16>, timeout: Duration, runtime: &Runtime) -> Answer {
+/// Where Caddy takes the requests to a route.
+struct Entrance {
+    caddy: SocketAddr,
+    /// The scheme that Caddy is asked with.
+    scheme: &'static str,
+    /// The scheme that visitors use.
+    public: &'static str,
+    /// Whether Caddy needs a public certificate to let them in.
+    certified: bool,
+}
+
+impl Entrance {
+    fn of(tls: Tls, behind: Option<u16>) -> Self {
+        let (public, port) = if tls == Tls::Off { ("http", 80) } else { ("https", 443) };
+        let (scheme, port) = behind.map_or((public, port), |port| ("http", port));
+        let caddy = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Self { caddy, scheme, public, certified: tls == Tls::Auto && behind.is_none() }
+    }
+}
+
+fn ask(visit: &Visit, entrance: &Entrance, timeout: Duration, runtime: &Runtime) -> Answer {
     let Visit { host, path, process, .. } = visit;
-    let (public, port) = if visit.tls == Tls::Off { ("http", 80) } else { ("https", 443) };
-    let (scheme, port) = behind.map_or((public, port), |port| ("http", port));
+    let Entrance { caddy, scheme, public, certified } = *entrance;
     let shown = format!("GET {public}://{host}{path}");
-    let caddy = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     if let Err(error) = TcpStream::connect_timeout(&caddy, timeout) {
         let said = format!("{shown} failed: could not connect to Caddy on {caddy}: {error}");
         return Answer { well: false, unanswered: false, said };
@@ -202,7 +220,7 @@ fn ask(visit: &Visit, behind: Option<u16>, timeout: Duration, runtime: &Runtime)
             Answer { well: (200..400).contains(&status), unanswered: false, said }
         }
         // A public certificate may take a while, and until it is there Caddy lets no visitor in: the app itself is asked.
-        Err(_) if visit.tls == Tls::Auto && visit.port.is_some() && behind.is_none() => {
+        Err(_) if certified && visit.port.is_some() => {
             let unasked = "Caddy has no certificate yet, so the app was asked itself";
             match app(path) {
                 Some(Err(why)) => {
@@ -262,7 +280,62 @@ impl Resolver for Here {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+
     use super::*;
+    use crate::model::names::{ProcessName, ReleaseNo};
+
+    /// Listens on a free port, reads what comes and answers each with these bytes.
+    fn serve(answer: &'static [u8]) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                // A connection that only tries whether somebody listens sends nothing.
+                if stream.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {
+                    let _ = stream.write_all(answer);
+                }
+            }
+        });
+        address
+    }
+
+    #[test]
+    fn before_caddy_has_a_public_certificate_the_app_itself_is_asked() {
+        // What Caddy says of a name that it has no certificate for: a fatal alert, internal error.
+        let caddy = serve(b"\x15\x03\x03\x00\x02\x02\x50");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let of = |tls: Tls, app: &'static [u8]| {
+            let visit = Visit {
+                project: "shop".parse().unwrap(),
+                release: ReleaseNo(1),
+                process: ProcessName::parse("web").unwrap(),
+                host: "shop.example.com".parse().unwrap(),
+                tls,
+                path: "/up".into(),
+                port: Some(serve(app).port()),
+                h2c: false,
+                run: None,
+                purpose: Purpose::Check,
+            };
+            ask(&visit, &Entrance { caddy, ..Entrance::of(tls, None) }, Duration::from_secs(20), &runtime)
+        };
+        let asked = "Caddy has no certificate yet, so the app was asked itself";
+        for (app, well, unanswered, says) in [
+            (b"HTTP/1.1 204 No Content\r\n\r\n".as_slice(), true, false, "answered 204"),
+            (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", false, false, "answered 404"),
+            (b"\0\0\0\x04\0\0\0\0\0", false, true, "then set h2c: true"),
+        ] {
+            let answer = of(Tls::Auto, app);
+            assert_eq!((answer.well, answer.unanswered), (well, unanswered), "{answer:?}");
+            assert!(answer.said.contains(asked) && answer.said.contains(says), "{answer:?}");
+        }
+        let own = of(Tls::Internal, b"HTTP/1.1 204 No Content\r\n\r\n");
+        assert!(!own.well && !own.said.contains(asked), "{own:?}");
+        assert!(!Entrance::of(Tls::Auto, Some(7480)).certified, "a web server in front has the certificate");
+    }
 
     fn answer(well: bool, unanswered: bool) -> Answer {
         Answer { well, unanswered, said: String::new() }
