@@ -151,7 +151,11 @@ fn processes(status: &Status, now: Timestamp) -> String {
 fn routes(status: &Status) -> String {
     let row = |route: &crate::model::status::RouteStatus| {
         let path = route.path.clone().unwrap_or_default();
-        let live = if route.live { "live" } else { "waits" };
+        let live = match (route.live, &route.failing) {
+            (true, _) => "live",
+            (false, Some(_)) => "failing",
+            (false, None) => "waits",
+        };
         vec![format!("{}{path}", route.host), route.to.clone(), live.to_owned()]
     };
     let rows: Vec<Vec<String>> = status.routes.iter().map(row).collect();
@@ -187,7 +191,7 @@ pub fn why(status: &Status, now: Timestamp) -> String {
         let (name, times) = (&process.name, process.restarts);
         said.push_str(&format!(" Process {name} was restarted {times} times."));
     }
-    for route in status.routes.iter().filter(|route| !route.live) {
+    for route in status.routes.iter().filter(|route| !route.live && route.failing.is_none()) {
         said.push_str(&format!(" Caddy does not have {} yet.", route.host));
     }
     said + "\n"

@@ -13,6 +13,9 @@ use crate::model::status::Status;
 
 /// How long between two looks.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How long a route that fails may still mend by itself: in this time it was asked three times, the last one long after the
+/// switch.
+const MAY_MEND: Duration = Duration::from_secs(15);
 /// How many failures to reach the agent in a row are borne: it may be restarted while it is waited for.
 pub const BEARABLE: u32 = 20;
 
@@ -21,6 +24,8 @@ pub const BEARABLE: u32 = 20;
 pub enum Turn {
     /// Not yet; what goes on.
     Going(String),
+    /// It came to its end and does not work. An end only if it stays so for a while.
+    Failing(String),
     /// It came to a good end.
     Ready(String),
     /// It came to another end.
@@ -43,6 +48,8 @@ pub fn judge(generation: u64, status: &Status, fresh: bool) -> Turn {
         true if stalled.is_some() => Turn::Failed(said),
         true if holds("Ready") => Turn::Ready(said),
         _ if holds("Suspended") => Turn::Failed(said),
+        // The rollout is over: nothing more will be done for it.
+        _ if fresh && unready.is_some_and(|ready| ready.reason == "RouteFailing") => Turn::Failing(said),
         _ => Turn::Going(said),
     }
 }
@@ -68,7 +75,7 @@ pub fn for_end(client: &Client, project: &ProjectId, at_most: Span) -> Result<St
         None => Ok(Turn::Ready("gone".into())),
         Some(view) => show::status_of(&view).map(|status| match judge(u64::MAX, &status, fresh) {
             Turn::Failed(said) if status.condition("Suspended").is_some() => Turn::Failed(said),
-            Turn::Going(said) | Turn::Ready(said) | Turn::Failed(said) => Turn::Going(said),
+            Turn::Going(said) | Turn::Failing(said) | Turn::Ready(said) | Turn::Failed(said) => Turn::Going(said),
         }),
     };
     watch(&place(project), project.as_str(), client, at_most, look)
@@ -91,7 +98,7 @@ pub fn watch(
 ) -> Result<String, Failure> {
     let until = Instant::now() + at_most.as_duration();
     let mut progress = Progress::new(name);
-    let mut unreached = 0;
+    let (mut unreached, mut failing) = (0, None);
     loop {
         let turn = match ask(client, place) {
             Ok((answer, fresh)) => {
@@ -104,16 +111,28 @@ pub fn watch(
                 Turn::Going(failure.message)
             }
         };
-        match turn {
+        match end_what_fails(turn, &mut failing, Instant::now()) {
             Turn::Ready(said) => return Ok(progress.end(said)),
             Turn::Failed(said) => return Err(Failure::not_ready(format!("{name}: {}", progress.end(said)))),
-            Turn::Going(said) if Instant::now() >= until => {
+            Turn::Going(said) | Turn::Failing(said) if Instant::now() >= until => {
                 let said = progress.end(said);
                 return Err(Failure::not_ready(format!("{name}: not done after {at_most}; {said}")));
             }
-            Turn::Going(said) => progress.tell(&said),
+            Turn::Going(said) | Turn::Failing(said) => progress.tell(&said),
         }
         std::thread::sleep(PAUSE);
+    }
+}
+
+/// Takes for an end what has failed for long enough. `since`: since when it fails.
+fn end_what_fails(turn: Turn, since: &mut Option<Instant>, now: Instant) -> Turn {
+    match turn {
+        Turn::Failing(said) if now.duration_since(*since.get_or_insert(now)) >= MAY_MEND => Turn::Failed(said),
+        Turn::Failing(said) => Turn::Failing(said),
+        other => {
+            *since = None;
+            other
+        }
     }
 }
 
@@ -204,6 +223,21 @@ mod tests {
         assert_eq!(judge(7, &status(7, 7, &stalled), true), Turn::Failed("HealthCheckFailed: m".into()));
         // Stalled is what the generation before it was.
         assert_eq!(judge(8, &status(8, 7, &stalled), true), Turn::Going("HealthCheckFailed: m".into()));
+    }
+
+    #[test]
+    fn a_route_that_stays_without_an_answer_is_an_end_and_one_that_mends_is_none() {
+        let of = |reason| status(7, 6, &[("Ready", "False", reason), ("Reconciling", "True", reason)]);
+        assert_eq!(judge(7, &of("RouteFailing"), false), Turn::Going("RouteFailing: m".into()));
+        let failing = || judge(7, &of("RouteFailing"), true);
+        assert_eq!(failing(), Turn::Failing("RouteFailing: m".into()));
+        let (began, mut since) = (Instant::now(), None);
+        let mut at = |seconds, turn| end_what_fails(turn, &mut since, began + Duration::from_secs(seconds));
+        assert_eq!(at(0, failing()), failing());
+        assert_eq!(at(14, failing()), failing());
+        assert_eq!(at(15, judge(7, &of("RouteCheck"), true)), Turn::Going("RouteCheck: m".into()));
+        assert_eq!(at(16, failing()), failing());
+        assert_eq!(at(31, failing()), Turn::Failed("RouteFailing: m".into()));
     }
 
     #[test]

@@ -132,8 +132,11 @@ pub struct RouteStatus {
     pub path: Option<String>,
     /// Where its requests go: an address, or the site of a redirect.
     pub to: String,
-    /// Whether Caddy has it.
+    /// Whether visitors reach it: Caddy has it and, as far as was asked, gets an answer.
     pub live: bool,
+    /// What Caddy says where it has the route and gets no answer from the app.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub failing: Option<String>,
     /// `issued`, `pending`, or why there is none; only where the host is to have a public one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub certificate: Option<String>,

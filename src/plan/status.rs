@@ -8,7 +8,7 @@ use super::{Plan, visits};
 use crate::model::desired::{Complaint, Intent, Wanted, Work};
 use crate::model::failure::PortError;
 use crate::model::names::{Hostname, ProjectId, ReleaseNo, UnitId};
-use crate::model::observed::{ActiveState, CertificateSeen, FetchSeen, Observed, ProxySeen, Seen, UnitSeen};
+use crate::model::observed::{ActiveState, CertificateSeen, FetchSeen, Observed, ProxySeen, Seen, UnitSeen, Visit};
 use crate::model::progress::{ProjectProgress, Quarantine, ReleaseState};
 use crate::model::quantity::{Bytes, Timestamp};
 use crate::model::spec::{Route, Tls};
@@ -83,12 +83,13 @@ fn has_fallen(view: &View<'_>) -> bool {
 
 fn state(intent: &Intent, conditions: &[Condition], fallen: bool) -> &'static str {
     let has = |kind: &str, status: &str| conditions.iter().any(|c| c.kind == kind && c.status == status);
+    let doing = |reason: &str| conditions.iter().any(|c| c.kind == "Reconciling" && c.reason == reason);
     match intent {
         _ if has(SUSPENDED, "True") => "suspended",
         Intent::Delete { .. } => "deleting",
         _ if has("Ready", "True") => "running",
-        // What systemd did not tell may run all the same.
-        _ if conditions.iter().any(|c| c.kind == "Reconciling" && c.reason == UNKNOWN) => "unknown",
+        // What systemd did not tell may run all the same, and what Caddy was not asked yet may answer.
+        _ if doing(UNKNOWN) || fallen && doing(ROUTE_CHECK) => "unknown",
         _ if has("Reconciling", "True") && fallen => "down",
         _ if has("Reconciling", "True") => "deploying",
         _ if has("Stalled", "True") => "failed",
@@ -98,6 +99,8 @@ fn state(intent: &Intent, conditions: &[Condition], fallen: bool) -> &'static st
 
 /// The reason where the machine could not be read.
 const UNKNOWN: &str = "Unknown";
+/// The reason where Caddy is asked for a route for the first time.
+const ROUTE_CHECK: &str = "RouteCheck";
 
 /// A project for which there is nothing to do, although it is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -226,12 +229,7 @@ fn unready(view: &View<'_>, stalled: Option<&Finding>, before: Option<&Status>) 
 /// after Caddy was asked.
 fn failing_routes(view: &View<'_>, before: Option<&Status>) -> Option<Finding> {
     let checks = visits::checks(view.project, view.seen, view.memory);
-    let failing: Vec<&str> = checks
-        .iter()
-        .filter_map(|(_, visit)| view.seen.visits.get(visit))
-        .filter(|visited| visited.unanswered)
-        .map(|visited| visited.last.as_str())
-        .collect();
+    let failing: Vec<&str> = unanswered(view, &checks).map(|(_, said)| said).collect();
     if !failing.is_empty() {
         return Some(("RouteFailing".into(), failing.join("; ")));
     }
@@ -240,7 +238,16 @@ fn failing_routes(view: &View<'_>, before: Option<&Status>) -> Option<Finding> {
         return None;
     }
     let open = checks.iter().find(|(_, visit)| !view.seen.visits.contains_key(visit));
-    open.map(|(route, _)| ("RouteCheck".into(), format!("{} is asked through Caddy for the first time", route.host)))
+    open.map(|(route, _)| (ROUTE_CHECK.into(), format!("{} is asked through Caddy for the first time", route.host)))
+}
+
+/// Returns the routes that Caddy gets no answer on, and what it says.
+fn unanswered<'a>(view: &View<'a>, checks: &'a [(&'a Route, Visit)]) -> impl Iterator<Item = (&'a Route, &'a str)> {
+    let visits = &view.seen.visits;
+    checks.iter().filter_map(|(route, visit)| {
+        let visited = visits.get(visit).filter(|visited| visited.unanswered)?;
+        Some((*route, visited.last.as_str()))
+    })
 }
 
 /// Returns why Caddy does not serve hosts of this project as they are wanted; none when it does.
@@ -458,6 +465,8 @@ fn processes(view: &View<'_>) -> Vec<ProcessStatus> {
 
 fn routes(view: &View<'_>) -> Vec<RouteStatus> {
     let slot = view.memory.routed().and_then(|routed| view.memory.release(routed)).map(|release| release.slot);
+    let checks = visits::checks(view.project, view.seen, view.memory);
+    let unanswered: Vec<(&Route, &str)> = unanswered(view, &checks).collect();
     view.memory
         .routes
         .iter()
@@ -467,11 +476,14 @@ fn routes(view: &View<'_>) -> Vec<RouteStatus> {
             let bundle = (!view.memory.ports.contains_key(process)).then(|| "bundle".to_owned());
             let redirect = route.redirect.as_ref().map(|site| site.as_str().to_owned());
             let to = redirect.or(upstream.map(|port| format!("127.0.0.1:{port}"))).or(bundle);
+            let has = !view.unserved.contains(&route.host) && !view.memory.leaves_out(&route.host);
+            let failing = unanswered.iter().find(|(asked, _)| has && *asked == route).map(|(_, said)| said.to_string());
             RouteStatus {
                 host: route.host.clone(),
                 path: route.path.as_ref().map(|path| path.as_str().to_owned()),
                 to: to.unwrap_or_default(),
-                live: !view.unserved.contains(&route.host) && !view.memory.leaves_out(&route.host),
+                live: has && failing.is_none(),
+                failing,
                 certificate: certificate(view, route),
             }
         })

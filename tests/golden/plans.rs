@@ -133,7 +133,11 @@ fn of_process(process: &ProcessStatus) -> String {
 }
 
 fn of_route(route: &RouteStatus) -> String {
-    let live = if route.live { "live" } else { "not live" };
+    let live = match (route.live, &route.failing) {
+        (true, _) => "live",
+        (false, Some(_)) => "failing",
+        (false, None) => "not live",
+    };
     let path = route.path.as_deref().unwrap_or_default();
     let certificate = route.certificate.as_ref().map_or(String::new(), |found| format!(", certificate {found}"));
     format!("#   {}{path} to {}: {live}{certificate}\n", route.host, route.to)

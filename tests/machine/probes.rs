@@ -178,10 +178,15 @@ fn a_site_that_answers_only_502_is_never_called_ready() {
             "",
         )
     };
-    assert_eq!(machine.apply_and_go("rpc", &rpc("")).status, 0);
-    machine.wait_until("the failure to be told", || machine.status_has("rpc", "\"reason\":\"RouteFailing\""));
-    let status = machine.must("zexio get rpc -o json");
-    assert!(status.contains("then set h2c: true"), "{status}");
+    let said = machine.apply("rpc", &rpc(""));
+    let ended = said.stderr.contains("RouteFailing") && !said.stderr.contains("not done after");
+    assert!(said.status == 3 && ended, "what stays so is an end: {} {}", said.status, said.stderr);
+    assert!(machine.status_has("rpc", "\"reason\":\"RouteFailing\"") && machine.status_has("rpc", "\"live\":false"));
+    let status = machine.must("zexio get rpc -o json && zexio status rpc");
+    assert!(status.contains("then set h2c: true") && status.contains("  failing"), "{status}");
+    let doctor = machine.sh("zexio doctor");
+    let named = "rpc.example.com of rpc is not served: RouteFailing";
+    assert!(doctor.status == 1 && doctor.stdout.contains(named), "{}", doctor.stdout);
     let events = machine.must("zexio events rpc");
     assert!(events.contains("RouteFailing") && !events.contains("Serving"), "it was called ready: {events}");
     let said = machine.apply("rpc", &rpc("h2c: true, "));
