@@ -5,16 +5,19 @@
 mod files;
 mod machine;
 mod network;
+mod routes;
 mod services;
 
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::unistd::geteuid;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::args::Format;
-use super::client::{Ask, Client, Place};
+use super::client::{Answer, Ask, Client, Place};
 use super::connect;
 use super::failure::{ERROR, Failure};
 use super::text::{self, Colour, Paint, clean, say};
@@ -91,18 +94,37 @@ fn examine(agent: Option<&str>, key: Option<&Path>) -> Vec<Finding> {
     findings.push(agents);
     let listed = |path: &str, key: &str| listed(client.as_ref(), path, key);
     findings.extend(services::findings(&listed("/v1/services", "services")));
-    findings.extend(network::findings(&settings, &listed("/v1/projects", "projects")));
+    let projects = listed("/v1/projects", "projects");
+    findings.extend(network::findings(&settings, &projects));
+    findings.extend(routes::findings(&projects));
     findings
 }
+
+/// How long an agent that was just started may take for its first pass.
+const FIRST_PASS: Duration = Duration::from_secs(15);
 
 /// Reaches the agent and asks whether its loop lives.
 fn reach(agent: Option<&str>, key: Option<&Path>) -> (Option<Client>, Finding) {
     let look = "`systemctl status zexio-agent` and `journalctl -u zexio-agent -n 50` say more";
-    let asked = connect(agent, key).and_then(|client| Ok((client.send(&Ask::get("/healthz"))?, client)));
+    let asked = connect(agent, key).and_then(|client| Ok((health(&client)?, client)));
     match asked {
         Ok((answer, client)) if answer.status == 200 => (Some(client), ok("agent", "it answers, and its loop runs")),
         Ok((_, client)) => (Some(client), wrong("agent", "it answers, but its loop finished no pass lately", look)),
         Err(failure) => (None, wrong("agent", failure.message, look)),
+    }
+}
+
+/// Asks for the agent's health; of one that was just started, after its first pass.
+fn health(client: &Client) -> Result<Answer, Failure> {
+    let began = Instant::now();
+    loop {
+        let answer = client.send(&Ask::get("/healthz"))?;
+        let said: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let is_new = answer.status != 200 && said.get("last_pass").is_some_and(Value::is_null);
+        if !is_new || began.elapsed() > FIRST_PASS {
+            return Ok(answer);
+        }
+        thread::sleep(Duration::from_millis(100));
     }
 }
 
