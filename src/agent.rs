@@ -173,6 +173,7 @@ fn world(
         turn: 0,
         busy: 0,
         route_trouble: None,
+        offer_again: false,
         template_trouble: None,
         last: Default::default(),
         recorded: 0,

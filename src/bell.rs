@@ -19,6 +19,8 @@ pub struct Bell(Sender<Ring>);
 pub enum Ring {
     /// Something changed.
     Changed,
+    /// Caddy should be offered again what it refused.
+    OfferAgain,
     /// Somebody asks for the plan.
     Ask(Box<Question>),
     /// The agent is to end.
@@ -53,6 +55,11 @@ impl Bell {
     pub fn ring(&self) {
         // The loop ends only with the agent; then nobody needs waking.
         let _ = self.0.send(Ring::Changed);
+    }
+
+    /// Wakes the loop, to offer Caddy again what it refused.
+    pub fn offer_again(&self) {
+        let _ = self.0.send(Ring::OfferAgain);
     }
 
     /// Ends the loop after its current pass.

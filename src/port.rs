@@ -467,6 +467,8 @@ pub trait Routes: Send {
     fn refusal(&self, order: &RoutesOrder) -> Result<Option<String>, PortError>;
     /// Returns the hosts of these routes that Caddy serves otherwise now, or not at all. Changes nothing.
     fn differing(&self, order: &RoutesOrder) -> BTreeSet<Hostname>;
+    /// Returns a digest of what surrounds our sites: the operator's configuration, and our text without a site.
+    fn surroundings(&self, ours: &str) -> String;
     /// Returns the template's text if it changed since it was asked for last, or in any case.
     fn template(&self, _in_any_case: bool) -> Option<Result<String, String>> {
         None

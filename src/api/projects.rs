@@ -128,6 +128,9 @@ pub async fn sync(call: &Call) -> Answer {
     let (generation, suspended) = call
         .write(move |state| {
             let wanted = known(state, &id)?;
+            if !prune {
+                state.bell.offer_again();
+            }
             let refused = wanted.complaint.as_ref().is_some_and(Complaint::holds_a_removal);
             let generation = match prune && refused {
                 true => state.wishes.delete(&id, &wanted.owner, false, &by)?,

@@ -42,6 +42,8 @@ pub struct Observed {
     pub services: Sight<ServicesSeen>,
     /// The artifacts on the server that are named by their digest, and when each came.
     pub artifacts: Sight<BTreeMap<Sha256, Timestamp>>,
+    /// Whether an operator asked, since the last pass, to offer Caddy again what it refused.
+    pub offer_again: bool,
 }
 
 /// What belongs to one project.
@@ -367,6 +369,8 @@ pub struct ProxySeen {
     pub live: bool,
     /// Why no routes can be loaded: the operator's Caddyfile does not import ours.
     pub apart: Option<String>,
+    /// A digest of what surrounds our sites; read only while Caddy refuses one of them.
+    pub surroundings: Option<String>,
     /// The certificates of the hosts that are to have a public one.
     pub certificates: BTreeMap<Hostname, CertificateSeen>,
 }

@@ -274,6 +274,9 @@ pub struct Quarantine {
     /// Which, and why in Caddy's words.
     #[serde(default)]
     pub hosts: BTreeMap<Hostname, String>,
+    /// A digest of what surrounded our sites: the operator's Caddyfile, its imports, the template.
+    #[serde(default)]
+    pub surroundings: String,
 }
 
 impl Quarantine {
@@ -281,7 +284,10 @@ impl Quarantine {
     pub fn stall(&self) -> Stall {
         let each = self.hosts.iter().map(|(host, why)| format!("{host} is left out, since Caddy refuses it: {why}"));
         let each = each.collect::<Vec<_>>().join("; ");
-        let message = format!("{each}; it is tried again when the spec changes, or after ten minutes");
+        let message = format!(
+            "{each}; it is tried again when the spec, the Caddyfile or the template changes, by \
+             `zexio sync`, and after ten minutes"
+        );
         Stall { reason: "RouteRefused".into(), message, since: self.since }
     }
 }

@@ -15,13 +15,10 @@ use crate::model::spec::{Deploy, OnFailure, Route, Spec};
 
 use super::retry;
 use super::verdict::{Case, Verdict};
-use super::{Rules, aim, ports, services, visits};
+use super::{Rules, aim, ports, routes, services, visits};
 
 /// A request may have looked at the marker before the switch and dial after it.
 const SHORTEST_DRAIN: Span = Span::seconds(1);
-
-/// Refused routes are offered again after this long: what stood against them may be gone from the template.
-const QUARANTINE: Span = Span::seconds(600);
 
 /// Folds what was seen of every project that was looked at.
 pub fn advance(
@@ -61,6 +58,7 @@ pub fn advance(
                 let stalled = memory.stalled.clone();
                 let tried = memory.candidate().and_then(|number| Some((number, memory.release(number)?.generation)));
                 roll(project, spec, wanted.moved, seen, memory, observed.now);
+                routes::offer_again(memory, observed);
                 if taken {
                     take_routes(spec, memory);
                 } else {
@@ -114,7 +112,6 @@ fn roll(project: &ProjectId, spec: &Spec, moved: bool, seen: &Seen, memory: &mut
     judge(project, seen, memory, &spec.deploy, now);
     promote_what_was_switched(project, seen, memory, spec, now);
     end_drain(seen, memory, now);
-    memory.quarantine = memory.quarantine.take().filter(|quarantine| now < quarantine.since.after(QUARANTINE));
     retire(memory, spec.keep.count());
     ports::give_back(memory);
 }

@@ -16,11 +16,18 @@ use crate::render::caddyfile::{self, Proxy, Site, SiteRoute};
 
 use super::{Action, Plan, ProxyAction, Reason, RoutesOrder, Rules, Step};
 
+/// Refused routes are offered again after this long, whatever stood against them.
+const QUARANTINE: Span = Span::seconds(600);
+
 /// Adds the step that Caddy needs, if any; tells whether it has the routes that are wanted, or is not there.
 pub fn steps(observed: &Observed, progress: &Progress, rules: &Rules, plan: &mut Plan) -> bool {
     let Sight::Known(proxy) = &observed.proxy else { return true };
     let sites = sites(progress, &rules.layout);
     let Ok(text) = caddyfile::text(&rules.proxy, &sites) else { return true };
+    if progress.projects.values().any(|memory| memory.quarantine.is_some()) {
+        // What stands against a host is the operator's to change, and a change is seen by looking.
+        plan.look_at(observed.now.after(Span::seconds(2)));
+    }
     if !proxy.runs {
         plan.steps.push(Step { action: Action::Proxy(ProxyAction::Start), reason: Reason::ProxyDown });
     }
@@ -36,10 +43,8 @@ pub fn steps(observed: &Observed, progress: &Progress, rules: &Rules, plan: &mut
         plan.look_at(observed.now.after(Span::seconds(2)));
         return true;
     }
-    let quarantines = progress.projects.values().filter_map(|memory| memory.quarantine.as_ref());
-    let left_out = quarantines.flat_map(|quarantine| quarantine.hosts.keys().cloned()).collect();
     plan.steps.push(Step {
-        action: Action::Proxy(ProxyAction::LoadRoutes(Box::new(RoutesOrder { text, sites, left_out }))),
+        action: Action::Proxy(ProxyAction::LoadRoutes(Box::new(RoutesOrder { text, sites }))),
         reason: Reason::RoutesDiffer,
     });
     false
@@ -64,7 +69,7 @@ pub fn unserved(
     match caddyfile::text(&rules.proxy, &sites) {
         Err(_) => all(),
         Ok(text) if has(proxy, &text) => BTreeSet::new(),
-        Ok(text) => differing(&RoutesOrder { text, sites, left_out: BTreeSet::new() }),
+        Ok(text) => differing(&RoutesOrder { text, sites }),
     }
 }
 
@@ -101,9 +106,25 @@ pub fn culprits(
 }
 
 /// Leaves hosts out of a project's routes; those that it leaves out already stay out.
-pub fn leave_out(memory: &mut ProjectProgress, refused: BTreeMap<Hostname, String>, now: Timestamp) {
+pub fn leave_out(
+    memory: &mut ProjectProgress,
+    refused: BTreeMap<Hostname, String>,
+    surroundings: String,
+    now: Timestamp,
+) {
     let before = memory.quarantine.take().map(|quarantine| quarantine.hosts).unwrap_or_default();
-    memory.quarantine = Some(Quarantine { since: now, hosts: before.into_iter().chain(refused).collect() });
+    let hosts = before.into_iter().chain(refused).collect();
+    memory.quarantine = Some(Quarantine { since: now, hosts, surroundings });
+}
+
+/// Lets Caddy be offered again what it refused: once what surrounds our sites is another, when an operator asks for it,
+/// and after a while.
+pub fn offer_again(memory: &mut ProjectProgress, observed: &Observed) {
+    let surroundings = observed.proxy.known().and_then(|proxy| proxy.surroundings.as_ref());
+    memory.quarantine = memory.quarantine.take().filter(|quarantine| {
+        let same = surroundings.is_none_or(|surroundings| *surroundings == quarantine.surroundings);
+        same && !observed.offer_again && observed.now < quarantine.since.after(QUARANTINE)
+    });
 }
 
 /// Returns the hosts that are to have a public certificate; none where the web server in front of Caddy ends TLS.

@@ -1,11 +1,10 @@
 //! The steps: what the loop can do to the machine, by what it changes, and what is known of each before it is taken.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::model::desired::Source;
 use crate::model::expected::Expected;
-use crate::model::names::{Hostname, ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitId};
+use crate::model::names::{ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitId};
 use crate::model::services::Service;
 use crate::render::caddyfile::Site;
 use crate::render::launch::Launch;
@@ -262,8 +261,6 @@ pub struct RoutesOrder {
     pub text: String,
     /// The sites that it must come to.
     pub sites: Vec<Site>,
-    /// The hosts that are wanted and left out, since Caddy refused them.
-    pub left_out: BTreeSet<Hostname>,
 }
 
 /// A release to fetch.

@@ -61,6 +61,7 @@ fn rest(world: &mut Loop, ear: &Ear, clock: &dyn Clock, until: Timestamp, resync
             match ring {
                 Ring::Stop => return false,
                 Ring::Changed => changed = true,
+                Ring::OfferAgain => (changed, world.offer_again) = (true, true),
                 Ring::Ask(question) => answer(world, *question),
             }
         }

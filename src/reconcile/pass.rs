@@ -63,6 +63,8 @@ pub struct Loop {
     pub busy: u32,
     /// Why Caddy could not be given its routes, the last time that was tried.
     pub route_trouble: Option<PortError>,
+    /// Whether the next pass offers Caddy again what it refused.
+    pub offer_again: bool,
     /// Why the template that is on disk does not hold; the one before does.
     pub template_trouble: Option<String>,
     /// What each project looked like after the last pass.
@@ -130,6 +132,7 @@ impl Loop {
 
     fn converge(&mut self, full: bool) -> Result<Option<Timestamp>, PortError> {
         let mut view = self.look(None, full)?;
+        self.offer_again = false;
         self.tell_of_forced_stops(&view);
         self.read_template(&view, full);
         let before = view.progress.clone();
@@ -190,7 +193,7 @@ impl Loop {
         let judged = read.and_then(|template| {
             let proxy = Proxy { template, ..self.rules.proxy.clone() };
             caddyfile::try_template(&proxy)?;
-            let order = RoutesOrder { text: caddyfile::text(&proxy, &sites)?, sites, left_out: BTreeSet::new() };
+            let order = RoutesOrder { text: caddyfile::text(&proxy, &sites)?, sites };
             match self.routes.refusal(&order) {
                 Ok(None) => Ok(proxy),
                 Ok(Some(why)) => Err(why),
@@ -239,7 +242,7 @@ impl Loop {
         let proxy = sight(self.look_at_proxy(&progress));
         let artifacts = sight(self.bundles.artifacts());
         let services = self.services.look(&wanted, &desired, full);
-        let observed = Observed { now, projects, proxy, services, artifacts };
+        let observed = Observed { now, projects, proxy, services, artifacts, offer_again: self.offer_again };
         Ok(View { desired, services: wanted, observed, progress })
     }
 
@@ -247,7 +250,13 @@ impl Loop {
         let seen = self.routes.look()?;
         let runs = seen.up || self.units.proxy_runs()?;
         let certificates = self.routes.certificates(&routes::public_hosts(progress, &self.rules.proxy));
-        Ok(ProxySeen { runs, certificates, ..seen })
+        let refused = progress.projects.values().any(|memory| memory.quarantine.is_some());
+        let surroundings = refused.then(|| self.surroundings());
+        Ok(ProxySeen { runs, certificates, surroundings, ..seen })
+    }
+
+    fn surroundings(&self) -> String {
+        self.routes.surroundings(&caddyfile::text(&self.rules.proxy, &[]).unwrap_or_default())
     }
 
     fn look_at(
@@ -414,15 +423,17 @@ impl Loop {
     fn quarantine(&self, order: &RoutesOrder, view: &mut View) {
         let refuses = |sites: &[Site]| {
             let text = caddyfile::text(&self.rules.proxy, sites);
-            let order = text.map(|text| RoutesOrder { text, sites: sites.to_vec(), left_out: BTreeSet::new() });
+            let order = text.map(|text| RoutesOrder { text, sites: sites.to_vec() });
             order.map_or_else(Some, |order| self.routes.refusal(&order).ok().flatten())
         };
         if refuses(&[]).is_some() {
             return;
         }
-        for (project, refused) in routes::culprits(&order.sites, refuses) {
+        let culprits = routes::culprits(&order.sites, refuses);
+        let surroundings = if culprits.is_empty() { String::new() } else { self.surroundings() };
+        for (project, refused) in culprits {
             if let Some(memory) = view.progress.projects.get_mut(&project) {
-                routes::leave_out(memory, refused, view.observed.now);
+                routes::leave_out(memory, refused, surroundings.clone(), view.observed.now);
             }
         }
     }

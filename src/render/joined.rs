@@ -120,9 +120,21 @@ pub fn option(text: &str, name: &str) -> Option<Line> {
     Some(Line { number: line, arguments: arguments.map(|word| word.text.trim_matches('"').to_owned()).collect() })
 }
 
-/// Returns the line in which a word stands outside of comments, if there is one.
+/// Returns the line outside of every block in which a word stands, as a site's address does.
 pub fn line_of(text: &str, wanted: impl Fn(&str) -> bool) -> Option<usize> {
-    words(text).iter().find(|word| wanted(word.text.trim_end_matches(','))).map(|word| word.line)
+    let words = words(text);
+    let mut outside = words.iter().filter(|word| word.depth == 0);
+    outside.find(|word| wanted(word.text.trim_end_matches(','))).map(|word| word.line)
+}
+
+/// Returns what the imports of a Caddyfile name, in order: files, patterns, snippets.
+pub fn imported(text: &str) -> Vec<String> {
+    let words = words(text);
+    let pairs = words.iter().zip(words.iter().skip(1));
+    let imports = pairs.filter(|(directive, argument)| {
+        directive.first && directive.text == "import" && argument.line == directive.line
+    });
+    imports.map(|(_, argument)| argument.text.trim_matches(['"', '`']).to_owned()).collect()
 }
 
 /// Tells whether the distribution's Caddyfile was left as it came: nothing but its welcome page on port 80.
@@ -167,13 +179,17 @@ pub fn pattern_of_ours(text: &str, path: &str) -> Option<Line> {
     found.map(|(directive, argument)| Line { number: directive.line, arguments: vec![argument.text.to_owned()] })
 }
 
-/// Tells whether a name fits a pattern with stars.
-fn fits(name: &str, pattern: &str) -> bool {
-    match pattern.split_once('*') {
-        None => name == pattern,
-        Some((start, rest)) => name.strip_prefix(start).is_some_and(|tail| {
-            (0..=tail.len()).filter(|at| tail.is_char_boundary(*at)).any(|at| fits(&tail[at..], rest))
-        }),
+/// Tells whether a name fits a pattern: `*` stands for any characters, `?` for one.
+pub fn fits(name: &str, pattern: &str) -> bool {
+    let (mut name, mut pattern) = (name.chars(), pattern.chars());
+    match pattern.next() {
+        None => name.next().is_none(),
+        Some('*') => {
+            let rest = pattern.as_str();
+            fits(name.as_str(), rest) || name.next().is_some() && fits(name.as_str(), &format!("*{rest}"))
+        }
+        Some('?') => name.next().is_some() && fits(name.as_str(), pattern.as_str()),
+        Some(other) => name.next() == Some(other) && fits(name.as_str(), pattern.as_str()),
     }
 }
 

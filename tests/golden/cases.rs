@@ -267,10 +267,10 @@ fn a_host_that_is_left_out_stays_out_with_the_next_one() {
     let (_, _, mut progress, _) = Scene::read(TRIAL).stage();
     let memory = progress.projects.values_mut().next().unwrap();
     let refused = |host: &str| BTreeMap::from([(host.parse().unwrap(), format!("{host} is odd"))]);
-    routes::leave_out(memory, refused("a.example.com"), Timestamp(1));
-    routes::leave_out(memory, refused("b.example.com"), NOW);
+    routes::leave_out(memory, refused("a.example.com"), "then".into(), Timestamp(1));
+    routes::leave_out(memory, refused("b.example.com"), "now".into(), NOW);
     let quarantine = memory.quarantine.as_ref().unwrap();
-    assert_eq!(quarantine.since, NOW, "all are tried again together");
+    assert_eq!((quarantine.since, &*quarantine.surroundings), (NOW, "now"), "all are tried again together");
     let hosts: Vec<String> = quarantine.hosts.iter().map(|(host, why)| format!("{host}: {why}")).collect();
     assert_eq!(hosts, ["a.example.com: a.example.com is odd", "b.example.com: b.example.com is odd"]);
 }

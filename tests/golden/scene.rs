@@ -45,6 +45,11 @@ pub struct Scene {
     proxy: String,
     /// Why Caddy did not take the routes.
     trouble: Option<String>,
+    /// What surrounds our sites now; it was `as before` when Caddy refused what is left out.
+    surroundings: Option<String>,
+    /// Whether an operator asked to offer Caddy again what it refused.
+    #[serde(default)]
+    offer_again: bool,
     /// The hosts that a Caddy which is not `current` serves otherwise than they are wanted; missing: all.
     unserved: Option<BTreeSet<Hostname>>,
     /// The certificates that Caddy has, `issued`, or why it has none.
@@ -287,6 +292,7 @@ impl Scene {
             now: at(self.now),
             projects: projects.collect(),
             proxy: self.proxy(&progress, &rules),
+            offer_again: self.offer_again,
             artifacts: match &self.artifacts {
                 Some(found) => Sight::Known(found.iter().map(|(name, came)| (digest(name), at(*came))).collect()),
                 None => Sight::Unknown("not looked at".into()),
@@ -345,7 +351,8 @@ impl Scene {
             (host.clone(), found)
         });
         let certificates = certificates.collect();
-        let current = ProxySeen { up: true, runs: true, live: true, text, certificates, apart: None };
+        let surroundings = self.surroundings.clone();
+        let current = ProxySeen { up: true, runs: true, live: true, text, certificates, apart: None, surroundings };
         Sight::Known(match self.proxy.as_str() {
             "current" => current,
             "behind" => ProxySeen { text: Some("an older text of ours".into()), ..current },
@@ -432,7 +439,11 @@ impl Project {
             draining: words.draining.map(|(release, until)| Draining { release: ReleaseNo(release), until: at(until) }),
             held: words.held.map(ReleaseNo),
             stalled: words.stalled.as_ref().map(|words| stall(words, 900)),
-            quarantine: words.quarantine.map(|since| Quarantine { since: at(since), hosts: self.refused(name) }),
+            quarantine: words.quarantine.map(|since| Quarantine {
+                since: at(since),
+                hosts: self.refused(name),
+                surroundings: "as before".into(),
+            }),
             backoff: words.backoff.map(|until| backoff(2, until)),
             suspended: words.suspended.map(at),
             ..ProjectProgress::default()

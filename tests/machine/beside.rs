@@ -340,6 +340,10 @@ fn what_stands_against_it_is_told_with_its_line_and_nothing_is_changed() {
         assert_eq!(machine.must("sha256sum /etc/caddy/Caddyfile"), file, "{before}");
         assert_eq!(machine.sh("curl -s http://localhost:2019/config/").stdout, served, "{before}");
         assert_eq!(caddy_pid(&machine), pid, "{before}");
+        // What `zexio init` refused is what `zexio doctor` names, and no promise that it would do.
+        let doctor = machine.sh("zexio doctor");
+        assert!(doctor.status == 1 && doctor.stdout.contains(says[0]), "{before}: {}", doctor.stdout);
+        assert!(!doctor.stdout.contains("`zexio init` joins them"), "{before}: {}", doctor.stdout);
         assert!(!machine.must(print).contains("draft"), "{before}: nothing is left over");
     }
 }
@@ -574,6 +578,87 @@ fn an_edit_that_is_not_loaded_or_not_valid_holds_back_new_routes_alone() {
     assert!(said.contains("plain.example.com") && said.contains(&format!("in line {line}")), "{said}");
     assert!(answers(&machine, &http("plain.example.com", "theirs")));
     assert!(machine.get("shop.example.com", "/").1.contains("hello"));
+}
+
+/// The place of a host in the operator's file, as it is named in our words.
+fn place(machine: &Machine, host: &str, file: &str) -> String {
+    format!("line {} of {file}", machine.must(&format!("grep -n '{host}' {file} | tail -1 | cut -d: -f1")))
+}
+
+#[test]
+fn a_host_that_the_operator_has_too_is_named_with_its_file_and_comes_as_soon_as_it_is_free() {
+    for newer in [false, true] {
+        let machine = Machine::start();
+        if newer {
+            machine.must("install -m 755 /built/caddy/caddy /usr/bin/caddy");
+        }
+        with_theirs(&machine);
+        assert_eq!(init(&machine, "--yes").status, 0);
+        machine.must("printf 'import sites/*.caddy\\n' >>/etc/caddy/Caddyfile");
+        // Caddy itself refuses the one; the other, which is written in another way, it would serve beside ours.
+        let of = |host: &str| format!("/etc/caddy/sites/{host}.caddy");
+        machine.write_file(&of("same"), "# theirs\nhttp://same.example.com {\n\trespond theirs\n}\n");
+        machine.write_file(&of("odd"), "odd.example.com:443 {\n\ttls internal\n\trespond theirs\n}\n");
+        machine.must("systemctl reload caddy");
+        let plain = |project: &str| web_spec(project, "1.0.0", "./hello", "").replace("tls: internal", "tls: off");
+        machine.apply_and_go("same", &plain("same"));
+        machine.apply_and_go("odd", &web_spec("odd", "1.0.0", "./hello", ""));
+        let theirs = [http("same.example.com", "theirs"), Site { host: "odd.example.com", port: 443, says: "theirs" }];
+        for (project, site) in [("same", &theirs[0]), ("odd", &theirs[1])] {
+            machine.wait_until("the host to be refused", || machine.status_has(project, "\"RouteRefused\""));
+            let said = machine.must(&format!("zexio get {project} -o json"));
+            let place = place(&machine, site.host, &of(project));
+            assert!(said.contains(site.host) && said.contains(&place), "newer: {newer}: {said}");
+            assert!(said.contains("\"live\": false"), "{said}");
+            let doctor = machine.sh("zexio doctor");
+            let named = format!("{} of {project} is not served: RouteRefused", site.host);
+            assert!(doctor.status == 1 && doctor.stdout.contains(&named), "newer: {newer}: {}", doctor.stdout);
+            assert!(answers(&machine, site), "newer: {newer}: theirs is served on");
+        }
+        machine.must(&format!("rm {} {} && systemctl reload caddy", of("same"), of("odd")));
+        let ours = [http("same.example.com", "hello from same"), Site { says: "hello from odd", ..theirs[1] }];
+        for site in &ours {
+            machine.wait_until("what the operator gave up to be served", || answers(&machine, site));
+        }
+        machine.wait_until("both to be ready", || {
+            ["same", "odd"].iter().all(|name| machine.status_has(name, "\"Serving\""))
+        });
+        let doctor = machine.sh("zexio doctor");
+        assert!(
+            doctor.status == 0 && doctor.stdout.contains("2 hosts are served"),
+            "newer: {newer}: {}",
+            doctor.stdout
+        );
+    }
+}
+
+#[test]
+fn a_live_host_is_served_on_while_an_edit_that_is_not_loaded_has_it_too() {
+    let machine = Machine::start();
+    with_theirs(&machine);
+    assert_eq!(init(&machine, "--yes").status, 0);
+    assert_eq!(machine.apply("shop", &web_spec("shop", "1.0.0", "./hello", "")).status, 0);
+    machine.must("printf 'shop.example.com {\\n\\ttls internal\\n\\trespond theirs\\n}\\n' >>/etc/caddy/Caddyfile");
+    let place = place(&machine, "shop.example.com", "/etc/caddy/Caddyfile");
+    machine.apply_and_go("blog", &web_spec("blog", "1.0.0", "./hello", ""));
+    machine.wait_until("the new routes to wait", || machine.status_has("blog", "\"RoutePending\""));
+    let told = format!("shop.example.com was added in {place}");
+    let tries = format!("journalctl -u zexio-agent -o cat | grep -c '{told}' || true");
+    machine.wait_until("it to be tried again and again", || {
+        let shop = machine.must("zexio get shop -o json");
+        assert!(shop.contains("\"Serving\"") && !shop.contains("\"live\": false"), "{shop}");
+        let blog = machine.must("zexio get blog -o json");
+        assert!(blog.contains("\"RoutePending\"") && blog.contains(&told), "{blog}");
+        let answer = machine.get("shop.example.com", "/").1;
+        assert!(answer.contains("hello from shop"), "{answer}");
+        machine.must(&tries).parse::<u32>().is_ok_and(|tries| tries > 2)
+    });
+    let doctor = machine.sh("zexio doctor");
+    assert!(doctor.status == 1 && doctor.stdout.contains(&told), "{}", doctor.stdout);
+    assert!(doctor.stdout.contains("blog.example.com of blog is not served: RoutePending"), "{}", doctor.stdout);
+    machine.must("sed -i '/^shop.example.com/,/^}/d' /etc/caddy/Caddyfile");
+    machine.wait_for_answer("blog.example.com", "/", "hello from blog");
+    assert!(machine.get("shop.example.com", "/").1.contains("hello from shop"));
 }
 
 #[test]

@@ -308,6 +308,12 @@ fn a_refused_host_is_left_out_and_the_others_of_its_project_and_of_all_are_appli
     assert!(stalled.message.starts_with(said), "{}", stalled.message);
     assert_eq!(life.status("shop").state, "running");
     assert!(life.running().contains("zexio-refused-web-r1.service"), "the app itself runs on");
+
+    // What stood against it goes, without a word to the agent.
+    life.world.lock().refused = None;
+    life.settle();
+    assert_eq!(life.status("refused").state, "running");
+    assert!(life.world.lock().proxy.text.clone().unwrap().contains("refused.example.com"));
 }
 
 #[test]

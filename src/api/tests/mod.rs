@@ -273,7 +273,7 @@ fn answering_loop() -> (crate::bell::Bell, Arc<AtomicUsize>) {
         loop {
             for ring in ear.listen(Duration::from_secs(3600)) {
                 match ring {
-                    Ring::Changed => drop(count.fetch_add(1, Ordering::SeqCst)),
+                    Ring::Changed | Ring::OfferAgain => drop(count.fetch_add(1, Ordering::SeqCst)),
                     Ring::Ask(question) => {
                         let mut plan = Plan::default();
                         if let Some((project, _)) = question.suppose {

@@ -21,6 +21,17 @@ async fn a_spec_is_new_once_and_equal_afterwards() {
 }
 
 #[tokio::test]
+async fn a_sync_rings_for_what_caddy_refused_too() {
+    let bench = Bench::new();
+    bench.given("shop", "").await;
+    bench.rings().await;
+    for (path, rings) in [("/v1/projects/shop/sync", 2), ("/v1/projects/shop/sync?prune=true", 1)] {
+        assert_eq!(bench.send(ask("POST", path).body("", "")).await.status, 202);
+        assert_eq!(bench.rings().await, rings, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn each_answer_says_which_pass_it_is_of() {
     let bench = Bench::new();
     let mark = |answer: &Answered| crate::pulse::Mark::parse(answer.headers["zexio-pass"].to_str().unwrap()).unwrap();

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::model::names::Hostname;
 use crate::plan::RoutesOrder;
 use crate::render::caddyfile::Site;
 
@@ -121,11 +120,20 @@ pub fn differing_routes(live: &Value, ours: &Value) -> BTreeSet<String> {
     ours.into_iter().filter(differs).map(|(host, _)| host).collect()
 }
 
+/// Returns the hosts of our own file that the whole serves at no place just as that file says. Caddy takes a host twice if
+/// it is written in two ways, like `a.com` and `a.com:443`, and makes one site of both, in which the first one answers.
+pub fn covered(whole: &Value, ours: &Value) -> BTreeSet<String> {
+    let whole = served(whole);
+    let is_there = |(place, routes): &(Place, Vec<Value>)| {
+        whole.iter().any(|((_, host), found)| *host == place.1 && found == routes)
+    };
+    let named = served(ours).into_iter().filter(|(place, _)| !place.1.is_empty());
+    named.filter(|entry| !is_there(entry)).map(|((_, host), _)| host).collect()
+}
+
 /// Returns what a load would change although it is not ours: places that are served in another way, or no more.
-/// `ours`: what our own file means, before and after. `left_out`: hosts of ours that are wanted and not in it. One that
-/// the operator's file has now, which is not loaded, would be taken over by the load.
-pub fn foreign_changes(live: &Value, meant: &Value, ours: [&Value; 2], left_out: &BTreeSet<Hostname>) -> Vec<String> {
-    let is_left_out = |place: &Place| left_out.iter().any(|host| host.as_str() == place.1);
+/// `ours`: what our own file means, before and after.
+pub fn foreign_changes(live: &Value, meant: &Value, ours: [&Value; 2]) -> Vec<String> {
     let hosts: BTreeSet<String> = ours
         .iter()
         .flat_map(|config| served(config).into_keys())
@@ -135,12 +143,11 @@ pub fn foreign_changes(live: &Value, meant: &Value, ours: [&Value; 2], left_out:
     let places: BTreeSet<Place> = ours.iter().flat_map(|config| served(config).into_keys()).collect();
     let foreign = |config: &Value| {
         let mut all = served(config);
-        all.retain(|place, _| is_left_out(place) || !hosts.contains(&place.1) && !places.contains(place));
+        all.retain(|place, _| !hosts.contains(&place.1) && !places.contains(place));
         all
     };
     let (live, meant) = (foreign(live), foreign(meant));
-    let goes = |place: &Place| is_left_out(place) && !meant.contains_key(place);
-    let all: BTreeSet<&Place> = live.keys().chain(meant.keys()).filter(|place| !goes(place)).collect();
+    let all: BTreeSet<&Place> = live.keys().chain(meant.keys()).collect();
     all.into_iter().filter(|place| live.get(*place) != meant.get(*place)).map(shown).collect()
 }
 
@@ -226,6 +233,18 @@ mod tests {
     }
 
     #[test]
+    fn a_host_that_is_there_twice_is_seen_and_one_on_another_port_is_not() {
+        let (ours, theirs) = (site("a.com", "127.0.0.1:1", "group0"), site("a.com", "x:1", "group1"));
+        let of = |whole: &Value| covered(whole, &config(vec![ours.clone()])).into_iter().collect::<String>();
+        assert_eq!(of(&config(vec![site("b.com", "x:1", "group0"), ours.clone()])), "");
+        assert_eq!(of(&config(vec![theirs.clone(), ours.clone()])), "a.com");
+        assert_eq!(of(&config(vec![theirs.clone()])), "a.com", "what Caddy makes of both");
+        let mut elsewhere = config(vec![ours.clone()]);
+        elsewhere["apps"]["http"]["servers"]["srv1"] = json!({ "listen": [":8443"], "routes": [theirs] });
+        assert_eq!(of(&elsewhere), "");
+    }
+
+    #[test]
     fn a_load_that_would_change_what_is_not_ours_is_seen() {
         let old = config(vec![site("a.com", "127.0.0.1:1", "group0")]);
         let new = config(vec![site("a.com", "127.0.0.1:2", "group0"), site("c.com", "127.0.0.1:3", "group1")]);
@@ -236,18 +255,13 @@ mod tests {
             all
         };
         let theirs = || site("b.com", "x:1", "group0");
-        let changes = |live: &Value, meant: &Value| foreign_changes(live, meant, [&old, &new], &BTreeSet::new());
+        let changes = |live: &Value, meant: &Value| foreign_changes(live, meant, [&old, &new]);
         assert_eq!(changes(&with(&old, vec![theirs()]), &with(&new, vec![theirs()])), Vec::<String>::new());
         assert_eq!(changes(&with(&old, vec![theirs()]), &with(&new, vec![])), ["b.com"]);
         let edited = with(&new, vec![site("b.com", "x:2", "group0")]);
         assert_eq!(changes(&with(&old, vec![theirs()]), &edited), ["b.com"]);
         let catch_all = json!({ "handle": [{ "handler": "static_response" }] });
         assert_eq!(changes(&with(&old, vec![]), &with(&new, vec![catch_all])), [":443"]);
-        // A host of ours is left out, since their edit, which is not loaded, has it too.
-        let (none, left_out) = (config(vec![]), BTreeSet::from(["a.com".parse().unwrap()]));
-        let left = |theirs: Vec<Value>| foreign_changes(&old, &config(theirs), [&old, &none], &left_out);
-        assert_eq!(left(vec![site("a.com", "x:1", "group0")]), ["a.com"]);
-        assert_eq!(left(vec![]), Vec::<String>::new(), "one that Caddy refuses goes");
     }
 
     #[test]
@@ -292,7 +306,7 @@ mod tests {
         };
         let host = Hostname::parse("a.com").unwrap();
         let site_of = Site { project, host, tls: Tls::Internal, redirect: None, routes: vec![route] };
-        let order = RoutesOrder { text: String::new(), sites: vec![site_of], left_out: BTreeSet::new() };
+        let order = RoutesOrder { text: String::new(), sites: vec![site_of] };
         let socket = Path::new("/run/caddy/admin.sock");
         let of = |config: &Value| check(config, &order, socket);
         let both = config(vec![site("a.com", "127.0.0.1:1", "g"), site("a.com", "127.0.0.1:2", "g")]);

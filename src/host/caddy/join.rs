@@ -1,7 +1,6 @@
 //! Joins our Caddyfile to the operator's, while Caddy serves on: two lines into theirs, one load, no restart. Whatever
 //! stands against it is told, and then nothing is changed.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
@@ -18,8 +17,9 @@ use crate::render::joined;
 
 use super::super::systemd::{ProxyUnit, Systemd};
 use super::admin::{self, Admin, Client};
+use super::theirs::Theirs;
 use super::{CADDYFILE, CGROUP, OUR_CADDYFILE, PROGRAM};
-use super::{ambiguous_site, config, disk, invalid, listener, read_ours, sites, without_drafts, write_like};
+use super::{config, disk, invalid, listener, read_ours, sites, without_drafts, write_like};
 use listener::Listener;
 
 /// The draft of the operator's file. The agent has others.
@@ -33,6 +33,9 @@ const SHARED_OPTIONS: [&str; 7] =
     ["http_port", "https_port", "auto_https", "local_certs", "default_bind", "acme_ca", "cert_issuer"];
 /// How long Caddy may take to come up.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+const NO_ENDPOINT: &str = "Caddy runs, and does not answer on its admin endpoint; `zexio init --restart-caddy` restarts it; \
+                           nothing was changed";
 
 /// What to join, and what is allowed for it.
 pub struct Order<'a> {
@@ -206,7 +209,7 @@ impl Joining<'_> {
             ));
             return Ok(());
         }
-        other_way(&self.systemd, unit, old.is_some())?;
+        other_way(&self.systemd, unit, old.is_some()).map_or(Ok(()), |why| Err(stands_against(why)))?;
         if !runs {
             return self.join_stopped(unit, old, untouched, agreed, done);
         }
@@ -220,18 +223,14 @@ impl Joining<'_> {
         let Some(text) = old.clone().filter(|_| !untouched) else {
             let new = joined::fresh(&admin, None, OUR_CADDYFILE);
             let current = old.as_ref().map(|_| adapt(CADDYFILE, pid)).transpose().ok().flatten().unwrap_or_default();
-            let meant = adapt_draft(&new, pid).map_err(|said| self.refused(&said, &new))?;
+            let meant = adapt_draft(&new, pid).map_err(|said| self.refused(&said, pid))?;
             return Ok(Files { old, new, untouched, current, meant });
         };
         let current =
             adapt(CADDYFILE, pid).map_err(|said| against(&format!("{}; nothing was changed", invalid(&said))))?;
         if Admin::of(&current).is_none() && !self.order.restart {
-            let line =
-                joined::option(&text, "admin").map_or_else(String::new, |line| format!(" in line {}", line.number));
-            return Err(against(&format!(
-                "`admin off`{line} of {CADDYFILE} leaves no way to load routes without a restart; \
-                 `zexio init --restart-caddy` replaces it (about 0.1 s without an answer); nothing was changed"
-            )));
+            let place = theirs(pid).admin_off().unwrap_or_else(|| CADDYFILE.to_owned());
+            return Err(stands_against(without_admin(&place)));
         }
         if let Some(line) = joined::pattern_of_ours(&text, OUR_CADDYFILE) {
             return Err(against(&format!(
@@ -247,7 +246,7 @@ impl Joining<'_> {
             new = joined::with_admin(&new, &admin);
             meant = adapt_draft(&new, pid);
         }
-        let meant = meant.map_err(|said| self.refused(&said, &text))?;
+        let meant = meant.map_err(|said| self.refused(&said, pid))?;
         let lost = config::lost(&current, &meant);
         if !lost.is_empty() {
             return Err(against(&format!(
@@ -258,11 +257,11 @@ impl Joining<'_> {
         Ok(Files { old, new, untouched, current, meant })
     }
 
-    fn refused(&self, said: &str, text: &str) -> PortError {
+    fn refused(&self, said: &str, pid: u32) -> PortError {
         let said = without_drafts(said);
-        if let Some(line) = ambiguous_site(&said, text) {
+        if let Some((_, place)) = theirs(pid).ambiguous_site(&said) {
             return against(&format!(
-                "{said}: it is in line {line} of {CADDYFILE} and in {OUR_CADDYFILE}; one of them has to go; nothing was changed"
+                "{said}: it is in {place} and in {OUR_CADDYFILE}; one of them has to go; nothing was changed"
             ));
         }
         if said.contains("global") && said.contains("first") {
@@ -284,9 +283,7 @@ impl Joining<'_> {
     ) -> Result<(), PortError> {
         let Some((admin, live)) = self.endpoint(&files.current) else {
             if !self.order.restart {
-                return Err(against(
-                    "Caddy runs, and does not answer on its admin endpoint; `zexio init --restart-caddy` restarts it; nothing was changed",
-                ));
+                return Err(against(NO_ENDPOINT));
             }
             self.agree(files, agreed)?;
             self.write(files, done)?;
@@ -329,7 +326,7 @@ impl Joining<'_> {
             return Ok(());
         }
         let ours = adapt(OUR_CADDYFILE, pid).unwrap_or_default();
-        let mut changes = config::foreign_changes(live, &files.meant, [&ours, &ours], &BTreeSet::new());
+        let mut changes = config::foreign_changes(live, &files.meant, [&ours, &ours]);
         changes.extend(config::lost(live, &files.meant));
         if changes.is_empty() {
             return Ok(());
@@ -360,7 +357,7 @@ impl Joining<'_> {
             self.systemd.start_proxy()?;
             let unit = self.settled()?;
             if is_active(&unit) {
-                other_way(&self.systemd, &unit, true)?;
+                other_way(&self.systemd, &unit, true).map_or(Ok(()), |why| Err(stands_against(why)))?;
                 let files = self.files(old, untouched, unit.pid)?;
                 return self.join_running(&unit, &files, true, done);
             }
@@ -486,32 +483,83 @@ fn is_active(unit: &ProxyUnit) -> bool {
     ["active", "reloading"].contains(&unit.state.as_str())
 }
 
-/// Refuses a Caddy that does not come back with the Caddyfile.
-fn other_way(systemd: &Systemd, unit: &ProxyUnit, there: bool) -> Result<(), PortError> {
-    let wanted =
-        format!("let caddy.service run `caddy run --config {CADDYFILE}`, then `zexio init` again; nothing was changed");
+/// What stands against joining, and what to do about it.
+pub type Obstacle = (String, String);
+
+fn stands_against((what, mend): Obstacle) -> PortError {
+    against(&format!("{what}; {mend}; nothing was changed"))
+}
+
+/// Tries whether `zexio init --yes` would join our Caddyfile to the operator's; changes nothing. A Caddy that is stopped
+/// says nothing before it is started.
+///
+/// # Errors
+/// Says what stands against it.
+pub fn rehearse(socket: &Path) -> Result<(), PortError> {
+    let systemd = Systemd::default();
+    let unit = systemd.proxy_unit()?;
+    let order = Order { socket, ours: "", yes: true, restart: false, behind: false };
+    let old = fs::read_to_string(CADDYFILE).ok();
+    if let Some(obstacle) = other_way(&systemd, &unit, old.is_some()) {
+        return Err(stands_against(obstacle));
+    }
+    if !is_active(&unit) {
+        return Ok(());
+    }
+    let untouched = old.as_ref().is_none_or(|text| joined::is_untouched(text)) && welcome_page_is_untouched();
+    let joining = Joining { order: &order, ask: None, systemd, client: Client::new().map_err(|e| against(&e))? };
+    let files = joining.files(old, untouched, unit.pid)?;
+    match joining.endpoint(&files.current) {
+        Some((_, live)) => joining.no_edit_waits(&files, &live, unit.pid),
+        None => Err(against(NO_ENDPOINT)),
+    }
+}
+
+/// Finds what makes `zexio init` refuse to join our Caddyfile to the operator's, as far as that is seen at a glance.
+pub fn obstacle(theirs: &Theirs) -> Option<Obstacle> {
+    let systemd = Systemd::default();
+    let unit = systemd.proxy_unit().ok();
+    unit.and_then(|unit| other_way(&systemd, &unit, true)).or_else(|| admin_off(theirs))
+}
+
+/// Finds where the operator's files switch Caddy's admin endpoint off.
+pub fn admin_off(theirs: &Theirs) -> Option<Obstacle> {
+    theirs.admin_off().map(|place| without_admin(&place))
+}
+
+fn without_admin(place: &str) -> Obstacle {
+    let place = if place.starts_with("line") { format!("in {place}") } else { format!("of {place}") };
+    (
+        format!("`admin off` {place} leaves no way to load routes without a restart"),
+        "`zexio init --restart-caddy` replaces it (about 0.1 s without an answer)".to_owned(),
+    )
+}
+
+/// Finds a Caddy that does not come back with the Caddyfile.
+fn other_way(systemd: &Systemd, unit: &ProxyUnit, there: bool) -> Option<Obstacle> {
+    let mend = format!("let caddy.service run `caddy run --config {CADDYFILE}`, then `zexio init` again");
     if systemd.unit_words("caddy-api.service").is_ok_and(|(state, _)| state == "active") {
-        return Err(against(&format!(
-            "caddy-api.service runs Caddy without a Caddyfile, and what is loaded into it is not zexio's to change; {wanted}"
-        )));
+        let what =
+            "caddy-api.service runs Caddy without a Caddyfile, and what is loaded into it is not zexio's to change";
+        return Some((what.to_owned(), mend));
     }
     if !is_active(unit) {
-        return Ok(());
+        return None;
     }
     let command = fs::read(format!("/proc/{}/cmdline", unit.pid)).unwrap_or_default();
     let words: Vec<String> =
         command.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
     let with_file = words.iter().any(|word| word.trim_start_matches("--config=") == CADDYFILE);
     if !with_file || words.iter().any(|word| word == "--resume" || word == "-resume") {
-        return Err(against(&format!(
-            "Caddy runs as `{}`, and does not come back with {CADDYFILE}; {wanted}",
-            words.join(" ").trim()
-        )));
+        let what = format!("Caddy runs as `{}`, and does not come back with {CADDYFILE}", words.join(" ").trim());
+        return Some((what, mend));
     }
-    if !there {
-        return Err(against(&format!("Caddy runs, and there is no {CADDYFILE} that says what it serves; {wanted}")));
-    }
-    Ok(())
+    (!there).then(|| (format!("Caddy runs, and there is no {CADDYFILE} that says what it serves"), mend))
+}
+
+/// Reads the operator's files as the Caddy that runs does.
+fn theirs(pid: u32) -> Theirs {
+    Theirs::read(Path::new(CADDYFILE), Path::new(OUR_CADDYFILE), i32::try_from(pid).ok().filter(|pid| *pid > 0))
 }
 
 /// Tells whether the directory of the distribution's welcome page holds that page alone: with other files in it the

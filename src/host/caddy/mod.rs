@@ -5,6 +5,7 @@
 mod admin;
 mod config;
 pub mod join;
+mod theirs;
 mod version;
 
 use std::cell::{Cell, RefCell};
@@ -28,6 +29,7 @@ use super::certificates::Certificates;
 use super::disk;
 use super::listener::{self, Listener};
 use admin::{Admin, Client};
+use theirs::Theirs;
 
 pub use version::{OUTDATED, Version};
 
@@ -147,38 +149,82 @@ impl Caddy {
         }
         let draft = joined::with_other_import(&main, OUR_CADDYFILE, OUR_DRAFT);
         let _draft = Draft::write(&[(DRAFT, &draft), (OUR_DRAFT, text)])?;
-        self.adapt(&format!("import {DRAFT}\n")).map_err(|error| self.blame(error, &main))
+        self.adapt(&format!("import {DRAFT}\n")).map_err(|error| self.blame(error))
     }
 
     /// Says whose fault a refusal is.
-    fn blame(&self, error: PortError, main: &str) -> PortError {
+    fn blame(&self, error: PortError) -> PortError {
         if error.reason != REFUSED {
             return error;
         }
         let said = without_drafts(&error.message);
         let message = match self.adapt_files() {
-            Err(theirs) if theirs.reason == REFUSED && fs::exists(OUR_CADDYFILE).unwrap_or_default() => {
-                invalid(&theirs.message)
-            }
-            _ => match ambiguous_site(&said, main) {
-                Some(line) => {
-                    format!("Caddy could not read the new routes: {said}; {CADDYFILE} has that site in line {line}")
+            Err(files) if files.reason == REFUSED && fs::exists(OUR_CADDYFILE).unwrap_or_default() => {
+                match self.clash(&files) {
+                    Some(clash) => return clash,
+                    None => invalid(&files.message),
                 }
+            }
+            _ => match self.theirs().ambiguous_site(&said) {
+                Some((_, place)) => format!("Caddy could not read the new routes: {said}; that site is in {place} too"),
                 None => format!("Caddy could not read the new routes: {said}"),
             },
         };
         PortError::passing(REFUSED, format!("{message}; Caddy serves on as before"))
     }
 
+    /// Refuses what would not serve each host of ours, and only as ours.
+    fn checked(&self, meant: Value, order: &RoutesOrder) -> Result<Value, PortError> {
+        let refused = |cause| PortError::passing(REFUSED, format!("the new routes were not loaded: {cause}"));
+        if let Some((host, place)) = self.shared(&meant, &self.adapt_alone(&order.text)?) {
+            return Err(match self.serves_ours(&host) {
+                true => added(&host, &place),
+                false => refused(format!("{host} has another site, in {place}")),
+            });
+        }
+        config::check(&meant, order, &self.socket).map_err(refused).map(|()| meant)
+    }
+
+    /// Reads the operator's files.
+    fn theirs(&self) -> Theirs {
+        Theirs::read(Path::new(CADDYFILE), Path::new(OUR_CADDYFILE), admin::listener_of(&self.socket))
+    }
+
+    /// Says that the files on disk are refused together for a site of ours that the operator has added to theirs. Caddy
+    /// serves ours on, and nothing can be loaded before one of both is gone.
+    fn clash(&self, refused: &PortError) -> Option<PortError> {
+        let said = without_drafts(&refused.message);
+        let (site, place) = self.theirs().ambiguous_site(&said)?;
+        self.serves_ours(theirs::host_of(site)).then(|| added(site, &place))
+    }
+
+    /// Tells whether Caddy serves a host just as our own file says.
+    fn serves_ours(&self, host: &str) -> bool {
+        let (Some(text), Ok(live)) = (read_ours(), self.live()) else { return false };
+        self.adapt_alone(&text).is_ok_and(|ours| {
+            config::names(&ours).iter().any(|name| name == host) && !config::covered(&live, &ours).contains(host)
+        })
+    }
+
+    /// Finds a host of ours that is the operator's too, and the place where it is.
+    fn shared(&self, whole: &Value, ours: &Value) -> Option<(String, String)> {
+        let mut covered = config::covered(whole, ours).into_iter().peekable();
+        covered.peek()?;
+        let theirs = self.theirs();
+        covered.find_map(|host| Some((theirs.site(&host)?, host))).map(|(place, host)| (host, place))
+    }
+
     /// Refuses a load that would change what Caddy serves besides our sites: the operator's file was edited and is not
     /// loaded, or was loaded from elsewhere. That is the operator's to decide.
     fn leaves_theirs(&self, live: &Value, meant: &Value, order: &RoutesOrder) -> Result<(), PortError> {
-        if self.adapt_files().is_ok_and(|files| files == *live) {
-            return Ok(());
+        match self.adapt_files() {
+            Ok(files) if files == *live => return Ok(()),
+            Ok(_) => {}
+            Err(refused) => self.clash(&refused).map_or(Ok(()), Err)?,
         }
         let before = read_ours().map(|text| self.adapt_alone(&text)).transpose()?.unwrap_or_default();
         let after = self.adapt_alone(&order.text)?;
-        let changes = config::foreign_changes(live, meant, [&before, &after], &order.left_out);
+        let changes = config::foreign_changes(live, meant, [&before, &after]);
         if changes.is_empty() {
             return Ok(());
         }
@@ -192,24 +238,19 @@ impl Caddy {
         ))
     }
 
-    /// Why no route can be loaded: the operator's file does not import ours.
+    /// Says that no route can be loaded, since the operator's file does not import ours.
     fn apart(&self, live: Option<&Value>) -> Option<String> {
         let main = match fs::read_to_string(CADDYFILE) {
             Ok(main) if joined::is_joined(&main, OUR_CADDYFILE) || main.starts_with(OURS) => return None,
             Ok(main) => main,
-            Err(_) => return Some(format!("there is no {CADDYFILE} to read; `zexio init` makes one")),
+            Err(_) => return Some(format!("there is no {CADDYFILE} to read")),
         };
         let names = live.map(config::names).unwrap_or_default();
-        Some(match (joined::is_untouched(&main), names.as_slice()) {
-            (false, [_, ..]) => format!(
-                "Caddy serves {}, and {CADDYFILE} does not import {OUR_CADDYFILE}: nothing changed; \
-                 `zexio init` joins them without a restart",
-                sites(&names, "of its own")
-            ),
-            _ => format!(
-                "{CADDYFILE} does not import {OUR_CADDYFILE}: nothing changed; `zexio init` joins them without a restart"
-            ),
-        })
+        let serves = match (joined::is_untouched(&main), names.as_slice()) {
+            (false, [_, ..]) => format!("Caddy serves {}, and ", sites(&names, "of its own")),
+            _ => String::new(),
+        };
+        Some(format!("{serves}{CADDYFILE} does not import {OUR_CADDYFILE}: nothing changed"))
     }
 }
 
@@ -224,15 +265,22 @@ impl Caddy {
         // A Caddy that does not answer is a finding of its own; its file is looked at all the same.
         let live = self.live().ok();
         if let Some(why) = self.apart(live.as_ref()) {
-            return vec![(why, "zexio init".to_owned())];
+            let refused = join::rehearse(&self.socket).err().map(|error| error.message);
+            return vec![(why, refused.unwrap_or_else(|| "zexio init".to_owned()))];
+        }
+        if let Some(obstacle) = join::admin_off(&self.theirs()) {
+            return vec![obstacle];
         }
         let Some(live) = live else { return Vec::new() };
         let mut found = Vec::new();
         match self.adapt_files() {
-            Err(error) if error.reason == REFUSED => found.push((
-                format!("{}; Caddy serves on, but does not come up again with it", invalid(&error.message)),
-                "correct it, then `systemctl reload caddy`".to_owned(),
-            )),
+            Err(error) if error.reason == REFUSED => {
+                let what = self.clash(&error).map_or_else(|| invalid(&error.message), |clash| clash.message);
+                found.push((
+                    format!("{what}; Caddy does not come up again with it"),
+                    "correct it, then `systemctl reload caddy`".to_owned(),
+                ));
+            }
             Ok(meant) if meant != live => found.push((
                 format!("Caddy does not serve what {CADDYFILE} says: it was edited and is not loaded"),
                 "systemctl reload caddy".to_owned(),
@@ -344,13 +392,6 @@ fn invalid(said: &str) -> String {
     }
 }
 
-/// Finds the line of the operator's file whose site is one of ours too.
-fn ambiguous_site(said: &str, main: &str) -> Option<usize> {
-    let site = said.split("ambiguous site definition: ").nth(1)?.split_whitespace().next()?;
-    let bare = |site: &str| site.trim_start_matches("https://").trim_start_matches("http://").to_owned();
-    joined::line_of(main, |word| bare(word) == bare(site))
-}
-
 impl Routes for Caddy {
     fn look(&self) -> Result<ProxySeen, PortError> {
         let (text, process, main) = (read_ours(), admin::listener_of(&self.socket), stamp(Path::new(CADDYFILE)));
@@ -365,12 +406,16 @@ impl Routes for Caddy {
             return Ok(ProxySeen { up: true, runs: true, text, live: true, ..ProxySeen::default() });
         }
         let live = self.live().ok();
-        let apart = self.apart(live.as_ref());
+        let apart = self.apart(live.as_ref()).map(|why| match join::obstacle(&self.theirs()) {
+            Some((what, mend)) => format!("{why}; {what}; {mend}"),
+            None => format!("{why}; `zexio init` joins them without a restart"),
+        });
         let Some(live) = live else { return Ok(ProxySeen { text, apart, ..ProxySeen::default() }) };
         let whole = || apart.is_none() && self.adapt_files().is_ok_and(|meant| meant == live);
-        let ours =
-            |text: &String| self.adapt_alone(text).is_ok_and(|ours| config::differing_routes(&live, &ours).is_empty());
-        let live = text.as_ref().is_some_and(|text| whole() || ours(text));
+        let is_served = |ours: &Value| {
+            config::differing_routes(&live, ours).is_empty() || self.shared(&live, ours).is_none() && whole()
+        };
+        let live = text.as_ref().is_some_and(|text| self.adapt_alone(text).is_ok_and(|ours| is_served(&ours)));
         if let (true, None, Some(process), Some(text)) = (live, &apart, process, text.clone()) {
             self.well.replace(Some(Well { process, read: Instant::now(), text, main }));
         }
@@ -382,7 +427,7 @@ impl Routes for Caddy {
     }
 
     fn refusal(&self, order: &RoutesOrder) -> Result<Option<String>, PortError> {
-        match self.adapt_with(&order.text).and_then(|meant| checked(meant, order, &self.socket)) {
+        match self.adapt_with(&order.text).and_then(|meant| self.checked(meant, order)) {
             Ok(_) => Ok(None),
             Err(error) if error.reason == REFUSED => Ok(Some(error.message)),
             Err(error) => Err(error),
@@ -407,6 +452,10 @@ impl Routes for Caddy {
         }
     }
 
+    fn surroundings(&self, ours: &str) -> String {
+        self.theirs().fingerprint(ours)
+    }
+
     fn template(&self, in_any_case: bool) -> Option<Result<String, String>> {
         let (path, known) = self.template.as_ref()?;
         let now = stamp(path);
@@ -426,7 +475,7 @@ impl Routes for Caddy {
     }
 
     fn load(&self, order: &RoutesOrder) -> Result<(), PortError> {
-        let meant = checked(self.adapt_with(&order.text)?, order, &self.socket)?;
+        let meant = self.checked(self.adapt_with(&order.text)?, order)?;
         let live = self.live()?;
         if live != meant {
             self.leaves_theirs(&live, &meant, order)?;
@@ -443,9 +492,13 @@ impl Routes for Caddy {
     }
 }
 
-fn checked(meant: Value, order: &RoutesOrder, socket: &Path) -> Result<Value, PortError> {
-    let refused = |cause| PortError::passing(REFUSED, format!("the new routes were not loaded: {cause}"));
-    config::check(&meant, order, socket).map_err(refused).map(|()| meant)
+/// Says that the operator's files have a site that Caddy serves as ours, in an edit that is not loaded.
+fn added(site: &str, place: &str) -> PortError {
+    let message = format!(
+        "{site} was added in {place}, and zexio serves it by {OUR_CADDYFILE}: take it out of one of both, and the new routes \
+         follow; Caddy serves on as before"
+    );
+    PortError::passing(PENDING, message)
 }
 
 fn down(message: String) -> PortError {
@@ -465,13 +518,5 @@ mod tests {
         assert_eq!(invalid("what"), "/etc/caddy/Caddyfile is not valid: what");
         let draft = "adapting config using caddyfile adapter: /etc/caddy/.zexio-draft:1: x";
         assert_eq!(invalid(draft), "/etc/caddy/Caddyfile line 1 is not valid: x");
-    }
-
-    #[test]
-    fn a_site_of_both_is_found_in_the_operators_file() {
-        let main = "{\n}\na.com, b.com {\n}\n";
-        assert_eq!(ambiguous_site("ambiguous site definition: b.com", main), Some(3));
-        assert_eq!(ambiguous_site("ambiguous site definition: https://a.com", main), Some(3));
-        assert_eq!(ambiguous_site("something else", main), None);
     }
 }

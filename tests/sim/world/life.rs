@@ -164,6 +164,7 @@ pub fn agent(world: &World, rules: Rules, planner: Planner) -> Loop {
         turn: 0,
         busy: 0,
         route_trouble: None,
+        offer_again: false,
         template_trouble: None,
         last: Default::default(),
         recorded: 0,

@@ -345,6 +345,9 @@ impl Routes for World {
             false => order.sites.iter().map(|site| site.host.clone()).collect(),
         }
     }
+    fn surroundings(&self, ours: &str) -> String {
+        format!("{:?} {ours}", self.lock().refused)
+    }
     fn load(&self, order: &RoutesOrder) -> Result<(), PortError> {
         self.lock().note_read(|oracle, _| oracle.note_offer(order));
         if let Some(why) = self.refusal(order)? {
