@@ -15,6 +15,7 @@ use crate::host::journal::Journalctl;
 use crate::host::uploads::DiskUploads;
 use crate::metrics::Metrics;
 use crate::model::quantity::Span;
+use crate::plan::accept::admit::UrlCheck;
 use crate::port::{Stats, SystemClock, Troubles};
 use crate::pulse::Pulse;
 use crate::settings::{self, Settings};
@@ -49,15 +50,18 @@ pub fn keep_open(
         .build()
         .map_err(|e| format!("could not start the API's threads: {e}"))?;
     let troubles = Troubles::default();
+    let rules = FetchRules::from(&settings.artifacts);
+    let check_url: UrlCheck = Arc::new(move |url| rules.check_url(url).map(|_| ()).map_err(|e| e.message));
     spec_dir::watch(
         settings.specs(),
         Books { wishes: db.clone(), memory: db.clone(), service_wishes: db.clone(), service_memory: db.clone() },
+        check_url.clone(),
         bell.clone(),
         settings.prune.max,
         troubles.clone(),
         stop.clone(),
     );
-    let state = Arc::new(api_state(settings, db, bell, pulse, gauges, troubles));
+    let state = Arc::new(api_state(settings, db, bell, pulse, gauges, troubles, check_url));
     let listen = Some(settings.listen.clone()).filter(|address| !address.is_empty());
     runtime.block_on(async {
         let (tell, told) = watch::channel(false);
@@ -91,8 +95,8 @@ fn api_state(
     pulse: &Pulse,
     gauges: Gauges,
     troubles: Troubles,
+    check_url: UrlCheck,
 ) -> ApiState {
-    let rules = FetchRules::from(&settings.artifacts);
     ApiState {
         memory: db.clone(),
         service_memory: db.clone(),
@@ -104,7 +108,7 @@ fn api_state(
         clock: Arc::new(SystemClock),
         bell: bell.clone(),
         keys: Keys::at(settings::KEYS),
-        check_url: Arc::new(move |url| rules.check_url(url).map(|_| ()).map_err(|e| e.message)),
+        check_url,
         pulse: pulse.clone(),
         pulse_within: Span(settings.resync.0.saturating_mul(3)),
         stats: gauges.stats,

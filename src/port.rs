@@ -21,9 +21,10 @@ use crate::model::quantity::Timestamp;
 use crate::model::services::{
     Service, ServiceProgress, ServiceStatus, ServicesSeen, Version, WantedService, WantedServices,
 };
-use crate::model::spec::{Artifact, Document, Plain, Ready, Sealed};
+use crate::model::spec::{Artifact, Plain, Ready, Sealed};
 use crate::model::stats::{AgentStats, SystemStats};
 use crate::model::status::{Status, Used};
+use crate::plan::accept::admit::Admitted;
 pub use crate::plan::accept::project::Delivery;
 pub use crate::plan::accept::{Put, WriteError};
 use crate::plan::services::WorkOrder;
@@ -116,7 +117,7 @@ pub trait Wishes: Send + Sync {
     ///
     /// # Errors
     /// The project is another owner's, its generation moved, it is being deleted, or the disk refused.
-    fn put(&self, document: Document, owner: &Owner, expect: Option<u64>, by: &By) -> Result<Put, WriteError>;
+    fn put(&self, document: Admitted, owner: &Owner, expect: Option<u64>, by: &By) -> Result<Put, WriteError>;
     /// Writes that a project is to be gone.
     ///
     /// # Errors
@@ -153,7 +154,7 @@ pub trait Wishes: Send + Sync {
     ///
     /// # Errors
     /// As `put`.
-    fn rehearse(&self, document: Document, owner: &Owner) -> Result<Wanted, WriteError>;
+    fn rehearse(&self, document: Admitted, owner: &Owner) -> Result<Wanted, WriteError>;
     /// Sets what stops a project's newest wish from being taken; none: nothing does. A complaint about a project
     /// that is unknown makes one of which nothing is wanted yet; it goes again with its complaint.
     ///

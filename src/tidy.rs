@@ -45,7 +45,7 @@ const LAYERS: [Layer; 13] = [
     Layer { name: "tell", imports: &["model"], pure: false },
     Layer { name: "store", imports: &["model", "plan", "port", "tell", "metrics"], pure: false },
     Layer { name: "host", imports: &["model", "plan", "port", "render", "bell", "unpack", "files"], pure: false },
-    Layer { name: "spec_dir", imports: &["model", "port", "bell"], pure: false },
+    Layer { name: "spec_dir", imports: &["model", "plan", "port", "bell"], pure: false },
     Layer {
         name: "api",
         imports: &["model", "plan", "port", "bell", "sign", "pulse", "files", "metrics"],

@@ -68,9 +68,6 @@ pub type In = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 pub type Out = UnsyncBoxBody<Bytes, Infallible>;
 /// What an endpoint comes to.
 pub type Answer = Result<Response<Out>, Problem>;
-/// Tells whether an artifact may be fetched from a URL, or why not.
-pub type UrlCheck = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
-
 /// Everything the API reaches.
 pub struct ApiState {
     /// What is remembered.

@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use crate::model::desired::{Complaint, Hold, Intent, Owner, Wanted};
 use crate::model::document::{self, Problem as Flaw};
 use crate::model::event::By;
-use crate::model::fit;
 use crate::model::names::{ProjectId, ReleaseNo};
 use crate::model::progress::{ProjectProgress, Release};
-use crate::model::spec::{Artifact, Document, Spec, hide_query};
+use crate::model::spec::{Artifact, Spec, hide_query};
 use crate::model::status::Status;
+use crate::plan::accept::admit::{Admitted, Origin, admit};
 use crate::plan::status::{as_wanted_now, unseen};
 use crate::port::{Put, WriteError};
 
@@ -292,8 +292,8 @@ pub fn remembered(state: &ApiState, project: &ProjectId) -> Result<ProjectProgre
     Ok(state.memory.progress_of(project)?)
 }
 
-fn read(state: &ApiState, project: &ProjectId, text: &[u8]) -> Result<Document, Problem> {
-    let mut document = document::parse(text).map_err(|error| match document::is_readable(text) {
+fn read(state: &ApiState, project: &ProjectId, text: &[u8]) -> Result<Admitted, Problem> {
+    let document = document::parse(text).map_err(|error| match document::is_readable(text) {
         true => Problem::invalid(error.problems),
         false => Problem { status: StatusCode::BAD_REQUEST, code: "unreadable", ..Problem::invalid(error.problems) },
     })?;
@@ -303,18 +303,13 @@ fn read(state: &ApiState, project: &ProjectId, text: &[u8]) -> Result<Document, 
     }
     let stored = state.wishes.wanted(project)?;
     let stored = stored.as_ref().and_then(Wanted::spec);
-    let mut problems = fit::restore(&mut document, stored);
-    problems.extend(fit::over(&document, stored, state.clock.now()));
-    document::located(text, problems).map_err(|error| Problem::invalid(error.problems))?;
-    if let Some(url) = &document.artifact.url {
-        (state.check_url)(url).map_err(|cause| Problem::invalid(vec![Flaw::at("artifact.url", cause)]))?;
-    }
-    Ok(document)
+    let origin = Origin::Request { stored, now: state.clock.now() };
+    admit(text, document, origin, &state.check_url).map_err(|error| Problem::invalid(error.problems))
 }
 
-fn rehearse(state: &ApiState, document: Document, expected: Option<u64>) -> Result<Wanted, Problem> {
+fn rehearse(state: &ApiState, document: Admitted, expected: Option<u64>) -> Result<Wanted, Problem> {
     if expected.is_some() {
-        let generation = state.wishes.wanted(&document.project)?.map_or(0, |wanted| wanted.generation);
+        let generation = state.wishes.wanted(document.project())?.map_or(0, |wanted| wanted.generation);
         expect_generation(generation, expected)?;
     }
     Ok(state.wishes.rehearse(document, &Owner::Api)?)

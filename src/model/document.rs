@@ -113,26 +113,15 @@ pub fn parse_any(text: &[u8]) -> Result<Subject, SpecError> {
     }
 }
 
-/// Reads a file of the watched directory. A schedule that is over since then was right when it was written.
-///
-/// # Errors
-/// As `parse_any`; and what a file cannot say.
-pub fn parse_file(text: &[u8], written: Timestamp) -> Result<Subject, SpecError> {
-    let mut subject = parse_any(text)?;
-    let Subject::Project(document) = &mut subject else { return Ok(subject) };
-    let mut problems = fit::in_a_file(document);
-    problems.extend(fit::over(document, None, written));
-    located(text, problems)?;
-    Ok(subject)
-}
-
 /// Refuses a document that was read for problems that were found after that.
 ///
 /// # Errors
 /// The problems, each with its place, if there are any.
 pub fn located(text: &[u8], problems: Vec<Problem>) -> Result<(), SpecError> {
+    if problems.is_empty() {
+        return Ok(());
+    }
     match Tree::read(text) {
-        _ if problems.is_empty() => Ok(()),
         Ok(tree) => Err(SpecError { problems: problems.into_iter().map(|problem| tree.locate(problem)).collect() }),
         Err(_) => Err(SpecError { problems }),
     }

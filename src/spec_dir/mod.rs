@@ -14,13 +14,13 @@ use std::time::{Duration, Instant};
 
 use crate::bell::Bell;
 use crate::model::desired::Owner;
-use crate::model::document;
 use crate::model::event::By;
 use crate::model::names::ProjectId;
+use crate::plan::accept::admit::UrlCheck;
 use crate::port::{Memory, ServiceMemory, ServiceWishes, Troubles, Wishes, WriteError};
 use decide::{DIRECTORY, Decision, File, Listing, Prior, Verdict};
 use ear::Ear;
-use scan::Texts;
+use scan::Specs;
 
 /// Under which key the directory's identity is noted.
 const IDENTITY: &str = "specs.identity";
@@ -35,6 +35,7 @@ const RESYNC: Duration = Duration::from_secs(300);
 pub fn watch(
     dir: PathBuf,
     books: Books,
+    check_url: UrlCheck,
     bell: Bell,
     prune_max: usize,
     troubles: Troubles,
@@ -42,7 +43,7 @@ pub fn watch(
 ) -> JoinHandle<()> {
     let prior = Prior { identity: books.wishes.note(IDENTITY), ..Prior::default() };
     let files = BTreeMap::new();
-    let mut door = Door { dir, books, bell, prune_max, troubles, prior, files, began: Instant::now() };
+    let mut door = Door { dir, books, check_url, bell, prune_max, troubles, prior, files, began: Instant::now() };
     std::thread::spawn(move || door.serve(&stop))
 }
 
@@ -62,6 +63,7 @@ pub struct Books {
 struct Door {
     dir: PathBuf,
     books: Books,
+    check_url: UrlCheck,
     bell: Bell,
     prune_max: usize,
     troubles: Troubles,
@@ -95,16 +97,16 @@ impl Door {
             }
         };
         let now = self.began.elapsed();
-        let (listing, texts) = scan::read(&self.dir, &self.files);
+        let (listing, mut specs) = scan::read(&self.dir, &self.files, &self.check_url);
         let mut verdict = decide::decide(&listing, &known, &services, &self.prior, now, self.prune_max);
-        let failed = self.carry_out(&mut verdict, &listing, &texts);
+        let failed = self.carry_out(&mut verdict, &listing, &mut specs);
         self.remember(listing, &verdict);
         let due = verdict.look_again.map(|moment| moment.saturating_sub(self.began.elapsed()));
         if failed { Some(due.map_or(RETRY, |due| due.min(RETRY))) } else { due }
     }
 
     /// Writes what was decided; returns whether something could not be written.
-    fn carry_out(&mut self, verdict: &mut Verdict, listing: &Listing, texts: &Texts) -> bool {
+    fn carry_out(&mut self, verdict: &mut Verdict, listing: &Listing, specs: &mut Specs) -> bool {
         let mut failed = BTreeSet::new();
         let (mut wrote, mut any_failed) = (false, false);
         for decision in std::mem::take(&mut verdict.decisions) {
@@ -112,7 +114,7 @@ impl Door {
             if project.as_ref().is_some_and(|project| failed.contains(project)) {
                 continue;
             }
-            match self.write(&decision, listing, texts) {
+            match self.write(&decision, listing, specs) {
                 Ok(changed) => wrote |= changed,
                 Err(error) => {
                     let place = decision.file().unwrap_or(DIRECTORY).to_owned();
@@ -129,9 +131,9 @@ impl Door {
         any_failed
     }
 
-    fn write(&mut self, decision: &Decision, listing: &Listing, texts: &Texts) -> Result<bool, WriteError> {
+    fn write(&mut self, decision: &Decision, listing: &Listing, specs: &mut Specs) -> Result<bool, WriteError> {
         match decision {
-            Decision::Put(project, file) => return self.put(project, file, listing, texts),
+            Decision::Put(project, file) => return self.put(project, file, listing, specs),
             Decision::Adopt { project, from, to } => {
                 self.books.wishes.adopt(project, from, to)?;
             }
@@ -184,9 +186,17 @@ impl Door {
         Ok(true)
     }
 
-    fn put(&mut self, project: &ProjectId, file: &str, listing: &Listing, texts: &Texts) -> Result<bool, WriteError> {
-        // The scan parsed this very text; were it otherwise, the next look would say so.
-        let Some(document) = texts.get(file).and_then(|text| document::parse(text).ok()) else { return Ok(false) };
+    fn put(
+        &mut self,
+        project: &ProjectId,
+        file: &str,
+        listing: &Listing,
+        specs: &mut Specs,
+    ) -> Result<bool, WriteError> {
+        // Only a file whose spec was admitted leads here; were it otherwise, the next look would say so.
+        let Some(document) = specs.remove(file).and_then(|spec| spec.admitted(&self.check_url)) else {
+            return Ok(false);
+        };
         let by = By::File(file.to_owned());
         let put = self.books.wishes.put(document, &Owner::File(file.to_owned()), None, &by)?;
         if let Some(digest) = listing.digest(file) {

@@ -19,23 +19,45 @@ use zeroize::Zeroizing;
 use super::decide::{File, Holds, Listing};
 use crate::model::document::{self, Subject};
 use crate::model::quantity::Timestamp;
+use crate::plan::accept::admit::{Admitted, Origin, UrlCheck, admit};
 
-/// The texts of the files that hold a spec, for whoever takes them.
-pub type Texts = BTreeMap<String, Zeroizing<Vec<u8>>>;
+/// The specs that the files hold, by file.
+pub type Specs = BTreeMap<String, Found>;
+
+/// A file's spec.
+pub enum Found {
+    /// It is new, and was read.
+    New(Box<Admitted>),
+    /// The file is as it was at the look before; most of these are never asked for.
+    Unchanged(Zeroizing<Vec<u8>>, Timestamp),
+}
+
+impl Found {
+    /// Returns the spec; none if its file was not admitted.
+    pub fn admitted(self, check_url: &UrlCheck) -> Option<Admitted> {
+        match self {
+            Found::New(spec) => Some(*spec),
+            Found::Unchanged(text, written) => {
+                let document = document::parse(&text).ok()?;
+                admit(&text, document, Origin::File { written }, check_url).ok()
+            }
+        }
+    }
+}
 
 /// Reads the directory; what was read before and did not change is not parsed again.
-pub fn read(dir: &Path, before: &BTreeMap<String, File>) -> (Listing, Texts) {
+pub fn read(dir: &Path, before: &BTreeMap<String, File>, check_url: &UrlCheck) -> (Listing, Specs) {
     match list(dir) {
         Ok((open, identity, names)) => {
-            let (mut files, mut texts) = (BTreeMap::new(), Texts::new());
+            let (mut files, mut specs) = (BTreeMap::new(), Specs::new());
             for name in names {
-                let Some((file, text)) = look(&open, &name, before.get(&name)) else { continue };
-                texts.extend(text.map(|text| (name.clone(), text)));
+                let Some((file, found)) = look(&open, &name, before.get(&name), check_url) else { continue };
+                specs.extend(found.map(|found| (name.clone(), found)));
                 files.insert(name, file);
             }
-            (Listing::Read { identity, files }, texts)
+            (Listing::Read { identity, files }, specs)
         }
-        Err(why) => (Listing::Lost(why), Texts::new()),
+        Err(why) => (Listing::Lost(why), Specs::new()),
     }
 }
 
@@ -88,10 +110,10 @@ fn loose(meta: &fs::Metadata, mode: &str) -> Option<String> {
 }
 
 /// Reads one file; none where it is gone by now.
-fn look(dir: &fs::File, name: &str, before: Option<&File>) -> Option<(File, Option<Zeroizing<Vec<u8>>>)> {
+fn look(dir: &fs::File, name: &str, before: Option<&File>, check_url: &UrlCheck) -> Option<(File, Option<Found>)> {
     match guarded(dir, name) {
         Ok(None) => None,
-        Ok(Some((text, written))) => Some(understand(text, written, before)),
+        Ok(Some((text, written))) => Some(understand(text, written, before, check_url)),
         Err(why) => Some((File { digest: None, holds: Holds::Nothing { named: None, why } }, None)),
     }
 }
@@ -141,23 +163,31 @@ fn understand(
     text: Zeroizing<Vec<u8>>,
     written: Timestamp,
     before: Option<&File>,
-) -> (File, Option<Zeroizing<Vec<u8>>>) {
+    check_url: &UrlCheck,
+) -> (File, Option<Found>) {
     let digest = Some(Sha256::digest(&text).into());
     if let Some(same) = before.filter(|file| file.digest == digest) {
-        return (same.clone(), Some(text));
+        return (same.clone(), Some(Found::Unchanged(text, written)));
     }
-    let holds = match document::parse_file(&text, written) {
-        Ok(Subject::Project(document)) => Holds::Spec(document.project),
-        Ok(Subject::Host(services)) => Holds::Host(services),
+    let read = document::parse_any(&text).and_then(|subject| match subject {
+        Subject::Host(services) => Ok((Holds::Host(services), None)),
+        Subject::Project(document) => {
+            let spec = admit(&text, *document, Origin::File { written }, check_url)?;
+            Ok((Holds::Spec(spec.project().clone()), Some(Found::New(Box::new(spec)))))
+        }
+    });
+    let holds = match read {
+        Ok((holds, found)) => return (File { digest, holds }, found),
         Err(error) if document::is_about_host(&text) => Holds::BrokenHost(error.to_string()),
         Err(error) => Holds::Nothing { named: document::project_named_in(&text), why: error.to_string() },
     };
-    (File { digest, holds }, Some(text))
+    (File { digest, holds }, None)
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::sync::Arc;
 
     use super::*;
 
@@ -174,8 +204,12 @@ mod tests {
         fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o644)).unwrap();
     }
 
+    fn https() -> UrlCheck {
+        Arc::new(|url| if url.starts_with("https://") { Ok(()) } else { Err("only https".into()) })
+    }
+
     fn files(dir: &Path) -> BTreeMap<String, File> {
-        match read(dir, &BTreeMap::new()).0 {
+        match read(dir, &BTreeMap::new(), &https()).0 {
             Listing::Read { files, .. } => files,
             Listing::Lost(why) => panic!("{why}"),
         }
@@ -259,11 +293,32 @@ mod tests {
     }
 
     #[test]
+    fn a_url_that_the_api_would_refuse_is_refused_with_its_words_and_place() {
+        let dir = directory();
+        put(dir.path(), "x.yaml", SPEC.replace("https:", "http:").as_bytes());
+        assert_eq!(why(dir.path(), "x.yaml"), "line 3, column 18: artifact.url: only https");
+    }
+
+    #[test]
+    fn what_is_new_is_read_once_and_what_is_unchanged_only_when_it_is_asked_for() {
+        let dir = directory();
+        put(dir.path(), "shop.yaml", SPEC.as_bytes());
+        let (listing, mut specs) = read(dir.path(), &BTreeMap::new(), &https());
+        assert!(matches!(specs.remove("shop.yaml"), Some(Found::New(_))));
+        let Listing::Read { files, .. } = listing else { panic!("lost") };
+        let unchanged = read(dir.path(), &files, &https()).1.remove("shop.yaml").unwrap();
+        assert!(matches!(unchanged, Found::Unchanged(..)));
+        assert_eq!(unchanged.admitted(&https()).unwrap().project().as_str(), "shop");
+    }
+
+    #[test]
     fn a_directory_that_is_gone_or_open_to_others_is_lost_and_not_empty() {
         let dir = directory();
         let gone = dir.path().join("gone");
-        assert!(matches!(read(&gone, &BTreeMap::new()).0, Listing::Lost(why) if why.contains("gone")));
+        assert!(matches!(read(&gone, &BTreeMap::new(), &https()).0, Listing::Lost(why) if why.contains("gone")));
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(matches!(read(dir.path(), &BTreeMap::new()).0, Listing::Lost(why) if why.contains("chmod 0755")));
+        assert!(
+            matches!(read(dir.path(), &BTreeMap::new(), &https()).0, Listing::Lost(why) if why.contains("chmod 0755"))
+        );
     }
 }

@@ -34,6 +34,7 @@ impl Watched {
                 service_wishes: made.db.clone(),
                 service_memory: made.db.clone(),
             },
+            Arc::new(|_| Ok(())),
             bell().0,
             1,
             made.troubles.clone(),

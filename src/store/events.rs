@@ -147,11 +147,20 @@ mod tests {
     use crate::model::desired::Owner;
     use crate::model::event::By;
     use crate::model::names::KeyId;
+    use std::sync::Arc;
+
+    use crate::plan::accept::admit::{Admitted, Origin, UrlCheck, admit};
     use crate::port::{Memory, Wishes};
     use crate::store::MasterKey;
 
     fn db(dir: &tempfile::TempDir) -> Db {
         Db::open(&dir.path().join("zexio.db"), &MasterKey::parse(&"ab".repeat(32)).unwrap()).unwrap()
+    }
+
+    fn admitted(text: &[u8]) -> Admitted {
+        let origin = Origin::Request { stored: None, now: Timestamp(1) };
+        let document = crate::model::document::parse(text).unwrap();
+        admit(text, document, origin, &(Arc::new(|_: &str| Ok(())) as UrlCheck)).unwrap()
     }
 
     fn id(raw: &str) -> ProjectId {
@@ -236,8 +245,8 @@ mod tests {
         let db = db(&dir);
         let by = By::Key(KeyId::parse("ci").unwrap());
         let text = "zexio: 1\nproject: shop\nartifact: { url: 'https://a.example.com/1?key=hidden' }\nprocesses: { web: { run: ./x } }";
-        db.put(crate::model::document::parse(text.as_bytes()).unwrap(), &Owner::Api, None, &by).unwrap();
-        db.put(crate::model::document::parse(text.as_bytes()).unwrap(), &Owner::Api, None, &by).unwrap();
+        db.put(admitted(text.as_bytes()), &Owner::Api, None, &by).unwrap();
+        db.put(admitted(text.as_bytes()), &Owner::Api, None, &by).unwrap();
         db.delete(&id("shop"), &Owner::Api, false, &by).unwrap();
         db.forget(&id("shop"), 2).unwrap();
         let kept = db.read(&EventQuery { project: Some(id("shop")), ..EventQuery::default() }).unwrap();

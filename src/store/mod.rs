@@ -112,6 +112,7 @@ fn damaged(what: &str, error: impl Display) -> PortError {
 mod tests {
     use crate::model::names::EnvName;
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
     use super::*;
     use crate::model::desired::{Complaint, ComplaintKind, Content, HeldUntil, Hold, Intent, Owner, Source};
@@ -121,6 +122,7 @@ mod tests {
     use crate::model::progress::{ProjectProgress, Release, ReleaseState};
     use crate::model::quantity::Timestamp;
     use crate::model::spec::{Artifact, Plain, Updates};
+    use crate::plan::accept::admit::{Admitted, Origin, UrlCheck, admit};
     use crate::port::{Delivery, Memory, Wishes, WriteError};
 
     fn db(dir: &tempfile::TempDir) -> Db {
@@ -135,11 +137,13 @@ mod tests {
         ProjectId::parse("shop").unwrap()
     }
 
-    fn spec(artifact: &str, env: &str) -> Result<crate::model::spec::Document, document::SpecError> {
+    fn spec(artifact: &str, env: &str) -> Result<Admitted, document::SpecError> {
         let text = format!(
             "zexio: 1\nproject: shop\nartifact: {{ {artifact} }}\nenv: {{ {env} }}\nprocesses: {{ web: {{ run: ./x }} }}"
         );
-        document::parse(text.as_bytes())
+        let origin = Origin::Request { stored: None, now: Timestamp(1) };
+        let any: UrlCheck = Arc::new(|_| Ok(()));
+        document::parse(text.as_bytes()).and_then(|document| admit(text.as_bytes(), document, origin, &any))
     }
 
     const ONE: &str = "url: 'https://a.example.com/1'";

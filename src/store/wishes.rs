@@ -11,7 +11,8 @@ use crate::model::failure::PortError;
 use crate::model::names::{KeyId, ProjectId, SecretName};
 use crate::model::quantity::Timestamp;
 use crate::model::record::{Goal, Overlay, Record};
-use crate::model::spec::{Artifact, Document, Plain, Spec};
+use crate::model::spec::{Artifact, Plain, Spec};
+use crate::plan::accept::admit::Admitted;
 use crate::plan::accept::project::{self as rules, Deliveries, StoredProgress};
 use crate::plan::accept::values::{self, Kind, Values};
 use crate::plan::accept::{Change, Request, Write};
@@ -23,15 +24,15 @@ use super::seal::{Label, SealedBody, Sealer};
 use super::{Db, damaged, refused};
 
 impl Wishes for Db {
-    fn put(&self, document: Document, owner: &Owner, expect: Option<u64>, by: &By) -> Result<Put, WriteError> {
-        let project = document.project.clone();
+    fn put(&self, document: Admitted, owner: &Owner, expect: Option<u64>, by: &By) -> Result<Put, WriteError> {
+        let project = document.project().clone();
         self.change("write a spec", &project, |tx| put(tx, &self.sealer, document, owner, expect, by))
     }
 
-    fn rehearse(&self, document: Document, owner: &Owner) -> Result<Wanted, WriteError> {
+    fn rehearse(&self, document: Admitted, owner: &Owner) -> Result<Wanted, WriteError> {
         let mut connection = self.lock();
         let tx = begin(&mut connection)?;
-        let project = document.project.clone();
+        let project = document.project().clone();
         let by = By::File(String::new());
         let change = put(&tx, &self.sealer, document, owner, None, &by)?;
         // Dropped without a commit: everything was real, and nothing of it stays.
@@ -183,17 +184,14 @@ pub(super) fn now_by(by: &By) -> Request<'_> {
 fn put(
     tx: &Transaction<'_>,
     sealer: &Sealer,
-    document: Document,
+    document: Admitted,
     owner: &Owner,
     expect: Option<u64>,
     by: &By,
 ) -> Result<Change<Record, Put>, WriteError> {
-    let project = document.project.clone();
-    let seal = || {
-        let mut stored = Stored { tx, sealer, project: &project };
-        document.try_map_env(|name, given| values::store_given(&mut stored, &project, name, &given))
-    };
-    rules::put(read(tx, &project)?, &project, owner, expect, now_by(by), seal, &progress(tx, &project))
+    let project = document.project().clone();
+    let mut values = Stored { tx, sealer, project: &project };
+    rules::put(read(tx, &project)?, document, owner, expect, now_by(by), &mut values, &progress(tx, &project))
 }
 
 fn progress(tx: &Transaction<'_>, project: &ProjectId) -> StoredProgress {

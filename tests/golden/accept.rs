@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 use zexio::model::desired::{Complaint, ComplaintKind, Content, HeldUntil, Hold, Owner, Source};
-use zexio::model::document;
+use zexio::model::document::{self, SpecError};
 use zexio::model::event::{By, Event, Level};
 use zexio::model::failure::PortError;
 use zexio::model::names::{EnvName, KeyId, ProjectId, ReleaseNo, Slot};
@@ -14,6 +15,7 @@ use zexio::model::quantity::Timestamp;
 use zexio::model::record::{Goal, Overlay, Record};
 use zexio::model::services::{Service, ServiceIntent, Version, WantedService};
 use zexio::model::spec::{Artifact, Given, Plain, Sealed, Spec, Updates};
+use zexio::plan::accept::admit::{Admitted, Origin, UrlCheck, admit};
 use zexio::plan::accept::project::{self as rules, Deliveries, Delivery, StoredProgress};
 use zexio::plan::accept::values::{self, Kind, Values};
 use zexio::plan::accept::{Change, Request, Write, WriteError, service};
@@ -28,11 +30,23 @@ fn file() -> Owner {
     Owner::File("shop.yaml".into())
 }
 
-fn spec(artifact: &str, rest: &str) -> Spec {
-    let text = format!(
+fn text(artifact: &str, rest: &str) -> String {
+    format!(
         "zexio: 1\nproject: shop\nartifact: {{ {artifact}, updates: webhook }}\nprocesses: {{ web: {{ run: ./x, routes: [{{ host: a.example.com }}] }} }}\n{rest}"
-    );
-    document::parse(text.as_bytes()).unwrap().try_map_env(|_, _| Ok::<_, ()>(Sealed { sealed: 1 })).unwrap()
+    )
+}
+
+fn spec(artifact: &str, rest: &str) -> Spec {
+    let document = document::parse(text(artifact, rest).as_bytes()).unwrap();
+    document.try_map_env(|_, _| Ok::<_, ()>(Sealed { sealed: 1 })).unwrap()
+}
+
+fn https() -> UrlCheck {
+    Arc::new(|url| if url.starts_with("https://") { Ok(()) } else { Err("only https".into()) })
+}
+
+fn admitted(text: &str, origin: Origin<'_>) -> Result<Admitted, SpecError> {
+    admit(text.as_bytes(), document::parse(text.as_bytes()).unwrap(), origin, &https())
 }
 
 const V1: &str = "url: 'https://a.example.com/1', version: '1'";
@@ -203,41 +217,25 @@ fn request(by: &By) -> Request<'_> {
     Request { by, now: NOW }
 }
 
-fn put(old: &Option<Record>, spec: Spec, owner: &Owner, expect: Option<u64>, progress: &StoredProgress) -> String {
+fn put(old: &Option<Record>, text: &str, owner: &Owner, expect: Option<u64>, progress: &StoredProgress) -> String {
     let by = match owner {
         Owner::Api => key(),
         Owner::File(name) => By::File(name.clone()),
     };
-    let mut sealed = false;
-    let seal = || {
-        sealed = true;
-        Ok(spec)
-    };
-    let done = rules::put(old.clone(), &shop(), owner, expect, request(&by), seal, progress);
-    assert_eq!(
-        sealed,
-        done.is_ok() || matches!(done, Err(WriteError::Store(_))),
-        "values are sealed for what is allowed"
-    );
+    let document = admitted(text, Origin::Request { stored: None, now: NOW }).unwrap();
+    let (env, mut values) = (text.contains("env:"), Clear::default());
+    let done = rules::put(old.clone(), document, owner, expect, request(&by), &mut values, progress);
+    let allowed = matches!(done, Ok(_) | Err(WriteError::Store(_)));
+    assert_eq!(values.stored.len(), usize::from(env && allowed), "values are sealed for what is allowed");
     shown(old, done)
 }
 
 /// Returns what each request does to a record.
 fn requests(old: &Option<Record>) -> Vec<(&'static str, String)> {
     let (fine, lacks) = (Ok(progress(false)), Ok(progress(true)));
-    let put = |rest: &str, owner: &Owner, expect, progress| put(old, spec(V1, rest), owner, expect, progress);
-    let other = spec("url: 'https://a.example.com/5', version: '5'", "");
-    let routes = spec(V1, "").processes.clone();
-    let mut rerouted = spec(V1, "");
-    rerouted.processes = routes
-        .into_iter()
-        .map(|(name, mut it)| {
-            (name, {
-                it.routes.clear();
-                it
-            })
-        })
-        .collect();
+    let put = |rest: &str, owner: &Owner, expect, progress| put(old, &text(V1, rest), owner, expect, progress);
+    let other = text("url: 'https://a.example.com/5', version: '5'", "");
+    let rerouted = text(V1, "").replace("a.example.com }]", "b.example.com }]");
     let overlay = |artifact: Artifact, by: &By, progress| {
         shown(old, rules::overlay(old.clone(), &shop(), &artifact, request(by), progress))
     };
@@ -259,8 +257,8 @@ fn requests(old: &Option<Record>) -> Vec<(&'static str, String)> {
         ("put another suspend", put("suspend: true", &Owner::Api, None, &fine)),
         ("put another drain", put("deploy: { drain: 1s }", &Owner::Api, None, &fine)),
         ("put another hook", put("hooks: { generic: {} }", &Owner::Api, None, &fine)),
-        ("put other routes", self::put(old, rerouted, &Owner::Api, None, &fine)),
-        ("put another artifact", self::put(old, other, &Owner::Api, None, &fine)),
+        ("put other routes", self::put(old, &rerouted, &Owner::Api, None, &fine)),
+        ("put another artifact", self::put(old, &other, &Owner::Api, None, &fine)),
         ("put, expecting 7", put("keep: 2", &Owner::Api, Some(7), &fine)),
         ("put, expecting 0", put("keep: 2", &Owner::Api, Some(0), &fine)),
         ("put by the file", put("", &file(), None, &fine)),
@@ -497,4 +495,23 @@ fn versions_that_no_release_names_may_go_but_the_newest() {
     let unused = values::unused(&progress, &BTreeSet::from(stored));
     let expected = [value(Kind::Env, "A", 1), value(Kind::Env, "A", 3), value(Kind::Secret, "S", 2)];
     assert_eq!(unused, expected);
+}
+
+#[test]
+fn one_admission_stands_before_every_store() {
+    let stored = spec(V1, "");
+    let request = Origin::Request { stored: Some(&stored), now: NOW };
+    let file = Origin::File { written: NOW };
+    let refused = |text: &str, origin| admitted(text, origin).err().map(|error| error.to_string()).unwrap_or_default();
+    for origin in [request, file] {
+        assert_eq!(admitted(&text(V1, ""), origin).unwrap().project(), &shop());
+        let http = text(V1, "").replace("https:", "http:");
+        assert_eq!(refused(&http, origin), "line 3, column 18: artifact.url: only https");
+        let over =
+            text(V1, "").replace("run: ./x, routes: [{ host: a.example.com }]", "run: ./x, schedule: '1969-01-01'");
+        assert!(refused(&over, origin).contains("is over and never comes again"), "{}", refused(&over, origin));
+    }
+    let sealed = text(V1, "env: { A: { sealed: 1 } }");
+    assert_eq!(refused(&sealed, request), "");
+    assert!(refused(&sealed, file).contains("a file has the value itself"));
 }

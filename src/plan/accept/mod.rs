@@ -1,6 +1,7 @@
 //! What a write may do to what is wanted. Each rule takes what is stored and the request, and returns what to store in its
 //! place, the answer and the event. A store loads, asks, and saves all of it or nothing.
 
+pub mod admit;
 pub mod project;
 pub mod service;
 pub mod values;

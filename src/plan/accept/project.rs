@@ -1,5 +1,7 @@
 //! The rules for projects: specs, moved artifacts, removals, suspensions, owners, complaints.
 
+use super::admit::Admitted;
+use super::values::{self, Values};
 use super::{Change, Put, Request, Write, WriteError};
 use crate::model::desired::{Complaint, Hold, Owner};
 use crate::model::event::{By, Event};
@@ -37,19 +39,20 @@ pub struct Deliveries {
     pub seen: bool,
 }
 
-/// Decides on a whole spec. `seal` runs once the request is known to be allowed, and returns the spec to store.
+/// Decides on a whole spec. Its values are stored once the request is known to be allowed.
 ///
 /// # Errors
-/// The project has another owner or generation, or is being deleted; or what `seal` gives.
+/// The project has another owner or generation, or is being deleted; or its values could not be stored.
 pub fn put(
     old: Option<Record>,
-    project: &ProjectId,
+    document: Admitted,
     owner: &Owner,
     expect: Option<u64>,
     request: Request<'_>,
-    seal: impl FnOnce() -> std::result::Result<Spec, WriteError>,
+    values: &mut impl Values,
     progress: &StoredProgress,
 ) -> Result<Put> {
+    let project = &document.project().clone();
     let generation = old.as_ref().map_or(0, |old| old.generation);
     match &old {
         Some(old) if old.is_leaving() && !old.is_suspended(request.now) => {
@@ -59,7 +62,8 @@ pub fn put(
         _ if expect.is_some_and(|expected| expected != generation) => return Err(WriteError::Moved(generation)),
         _ => {}
     }
-    let spec = seal()?;
+    let spec: Spec =
+        document.into_document().try_map_env(|name, given| values::store_given(values, project, name, &given))?;
     let created = old.as_ref().is_none_or(|old| old.spec.is_none());
     let overlay = old.as_ref().map(|old| overlay_after(old, &spec, progress)).transpose()?.flatten();
     let changed = old

@@ -2,6 +2,7 @@
 //! real database would take many times as long.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 use zexio::model::desired::{Complaint, Hold, Intent, Owner};
@@ -10,6 +11,7 @@ use zexio::model::names::{KeyId, ProjectId};
 use zexio::model::progress::ProjectProgress;
 use zexio::model::record::Record;
 use zexio::model::spec::{Artifact, Document, Plain};
+use zexio::plan::accept::admit::{Origin, UrlCheck, admit};
 use zexio::plan::accept::project::{self as rules, StoredProgress};
 use zexio::plan::accept::values::{self, Kind, Values};
 use zexio::plan::accept::{Change, Request, Write};
@@ -71,14 +73,13 @@ impl Machine {
     /// As `accept::project::put`; then nothing is written.
     pub fn put(&mut self, document: Document, owner: &Owner, expect: Option<u64>) -> Result<Put, WriteError> {
         let project = document.project.clone();
+        let anywhere: UrlCheck = Arc::new(|_| Ok(()));
+        let document = admit(b"", document, Origin::Request { stored: None, now: self.now }, &anywhere);
+        let document = document.map_err(WriteError::Invalid)?;
         let (old, progress) = (self.records.get(&project).cloned(), self.stored_progress(&project));
-        let (sealed, by) = (&mut self.sealed, key());
-        let seal = || {
-            let mut stored = Stored { sealed, project: &project };
-            document.try_map_env(|name, given| values::store_given(&mut stored, &project, name, &given))
-        };
-        let request = Request { by: &by, now: self.now };
-        let change = rules::put(old, &project, owner, expect, request, seal, &progress)?;
+        let request = Request { by: &key(), now: self.now };
+        let mut stored = Stored { sealed: &mut self.sealed, project: &project };
+        let change = rules::put(old, document, owner, expect, request, &mut stored, &progress)?;
         Ok(self.carry_out(&project, change))
     }
 
