@@ -64,6 +64,9 @@ fn movable<'a>(project: &ProjectId, wanted: &'a Wanted, admin: bool) -> Result<&
     let spec = match &wanted.intent {
         Intent::Run(spec) => spec,
         Intent::Delete { .. } => return Err(WriteError::Deleting(project.clone()).into()),
+        Intent::Unreadable(why) => {
+            return Err(WriteError::Unreadable { project: project.clone(), why: why.clone() }.into());
+        }
         Intent::Nothing => {
             let detail = format!("project {project} has no spec yet whose artifact could move");
             return Err(Problem::conflict("no_spec", detail));

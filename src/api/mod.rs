@@ -50,6 +50,7 @@ use crate::model::event::By;
 use crate::model::names::{KeyId, ProjectId};
 use crate::model::quantity::Span;
 use crate::model::spec::Plain;
+use crate::plan::accept::admit::UrlCheck;
 use crate::port::{Clock, Events, Journal, Memory, ServiceMemory, ServiceWishes, Stats, Troubles, Uploads, Wishes};
 use crate::pulse::{self, Mark, Pulse};
 

@@ -170,6 +170,7 @@ impl From<WriteError> for Problem {
             WriteError::Deleting(_) => Self::conflict("deleting", detail),
             WriteError::ServiceUnknown(_) => Self::missing("unknown_service", detail),
             WriteError::ServiceOwned { .. } => Self::conflict("owned", detail),
+            WriteError::Unreadable { .. } => PortError::passing("Database", detail).into(),
             WriteError::Store(error) => error.into(),
         }
     }

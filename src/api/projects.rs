@@ -202,6 +202,9 @@ fn go_back(
         Intent::Run(spec) => spec,
         Intent::Delete { .. } => return Err(WriteError::Deleting(project.clone()).into()),
         Intent::Nothing => return Err(nothing_good(project)),
+        Intent::Unreadable(why) => {
+            return Err(WriteError::Unreadable { project: project.clone(), why: why.clone() }.into());
+        }
     };
     let memory = remembered(state, project)?;
     let number = match to {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::names::{EnvName, ProcessName, ProjectId, SecretName};
+use super::progress::Progress;
 use super::quantity::{Bytes, CpuShare, Span, Timestamp};
 use super::spec::is_false;
 use super::spec::{
@@ -16,6 +17,17 @@ use super::spec::{
 /// Everything the operator asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Desired(pub BTreeMap<ProjectId, Wanted>);
+
+impl Desired {
+    /// Lets projects stand still whose progress could not be read: nothing is known of what was begun.
+    pub fn stop_at_unreadable(&mut self, progress: &Progress) {
+        for (project, unreadable) in &progress.unreadable {
+            if let Some(wanted) = self.0.get_mut(project) {
+                wanted.intent = Intent::Unreadable(unreadable.message());
+            }
+        }
+    }
+}
 
 /// What is wanted of one project.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +99,8 @@ pub enum Intent {
     },
     /// Nothing yet: its first file could not be read.
     Nothing,
+    /// Unknown: what is stored of the project could not be read. The sentence says what, why, and what to do.
+    Unreadable(String),
 }
 
 impl Wanted {
@@ -94,7 +108,7 @@ impl Wanted {
     pub fn spec(&self) -> Option<&Spec> {
         match &self.intent {
             Intent::Run(spec) => Some(spec),
-            Intent::Delete { .. } | Intent::Nothing => None,
+            Intent::Delete { .. } | Intent::Nothing | Intent::Unreadable(_) => None,
         }
     }
 

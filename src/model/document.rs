@@ -13,7 +13,6 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Number, Value};
 use serde_saphyr::Spanned;
 
-use super::quantity::Timestamp;
 use super::services::{Service, Version};
 use super::spec::{Document, Language};
 use super::{fit, schema};

@@ -19,12 +19,37 @@ pub struct Progress {
     pub projects: BTreeMap<ProjectId, ProjectProgress>,
     /// Of each service that is wanted.
     pub services: BTreeMap<Service, ServiceProgress>,
+    /// The projects whose progress is stored and could not be read. It is never replaced.
+    pub unreadable: BTreeMap<ProjectId, Unreadable>,
+}
+
+/// What is known of a project whose progress could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Unreadable {
+    /// Why.
+    pub why: String,
+    /// Its ports. No other project may get one.
+    pub ports: BTreeSet<u16>,
+    /// Its hosts, which Caddy serves.
+    pub hosts: BTreeSet<Hostname>,
+}
+
+impl Unreadable {
+    /// Says why, and what to do.
+    pub fn message(&self) -> String {
+        format!(
+            "{}; its processes run on and nothing of it is changed. Run the agent that wrote it, restore the database from a backup, or delete the project and put it again",
+            self.why
+        )
+    }
 }
 
 impl Progress {
     /// Returns the project that has a host.
     pub fn owner_of(&self, host: &Hostname) -> Option<&ProjectId> {
-        self.projects.iter().find(|(_, memory)| memory.hosts.contains(host)).map(|(project, _)| project)
+        let known = self.projects.iter().map(|(project, memory)| (project, &memory.hosts));
+        let unreadable = self.unreadable.iter().map(|(project, unreadable)| (project, &unreadable.hosts));
+        known.chain(unreadable).find(|(_, hosts)| hosts.contains(host)).map(|(project, _)| project)
     }
 }
 

@@ -26,6 +26,40 @@ pub struct Record {
     pub complaint: Option<Complaint>,
     /// A suspension that was asked for besides the spec's own.
     pub hold: Option<Hold>,
+    /// A part that is stored and could not be read. It is missing above, and only a write that replaces it may be saved.
+    pub damage: Option<Damage>,
+}
+
+/// A stored part that could not be read: it is damaged, or a newer agent wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The part. If there are more, the overlay counts first: the others come again with a whole spec.
+    pub part: Part,
+    /// Why.
+    pub why: String,
+}
+
+/// A part of a record that may be damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The artifact that replaces the spec's.
+    Overlay,
+    /// The rest.
+    Other,
+}
+
+impl Damage {
+    /// Says why, and what to do.
+    pub fn message(&self) -> String {
+        let spec = match self.part {
+            Part::Overlay => "put the whole spec again, if it is no file's",
+            Part::Other => "write the whole spec again",
+        };
+        format!(
+            "{}; its processes run on and nothing of it is changed. Run the agent that wrote it, restore the database from a backup, or {spec}",
+            self.why
+        )
+    }
 }
 
 /// What a project should become.
@@ -54,10 +88,11 @@ pub struct Overlay {
 impl Record {
     /// Returns what is wanted, with the newest versions of the stored secrets.
     pub fn wanted(&self, secrets: BTreeMap<SecretName, u32>) -> Wanted {
-        let intent = match (self.goal, &self.spec) {
-            (Goal::Delete { keep_data }, _) => Intent::Delete { keep_data },
-            (Goal::Run, Some(spec)) => Intent::Run(Arc::new(self.with_overlay(spec))),
-            (Goal::Run, None) | (Goal::Nothing, _) => Intent::Nothing,
+        let intent = match (self.goal, &self.spec, &self.damage) {
+            (Goal::Delete { keep_data }, ..) => Intent::Delete { keep_data },
+            (.., Some(damage)) => Intent::Unreadable(damage.message()),
+            (Goal::Run, Some(spec), None) => Intent::Run(Arc::new(self.with_overlay(spec))),
+            (Goal::Run, None, None) | (Goal::Nothing, ..) => Intent::Nothing,
         };
         Wanted {
             generation: self.generation,

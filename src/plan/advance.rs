@@ -32,7 +32,7 @@ pub fn advance(
     for (project, seen) in &observed.projects {
         let Some(wanted) = desired.0.get(project) else { continue };
         match &wanted.intent {
-            Intent::Nothing => {}
+            Intent::Nothing | Intent::Unreadable(_) => {}
             _ if wanted.pause_at(observed.now).is_some() => {
                 progress.projects.entry(project.clone()).or_default().suspended.get_or_insert(observed.now);
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::desired::Desired;
+use crate::model::desired::{Desired, Intent};
 use crate::model::names::Sha256;
 use crate::model::observed::Observed;
 use crate::model::progress::Progress;
@@ -16,6 +16,10 @@ const PATIENCE: Span = Span::seconds(86_400);
 /// Adds the removals of artifacts that no kept release and no spec names.
 pub fn steps(desired: &Desired, observed: &Observed, progress: &Progress, plan: &mut Plan) {
     let Some(artifacts) = observed.artifacts.known() else { return };
+    // What cannot be read may name any of them.
+    if desired.0.values().any(|wanted| matches!(wanted.intent, Intent::Unreadable(_))) {
+        return;
+    }
     let needed = needed(desired, progress);
     for (sha256, came) in artifacts.iter().filter(|(sha256, _)| !needed.contains(sha256.as_str())) {
         if observed.now >= came.after(PATIENCE) {

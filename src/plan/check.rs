@@ -28,7 +28,8 @@ fn breach(step: &Step, desired: &Desired, observed: &Observed, progress: &Progre
     let Action::Project(project, action) = &step.action else { return None };
     let memory = progress.projects.get(project)?;
     let wanted = desired.0.get(project);
-    let leaving = !matches!(wanted.map(|wanted| &wanted.intent), Some(Intent::Run(_)));
+    let intent = wanted.map(|wanted| &wanted.intent);
+    let leaving = !matches!(intent, Some(Intent::Run(_) | Intent::Unreadable(_)));
     let spec = wanted.and_then(|wanted| wanted.spec());
     let recreate = |unit: &UnitId| spec.is_some_and(|spec| super::rollout::runs_once(spec, memory, unit));
     let seen = observed.projects.get(project)?;

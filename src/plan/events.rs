@@ -15,6 +15,7 @@ use crate::model::status::Status;
 
 use super::Step;
 use super::check::Breach;
+use super::status::UNREADABLE;
 
 /// Tells what was decided: how what is remembered changed.
 pub fn of_changes(desired: &Desired, before: &Progress, after: &Progress, now: Timestamp) -> Vec<Event> {
@@ -192,6 +193,10 @@ fn turn(old: &Status, new: &Status, now: Timestamp) -> Option<Event> {
     let stops = new.condition("Stalled").is_some_and(|stalled| stalled.reason == is.reason);
     let undecided = old.generation == new.generation && new.candidate.is_none() && !stops;
     let event = match (was.status.as_str(), is.status.as_str()) {
+        // The one stall that nothing decided.
+        (_, "False") if stops && is.reason == UNREADABLE && was.reason != UNREADABLE => {
+            Event::warning(now, &is.reason, &is.message)
+        }
         ("False", "True") => Event::info(now, &is.reason, &is.message),
         ("True", "False") if undecided => Event::warning(now, &is.reason, &is.message),
         // No decision says it, also of a release that was never Ready.

@@ -94,7 +94,7 @@ pub fn plan(
         match &wanted.intent {
             Intent::Run(spec) => rollout::steps(project, spec, seen, memory, setting, &mut plan),
             Intent::Delete { keep_data } => removal::steps(project, *keep_data, seen, memory, setting, &mut plan),
-            Intent::Nothing => {}
+            Intent::Nothing | Intent::Unreadable(_) => {}
         }
     }
     artifacts::steps(desired, observed, progress, &mut plan);

@@ -8,13 +8,9 @@ use crate::model::progress::{Progress, ProjectProgress};
 
 /// Returns every port that some project has.
 pub fn taken(progress: &Progress) -> BTreeSet<u16> {
-    progress
-        .projects
-        .values()
-        .flat_map(|memory| memory.ports.values())
-        .flatten()
-        .flat_map(|ports| [ports.a, ports.b])
-        .collect()
+    let known = progress.projects.values().flat_map(|memory| memory.ports.values()).flatten();
+    let unreadable = progress.unreadable.values().flat_map(|unreadable| &unreadable.ports);
+    known.flat_map(|ports| [ports.a, ports.b]).chain(unreadable.copied()).collect()
 }
 
 /// Gives each instance of a release's web processes two ports, unless it has them.

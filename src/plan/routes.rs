@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::model::desired::{Kind, Work};
+use crate::model::failure::PortError;
 use crate::model::layout::Layout;
 use crate::model::names::{Hostname, ProcessName, ProjectId, Slot};
 use crate::model::observed::{Observed, ProxySeen, Sight};
@@ -38,6 +39,9 @@ pub fn steps(observed: &Observed, progress: &Progress, rules: &Rules, plan: &mut
     if has(proxy, &text) {
         return true;
     }
+    if held_up(progress).is_some() {
+        return false;
+    }
     if proxy.apart.is_some() {
         // The operator's to change; what is there goes on.
         plan.look_at(observed.now.after(Span::seconds(2)));
@@ -48,6 +52,14 @@ pub fn steps(observed: &Observed, progress: &Progress, rules: &Rules, plan: &mut
         reason: Reason::RoutesDiffer,
     });
     false
+}
+
+/// Returns why Caddy keeps the routes that it has: those of a project whose progress could not be read cannot be written
+/// again.
+pub fn held_up(progress: &Progress) -> Option<PortError> {
+    let (project, _) = progress.unreadable.iter().find(|(_, unreadable)| !unreadable.hosts.is_empty())?;
+    let message = format!("Caddy keeps the routes that it has, since those of project {project} could not be read");
+    Some(PortError::passing("Database", message))
 }
 
 /// Tells whether Caddy serves this text now and will after a restart.

@@ -150,6 +150,9 @@ fn findings(view: &View<'_>, before: Option<&Status>) -> Vec<(&'static str, &'st
 }
 
 fn stalled(view: &View<'_>) -> Option<Finding> {
+    if let Some(finding) = unreadable(view.wanted) {
+        return Some(finding);
+    }
     if matches!(view.wanted.intent, Intent::Delete { .. }) {
         return None;
     }
@@ -160,6 +163,17 @@ fn stalled(view: &View<'_>) -> Option<Finding> {
     }
     let standing = view.memory.stalled.clone().or_else(|| view.memory.quarantine.as_ref().map(Quarantine::stall));
     standing.map(|stall| (stall.reason, stall.message))
+}
+
+/// The reason where what is stored of a project could not be read.
+pub const UNREADABLE: &str = "Database";
+
+/// Returns why nothing can be done for a project of which a part could not be read.
+fn unreadable(wanted: &Wanted) -> Option<Finding> {
+    match &wanted.intent {
+        Intent::Unreadable(why) => Some((UNREADABLE.into(), why.clone())),
+        _ => None,
+    }
 }
 
 /// Returns what is told of another file that claims the project too. The project goes on without it.
@@ -211,7 +225,9 @@ fn unready(view: &View<'_>, stalled: Option<&Finding>, before: Option<&Status>) 
         (Intent::Delete { .. }, _) => {
             return Some(("Deleting".into(), "routes, processes and files are being removed".into()));
         }
-        (Intent::Nothing, _) => return Some(("Pending".into(), "nothing is wanted yet".into())),
+        (Intent::Nothing | Intent::Unreadable(_), _) => {
+            return Some(("Pending".into(), "nothing is wanted yet".into()));
+        }
         (Intent::Run(_), None) => {
             return Some(reconciling(view).unwrap_or_else(|| ("Pending".into(), "nothing serves yet".into())));
         }
@@ -550,7 +566,9 @@ pub fn as_wanted_now(mut status: Status, wanted: &Wanted, now: Timestamp) -> Sta
 /// Returns the status of a project that no pass has seen yet.
 pub fn unseen(project: &ProjectId, wanted: &Wanted, now: Timestamp) -> Status {
     let complaint = wanted.complaint.as_ref().filter(|complaint| !complaint.is_of_another_file());
-    let found = complaint.map_or(("Pending".to_owned(), "no pass has looked at it yet".to_owned()), finding);
+    let stalled = unreadable(wanted).or_else(|| complaint.map(finding));
+    let stands_still = stalled.is_some();
+    let found = stalled.unwrap_or_else(|| ("Pending".to_owned(), "no pass has looked at it yet".to_owned()));
     let condition = |kind: &str, status: &str, (reason, message): Finding| Condition {
         kind: kind.into(),
         status: status.into(),
@@ -559,7 +577,7 @@ pub fn unseen(project: &ProjectId, wanted: &Wanted, now: Timestamp) -> Status {
         since: now,
     };
     let mut conditions = vec![condition("Ready", "False", found.clone())];
-    conditions.push(condition(if complaint.is_some() { "Stalled" } else { "Reconciling" }, "True", found));
+    conditions.push(condition(if stands_still { "Stalled" } else { "Reconciling" }, "True", found));
     conditions.extend(contested(wanted).map(|found| condition("Stalled", "True", found)));
     Status {
         project: project.clone(),
@@ -567,7 +585,7 @@ pub fn unseen(project: &ProjectId, wanted: &Wanted, now: Timestamp) -> Status {
         observed_generation: 0,
         observed_at: now,
         owner: wanted.owner.to_string(),
-        state: if complaint.is_some() { "failed" } else { "pending" }.into(),
+        state: if stands_still { "failed" } else { "pending" }.into(),
         conditions,
         serving: None,
         candidate: None,

@@ -10,7 +10,7 @@ use super::services::HostServices;
 use super::{evidence, sight};
 use crate::bell::Rehearsal;
 use crate::metrics::{Metrics, Statuses};
-use crate::model::desired::{Desired, Wanted};
+use crate::model::desired::{Desired, Intent, Wanted};
 use crate::model::failure::PortError;
 use crate::model::names::{Hostname, ProjectId, Slot, UnitId};
 use crate::model::observed::{ActiveState, Observed, ProxySeen, Seen, UnitSeen, Visit};
@@ -146,7 +146,7 @@ impl Loop {
         let advanced = view.progress.clone();
         if !plan.steps.iter().any(|step| matches!(step.action, Action::Proxy(ProxyAction::LoadRoutes(_)))) {
             // Caddy has them: it took them and only its answer was lost, or nobody wants them any more.
-            self.route_trouble = None;
+            self.route_trouble = routes::held_up(&view.progress);
         }
         let follow_up = self.apply(&plan, &mut view);
         // An app may be ready before its start is looked at.
@@ -219,6 +219,7 @@ impl Loop {
         let wanted = self.services.memory.wanted_services()?;
         desired.0.extend(suppose);
         let progress = self.memory.progress()?;
+        desired.stop_at_unreadable(&progress);
         let now = self.clock.now();
         let mut units = self.units.look();
         let mut projects: BTreeMap<ProjectId, Seen> =
@@ -445,11 +446,13 @@ impl Loop {
     fn statuses(&self, view: &mut View, unserved: &BTreeSet<Hostname>) -> BTreeMap<ProjectId, Status> {
         let mut current = BTreeMap::new();
         for (project, wanted) in &view.desired.0 {
-            let (Some(memory), Some(seen)) =
-                (view.progress.projects.get_mut(project), view.observed.projects.get(project))
-            else {
-                continue;
+            let mut unknown = ProjectProgress::default();
+            let memory = match (view.progress.projects.get_mut(project), &wanted.intent) {
+                (Some(memory), _) => memory,
+                (None, Intent::Unreadable(_)) => &mut unknown,
+                (None, _) => continue,
             };
+            let Some(seen) = view.observed.projects.get(project) else { continue };
             let shown = status::of(
                 &status::View {
                     project,
@@ -463,7 +466,9 @@ impl Loop {
                 },
                 self.last.get(project),
             );
-            memory.observed_generation = shown.observed_generation;
+            if !matches!(wanted.intent, Intent::Unreadable(_)) {
+                memory.observed_generation = shown.observed_generation;
+            }
             current.insert(project.clone(), shown);
         }
         current

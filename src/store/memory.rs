@@ -8,15 +8,15 @@ use zeroize::Zeroizing;
 use crate::model::desired::{Desired, SecretVersion};
 use crate::model::event::Event;
 use crate::model::failure::PortError;
-use crate::model::names::{EnvName, ProjectId};
-use crate::model::progress::{Progress, ProjectProgress};
+use crate::model::names::{EnvName, Hostname, ProjectId};
+use crate::model::progress::{Progress, ProjectProgress, Unreadable};
 use crate::model::spec::Sealed;
 use crate::model::status::Status;
 use crate::plan::accept::project as rules;
 use crate::plan::accept::values::{self, Kind};
 use crate::port::{Memory, ServiceMemory, WriteError};
 
-use super::wishes::{forget, open_value, read, read_desired};
+use super::wishes::{forget, known_id, open_value, read, read_desired};
 use super::{Db, damaged, refused};
 
 impl Memory for Db {
@@ -25,12 +25,18 @@ impl Memory for Db {
     }
 
     fn progress(&self) -> Result<Progress, PortError> {
-        let projects = read_texts(&self.lock(), "SELECT project, memory FROM progress")?;
-        let projects = projects
-            .into_iter()
-            .map(|(project, text)| Ok((project, parse(&text)?)))
-            .collect::<Result<_, PortError>>()?;
-        Ok(Progress { projects, services: self.service_progress()? })
+        let mut progress = Progress { services: self.service_progress()?, ..Progress::default() };
+        let connection = self.lock();
+        for (project, text) in read_texts(&connection, "SELECT project, memory FROM progress")? {
+            match parse(&text) {
+                Ok(found) => drop(progress.projects.insert(project, found)),
+                Err(error) => {
+                    let unreadable = what_it_has(&connection, &project, error.message);
+                    progress.unreadable.insert(project, unreadable.map_err(|e| refused("read", &e))?);
+                }
+            }
+        }
+        Ok(progress)
     }
 
     fn progress_of(&self, project: &ProjectId) -> Result<ProjectProgress, PortError> {
@@ -133,6 +139,16 @@ fn parse_status(text: &str) -> Option<Status> {
     serde_json::from_str(text).ok()
 }
 
+/// Reads what a project has that no other may get, though its progress could not be read.
+fn what_it_has(connection: &Connection, project: &ProjectId, why: String) -> rusqlite::Result<Unreadable> {
+    let mut ports = connection.prepare_cached("SELECT port FROM ports WHERE project = ?1")?;
+    let ports = ports.query_map(params![project.as_str()], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let mut hosts = connection.prepare_cached("SELECT host FROM hosts WHERE project = ?1")?;
+    let hosts: Vec<String> =
+        hosts.query_map(params![project.as_str()], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    Ok(Unreadable { why, ports, hosts: hosts.iter().filter_map(|host| Hostname::parse(host).ok()).collect() })
+}
+
 fn parse(text: &str) -> Result<ProjectProgress, PortError> {
     serde_json::from_str(text).map_err(|e| damaged("progress", e))
 }
@@ -143,9 +159,7 @@ fn read_texts(connection: &Connection, sql: &str) -> Result<Vec<(ProjectId, Stri
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
         .and_then(Iterator::collect)
         .map_err(|e| refused("read", &e))?;
-    rows.into_iter()
-        .map(|(name, text)| Ok((ProjectId::parse(&name).map_err(|e| damaged("a project's id", e))?, text)))
-        .collect()
+    Ok(rows.into_iter().filter_map(|(name, text)| Some((known_id(&name)?, text))).collect())
 }
 
 /// Writes a project's memory. Ports and hosts stand in tables of their own too, where no two projects can have one.

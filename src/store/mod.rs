@@ -118,7 +118,7 @@ mod tests {
     use crate::model::desired::{Complaint, ComplaintKind, Content, HeldUntil, Hold, Intent, Owner, Source};
     use crate::model::document;
     use crate::model::event::By;
-    use crate::model::names::{KeyId, ProjectId, ReleaseNo, SecretName, Slot};
+    use crate::model::names::{KeyId, Ports, ProjectId, ReleaseNo, SecretName, Slot};
     use crate::model::progress::{ProjectProgress, Release, ReleaseState};
     use crate::model::quantity::Timestamp;
     use crate::model::spec::{Artifact, Plain, Updates};
@@ -403,6 +403,92 @@ mod tests {
         db(&dir).hold(&shop(), None, &by()).unwrap();
         assert_eq!(held(&db(&dir)), Some((5, None)));
         assert_eq!(db(&dir).put(spec(TWO, "").unwrap(), &file, None, &by()), Err(WriteError::Deleting(shop())));
+    }
+
+    fn wiki() -> ProjectId {
+        ProjectId::parse("wiki").unwrap()
+    }
+
+    /// Two projects with progress, a port and a host each; then a statement by hand.
+    fn damaged_by(dir: &tempfile::TempDir, sql: &str) -> Db {
+        let db = db(dir);
+        db.put(spec(ONE, "").unwrap(), &Owner::Api, None, &by()).unwrap();
+        db.lock().execute_batch("INSERT INTO projects SELECT 'wiki', generation, intent, keep_data, owner, replace(spec, 'shop', 'wiki'), NULL, NULL, NULL, NULL FROM projects").unwrap();
+        let progress = |port: u16, host: &str| ProjectProgress {
+            ports: [("web".parse().unwrap(), vec![Ports { a: port, b: port + 1 }])].into(),
+            hosts: [host.parse().unwrap()].into(),
+            ..ProjectProgress::default()
+        };
+        let both = [(shop(), progress(1, "a.example.com")), (wiki(), progress(3, "b.example.com"))];
+        db.remember(&BTreeMap::from(both), &[]).unwrap();
+        db.lock().execute_batch(sql).unwrap();
+        db
+    }
+
+    fn told(db: &Db) -> String {
+        let kept = crate::port::Events::read(db, &Default::default()).unwrap();
+        kept.last().map(|kept| kept.event.message.clone()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_stops_its_project_alone_and_is_replaced_by_a_whole_spec_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = damaged_by(&dir, "UPDATE projects SET spec = '{\"newer\":1}' WHERE project = 'shop'");
+        let row = || -> (String, Option<String>, Option<String>) {
+            let sql = "SELECT spec, complaint, hold FROM projects WHERE project = 'shop'";
+            db.lock().query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap()
+        };
+        let before = row();
+        let desired = db.desired().unwrap();
+        assert!(desired.0[&wiki()].spec().is_some());
+        let Intent::Unreadable(why) = &desired.0[&shop()].intent else { panic!("{:?}", desired.0[&shop()]) };
+        assert!(why.contains("could not read a spec from the database: unknown field `newer`"), "{why}");
+        assert_eq!(db.wanted(&shop()).unwrap().unwrap(), desired.0[&shop()]);
+        let hold = Hold { by: "key ops".into(), since: Timestamp(1), reason: None, until: None };
+        assert!(matches!(db.hold(&shop(), Some(&hold), &by()), Err(WriteError::Unreadable { .. })));
+        let complaint = Complaint { kind: ComplaintKind::Conflict, message: "zz.yaml".into() };
+        db.complain(&shop(), &Owner::Api, Some(&complaint)).unwrap();
+        assert!(matches!(db.fetch_again(&shop(), &by()), Err(WriteError::Unreadable { .. })));
+        assert_eq!(row(), before, "nothing of it was overwritten");
+
+        assert_eq!(db.put(spec(ONE, "").unwrap(), &Owner::Api, Some(1), &by()).unwrap().generation, 2);
+        assert!(
+            told(&db).starts_with("key admin wrote generation 2, which replaces a damaged record"),
+            "{}",
+            told(&db)
+        );
+        assert!(db.desired().unwrap().0[&shop()].spec().is_some());
+    }
+
+    #[test]
+    fn a_suspension_that_cannot_be_read_stands() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = damaged_by(&dir, "UPDATE projects SET hold = '{}' WHERE project = 'shop'");
+        let wanted = db.wanted(&shop()).unwrap().unwrap();
+        assert!(wanted.spec().is_some() && wanted.hold_at(Timestamp(9)).is_some());
+        db.hold(&shop(), None, &by()).unwrap();
+        assert_eq!(db.wanted(&shop()).unwrap().unwrap().hold, None);
+    }
+
+    #[test]
+    fn progress_that_cannot_be_read_is_kept_with_what_it_has_until_the_project_is_deleted() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = damaged_by(&dir, "UPDATE progress SET memory = '{\"target\":\"x\"}' WHERE project = 'shop'");
+        let progress = db.progress().unwrap();
+        assert_eq!(progress.projects.keys().collect::<Vec<_>>(), [&wiki()]);
+        let unreadable = &progress.unreadable[&shop()];
+        assert_eq!((&unreadable.ports, unreadable.hosts.len()), (&[1, 2].into(), 1));
+        assert!(unreadable.why.starts_with("could not read progress from the database"), "{}", unreadable.why);
+        assert!(db.put(spec(TWO, "").unwrap(), &Owner::Api, None, &by()).unwrap().changed, "that needs no progress");
+        db.remember(&progress.projects, &[]).unwrap();
+        let text = || {
+            let sql = "SELECT memory FROM progress WHERE project = 'shop'";
+            db.lock().query_row(sql, [], |row| row.get::<_, String>(0)).ok()
+        };
+        assert_eq!(text().as_deref(), Some("{\"target\":\"x\"}"));
+        db.delete(&shop(), &Owner::Api, false, &by()).unwrap();
+        assert_eq!((text(), db.progress().unwrap().unreadable), (None, BTreeMap::new()));
+        assert!(told(&db).ends_with("and it is dropped"), "{}", told(&db));
     }
 
     #[test]

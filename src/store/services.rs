@@ -161,7 +161,7 @@ impl Db {
             let change = decide(read_one(tx, service)?)?;
             match &change.write {
                 Write::Nothing => {}
-                Write::Save(record) => save(tx, service, record)?,
+                Write::Save(record) | Write::Reset(record) => save(tx, service, record)?,
                 Write::Forget => forget(tx, service)?,
             }
             Ok((change.answer, change.event))

@@ -10,7 +10,7 @@ use crate::model::event::{By, Event};
 use crate::model::failure::PortError;
 use crate::model::names::{KeyId, ProjectId, SecretName};
 use crate::model::quantity::Timestamp;
-use crate::model::record::{Goal, Overlay, Record};
+use crate::model::record::{Damage, Goal, Overlay, Part, Record};
 use crate::model::spec::{Artifact, Plain, Spec};
 use crate::plan::accept::admit::Admitted;
 use crate::plan::accept::project::{self as rules, Deliveries, StoredProgress};
@@ -42,7 +42,7 @@ impl Wishes for Db {
 
     fn delete(&self, project: &ProjectId, owner: &Owner, keep_data: bool, by: &By) -> Result<u64, WriteError> {
         self.change("delete a project", project, |tx| {
-            rules::delete(read(tx, project)?, project, owner, keep_data, now_by(by))
+            rules::delete(read(tx, project)?, project, owner, keep_data, now_by(by), &progress(tx, project))
         })
     }
 
@@ -88,7 +88,7 @@ impl Wishes for Db {
     fn wanted(&self, project: &ProjectId) -> Result<Option<Wanted>, WriteError> {
         let connection = self.lock();
         let Some(record) = read(&connection, project)? else { return Ok(None) };
-        Ok(Some(record.wanted(listed_secrets(&connection, project)?)))
+        Ok(Some(wanted(record, listed_secrets(&connection, project))))
     }
 
     fn complain(&self, project: &ProjectId, owner: &Owner, complaint: Option<&Complaint>) -> Result<(), WriteError> {
@@ -221,6 +221,10 @@ impl Db {
             match &change.write {
                 Write::Nothing => {}
                 Write::Save(record) => save(tx, project, record)?,
+                Write::Reset(record) => {
+                    save(tx, project, record)?;
+                    remove(tx, project, &["progress", "ports", "hosts"])?;
+                }
                 Write::Forget => forget(tx, project)?,
             }
             Ok((change.answer, change.event))
@@ -311,10 +315,11 @@ impl Row {
         })
     }
 
-    fn record(self) -> Result<Record, PortError> {
-        let overlay: Option<Artifact> = parsed(self.overlay, "an overlay")?;
+    fn record(self) -> Record {
+        let mut damage = None;
         let by = self.overlay_by.unwrap_or_default();
-        Ok(Record {
+        let overlay = part(&mut damage, Part::Overlay, self.overlay, "an overlay");
+        Record {
             generation: self.generation,
             goal: match self.intent.as_str() {
                 "run" => Goal::Run,
@@ -322,11 +327,39 @@ impl Row {
                 _ => Goal::Nothing,
             },
             owner: Owner::parse(&self.owner),
-            spec: parsed::<Spec>(self.spec, "a spec")?,
             overlay: overlay.map(|artifact| Overlay { artifact, by }),
-            complaint: parsed(self.complaint, "a complaint")?,
-            hold: parsed(self.hold, "a suspension")?,
-        })
+            spec: part::<Spec>(&mut damage, Part::Other, self.spec, "a spec"),
+            complaint: part(&mut damage, Part::Other, self.complaint, "a complaint"),
+            // Whoever suspended it meant it: the stop stands, although what it said is lost.
+            hold: parsed(self.hold, "a suspension").unwrap_or_else(|error| {
+                Some(Hold { by: "zexio".into(), since: Timestamp(0), reason: Some(error.message), until: None })
+            }),
+            damage,
+        }
+    }
+}
+
+/// Reads a part of a record, and notes the first that could not be read.
+fn part<T: serde::de::DeserializeOwned>(
+    damage: &mut Option<Damage>,
+    part: Part,
+    text: Option<String>,
+    what: &str,
+) -> Option<T> {
+    parsed(text, what).unwrap_or_else(|error| {
+        damage.get_or_insert(Damage { part, why: error.message });
+        None
+    })
+}
+
+/// Returns what a record means. Without its secrets nothing of it can be run.
+fn wanted(record: Record, secrets: Secrets) -> Wanted {
+    match secrets {
+        Ok(secrets) => record.wanted(secrets),
+        Err(error) => {
+            let damage = record.damage.clone().unwrap_or(Damage { part: Part::Other, why: error.message });
+            Record { damage: Some(damage), ..record }.wanted(BTreeMap::new())
+        }
     }
 }
 
@@ -334,7 +367,7 @@ pub(super) fn read(connection: &Connection, project: &ProjectId) -> Result<Optio
     let sql = format!("SELECT {COLUMNS} FROM projects WHERE project = ?1");
     let mut statement = connection.prepare_cached(&sql).map_err(|e| refused("read a project", &e))?;
     let row = statement.query_row(params![project.as_str()], Row::of).optional();
-    row.map_err(|e| refused("read a project", &e))?.map(Row::record).transpose()
+    Ok(row.map_err(|e| refused("read a project", &e))?.map(Row::record))
 }
 
 fn save(tx: &Transaction<'_>, project: &ProjectId, record: &Record) -> Result<(), WriteError> {
@@ -373,13 +406,18 @@ pub(super) fn read_desired(connection: &Connection) -> Result<BTreeMap<ProjectId
     let mut statement = connection.prepare_cached(&sql).map_err(failed)?;
     let rows: Vec<Row> = statement.query_map([], Row::of).and_then(Iterator::collect).map_err(failed)?;
     let mut secrets = all_secrets(connection)?;
-    rows.into_iter()
-        .map(|row| {
-            let project = ProjectId::parse(&row.project).map_err(|e| damaged("a project's id", e))?;
-            let secrets = secrets.remove(&row.project).unwrap_or_default();
-            Ok((project, row.record()?.wanted(secrets)))
-        })
-        .collect()
+    let found = rows.into_iter().filter_map(|row| {
+        let project = known_id(&row.project)?;
+        let secrets = secrets.remove(&row.project).unwrap_or_else(|| Ok(BTreeMap::new()));
+        Some((project, wanted(row.record(), secrets)))
+    });
+    Ok(found.collect())
+}
+
+/// Returns a stored project's id. A row under a name that no project can have is none: it is logged and left.
+pub(super) fn known_id(name: &str) -> Option<ProjectId> {
+    let known = ProjectId::parse(name);
+    known.inspect_err(|error| tracing::error!(name, "left a row of the database alone: {error}")).ok()
 }
 
 /// The sealed values of a project.
@@ -446,8 +484,11 @@ fn listed_secrets(connection: &Connection, project: &ProjectId) -> Result<BTreeM
     rows(connection, sql, project, |row| Ok((row.get(0)?, row.get(1)?)))?.into_iter().map(secret).collect()
 }
 
-/// Returns the newest versions of all listed secrets, by project.
-fn all_secrets(connection: &Connection) -> Result<BTreeMap<String, BTreeMap<SecretName, u32>>, PortError> {
+/// The newest versions of a project's listed secrets, or why they could not be read.
+type Secrets = Result<BTreeMap<SecretName, u32>, PortError>;
+
+/// Returns the secrets of all projects.
+fn all_secrets(connection: &Connection) -> Result<BTreeMap<String, Secrets>, PortError> {
     let failed = |e: rusqlite::Error| refused("read secrets", &e);
     let sql = "SELECT project, name, version FROM sealed WHERE kind = 'secret' AND listed = 1";
     let mut statement = connection.prepare_cached(sql).map_err(failed)?;
@@ -455,11 +496,11 @@ fn all_secrets(connection: &Connection) -> Result<BTreeMap<String, BTreeMap<Secr
         .query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))
         .and_then(Iterator::collect)
         .map_err(failed)?;
-    let mut secrets: BTreeMap<String, BTreeMap<SecretName, u32>> = BTreeMap::new();
+    let mut by_project: BTreeMap<String, Vec<(String, u32)>> = BTreeMap::new();
     for (project, found) in found {
-        secrets.entry(project).or_default().extend([secret(found)?]);
+        by_project.entry(project).or_default().push(found);
     }
-    Ok(secrets)
+    Ok(by_project.into_iter().map(|(project, found)| (project, found.into_iter().map(secret).collect())).collect())
 }
 
 fn secret((name, version): (String, u32)) -> Result<(SecretName, u32), PortError> {
@@ -468,7 +509,11 @@ fn secret((name, version): (String, u32)) -> Result<(SecretName, u32), PortError
 
 /// Removes every row of a project.
 pub(super) fn forget(connection: &Connection, project: &ProjectId) -> Result<(), WriteError> {
-    for table in ["projects", "sealed", "progress", "ports", "hosts", "status", "deliveries"] {
+    remove(connection, project, &["projects", "sealed", "progress", "ports", "hosts", "status", "deliveries"])
+}
+
+fn remove(connection: &Connection, project: &ProjectId, tables: &[&str]) -> Result<(), WriteError> {
+    for table in tables {
         execute(connection, &format!("DELETE FROM {table} WHERE project = ?1"), params![project.as_str()])?;
     }
     Ok(())

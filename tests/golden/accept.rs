@@ -5,14 +5,14 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
-use zexio::model::desired::{Complaint, ComplaintKind, Content, HeldUntil, Hold, Owner, Source};
+use zexio::model::desired::{Complaint, ComplaintKind, Content, HeldUntil, Hold, Intent, Owner, Source};
 use zexio::model::document::{self, SpecError};
 use zexio::model::event::{By, Event, Level};
 use zexio::model::failure::PortError;
 use zexio::model::names::{EnvName, KeyId, ProjectId, ReleaseNo, Slot};
 use zexio::model::progress::{ProjectProgress, Release, ReleaseState};
 use zexio::model::quantity::Timestamp;
-use zexio::model::record::{Goal, Overlay, Record};
+use zexio::model::record::{Damage, Goal, Overlay, Part, Record};
 use zexio::model::services::{Service, ServiceIntent, Version, WantedService};
 use zexio::model::spec::{Artifact, Given, Plain, Sealed, Spec, Updates};
 use zexio::plan::accept::admit::{Admitted, Origin, UrlCheck, admit};
@@ -95,7 +95,12 @@ fn runs() -> Record {
         overlay: None,
         complaint: None,
         hold: None,
+        damage: None,
     }
+}
+
+fn damage(part: Part) -> Option<Damage> {
+    Some(Damage { part, why: "could not read it".into() })
 }
 
 /// The kinds of record, by name.
@@ -114,6 +119,20 @@ fn records() -> Vec<(&'static str, Option<Record>)> {
         ("moved back to release 3", Record { overlay: overlay(back_to(3), &key()), ..runs() }),
         ("moved back to release 9, which is not known", Record { overlay: overlay(back_to(9), &key()), ..runs() }),
         ("its file was never readable", Record { complaint: complaint(ComplaintKind::SpecInvalid), ..unread }),
+        ("its spec cannot be read", Record { spec: None, damage: damage(Part::Other), ..runs() }),
+        (
+            "its spec cannot be read, moved to 2",
+            Record { spec: None, overlay: overlay(url("2"), &github()), damage: damage(Part::Other), ..runs() },
+        ),
+        ("its moved artifact cannot be read", Record { damage: damage(Part::Overlay), ..runs() }),
+        (
+            "of a file, its spec cannot be read",
+            Record { owner: file(), spec: None, damage: damage(Part::Other), ..runs() },
+        ),
+        (
+            "of a file, its moved artifact cannot be read",
+            Record { owner: file(), damage: damage(Part::Overlay), ..runs() },
+        ),
         ("suspended", Record { hold: held(None), ..runs() }),
         ("leaves", leaves.clone()),
         ("leaves, suspended", Record { hold: held(None), ..leaves.clone() }),
@@ -193,6 +212,9 @@ fn difference(old: Option<&Record>, new: &Record) -> String {
     if old.complaint != new.complaint {
         write!(text, " complaint {:?}", new.complaint.as_ref().map(|it| it.kind.reason())).unwrap();
     }
+    if old.damage != new.damage {
+        write!(text, " damage {:?}", new.damage).unwrap();
+    }
     if old.hold != new.hold {
         write!(text, " suspended {}", new.hold.is_some()).unwrap();
     }
@@ -206,6 +228,7 @@ fn shown<T: std::fmt::Debug>(old: &Option<Record>, done: Result<Change<Record, T
             let write = match &write {
                 Write::Nothing => "nothing".to_owned(),
                 Write::Forget => "forget it".to_owned(),
+                Write::Reset(record) => format!("drop its progress, save{}", difference(old.as_ref(), record)),
                 Write::Save(record) => format!("save{}", difference(old.as_ref(), record)),
             };
             format!("{write} -> {answer:?}{}", event(&told)).replace(" -> ()", "")
@@ -244,8 +267,8 @@ fn requests(old: &Option<Record>) -> Vec<(&'static str, String)> {
     };
     let hold = |it: Option<Hold>| shown(old, rules::hold(old.clone(), &shop(), it.as_ref(), request(&key())));
     let by_file = By::File("shop.yaml".into());
-    let delete = |owner: &Owner, keep_data, by: &By| {
-        shown(old, rules::delete(old.clone(), &shop(), owner, keep_data, request(by)))
+    let delete = |owner: &Owner, keep_data, by: &By, progress| {
+        shown(old, rules::delete(old.clone(), &shop(), owner, keep_data, request(by), progress))
     };
     let again = |progress| shown(old, rules::fetch_again(old.clone(), &shop(), request(&key()), progress));
     let conflict = complaint(ComplaintKind::Conflict);
@@ -262,9 +285,10 @@ fn requests(old: &Option<Record>) -> Vec<(&'static str, String)> {
         ("put, expecting 7", put("keep: 2", &Owner::Api, Some(7), &fine)),
         ("put, expecting 0", put("keep: 2", &Owner::Api, Some(0), &fine)),
         ("put by the file", put("", &file(), None, &fine)),
-        ("delete", delete(&Owner::Api, false, &key())),
-        ("delete, keep data", delete(&Owner::Api, true, &key())),
-        ("delete by the file", delete(&file(), false, &by_file)),
+        ("delete", delete(&Owner::Api, false, &key(), &fine)),
+        ("delete, keep data", delete(&Owner::Api, true, &key(), &fine)),
+        ("delete, progress unreadable", delete(&Owner::Api, false, &key(), &unreadable())),
+        ("delete by the file", delete(&file(), false, &by_file, &fine)),
         ("adopt from the API", shown(old, rules::adopt(old.clone(), &shop(), &Owner::Api, &file(), NOW))),
         ("move to 1, as the spec", overlay(url("1"), &key(), &fine)),
         ("move to 1, not fetched", overlay(url("1"), &key(), &lacks)),
@@ -345,6 +369,11 @@ fn what_a_record_means() {
     let wanted = |record: Record| record.wanted(BTreeMap::new());
     let moved = |by: &By| Record { overlay: overlay(url("2"), by), ..runs() };
     assert!(wanted(moved(&github())).moved && !wanted(moved(&key())).moved && !wanted(runs()).moved);
+    let damaged = wanted(Record { damage: damage(Part::Overlay), ..runs() }).intent;
+    assert!(matches!(damaged, Intent::Unreadable(why) if why.starts_with("could not read it; its processes run on")));
+    let goal = Goal::Delete { keep_data: true };
+    let leaves = Record { goal, damage: damage(Part::Other), spec: None, ..runs() };
+    assert_eq!(wanted(leaves).intent, Intent::Delete { keep_data: true }, "a removal needs no spec");
     assert_eq!(wanted(moved(&key())).spec().unwrap().artifact.url, url("2").url);
 }
 
@@ -500,15 +529,16 @@ fn versions_that_no_release_names_may_go_but_the_newest() {
 #[test]
 fn one_admission_stands_before_every_store() {
     let stored = spec(V1, "");
-    let request = Origin::Request { stored: Some(&stored), now: NOW };
-    let file = Origin::File { written: NOW };
+    let now = Timestamp(1_767_225_600_000);
+    let request = Origin::Request { stored: Some(&stored), now };
+    let file = Origin::File { written: now };
     let refused = |text: &str, origin| admitted(text, origin).err().map(|error| error.to_string()).unwrap_or_default();
     for origin in [request, file] {
         assert_eq!(admitted(&text(V1, ""), origin).unwrap().project(), &shop());
         let http = text(V1, "").replace("https:", "http:");
         assert_eq!(refused(&http, origin), "line 3, column 18: artifact.url: only https");
         let over =
-            text(V1, "").replace("run: ./x, routes: [{ host: a.example.com }]", "run: ./x, schedule: '1969-01-01'");
+            text(V1, "").replace("run: ./x, routes: [{ host: a.example.com }]", "run: ./x, schedule: '2020-01-01'");
         assert!(refused(&over, origin).contains("is over and never comes again"), "{}", refused(&over, origin));
     }
     let sealed = text(V1, "env: { A: { sealed: 1 } }");

@@ -49,7 +49,7 @@ fn steps() -> BTreeMap<&'static str, Step> {
 fn every_kind_of_step_is_shown_and_told() {
     let now = Timestamp(1_000_000);
     let shop = ProjectProgress { generation: 3, ..ProjectProgress::default() };
-    let progress = Progress { projects: [(ProjectId::parse("shop").unwrap(), shop)].into(), services: BTreeMap::new() };
+    let progress = Progress { projects: [(ProjectId::parse("shop").unwrap(), shop)].into(), ..Progress::default() };
     let error = PortError::passing("Busy", "it was busy");
     let mut text = String::new();
     for (name, step) in steps() {

@@ -2,6 +2,7 @@
 
 mod chance;
 mod crashes;
+mod damaged;
 mod kinds;
 mod metrics;
 mod rollouts;

@@ -41,6 +41,8 @@ pub enum Write<R> {
     Nothing,
     /// This one replaces it.
     Save(R),
+    /// This one replaces it, and the project's progress goes, since it could not be read.
+    Reset(R),
     /// It goes, with everything else that is stored of its project.
     Forget,
 }
@@ -99,6 +101,14 @@ pub enum WriteError {
         service: Service,
         /// Its owner.
         owner: Owner,
+    },
+    /// A stored part could not be read, and this request would not replace it.
+    #[error("could not change project {project}: {why}")]
+    Unreadable {
+        /// The project.
+        project: ProjectId,
+        /// Why, and what to do.
+        why: String,
     },
     /// The store failed.
     #[error(transparent)]

@@ -9,7 +9,7 @@ use crate::model::failure::PortError;
 use crate::model::names::{ArtifactName, ProjectId};
 use crate::model::progress::ProjectProgress;
 use crate::model::quantity::Timestamp;
-use crate::model::record::{Goal, Overlay, Record};
+use crate::model::record::{Damage, Goal, Overlay, Part, Record};
 use crate::model::spec::{Artifact, Spec};
 
 type Result<T> = std::result::Result<Change<Record, T>, WriteError>;
@@ -39,7 +39,8 @@ pub struct Deliveries {
     pub seen: bool,
 }
 
-/// Decides on a whole spec. Its values are stored once the request is known to be allowed.
+/// Decides on a whole spec. Its values are stored once the request is known to be allowed. It replaces stored parts that
+/// could not be read; but not a file's, which is written again at each start, an unreadable artifact that was moved.
 ///
 /// # Errors
 /// The project has another owner or generation, or is being deleted; or its values could not be stored.
@@ -62,21 +63,44 @@ pub fn put(
         _ if expect.is_some_and(|expected| expected != generation) => return Err(WriteError::Moved(generation)),
         _ => {}
     }
+    let damage = old.as_ref().and_then(|old| old.damage.clone());
+    if let Some(damage) = damage.as_ref().filter(|damage| damage.part == Part::Overlay)
+        && matches!(owner, Owner::File(_))
+    {
+        return Err(unreadable(project, damage));
+    }
     let spec: Spec =
         document.into_document().try_map_env(|name, given| values::store_given(values, project, name, &given))?;
-    let created = old.as_ref().is_none_or(|old| old.spec.is_none());
+    let created = old.as_ref().is_none_or(|old| old.spec.is_none() && old.damage.is_none());
     let overlay = old.as_ref().map(|old| overlay_after(old, &spec, progress)).transpose()?.flatten();
     let changed = old
         .as_ref()
-        .is_none_or(|old| old.spec.as_ref() != Some(&spec) || old.overlay != overlay || old.goal != Goal::Run);
+        .is_none_or(|old| old.spec.as_ref() != Some(&spec) || old.overlay != overlay || old.goal != Goal::Run)
+        || damage.is_some();
     let generation = generation + u64::from(changed);
     let (complaint, hold) = old.map(|old| (old.complaint, old.hold)).unwrap_or_default();
     // A new spec ends the complaints about the one before; another file that claims the project is not its affair.
     let complaint = complaint.filter(Complaint::is_of_another_file);
-    let record =
-        Record { generation, goal: Goal::Run, owner: owner.clone(), spec: Some(spec), overlay, complaint, hold };
+    let record = Record {
+        generation,
+        goal: Goal::Run,
+        owner: owner.clone(),
+        spec: Some(spec),
+        overlay,
+        complaint,
+        hold,
+        damage: None,
+    };
     let message = format!("{} wrote generation {generation}", request.by);
-    let event = changed.then(|| Event::info(request.now, "SpecWritten", message).of(project, generation));
+    let event = match damage {
+        Some(Damage { why, .. }) => Some(Event::warning(
+            request.now,
+            "SpecWritten",
+            format!("{message}, which replaces a damaged record: {why}"),
+        )),
+        None => changed.then(|| Event::info(request.now, "SpecWritten", message)),
+    };
+    let event = event.map(|event| event.of(project, generation));
     Ok(Change::save(record, Put { generation, created, changed }, event))
 }
 
@@ -88,7 +112,9 @@ fn overlay_after(
     spec: &Spec,
     progress: &StoredProgress,
 ) -> std::result::Result<Option<Overlay>, PortError> {
-    let (Some(before), Some(overlay)) = (&old.spec, &old.overlay) else { return Ok(None) };
+    let Some(overlay) = &old.overlay else { return Ok(None) };
+    // A spec that could not be read cannot be compared with; what runs stays.
+    let Some(before) = &old.spec else { return Ok(Some(overlay.clone())) };
     if spec.artifact != before.artifact {
         return Ok(None);
     }
@@ -121,7 +147,7 @@ fn makes_other_release(before: &Spec, spec: &Spec) -> bool {
     bare(before) != bare(spec)
 }
 
-/// Decides on a removal; the answer is the generation.
+/// Decides on a removal; the answer is the generation. It needs nothing that could not be read.
 ///
 /// # Errors
 /// There is no such project, or it has another owner.
@@ -131,9 +157,10 @@ pub fn delete(
     owner: &Owner,
     keep_data: bool,
     request: Request<'_>,
+    progress: &StoredProgress,
 ) -> Result<u64> {
     let old = of_owner(old, project, owner)?;
-    if old.is_leaving() {
+    if old.is_leaving() && progress.is_ok() {
         return Ok(Change::nothing(old.generation));
     }
     let generation = old.generation + 1;
@@ -142,9 +169,16 @@ pub fn delete(
         (by, false) => format!("{by} asked for its removal"),
         (by, true) => format!("{by} asked for its removal, and to keep its data"),
     };
-    let event = Event::info(request.now, "DeleteRequested", message).of(project, generation);
-    let record = Record { generation, goal: Goal::Delete { keep_data }, overlay: None, complaint: None, ..old };
-    Ok(Change::save(record, generation, Some(event)))
+    let goal = Goal::Delete { keep_data };
+    let record = Record { generation, goal, overlay: None, complaint: None, damage: None, ..old };
+    let event = |message| Some(Event::info(request.now, "DeleteRequested", message).of(project, generation));
+    Ok(match progress {
+        Ok(_) => Change::save(record, generation, event(message)),
+        Err(error) => {
+            let event = event(format!("{message}; {error}, and it is dropped"));
+            Change { write: Write::Reset(record), answer: generation, event }
+        }
+    })
 }
 
 /// Decides on another owner for a project of which nothing else changes: its file got another name.
@@ -152,7 +186,7 @@ pub fn delete(
 /// # Errors
 /// There is no such project, or its owner is not `from`.
 pub fn adopt(old: Option<Record>, project: &ProjectId, from: &Owner, to: &Owner, now: Timestamp) -> Result<()> {
-    let old = of_owner(old, project, from)?;
+    let old = readable(of_owner(old, project, from)?, project)?;
     let event = Event::info(now, "OwnerChanged", format!("it belongs to {to} and no more to {from}"));
     let event = event.of(project, old.generation);
     Ok(Change::save(Record { owner: to.clone(), ..old }, (), Some(event)))
@@ -170,13 +204,15 @@ pub fn overlay(
     progress: &StoredProgress,
 ) -> Result<Put> {
     let old = old.ok_or_else(|| WriteError::Unknown(project.clone()))?;
-    let spec = match (&old.spec, old.goal) {
-        (Some(spec), Goal::Run) => spec,
-        (_, Goal::Delete { .. }) => return Err(WriteError::Deleting(project.clone())),
+    let spec = match (&old.spec, old.goal, &old.damage) {
+        (_, Goal::Delete { .. }, _) => return Err(WriteError::Deleting(project.clone())),
+        (.., Some(damage)) => return Err(unreadable(project, damage)),
+        (Some(spec), Goal::Run, None) => spec,
         _ => return Err(WriteError::Unknown(project.clone())),
     };
     let moved = Artifact { updates: spec.artifact.updates, ..artifact.clone() };
-    let is_wanted = *old.overlay.as_ref().map_or(&spec.artifact, |overlay| &overlay.artifact) == moved;
+    let standing = old.overlay.as_ref().map_or(&spec.artifact, |overlay| &overlay.artifact);
+    let is_wanted = *standing == moved;
     // A repeated request for what could not be fetched means another try, and from now on it is this caller's artifact.
     let again = is_wanted && progress.as_ref().map_err(Clone::clone)?.lacks_its_artifact();
     if is_wanted && !again {
@@ -238,7 +274,7 @@ pub fn fetch_again(
     request: Request<'_>,
     progress: &StoredProgress,
 ) -> Result<u64> {
-    let old = old.ok_or_else(|| WriteError::Unknown(project.clone()))?;
+    let old = readable(old.ok_or_else(|| WriteError::Unknown(project.clone()))?, project)?;
     if old.goal != Goal::Run || !progress.as_ref().map_err(Clone::clone)?.lacks_its_artifact() {
         return Ok(Change::nothing(old.generation));
     }
@@ -253,7 +289,7 @@ pub fn fetch_again(
 /// # Errors
 /// There is no such project.
 pub fn hold(old: Option<Record>, project: &ProjectId, hold: Option<&Hold>, request: Request<'_>) -> Result<()> {
-    let old = old.ok_or_else(|| WriteError::Unknown(project.clone()))?;
+    let old = readable(old.ok_or_else(|| WriteError::Unknown(project.clone()))?, project)?;
     if old.hold.as_ref() == hold {
         return Ok(Change::nothing(()));
     }
@@ -266,7 +302,7 @@ pub fn hold(old: Option<Record>, project: &ProjectId, hold: Option<&Hold>, reque
 }
 
 /// Decides on a complaint about the newest request, or with none on its end. A complaint about an unknown project makes
-/// a record of which nothing is wanted; that goes again with its complaint.
+/// a record of which nothing is wanted; that goes again with its complaint. A record that could not be read gets none.
 pub fn complain(
     old: Option<Record>,
     project: &ProjectId,
@@ -275,7 +311,7 @@ pub fn complain(
     now: Timestamp,
 ) -> Change<Record, ()> {
     let write = match (old, complaint) {
-        (Some(old), _) if old.owner != *owner => return Change::nothing(()),
+        (Some(old), _) if old.owner != *owner || old.damage.is_some() => return Change::nothing(()),
         (None, None) => return Change::nothing(()),
         (Some(old), None) if old.goal == Goal::Nothing => {
             return Change { write: Write::Forget, answer: (), event: None };
@@ -289,6 +325,7 @@ pub fn complain(
             overlay: None,
             complaint: Some(complaint.clone()),
             hold: None,
+            damage: None,
         },
     };
     let event = complaint.map(|complaint| {
@@ -300,6 +337,18 @@ pub fn complain(
 /// Tells whether a removed project may be forgotten: nothing else was asked of it since this generation.
 pub fn may_forget(record: &Record, generation: u64) -> bool {
     record.is_leaving() && record.generation == generation
+}
+
+/// Refuses a record that would be saved without the part that could not be read.
+fn readable(old: Record, project: &ProjectId) -> std::result::Result<Record, WriteError> {
+    match &old.damage {
+        Some(damage) => Err(unreadable(project, damage)),
+        None => Ok(old),
+    }
+}
+
+fn unreadable(project: &ProjectId, damage: &Damage) -> WriteError {
+    WriteError::Unreadable { project: project.clone(), why: damage.message() }
 }
 
 fn of_owner(old: Option<Record>, project: &ProjectId, owner: &Owner) -> std::result::Result<Record, WriteError> {

@@ -526,7 +526,7 @@ impl Life {
                 Some(Intent::Delete { .. }) => {
                     oracle.check(Promise::L3, false, || format!("{project} is still being deleted"));
                 }
-                Some(Intent::Nothing) => {}
+                Some(Intent::Nothing | Intent::Unreadable(_)) => {}
             }
         }
         oracle.judge_services(&machine);

@@ -244,7 +244,7 @@ impl Host {
     fn carry_out<T>(&mut self, service: Service, change: Change<WantedService, T>) -> T {
         match change.write {
             Write::Nothing => {}
-            Write::Save(record) => drop(self.wanted.insert(service, record)),
+            Write::Save(record) | Write::Reset(record) => drop(self.wanted.insert(service, record)),
             Write::Forget => drop(self.wanted.remove(&service)),
         }
         change.answer

@@ -5,7 +5,7 @@ pub mod gate;
 pub mod host;
 pub mod life;
 mod ports;
-mod store;
+pub mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -46,6 +46,8 @@ pub struct Machine {
     /// What the inputs wrote; `desired` is what it means.
     pub records: BTreeMap<ProjectId, Record>,
     pub sealed: store::Sealed,
+    /// The projects of which something cannot be read.
+    pub unreadable: BTreeMap<ProjectId, store::Damaged>,
     pub units: BTreeMap<UnitId, UnitSeen>,
     pub apps: BTreeMap<UnitId, App>,
     pub ready: BTreeMap<UnitId, Readiness>,

@@ -33,12 +33,12 @@ impl Memory for World {
             return Err(PortError::passing("Database", "could not read projects"));
         }
         machine.note_read(Oracle::note_read);
-        Ok(machine.desired.clone())
+        Ok(machine.readable_desired())
     }
     fn progress(&self) -> Result<Progress, PortError> {
         let mut machine = self.lock();
         machine.interrupt();
-        Ok(machine.progress.clone())
+        Ok(machine.readable_progress())
     }
     fn progress_of(&self, project: &ProjectId) -> Result<ProjectProgress, PortError> {
         Ok(self.lock().progress.projects.get(project).cloned().unwrap_or_default())

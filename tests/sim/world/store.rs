@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
-use zexio::model::desired::{Complaint, Hold, Intent, Owner};
+use zexio::model::desired::{Complaint, Desired, Hold, Intent, Owner};
 use zexio::model::event::By;
 use zexio::model::names::{KeyId, ProjectId};
-use zexio::model::progress::ProjectProgress;
+use zexio::model::progress::{Progress, ProjectProgress, Unreadable};
 use zexio::model::record::Record;
 use zexio::model::spec::{Artifact, Document, Plain};
 use zexio::plan::accept::admit::{Origin, UrlCheck, admit};
@@ -18,6 +18,44 @@ use zexio::plan::accept::{Change, Request, Write};
 use zexio::port::{PortError, Put, WriteError};
 
 use super::Machine;
+
+/// What cannot be read of a project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Damaged {
+    Record,
+    Progress,
+}
+
+pub const DAMAGED: &str = "could not read it from the database: expected value at line 1 column 1";
+
+impl Machine {
+    /// Returns what is wanted, as far as it can be read.
+    pub(super) fn readable_desired(&self) -> Desired {
+        let mut desired = self.desired.clone();
+        for project in self.unreadable.iter().filter(|(_, part)| **part == Damaged::Record).map(|(project, _)| project)
+        {
+            if let Some(wanted) = desired.0.get_mut(project) {
+                wanted.intent = Intent::Unreadable(DAMAGED.to_owned());
+            }
+        }
+        desired
+    }
+
+    /// Returns what is remembered, as far as it can be read.
+    pub(super) fn readable_progress(&self) -> Progress {
+        let mut progress = self.progress.clone();
+        for project in
+            self.unreadable.iter().filter(|(_, part)| **part == Damaged::Progress).map(|(project, _)| project)
+        {
+            if let Some(known) = progress.projects.remove(project) {
+                let ports = known.ports.values().flatten().flat_map(|ports| [ports.a, ports.b]).collect();
+                let unreadable = Unreadable { why: DAMAGED.to_owned(), ports, hosts: known.hosts };
+                progress.unreadable.insert(project.clone(), unreadable);
+            }
+        }
+        progress
+    }
+}
 
 /// Every stored value, by project, kind, name and version.
 #[derive(Default)]
@@ -111,8 +149,8 @@ impl Machine {
     /// # Errors
     /// As `accept::project::delete`.
     pub fn delete(&mut self, project: &ProjectId, owner: &Owner, keep_data: bool) -> Result<u64, WriteError> {
-        let request = Request { by: &key(), now: self.now };
-        let change = rules::delete(self.records.get(project).cloned(), project, owner, keep_data, request)?;
+        let (request, progress) = (Request { by: &key(), now: self.now }, self.stored_progress(project));
+        let change = rules::delete(self.records.get(project).cloned(), project, owner, keep_data, request, &progress)?;
         Ok(self.carry_out(project, change))
     }
 
@@ -134,13 +172,16 @@ impl Machine {
     }
 
     fn stored_progress(&self, project: &ProjectId) -> StoredProgress {
-        Ok(self.progress.projects.get(project).cloned().unwrap_or_default())
+        match self.unreadable.get(project) {
+            Some(Damaged::Progress) => Err(PortError::passing("Database", DAMAGED)),
+            _ => Ok(self.progress.projects.get(project).cloned().unwrap_or_default()),
+        }
     }
 
     fn carry_out<T>(&mut self, project: &ProjectId, change: Change<Record, T>) -> T {
         match change.write {
             Write::Nothing => {}
-            Write::Save(record) => {
+            Write::Save(record) | Write::Reset(record) => {
                 self.desired.0.insert(project.clone(), record.wanted(BTreeMap::new()));
                 self.records.insert(project.clone(), record);
             }
