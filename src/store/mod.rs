@@ -110,20 +110,19 @@ fn damaged(what: &str, error: impl Display) -> PortError {
 
 #[cfg(test)]
 mod tests {
-    use crate::model::names::EnvName;
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use super::*;
-    use crate::model::desired::{Complaint, ComplaintKind, Content, HeldUntil, Hold, Intent, Owner, Source};
+    use crate::model::desired::{Complaint, ComplaintKind, Hold, Intent, Owner};
     use crate::model::document;
     use crate::model::event::By;
-    use crate::model::names::{KeyId, Ports, ProjectId, ReleaseNo, SecretName, Slot};
-    use crate::model::progress::{ProjectProgress, Release, ReleaseState};
+    use crate::model::names::{KeyId, Ports, ProjectId, SecretName};
+    use crate::model::progress::ProjectProgress;
     use crate::model::quantity::Timestamp;
-    use crate::model::spec::{Artifact, Plain, Updates};
+    use crate::model::spec::Plain;
     use crate::plan::accept::admit::{Admitted, Origin, UrlCheck, admit};
-    use crate::port::{Delivery, Memory, Wishes, WriteError};
+    use crate::port::{Memory, Wishes, WriteError};
 
     fn db(dir: &tempfile::TempDir) -> Db {
         Db::open(&dir.path().join("zexio.db"), &MasterKey::parse(&"ab".repeat(32)).unwrap()).unwrap()
@@ -150,19 +149,6 @@ mod tests {
     const TWO: &str = "url: 'https://a.example.com/2'";
 
     #[test]
-    fn an_equal_spec_is_no_change_and_a_generation_that_moved_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let db = db(&dir);
-        let first = db.put(spec(ONE, "A: x").unwrap(), &Owner::Api, None, &by()).unwrap();
-        assert!(first.created && first.generation == 1);
-        let same = db.put(spec(ONE, "A: x").unwrap(), &Owner::Api, Some(1), &by()).unwrap();
-        assert!(!same.changed && same.generation == 1);
-        assert_eq!(db.put(spec(ONE, "A: y").unwrap(), &Owner::Api, None, &by()).unwrap().generation, 2);
-        assert_eq!(db.put(spec(ONE, "A: z").unwrap(), &Owner::Api, Some(1), &by()), Err(WriteError::Moved(2)));
-        assert_eq!(db.wanted(&shop()).unwrap().unwrap().generation, 2);
-    }
-
-    #[test]
     fn every_write_is_timed() {
         let dir = tempfile::tempdir().unwrap();
         let db = db(&dir);
@@ -181,43 +167,6 @@ mod tests {
     }
 
     #[test]
-    fn a_project_has_one_owner() {
-        let dir = tempfile::tempdir().unwrap();
-        let db = db(&dir);
-        let file = Owner::File("shop.yaml".into());
-        db.put(spec(ONE, "").unwrap(), &file, None, &by()).unwrap();
-        assert!(matches!(db.put(spec(TWO, "").unwrap(), &Owner::Api, None, &by()), Err(WriteError::Owned { .. })));
-        assert!(matches!(db.delete(&shop(), &Owner::Api, false, &by()), Err(WriteError::Owned { .. })));
-        db.delete(&shop(), &file, false, &by()).unwrap();
-        assert!(matches!(db.put(spec(ONE, "").unwrap(), &file, None, &by()), Err(WriteError::Deleting(_))));
-        db.forget(&shop(), 1).unwrap();
-        assert!(db.wanted(&shop()).unwrap().is_some(), "something else was asked since then");
-        db.forget(&shop(), 2).unwrap();
-        assert!(db.put(spec(ONE, "").unwrap(), &Owner::Api, None, &by()).unwrap().created);
-    }
-
-    #[test]
-    fn a_changed_artifact_in_the_spec_beats_a_webhooks_and_an_unchanged_one_does_not() {
-        let dir = tempfile::tempdir().unwrap();
-        let db = db(&dir);
-        let artifact = |db: &Db| db.wanted(&shop()).unwrap().unwrap().spec().unwrap().artifact.url.clone();
-        db.put(spec(ONE, "").unwrap(), &Owner::Api, None, &by()).unwrap();
-        let bumped = Artifact {
-            url: Some("https://a.example.com/9".into()),
-            file: None,
-            release: None,
-            sha256: None,
-            version: None,
-            updates: Updates::Webhook,
-        };
-        assert_eq!(db.overlay(&shop(), &bumped, &By::Webhook("github".into())).unwrap().generation, 2);
-        db.put(spec(ONE, "A: x").unwrap(), &Owner::Api, None, &by()).unwrap();
-        assert_eq!(artifact(&db).unwrap(), "https://a.example.com/9");
-        db.put(spec(TWO, "A: x").unwrap(), &Owner::Api, None, &by()).unwrap();
-        assert_eq!(artifact(&db).unwrap(), "https://a.example.com/2");
-    }
-
-    #[test]
     fn no_value_stands_in_the_database_in_clear() {
         let dir = tempfile::tempdir().unwrap();
         let db = db(&dir);
@@ -233,153 +182,12 @@ mod tests {
     }
 
     #[test]
-    fn a_value_as_it_is_shown_stands_for_the_stored_one_of_its_project_and_name() {
-        let dir = tempfile::tempdir().unwrap();
-        let db = db(&dir);
-        let put = |text: &str| db.put(spec(ONE, text).unwrap(), &Owner::Api, None, &by());
-        let value = |name: &str| {
-            let env = db.wanted(&shop()).unwrap().unwrap().spec().unwrap().env.clone();
-            db.open_values(&shop(), &env, &BTreeMap::new()).unwrap()[&EnvName::parse(name).unwrap()].to_string()
-        };
-        assert!(
-            matches!(put("A: { sealed: 1 }"), Err(WriteError::Invalid(why)) if why.to_string().contains("has none of this name"))
-        );
-        assert!(db.wanted(&shop()).unwrap().is_none(), "nothing was written");
-        put("A: first").unwrap();
-        assert!(!put("A: { sealed: 1 }").unwrap().changed, "it is the same spec");
-        put("A: second").unwrap();
-        // Both are still stored: the older one is wanted again, and is the newest now.
-        assert!(put("A: { sealed: 1 }").unwrap().changed);
-        assert_eq!(value("A"), "first");
-        db.remember(&BTreeMap::from([(shop(), Default::default())]), &[]).unwrap();
-        assert_eq!(value("A"), "first");
-        let gone = put("A: { sealed: 2 }").unwrap_err().to_string();
-        assert_eq!(gone, "env.A: {sealed: 2} is not stored any more; write {sealed: 3} for the newest, or the value");
-        assert!(put("B: { sealed: 3 }").is_err(), "a value belongs to its name");
-    }
-
-    #[test]
-    fn a_rehearsal_writes_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let db = db(&dir);
-        assert_eq!(db.rehearse(spec(ONE, "A: x").unwrap(), &Owner::Api).unwrap().generation, 1);
-        assert_eq!(db.wanted(&shop()).unwrap(), None);
-    }
-
-    #[test]
     fn a_nonce_is_good_once_also_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let key = KeyId::parse("admin").unwrap();
         assert!(db(&dir).take_nonce(&key, "aa", Timestamp(5_000_000)).unwrap());
         assert!(!db(&dir).take_nonce(&key, "aa", Timestamp(5_000_000)).unwrap());
         assert!(db(&dir).take_nonce(&KeyId::parse("other").unwrap(), "aa", Timestamp(5_000_000)).unwrap());
-    }
-
-    #[test]
-    fn a_delivery_is_taken_once_and_never_an_older_one() {
-        let dir = tempfile::tempdir().unwrap();
-        let db = db(&dir);
-        db.put(spec(ONE, "").unwrap(), &Owner::Api, None, &by()).unwrap();
-        let delivery = |id: &str, made: u64, edited: bool| {
-            let url = Some(format!("https://a.example.com/{id}"));
-            let artifact =
-                Artifact { url, file: None, release: None, sha256: None, version: None, updates: Updates::Webhook };
-            let delivery = Delivery { provider: "github", id: id.into(), made: Timestamp(made), edited };
-            db.deliver(&shop(), &artifact, &delivery).unwrap().map(|put| put.generation)
-        };
-        let delivered = |id: &str, made: u64| delivery(id, made, false);
-        assert_eq!(delivery("e", 5, true), None, "which is newer cannot be told");
-        assert_eq!(delivered("b", 20), Some(2));
-        assert_eq!(delivered("b", 20), None);
-        assert_eq!(delivered("a", 10), None);
-        assert_eq!(delivered("c", 30), Some(3));
-        assert_eq!(delivery("f", 30, true), None);
-        assert_eq!(delivery("g", 31, true), Some(4));
-    }
-
-    /// Remembers that the artifact that is wanted now was asked for, and what became of it.
-    fn tried(db: &Db, state: ReleaseState, unfetched: bool) {
-        let wanted = db.wanted(&shop()).unwrap().unwrap();
-        let spec = wanted.spec().unwrap();
-        let content = Content::of(spec, Source::of(&spec.artifact).unwrap(), &BTreeMap::new()).unwrap();
-        let release = Release {
-            content: content.into(),
-            sha256: None,
-            version: spec.artifact.version.clone(),
-            generation: wanted.generation,
-            slot: Slot::A,
-            state,
-            created_at: Timestamp(1),
-            since: Timestamp(1),
-            good: false,
-            turn: 0,
-            ended: None,
-            vetoed: false,
-            evidence: None,
-            unfetched,
-        };
-        let mut memory = ProjectProgress { target: Some(ReleaseNo(1)), ..ProjectProgress::default() };
-        memory.releases.insert(ReleaseNo(1), release);
-        db.remember(&BTreeMap::from([(shop(), memory)]), &[]).unwrap();
-    }
-
-    #[test]
-    fn what_could_not_be_fetched_is_tried_again_for_a_sync_or_a_redelivery_and_nothing_else_is() {
-        let dir = tempfile::tempdir().unwrap();
-        let db = db(&dir);
-        db.put(spec("url: https://a.example.com/x, updates: webhook", "").unwrap(), &Owner::Api, None, &by()).unwrap();
-        let wanted = || db.wanted(&shop()).unwrap().unwrap();
-        let deliver = |made: u64| {
-            let artifact =
-                Artifact { url: Some("https://a.example.com/2".into()), ..wanted().spec().unwrap().artifact.clone() };
-            let delivery = Delivery { provider: "github", id: "d".into(), made: Timestamp(made), edited: false };
-            db.deliver(&shop(), &artifact, &delivery).unwrap().map(|put| put.generation)
-        };
-        assert!(!wanted().moved);
-        assert_eq!(deliver(20), Some(2));
-        assert!(wanted().moved, "a webhook's artifact may come later");
-        for (state, unfetched, sync, again) in [
-            (ReleaseState::Serving, false, 2, None),
-            (ReleaseState::Rejected, false, 2, None),
-            (ReleaseState::Rejected, true, 3, Some(4)),
-        ] {
-            tried(&db, state, unfetched);
-            assert_eq!(db.fetch_again(&shop(), &by()).unwrap(), sync, "{state:?} {unfetched}");
-            assert_eq!(deliver(20), again, "{state:?} {unfetched}");
-        }
-        assert_eq!(deliver(10), None, "an older event is none, whatever became of it");
-        // Who owns it names the same: from then on a 404 is his to mend, until a webhook asks again.
-        let own = "url: https://a.example.com/2, updates: webhook";
-        assert_eq!(db.put(spec(own, "").unwrap(), &Owner::Api, None, &by()).unwrap().generation, 5);
-        assert!(!wanted().moved);
-        assert_eq!(deliver(20), Some(6));
-        assert!(wanted().moved);
-    }
-
-    #[test]
-    fn a_file_that_was_never_readable_is_shown_and_leaves_nothing_behind() {
-        let dir = tempfile::tempdir().unwrap();
-        let db = db(&dir);
-        let owner = Owner::File("shop.yaml".into());
-        let complaint = Complaint { kind: ComplaintKind::SpecInvalid, message: "line 1".into() };
-        db.complain(&shop(), &owner, Some(&complaint)).unwrap();
-        assert_eq!(db.wanted(&shop()).unwrap().unwrap().intent, Intent::Nothing);
-        db.complain(&shop(), &owner, None).unwrap();
-        assert_eq!(db.wanted(&shop()).unwrap(), None);
-    }
-
-    #[test]
-    fn a_write_ends_what_was_wrong_with_the_one_before_and_not_what_another_file_claims() {
-        let dir = tempfile::tempdir().unwrap();
-        let db = db(&dir);
-        db.put(spec(ONE, "").unwrap(), &Owner::Api, None, &by()).unwrap();
-        let held = ComplaintKind::PruneRefused { until: HeldUntil::Confirmed };
-        for (kind, stays) in [(ComplaintKind::SpecInvalid, false), (held, false), (ComplaintKind::Conflict, true)] {
-            let complaint = Complaint { kind, message: "zz.yaml".into() };
-            db.complain(&shop(), &Owner::Api, Some(&complaint)).unwrap();
-            db.put(spec(TWO, "").unwrap(), &Owner::Api, None, &by()).unwrap();
-            assert_eq!(db.wanted(&shop()).unwrap().unwrap().complaint, stays.then_some(complaint), "{kind:?}");
-        }
     }
 
     #[test]

@@ -192,7 +192,6 @@ fn forget(tx: &Transaction<'_>, service: Service) -> Result<(), WriteError> {
 mod tests {
     use super::*;
     use crate::model::names::KeyId;
-    use crate::port::{EventQuery, Events};
     use crate::store::MasterKey;
 
     fn ops() -> By {
@@ -205,34 +204,6 @@ mod tests {
 
     const REDIS: Service = Service::Redis;
     const PG: Service = Service::Postgresql;
-
-    #[test]
-    fn a_service_has_one_owner_until_it_is_let_go() {
-        let dir = tempfile::tempdir().unwrap();
-        let db = db(&dir);
-        let file = Owner::File("host.yaml".into());
-        let put = |version, owner: &Owner| db.put_service(PG, version, owner, None, &ops());
-        assert_eq!(put(Version::Major(15), &file), Ok(Put { generation: 1, created: true, changed: true }));
-        assert_eq!(put(Version::Major(15), &file), Ok(Put { generation: 1, created: false, changed: false }));
-        assert!(matches!(put(Version::Usual, &Owner::Api), Err(WriteError::ServiceOwned { .. })));
-        assert!(matches!(db.drop_service(PG, &Owner::Api, true, &ops()), Err(WriteError::ServiceOwned { .. })));
-        assert_eq!(db.drop_service(PG, &file, false, &By::File("host.yaml".into())), Ok(2));
-        assert_eq!(put(Version::Usual, &Owner::Api), Ok(Put { generation: 3, created: true, changed: true }));
-        let heir = Owner::File("new.yaml".into());
-        assert!(db.put_service(PG, Version::Usual, &heir, Some(&Owner::Api), &ops()).is_ok());
-        assert_eq!(db.wanted_service(PG).unwrap().unwrap().owner, heir);
-        assert_eq!(db.drop_service(REDIS, &Owner::Api, false, &ops()), Err(WriteError::ServiceUnknown(REDIS)));
-        let told = Events::read(&db, &EventQuery::default()).unwrap();
-        let told: Vec<&str> = told.iter().map(|kept| kept.event.message.as_str()).collect();
-        assert_eq!(
-            told,
-            [
-                "key ops asked for postgresql 15",
-                "file host.yaml does not ask for postgresql any more",
-                "key ops asked for postgresql default",
-            ]
-        );
-    }
 
     #[test]
     fn what_is_wanted_and_remembered_reads_back_and_goes_when_it_is_forgotten() {

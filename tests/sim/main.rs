@@ -1,6 +1,7 @@
 //! Claims about the loop, on a machine of plain maps: no time passes, nothing runs, everything can go wrong.
 
 mod chance;
+mod contract;
 mod crashes;
 mod damaged;
 mod kinds;

@@ -14,7 +14,7 @@ use zexio::model::services::{
 use zexio::plan::accept::service as rules;
 use zexio::plan::accept::{Change, Request, Write};
 use zexio::plan::services::{NOT_ON_OFFER, Task, WorkOrder};
-use zexio::port::{PortError, Put, ServiceMemory, Services, WriteError};
+use zexio::port::{PortError, Put, ServiceMemory, ServiceWishes, Services, WriteError};
 
 use super::World;
 use super::gate::Effect;
@@ -331,5 +331,33 @@ impl Services for World {
             found.filter_map(|found| found.daemon.as_mut()).for_each(|daemon| daemon.enabled = true);
             Ok(())
         })
+    }
+}
+
+impl ServiceWishes for World {
+    fn wanted_service(&self, service: Service) -> Result<Option<WantedService>, WriteError> {
+        Ok(self.lock().host.wanted.get(&service).cloned())
+    }
+    fn put_service(
+        &self,
+        service: Service,
+        version: Version,
+        owner: &Owner,
+        heir_of: Option<&Owner>,
+        _: &By,
+    ) -> Result<Put, WriteError> {
+        self.lock().host.put(service, version, owner, heir_of)
+    }
+    fn drop_service(&self, service: Service, owner: &Owner, purge: bool, _: &By) -> Result<u64, WriteError> {
+        self.lock().host.let_go(service, owner, purge)
+    }
+    fn complain_of_service(
+        &self,
+        service: Service,
+        owner: &Owner,
+        complaint: Option<&Complaint>,
+    ) -> Result<(), WriteError> {
+        self.lock().host.complain(service, owner, complaint);
+        Ok(())
     }
 }

@@ -46,6 +46,7 @@ pub struct Machine {
     /// What the inputs wrote; `desired` is what it means.
     pub records: BTreeMap<ProjectId, Record>,
     pub sealed: store::Sealed,
+    pub kept: store::Kept,
     /// The projects of which something cannot be read.
     pub unreadable: BTreeMap<ProjectId, store::Damaged>,
     pub units: BTreeMap<UnitId, UnitSeen>,

@@ -5,19 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
-use zexio::model::desired::{Complaint, Desired, Hold, Intent, Owner};
+use zexio::model::desired::{Complaint, Desired, Hold, Intent, Owner, Wanted};
 use zexio::model::event::By;
-use zexio::model::names::{KeyId, ProjectId};
+use zexio::model::names::{KeyId, ProjectId, SecretName};
 use zexio::model::progress::{Progress, ProjectProgress, Unreadable};
+use zexio::model::quantity::Timestamp;
 use zexio::model::record::Record;
 use zexio::model::spec::{Artifact, Document, Plain};
-use zexio::plan::accept::admit::{Origin, UrlCheck, admit};
-use zexio::plan::accept::project::{self as rules, StoredProgress};
+use zexio::plan::accept::admit::{Admitted, Origin, UrlCheck, admit};
+use zexio::plan::accept::project::{self as rules, Deliveries, StoredProgress};
 use zexio::plan::accept::values::{self, Kind, Values};
 use zexio::plan::accept::{Change, Request, Write};
-use zexio::port::{PortError, Put, WriteError};
+use zexio::port::{Delivery, PortError, Put, SecretInfo, Wishes, WriteError};
 
-use super::Machine;
+use super::{Machine, World};
 
 /// What cannot be read of a project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +59,7 @@ impl Machine {
 }
 
 /// Every stored value, by project, kind, name and version.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Sealed(pub BTreeMap<ProjectId, BTreeMap<(Kind, String, u32), String>>);
 
 /// The values of one project.
@@ -104,21 +105,57 @@ fn key() -> By {
     By::Key(KeyId::parse("ops").expect("a key's name"))
 }
 
+/// Lets specs name any URL.
+pub fn anywhere() -> UrlCheck {
+    Arc::new(|_| Ok(()))
+}
+
+/// What a store keeps besides projects.
+#[derive(Default)]
+pub struct Kept {
+    secrets: BTreeMap<ProjectId, BTreeMap<SecretName, u32>>,
+    deliveries: BTreeMap<(ProjectId, &'static str), BTreeMap<String, Timestamp>>,
+    nonces: BTreeSet<(KeyId, String)>,
+    notes: BTreeMap<String, String>,
+}
+
+type Decided<T> = Result<Change<Record, T>, WriteError>;
+
 impl Machine {
+    /// Loads, decides by a rule of `plan::accept`, and saves.
+    fn change<T>(
+        &mut self,
+        project: &ProjectId,
+        by: &By,
+        decide: impl FnOnce(Option<Record>, Request<'_>, &StoredProgress) -> Decided<T>,
+    ) -> Result<T, WriteError> {
+        let (old, progress) = (self.records.get(project).cloned(), self.stored_progress(project));
+        let change = decide(old, Request { by, now: self.now }, &progress)?;
+        Ok(self.carry_out(project, change))
+    }
+
+    fn decide_put(&mut self, document: Admitted, owner: &Owner, expect: Option<u64>, by: &By) -> Decided<Put> {
+        let project = document.project().clone();
+        let (old, progress) = (self.records.get(&project).cloned(), self.stored_progress(&project));
+        let request = Request { by, now: self.now };
+        let mut stored = Stored { sealed: &mut self.sealed, project: &project };
+        rules::put(old, document, owner, expect, request, &mut stored, &progress)
+    }
+
+    fn put_by(&mut self, document: Admitted, owner: &Owner, expect: Option<u64>, by: &By) -> Result<Put, WriteError> {
+        let project = document.project().clone();
+        let change = self.decide_put(document, owner, expect, by)?;
+        Ok(self.carry_out(&project, change))
+    }
+
     /// Writes a project's spec.
     ///
     /// # Errors
     /// As `accept::project::put`; then nothing is written.
     pub fn put(&mut self, document: Document, owner: &Owner, expect: Option<u64>) -> Result<Put, WriteError> {
-        let project = document.project.clone();
-        let anywhere: UrlCheck = Arc::new(|_| Ok(()));
-        let document = admit(b"", document, Origin::Request { stored: None, now: self.now }, &anywhere);
-        let document = document.map_err(WriteError::Invalid)?;
-        let (old, progress) = (self.records.get(&project).cloned(), self.stored_progress(&project));
-        let request = Request { by: &key(), now: self.now };
-        let mut stored = Stored { sealed: &mut self.sealed, project: &project };
-        let change = rules::put(old, document, owner, expect, request, &mut stored, &progress)?;
-        Ok(self.carry_out(&project, change))
+        let origin = Origin::Request { stored: None, now: self.now };
+        let document = admit(b"", document, origin, &anywhere()).map_err(WriteError::Invalid)?;
+        self.put_by(document, owner, expect, &key())
     }
 
     /// Moves a project's artifact without its spec.
@@ -127,10 +164,7 @@ impl Machine {
     /// As `accept::project::overlay`.
     pub fn overlay(&mut self, project: &ProjectId, artifact: &Artifact, webhook: bool) -> Result<Put, WriteError> {
         let by = if webhook { By::Webhook("github".into()) } else { key() };
-        let request = Request { by: &by, now: self.now };
-        let old = self.records.get(project).cloned();
-        let change = rules::overlay(old, project, artifact, request, &self.stored_progress(project))?;
-        Ok(self.carry_out(project, change))
+        self.change(project, &by, |old, request, progress| rules::overlay(old, project, artifact, request, progress))
     }
 
     /// Asks for another try where the wanted artifact could not be fetched.
@@ -138,10 +172,7 @@ impl Machine {
     /// # Errors
     /// As `accept::project::fetch_again`.
     pub fn fetch_again(&mut self, project: &ProjectId) -> Result<u64, WriteError> {
-        let request = Request { by: &key(), now: self.now };
-        let old = self.records.get(project).cloned();
-        let change = rules::fetch_again(old, project, request, &self.stored_progress(project))?;
-        Ok(self.carry_out(project, change))
+        self.change(project, &key(), |old, request, progress| rules::fetch_again(old, project, request, progress))
     }
 
     /// Asks for a project's removal.
@@ -149,9 +180,9 @@ impl Machine {
     /// # Errors
     /// As `accept::project::delete`.
     pub fn delete(&mut self, project: &ProjectId, owner: &Owner, keep_data: bool) -> Result<u64, WriteError> {
-        let (request, progress) = (Request { by: &key(), now: self.now }, self.stored_progress(project));
-        let change = rules::delete(self.records.get(project).cloned(), project, owner, keep_data, request, &progress)?;
-        Ok(self.carry_out(project, change))
+        self.change(project, &key(), |old, request, progress| {
+            rules::delete(old, project, owner, keep_data, request, progress)
+        })
     }
 
     /// Suspends a project, or with none resumes it.
@@ -159,9 +190,7 @@ impl Machine {
     /// # Errors
     /// As `accept::project::hold`.
     pub fn hold(&mut self, project: &ProjectId, hold: Option<&Hold>) -> Result<u64, WriteError> {
-        let request = Request { by: &key(), now: self.now };
-        let change = rules::hold(self.records.get(project).cloned(), project, hold, request)?;
-        self.carry_out(project, change);
+        self.change(project, &key(), |old, request, _| rules::hold(old, project, hold, request))?;
         Ok(self.records[project].generation)
     }
 
@@ -181,13 +210,33 @@ impl Machine {
     fn carry_out<T>(&mut self, project: &ProjectId, change: Change<Record, T>) -> T {
         match change.write {
             Write::Nothing => {}
-            Write::Save(record) | Write::Reset(record) => {
-                self.desired.0.insert(project.clone(), record.wanted(BTreeMap::new()));
-                self.records.insert(project.clone(), record);
+            Write::Save(record) => self.save(project, record),
+            Write::Reset(record) => {
+                self.progress.projects.remove(project);
+                self.unreadable.remove(project);
+                self.save(project, record);
             }
             Write::Forget => self.remove_rows(project),
         }
         change.answer
+    }
+
+    fn save(&mut self, project: &ProjectId, record: Record) {
+        let secrets = self.kept.secrets.get(project).cloned().unwrap_or_default();
+        self.desired.0.insert(project.clone(), record.wanted(secrets));
+        self.records.insert(project.clone(), record);
+    }
+
+    fn list_secret(&mut self, project: &ProjectId, name: &SecretName, version: Option<u32>) -> bool {
+        let secrets = self.kept.secrets.entry(project.clone()).or_default();
+        let before = match version {
+            Some(version) => secrets.insert(name.clone(), version),
+            None => secrets.remove(name),
+        };
+        if let Some(wanted) = self.desired.0.get_mut(project) {
+            wanted.secrets = secrets.clone();
+        }
+        before.is_some()
     }
 
     pub(super) fn forget_project(&mut self, project: &ProjectId, generation: u64) {
@@ -208,6 +257,8 @@ impl Machine {
         self.progress.projects.remove(project);
         self.statuses.remove(project);
         self.sealed.0.remove(project);
+        self.kept.secrets.remove(project);
+        self.kept.deliveries.retain(|(of, _), _| of != project);
     }
 
     /// Removes versions of values that nothing needs any more.
@@ -215,5 +266,98 @@ impl Machine {
         let Some(stored) = self.sealed.0.get_mut(project) else { return };
         let known: BTreeSet<(Kind, String, u32)> = stored.keys().cloned().collect();
         values::unused(memory, &known).iter().for_each(|value| drop(stored.remove(value)));
+    }
+}
+
+impl Wishes for World {
+    fn put(&self, document: Admitted, owner: &Owner, expect: Option<u64>, by: &By) -> Result<Put, WriteError> {
+        self.lock().put_by(document, owner, expect, by)
+    }
+    fn rehearse(&self, document: Admitted, owner: &Owner) -> Result<Wanted, WriteError> {
+        let mut machine = self.lock();
+        let (project, sealed) = (document.project().clone(), machine.sealed.clone());
+        let decided = machine.decide_put(document, owner, None, &key());
+        machine.sealed = sealed;
+        let Write::Save(record) = decided?.write else { return Err(WriteError::Unknown(project)) };
+        Ok(record.wanted(machine.kept.secrets.get(&project).cloned().unwrap_or_default()))
+    }
+    fn delete(&self, project: &ProjectId, owner: &Owner, keep_data: bool, by: &By) -> Result<u64, WriteError> {
+        self.lock().change(project, by, |old, request, progress| {
+            rules::delete(old, project, owner, keep_data, request, progress)
+        })
+    }
+    fn adopt(&self, project: &ProjectId, from: &Owner, to: &Owner) -> Result<(), WriteError> {
+        self.lock().change(project, &key(), |old, request, _| rules::adopt(old, project, from, to, request.now))
+    }
+    fn overlay(&self, project: &ProjectId, artifact: &Artifact, by: &By) -> Result<Put, WriteError> {
+        self.lock()
+            .change(project, by, |old, request, progress| rules::overlay(old, project, artifact, request, progress))
+    }
+    fn fetch_again(&self, project: &ProjectId, by: &By) -> Result<u64, WriteError> {
+        self.lock().change(project, by, |old, request, progress| rules::fetch_again(old, project, request, progress))
+    }
+    fn hold(&self, project: &ProjectId, hold: Option<&Hold>, by: &By) -> Result<(), WriteError> {
+        self.lock().change(project, by, |old, request, _| rules::hold(old, project, hold, request))
+    }
+    fn wanted(&self, project: &ProjectId) -> Result<Option<Wanted>, WriteError> {
+        Ok(self.lock().readable_desired().0.remove(project))
+    }
+    fn complain(&self, project: &ProjectId, owner: &Owner, complaint: Option<&Complaint>) -> Result<(), WriteError> {
+        self.lock().complain(project, owner, complaint);
+        Ok(())
+    }
+    fn set_secret(&self, project: &ProjectId, name: &SecretName, value: &Plain) -> Result<u32, WriteError> {
+        let mut machine = self.lock();
+        let mut stored = Stored { sealed: &mut machine.sealed, project };
+        let version = values::store(&mut stored, Kind::Secret, name.as_str(), value)?;
+        machine.list_secret(project, name, Some(version));
+        Ok(version)
+    }
+    fn remove_secret(&self, project: &ProjectId, name: &SecretName) -> Result<bool, WriteError> {
+        Ok(self.lock().list_secret(project, name, None))
+    }
+    fn secrets(&self, project: &ProjectId) -> Result<Vec<SecretInfo>, WriteError> {
+        let machine = self.lock();
+        let listed = machine.kept.secrets.get(project).into_iter().flatten();
+        let info = |(name, version): (&SecretName, &u32)| SecretInfo {
+            name: name.clone(),
+            version: *version,
+            updated_at: machine.now,
+        };
+        Ok(listed.map(info).collect())
+    }
+    fn open_secret(&self, project: &ProjectId, name: &SecretName) -> Result<Option<Zeroizing<String>>, WriteError> {
+        let machine = self.lock();
+        let version = machine.kept.secrets.get(project).and_then(|listed| listed.get(name));
+        let open = |version: &u32| machine.sealed.open(project, Kind::Secret, name.as_str(), *version);
+        Ok(version.map(open).transpose()?)
+    }
+    fn take_nonce(&self, key: &KeyId, nonce: &str, _: Timestamp) -> Result<bool, WriteError> {
+        Ok(self.lock().kept.nonces.insert((key.clone(), nonce.to_owned())))
+    }
+    fn deliver(
+        &self,
+        project: &ProjectId,
+        artifact: &Artifact,
+        delivery: &Delivery,
+    ) -> Result<Option<Put>, WriteError> {
+        let mut machine = self.lock();
+        let of = (project.clone(), delivery.provider);
+        let known = machine.kept.deliveries.get(&of);
+        let newest = known.and_then(|known| known.values().max().copied()).unwrap_or_default();
+        let stored = Deliveries { newest, seen: known.is_some_and(|known| known.contains_key(&delivery.id)) };
+        let put = machine.change(project, &key(), |old, request, progress| {
+            rules::deliver(old, project, artifact, delivery, stored, request.now, progress)
+        })?;
+        if put.is_some() {
+            machine.kept.deliveries.entry(of).or_default().entry(delivery.id.clone()).or_insert(delivery.made);
+        }
+        Ok(put)
+    }
+    fn note(&self, key: &str) -> Option<String> {
+        self.lock().kept.notes.get(key).cloned()
+    }
+    fn set_note(&self, key: &str, value: &str) {
+        self.lock().kept.notes.insert(key.to_owned(), value.to_owned());
     }
 }
