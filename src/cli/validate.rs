@@ -64,6 +64,18 @@ pub fn pointed(file: &str, text: &[u8], problem: &Problem) -> String {
     let Some(line) = text.lines().nth(at) else { return head };
     // A tab is as wide as the terminal likes; one space is as wide as its caret.
     let before = usize::try_from(place.column.saturating_sub(1)).unwrap_or(0).min(line.chars().count());
+    // A terminal may be a CI's, whose log many read: of such a line its key is shown, if that is all there is before.
+    let private =
+        document::is_private(&problem.path) && (line.contains("secret") || !problem.path.starts_with("hooks"));
+    let key: String = line.chars().take(before).collect();
+    let is_key = key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-: ".contains(&b)) && key.matches(':').count() < 2;
+    let name: String = line.chars().skip(before).take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+    let name = if line.contains(&format!("{name}:")) && !name.is_empty() { format!("{name}: ") } else { String::new() };
+    let line = match private {
+        true if is_key => format!("{key}{name}…"),
+        true => return head,
+        false => line.to_owned(),
+    };
     // A long line is cut around the place, so that the caret stands under it.
     let skipped = before.saturating_sub(WIDEST / 2) / (WIDEST / 2) * (WIDEST / 2);
     let line = line.chars().skip(skipped).take(WIDEST).map(|c| if c.is_control() { ' ' } else { c });
@@ -91,6 +103,16 @@ mod tests {
             "shop.yaml:6:3: deploy.drian: unknown key; did you mean drain?\n 6 |   drian: 5s\n   |   ^\n"
         );
         assert_eq!(check(MINIMAL.as_bytes()), "shop.yaml: fine\n");
+    }
+
+    #[test]
+    fn a_line_that_may_hold_a_secret_is_not_shown() {
+        for extra in ["env: { A: 1, B: hunter2 }", "secrets: [hunter-2]", "hooks: { standard: { secret: hunter-2 } }"] {
+            let said = check(format!("{MINIMAL}{extra}\n").as_bytes());
+            assert!(said.starts_with("shop.yaml:5:") && !said.contains("hunter"), "{said}");
+        }
+        let said = check(format!("{MINIMAL}env:\n  A: 20020020\n").as_bytes());
+        assert!(said.ends_with("\n 6 |   A: …\n   |      ^\n"), "{said}");
     }
 
     #[test]

@@ -272,21 +272,31 @@ fn reword(path: String, message: &str) -> Problem {
     }
     let kind = message.strip_prefix("invalid type: ").or_else(|| message.strip_prefix("invalid value: "));
     match kind.and_then(|rest| rest.split_once(", expected ")) {
-        Some((found, wanted)) => Problem::at(path, wrong_kind(found, wanted)),
+        Some((found, wanted)) => {
+            let message = wrong_kind(found, wanted, is_private(&path));
+            Problem::at(path, message)
+        }
         None => Problem::at(path, message),
     }
 }
 
 const UNKNOWN_KEY: &str = "unknown key";
 
+/// Tells whether what stands at a path may be the value of a secret, or hold one.
+pub fn is_private(path: &str) -> bool {
+    matches!(path.split('.').next(), Some("env" | "secrets" | "hooks"))
+}
+
 /// Says what is there and what should be, in words of the document instead of Rust's.
-fn wrong_kind(found: &str, wanted: &str) -> String {
+fn wrong_kind(found: &str, wanted: &str, private: bool) -> String {
     let value = found.split('`').nth(1);
     let found = match (found.split_whitespace().next(), value) {
+        (Some("string"), _) if private => "a text".into(),
         (Some("string"), _) => found.trim_start_matches("string ").to_owned(),
         (Some("boolean"), Some(value)) => value.to_owned(),
         (Some("sequence"), _) => "a list".into(),
         (Some("map"), _) => "a mapping of keys to values".into(),
+        (_, Some(_)) if private => "a number".into(),
         (_, Some(number)) => format!("the number {number}"),
         _ => found.to_owned(),
     };
@@ -401,6 +411,10 @@ impl Tree {
     /// Gives a problem the place of its field, or of the nearest field around it that has one, and a length to read.
     fn locate(&self, problem: Problem) -> Problem {
         let mut problem = self.placed(problem);
+        // `NAME=value` as a key.
+        if let Some(at) = problem.path.find('=').filter(|_| is_private(&problem.path)) {
+            problem.path.replace_range(at + 1.., "…");
+        }
         clip(&mut problem.message, 2000);
         clip(&mut problem.path, 400);
         problem
@@ -744,7 +758,7 @@ mod tests {
     fn values_of_the_wrong_kind_are_refused_where_they_stand() {
         assert_eq!(
             with("env:\n  PORTS: 8080\n"),
-            "line 6, column 10: env.PORTS: the number 8080 stands where a text is expected; put it in quotes"
+            "line 6, column 10: env.PORTS: a number stands where a text is expected; put it in quotes"
         );
         assert_eq!(with("env: { A: ~ }\n"), "line 5, column 8: env.A: has no value; give it one, or leave it out");
         assert!(with("env: { A: b, NOTIFY_SOCKET: x }\n").starts_with("line 5, column 14: env.NOTIFY_SOCKET: "));
@@ -756,6 +770,52 @@ mod tests {
         assert!(with("env: { A: [b] }\n").contains("a list stands where a text is expected"));
         assert!(with("project: ~\n") != "accepted");
         assert!(with("keep: 0\n").contains("keep"));
+    }
+
+    #[test]
+    fn what_may_be_a_secret_is_never_in_an_error() {
+        let hook = |name: &str, rest: &str, secret: &str| {
+            let url = MINIMAL.replace("x.tar.gz }", "x.tar.gz, updates: webhook }");
+            refusal(&format!("{url}hooks:\n  {name}:\n    {rest}\n    secret: {secret}\n"))
+        };
+        let template = "{ repo: a/b, event: release, artifact: 'https://x/{tag}' }";
+        let rest = template.trim_matches(['{', '}', ' ']).replace(", ", "\n    ");
+        for provider in ["forgejo", "github", "gitlab", "standard"] {
+            let rest = if provider == "standard" { "x-a: 1" } else { rest.as_str() };
+            for secret in ["'hunter-2'", "'whsec_hunter2+/='", "20020020", "[hunter2]", "{ a: hunter2 }", "true"] {
+                let said = hook(provider, rest, secret);
+                assert!(said.contains(&format!("hooks.{provider}.secret")), "{secret}: {said}");
+                assert!(!said.contains("hunter") && !said.contains("2002"), "{secret}: {said}");
+            }
+            let said = hook(provider, rest, "'hunter-2'");
+            assert!(said.contains("its value is stored by `zexio secret set PROJECT NAME`"), "{said}");
+        }
+        for extra in [
+            "hooks: { github: hunter2 }",
+            "hooks: hunter2",
+            "secrets: [hunter-2]",
+            "secrets: ['A:hunter-2']",
+            "secrets: ['hunter-2:A']",
+            "secrets: [A=hunter2]",
+            "secrets: [{ A: hunter2 }]",
+            "secrets: hunter2",
+            "secrets: [20020020]",
+            "env: { A: 20020020 }",
+            "env: { A: [hunter2] }",
+            "env: { A: { value: hunter2 } }",
+            "env: [A=hunter2]",
+            "env: A=hunter2",
+            "env: { A=hunter2: x }",
+            "env: { 'A B=hunter2': x }",
+            "env: { A: *hunter2 }",
+            "env: { A: %hunter2 }",
+            "env: { A: \"hunter2\\q\" }",
+            "env: { A: 'hunter2 }",
+            "env: { A: \"hunter2\u{1}\" }",
+        ] {
+            let said = with(&format!("{extra}\n"));
+            assert!(said != "accepted" && !said.contains("hunter") && !said.contains("2002"), "{extra}: {said}");
+        }
     }
 
     #[test]

@@ -7,8 +7,8 @@ use super::document::Problem;
 use super::names::{Hostname, ProcessName, ReleaseNo};
 use super::quantity::{Bytes, Span, Timestamp};
 use super::spec::{
-    Artifact, Deploy, Document, Process, Ready, Route, SecretUse, Spec, Tls, Updates, has_hidden_query, hide_query,
-    parse_url,
+    Artifact, Command, Deploy, Document, Process, Ready, Route, SecretUse, Spec, Tls, Updates, has_hidden_query,
+    hide_query, parse_url,
 };
 
 /// Returns everything that does not fit, in the order of the document's keys.
@@ -17,11 +17,15 @@ pub fn problems(spec: &Document) -> Vec<Problem> {
     artifact(&spec.artifact, &mut found);
     times(spec, &mut found);
     variables(spec, &mut found);
+    let flaw = spec.release.as_ref().and_then(|release| release.run.flaw());
+    found.extend(flaw.map(|why| Problem::at("release.run", why)));
     if spec.processes.is_empty() {
         found.push(Problem::at("processes", "a project needs at least one process"));
     }
     for (name, process) in &spec.processes {
         kind(name, process, &mut found);
+        let flaw = process.run.as_ref().and_then(Command::flaw);
+        found.extend(flaw.map(|why| Problem::at(format!("processes.{name}.run"), why)));
         if let Some(Err(why)) = process.schedule.as_ref().map(|schedule| calendar::check(schedule.as_str())) {
             found.push(Problem::at(format!("processes.{name}.schedule"), why));
         }
@@ -301,6 +305,8 @@ mod tests {
             (web, "env: { A: x }\nsecrets: [A]", "set twice"),
             (web, "limits: { memory: 1M }", "4M"),
             ("{ web: { ready: { tcp: true } } }", "", "needs run"),
+            ("{ web: { run: ~/bin/app } }", "", "apps cannot get at homes"),
+            ("{ web: { run: [~/bin/app] } }", "release: { run: [$HOME/x] }", "release.run: \"$HOME/x\" is a place"),
             ("{ release: { run: ./x } }", "", "taken by the release command"),
             ("{ docs: { static: public } }", "", "needs a route"),
             ("{ docs: { static: ../etc, routes: [{ host: a.b.c }] } }", "", "beneath the bundle"),

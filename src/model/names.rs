@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 
 /// Says which name was refused, and what a right one looks like.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{raw:?} is not {kind}: {rule}")]
+#[error("{}not {kind}: {rule}", raw.as_ref().map(|raw| format!("{raw:?} is ")).unwrap_or_default())]
 pub struct BadName {
-    /// The text as it came in, cut to 80 characters.
-    pub raw: String,
+    /// The text as it came in, cut to 80 characters and before a `=`; none where it may be the value of a secret.
+    pub raw: Option<String>,
     /// What it should have been, with its article: "a project id".
     pub kind: &'static str,
     /// The rule it breaks.
@@ -21,9 +21,15 @@ pub struct BadName {
 
 impl BadName {
     fn new(raw: &str, kind: &'static str, rule: &'static str) -> Self {
-        Self { raw: raw.chars().take(80).collect(), kind, rule }
+        let shown = match raw.split_once('=') {
+            Some((name, _)) => format!("{name}=…"),
+            None => raw.to_owned(),
+        };
+        Self { raw: (kind != SECRET).then(|| shown.chars().take(80).collect()), kind, rule }
     }
 }
+
+const SECRET: &str = "a secret's name";
 
 /// Makes a type around a checked string: parse, show, order and serde all go through the check.
 macro_rules! checked_name {
@@ -110,7 +116,8 @@ checked_name!(
 checked_name!(
     /// The name of a stored secret.
     SecretName, "a secret's name",
-    "letters, digits and _, not starting with a digit, at most 128 characters",
+    "letters, digits and _, not starting with a digit, at most 128 characters; its value is stored by \
+     `zexio secret set PROJECT NAME`",
     is_variable
 );
 
@@ -378,6 +385,14 @@ mod tests {
         for raw in ["RUST_LOG", "_x", "NODE_OPTIONS", "DATABASE_URL", "PATH", "LD_LIBRARY_PATH", "LD_PRELOAD"] {
             assert!(EnvName::parse(raw).is_ok(), "{raw:?}");
         }
+    }
+
+    #[test]
+    fn what_may_be_a_value_is_not_shown() {
+        let secret = SecretName::parse("hunter-2").unwrap_err().to_string();
+        assert!(secret.starts_with("not a secret's name: ") && !secret.contains("hunter"), "{secret}");
+        let variable = EnvName::parse("DB_PASS=hunter-2").unwrap_err().to_string();
+        assert!(variable.starts_with("\"DB_PASS=…\" is not ") && !variable.contains("hunter"), "{variable}");
     }
 
     #[test]

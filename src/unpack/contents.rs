@@ -254,12 +254,15 @@ impl Tree<'_> {
         if let Some((_, name)) = near {
             return format!("it has {name}: write {}", write(name));
         }
-        let mut top: Vec<String> = fs::read_dir(self.root)
-            .into_iter()
-            .flatten()
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .filter(|name| !is_junk(name))
-            .collect();
+        let names = fs::read_dir(self.root).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        let (mut top, left_out): (Vec<String>, Vec<String>) =
+            names.map(|name| name.to_string_lossy().into_owned()).partition(|name| !is_junk(name));
+        if top.is_empty() && left_out.is_empty() {
+            return "it is empty".to_owned();
+        }
+        if top.is_empty() {
+            return format!("it has nothing but {}, which is left out", left_out.join(", "));
+        }
         top.sort();
         let more = if top.len() > SHOWN { format!(" and {} more", top.len() - SHOWN) } else { String::new() };
         top.truncate(SHOWN);
@@ -426,6 +429,9 @@ mod tests {
             (&[("app-linux-amd64*", elf)], "./app", "it has app-linux-amd64: write"),
             (&[("bin/server*", elf)], "bin/sever", "it has bin/server: write bin/server"),
             (&[("a", ""), ("b/c", "")], "./app", "at its top it has a, b"),
+            (&[], "./app", "has no ./app, which process web runs; it is empty"),
+            (&[(".DS_Store", "")], "./app", "it has nothing but .DS_Store, which is left out"),
+            (&[(".env", "")], "./app", "at its top it has .env"),
             (&[("app/x", "")], "./app", "which is a directory in the artifact"),
             (&[("a.jar", "")], "java -Xmx1g -jar app.jar", "no app.jar, which process web runs with java"),
             (&[("dist/server.js", "")], "node server.js", "it has dist/server.js: write dist/server.js"),

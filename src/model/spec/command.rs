@@ -68,13 +68,25 @@ impl Command {
         if text.contains('\0') {
             return Err(NUL.into());
         }
-        let mut reader = Reader::new(text);
-        reader.read()?;
-        let builtin = reader.words.first().filter(|word| BUILTINS.contains(&word.as_str()));
-        match reader.syntax.take().or_else(|| builtin.cloned().map(Syntax::Builtin)) {
-            Some(syntax) => Err(format!("{syntax}; to run a shell, write [{}]", reader.list_form())),
+        let reader = Reader::of(text)?;
+        match reader.found() {
+            Some(syntax) => Err(format!("{syntax}; {}", reader.instead(&syntax))),
             None => Self::of_words(reader.words),
         }
+    }
+
+    /// Says what is wrong with a program that only a shell finds. A stored command is not asked: it was taken once.
+    pub fn flaw(&self) -> Option<String> {
+        let program = self.0.first()?;
+        let after_name =
+            |text: &str| name_in(text).filter(|(name, _)| !FILLED_IN.contains(name)).map(|(_, length)| length);
+        let unknown = program.strip_prefix('$').and_then(|text| text[after_name(text)?..].strip_prefix('/'));
+        (program.starts_with('~') || unknown.is_some()).then(|| {
+            format!(
+                "{program:?} is a place that only a shell finds, and apps cannot get at homes; a program of the artifact is \
+                 written ./name, one of the project's data $DATA_DIR/name, one that is installed by its name or whole path"
+            )
+        })
     }
 }
 
@@ -85,6 +97,12 @@ const BUILTINS: [&str; 19] = [
     "cd", "exec", "export", "source", ".", "set", "unset", "eval", "ulimit", "umask", "alias", "trap", "if", "for",
     "while", "until", "case", "{", "command",
 ];
+
+/// What begins a block of commands, whose end no `exec` can stand before.
+const BLOCKS: [&str; 7] = ["if", "for", "while", "until", "case", "{", "[["];
+
+const REDIRECTION: &str = "a shell's redirection";
+const BACKGROUND: &str = "what starts a command in the background in a shell";
 
 /// Replaces the names that are filled in; the values come from `value`.
 fn fill_in(word: &str, value: &mut dyn FnMut(&str) -> Option<String>) -> String {
@@ -128,6 +146,7 @@ fn is_name(text: &str) -> bool {
 }
 
 /// Shell syntax that was found in a text.
+#[derive(Clone)]
 enum Syntax {
     /// An operator: what it is and how it is written.
     Operator(&'static str, String),
@@ -137,12 +156,31 @@ enum Syntax {
     Assignment(String),
     /// A word that only a shell understands.
     Builtin(String),
+    /// The `&` that ends a text.
+    Background,
+    /// An operator within an argument that looks like a URL: the argument, as it is written.
+    Unquoted(String, String),
 }
 
 impl fmt::Display for Syntax {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Syntax::Operator(what, written) => write!(f, "{written} is {what}, and no shell runs this command"),
+            Syntax::Operator(what, written) => {
+                write!(f, "{written} is {what}, and no shell runs this command")?;
+                match *what {
+                    REDIRECTION => f.write_str(
+                        " (the journal keeps what it writes to its output; a file of its own belongs in $DATA_DIR)",
+                    ),
+                    BACKGROUND => f.write_str(" (what runs beside it is a process of its own under processes)"),
+                    _ => Ok(()),
+                }
+            }
+            Syntax::Background => f.write_str(
+                "& starts a command in the background, and the agent looks after one in the foreground; leave out & and nohup",
+            ),
+            Syntax::Unquoted(written, word) => {
+                write!(f, "{written} ends a word in a shell, and here it stands within {word}; quote it")
+            }
             Syntax::Variable(written) => write!(
                 f,
                 "{written} is filled in by a shell, and no shell runs this command; only $PORT, $HOST and $DATA_DIR are \
@@ -156,6 +194,8 @@ impl fmt::Display for Syntax {
                 match word.as_str() {
                     "cd" => f.write_str(", which starts in the artifact's directory"),
                     "exec" => f.write_str(", so leave it out"),
+                    "export" => f.write_str("; variables stand under env"),
+                    "source" | "." => f.write_str("; what that file sets stands under env"),
                     _ => Ok(()),
                 }
             }
@@ -170,8 +210,9 @@ fn with_exec(text: &str, last_separator: Option<usize>) -> String {
     let (before, command) = (before.trim(), last.trim());
     let first = command.split_whitespace().next().unwrap_or_default();
     let assigns = first.split_once('=').is_some_and(|(name, _)| is_name(name));
-    let is_pipeline = before.contains('|') || command.contains(['|', '\n']) || command.ends_with('&');
-    if command.is_empty() || assigns || is_pipeline || BUILTINS.contains(&first) {
+    let is_pipeline = before.contains('|') || command.contains(['|', '\n']);
+    let in_a_block = text.split_whitespace().any(|word| BLOCKS.contains(&word)) || command.starts_with(['(', '{', '!']);
+    if command.is_empty() || assigns || is_pipeline || in_a_block || BUILTINS.contains(&first) {
         return text.trim().to_owned();
     }
     format!("{before}{}exec {command}", if before.is_empty() { "" } else { " " })
@@ -190,13 +231,20 @@ struct Reader<'a> {
     text: &'a str,
     words: Vec<String>,
     syntax: Option<Syntax>,
-    /// Where the last `&&` or `;` ends.
+    /// Where the last `&&`, `&` or `;` ends.
     last_separator: Option<usize>,
+    /// Where the `&` stands that ends the text.
+    background: Option<usize>,
+    /// Where the names of files begin that it writes beside its code, which is read-only.
+    outputs: Vec<usize>,
 }
 
 impl<'a> Reader<'a> {
-    fn new(text: &'a str) -> Self {
-        Self { text, words: Vec::new(), syntax: None, last_separator: None }
+    fn of(text: &'a str) -> Result<Self, String> {
+        let (words, outputs) = (Vec::new(), Vec::new());
+        let mut reader = Self { text, words, syntax: None, last_separator: None, background: None, outputs };
+        reader.read()?;
+        Ok(reader)
     }
 
     fn read(&mut self) -> Result<(), String> {
@@ -236,6 +284,7 @@ impl<'a> Reader<'a> {
                 }
                 '$' => at = self.dollar(at, word.get_or_insert_default()),
                 '|' | '&' | ';' | '<' | '>' | '`' => {
+                    self.note_unquoted(at, c);
                     // `2>file`: the digits belong to the operator.
                     self.end_word(&mut word, &mut bare);
                     at = self.operator(at);
@@ -266,6 +315,54 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Notes an operator in the middle of what looks like a URL.
+    fn note_unquoted(&mut self, at: usize, operator: char) {
+        let blank = |c: char| c.is_whitespace();
+        let begin = self.text[..at].rfind(blank).map_or(0, |before| before + 1);
+        let end = self.text[at..].find(blank).map_or(self.text.len(), |length| at + length);
+        let word = &self.text[begin..end];
+        let inside = begin < at && at + operator.len_utf8() < end && word.contains("://");
+        if inside && !word.contains(['\'', '"', '\\', '`']) && matches!(operator, '&' | ';' | '|') {
+            self.note(Syntax::Unquoted(operator.to_string(), word.to_owned()));
+        }
+    }
+
+    /// Returns what in the text needs a shell; of more than one thing that which says most.
+    fn found(&self) -> Option<Syntax> {
+        let builtin = self.words.first().filter(|word| BUILTINS.contains(&word.as_str()));
+        let background = self.background.map(|_| Syntax::Background);
+        background.or_else(|| self.syntax.clone()).or_else(|| builtin.cloned().map(Syntax::Builtin))
+    }
+
+    /// Says what to write instead: the text without what is left out, or with a quoted word, or a list that runs a shell.
+    fn instead(&self, syntax: &Syntax) -> String {
+        let plainly = |text: &str| Reader::of(text).is_ok_and(|reader| reader.found().is_none());
+        let text = match syntax {
+            Syntax::Unquoted(_, word) => self.text.replacen(word.as_str(), &format!("'{word}'"), 1),
+            _ => self.kept(),
+        };
+        let changed = text != self.text;
+        if changed && plainly(&text) {
+            return format!("write {}", text.trim());
+        }
+        let list = Reader::of(&text).map_or_else(|_| self.list_form(), |reader| reader.list_form());
+        format!("to run a shell, write [{list}]")
+    }
+
+    /// Returns the text without the `&` at its end and the `nohup` that goes with it, and its files in the data directory.
+    fn kept(&self) -> String {
+        let end = self.background.unwrap_or(self.text.len());
+        let mut kept = self.text[..end].to_owned();
+        for at in self.outputs.iter().rev().filter(|at| **at < end) {
+            kept.insert_str(*at, "$DATA_DIR/");
+        }
+        match kept.trim_start().strip_prefix("nohup ") {
+            Some(rest) if self.background.is_some() => rest.trim().to_owned(),
+            _ if self.background.is_some() => kept.trim().to_owned(),
+            _ => kept,
+        }
+    }
+
     /// Returns the words of a list in which a shell runs this text.
     fn list_form(&self) -> String {
         if let [shell, option, rest @ ..] = self.words.as_slice()
@@ -275,7 +372,17 @@ impl<'a> Reader<'a> {
             let words: Vec<String> = rest.iter().map(|word| quoted(word)).collect();
             return format!("{shell}, -c, {}", words.join(", "));
         }
-        format!("sh, -c, {}", quoted(&with_exec(self.text, self.last_separator)))
+        let shell = if self.is_for_bash() { "bash" } else { "sh" };
+        format!("{shell}, -c, {}", quoted(&with_exec(self.text, self.last_separator)))
+    }
+
+    /// Tells whether a plain `sh` does not know what stands here, or takes it for something else.
+    fn is_for_bash(&self) -> bool {
+        let blank_or_digit = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit() || c == '-');
+        let both = self.text.match_indices(">&").any(|(at, _)| !blank_or_digit(self.text[at + 2..].trim_start()));
+        let sources = |pair: &[String]| pair[0] == "source" || pair[0] == "." && !pair[1].contains('/');
+        both || ["&>", "<<<", "<(", ">(", "[["].iter().any(|known| self.text.contains(known))
+            || self.words.windows(2).any(sources)
     }
 
     fn double_quoted(&mut self, mut at: usize, word: &mut String) -> Option<usize> {
@@ -340,23 +447,36 @@ impl<'a> Reader<'a> {
         const OPERATORS: [(&str, &str); 12] = [
             ("&&", "what runs one command after another in a shell"),
             ("||", "what runs one command or another in a shell"),
-            ("<<", "a shell's redirection"),
-            (">>", "a shell's redirection"),
-            (">&", "a shell's redirection"),
-            ("&>", "a shell's redirection"),
+            ("<<", REDIRECTION),
+            (">>", REDIRECTION),
+            (">&", REDIRECTION),
+            ("&>", REDIRECTION),
             ("|", "a shell's pipe"),
-            ("&", "what starts a command in the background in a shell"),
+            ("&", BACKGROUND),
             (";", "what runs one command after another in a shell"),
-            ("<", "a shell's redirection"),
-            (">", "a shell's redirection"),
+            ("<", REDIRECTION),
+            (">", REDIRECTION),
             ("`", "the output of another command in a shell"),
         ];
         let rest = &self.text[at..];
         let found = OPERATORS.iter().find(|(written, _)| rest.starts_with(written));
         let Some((written, what)) = found else { return at + 1 };
         let end = at + written.len();
-        if matches!(*written, "&&" | ";") {
-            self.last_separator = Some(end);
+        let after = self.text[end..].trim_start();
+        let is_last = after.is_empty() || after.starts_with('#');
+        match *written {
+            "&" if is_last => self.background = Some(at),
+            "&&" | ";" | "&" => self.last_separator = Some(end),
+            ">&" if after.starts_with(|c: char| c.is_ascii_digit() || c == '-') => {}
+            ">" | ">>" | "&>" | ">&" => {
+                let after = after.trim_start_matches('>').trim_start();
+                let quote = usize::from(after.starts_with(['\'', '"']));
+                // `>&` was read as one; a place of the server or of a variable is the writer's own business.
+                if !is_last && !after[quote..].starts_with(['/', '$', '&', '(', '~']) {
+                    self.outputs.push(self.text.len() - after.len() + quote);
+                }
+            }
+            _ => {}
         }
         self.note(Syntax::Operator(what, (*written).to_owned()));
         end
@@ -479,6 +599,22 @@ mod tests {
     }
 
     #[test]
+    fn a_program_that_only_a_shell_finds_is_a_flaw_and_is_read_all_the_same() {
+        for (words, flawed) in [
+            (["~/bin/app", "x"], true),
+            (["$HOME/bin/app", "x"], true),
+            (["${HOME}/app", "x"], true),
+            (["$DATA_DIR/app", "x"], false),
+            (["./app", "~/x"], false),
+            (["sh", "$HOME"], false),
+        ] {
+            let command = Command::of_words(words.map(str::to_owned).to_vec()).unwrap();
+            assert_eq!(command.flaw().is_some(), flawed, "{words:?}");
+        }
+        assert!(words("~/bin/app").len() == 1 && refusal("$HOME/bin/app").contains("$HOME is filled in by a shell"));
+    }
+
+    #[test]
     fn shell_syntax_is_refused_with_the_list_that_runs_a_shell() {
         for (text, what, list) in [
             ("./a && ./b", "&& is what runs one command after another", r#"[sh, -c, "./a && exec ./b"]"#),
@@ -488,9 +624,30 @@ mod tests {
             ("./a | ./b", "| is a shell's pipe", r#"[sh, -c, "./a | ./b"]"#),
             ("./a || ./b", "|| is", r#"[sh, -c, "./a || ./b"]"#),
             ("./a > \"$DATA_DIR/log\"", "> is", r#"[sh, -c, "exec ./a > \"$DATA_DIR/log\""]"#),
-            ("./a 2>&1", ">& is", "exec ./a 2>&1"),
+            ("./a 2>&1", ">& is", r#"[sh, -c, "exec ./a 2>&1"]"#),
+            ("./a > log", "a file of its own belongs in $DATA_DIR", r#"[sh, -c, "exec ./a > $DATA_DIR/log"]"#),
+            ("./a >>'my log' 2>&1", ">> is", r#"[sh, -c, "exec ./a >>'$DATA_DIR/my log' 2>&1"]"#),
+            ("./a &> log", "&> is", r#"[bash, -c, "exec ./a &> $DATA_DIR/log"]"#),
+            ("cat <<EOF\nhi\nEOF", "<< is", r#"[sh, -c, "cat <<EOF\nhi\nEOF"]"#),
+            ("cat <<< hi", "<< is", r#"[bash, -c, "exec cat <<< hi"]"#),
+            (
+                "source env.sh && ./a",
+                "what that file sets stands under env",
+                r#"[bash, -c, "source env.sh && exec ./a"]"#,
+            ),
+            (". env.sh && ./a", ". is a shell's own word", r#"[bash, -c, ". env.sh && exec ./a"]"#),
+            (". ./env.sh; ./a", ". is a shell's own word", r#"[sh, -c, ". ./env.sh; exec ./a"]"#),
+            ("export A=b && ./a", "variables stand under env", r#"[sh, -c, "export A=b && exec ./a"]"#),
+            ("nohup ./a --x &", "leave out & and nohup; write ./a --x", ""),
+            ("nohup ./a > log 2>&1 &", "leave out & and nohup", r#"[sh, -c, "exec ./a > $DATA_DIR/log 2>&1"]"#),
+            ("cd x && ./a &", "leave out & and nohup", r#"[sh, -c, "cd x && exec ./a"]"#),
+            ("./a & ./b", "is a process of its own", r#"[sh, -c, "./a & exec ./b"]"#),
+            ("./a http://x/?a=1&b=2 -v", "& ends a word in a shell", "quote it; write ./a 'http://x/?a=1&b=2' -v"),
+            ("./a --u=http://x/?a=1&b=2;c", "& ends a word", "quote it; write ./a '--u=http://x/?a=1&b=2;c'"),
+            ("if true; then ./a; fi", "if is", r#"[sh, -c, "if true; then ./a; fi"]"#),
+            ("./a; (./b)", "; is", r#"[sh, -c, "./a; (./b)"]"#),
             ("./a<b", "< is", "exec ./a<b"),
-            ("./a &", "& is", r#"[sh, -c, "./a &"]"#),
+            ("./a &", "& starts a command in the background", "write ./a"),
             ("./a;./b", "; is", r#"[sh, -c, "./a; exec ./b"]"#),
             ("./a `date`", "` is the output of another command", "exec ./a `date`"),
             ("./a \"`date`\"", "` is", "`date`"),

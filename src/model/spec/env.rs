@@ -124,8 +124,10 @@ impl TryFrom<String> for SecretUse {
     type Error = String;
     fn try_from(raw: String) -> Result<Self, String> {
         let (variable, name) = raw.split_once(':').unwrap_or((&raw, &raw));
-        let variable = EnvName::parse(variable).map_err(|e| e.to_string())?;
+        // What is no name may be the value, and is not shown.
         let name = SecretName::parse(name).map_err(|e| e.to_string())?;
+        SecretName::parse(variable).map_err(|e| e.to_string())?;
+        let variable = EnvName::parse(variable).map_err(|e| e.to_string())?;
         Ok(Self { variable, name })
     }
 }
