@@ -128,7 +128,10 @@ fn processes(status: &Status, now: Timestamp) -> String {
         vec![
             process.name.to_string(),
             process.release.to_string(),
-            format!("{}/{}", word(&process.state), process.sub_state),
+            match &process.last_run {
+                Some(run) => format!("{}/{} ({})", word(&process.state), process.sub_state, clean(&run.result)),
+                None => format!("{}/{}", word(&process.state), process.sub_state),
+            },
             dash(process.pid),
             dash(process.port),
             process.memory_bytes.map_or("-".into(), size),

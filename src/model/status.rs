@@ -100,6 +100,20 @@ pub struct ProcessStatus {
     pub restarts: u32,
     /// Since when it has its state.
     pub since: Option<Timestamp>,
+    /// How its last run ended; only with a schedule, and not while it runs.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_run: Option<LastRun>,
+}
+
+/// How the last run of a process with a schedule ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastRun {
+    /// When.
+    pub ended: Timestamp,
+    /// Whether it succeeded.
+    pub success: bool,
+    /// How: `exited with status 1`.
+    pub result: String,
 }
 
 impl ProcessStatus {

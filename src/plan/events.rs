@@ -1,7 +1,7 @@
 //! What a pass has to tell: what it decided, did and saw, as events. Their reasons and words are those of the status and
 //! of the plan; whoever carries it out adds none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::desired::{Desired, Work};
 use crate::model::event::Event;
@@ -184,7 +184,23 @@ pub fn of_sight(
     now: Timestamp,
 ) -> Vec<Event> {
     let pairs = after.iter().filter_map(|(project, new)| Some((before.get(project)?, new)));
-    pairs.filter_map(|(old, new)| turn(old, new, now)).collect()
+    pairs.flat_map(|(old, new)| failed_runs(old, new).into_iter().chain(turn(old, new, now))).collect()
+}
+
+/// Names the runs by a schedule that ended badly since the last look.
+fn failed_runs(old: &Status, new: &Status) -> Vec<Event> {
+    let known: BTreeSet<(&str, Timestamp)> = old
+        .processes
+        .iter()
+        .filter_map(|process| Some((process.unit.as_str(), process.last_run.as_ref()?.ended)))
+        .collect();
+    let failed = new.processes.iter().filter_map(|process| {
+        let run = process.last_run.as_ref().filter(|run| !run.success)?;
+        let message = format!("process {} {}; it runs again by its schedule", process.name, run.result);
+        let event = Event::warning(run.ended, "JobFailed", message).of(&new.project, new.generation);
+        (!known.contains(&(process.unit.as_str(), run.ended))).then(|| event.to(Some(process.release)))
+    });
+    failed.collect()
 }
 
 fn turn(old: &Status, new: &Status, now: Timestamp) -> Option<Event> {
@@ -208,4 +224,40 @@ fn turn(old: &Status, new: &Status, now: Timestamp) -> Option<Event> {
         _ => return None,
     };
     Some(event.of(&new.project, new.generation).to(new.serving))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(run: Option<(u64, bool)>) -> BTreeMap<ProjectId, Status> {
+        let last_run = run.map(|(ended, success)| {
+            serde_json::json!({ "ended": Timestamp(ended), "success": success, "result": "exited with status 7" })
+        });
+        let process = serde_json::json!({
+            "name": "report", "release": 2, "unit": "zexio-jobs-report-r2.service", "state": "failed", "sub_state": "failed",
+            "pid": null, "memory_bytes": null, "cpu_seconds": null, "restarts": 0, "since": null, "last_run": last_run,
+        });
+        let status = serde_json::json!({
+            "project": "jobs", "generation": 2, "observed_generation": 2, "observed_at": Timestamp(0), "owner": "api",
+            "state": "running", "conditions": [], "serving": 2, "candidate": null, "last_good": 2, "rejected": [],
+            "processes": [process], "routes": [],
+        });
+        let status: Status = serde_json::from_value(status).unwrap();
+        [(status.project.clone(), status)].into()
+    }
+
+    #[test]
+    fn each_run_that_failed_is_told_once() {
+        let told = |before, after| {
+            let events = of_sight(&status(before), &status(after), Timestamp(9_000));
+            events.into_iter().map(|event| format!("{} {}", event.reason, event.message)).collect::<Vec<_>>()
+        };
+        let failed = ["JobFailed process report exited with status 7; it runs again by its schedule"];
+        assert_eq!(told(None, Some((5, false))), failed);
+        assert_eq!(told(Some((5, false)), Some((7, false))), failed);
+        assert_eq!(told(Some((5, true)), Some((7, false))), failed);
+        assert!(told(Some((5, false)), Some((5, false))).is_empty());
+        assert!(told(Some((5, false)), Some((7, true))).is_empty() && told(Some((5, false)), None).is_empty());
+    }
 }

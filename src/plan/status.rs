@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::{Plan, visits};
-use crate::model::desired::{Complaint, Intent, Wanted, Work};
+use crate::model::desired::{Complaint, Intent, Kind, Wanted, Work};
 use crate::model::failure::PortError;
 use crate::model::names::{Hostname, ProjectId, ReleaseNo, UnitId};
 use crate::model::observed::{ActiveState, CertificateSeen, FetchSeen, Observed, ProxySeen, Seen, UnitSeen, Visit};
 use crate::model::progress::{ProjectProgress, Quarantine, ReleaseState};
 use crate::model::quantity::{Bytes, Timestamp};
 use crate::model::spec::{Route, Tls};
-use crate::model::status::{Condition, ProcessStatus, RouteStatus, Status};
+use crate::model::status::{Condition, LastRun, ProcessStatus, RouteStatus, Status};
 
 /// What a project's status is made from.
 pub struct View<'a> {
@@ -332,7 +332,8 @@ fn serving_message(view: &View<'_>) -> String {
     let named = version.map_or(String::new(), |version| format!(" ({})", version.as_str()));
     let limits = unenforced_limits(view).unwrap_or_default();
     let (certificates, open, template) = (missing_certificates(view), open_ports(view), template_trouble(view));
-    format!("release {serving}{named} serves{limits}{certificates}{open}{template}")
+    let runs = failed_runs(view);
+    format!("release {serving}{named} serves{runs}{limits}{certificates}{open}{template}")
 }
 
 /// What listens for more than this machine is reached without Caddy: without its certificate, redirects and log.
@@ -472,11 +473,39 @@ fn processes(view: &View<'_>) -> Vec<ProcessStatus> {
             io_write_bytes: seen.io_write_bytes,
             restarts: seen.restarts,
             since: seen.since,
+            last_run: last_run(view.memory, unit, seen),
         }
     });
     let mut shown: Vec<ProcessStatus> = shown.collect();
     shown.sort_by_key(|process| (Some(process.release) != view.memory.serving, process.release, process.name.clone()));
     shown
+}
+
+/// Returns how the last run of a process with a schedule ended, while systemd knows: not after a boot.
+fn last_run(memory: &ProjectProgress, unit: &UnitId, seen: &UnitSeen) -> Option<LastRun> {
+    memory.work_of(unit).filter(|work| matches!(work.kind, Kind::Scheduled(_)))?;
+    let limit = memory.release(unit.release).and_then(|release| release.content.limits.memory);
+    let result = match seen.state {
+        ActiveState::Failed => seen.ending(limit).unwrap_or_else(|| format!("failed: {}", seen.result)),
+        ActiveState::Inactive => seen.exit?.to_string(),
+        _ => return None,
+    };
+    Some(LastRun { ended: seen.since?, success: seen.state == ActiveState::Inactive, result })
+}
+
+/// A job that fails takes no traffic and keeps the project Ready, but it has to be said.
+fn failed_runs(view: &View<'_>) -> String {
+    let units = view.seen.units.known().into_iter().flatten();
+    let units = units.filter(|(unit, _)| Some(unit.release) == view.memory.serving);
+    let runs = units.filter_map(|(unit, seen)| Some((unit, last_run(view.memory, unit, seen)?)));
+    let failed = runs.filter(|(_, run)| !run.success).map(|(unit, LastRun { ended, result, .. })| {
+        let UnitId { project, process, .. } = unit;
+        format!(
+            "; the last run of {process} {result}, at {ended}: it runs again by its schedule, and \
+             `zexio logs {project} --process {process}` has its words"
+        )
+    });
+    failed.collect()
 }
 
 fn routes(view: &View<'_>) -> Vec<RouteStatus> {

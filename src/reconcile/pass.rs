@@ -586,8 +586,10 @@ fn alike((old, new): (&ProcessStatus, &ProcessStatus)) -> bool {
         io_write_bytes: _,
         restarts,
         since,
+        last_run,
     } = new;
     (&old.name, old.release, &old.unit) == (name, *release, unit)
         && (old.state, &old.sub_state, old.pid) == (*state, sub_state, *pid)
         && (old.slot, old.port, old.restarts, old.since) == (*slot, *port, *restarts, *since)
+        && old.last_run == *last_run
 }

@@ -123,13 +123,14 @@ fn of_status(status: &Status) -> String {
 }
 
 fn of_process(process: &ProcessStatus) -> String {
-    let ProcessStatus { name, release, unit, sub_state, restarts, .. } = process;
+    let ProcessStatus { name, release, unit, sub_state, restarts, last_run, .. } = process;
     let state = format!("{:?}", process.state).to_lowercase();
     let place =
         process.slot.zip(process.port).map_or(String::new(), |(slot, port)| format!(", slot {slot}, port {port}"));
     let since = process.since.map_or(String::new(), |since| format!(", since {}", seconds(since)));
     let used = process.cpu_seconds.map_or(String::new(), |seconds| format!(", {seconds} s of processor"));
-    format!("#   {name} of {release}: {unit} {state} {sub_state}, {restarts} restarts{place}{since}{used}\n")
+    let ran = last_run.as_ref().map_or(String::new(), |run| format!(", its last run {}", run.result));
+    format!("#   {name} of {release}: {unit} {state} {sub_state}, {restarts} restarts{place}{since}{used}{ran}\n")
 }
 
 fn of_route(route: &RouteStatus) -> String {

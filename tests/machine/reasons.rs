@@ -135,3 +135,28 @@ fn the_reason_names_what_to_change() {
     assert!(doctor.contains("open listens on 0.0.0.0:") && doctor.contains("bind to $HOST"), "{doctor}");
     assert!(!doctor.contains("twice listens on"), "{doctor}");
 }
+
+#[test]
+fn a_job_that_fails_is_told_with_each_run() {
+    let machine = Machine::with_agent();
+    machine.must("mkdir /root/jobs && touch /root/jobs/x && tar -C /root/jobs -czf /srv/artifacts/reasons.tar.gz .");
+    let job = "{ run: [sh, -c, 'test -e $DATA_DIR/mended || exit 3'], schedule: '*:*:0/3' }";
+    apply(&machine, "jobs", "{}", job);
+    machine.wait_until("two runs to be told", || {
+        let events = machine.must("zexio events jobs");
+        events.lines().any(|line| {
+            line.contains("JobFailed")
+                && line.contains("process web exited with status 3")
+                && line.contains(" times since")
+        }) || events.matches("JobFailed").count() >= 2
+    });
+    machine.wait_until("the status to have it", || machine.status_has("jobs", "\"success\":false"));
+    machine.wait_until("why to say it", || {
+        machine.must("zexio why jobs").contains("the last run of web exited with status 3, at ")
+    });
+    assert!(machine.must("zexio why jobs").contains("`zexio logs jobs --process web`"));
+    assert!(machine.status_has("jobs", "\"state\":\"running\""), "it is Ready all the same");
+    machine.must("touch /zexio/apps/jobs/data/mended");
+    machine.wait_until("a good run", || machine.status_has("jobs", "\"success\":true"));
+    assert!(!machine.must("zexio why jobs").contains("the last run of web"));
+}
