@@ -270,8 +270,8 @@ fn seconds(millis: u64) -> f64 {
 fn projects(to: &mut DescriptorEncoder<'_>, statuses: &BTreeMap<ProjectId, Status>) -> fmt::Result {
     gauge(to, "projects", "Projects", statuses.len() as f64)?;
     let mut held: BTreeMap<(&str, &str), f64> = BTreeMap::new();
-    for condition in statuses.values().flat_map(|status| &status.conditions).filter(|found| found.status == "True") {
-        *held.entry((&condition.kind, &condition.reason)).or_default() += 1.0;
+    for condition in statuses.values().flat_map(|status| &status.conditions).filter(|found| found.holds) {
+        *held.entry((condition.kind.name(), condition.reason.name())).or_default() += 1.0;
     }
     let shown = held.into_iter().map(|((kind, reason), count)| (vec![("condition", kind), ("reason", reason)], count));
     let help = "Projects of which a condition is true, by its reason";

@@ -18,6 +18,7 @@ use crate::model::observed::{
 use crate::model::pattern::Pattern;
 use crate::model::progress::{Progress, ProjectProgress};
 use crate::model::quantity::Timestamp;
+use crate::model::reason::Reason;
 use crate::model::services::{
     Service, ServiceProgress, ServiceStatus, ServicesSeen, Version, WantedService, WantedServices,
 };
@@ -91,7 +92,7 @@ pub struct EventQuery {
     /// Of this project; none: of everything.
     pub project: Option<ProjectId>,
     /// With this reason.
-    pub reason: Option<String>,
+    pub reason: Option<Reason>,
     /// None that last happened before this.
     pub since: Option<Timestamp>,
     /// None up to the one with this id.

@@ -7,7 +7,7 @@ pub fn tell(event: &Event) {
     let project = event.project.as_ref().map_or("-", |project| project.as_str());
     let (generation, release) = (event.generation, event.release.map(|release| release.0));
     // Debug form: a message may hold what a server or an app said, and a line must stay one line.
-    let (reason, message) = (event.reason.as_str(), &event.message);
+    let (reason, message) = (event.reason.name(), &event.message);
     match event.level {
         Level::Info => tracing::info!(project, generation, release, reason, ?message),
         Level::Warning => tracing::warn!(project, generation, release, reason, ?message),

@@ -1,10 +1,7 @@
 //! Reads the sources and fails on a crossed line: who may import whom, and what may stand nowhere. Never taste.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-use crate::model::desired::{ComplaintKind, HeldUntil};
 
 /// A part of the program, what of ours it may import, and which crates it must not know.
 struct Layer {
@@ -129,42 +126,4 @@ fn no_shell_runs_anywhere() {
             assert!(!text.contains(&format!("Command::new({shell}")), "{} runs {shell}", path.display());
         }
     }
-}
-
-/// Returns what follows a mark and is spelled like a reason.
-fn spelled_like_reasons<'a>(text: &'a str, mark: &'a str) -> impl Iterator<Item = String> + 'a {
-    text.match_indices(mark).filter_map(|(at, _)| {
-        let rest = &text[at + mark.len()..];
-        let word: String = rest.chars().take_while(char::is_ascii_alphanumeric).collect();
-        let closed = rest[word.len()..].starts_with(['"', '`']);
-        let (first, second) = (word.chars().next()?, word.chars().nth(1)?);
-        (closed && first.is_uppercase() && second.is_lowercase()).then_some(word)
-    })
-}
-
-/// Returns every reason that the code can give: in the layers that find one, any such word between quotes is one.
-fn reasons() -> BTreeSet<String> {
-    const CONDITIONS: [&str; 5] = ["Ready", "Stalled", "Reconciling", "True", "False"];
-    let mut found = BTreeSet::new();
-    for (path, text) in ["plan", "store", "host", "spec_dir", "reconcile"].into_iter().flat_map(sources) {
-        // These two are full of systemd's own names; a reason stands in an error there.
-        let speaks_dbus = path.components().any(|part| part.as_os_str() == "systemd") || path.ends_with("signals.rs");
-        let marks: &[&str] = if speaks_dbus { &["passing(\"", "lasting(\""] } else { &["\""] };
-        let text: String = text.lines().map(str::trim).filter(|line| !line.starts_with("//")).collect();
-        found.extend(marks.iter().flat_map(|mark| spelled_like_reasons(&text, mark)));
-    }
-    let held = ComplaintKind::PruneRefused { until: HeldUntil::Confirmed };
-    found.extend([ComplaintKind::SpecInvalid, ComplaintKind::Conflict, held].map(|kind| kind.reason().to_owned()));
-    found.into_iter().filter(|word| !CONDITIONS.contains(&word.as_str())).collect()
-}
-
-#[test]
-fn every_reason_is_explained_to_operators_and_no_other() {
-    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md")).unwrap();
-    let explained: BTreeSet<String> = spelled_like_reasons(&page, "\n| `").collect();
-    let given = reasons();
-    let missing: Vec<&String> = given.difference(&explained).collect();
-    let idle: Vec<&String> = explained.difference(&given).collect();
-    assert!(missing.is_empty(), "docs/operations.md does not explain {missing:?}");
-    assert!(idle.is_empty(), "docs/operations.md explains what nothing gives: {idle:?}");
 }

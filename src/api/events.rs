@@ -53,7 +53,7 @@ async fn answer(call: Call, project: Option<ProjectId>) -> Answer {
     let after = last_seen(&call.headers)?;
     let asked = EventQuery {
         project: project.clone(),
-        reason: query.text("reason").map(str::to_owned),
+        reason: query.read("reason", str::parse)?,
         since: query.read("since", |raw| logs::since(raw, call.state.clock.now()))?,
         after,
         lines: Some(query.read("lines", logs::lines)?.unwrap_or(100)),

@@ -5,6 +5,7 @@ use hyper::header::HeaderValue;
 use serde::Serialize;
 
 use crate::model::document::{Problem as Flaw, SpecError};
+use crate::model::reason::Reason;
 use crate::port::{Lasting, PortError, WriteError};
 
 /// Every code there is: its status, and what it means. The description of the API and its documents are made of it.
@@ -170,7 +171,7 @@ impl From<WriteError> for Problem {
             WriteError::Deleting(_) => Self::conflict("deleting", detail),
             WriteError::ServiceUnknown(_) => Self::missing("unknown_service", detail),
             WriteError::ServiceOwned { .. } => Self::conflict("owned", detail),
-            WriteError::Unreadable { .. } => PortError::passing("Database", detail).into(),
+            WriteError::Unreadable { .. } => PortError::passing(Reason::Database, detail).into(),
             WriteError::Store(error) => error.into(),
         }
     }

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::model::desired::{Complaint, Owner};
 use crate::model::document;
-use crate::model::services::{Service, ServiceIntent, ServiceStatus, WantedService, work_unit};
+use crate::model::reason::Reason;
+use crate::model::services::{Service, ServiceIntent, ServiceState, ServiceStatus, WantedService, work_unit};
 use crate::port::{PortError, WriteError};
 
 use super::problem::Problem;
@@ -97,8 +98,8 @@ fn view(service: Service, wanted: Option<&WantedService>, statuses: &BTreeMap<Se
         "service": service,
         "desired": wanted.map(|wanted| desired(service, wanted)),
         "installed": status.and_then(|status| status.installed.as_ref()),
-        "state": status.map_or("unknown", |status| &status.state),
-        "reason": status.map_or("Pending", |status| &status.reason),
+        "state": status.map_or(ServiceState::Unknown, |status| status.state),
+        "reason": status.map_or(Reason::Pending, |status| status.reason),
         "message": status.map_or("no pass has looked at it yet", |status| &status.message),
         "evidence": status.map(|status| status.evidence.clone()).unwrap_or_default(),
         "since": status.map(|status| status.since),

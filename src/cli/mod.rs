@@ -37,8 +37,9 @@ use text::{Paint, machine, say, table, yaml};
 use crate::api::keys::{Keys, Scope};
 use crate::model::names::{KeyId, ProjectId};
 use crate::model::quantity::{Span, Timestamp};
+use crate::model::reason::Reason;
 use crate::model::schema;
-use crate::model::status::Status;
+use crate::model::status::{ConditionKind, Status};
 use crate::plan::services::WorkOrder;
 use crate::port::{Clock, SystemClock};
 use crate::settings;
@@ -244,7 +245,7 @@ fn ask(session: &Session, verb: Verb) -> Result<(), Failure> {
 fn why(session: &Session, project: &ProjectId) -> Result<(), Failure> {
     session.show(&Ask::get(format!("/v1/projects/{project}")), |view| {
         let status = show::status_of(view)?;
-        let failed = status.rejected.last().filter(|_| status.condition("Stalled").is_some());
+        let failed = status.rejected.last().filter(|_| status.condition(ConditionKind::Stalled).is_some());
         let evidence = match failed {
             Some(release) => {
                 let history = session.client.value(&Ask::get(format!("/v1/projects/{project}/releases")))?;
@@ -286,7 +287,7 @@ fn get(session: &Session, project: Option<&ProjectId>) -> Result<(), Failure> {
         None => session.show(&Ask::get("/v1/projects"), |answer| {
             let rows = statuses(answer)?.into_iter().map(|status| {
                 let Status { project, generation, owner, state, .. } = status;
-                vec![project.to_string(), generation.to_string(), owner, state]
+                vec![project.to_string(), generation.to_string(), owner, state.to_string()]
             });
             let rows: Vec<Vec<String>> = rows.collect();
             Ok(table(&["PROJECT", "GENERATION", "OWNER", "STATE"], &rows) + &troubles(answer))
@@ -527,7 +528,7 @@ fn sync(session: &Session, project: Option<ProjectId>, prune: bool, at_most: Opt
 }
 
 fn is_held_back(status: &Status) -> bool {
-    status.condition("Stalled").is_some_and(|condition| condition.reason == "PruneRefused")
+    status.condition(ConditionKind::Stalled).is_some_and(|condition| condition.reason == Reason::PruneRefused)
 }
 
 fn key(verb: &Key, format: Format) -> Result<(), Failure> {

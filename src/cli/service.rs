@@ -10,6 +10,7 @@ use super::show;
 use super::text::{clean, say, table};
 use super::wait::{Turn, watch};
 use crate::model::quantity::Span;
+use crate::model::reason::Reason;
 use crate::model::services::Service;
 use crate::plan::services::{Task as Work, WorkOrder, waits_for_somebody};
 
@@ -75,7 +76,8 @@ pub fn put(client: &Client, service: Service, version: &str) -> Result<(u64, &'s
 /// The agent said no.
 pub fn confirm_removals(session: &Session) -> Result<Vec<Value>, Failure> {
     let answer = session.client.value(&Ask::get("/v1/services"))?;
-    let held = show::list(&answer, "services").iter().filter(|view| text(view, "reason") == "PruneRefused");
+    let held =
+        show::list(&answer, "services").iter().filter(|view| text(view, "reason") == Reason::PruneRefused.name());
     let held: Vec<Service> = held.filter_map(|view| text(view, "service").parse().ok()).collect();
     let mut answers = Vec::new();
     for service in held {
@@ -122,7 +124,7 @@ fn judge(view: &Value, fresh: bool) -> Turn {
     let seen = view["observed_generation"].as_u64() == desired["generation"].as_u64().or(Some(0));
     match text(view, "state") {
         _ if !seen || !fresh => Turn::Going(said),
-        "failed" if waits_for_somebody(text(view, "reason")) => Turn::Failed(said),
+        "failed" if Reason::named(text(view, "reason")).is_some_and(waits_for_somebody) => Turn::Failed(said),
         "installed" | "running" | "absent" if desired["remove"].is_null() => Turn::Ready(said),
         _ => Turn::Going(said),
     }
@@ -177,7 +179,9 @@ mod tests {
 
     #[test]
     fn only_a_failure_that_waits_for_somebody_is_an_end() {
-        for (reason, ends) in [("PackagesFailed", false), ("ServiceDown", false), ("VersionUnavailable", true)] {
+        for (reason, ends) in
+            [(Reason::PackagesFailed, false), (Reason::ServiceDown, false), (Reason::VersionUnavailable, true)]
+        {
             let mut view = view(json!({ "version": "default", "generation": 2 }), 2, "failed");
             view["reason"] = json!(reason);
             let said = format!("{reason}: m");

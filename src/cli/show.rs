@@ -6,7 +6,7 @@ use super::failure::Failure;
 use super::text::{Colour, Paint, clean, table};
 use crate::model::names::ReleaseNo;
 use crate::model::quantity::Timestamp;
-use crate::model::status::{Condition, ProcessStatus, Status};
+use crate::model::status::{Condition, ConditionKind, ProcessStatus, ProjectState, Status};
 
 /// Reads a project's status out of the API's view of it.
 ///
@@ -25,12 +25,12 @@ pub fn list<'a>(answer: &'a Value, key: &str) -> &'a [Value] {
 
 /// Returns what matters most about a project now.
 pub fn leading(status: &Status) -> Option<&Condition> {
-    let held = |kind: &str| status.condition(kind).filter(|condition| condition.status == "True");
-    held("Stalled")
-        .or_else(|| held("Suspended"))
-        .or_else(|| held("Ready"))
-        .or_else(|| held("Reconciling"))
-        .or_else(|| status.condition("Ready"))
+    let held = |kind: ConditionKind| status.condition(kind).filter(|condition| condition.holds);
+    held(ConditionKind::Stalled)
+        .or_else(|| held(ConditionKind::Suspended))
+        .or_else(|| held(ConditionKind::Ready))
+        .or_else(|| held(ConditionKind::Reconciling))
+        .or_else(|| status.condition(ConditionKind::Ready))
 }
 
 /// Shows all projects, one a line.
@@ -53,7 +53,7 @@ fn row(status: &Status, now: Timestamp) -> Vec<String> {
     let up = main.filter(|process| process.pid.is_some()).and_then(|process| process.since);
     vec![
         status.project.to_string(),
-        status.state.clone(),
+        status.state.to_string(),
         dash(status.serving),
         dash(status.candidate),
         dash(main.and_then(|process| process.pid)),
@@ -61,7 +61,7 @@ fn row(status: &Status, now: Timestamp) -> Vec<String> {
         if cpu.is_empty() { "-".into() } else { format!("{:.1}s", cpu.iter().sum::<f64>()) },
         up.map_or("-".into(), |since| age(since, now)),
         status.owner.clone(),
-        leading(status).map_or("-".into(), |condition| condition.reason.clone()),
+        leading(status).map_or("-".into(), |condition| condition.reason.to_string()),
     ]
 }
 
@@ -71,24 +71,24 @@ fn coloured(plain: &str, statuses: &[Status], paint: Paint) -> String {
     let mut text = lines.next().map(|line| format!("{line}\n")).unwrap_or_default();
     for (line, status) in lines.zip(statuses) {
         let word = format!(" {} ", status.state);
-        let painted = format!(" {} ", paint.put(colour(&status.state), &status.state));
+        let painted = format!(" {} ", paint.put(colour(status.state), status.state.name()));
         text.push_str(&line.replacen(&word, &painted, 1));
         text.push('\n');
     }
     text
 }
 
-fn colour(state: &str) -> Colour {
+fn colour(state: ProjectState) -> Colour {
     match state {
-        "running" => Colour::Green,
-        "failed" | "down" => Colour::Red,
+        ProjectState::Running => Colour::Green,
+        ProjectState::Failed | ProjectState::Down => Colour::Red,
         _ => Colour::Yellow,
     }
 }
 
 /// Shows one project in full.
 pub fn project(status: &Status, now: Timestamp, paint: Paint) -> String {
-    let state = paint.put(colour(&status.state), &clean(&status.state));
+    let state = paint.put(colour(status.state), status.state.name());
     let rejected: Vec<String> = status.rejected.iter().map(ToString::to_string).collect();
     let mut text = format!("{}  {state}\n", status.project);
     let seen = format!("{} (seen {} ago)", status.observed_generation, age(status.observed_at, now));
@@ -116,8 +116,9 @@ fn section(table: &str) -> String {
 
 fn conditions(status: &Status, now: Timestamp) -> String {
     let row = |condition: &Condition| {
-        let Condition { kind, status, reason, message, since } = condition;
-        vec![kind.clone(), status.clone(), reason.clone(), age(*since, now), message.clone()]
+        let Condition { kind, holds, reason, message, since } = condition;
+        let holds = if *holds { "True" } else { "False" };
+        vec![kind.name().into(), holds.into(), reason.to_string(), age(*since, now), message.clone()]
     };
     let rows: Vec<Vec<String>> = status.conditions.iter().map(row).collect();
     if rows.is_empty() { String::new() } else { table(&["CONDITION", "STATUS", "REASON", "SINCE", "MESSAGE"], &rows) }
@@ -169,18 +170,20 @@ fn routes(status: &Status) -> String {
 pub fn why(status: &Status, now: Timestamp) -> String {
     let project = &status.project;
     let serving = match status.serving {
-        Some(release) if status.state == "down" => format!("Release {release} of {project} is to serve"),
+        Some(release) if status.state == ProjectState::Down => format!("Release {release} of {project} is to serve"),
         Some(release) => format!("Release {release} of {project} serves"),
         None => format!("Nothing of {project} serves"),
     };
     let candidate = status.candidate.map_or(String::new(), |release| format!("; release {release} is on trial"));
-    let mut said = format!("{serving}{candidate}. Its state is {}", clean(&status.state));
+    let mut said = format!("{serving}{candidate}. Its state is {}", status.state);
     if let Some(leading) = leading(status) {
         let since = age(leading.since, now);
-        said.push_str(&format!(", for {since} ({}): {}", clean(&leading.reason), clean(&leading.message)));
+        said.push_str(&format!(", for {since} ({}): {}", leading.reason, clean(&leading.message)));
     }
     said.push('.');
-    if let Some(suspended) = status.condition("Suspended").filter(|_| status.condition("Stalled").is_some()) {
+    if let Some(suspended) =
+        status.condition(ConditionKind::Suspended).filter(|_| status.condition(ConditionKind::Stalled).is_some())
+    {
         said.push_str(&format!(" It is suspended: {}.", clean(&suspended.message)));
     }
     if status.observed_generation < status.generation {
@@ -197,7 +200,13 @@ pub fn why(status: &Status, now: Timestamp) -> String {
     for route in status.routes.iter().filter(|route| !route.live && route.failing.is_none()) {
         said.push_str(&format!(" Caddy does not have {} yet.", route.host));
     }
-    said + "\n"
+    said.push('\n');
+    let wrong = leading(status).filter(|leading| leading.kind != ConditionKind::Ready || !leading.holds);
+    if let Some(Condition { reason, .. }) = wrong {
+        let mending = reason.mending().replace("PROJECT", project.as_str());
+        said.push_str(&format!("\n{reason}: {} {mending}\n", reason.meaning()));
+    }
+    said
 }
 
 /// How many of a failed release's last log lines are shown; `history -o json` has them all.
@@ -416,7 +425,9 @@ shop.example.com/api/*  127.0.0.1:21003  waits
             why(&read(&shop()), now()),
             "Release 6 of shop serves. Its state is failed, for 2m0s (HealthCheckFailed): release 7 never answered /up. \
              Generation 7 is wanted; 6 is the newest that came to an end. Release 7 failed and is not tried again until \
-             its spec changes. Process web was restarted 2 times. Caddy does not have shop.example.com yet.\n"
+             its spec changes. Process web was restarted 2 times. Caddy does not have shop.example.com yet.\n\n\
+             HealthCheckFailed: A process ended too often, or was not ready within `ready.within`. \
+             `zexio logs shop --release N`; mend the app, deploy again.\n"
         );
     }
 

@@ -9,7 +9,8 @@ use super::show;
 use super::text::clean;
 use crate::model::names::ProjectId;
 use crate::model::quantity::Span;
-use crate::model::status::Status;
+use crate::model::reason::Reason;
+use crate::model::status::{ConditionKind, Status};
 
 /// How long between two looks.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -35,21 +36,25 @@ pub enum Turn {
 /// Judges a status for somebody who waits for a generation to be Ready. `fresh`: a pass made it that began after what
 /// was written here; what was wrong before may be mended by that, also where it changed no generation.
 pub fn judge(generation: u64, status: &Status, fresh: bool) -> Turn {
-    let held = |kind: &str| status.condition(kind).filter(|condition| condition.status == "True");
-    let holds = |kind: &str| held(kind).is_some();
+    let held = |kind: ConditionKind| status.condition(kind).filter(|condition| condition.holds);
+    let holds = |kind: ConditionKind| held(kind).is_some();
     // What stops a project makes it unready. Another file that claims it too does not, and is not what is waited for.
-    let unready = status.condition("Ready").filter(|ready| ready.status != "True");
-    let stalled = held("Stalled").filter(|stalled| unready.is_some_and(|ready| ready.reason == stalled.reason));
-    let said = stalled.or_else(|| held("Suspended")).or_else(|| held("Ready")).or_else(|| held("Reconciling"));
+    let unready = status.condition(ConditionKind::Ready).filter(|ready| !ready.holds);
+    let stalled =
+        held(ConditionKind::Stalled).filter(|stalled| unready.is_some_and(|ready| ready.reason == stalled.reason));
+    let said = stalled
+        .or_else(|| held(ConditionKind::Suspended))
+        .or_else(|| held(ConditionKind::Ready))
+        .or_else(|| held(ConditionKind::Reconciling));
     let said = said.or_else(|| show::leading(status));
-    let said = said.map(|c| format!("{}: {}", clean(&c.reason), clean(&c.message)));
-    let said = said.unwrap_or_else(|| clean(&status.state));
+    let said = said.map(|c| format!("{}: {}", c.reason, clean(&c.message)));
+    let said = said.unwrap_or_else(|| status.state.to_string());
     match fresh && status.observed_generation >= generation {
         true if stalled.is_some() => Turn::Failed(said),
-        true if holds("Ready") => Turn::Ready(said),
-        _ if holds("Suspended") => Turn::Failed(said),
+        true if holds(ConditionKind::Ready) => Turn::Ready(said),
+        _ if holds(ConditionKind::Suspended) => Turn::Failed(said),
         // The rollout is over: nothing more will be done for it.
-        _ if fresh && unready.is_some_and(|ready| ready.reason == "RouteFailing") => Turn::Failing(said),
+        _ if fresh && unready.is_some_and(|ready| ready.reason == Reason::RouteFailing) => Turn::Failing(said),
         _ => Turn::Going(said),
     }
 }
@@ -74,7 +79,7 @@ pub fn for_end(client: &Client, project: &ProjectId, at_most: Span) -> Result<St
     let look = |answer: Option<serde_json::Value>, fresh: bool| match answer {
         None => Ok(Turn::Ready("gone".into())),
         Some(view) => show::status_of(&view).map(|status| match judge(u64::MAX, &status, fresh) {
-            Turn::Failed(said) if status.condition("Suspended").is_some() => Turn::Failed(said),
+            Turn::Failed(said) if status.condition(ConditionKind::Suspended).is_some() => Turn::Failed(said),
             Turn::Going(said) | Turn::Failing(said) | Turn::Ready(said) | Turn::Failed(said) => Turn::Going(said),
         }),
     };
@@ -188,10 +193,11 @@ mod tests {
 
     use super::*;
 
-    fn status(generation: u64, observed: u64, conditions: &[(&str, &str, &str)]) -> Status {
+    fn status(generation: u64, observed: u64, conditions: &[(ConditionKind, bool, Reason)]) -> Status {
         let conditions: Vec<_> = conditions
             .iter()
-            .map(|(kind, status, reason)| {
+            .map(|(kind, holds, reason)| {
+                let status = if *holds { "True" } else { "False" };
                 json!({"type":kind,"status":status,"reason":reason,"message":"m","since":"2026-12-01T08:00:00Z"})
             })
             .collect();
@@ -203,13 +209,30 @@ mod tests {
 
     #[test]
     fn a_rollout_is_waited_for_until_its_own_generation_comes_to_an_end() {
-        let going = |reason: &str| Turn::Going(format!("{reason}: m"));
-        let ready = [("Ready", "True", "Serving")];
+        let going = |reason: Reason| Turn::Going(format!("{reason}: m"));
+        let ready = [(ConditionKind::Ready, true, Reason::Serving)];
         let run = [
             // The old generation serves and says Ready: that is not the end.
-            (status(7, 6, &ready), going("Serving")),
-            (status(7, 6, &[("Ready", "False", "Fetching"), ("Reconciling", "True", "Fetching")]), going("Fetching")),
-            (status(7, 6, &[("Ready", "False", "Trial"), ("Reconciling", "True", "Trial")]), going("Trial")),
+            (status(7, 6, &ready), going(Reason::Serving)),
+            (
+                status(
+                    7,
+                    6,
+                    &[
+                        (ConditionKind::Ready, false, Reason::Fetching),
+                        (ConditionKind::Reconciling, true, Reason::Fetching),
+                    ],
+                ),
+                going(Reason::Fetching),
+            ),
+            (
+                status(
+                    7,
+                    6,
+                    &[(ConditionKind::Ready, false, Reason::Trial), (ConditionKind::Reconciling, true, Reason::Trial)],
+                ),
+                going(Reason::Trial),
+            ),
             (status(7, 7, &ready), Turn::Ready("Serving: m".into())),
         ];
         for (seen, turn) in run {
@@ -219,7 +242,10 @@ mod tests {
 
     #[test]
     fn a_stalled_rollout_is_another_end_also_where_the_old_release_serves() {
-        let stalled = [("Ready", "False", "HealthCheckFailed"), ("Stalled", "True", "HealthCheckFailed")];
+        let stalled = [
+            (ConditionKind::Ready, false, Reason::HealthCheckFailed),
+            (ConditionKind::Stalled, true, Reason::HealthCheckFailed),
+        ];
         assert_eq!(judge(7, &status(7, 7, &stalled), true), Turn::Failed("HealthCheckFailed: m".into()));
         // Stalled is what the generation before it was.
         assert_eq!(judge(8, &status(8, 7, &stalled), true), Turn::Going("HealthCheckFailed: m".into()));
@@ -227,46 +253,66 @@ mod tests {
 
     #[test]
     fn a_route_that_stays_without_an_answer_is_an_end_and_one_that_mends_is_none() {
-        let of = |reason| status(7, 6, &[("Ready", "False", reason), ("Reconciling", "True", reason)]);
-        assert_eq!(judge(7, &of("RouteFailing"), false), Turn::Going("RouteFailing: m".into()));
-        let failing = || judge(7, &of("RouteFailing"), true);
+        let of =
+            |reason| status(7, 6, &[(ConditionKind::Ready, false, reason), (ConditionKind::Reconciling, true, reason)]);
+        assert_eq!(judge(7, &of(Reason::RouteFailing), false), Turn::Going("RouteFailing: m".into()));
+        let failing = || judge(7, &of(Reason::RouteFailing), true);
         assert_eq!(failing(), Turn::Failing("RouteFailing: m".into()));
         let (began, mut since) = (Instant::now(), None);
         let mut at = |seconds, turn| end_what_fails(turn, &mut since, began + Duration::from_secs(seconds));
         assert_eq!(at(0, failing()), failing());
         assert_eq!(at(14, failing()), failing());
-        assert_eq!(at(15, judge(7, &of("RouteCheck"), true)), Turn::Going("RouteCheck: m".into()));
+        assert_eq!(at(15, judge(7, &of(Reason::RouteCheck), true)), Turn::Going("RouteCheck: m".into()));
         assert_eq!(at(16, failing()), failing());
         assert_eq!(at(31, failing()), Turn::Failed("RouteFailing: m".into()));
     }
 
     #[test]
     fn an_end_is_believed_only_of_a_pass_that_began_after_the_write() {
-        let stalled = status(7, 7, &[("Ready", "False", "SecretMissing"), ("Stalled", "True", "SecretMissing")]);
+        let stalled = status(
+            7,
+            7,
+            &[
+                (ConditionKind::Ready, false, Reason::SecretMissing),
+                (ConditionKind::Stalled, true, Reason::SecretMissing),
+            ],
+        );
         assert_eq!(judge(7, &stalled, false), Turn::Going("SecretMissing: m".into()));
         assert_eq!(judge(7, &stalled, true), Turn::Failed("SecretMissing: m".into()));
-        let ready = status(7, 7, &[("Ready", "True", "Serving")]);
+        let ready = status(7, 7, &[(ConditionKind::Ready, true, Reason::Serving)]);
         assert_eq!(judge(7, &ready, false), Turn::Going("Serving: m".into()));
     }
 
     #[test]
     fn another_file_that_claims_the_project_too_is_no_end() {
-        let beside = |of: &[(&'static str, &'static str, &'static str)]| {
-            status(7, 7, &[of, &[("Stalled", "True", "Conflict")]].concat())
+        let beside = |of: &[(ConditionKind, bool, Reason)]| {
+            status(7, 7, &[of, &[(ConditionKind::Stalled, true, Reason::Conflict)]].concat())
         };
-        let ready = ("Ready", "True", "Serving");
+        let ready = (ConditionKind::Ready, true, Reason::Serving);
         assert_eq!(judge(7, &beside(&[ready]), true), Turn::Ready("Serving: m".into()));
-        let trial = [("Ready", "False", "Trial"), ("Reconciling", "True", "Trial")];
+        let trial = [(ConditionKind::Ready, false, Reason::Trial), (ConditionKind::Reconciling, true, Reason::Trial)];
         assert_eq!(judge(7, &beside(&trial), true), Turn::Going("Trial: m".into()));
         // A host that another project has is one.
-        assert_eq!(judge(7, &beside(&[("Ready", "False", "Conflict")]), true), Turn::Failed("Conflict: m".into()));
-        let suspended = status(7, 6, &[ready, ("Stalled", "True", "Conflict"), ("Suspended", "True", "Suspended")]);
+        assert_eq!(
+            judge(7, &beside(&[(ConditionKind::Ready, false, Reason::Conflict)]), true),
+            Turn::Failed("Conflict: m".into())
+        );
+        let suspended = status(
+            7,
+            6,
+            &[
+                ready,
+                (ConditionKind::Stalled, true, Reason::Conflict),
+                (ConditionKind::Suspended, true, Reason::Suspended),
+            ],
+        );
         assert_eq!(judge(7, &suspended, true), Turn::Failed("Suspended: m".into()));
     }
 
     #[test]
     fn a_suspended_project_is_not_waited_for() {
-        let suspended = [("Ready", "False", "Pending"), ("Suspended", "True", "Suspended")];
+        let suspended =
+            [(ConditionKind::Ready, false, Reason::Pending), (ConditionKind::Suspended, true, Reason::Suspended)];
         assert_eq!(judge(7, &status(7, 6, &suspended), true), Turn::Failed("Suspended: m".into()));
     }
 

@@ -12,6 +12,7 @@ use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver
 use ureq::unversioned::transport::NextTimeout;
 use url::{Host, Url};
 
+use crate::model::reason::Reason;
 use crate::model::spec::parse_url;
 use crate::port::PortError;
 
@@ -100,11 +101,11 @@ pub fn redact(url: &str) -> String {
 }
 
 fn forbidden(what: &str, rule: &str) -> PortError {
-    PortError::lasting("UrlForbidden", format!("could not accept {what}: url forbidden, {rule}"))
+    PortError::lasting(Reason::UrlForbidden, format!("could not accept {what}: url forbidden, {rule}"))
 }
 
 fn address_forbidden(host: &str) -> PortError {
-    PortError::lasting("AddressForbidden", format!("could not dial {host}: it is not a public address"))
+    PortError::lasting(Reason::AddressForbidden, format!("could not dial {host}: it is not a public address"))
 }
 
 fn host_of(url: &Url) -> String {
@@ -250,7 +251,7 @@ mod tests {
             Ok(_) => "ok",
             Err(error) => {
                 assert_eq!(error.lasting, Lasting::Yes, "{url}");
-                error.reason
+                error.reason.name()
             }
         }
     }
@@ -421,7 +422,7 @@ mod tests {
         };
         for uri in ["https://localhost/", "https://127.0.0.1/", "https://[::1]:1/"] {
             let refused = refused_address(&resolve(Reach::Internet, uri).unwrap_err()).unwrap();
-            assert_eq!(refused.reason, "AddressForbidden", "{uri}");
+            assert_eq!(refused.reason, Reason::AddressForbidden, "{uri}");
         }
         assert!(resolve(Reach::ThisMachine, "http://10.0.0.1/").is_err());
         assert!(resolve(Reach::ThisMachine, "http://127.0.0.1/").is_ok());
@@ -435,10 +436,10 @@ mod tests {
             rules.admit_redirect(&Url::parse(from).unwrap(), &Url::parse(to).unwrap()).map_err(|error| error.reason)
         };
         let (none, local) = (rules(&[]), rules(&["http://127.0.0.1:8080/"]));
-        assert_eq!(to(&none, "https://a.com/", "http://a.com/").unwrap_err(), "UrlForbidden");
-        assert_eq!(to(&none, "https://a.com/", "http://127.0.0.1/").unwrap_err(), "UrlForbidden");
-        assert_eq!(to(&none, "http://127.0.0.1/", "http://127.0.0.1/x").unwrap_err(), "AddressForbidden");
-        assert_eq!(to(&none, "https://a.com/", "https://10.0.0.1/").unwrap_err(), "AddressForbidden");
+        assert_eq!(to(&none, "https://a.com/", "http://a.com/").unwrap_err(), Reason::UrlForbidden);
+        assert_eq!(to(&none, "https://a.com/", "http://127.0.0.1/").unwrap_err(), Reason::UrlForbidden);
+        assert_eq!(to(&none, "http://127.0.0.1/", "http://127.0.0.1/x").unwrap_err(), Reason::AddressForbidden);
+        assert_eq!(to(&none, "https://a.com/", "https://10.0.0.1/").unwrap_err(), Reason::AddressForbidden);
         assert!(to(&none, "https://a.com/", "https://b.com/x").is_ok());
         assert!(to(&local, "http://127.0.0.1:8080/", "http://127.0.0.1:8080/x").is_ok());
     }

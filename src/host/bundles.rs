@@ -25,6 +25,7 @@ use crate::unpack::{Limits, Unpacked};
 use super::address::FetchRules;
 use super::unpack::{Helper, Manifest, publish, read_manifest, unpack_into};
 use super::{disk, disk_error, fetch, users};
+use crate::model::reason::Reason;
 
 /// The files of all projects.
 pub struct Files {
@@ -330,13 +331,14 @@ impl Works {
                 "there is no artifact {name} in {}; upload it, or name a url",
                 self.layout.artifacts().display()
             );
-            return Err(PortError::lasting("ArtifactFailed", message));
+            return Err(PortError::lasting(Reason::ArtifactFailed, message));
         }
         let (found, _) = fetch::hash_file(&path).map_err(|e| disk_error(&format!("read artifact {name}"), &e))?;
         match want {
-            Some(want) if *want != found => {
-                Err(PortError::lasting("HashMismatch", format!("artifact {name} hashes to {found}, wanted {want}")))
-            }
+            Some(want) if *want != found => Err(PortError::lasting(
+                Reason::HashMismatch,
+                format!("artifact {name} hashes to {found}, wanted {want}"),
+            )),
             _ => Ok((path, found)),
         }
     }
@@ -354,7 +356,7 @@ impl Works {
             let (what, staging) = (format!("keep artifact {sha256}"), self.layout.staging());
             let bytes = fs::metadata(&path).map_err(|e| disk_error(&what, &e))?.len();
             if let Some(missing) = fetch::room(&staging, bytes).map_err(|e| disk_error(&what, &e))? {
-                return Err(PortError::passing("DiskFull", format!("could not {what}: {missing}")));
+                return Err(PortError::passing(Reason::DiskFull, format!("could not {what}: {missing}")));
             }
             let copy = staging.join(format!("{project}-r{}.artifact", order.release));
             fs::copy(&path, &copy)
@@ -393,5 +395,5 @@ impl Works {
 /// A release that lacks what its processes name is no release: that is seen here, before anything starts.
 fn has_what_is_expected(tree: &Path, expected: &Expected, unpacked: &Unpacked) -> Result<(), PortError> {
     let place = Place::Server { stripped: unpacked.stripped.as_deref() };
-    contents::lacks(tree, expected, &place).map_or(Ok(()), |why| Err(PortError::lasting("ArtifactFailed", why)))
+    contents::lacks(tree, expected, &place).map_or(Ok(()), |why| Err(PortError::lasting(Reason::ArtifactFailed, why)))
 }

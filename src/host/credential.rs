@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
 
+use crate::model::reason::Reason;
 use crate::port::PortError;
 
 const PROGRAM: &str = "/usr/bin/systemd-creds";
@@ -49,5 +50,5 @@ impl Sealing {
 }
 
 fn failed(name: &str, cause: &str) -> PortError {
-    PortError::passing("CredentialFailed", format!("could not seal the launch blob of {name}: {cause}"))
+    PortError::passing(Reason::CredentialFailed, format!("could not seal the launch blob of {name}: {cause}"))
 }

@@ -22,6 +22,7 @@ use super::address::{CheckedResolver, Reach, refused_address};
 pub use super::address::{FetchRules, redact};
 use super::disk_error;
 use crate::model::names::Sha256;
+use crate::model::reason::Reason;
 use crate::port::PortError;
 
 const MOST_REDIRECTS: usize = 5;
@@ -66,7 +67,7 @@ pub fn fetch(
         Some(want) if *want != fetched.sha256 => {
             let _ = fs::remove_file(&fetched.path);
             let cause = format!("sha256 mismatch: want {want}, got {}", fetched.sha256);
-            Err(PortError::lasting("HashMismatch", job.message(&cause)))
+            Err(PortError::lasting(Reason::HashMismatch, job.message(&cause)))
         }
         _ => Ok(fetched),
     }
@@ -140,8 +141,10 @@ impl Job<'_> {
         match error {
             ureq::Error::BadUri(_) | ureq::Error::Http(_) => self.failed("the URL cannot be sent as it is"),
             // Its text may quote the answer.
-            ureq::Error::Protocol(_) => self.may_pass("ArtifactFailed", &format!("{host} does not speak HTTP/1.1")),
-            error => self.may_pass("ArtifactFailed", &format!("no answer from {host}: {error}")),
+            ureq::Error::Protocol(_) => {
+                self.may_pass(Reason::ArtifactFailed, &format!("{host} does not speak HTTP/1.1"))
+            }
+            error => self.may_pass(Reason::ArtifactFailed, &format!("no answer from {host}: {error}")),
         }
     }
 
@@ -151,9 +154,9 @@ impl Job<'_> {
         match status {
             200 => Ok(answer),
             408 | 425 | 429 | 500..=599 => {
-                Err(PortError { retry_after: retry_after(&answer), ..self.may_pass("ArtifactFailed", &cause) })
+                Err(PortError { retry_after: retry_after(&answer), ..self.may_pass(Reason::ArtifactFailed, &cause) })
             }
-            403 | 404 => Err(PortError::absent("ArtifactFailed", self.message(&(cause + meaning(status))))),
+            403 | 404 => Err(PortError::absent(Reason::ArtifactFailed, self.message(&(cause + meaning(status))))),
             _ => Err(self.failed(&(cause + meaning(status)))),
         }
     }
@@ -189,7 +192,7 @@ impl Job<'_> {
             sink.take(&chunk[..read]).map_err(|error| self.disk(&error))?;
             (self.seen)(sink.bytes, length);
             if !rate.fast_enough(Instant::now(), read as u64) {
-                return Err(self.may_pass("ArtifactTooSlow", "less than 10 KiB/s over 60 s"));
+                return Err(self.may_pass(Reason::ArtifactTooSlow, "less than 10 KiB/s over 60 s"));
             }
             if sink.bytes - room_checked >= ROOM_CHECK_EVERY {
                 room_checked = sink.bytes;
@@ -207,7 +210,7 @@ impl Job<'_> {
 
     fn truncated(&self, got: u64, length: Option<u64>) -> PortError {
         let expected = length.map_or("an unknown number of".to_owned(), |length| length.to_string());
-        self.may_pass("ArtifactFailed", &format!("truncated: {got}/{expected} bytes"))
+        self.may_pass(Reason::ArtifactFailed, &format!("truncated: {got}/{expected} bytes"))
     }
 
     fn broken(&self, error: io::Error, got: u64, length: Option<u64>) -> PortError {
@@ -216,10 +219,13 @@ impl Job<'_> {
         }
         match ureq::Error::from(error) {
             ureq::Error::Timeout(_) => {
-                self.may_pass("ArtifactTooSlow", &format!("no data for {} s", IDLE_AT_MOST.as_secs()))
+                self.may_pass(Reason::ArtifactTooSlow, &format!("no data for {} s", IDLE_AT_MOST.as_secs()))
             }
-            ureq::Error::Io(error) => self.may_pass("ArtifactFailed", &format!("broke off after {got} bytes: {error}")),
-            _ => self.may_pass("ArtifactFailed", &format!("broke off after {got} bytes: the body is not well formed")),
+            ureq::Error::Io(error) => {
+                self.may_pass(Reason::ArtifactFailed, &format!("broke off after {got} bytes: {error}"))
+            }
+            _ => self
+                .may_pass(Reason::ArtifactFailed, &format!("broke off after {got} bytes: the body is not well formed")),
         }
     }
 
@@ -227,7 +233,7 @@ impl Job<'_> {
         match bytes > self.rules.max_bytes {
             true => {
                 let cause = format!("artifact too large: more than {} bytes", self.rules.max_bytes);
-                Err(PortError::lasting("ArtifactTooLarge", self.message(&cause)))
+                Err(PortError::lasting(Reason::ArtifactTooLarge, self.message(&cause)))
             }
             false => Ok(()),
         }
@@ -235,14 +241,14 @@ impl Job<'_> {
 
     fn check_room(&self, rest: u64) -> Result<(), PortError> {
         match room(self.into, rest).map_err(|error| self.disk(&error))? {
-            Some(missing) => Err(self.may_pass("DiskFull", &missing)),
+            Some(missing) => Err(self.may_pass(Reason::DiskFull, &missing)),
             None => Ok(()),
         }
     }
 
     fn go_on(&self) -> Result<(), PortError> {
         match self.stop.load(Ordering::Relaxed) {
-            true => Err(self.may_pass("Interrupted", "it was called off")),
+            true => Err(self.may_pass(Reason::Interrupted, "it was called off")),
             false => Ok(()),
         }
     }
@@ -252,10 +258,10 @@ impl Job<'_> {
     }
 
     fn failed(&self, cause: &str) -> PortError {
-        PortError::lasting("ArtifactFailed", self.message(cause))
+        PortError::lasting(Reason::ArtifactFailed, self.message(cause))
     }
 
-    fn may_pass(&self, reason: &'static str, cause: &str) -> PortError {
+    fn may_pass(&self, reason: Reason, cause: &str) -> PortError {
         PortError::passing(reason, self.message(cause))
     }
 

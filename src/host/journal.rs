@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use crate::model::names::UnitId;
 use crate::model::pattern::Pattern;
 use crate::model::quantity::Timestamp;
+use crate::model::reason::Reason;
 use crate::port::{Clock, Journal, LogLine, LogLines, LogQuery, PortError, SystemClock, Tail};
 
 /// How many lines wait for their reader.
@@ -54,11 +55,11 @@ impl Journal for Journalctl {
             return Ok(lines);
         }
         if let Some(odd) = query.units.iter().find(|unit| !is_unit(unit)) {
-            return Err(PortError::lasting("JournalFailed", format!("could not read the journal of {odd:?}")));
+            return Err(PortError::lasting(Reason::JournalFailed, format!("could not read the journal of {odd:?}")));
         }
         if !self.program.exists() {
             let message = format!("could not read the journal: there is no {}", self.program.display());
-            return Err(PortError::passing("JournalFailed", message));
+            return Err(PortError::passing(Reason::JournalFailed, message));
         }
         let (units, grep) = (query.units.iter().cloned().collect(), query.grep.clone());
         let reader = Reader { program: self.program.clone(), units, grep, send };
@@ -257,7 +258,7 @@ impl Reader {
 }
 
 fn failed(program: &Path, cause: &dyn std::fmt::Display) -> PortError {
-    PortError::passing("JournalFailed", format!("could not read the journal with {}: {cause}", program.display()))
+    PortError::passing(Reason::JournalFailed, format!("could not read the journal with {}: {cause}", program.display()))
 }
 
 /// Says a moment as journalctl reads it: seconds with their fraction.

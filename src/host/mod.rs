@@ -30,15 +30,16 @@ pub mod visitor;
 
 use std::io;
 
+use crate::model::reason::Reason;
 use crate::port::PortError;
 
 /// Makes the error for a file operation of ours: the disk may be emptied or repaired, so it may pass.
 fn disk_error(what: &str, error: &io::Error) -> PortError {
     let (reason, mend) = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            ("DiskFull", "; make room, `zexio doctor` says where there is none")
+            (Reason::DiskFull, "; make room, `zexio doctor` says where there is none")
         }
-        _ => ("DiskFailed", ""),
+        _ => (Reason::DiskFailed, ""),
     };
     PortError::passing(reason, format!("could not {what}: {error}{mend}"))
 }

@@ -14,6 +14,7 @@ use sysinfo::System;
 use tokio::sync::watch;
 
 use super::usage::Usage;
+use crate::model::reason::Reason;
 use crate::model::stats::{AgentStats, Cpu, Disk, Load, Memory, Swap, SystemStats};
 use crate::model::status::Used;
 use crate::port::{Clock, Figures, PortError, Stats, SystemClock};
@@ -57,7 +58,7 @@ impl Stats for Sampler {
         let (sender, figures) = watch::channel(None);
         let (slot, begun) = (Arc::clone(&self.running), self.begun);
         thread::Builder::new().name("stats".into()).spawn(move || look_until_alone(&slot, begun)).map_err(|e| {
-            PortError::passing("Internal", format!("could not start a thread to look at this server: {e}"))
+            PortError::passing(Reason::Internal, format!("could not start a thread to look at this server: {e}"))
         })?;
         *running = Some(sender);
         Ok(figures)

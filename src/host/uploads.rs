@@ -12,6 +12,7 @@ use crate::model::names::Sha256;
 use crate::port::{PortError, Upload, Uploads};
 
 use super::{disk_error, fetch};
+use crate::model::reason::Reason;
 
 /// Keeps uploads on this server's disk.
 pub struct DiskUploads {
@@ -43,7 +44,7 @@ impl Uploads for DiskUploads {
         let file = made.map_err(|e| disk_error(&what, &e))?;
         let upload = Box::new(DiskUpload { file, path, artifacts: self.artifacts.clone() });
         match fetch::room(&self.staging, bytes).map_err(|e| disk_error(&what, &e))? {
-            Some(missing) => Err(PortError::passing("DiskFull", format!("could not {what}: {missing}"))),
+            Some(missing) => Err(PortError::passing(Reason::DiskFull, format!("could not {what}: {missing}"))),
             None => Ok(upload),
         }
     }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::names::{EnvName, ProcessName, ProjectId, SecretName};
 use super::progress::Progress;
 use super::quantity::{Bytes, CpuShare, Span, Timestamp};
+use super::reason::Reason;
 use super::spec::is_false;
 use super::spec::{
     Artifact, Calendar, Command, Limits, Process, Ready, ReleaseCommand, Sandbox, Sealed, SiteDirectory, Spec, Stop,
@@ -191,12 +192,12 @@ pub enum HeldUntil {
 }
 
 impl ComplaintKind {
-    /// Returns the reason that users see, a part of the API.
-    pub fn reason(self) -> &'static str {
+    /// Returns the reason that users see.
+    pub fn reason(self) -> Reason {
         match self {
-            Self::SpecInvalid => "SpecInvalid",
-            Self::Conflict => "Conflict",
-            Self::PruneRefused { .. } => "PruneRefused",
+            Self::SpecInvalid => Reason::SpecInvalid,
+            Self::Conflict => Reason::Conflict,
+            Self::PruneRefused { .. } => Reason::PruneRefused,
         }
     }
 }
@@ -452,6 +453,6 @@ mod tests {
             assert_eq!(serde_json::from_str::<Complaint>(&text).unwrap(), held);
         }
         let conflict: Complaint = serde_json::from_str(r#"{"reason":"Conflict","message":"m"}"#).unwrap();
-        assert_eq!(conflict.kind.reason(), "Conflict");
+        assert_eq!(conflict.kind.reason(), Reason::Conflict);
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::names::{KeyId, ProjectId, ReleaseNo};
 use super::quantity::Timestamp;
+use super::reason::Reason;
 
 /// How long a message may be. Servers and Caddy say as much as they like; the rest is cut off.
 const LONGEST: usize = 2_000;
@@ -24,8 +25,8 @@ pub struct Event {
     pub release: Option<ReleaseNo>,
     /// Whether somebody should look at it.
     pub level: Level,
-    /// A name that programs may compare.
-    pub reason: String,
+    /// What happened or was asked for; programs may compare it.
+    pub reason: Reason,
     /// A sentence for people.
     pub message: String,
 }
@@ -56,8 +57,8 @@ pub struct Kept {
 
 impl Event {
     /// Makes an event that is as it should be.
-    pub fn info(time: Timestamp, reason: impl Into<String>, message: impl Into<String>) -> Self {
-        let (reason, mut message) = (reason.into(), message.into());
+    pub fn info(time: Timestamp, reason: Reason, message: impl Into<String>) -> Self {
+        let mut message = message.into();
         if let Some((end, _)) = message.char_indices().nth(LONGEST) {
             message.replace_range(end.., "…");
         }
@@ -65,7 +66,7 @@ impl Event {
     }
 
     /// Makes an event that somebody should look at.
-    pub fn warning(time: Timestamp, reason: impl Into<String>, message: impl Into<String>) -> Self {
+    pub fn warning(time: Timestamp, reason: Reason, message: impl Into<String>) -> Self {
         Self { level: Level::Warning, ..Self::info(time, reason, message) }
     }
 
@@ -114,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_message_is_kept_up_to_its_longest_whole_character() {
-        let event = |message: &str| Event::info(Timestamp(0), "Said", message).message;
+        let event = |message: &str| Event::info(Timestamp(0), Reason::Serving, message).message;
         let longest = "é".repeat(LONGEST);
         assert_eq!(event(&longest), longest);
         assert_eq!(event(&format!("{longest}é")), format!("{longest}…"));

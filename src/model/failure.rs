@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use super::reason::Reason;
+
 /// Why a port could not do what it was asked, as an operator should read it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct PortError {
     /// Whether trying the same again may help.
     pub lasting: Lasting,
-    /// The reason's name in the API: `HashMismatch`, `ArtifactFailed`, …
-    pub reason: &'static str,
+    /// What kind of failure it is.
+    pub reason: Reason,
     /// "could not <verb> <object>: <cause>", without secrets, query strings or user info of URLs.
     pub message: String,
     /// What the other side asked for: "not before" (Retry-After), at most ten minutes.
@@ -29,17 +31,17 @@ pub enum Lasting {
 
 impl PortError {
     /// Makes an error that may pass.
-    pub fn passing(reason: &'static str, message: impl Into<String>) -> Self {
+    pub fn passing(reason: Reason, message: impl Into<String>) -> Self {
         Self { lasting: Lasting::No, reason, message: message.into(), retry_after: None }
     }
 
     /// Makes an error that says that an artifact is not there.
-    pub fn absent(reason: &'static str, message: impl Into<String>) -> Self {
+    pub fn absent(reason: Reason, message: impl Into<String>) -> Self {
         Self { lasting: Lasting::Absent, ..Self::lasting(reason, message) }
     }
 
     /// Makes an error that stays until the operator changes something.
-    pub fn lasting(reason: &'static str, message: impl Into<String>) -> Self {
+    pub fn lasting(reason: Reason, message: impl Into<String>) -> Self {
         Self { lasting: Lasting::Yes, reason, message: message.into(), retry_after: None }
     }
 }

@@ -9,6 +9,7 @@ use super::desired::{Content, Kind, Source, Work};
 use super::names::{Hostname, Ports, ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitId};
 use super::observed::{ActiveState, UnitSeen};
 use super::quantity::{Span, Timestamp};
+use super::reason::Reason;
 use super::services::{Service, ServiceProgress};
 use super::spec::{Artifact, Label, Route};
 
@@ -283,8 +284,8 @@ pub enum ReleaseState {
 /// Why something ended or stands still.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stall {
-    /// The reason's name in the API.
-    pub reason: String,
+    /// The kind of cause.
+    pub reason: Reason,
     /// One paragraph for the operator.
     pub message: String,
     /// Since when.
@@ -313,7 +314,7 @@ impl Quarantine {
             "{each}; it is tried again when the spec, the Caddyfile or the template changes, by \
              `zexio sync`, and after ten minutes"
         );
-        Stall { reason: "RouteRefused".into(), message, since: self.since }
+        Stall { reason: Reason::RouteRefused, message, since: self.since }
     }
 }
 
@@ -325,7 +326,7 @@ pub struct Backoff {
     /// Not before.
     pub until: Timestamp,
     /// The last one.
-    pub reason: String,
+    pub reason: Reason,
     /// The last one.
     pub message: String,
     /// When the last one was; one failure is counted once.

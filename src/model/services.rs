@@ -8,9 +8,11 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::desired::{Complaint, Owner};
+use super::named::named;
 use super::observed::{ActiveState, Exit};
 use super::progress::Backoff;
 use super::quantity::Timestamp;
+use super::reason::Reason;
 
 /// What can be asked of a service.
 struct Row {
@@ -252,6 +254,28 @@ pub struct ServiceProgress {
     pub evidence: Vec<String>,
 }
 
+named! {
+    /// A service's state in one word, a part of the API.
+    pub enum ServiceState {
+        /// The machine could not be asked.
+        Unknown = "unknown",
+        /// It is not installed.
+        Absent = "absent",
+        /// The package manager installs it.
+        Installing = "installing",
+        /// It is installed, and has no daemon.
+        Installed = "installed",
+        /// Its daemon is starting.
+        Starting = "starting",
+        /// Its daemon runs.
+        Running = "running",
+        /// The package manager removes it.
+        Removing = "removing",
+        /// It is not as it is wanted, and a try failed.
+        Failed = "failed",
+    }
+}
+
 /// How a service is, as the API shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceStatus {
@@ -261,10 +285,10 @@ pub struct ServiceStatus {
     pub observed_generation: u64,
     /// The installed version, as the program itself says.
     pub installed: Option<String>,
-    /// `absent`, `installing`, `installed`, `starting`, `running`, `removing` or `failed`.
-    pub state: String,
-    /// A name that programs may compare.
-    pub reason: String,
+    /// In one word.
+    pub state: ServiceState,
+    /// Why it has its state; programs may compare it.
+    pub reason: Reason,
     /// A sentence for people.
     pub message: String,
     /// The last log lines of the last failure.

@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::named::named;
 use super::names::{Hostname, ProcessName, ProjectId, ReleaseNo, Slot};
 use super::observed::ActiveState;
 use super::quantity::Timestamp;
+use super::reason::Reason;
 
 /// A project's status, as it was last seen.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,9 +21,8 @@ pub struct Status {
     pub observed_at: Timestamp,
     /// `api`, or `file:<name>`.
     pub owner: String,
-    /// In one word: `running`, `deploying`, `down` (it ran, and something of it does not now), `unknown` (systemd did not
-    /// answer), `failed`, `suspended`, `deleting` or `pending`.
-    pub state: String,
+    /// In one word.
+    pub state: ProjectState,
     /// What holds now.
     pub conditions: Vec<Condition>,
     /// The release with the traffic.
@@ -39,22 +40,77 @@ pub struct Status {
 }
 
 impl Status {
-    /// Returns the condition of this type, where it is there.
-    pub fn condition(&self, kind: &str) -> Option<&Condition> {
+    /// Returns the condition of this kind, if there is one.
+    pub fn condition(&self, kind: ConditionKind) -> Option<&Condition> {
         self.conditions.iter().find(|condition| condition.kind == kind)
+    }
+}
+
+named! {
+    /// A project's state in one word, a part of the API.
+    pub enum ProjectState {
+        /// What is wanted serves.
+        Running = "running",
+        /// The agent works towards what is wanted.
+        Deploying = "deploying",
+        /// It ran, and something of it does not run now.
+        Down = "down",
+        /// systemd did not answer.
+        Unknown = "unknown",
+        /// Nothing more happens until something is changed.
+        Failed = "failed",
+        /// The agent only watches.
+        Suspended = "suspended",
+        /// It is being removed.
+        Deleting = "deleting",
+        /// No pass has looked at it yet, or nothing is wanted.
+        Pending = "pending",
+    }
+}
+
+named! {
+    /// What a condition is about, as Kubernetes names it.
+    pub enum ConditionKind {
+        /// What is wanted serves.
+        Ready = "Ready",
+        /// The agent works towards what is wanted.
+        Reconciling = "Reconciling",
+        /// Nothing more happens until something is changed.
+        Stalled = "Stalled",
+        /// The agent only watches.
+        Suspended = "Suspended",
+    }
+}
+
+/// A condition's status as Kubernetes writes it.
+mod true_or_false {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(holds: &bool, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(if *holds { "True" } else { "False" })
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+        match String::deserialize(deserializer)?.as_str() {
+            "True" => Ok(true),
+            "False" => Ok(false),
+            other => Err(D::Error::custom(format!("a condition's status is True or False, not {other}"))),
+        }
     }
 }
 
 /// Something that holds, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Condition {
-    /// `Ready`, `Reconciling`, `Stalled` or `Suspended`.
+    /// Its kind.
     #[serde(rename = "type")]
-    pub kind: String,
-    /// `True` or `False`.
-    pub status: String,
-    /// A name that programs may compare.
-    pub reason: String,
+    pub kind: ConditionKind,
+    /// Whether it holds: `True` or `False` in the API.
+    #[serde(rename = "status", with = "true_or_false")]
+    pub holds: bool,
+    /// Why; programs may compare it.
+    pub reason: Reason,
     /// A sentence for people.
     pub message: String,
     /// Since when.

@@ -10,6 +10,7 @@ use crate::model::names::{ProcessName, ProjectId, ReleaseNo, UnitId};
 use crate::model::observed::{BundlesSeen, FetchSeen, Observed, Purpose, Seen, Sight, UnitSeen};
 use crate::model::progress::{Draining, Progress, ProjectProgress, ReleaseState, Stall, Switched, Trial};
 use crate::model::quantity::{Span, Timestamp};
+use crate::model::reason::Reason;
 use crate::model::services::WantedServices;
 use crate::model::spec::{Deploy, OnFailure, Route, Spec};
 
@@ -278,8 +279,8 @@ fn is_half_switched(project: &ProjectId, seen: &Seen, memory: &ProjectProgress) 
 
 /// Why a rollout ends.
 pub struct Rejection {
-    /// The reason's name in the API.
-    pub reason: &'static str,
+    /// What kind of failure it is.
+    pub reason: Reason,
     /// What happened.
     pub message: String,
     /// Whether the release stays up to be looked at.
@@ -333,7 +334,12 @@ fn promote_what_was_switched(
         Verified::NotYet => return,
         Verified::Not(message) => {
             let hold = spec.deploy.on_failure == OnFailure::Hold;
-            return reject(memory, candidate, Rejection { reason: "VerifyFailed", message, hold, fetched: true }, now);
+            return reject(
+                memory,
+                candidate,
+                Rejection { reason: Reason::VerifyFailed, message, hold, fetched: true },
+                now,
+            );
         }
     }
     let old = memory.serving.replace(candidate);
@@ -349,7 +355,7 @@ fn promote_what_was_switched(
         memory.releases.values_mut().for_each(|release| release.vetoed = false);
     }
     if let Some(old) = old {
-        let why = Stall { reason: "Replaced".into(), message: format!("release {candidate} took over"), since: now };
+        let why = Stall { reason: Reason::Replaced, message: format!("release {candidate} took over"), since: now };
         memory.end(old, ReleaseState::Retired, Some(why), now);
         // What was stopped before has no request left to finish.
         let works = is_at_work(old, seen, memory);

@@ -11,6 +11,7 @@ use crate::model::quantity::Timestamp;
 use crate::model::spec::{Artifact, Spec};
 
 use super::{Rules, ports, services};
+use crate::model::reason::Reason;
 
 /// Makes the wanted release the target, or says in the project's memory what stands in the way. Tells whether nothing
 /// does.
@@ -39,7 +40,7 @@ pub fn take(
         }
     }
     if let Some(message) = conflict {
-        stall(memory, "Conflict", message, now);
+        stall(memory, Reason::Conflict, message, now);
         return false;
     }
     memory.hosts.extend(hosts);
@@ -60,7 +61,7 @@ pub fn take(
     };
     unstall_what_is_mended(memory);
     if let Err(message) = ports::allot(memory, number, &mut taken, rules.ports) {
-        stall(memory, "PortsExhausted", message, now);
+        stall(memory, Reason::PortsExhausted, message, now);
         return false;
     }
     veto_what_is_left(memory, spec, number);
@@ -110,21 +111,21 @@ fn is_under_way(wanted: &Wanted, spec: &Spec, memory: &ProjectProgress) -> bool 
 }
 
 /// Stalls that this module makes hold only as long as their cause does.
-const MINE: [&str; 4] = ["Conflict", "SecretMissing", "ReleaseUnknown", "PortsExhausted"];
+const MINE: [Reason; 4] = [Reason::Conflict, Reason::SecretMissing, Reason::ReleaseUnknown, Reason::PortsExhausted];
 
 fn unstall_what_is_mended(memory: &mut ProjectProgress) {
-    if memory.stalled.as_ref().is_some_and(|stall| MINE.contains(&stall.reason.as_str())) {
+    if memory.stalled.as_ref().is_some_and(|stall| MINE.contains(&stall.reason)) {
         memory.stalled = None;
     }
 }
 
-fn stall(memory: &mut ProjectProgress, reason: &str, message: String, now: Timestamp) {
+fn stall(memory: &mut ProjectProgress, reason: Reason, message: String, now: Timestamp) {
     let since = memory
         .stalled
         .as_ref()
         .filter(|old| old.reason == reason && old.message == message)
         .map_or(now, |old| old.since);
-    memory.stalled = Some(Stall { reason: reason.to_owned(), message, since });
+    memory.stalled = Some(Stall { reason, message, since });
 }
 
 /// Returns every host that a spec routes.
@@ -137,26 +138,28 @@ fn wanted_release(
     spec: &Spec,
     memory: &mut ProjectProgress,
     now: Timestamp,
-) -> Result<ReleaseNo, (&'static str, String)> {
+) -> Result<ReleaseNo, (Reason, String)> {
     let Some(source) = Source::of(&spec.artifact) else { return earlier_release(spec, memory) };
     let content = Content::of(spec, source, &wanted.secrets).map_err(|missing| {
         // Two variables may need the same one.
         let names: BTreeSet<&str> = missing.iter().map(|name| name.as_str()).collect();
         let names: Vec<&str> = names.into_iter().collect();
         let how = format!("zexio secret set {} {}", spec.project, names[0]);
-        ("SecretMissing", format!("no value is stored for {}; store it with `{how}`", names.join(", ")))
+        (Reason::SecretMissing, format!("no value is stored for {}; store it with `{how}`", names.join(", ")))
     })?;
     Ok(known_release(memory, &spec.artifact, &content, wanted.generation)
         .unwrap_or_else(|| new_release(memory, spec, content, wanted.generation, now)))
 }
 
-fn earlier_release(spec: &Spec, memory: &ProjectProgress) -> Result<ReleaseNo, (&'static str, String)> {
+fn earlier_release(spec: &Spec, memory: &ProjectProgress) -> Result<ReleaseNo, (Reason, String)> {
     let number = spec.artifact.release.unwrap_or(ReleaseNo(0));
     match memory.release(number) {
         Some(release) if release.good => Ok(number),
-        Some(_) => Err(("ReleaseUnknown", format!("release {number} was never healthy, so it cannot be gone back to"))),
+        Some(_) => {
+            Err((Reason::ReleaseUnknown, format!("release {number} was never healthy, so it cannot be gone back to")))
+        }
         None => Err((
-            "ReleaseUnknown",
+            Reason::ReleaseUnknown,
             format!("release {number} is not kept; `zexio history {}` lists those that are", spec.project),
         )),
     }
@@ -235,7 +238,7 @@ fn aim_at(project: &ProjectId, memory: &mut ProjectProgress, number: ReleaseNo, 
     }
     if let Some(old) = memory.candidate() {
         let why = Stall {
-            reason: "Superseded".into(),
+            reason: Reason::Superseded,
             message: format!("release {number} was asked for before it was done"),
             since: now,
         };

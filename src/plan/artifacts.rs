@@ -8,7 +8,7 @@ use crate::model::observed::Observed;
 use crate::model::progress::Progress;
 use crate::model::quantity::Span;
 
-use super::{Action, Plan, Reason, Step};
+use super::{Action, Plan, Step, StepReason};
 
 /// How long an artifact stays that nobody names: one that was sent ahead waits for its spec.
 const PATIENCE: Span = Span::seconds(86_400);
@@ -23,7 +23,7 @@ pub fn steps(desired: &Desired, observed: &Observed, progress: &Progress, plan: 
     let needed = needed(desired, progress);
     for (sha256, came) in artifacts.iter().filter(|(sha256, _)| !needed.contains(sha256.as_str())) {
         if observed.now >= came.after(PATIENCE) {
-            plan.steps.push(Step { action: Action::RemoveArtifact(sha256.clone()), reason: Reason::Retention });
+            plan.steps.push(Step { action: Action::RemoveArtifact(sha256.clone()), reason: StepReason::Retention });
         }
     }
 }

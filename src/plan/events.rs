@@ -10,8 +10,9 @@ use crate::model::names::{ProjectId, ReleaseNo};
 use crate::model::observed::{ForcedStop, Killed};
 use crate::model::progress::{Backoff, Progress, ProjectProgress, Quarantine, ReleaseState, Stall};
 use crate::model::quantity::Timestamp;
-use crate::model::services::ServiceStatus;
-use crate::model::status::Status;
+use crate::model::reason::Reason;
+use crate::model::services::{ServiceState, ServiceStatus};
+use crate::model::status::{ConditionKind, Status};
 
 use super::Step;
 use super::check::Breach;
@@ -42,26 +43,28 @@ fn decisions(old: &ProjectProgress, new: &ProjectProgress, now: Timestamp) -> Ve
     for number in new.releases.keys().copied().filter(superseded) {
         let why = new.release(number).and_then(|release| release.ended.as_ref());
         let why = why.map_or("another release was asked for", |why| why.message.as_str());
-        told.push(Event::info(now, "Superseded", format!("release {number} is given up: {why}")).to(Some(number)));
+        told.push(
+            Event::info(now, Reason::Superseded, format!("release {number} is given up: {why}")).to(Some(number)),
+        );
     }
     if let Some(serving) = new.serving.filter(|serving| new.target == Some(*serving))
         && let Some(candidate) = old.candidate().filter(|candidate| new.release(*candidate).is_none())
     {
         let message =
             format!("the artifact of release {candidate} has the bytes of release {serving}, which serves on");
-        told.push(Event::info(now, "Unchanged", message).to(Some(serving)));
+        told.push(Event::info(now, Reason::Unchanged, message).to(Some(serving)));
     }
     if let Some(candidate) = new.candidate().filter(|candidate| old.candidate() != Some(*candidate)) {
-        told.push(Event::info(now, "Trial", format!("release {candidate} is on trial")).to(Some(candidate)));
+        told.push(Event::info(now, Reason::Trial, format!("release {candidate} is on trial")).to(Some(candidate)));
     }
     let verified =
         |memory: &ProjectProgress| memory.candidate().filter(|candidate| memory.routed() == Some(*candidate));
     if let Some(candidate) = verified(new).filter(|candidate| verified(old) != Some(*candidate)) {
         let message = format!("release {candidate} has the traffic and is verified through Caddy");
-        told.push(Event::info(now, "Trial", message).to(Some(candidate)));
+        told.push(Event::info(now, Reason::Trial, message).to(Some(candidate)));
     }
     if let Some(serving) = new.serving.filter(|serving| old.serving != Some(*serving)) {
-        told.push(Event::info(now, "Promoted", format!("release {serving} has the traffic")).to(Some(serving)));
+        told.push(Event::info(now, Reason::Promoted, format!("release {serving} has the traffic")).to(Some(serving)));
     }
     let fetch = |memory: &ProjectProgress| memory.trial.as_ref().and_then(|trial| trial.fetch.clone());
     told.extend(failed_fetch(fetch(old), fetch(new)).map(|event| event.to(new.candidate())));
@@ -84,12 +87,12 @@ fn failed_fetch(old: Option<Backoff>, new: Option<Backoff>) -> Option<Event> {
 
 fn new_stall(old: &Option<Stall>, new: &Option<Stall>) -> Option<Event> {
     let stall = new.as_ref().filter(|stall| old.as_ref() != Some(stall))?;
-    Some(Event::warning(stall.since, &stall.reason, &stall.message))
+    Some(Event::warning(stall.since, stall.reason, &stall.message))
 }
 
 fn failed_release(number: ReleaseNo, memory: &ProjectProgress) -> Option<Event> {
     let ended = memory.release(number)?.ended.as_ref()?;
-    Some(Event::warning(ended.since, &ended.reason, &ended.message).to(Some(number)))
+    Some(Event::warning(ended.since, ended.reason, &ended.message).to(Some(number)))
 }
 
 fn rejected_now(old: &ProjectProgress, new: &ProjectProgress) -> Option<ReleaseNo> {
@@ -109,10 +112,10 @@ fn pause(
     match (old.suspended, new.suspended) {
         (None, Some(_)) => {
             let pause = desired.0.get(project).and_then(|wanted| wanted.pause_at(now))?;
-            Some(Event::info(now, "Suspended", pause.message))
+            Some(Event::info(now, Reason::Suspended, pause.message))
         }
         (Some(since), None) => {
-            Some(Event::info(now, "Resumed", format!("the agent acts again; it only watched since {since}")))
+            Some(Event::info(now, Reason::Resumed, format!("the agent acts again; it only watched since {since}")))
         }
         _ => None,
     }
@@ -120,7 +123,7 @@ fn pause(
 
 /// Tells what was done.
 pub fn of_step(step: &Step, progress: &Progress, now: Timestamp) -> Event {
-    let event = Event::info(now, step.reason.name(), format!("{}: {}", step.action, step.reason));
+    let event = Event::info(now, step.reason.reason(), format!("{}: {}", step.action, step.reason));
     whose(event, step, progress)
 }
 
@@ -149,14 +152,14 @@ pub fn of_forced_stop(stop: &ForcedStop, progress: &Progress, now: Timestamp) ->
     let time = work.map_or("its time".to_owned(), |Work { stop, .. }| format!("{} of {:?}", stop.within, stop.signal));
     let message = format!("process {}: {} did not end within {time}; killed", unit.process, names.join(", "));
     let generation = memory.map_or(0, |memory| memory.generation);
-    Event::warning(now, "StopForced", message).of(&unit.project, generation).to(Some(unit.release))
+    Event::warning(now, Reason::StopForced, message).of(&unit.project, generation).to(Some(unit.release))
 }
 
 /// Tells of a step that must not be taken.
 pub fn of_breach(breach: &Breach, progress: &Progress, now: Timestamp) -> Event {
     let generation = progress.projects.get(&breach.project).map_or(0, |memory| memory.generation);
     let message = format!("a planned step would break a promise and is not taken: {breach}");
-    Event::warning(now, "Internal", message).of(&breach.project, generation)
+    Event::warning(now, Reason::Internal, message).of(&breach.project, generation)
 }
 
 /// Tells how far a service is that somebody asks for: each word of the package manager, and what it said where it failed.
@@ -168,13 +171,13 @@ pub fn of_service(before: Option<&ServiceStatus>, status: &ServiceStatus, now: T
         return None;
     }
     let message = format!("{}: {}", status.service, status.message);
-    if status.state != "failed" {
-        return Some(Event::info(now, &status.reason, message));
+    if status.state != ServiceState::Failed {
+        return Some(Event::info(now, status.reason, message));
     }
     let last = status.evidence[status.evidence.len().saturating_sub(5)..].iter();
     let news: Vec<&str> = last.map(String::as_str).filter(|line| !status.message.contains(line)).collect();
     let words = if news.is_empty() { String::new() } else { format!("; its last words: {}", news.join(" | ")) };
-    Some(Event::warning(now, &status.reason, message + &words))
+    Some(Event::warning(now, status.reason, message + &words))
 }
 
 /// Tells what was seen: a project that is Ready now, or is not any more without anybody's doing.
@@ -197,29 +200,29 @@ fn failed_runs(old: &Status, new: &Status) -> Vec<Event> {
     let failed = new.processes.iter().filter_map(|process| {
         let run = process.last_run.as_ref().filter(|run| !run.success)?;
         let message = format!("process {} {}; it runs again by its schedule", process.name, run.result);
-        let event = Event::warning(run.ended, "JobFailed", message).of(&new.project, new.generation);
+        let event = Event::warning(run.ended, Reason::JobFailed, message).of(&new.project, new.generation);
         (!known.contains(&(process.unit.as_str(), run.ended))).then(|| event.to(Some(process.release)))
     });
     failed.collect()
 }
 
 fn turn(old: &Status, new: &Status, now: Timestamp) -> Option<Event> {
-    let (was, is) = (old.condition("Ready")?, new.condition("Ready")?);
+    let (was, is) = (old.condition(ConditionKind::Ready)?, new.condition(ConditionKind::Ready)?);
     // Whatever else makes a project unready was decided, and told as that.
-    let stops = new.condition("Stalled").is_some_and(|stalled| stalled.reason == is.reason);
+    let stops = new.condition(ConditionKind::Stalled).is_some_and(|stalled| stalled.reason == is.reason);
     let undecided = old.generation == new.generation && new.candidate.is_none() && !stops;
-    let event = match (was.status.as_str(), is.status.as_str()) {
+    let event = match (was.holds, is.holds) {
         // The one stall that nothing decided.
-        (_, "False") if stops && is.reason == UNREADABLE && was.reason != UNREADABLE => {
-            Event::warning(now, &is.reason, &is.message)
+        (_, false) if stops && is.reason == UNREADABLE && was.reason != UNREADABLE => {
+            Event::warning(now, is.reason, &is.message)
         }
-        ("False", "True") => Event::info(now, &is.reason, &is.message),
-        ("True", "False") if undecided => Event::warning(now, &is.reason, &is.message),
+        (false, true) => Event::info(now, is.reason, &is.message),
+        (true, false) if undecided => Event::warning(now, is.reason, &is.message),
         // No decision says it, also of a release that was never Ready.
-        ("False", "False")
-            if ["OutOfMemory", "RouteFailing"].contains(&is.reason.as_str()) && was.reason != is.reason =>
+        (false, false)
+            if [Reason::OutOfMemory, Reason::RouteFailing].contains(&is.reason) && was.reason != is.reason =>
         {
-            Event::warning(now, &is.reason, &is.message)
+            Event::warning(now, is.reason, &is.message)
         }
         _ => return None,
     };

@@ -29,7 +29,7 @@ use crate::model::services::WantedServices;
 use crate::render::caddyfile::Proxy;
 
 pub use step::{
-    Action, FetchOrder, FollowUp, ProjectAction, ProxyAction, Reason, RoutesOrder, ServiceAction, Step, UnitOrder,
+    Action, FetchOrder, FollowUp, ProjectAction, ProxyAction, RoutesOrder, ServiceAction, Step, StepReason, UnitOrder,
 };
 
 /// What the plan needs to know besides what is wanted and what is there.
@@ -58,7 +58,7 @@ impl Plan {
         self.look_again = Some(self.look_again.map_or(moment, |other| other.min(moment)));
     }
 
-    fn push(&mut self, project: &ProjectId, action: ProjectAction, reason: Reason) {
+    fn push(&mut self, project: &ProjectId, action: ProjectAction, reason: StepReason) {
         self.steps.push(Step { action: Action::Project(project.clone(), action), reason });
     }
 }

@@ -7,7 +7,7 @@ use crate::model::progress::ProjectProgress;
 use crate::model::quantity::Span;
 
 use super::rollout::{Patience, release_unit};
-use super::{Plan, ProjectAction, Reason, Setting};
+use super::{Plan, ProjectAction, Setting, StepReason};
 
 /// Adds the next steps of a removal.
 pub fn steps(
@@ -24,15 +24,19 @@ pub fn steps(
         return plan.look_at(backoff.until);
     }
     if seen.is_gone(keep_data) {
-        return plan.push(project, ProjectAction::Forget, Reason::ProjectDeleted);
+        return plan.push(project, ProjectAction::Forget, StepReason::ProjectDeleted);
     }
     if !routed && memory.serving.is_some() {
         return plan.look_at(now.after(Span::seconds(1)));
     }
     for (unit, seen) in units {
-        release_unit(project, unit, seen, Patience::None, Reason::ProjectDeleted, now, plan);
+        release_unit(project, unit, seen, Patience::None, StepReason::ProjectDeleted, now, plan);
     }
     if units.is_empty() {
-        plan.push(project, ProjectAction::RemoveFiles { keep_data: keep_data && bundles.data }, Reason::ProjectDeleted);
+        plan.push(
+            project,
+            ProjectAction::RemoveFiles { keep_data: keep_data && bundles.data },
+            StepReason::ProjectDeleted,
+        );
     }
 }

@@ -5,6 +5,7 @@ use crate::model::progress::{Backoff, ProjectProgress, Stall};
 use crate::model::quantity::{Span, Timestamp};
 
 use super::advance::Rejection;
+use crate::model::reason::Reason;
 
 /// Counts a failure that may pass: the next try waits 5 s, 10 s, … 5 min, or as long as the other side asked.
 pub fn strike(before: Option<&Backoff>, error: &PortError, now: Timestamp) -> Backoff {
@@ -30,7 +31,7 @@ pub fn await_artifact(before: Option<&Backoff>, error: &PortError, now: Timestam
     let struck = strike(before, error, now);
     let wait = Span((now.since(struck.since).0 / 2).clamp(5_000, 120_000));
     let message = format!("{}; it may still be on its way and is tried again until {until}", error.message);
-    Backoff { until: now.after(wait).min(until), reason: "Fetching".to_owned(), message, ..struck }
+    Backoff { until: now.after(wait).min(until), reason: Reason::Fetching, message, ..struck }
 }
 
 /// Folds a failed step into a project's memory: a candidate's lasting failure rejects it, any other lasting failure

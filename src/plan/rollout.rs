@@ -14,7 +14,7 @@ use crate::render::launch::Launch;
 use crate::render::unit;
 
 use super::verdict::{Case, Verdict};
-use super::{FetchOrder, Plan, ProjectAction, Reason, Rules, Setting, UnitOrder, advance, visits};
+use super::{FetchOrder, Plan, ProjectAction, Rules, Setting, StepReason, UnitOrder, advance, visits};
 
 /// What one project's steps are made from; both facets were read.
 struct Scene<'a> {
@@ -81,7 +81,7 @@ impl Scene<'_> {
         let made = self.bundles.user && self.bundles.directory && self.bundles.data && self.bundles.fronts;
         let as_wanted = made && self.bundles.open == open;
         if !alive.is_empty() && !as_wanted {
-            plan.push(self.project, ProjectAction::Prepare { open }, Reason::ProjectNew);
+            plan.push(self.project, ProjectAction::Prepare { open }, StepReason::ProjectNew);
         }
     }
 
@@ -95,7 +95,7 @@ impl Scene<'_> {
             let drains = draining.filter(|draining| draining.release == unit.release);
             match drains {
                 Some(_) if seen.is_timed() => {
-                    plan.push(self.project, ProjectAction::DisarmTimer(unit.clone()), Reason::CandidateHealthy);
+                    plan.push(self.project, ProjectAction::DisarmTimer(unit.clone()), StepReason::CandidateHealthy);
                 }
                 Some(draining) if self.now < draining.until => {}
                 Some(_) => release_unit(
@@ -103,7 +103,7 @@ impl Scene<'_> {
                     unit,
                     seen,
                     Patience::ForTimed(self.memory),
-                    Reason::Drained,
+                    StepReason::Drained,
                     self.now,
                     plan,
                 ),
@@ -113,7 +113,7 @@ impl Scene<'_> {
                     unit,
                     seen,
                     Patience::ForTimed(self.memory),
-                    Reason::NotWanted,
+                    StepReason::NotWanted,
                     self.now,
                     plan,
                 ),
@@ -140,17 +140,17 @@ impl Scene<'_> {
         let ups = self.units.iter().filter(|(unit, seen)| room && unit.release == serving && seen.is_up());
         let ups =
             ups.filter(|(unit, seen)| seen.state != ActiveState::Deactivating && runs_once(spec, self.memory, unit));
-        ups.for_each(|(unit, _)| plan.push(self.project, ProjectAction::Stop(unit.clone()), Reason::Recreate));
+        ups.for_each(|(unit, _)| plan.push(self.project, ProjectAction::Stop(unit.clone()), StepReason::Recreate));
         // A release that failed in its place is on its way out, unless it is held to be looked at.
         match self.memory.held.is_some() || self.slot_is_free_for(serving) {
-            true => self.bring_up(serving, spec, Reason::ServingDamaged, plan),
+            true => self.bring_up(serving, spec, StepReason::ServingDamaged, plan),
             false => plan.look_at(self.now.after(Span::seconds(1))),
         }
         // While what must not run twice changes over, the serving release is no whole one to go back to.
         let mut units = self.memory.units_of(self.project, serving).into_iter();
         let changes_over = room && units.any(|unit| runs_once(spec, self.memory, &unit));
         if !changes_over && self.memory.trial.as_ref().is_none_or(|trial| !trial.proven) {
-            self.give_traffic(serving, Reason::ServingDamaged, plan);
+            self.give_traffic(serving, StepReason::ServingDamaged, plan);
         }
     }
 
@@ -175,7 +175,7 @@ impl Scene<'_> {
             now: self.now,
         };
         if trial.proven && (self.routed || !self.changes_width(candidate)) {
-            self.give_traffic(candidate, Reason::CandidateHealthy, plan);
+            self.give_traffic(candidate, StepReason::CandidateHealthy, plan);
         } else if let Verdict::Wait(at) = case.verdict() {
             plan.look_at(at);
         }
@@ -187,8 +187,10 @@ impl Scene<'_> {
             return self.fetch(candidate, plan);
         }
         match self.command() {
-            Some(unit) => self.bring_up_unit(&unit, Reason::CandidateWanted, plan),
-            None if self.slot_is_free_for(candidate) => self.bring_up(candidate, spec, Reason::CandidateWanted, plan),
+            Some(unit) => self.bring_up_unit(&unit, StepReason::CandidateWanted, plan),
+            None if self.slot_is_free_for(candidate) => {
+                self.bring_up(candidate, spec, StepReason::CandidateWanted, plan)
+            }
             None => plan.look_at(self.now.after(Span::seconds(1))),
         }
     }
@@ -235,7 +237,7 @@ impl Scene<'_> {
             || has_turn && !self.units.iter().any(|(other, seen)| is_neighbour(other, seen))
     }
 
-    fn bring_up(&self, number: ReleaseNo, spec: &Spec, reason: Reason, plan: &mut Plan) {
+    fn bring_up(&self, number: ReleaseNo, spec: &Spec, reason: StepReason, plan: &mut Plan) {
         if !self.bundles.releases.contains_key(&number) {
             return self.fetch(number, plan);
         }
@@ -247,7 +249,7 @@ impl Scene<'_> {
         }
     }
 
-    fn bring_up_unit(&self, unit: &UnitId, reason: Reason, plan: &mut Plan) {
+    fn bring_up_unit(&self, unit: &UnitId, reason: StepReason, plan: &mut Plan) {
         let absent = UnitSeen::default();
         let seen = self.units.get(unit).unwrap_or(&absent);
         let Some((release, work)) = self.memory.release(unit.release).zip(self.memory.work_of(unit)) else { return };
@@ -268,7 +270,7 @@ impl Scene<'_> {
             plan.push(self.project, ProjectAction::WriteUnit(Box::new(order)), reason);
         }
         if stale {
-            plan.push(self.project, ProjectAction::ReloadSystemd, Reason::UnitChanged);
+            plan.push(self.project, ProjectAction::ReloadSystemd, StepReason::UnitChanged);
         }
         let is_judged = self.memory.trial.as_ref().is_some_and(|trial| trial.saw(unit, seen));
         let failed_command = matches!(work.kind, Kind::Release(_)) && seen.state == ActiveState::Failed && is_judged;
@@ -289,10 +291,10 @@ impl Scene<'_> {
             sha256: release.sha256.clone(),
             expected: Expected::of(&release.content),
         };
-        plan.push(self.project, ProjectAction::Fetch(Box::new(order)), Reason::ReleaseMissing);
+        plan.push(self.project, ProjectAction::Fetch(Box::new(order)), StepReason::ReleaseMissing);
     }
 
-    fn give_traffic(&self, number: ReleaseNo, reason: Reason, plan: &mut Plan) {
+    fn give_traffic(&self, number: ReleaseNo, reason: StepReason, plan: &mut Plan) {
         let Some(release) = self.memory.release(number) else { return };
         let on_disk = self.bundles.releases.contains_key(&number);
         if !on_disk || advance::has_traffic(self.project, number, self.seen, self.memory) {
@@ -310,7 +312,7 @@ impl Scene<'_> {
     }
 
     /// A daemon starts at boot; what runs by a calendar counts from now on, and its forerunner's timer no more.
-    fn let_start_at_boot(&self, unit: UnitId, reason: Reason, plan: &mut Plan) {
+    fn let_start_at_boot(&self, unit: UnitId, reason: StepReason, plan: &mut Plan) {
         let Some(seen) = self.units.get(&unit) else { return };
         if self.memory.work_of(&unit).is_some_and(Work::is_daemon) {
             if !seen.enabled {
@@ -334,14 +336,14 @@ impl Scene<'_> {
         let used = |number: &ReleaseNo| self.units.keys().any(|unit| unit.release == *number);
         let known = |number: &ReleaseNo| self.memory.releases.contains_key(number);
         for number in self.bundles.releases.keys().filter(|n| !known(n) && !used(n) && self.bundles.link != Some(**n)) {
-            plan.push(self.project, ProjectAction::RemoveRelease(*number), Reason::Retention);
+            plan.push(self.project, ProjectAction::RemoveRelease(*number), StepReason::Retention);
         }
         let needed = [self.memory.candidate(), self.memory.serving];
         for (number, _) in self.seen.fetches.iter().filter(|(number, _)| !needed.contains(&Some(**number))) {
-            plan.push(self.project, ProjectAction::CancelFetch(*number), Reason::NotWanted);
+            plan.push(self.project, ProjectAction::CancelFetch(*number), StepReason::NotWanted);
         }
         for process in self.bundles.markers.iter().filter(|process| !self.memory.ports.contains_key(process)) {
-            plan.push(self.project, ProjectAction::RemoveMarker(process.clone()), Reason::NotWanted);
+            plan.push(self.project, ProjectAction::RemoveMarker(process.clone()), StepReason::NotWanted);
         }
     }
 }
@@ -371,7 +373,7 @@ pub fn release_unit(
     unit: &UnitId,
     seen: &UnitSeen,
     patience: Patience<'_>,
-    reason: Reason,
+    reason: StepReason,
     now: Timestamp,
     plan: &mut Plan,
 ) {

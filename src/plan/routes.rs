@@ -11,11 +11,12 @@ use crate::model::names::{Hostname, ProcessName, ProjectId, Slot};
 use crate::model::observed::{Observed, ProxySeen, Sight};
 use crate::model::progress::{Progress, ProjectProgress, Quarantine};
 use crate::model::quantity::{Span, Timestamp};
+use crate::model::reason::Reason;
 use crate::model::spec::Tls;
 
 use crate::render::caddyfile::{self, Proxy, Site, SiteRoute};
 
-use super::{Action, Plan, ProxyAction, Reason, RoutesOrder, Rules, Step};
+use super::{Action, Plan, ProxyAction, RoutesOrder, Rules, Step, StepReason};
 
 /// Refused routes are offered again after this long, whatever stood against them.
 const QUARANTINE: Span = Span::seconds(600);
@@ -30,7 +31,7 @@ pub fn steps(observed: &Observed, progress: &Progress, rules: &Rules, plan: &mut
         plan.look_at(observed.now.after(Span::seconds(2)));
     }
     if !proxy.runs {
-        plan.steps.push(Step { action: Action::Proxy(ProxyAction::Start), reason: Reason::ProxyDown });
+        plan.steps.push(Step { action: Action::Proxy(ProxyAction::Start), reason: StepReason::ProxyDown });
     }
     if !proxy.up {
         plan.look_at(observed.now.after(Span::seconds(2)));
@@ -49,7 +50,7 @@ pub fn steps(observed: &Observed, progress: &Progress, rules: &Rules, plan: &mut
     }
     plan.steps.push(Step {
         action: Action::Proxy(ProxyAction::LoadRoutes(Box::new(RoutesOrder { text, sites }))),
-        reason: Reason::RoutesDiffer,
+        reason: StepReason::RoutesDiffer,
     });
     false
 }
@@ -59,7 +60,7 @@ pub fn steps(observed: &Observed, progress: &Progress, rules: &Rules, plan: &mut
 pub fn held_up(progress: &Progress) -> Option<PortError> {
     let (project, _) = progress.unreadable.iter().find(|(_, unreadable)| !unreadable.hosts.is_empty())?;
     let message = format!("Caddy keeps the routes that it has, since those of project {project} could not be read");
-    Some(PortError::passing("Database", message))
+    Some(PortError::passing(Reason::Database, message))
 }
 
 /// Tells whether Caddy serves this text now and will after a restart.

@@ -9,12 +9,13 @@ use crate::model::names::ProjectId;
 use crate::model::observed::{ActiveState, Exit, Observed, Sight};
 use crate::model::progress::{Progress, Stall};
 use crate::model::quantity::{Span, Timestamp};
+use crate::model::reason::Reason;
 use crate::model::services::{
-    Installation, Service, ServiceIntent, ServiceProgress, ServiceSeen, ServiceStatus, Version, WantedService,
-    WantedServices, WorkSeen,
+    Installation, Service, ServiceIntent, ServiceProgress, ServiceSeen, ServiceState, ServiceStatus, Version,
+    WantedService, WantedServices, WorkSeen,
 };
 
-use super::{Action, Plan, Reason, ServiceAction, Step, retry};
+use super::{Action, Plan, ServiceAction, Step, StepReason, retry};
 
 /// Exit status of the work where the wanted version is not on offer.
 pub const NOT_ON_OFFER: i32 = 3;
@@ -117,7 +118,7 @@ fn fold(service: Service, wish: &WantedService, seen: &ServiceSeen, memory: &mut
         None if begun.is_some() => {
             let message = "the package manager's work was cut off, and is done again";
             memory.backoff =
-                Some(retry::strike(memory.backoff.as_ref(), &PortError::passing("PackagesFailed", message), now));
+                Some(retry::strike(memory.backoff.as_ref(), &PortError::passing(Reason::PackagesFailed, message), now));
         }
         _ => {}
     }
@@ -156,9 +157,9 @@ fn count(memory: &mut ServiceProgress, work: &WorkSeen, now: Timestamp) {
         work.said.clone()
     };
     let reason = match work.exit {
-        Some(Exit::Status(NOT_ON_OFFER)) => "VersionUnavailable",
-        Some(Exit::Status(NO_MANAGER)) => "NoPackageManager",
-        _ => "PackagesFailed",
+        Some(Exit::Status(NOT_ON_OFFER)) => Reason::VersionUnavailable,
+        Some(Exit::Status(NO_MANAGER)) => Reason::NoPackageManager,
+        _ => Reason::PackagesFailed,
     };
     let mut backoff = retry::strike(memory.backoff.as_ref(), &PortError::passing(reason, said), now);
     if waits_for_somebody(reason) {
@@ -170,8 +171,8 @@ fn count(memory: &mut ServiceProgress, work: &WorkSeen, now: Timestamp) {
 }
 
 /// Tells whether a failure stays until somebody changes something, although it is tried again.
-pub fn waits_for_somebody(reason: &str) -> bool {
-    matches!(reason, "VersionUnavailable" | "NoPackageManager")
+pub fn waits_for_somebody(reason: Reason) -> bool {
+    matches!(reason, Reason::VersionUnavailable | Reason::NoPackageManager)
 }
 
 /// Adds what is to be done for the services, at most one step for each.
@@ -198,25 +199,25 @@ fn step(
     wish: &WantedService,
     seen: &ServiceSeen,
     memory: &ServiceProgress,
-) -> Option<(ServiceAction, Reason)> {
+) -> Option<(ServiceAction, StepReason)> {
     match wish.intent {
         ServiceIntent::Install(version) => {
             let Some(found) = meant(service, version, seen).filter(|found| found.whole) else {
-                return Some((ServiceAction::Packages(Task::Install(version)), Reason::ServiceMissing));
+                return Some((ServiceAction::Packages(Task::Install(version)), StepReason::ServiceMissing));
             };
             let daemon = found.daemon.as_ref()?;
             let down = matches!(daemon.state, ActiveState::Inactive | ActiveState::Failed);
             if down {
-                return Some((ServiceAction::Start(daemon.unit.clone()), Reason::ServiceDown));
+                return Some((ServiceAction::Start(daemon.unit.clone()), StepReason::ServiceDown));
             }
-            (!daemon.enabled).then_some((ServiceAction::Enable, Reason::ServiceDown))
+            (!daemon.enabled).then_some((ServiceAction::Enable, StepReason::ServiceDown))
         }
         ServiceIntent::Remove { .. } if is_there(service, wish, seen, memory) => {
-            Some((ServiceAction::Forget, Reason::ServiceGone))
+            Some((ServiceAction::Forget, StepReason::ServiceGone))
         }
         ServiceIntent::Remove { purge } => {
             let task = Task::Remove { majors: brought(seen, memory), purge };
-            Some((ServiceAction::Packages(task), Reason::ServiceUnwanted))
+            Some((ServiceAction::Packages(task), StepReason::ServiceUnwanted))
         }
     }
 }
@@ -273,20 +274,17 @@ pub fn hold(
         Some(Lack::NotYet(message)) => (None, Some(message)),
     };
     let stall = |message: String, old: Option<&Stall>| Stall {
-        since: old.filter(|old| old.reason == DEPENDENCY_MISSING).map_or(now, |old| old.since),
-        reason: DEPENDENCY_MISSING.into(),
+        since: old.filter(|old| old.reason == Reason::DependencyMissing).map_or(now, |old| old.since),
+        reason: Reason::DependencyMissing,
         message,
     };
     memory.waits = waits.map(|message| stall(message, memory.waits.as_ref()));
     match stalled {
         Some(message) => memory.stalled = Some(stall(message, memory.stalled.as_ref())),
-        None => memory.stalled = memory.stalled.take().filter(|old| old.reason != DEPENDENCY_MISSING),
+        None => memory.stalled = memory.stalled.take().filter(|old| old.reason != Reason::DependencyMissing),
     }
-    memory.waits.is_some() || memory.stalled.as_ref().is_some_and(|stall| stall.reason == DEPENDENCY_MISSING)
+    memory.waits.is_some() || memory.stalled.as_ref().is_some_and(|stall| stall.reason == Reason::DependencyMissing)
 }
-
-/// The reason of a project that waits for a service.
-const DEPENDENCY_MISSING: &str = "DependencyMissing";
 
 /// Says how a service is; `before` is how it was, so that "since" stays. None where it could not be looked at.
 pub fn status(
@@ -309,14 +307,13 @@ pub fn status(
         _ => unwanted_state(service, seen),
     };
     let complaint = wish.and_then(|wish| wish.complaint.as_ref());
-    let (reason, message) =
-        complaint.map_or((reason, message), |told| (told.kind.reason().to_owned(), told.message.clone()));
+    let (reason, message) = complaint.map_or((reason, message), |told| (told.kind.reason(), told.message.clone()));
     let since = before.filter(|old| old.state == state && old.reason == reason).map_or(observed.now, |old| old.since);
     Some(ServiceStatus {
         service,
         observed_generation: memory.map_or(0, |memory| memory.generation),
         installed,
-        state: state.into(),
+        state,
         reason,
         message,
         evidence: memory.map(|memory| memory.evidence.clone()).unwrap_or_default(),
@@ -325,17 +322,21 @@ pub fn status(
 }
 
 /// A state, a reason and a sentence.
-type Finding = (&'static str, String, String);
+type Finding = (ServiceState, Reason, String);
 
 fn unwanted_state(service: Service, seen: &ServiceSeen) -> Finding {
     let Some(found) = seen.installed.values().next_back() else {
         let data = if seen.data { "; data of it is still on the disk" } else { "" };
-        return ("absent", "NotInstalled".into(), format!("{service} is not installed{data}"));
+        return (ServiceState::Absent, Reason::NotInstalled, format!("{service} is not installed{data}"));
     };
-    let state = if found.daemon.as_ref().is_some_and(|daemon| daemon.runs()) { "running" } else { "installed" };
+    let state = if found.daemon.as_ref().is_some_and(|daemon| daemon.runs()) {
+        ServiceState::Running
+    } else {
+        ServiceState::Installed
+    };
     (
         state,
-        "Unmanaged".into(),
+        Reason::Unmanaged,
         format!("{service} {} is there, and nobody asks zexio for it: it is left alone", found.version),
     )
 }
@@ -347,16 +348,26 @@ fn wanted_state(service: Service, wish: &WantedService, seen: &ServiceSeen, memo
     };
     if let Some(found) = found.filter(|_| !seen.is_in_work()) {
         match &found.daemon {
-            None => return ("installed", "Installed".into(), format!("{service} {} is installed", found.version)),
+            None => {
+                return (
+                    ServiceState::Installed,
+                    Reason::Installed,
+                    format!("{service} {} is installed", found.version),
+                );
+            }
             Some(daemon) if daemon.runs() => {
-                return ("running", "Running".into(), format!("{service} {} runs as {}", found.version, daemon.unit));
+                return (
+                    ServiceState::Running,
+                    Reason::Running,
+                    format!("{service} {} runs as {}", found.version, daemon.unit),
+                );
             }
             // It is down for a reason only once it was started in vain.
             Some(daemon)
                 if memory.backoff.as_ref().is_none_or(|backoff| backoff.strikes < 2)
                     || daemon.state == ActiveState::Activating =>
             {
-                return ("starting", "Starting".into(), format!("{} is starting", daemon.unit));
+                return (ServiceState::Starting, Reason::Starting, format!("{} is starting", daemon.unit));
             }
             Some(_) => {}
         }
@@ -364,15 +375,15 @@ fn wanted_state(service: Service, wish: &WantedService, seen: &ServiceSeen, memo
     match (&memory.backoff, wish.intent) {
         (Some(backoff), _) if !seen.is_in_work() => {
             let message = format!("{}; failed {}, next try at {}", backoff.message, backoff.times(), backoff.until);
-            ("failed", backoff.reason.clone(), message)
+            (ServiceState::Failed, backoff.reason, message)
         }
         (_, ServiceIntent::Install(version)) => (
-            "installing",
-            "Installing".into(),
+            ServiceState::Installing,
+            Reason::Installing,
             in_work(&format!("installing {service} {}", version.shown(service)), seen),
         ),
         (_, ServiceIntent::Remove { .. }) => {
-            ("removing", "Removing".into(), in_work(&format!("removing {service}"), seen))
+            (ServiceState::Removing, Reason::Removing, in_work(&format!("removing {service}"), seen))
         }
     }
 }

@@ -11,8 +11,9 @@ use crate::model::names::{Hostname, ProjectId, ReleaseNo, UnitId};
 use crate::model::observed::{ActiveState, CertificateSeen, FetchSeen, Observed, ProxySeen, Seen, UnitSeen, Visit};
 use crate::model::progress::{ProjectProgress, Quarantine, ReleaseState};
 use crate::model::quantity::{Bytes, Timestamp};
+use crate::model::reason::Reason;
 use crate::model::spec::{Route, Tls};
-use crate::model::status::{Condition, LastRun, ProcessStatus, RouteStatus, Status};
+use crate::model::status::{Condition, ConditionKind, LastRun, ProcessStatus, ProjectState, RouteStatus, Status};
 
 /// What a project's status is made from.
 pub struct View<'a> {
@@ -35,27 +36,21 @@ pub struct View<'a> {
 }
 
 /// One finding: the reason's name and a sentence.
-type Finding = (String, String);
+type Finding = (Reason, String);
 
 /// Says what a project looks like; `before` is what it looked like, so that "since" stays.
 pub fn of(view: &View<'_>, before: Option<&Status>) -> Status {
     let now = view.observed.now;
     let conditions: Vec<Condition> = findings(view, before)
         .into_iter()
-        .map(|(kind, status, (reason, message))| {
+        .map(|(kind, holds, (reason, message))| {
             let same = before
                 .and_then(|status| status.condition(kind))
-                .filter(|old| old.reason == reason && old.status == status);
-            Condition {
-                kind: kind.into(),
-                status: status.into(),
-                reason,
-                message,
-                since: same.map_or(now, |old| old.since),
-            }
+                .filter(|old| old.reason == reason && old.holds == holds);
+            Condition { kind, holds, reason, message, since: same.map_or(now, |old| old.since) }
         })
         .collect();
-    let settled = stalled(view).is_some() || conditions.iter().any(|c| c.kind == "Ready" && c.status == "True");
+    let settled = stalled(view).is_some() || conditions.iter().any(|c| c.kind == ConditionKind::Ready && c.holds);
     let seen_generation = if settled { view.wanted.generation } else { view.memory.observed_generation };
     Status {
         project: view.project.clone(),
@@ -63,7 +58,7 @@ pub fn of(view: &View<'_>, before: Option<&Status>) -> Status {
         observed_generation: seen_generation.min(view.wanted.generation),
         observed_at: now,
         owner: view.wanted.owner.to_string(),
-        state: state(&view.wanted.intent, &conditions, has_fallen(view)).into(),
+        state: state(&view.wanted.intent, &conditions, has_fallen(view)),
         conditions,
         serving: view.memory.serving,
         candidate: view.memory.candidate(),
@@ -81,34 +76,29 @@ fn has_fallen(view: &View<'_>) -> bool {
     memory.trial.is_none() && memory.serving.is_some() && settled
 }
 
-fn state(intent: &Intent, conditions: &[Condition], fallen: bool) -> &'static str {
-    let has = |kind: &str, status: &str| conditions.iter().any(|c| c.kind == kind && c.status == status);
-    let doing = |reason: &str| conditions.iter().any(|c| c.kind == "Reconciling" && c.reason == reason);
+fn state(intent: &Intent, conditions: &[Condition], fallen: bool) -> ProjectState {
+    let has = |kind: ConditionKind| conditions.iter().any(|c| c.kind == kind && c.holds);
+    let doing = |reason: Reason| conditions.iter().any(|c| c.kind == ConditionKind::Reconciling && c.reason == reason);
     match intent {
-        _ if has(SUSPENDED, "True") => "suspended",
-        Intent::Delete { .. } => "deleting",
-        _ if has("Ready", "True") => "running",
+        _ if has(ConditionKind::Suspended) => ProjectState::Suspended,
+        Intent::Delete { .. } => ProjectState::Deleting,
+        _ if has(ConditionKind::Ready) => ProjectState::Running,
         // What systemd did not tell may run all the same, and what Caddy was not asked yet may answer.
-        _ if doing(UNKNOWN) || fallen && doing(ROUTE_CHECK) => "unknown",
-        _ if has("Reconciling", "True") && fallen => "down",
-        _ if has("Reconciling", "True") => "deploying",
-        _ if has("Stalled", "True") => "failed",
-        _ => "pending",
+        _ if doing(Reason::Unknown) || fallen && doing(Reason::RouteCheck) => ProjectState::Unknown,
+        _ if has(ConditionKind::Reconciling) && fallen => ProjectState::Down,
+        _ if has(ConditionKind::Reconciling) => ProjectState::Deploying,
+        _ if has(ConditionKind::Stalled) => ProjectState::Failed,
+        _ => ProjectState::Pending,
     }
 }
-
-/// The reason where the machine could not be read.
-const UNKNOWN: &str = "Unknown";
-/// The reason where Caddy is asked for a route for the first time.
-const ROUTE_CHECK: &str = "RouteCheck";
 
 /// A project for which there is nothing to do, although it is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Waiting {
     /// Which.
     pub project: ProjectId,
-    /// Why, as a name.
-    pub reason: String,
+    /// Why; programs may compare it.
+    pub reason: Reason,
     /// Why, as a sentence.
     pub message: String,
 }
@@ -119,21 +109,21 @@ pub fn who_waits(plan: &Plan, statuses: &BTreeMap<ProjectId, Status>) -> Vec<Wai
     let has_steps = |project: &ProjectId| plan.steps.iter().any(|step| step.action.project() == Some(project));
     let still = statuses.values().filter(|status| !has_steps(&status.project));
     let told = still.filter_map(|status| {
-        let suspended = status.condition(SUSPENDED).filter(|condition| condition.status == "True");
-        let unready = status.condition("Ready").filter(|condition| condition.status != "True");
+        let suspended = status.condition(ConditionKind::Suspended).filter(|condition| condition.holds);
+        let unready = status.condition(ConditionKind::Ready).filter(|condition| !condition.holds);
         let Condition { reason, message, .. } = suspended.or(unready)?.clone();
         Some(Waiting { project: status.project.clone(), reason, message })
     });
     told.collect()
 }
 
-fn findings(view: &View<'_>, before: Option<&Status>) -> Vec<(&'static str, &'static str, Finding)> {
+fn findings(view: &View<'_>, before: Option<&Status>) -> Vec<(ConditionKind, bool, Finding)> {
     let mut found = Vec::new();
     let stalled = stalled(view);
     let unready = unready(view, stalled.as_ref(), before);
     found.push(match &unready {
-        None => ("Ready", "True", ("Serving".into(), serving_message(view))),
-        Some(finding) => ("Ready", "False", finding.clone()),
+        None => (ConditionKind::Ready, true, (Reason::Serving, serving_message(view))),
+        Some(finding) => (ConditionKind::Ready, false, finding.clone()),
     });
     let suspended = suspended(view);
     // Whatever is not as it is wanted is being worked on, unless nothing more happens by itself.
@@ -143,9 +133,9 @@ fn findings(view: &View<'_>, before: Option<&Status>) -> Vec<(&'static str, &'st
         None => draining(view),
     };
     let doing = doing.filter(|_| works);
-    found.extend(doing.filter(|_| stalled.is_none()).map(|finding| ("Reconciling", "True", finding)));
-    found.extend(stalled.or_else(|| contested(view.wanted)).map(|finding| ("Stalled", "True", finding)));
-    found.extend(suspended.map(|finding| (SUSPENDED, "True", finding)));
+    found.extend(doing.filter(|_| stalled.is_none()).map(|finding| (ConditionKind::Reconciling, true, finding)));
+    found.extend(stalled.or_else(|| contested(view.wanted)).map(|finding| (ConditionKind::Stalled, true, finding)));
+    found.extend(suspended.map(|finding| (ConditionKind::Suspended, true, finding)));
     found
 }
 
@@ -166,12 +156,12 @@ fn stalled(view: &View<'_>) -> Option<Finding> {
 }
 
 /// The reason where what is stored of a project could not be read.
-pub const UNREADABLE: &str = "Database";
+pub const UNREADABLE: Reason = Reason::Database;
 
 /// Returns why nothing can be done for a project of which a part could not be read.
 fn unreadable(wanted: &Wanted) -> Option<Finding> {
     match &wanted.intent {
-        Intent::Unreadable(why) => Some((UNREADABLE.into(), why.clone())),
+        Intent::Unreadable(why) => Some((UNREADABLE, why.clone())),
         _ => None,
     }
 }
@@ -197,11 +187,8 @@ fn suspended(view: &View<'_>) -> Option<Finding> {
 
 fn suspension(wanted: &Wanted, now: Timestamp) -> Option<Finding> {
     let pause = wanted.pause_at(now).filter(|_| wanted.intent != Intent::Nothing)?;
-    Some((SUSPENDED.into(), pause.message))
+    Some((Reason::Suspended, pause.message))
 }
-
-/// The condition, and the reason.
-const SUSPENDED: &str = "Suspended";
 
 /// Returns why the project is not what is wanted; none when it is.
 fn unready(view: &View<'_>, stalled: Option<&Finding>, before: Option<&Status>) -> Option<Finding> {
@@ -211,7 +198,7 @@ fn unready(view: &View<'_>, stalled: Option<&Finding>, before: Option<&Status>) 
     let memory = view.memory;
     if is_put_off(view) {
         return Some((
-            SUSPENDED.into(),
+            Reason::Suspended,
             format!("generation {} waits until the project is resumed", view.wanted.generation),
         ));
     }
@@ -220,22 +207,22 @@ fn unready(view: &View<'_>, stalled: Option<&Finding>, before: Option<&Status>) 
     }
     match (&view.wanted.intent, memory.serving) {
         (Intent::Delete { .. }, _) if suspended(view).is_some() => {
-            return Some((SUSPENDED.into(), "it is to be removed, and that waits until it is resumed".into()));
+            return Some((Reason::Suspended, "it is to be removed, and that waits until it is resumed".into()));
         }
         (Intent::Delete { .. }, _) => {
-            return Some(("Deleting".into(), "routes, processes and files are being removed".into()));
+            return Some((Reason::Deleting, "routes, processes and files are being removed".into()));
         }
         (Intent::Nothing | Intent::Unreadable(_), _) => {
-            return Some(("Pending".into(), "nothing is wanted yet".into()));
+            return Some((Reason::Pending, "nothing is wanted yet".into()));
         }
         (Intent::Run(_), None) => {
-            return Some(reconciling(view).unwrap_or_else(|| ("Pending".into(), "nothing serves yet".into())));
+            return Some(reconciling(view).unwrap_or_else(|| (Reason::Pending, "nothing serves yet".into())));
         }
         (Intent::Run(_), Some(_)) => {}
     }
     if memory.generation != view.wanted.generation || memory.target != memory.serving {
         return Some(
-            reconciling(view).unwrap_or_else(|| ("Pending".into(), "this generation waits for its turn".into())),
+            reconciling(view).unwrap_or_else(|| (Reason::Pending, "this generation waits for its turn".into())),
         );
     }
     down_process(view).or_else(|| pending_routes(view)).or_else(|| failing_routes(view, before))
@@ -247,14 +234,14 @@ fn failing_routes(view: &View<'_>, before: Option<&Status>) -> Option<Finding> {
     let checks = visits::checks(view.project, view.seen, view.memory);
     let failing: Vec<&str> = unanswered(view, &checks).map(|(_, said)| said).collect();
     if !failing.is_empty() {
-        return Some(("RouteFailing".into(), failing.join("; ")));
+        return Some((Reason::RouteFailing, failing.join("; ")));
     }
-    let was_ready = |status: &Status| status.condition("Ready").is_some_and(|condition| condition.status == "True");
+    let was_ready = |status: &Status| status.condition(ConditionKind::Ready).is_some_and(|condition| condition.holds);
     if before.is_some_and(|status| status.serving == view.memory.serving && was_ready(status)) {
         return None;
     }
     let open = checks.iter().find(|(_, visit)| !view.seen.visits.contains_key(visit));
-    open.map(|(route, _)| (ROUTE_CHECK.into(), format!("{} is asked through Caddy for the first time", route.host)))
+    open.map(|(route, _)| (Reason::RouteCheck, format!("{} is asked through Caddy for the first time", route.host)))
 }
 
 /// Returns the routes that Caddy gets no answer on, and what it says.
@@ -279,30 +266,30 @@ fn pending_routes(view: &View<'_>) -> Option<Finding> {
             format!("the app runs, its routes wait: {}; it is tried again every 10 s", error.message),
         ),
         (None, Some(ProxySeen { apart: Some(why), .. })) => {
-            ("RoutePending".into(), format!("the app runs, its routes wait: {why}"))
+            (Reason::RoutePending, format!("the app runs, its routes wait: {why}"))
         }
         (None, Some(proxy)) if proxy.up => {
             let hosts: Vec<&str> = pending.into_iter().map(Hostname::as_str).collect();
-            ("RoutePending".into(), format!("Caddy does not have the routes of {} yet", hosts.join(", ")))
+            (Reason::RoutePending, format!("Caddy does not have the routes of {} yet", hosts.join(", ")))
         }
         (None, Some(proxy)) if proxy.runs => (
-            "RoutePending".into(),
+            Reason::RoutePending,
             "Caddy runs and does not answer on its admin socket; the app runs, its routes wait".into(),
         ),
         (None, Some(_)) => (
-            "ProxyDown".into(),
+            Reason::ProxyDown,
             "Caddy does not run, so no request arrives; the agent starts it, and `systemctl status caddy` says why it \
              stopped; the app itself runs"
                 .into(),
         ),
-        (None, None) => ("RoutePending".into(), "Caddy could not be asked what it serves; the app runs".into()),
+        (None, None) => (Reason::RoutePending, "Caddy could not be asked what it serves; the app runs".into()),
     })
 }
 
 fn down_process(view: &View<'_>) -> Option<Finding> {
     let serving = view.memory.serving?;
     let Some(units) = view.seen.units.known() else {
-        return Some((UNKNOWN.into(), "systemd could not be asked; what is shown may be old".into()));
+        return Some((Reason::Unknown, "systemd could not be asked; what is shown may be old".into()));
     };
     let daemons = view.memory.units_of(view.project, serving).into_iter();
     let mut daemons = daemons.filter(|unit| view.memory.work_of(unit).is_some_and(Work::is_daemon));
@@ -321,8 +308,8 @@ fn down_process(view: &View<'_>) -> Option<Finding> {
             None => "it is started again".to_owned(),
         };
         let starved = seen.is_some_and(UnitSeen::is_out_of_memory);
-        let reason = if starved { "OutOfMemory" } else { "ProcessDown" };
-        Some((reason.into(), format!("process {} {how}; {next}", unit.process)))
+        let reason = if starved { Reason::OutOfMemory } else { Reason::ProcessDown };
+        Some((reason, format!("process {} {how}; {next}", unit.process)))
     })
 }
 
@@ -365,7 +352,7 @@ fn unenforced_limits(view: &View<'_>) -> Option<&'static str> {
 
 /// Returns what the next rollout waits for.
 fn waiting(view: &View<'_>) -> Option<Finding> {
-    view.memory.waits.as_ref().map(|waits| (waits.reason.clone(), waits.message.clone()))
+    view.memory.waits.as_ref().map(|waits| (waits.reason, waits.message.clone()))
 }
 
 fn reconciling(view: &View<'_>) -> Option<Finding> {
@@ -380,7 +367,7 @@ fn reconciling(view: &View<'_>) -> Option<Finding> {
             backoff.since,
             backoff.until
         );
-        return Some((backoff.reason.clone(), message));
+        return Some((backoff.reason, message));
     }
     let Some(candidate) = view.memory.candidate() else {
         let down = down_process(view).filter(|_| matches!(view.wanted.intent, Intent::Run(_)));
@@ -389,17 +376,17 @@ fn reconciling(view: &View<'_>) -> Option<Finding> {
     let trial = view.memory.trial.as_ref()?;
     if let Some(backoff) = trial.fetch.as_ref().filter(|backoff| backoff.until > view.observed.now) {
         let message = format!("{}; failed {}, next try at {}", backoff.message, backoff.times(), backoff.until);
-        return Some((backoff.reason.clone(), message));
+        return Some((backoff.reason, message));
     }
     Some(match view.seen.fetches.get(&candidate) {
         Some(FetchSeen::Running { unpacking: true, .. }) => {
-            ("Unpacking".into(), format!("unpacking release {candidate}"))
+            (Reason::Unpacking, format!("unpacking release {candidate}"))
         }
         Some(FetchSeen::Running { bytes, of, .. }) => {
-            ("Fetching".into(), format!("fetching release {candidate}: {}", amount(*bytes, *of)))
+            (Reason::Fetching, format!("fetching release {candidate}: {}", amount(*bytes, *of)))
         }
-        Some(FetchSeen::Failed { .. }) => ("Fetching".into(), format!("fetching release {candidate} again")),
-        None => ("Trial".into(), trial_message(view, candidate)),
+        Some(FetchSeen::Failed { .. }) => (Reason::Fetching, format!("fetching release {candidate} again")),
+        None => (Reason::Trial, trial_message(view, candidate)),
     })
 }
 
@@ -426,7 +413,7 @@ fn trial_message(view: &View<'_>, candidate: ReleaseNo) -> String {
 fn draining(view: &View<'_>) -> Option<Finding> {
     let works = |number| super::advance::is_at_work(number, view.seen, view.memory);
     let draining = view.memory.draining.as_ref().filter(|draining| works(draining.release))?;
-    Some(("Draining".into(), format!("release {} finishes its requests until {}", draining.release, draining.until)))
+    Some((Reason::Draining, format!("release {} finishes its requests until {}", draining.release, draining.until)))
 }
 
 fn amount(bytes: u64, of: Option<u64>) -> String {
@@ -562,33 +549,33 @@ fn missing_certificates(view: &View<'_>) -> String {
 pub fn as_wanted_now(mut status: Status, wanted: &Wanted, now: Timestamp) -> Status {
     status.generation = wanted.generation;
     status.owner = wanted.owner.to_string();
-    let condition = |kind: &str, status: &str, (reason, message): Finding| Condition {
-        kind: kind.into(),
-        status: status.into(),
+    let condition = |kind: ConditionKind, holds: bool, (reason, message): Finding| Condition {
+        kind,
+        holds,
         reason,
         message,
         since: now,
     };
-    let seen = status.conditions.iter().position(|condition| condition.kind == SUSPENDED);
+    let seen = status.conditions.iter().position(|condition| condition.kind == ConditionKind::Suspended);
     match (seen, suspension(wanted, now)) {
         (Some(at), Some((_, message))) => status.conditions[at].message = message,
         (None, Some(finding)) => {
-            status.conditions.retain(|condition| condition.kind != "Reconciling");
-            status.conditions.push(condition(SUSPENDED, "True", finding));
+            status.conditions.retain(|condition| condition.kind != ConditionKind::Reconciling);
+            status.conditions.push(condition(ConditionKind::Suspended, true, finding));
         }
         (Some(at), None) => {
             status.conditions.remove(at);
-            let put_off = status.conditions.iter_mut().find(|condition| condition.reason == SUSPENDED);
+            let put_off = status.conditions.iter_mut().find(|condition| condition.reason == Reason::Suspended);
             if let Some(ready) = put_off {
-                let finding = ("Pending".to_owned(), "it is resumed, and no pass has looked at it since".to_owned());
-                *ready = condition("Ready", "False", finding.clone());
-                status.conditions.push(condition("Reconciling", "True", finding));
+                let finding = (Reason::Pending, "it is resumed, and no pass has looked at it since".to_owned());
+                *ready = condition(ConditionKind::Ready, false, finding.clone());
+                status.conditions.push(condition(ConditionKind::Reconciling, true, finding));
             }
         }
         (None, None) => return status,
     }
-    let fallen = status.state == "down";
-    status.state = state(&wanted.intent, &status.conditions, fallen).into();
+    let fallen = status.state == ProjectState::Down;
+    status.state = state(&wanted.intent, &status.conditions, fallen);
     status
 }
 
@@ -597,24 +584,28 @@ pub fn unseen(project: &ProjectId, wanted: &Wanted, now: Timestamp) -> Status {
     let complaint = wanted.complaint.as_ref().filter(|complaint| !complaint.is_of_another_file());
     let stalled = unreadable(wanted).or_else(|| complaint.map(finding));
     let stands_still = stalled.is_some();
-    let found = stalled.unwrap_or_else(|| ("Pending".to_owned(), "no pass has looked at it yet".to_owned()));
-    let condition = |kind: &str, status: &str, (reason, message): Finding| Condition {
-        kind: kind.into(),
-        status: status.into(),
+    let found = stalled.unwrap_or_else(|| (Reason::Pending, "no pass has looked at it yet".to_owned()));
+    let condition = |kind: ConditionKind, holds: bool, (reason, message): Finding| Condition {
+        kind,
+        holds,
         reason,
         message,
         since: now,
     };
-    let mut conditions = vec![condition("Ready", "False", found.clone())];
-    conditions.push(condition(if stands_still { "Stalled" } else { "Reconciling" }, "True", found));
-    conditions.extend(contested(wanted).map(|found| condition("Stalled", "True", found)));
+    let mut conditions = vec![condition(ConditionKind::Ready, false, found.clone())];
+    conditions.push(condition(
+        if stands_still { ConditionKind::Stalled } else { ConditionKind::Reconciling },
+        true,
+        found,
+    ));
+    conditions.extend(contested(wanted).map(|found| condition(ConditionKind::Stalled, true, found)));
     Status {
         project: project.clone(),
         generation: wanted.generation,
         observed_generation: 0,
         observed_at: now,
         owner: wanted.owner.to_string(),
-        state: if stands_still { "failed" } else { "pending" }.into(),
+        state: if stands_still { ProjectState::Failed } else { ProjectState::Pending },
         conditions,
         serving: None,
         candidate: None,
@@ -650,19 +641,21 @@ mod tests {
         let (project, now) = (ProjectId::parse("shop").unwrap(), Timestamp(5_000));
         let hold = Hold { by: "key ops".into(), since: now, reason: Some("night".into()), until: None };
         let (free, held) = (wanted(None), wanted(Some(hold)));
-        let kinds = |status: &Status| status.conditions.iter().map(|c| c.kind.clone()).collect::<Vec<_>>();
+        let kinds = |status: &Status| status.conditions.iter().map(|c| c.kind).collect::<Vec<_>>();
 
         let before = unseen(&project, &free, now);
         assert_eq!(as_wanted_now(before.clone(), &free, now), before);
         let stopped = as_wanted_now(before, &held, now);
-        assert_eq!((kinds(&stopped), stopped.state.as_str()), (vec!["Ready".into(), "Suspended".into()], "suspended"));
-        assert!(stopped.condition("Suspended").unwrap().message.contains("by key ops: night"));
+        let suspended = vec![ConditionKind::Ready, ConditionKind::Suspended];
+        assert_eq!((kinds(&stopped), stopped.state), (suspended, ProjectState::Suspended));
+        assert!(stopped.condition(ConditionKind::Suspended).unwrap().message.contains("by key ops: night"));
         assert_eq!(as_wanted_now(stopped.clone(), &held, now), stopped);
 
         let mut put_off = stopped;
-        put_off.conditions[0].reason = "Suspended".into();
+        put_off.conditions[0].reason = Reason::Suspended;
         let resumed = as_wanted_now(put_off, &free, now);
-        assert_eq!((kinds(&resumed), resumed.state.as_str()), (vec!["Ready".into(), "Reconciling".into()], "deleting"));
-        assert!(resumed.conditions.iter().all(|condition| condition.reason == "Pending"), "{resumed:?}");
+        let reconciling = vec![ConditionKind::Ready, ConditionKind::Reconciling];
+        assert_eq!((kinds(&resumed), resumed.state), (reconciling, ProjectState::Deleting));
+        assert!(resumed.conditions.iter().all(|condition| condition.reason == Reason::Pending), "{resumed:?}");
     }
 }

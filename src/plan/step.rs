@@ -5,6 +5,7 @@ use std::fmt;
 use crate::model::desired::Source;
 use crate::model::expected::Expected;
 use crate::model::names::{ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitId};
+use crate::model::reason::Reason;
 use crate::model::services::Service;
 use crate::render::caddyfile::Site;
 use crate::render::launch::Launch;
@@ -17,7 +18,7 @@ pub struct Step {
     /// What is done.
     pub action: Action,
     /// Why.
-    pub reason: Reason,
+    pub reason: StepReason,
 }
 
 /// What the loop can do to the machine, by what it changes. The executor has no choice left.
@@ -291,7 +292,7 @@ pub struct UnitOrder {
 
 /// Why a step is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
+pub enum StepReason {
     /// The project is new here.
     ProjectNew,
     /// A release is wanted that is not on disk.
@@ -328,51 +329,51 @@ pub enum Reason {
     ServiceGone,
 }
 
-impl Reason {
-    /// Returns its name in the API.
-    pub fn name(self) -> &'static str {
+impl StepReason {
+    /// Returns the reason that the API shows.
+    pub fn reason(self) -> Reason {
         match self {
-            Reason::ProjectNew => "ProjectNew",
-            Reason::ReleaseMissing => "ReleaseMissing",
-            Reason::CandidateWanted => "CandidateWanted",
-            Reason::CandidateHealthy => "CandidateHealthy",
-            Reason::ServingDamaged => "ServingDamaged",
-            Reason::Recreate => "Recreate",
-            Reason::Drained => "Drained",
-            Reason::NotWanted => "NotWanted",
-            Reason::Retention => "Retention",
-            Reason::ProjectDeleted => "ProjectDeleted",
-            Reason::RoutesDiffer => "RoutesDiffer",
-            Reason::ProxyDown => "ProxyDown",
-            Reason::UnitChanged => "UnitChanged",
-            Reason::ServiceMissing => "ServiceMissing",
-            Reason::ServiceDown => "ServiceDown",
-            Reason::ServiceUnwanted => "ServiceUnwanted",
-            Reason::ServiceGone => "ServiceGone",
+            Self::ProjectNew => Reason::ProjectNew,
+            Self::ReleaseMissing => Reason::ReleaseMissing,
+            Self::CandidateWanted => Reason::CandidateWanted,
+            Self::CandidateHealthy => Reason::CandidateHealthy,
+            Self::ServingDamaged => Reason::ServingDamaged,
+            Self::Recreate => Reason::Recreate,
+            Self::Drained => Reason::Drained,
+            Self::NotWanted => Reason::NotWanted,
+            Self::Retention => Reason::Retention,
+            Self::ProjectDeleted => Reason::ProjectDeleted,
+            Self::RoutesDiffer => Reason::RoutesDiffer,
+            Self::ProxyDown => Reason::ProxyDown,
+            Self::UnitChanged => Reason::UnitChanged,
+            Self::ServiceMissing => Reason::ServiceMissing,
+            Self::ServiceDown => Reason::ServiceDown,
+            Self::ServiceUnwanted => Reason::ServiceUnwanted,
+            Self::ServiceGone => Reason::ServiceGone,
         }
     }
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for StepReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Reason::ProjectNew => "the project has no user or directory here",
-            Reason::ReleaseMissing => "the release is not on disk",
-            Reason::CandidateWanted => "this release is wanted",
-            Reason::CandidateHealthy => "the release was healthy for long enough",
-            Reason::ServingDamaged => "the serving release lacks it",
-            Reason::Recreate => "strategy recreate: the old one stops first",
-            Reason::Drained => "its drain is over",
-            Reason::NotWanted => "it belongs to no release that should run",
-            Reason::Retention => "nothing that is kept needs it",
-            Reason::ProjectDeleted => "the project is to be gone",
-            Reason::RoutesDiffer => "the routes wanted are not the ones Caddy has",
-            Reason::ProxyDown => "Caddy does not run",
-            Reason::UnitChanged => "the unit file changed since systemd read it",
-            Reason::ServiceMissing => "the service is wanted, and not there as it is wanted",
-            Reason::ServiceDown => "the service is wanted, and does not run now or after a boot",
-            Reason::ServiceUnwanted => "the service is not wanted any more",
-            Reason::ServiceGone => "nothing is left of what was brought of the service",
+            StepReason::ProjectNew => "the project has no user or directory here",
+            StepReason::ReleaseMissing => "the release is not on disk",
+            StepReason::CandidateWanted => "this release is wanted",
+            StepReason::CandidateHealthy => "the release was healthy for long enough",
+            StepReason::ServingDamaged => "the serving release lacks it",
+            StepReason::Recreate => "strategy recreate: the old one stops first",
+            StepReason::Drained => "its drain is over",
+            StepReason::NotWanted => "it belongs to no release that should run",
+            StepReason::Retention => "nothing that is kept needs it",
+            StepReason::ProjectDeleted => "the project is to be gone",
+            StepReason::RoutesDiffer => "the routes wanted are not the ones Caddy has",
+            StepReason::ProxyDown => "Caddy does not run",
+            StepReason::UnitChanged => "the unit file changed since systemd read it",
+            StepReason::ServiceMissing => "the service is wanted, and not there as it is wanted",
+            StepReason::ServiceDown => "the service is wanted, and does not run now or after a boot",
+            StepReason::ServiceUnwanted => "the service is not wanted any more",
+            StepReason::ServiceGone => "nothing is left of what was brought of the service",
         })
     }
 }

@@ -5,6 +5,7 @@ use crate::model::names::{ProjectId, ReleaseNo, UnitId};
 use crate::model::observed::{ActiveState, FetchSeen, Probed, Seen, UnitSeen};
 use crate::model::progress::{ProjectProgress, Trial};
 use crate::model::quantity::{Span, Timestamp};
+use crate::model::reason::Reason;
 use crate::model::spec::{Deploy, Ready};
 
 /// A process that fell this often within its trial does not come up by itself.
@@ -19,8 +20,8 @@ pub enum Verdict {
     Healthy,
     /// It is not to get traffic.
     Reject {
-        /// The reason's name in the API.
-        reason: &'static str,
+        /// What kind of failure it is.
+        reason: Reason,
         /// What it showed.
         message: String,
     },
@@ -56,7 +57,7 @@ impl Case<'_> {
             return Verdict::Healthy;
         }
         if self.now >= deadline {
-            return Verdict::Reject { reason: "DeadlineExceeded", message: self.past_deadline() };
+            return Verdict::Reject { reason: Reason::DeadlineExceeded, message: self.past_deadline() };
         }
         let soonest =
             parts.iter().filter_map(|verdict| if let Verdict::Wait(at) = verdict { Some(*at) } else { None }).min();
@@ -105,7 +106,7 @@ impl Case<'_> {
             (_, Some(exit)) => exit.to_string(),
             (result, None) => format!("failed: {result}"),
         };
-        Verdict::Reject { reason: "ReleaseCommandFailed", message: format!("its release command {how}") }
+        Verdict::Reject { reason: Reason::ReleaseCommandFailed, message: format!("its release command {how}") }
     }
 
     fn of_daemon(&self, id: &UnitId, work: &Work, unit: Option<&UnitSeen>) -> Verdict {
@@ -120,7 +121,7 @@ impl Case<'_> {
         };
         match found {
             Err(what) => {
-                Verdict::Reject { reason: "HealthCheckFailed", message: format!("process {} {what}", id.process) }
+                Verdict::Reject { reason: Reason::HealthCheckFailed, message: format!("process {} {what}", id.process) }
             }
             Ok(Some(ready)) if self.now >= ready.after(self.deploy.min_healthy) => Verdict::Healthy,
             Ok(Some(ready)) => Verdict::Wait(ready.after(self.deploy.min_healthy)),

@@ -111,7 +111,7 @@ impl Loop {
         match self.converge(full) {
             Ok(look_again) => look_again,
             Err(error) => {
-                tracing::error!(reason = error.reason, "{error}; the loop tries again");
+                tracing::error!(reason = error.reason.name(), "{error}; the loop tries again");
                 self.ledger.bound();
                 Some(self.clock.now().after(Span::seconds(5)))
             }

@@ -10,6 +10,7 @@ use crate::model::failure::PortError;
 use crate::model::observed::{Observed, Sight};
 use crate::model::progress::Progress;
 use crate::model::quantity::Timestamp;
+use crate::model::reason::Reason;
 use crate::model::services::{Service, ServiceProgress, ServiceStatus, ServicesSeen, WantedServices};
 use crate::plan::services::WorkOrder;
 use crate::plan::{ServiceAction, events, retry, services};
@@ -72,7 +73,7 @@ impl HostServices {
                 // Counted before it is known to fail: a daemon that falls at once must not be started in a circle.
                 if let Some(memory) = progress.services.get_mut(&service) {
                     let fell = PortError::passing(
-                        "ServiceDown",
+                        Reason::ServiceDown,
                         format!("{unit} was down, and was started again; `journalctl -u {unit}` says why"),
                     );
                     memory.backoff = Some(retry::strike(memory.backoff.as_ref(), &fell, now));

@@ -165,7 +165,7 @@ impl Door {
             }
             Decision::ComplainOfService(service, owner, complaint) => {
                 if let Some(complaint) = complaint {
-                    tracing::warn!(service = %service, reason = complaint.kind.reason(), message = ?complaint.message);
+                    tracing::warn!(service = %service, reason = complaint.kind.reason().name(), message = ?complaint.message);
                 }
                 self.books.service_wishes.complain_of_service(*service, owner, complaint.as_ref())?;
             }

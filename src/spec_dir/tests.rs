@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use super::*;
 use crate::bell::bell;
 use crate::model::desired::{Intent, Wanted};
+use crate::model::reason::Reason;
 use crate::model::services::{Service, ServiceIntent, Version};
 use crate::store::{Db, MasterKey};
 
@@ -135,7 +136,7 @@ fn a_directory_that_vanishes_takes_nothing_along() {
     door.eventually("the spec is taken", |door| door.wanted("shop").is_some());
     fs::rename(door.specs(), door.dir.path().join("elsewhere")).unwrap();
     let refused = |door: &Watched| door.wanted("shop").and_then(|w| w.complaint).map(|c| c.kind.reason());
-    door.eventually("the removal is refused", |door| refused(door) == Some("PruneRefused"));
+    door.eventually("the removal is refused", |door| refused(door) == Some(Reason::PruneRefused));
     fs::rename(door.dir.path().join("elsewhere"), door.specs()).unwrap();
     door.eventually("all is well again", |door| door.wanted("shop").is_some() && refused(door).is_none());
 }

@@ -7,6 +7,7 @@ use crate::model::event::{Event, Kept, Level};
 use crate::model::failure::PortError;
 use crate::model::names::{ProjectId, ReleaseNo};
 use crate::model::quantity::Timestamp;
+use crate::model::reason::Reason;
 use crate::port::{EventQuery, Events};
 
 use super::{Db, damaged, refused};
@@ -47,14 +48,14 @@ fn read(connection: &Connection, query: &EventQuery) -> rusqlite::Result<Vec<Row
     let after = i64::try_from(query.after.unwrap_or(0)).unwrap_or(i64::MAX);
     let most = query.lines.unwrap_or(IN_ALL);
     let mut statement = connection.prepare_cached(&sql)?;
-    let rows = statement.query_map(params![project, query.reason, since, after, most], |row| {
+    let rows = statement.query_map(params![project, query.reason.map(Reason::name), since, after, most], |row| {
         let event = Event {
             time: Timestamp(row.get(7)?),
             project: None,
             generation: row.get(2)?,
             release: row.get::<_, Option<u32>>(3)?.map(ReleaseNo),
             level: Level::Info,
-            reason: row.get(5)?,
+            reason: Reason::named(row.get_ref(5)?.as_str()?).unwrap_or(Reason::Unlisted),
             message: row.get(6)?,
         };
         Ok((
@@ -89,7 +90,7 @@ fn keep(tx: &Transaction<'_>, events: &[Event]) -> rusqlite::Result<()> {
             event.generation,
             release,
             level,
-            event.reason,
+            event.reason.name(),
             event.message,
             first.0,
             count + 1,
@@ -110,7 +111,7 @@ fn take_repeated(tx: &Transaction<'_>, event: &Event) -> rusqlite::Result<Option
         ) RETURNING count, time";
     let project = event.project.as_ref().map(ProjectId::as_str);
     let release = event.release.map(|release| release.0);
-    let values = params![project, REPEATS, event.reason, event.message, event.generation, release];
+    let values = params![project, REPEATS, event.reason.name(), event.message, event.generation, release];
     let mut statement = tx.prepare_cached(sql)?;
     statement.query_row(values, |row| Ok((row.get(0)?, Timestamp(row.get(1)?)))).optional()
 }
@@ -147,6 +148,7 @@ mod tests {
     use crate::model::desired::Owner;
     use crate::model::event::By;
     use crate::model::names::KeyId;
+    use crate::model::reason::Reason::{Deleting, Draining, Serving, Trial};
     use std::sync::Arc;
 
     use crate::plan::accept::admit::{Admitted, Origin, UrlCheck, admit};
@@ -167,29 +169,33 @@ mod tests {
         ProjectId::parse(raw).unwrap()
     }
 
-    fn event(project: &str, at: u64, reason: &str) -> Event {
+    fn event(project: &str, at: u64, reason: Reason) -> Event {
         Event::warning(Timestamp(at), reason, "could not do it").of(&id(project), 1)
     }
 
-    fn reasons(db: &Db, query: &EventQuery) -> Vec<String> {
+    fn reasons(db: &Db, query: &EventQuery) -> Vec<Reason> {
         db.read(query).unwrap().into_iter().map(|kept| kept.event.reason).collect()
     }
 
     #[test]
     fn events_are_read_by_project_reason_time_and_id_the_oldest_first() {
         let dir = tempfile::tempdir().unwrap();
-        let all =
-            [event("shop", 1, "A"), event("blog", 2, "B"), event("shop", 3, "C"), Event::info(Timestamp(4), "D", "")];
+        let all = [
+            event("shop", 1, Trial),
+            event("blog", 2, Serving),
+            event("shop", 3, Draining),
+            Event::info(Timestamp(4), Deleting, ""),
+        ];
         db(&dir).record(&[], &all).unwrap();
         // Opened again: they are on disk.
         let db = db(&dir);
         let some = EventQuery::default;
-        assert_eq!(reasons(&db, &some()), ["A", "B", "C", "D"]);
-        assert_eq!(reasons(&db, &EventQuery { project: Some(id("shop")), ..some() }), ["A", "C"]);
-        assert_eq!(reasons(&db, &EventQuery { reason: Some("B".into()), ..some() }), ["B"]);
-        assert_eq!(reasons(&db, &EventQuery { since: Some(Timestamp(3)), ..some() }), ["C", "D"]);
-        assert_eq!(reasons(&db, &EventQuery { lines: Some(2), ..some() }), ["C", "D"]);
-        assert_eq!(reasons(&db, &EventQuery { after: Some(1), lines: Some(2), ..some() }), ["B", "C"]);
+        assert_eq!(reasons(&db, &some()), [Trial, Serving, Draining, Deleting]);
+        assert_eq!(reasons(&db, &EventQuery { project: Some(id("shop")), ..some() }), [Trial, Draining]);
+        assert_eq!(reasons(&db, &EventQuery { reason: Some(Serving), ..some() }), [Serving]);
+        assert_eq!(reasons(&db, &EventQuery { since: Some(Timestamp(3)), ..some() }), [Draining, Deleting]);
+        assert_eq!(reasons(&db, &EventQuery { lines: Some(2), ..some() }), [Draining, Deleting]);
+        assert_eq!(reasons(&db, &EventQuery { after: Some(1), lines: Some(2), ..some() }), [Serving, Draining]);
         assert_eq!(db.read(&some()).unwrap()[0].event, all[0]);
         assert_eq!(db.read(&some()).unwrap()[3].event, all[3]);
     }
@@ -201,23 +207,23 @@ mod tests {
         let mut news = db.news();
         for at in 0..50 {
             // Two take turns, and another project's are between them.
-            db.record(&[], &[event("shop", at, "A"), event("blog", at, "A"), event("shop", at, "B")]).unwrap();
+            db.record(&[], &[event("shop", at, Trial), event("blog", at, Trial), event("shop", at, Serving)]).unwrap();
         }
         assert!(news.has_changed().unwrap());
         news.mark_unchanged();
         let kept = db.read(&EventQuery { project: Some(id("shop")), ..EventQuery::default() }).unwrap();
         assert_eq!(
-            kept.iter().map(|kept| (kept.event.reason.as_str(), kept.count)).collect::<Vec<_>>(),
-            [("A", 50), ("B", 50)]
+            kept.iter().map(|kept| (kept.event.reason, kept.count)).collect::<Vec<_>>(),
+            [(Trial, 50), (Serving, 50)]
         );
         assert_eq!((kept[0].event.time, kept[0].last_seen), (Timestamp(0), Timestamp(49)));
         let newest = kept[1].id;
-        db.record(&[], &[event("shop", 60, "A")]).unwrap();
+        db.record(&[], &[event("shop", 60, Trial)]).unwrap();
         assert!(news.has_changed().unwrap());
         let new = db.read(&EventQuery { after: Some(newest), ..EventQuery::default() }).unwrap();
         assert_eq!((new.len(), new[0].count), (1, 51));
         // Under another generation it is another event.
-        db.record(&[], &[event("shop", 61, "A").of(&id("shop"), 2)]).unwrap();
+        db.record(&[], &[event("shop", 61, Trial).of(&id("shop"), 2)]).unwrap();
         assert_eq!(db.read(&EventQuery { lines: Some(1), ..EventQuery::default() }).unwrap()[0].count, 1);
     }
 
@@ -225,12 +231,13 @@ mod tests {
     fn no_project_keeps_more_than_its_share_and_all_together_not_more_than_theirs() {
         let dir = tempfile::tempdir().unwrap();
         let db = db(&dir);
-        let many =
-            |project: &str, count: u32| (0..count).map(|n| event(project, 1, &format!("R{n}"))).collect::<Vec<_>>();
+        let many = |project: &str, count: u32| {
+            (0..count).map(|n| Event { message: format!("m{n}"), ..event(project, 1, Trial) }).collect::<Vec<_>>()
+        };
         db.record(&[], &many("quiet", 3)).unwrap();
         db.record(&[], &many("loud", PER_PROJECT + 7)).unwrap();
         let loud = db.read(&EventQuery { project: Some(id("loud")), ..EventQuery::default() }).unwrap();
-        assert_eq!((loud.len(), loud[0].event.reason.as_str()), (PER_PROJECT as usize, "R7"));
+        assert_eq!((loud.len(), loud[0].event.message.as_str()), (PER_PROJECT as usize, "m7"));
         assert_eq!(reasons(&db, &EventQuery { project: Some(id("quiet")), ..EventQuery::default() }).len(), 3);
         for n in 0..IN_ALL / PER_PROJECT {
             db.record(&[], &many(&format!("p{n}"), PER_PROJECT)).unwrap();
@@ -254,7 +261,7 @@ mod tests {
         assert_eq!(said, ["key ci wrote generation 1", "key ci asked for its removal"]);
         assert_eq!(kept[0].count, 1, "an equal spec is no event");
         db.lock().execute_batch("DELETE FROM events").unwrap();
-        db.record(&[], &[event("shop", 1, "A")]).unwrap();
+        db.record(&[], &[event("shop", 1, Trial)]).unwrap();
         assert!(db.read(&EventQuery::default()).unwrap()[0].id > kept[1].id);
     }
 }

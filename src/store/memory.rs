@@ -10,6 +10,7 @@ use crate::model::event::Event;
 use crate::model::failure::PortError;
 use crate::model::names::{EnvName, Hostname, ProjectId};
 use crate::model::progress::{Progress, ProjectProgress, Unreadable};
+use crate::model::reason::Reason;
 use crate::model::spec::Sealed;
 use crate::model::status::Status;
 use crate::plan::accept::project as rules;
@@ -119,7 +120,7 @@ impl Memory for Db {
 pub(super) fn plain(error: WriteError) -> PortError {
     match error {
         WriteError::Store(error) => error,
-        other => PortError::passing("Database", other.to_string()),
+        other => PortError::passing(Reason::Database, other.to_string()),
     }
 }
 

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use crate::metrics;
 use crate::model::failure::PortError;
+use crate::model::reason::Reason;
 pub use seal::{MasterKey, Sealer};
 
 /// The database.
@@ -96,16 +97,18 @@ impl Drop for Writing<'_> {
 /// Says what the database could not do. A full or read-only disk may be mended without a change of spec.
 fn refused(what: &str, error: &rusqlite::Error) -> PortError {
     let (reason, mend) = match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => ("DiskFull", "; make room on its disk, `zexio doctor` says where there is none"),
-        Some(ErrorCode::ReadOnly) => ("ReadOnly", "; make its disk writable again"),
-        _ => ("Database", ""),
+        Some(ErrorCode::DiskFull) => {
+            (Reason::DiskFull, "; make room on its disk, `zexio doctor` says where there is none")
+        }
+        Some(ErrorCode::ReadOnly) => (Reason::ReadOnly, "; make its disk writable again"),
+        _ => (Reason::Database, ""),
     };
     PortError::passing(reason, format!("could not {what} in the database: {error}{mend}"))
 }
 
 /// Says that a row of our own does not read back.
 fn damaged(what: &str, error: impl Display) -> PortError {
-    PortError::passing("Database", format!("could not read {what} from the database: {error}"))
+    PortError::passing(Reason::Database, format!("could not read {what} from the database: {error}"))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::model::event::{By, Event};
 use crate::model::failure::PortError;
 use crate::model::names::{KeyId, ProjectId, SecretName};
 use crate::model::quantity::Timestamp;
+use crate::model::reason::Reason;
 use crate::model::record::{Damage, Goal, Overlay, Part, Record};
 use crate::model::spec::{Artifact, Plain, Spec};
 use crate::plan::accept::admit::Admitted;
@@ -445,7 +446,7 @@ impl Values for Stored<'_> {
         let sealed = self
             .sealer
             .seal(label, value.open())
-            .map_err(|e| PortError::passing("KeyUnavailable", format!("could not seal {name}: {e}")))?;
+            .map_err(|e| PortError::passing(Reason::KeyUnavailable, format!("could not seal {name}: {e}")))?;
         let sql = "INSERT INTO sealed (project, kind, name, version, key, nonce, body, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
         let now = i64::try_from(now().0).unwrap_or(i64::MAX);
         let (project, kind) = (self.project.as_str(), kind.as_str());
@@ -471,7 +472,7 @@ pub(super) fn open_value(
         .optional()
         .map_err(|e| refused("read a value", &e))?;
     let failed = |cause: &dyn std::fmt::Display| {
-        PortError::passing("KeyUnavailable", format!("could not open version {version} of {name}: {cause}"))
+        PortError::passing(Reason::KeyUnavailable, format!("could not open version {version} of {name}: {cause}"))
     };
     let sealed = sealed.ok_or_else(|| failed(&"it is not stored"))?;
     sealer

@@ -12,6 +12,7 @@ use zexio::model::failure::PortError;
 use zexio::model::names::{EnvName, KeyId, ProjectId, ReleaseNo, Slot};
 use zexio::model::progress::{ProjectProgress, Release, ReleaseState};
 use zexio::model::quantity::Timestamp;
+use zexio::model::reason::Reason;
 use zexio::model::record::{Damage, Goal, Overlay, Part, Record};
 use zexio::model::services::{Service, ServiceIntent, Version, WantedService};
 use zexio::model::spec::{Artifact, Given, Plain, Sealed, Spec, Updates};
@@ -169,7 +170,7 @@ fn progress(lacks: bool) -> ProjectProgress {
 }
 
 fn unreadable() -> StoredProgress {
-    Err(PortError::passing("Database", "could not read progress"))
+    Err(PortError::passing(Reason::Database, "could not read progress"))
 }
 
 fn event(event: &Option<Event>) -> String {
@@ -454,7 +455,10 @@ impl Values for Clear {
     }
     fn open(&self, kind: Kind, name: &str, version: u32) -> Result<Zeroizing<String>, PortError> {
         let value = self.stored.get(&(kind, name.to_owned(), version)).filter(|_| !self.locked);
-        value.cloned().map(Zeroizing::new).ok_or_else(|| PortError::passing("KeyUnavailable", "could not open it"))
+        value
+            .cloned()
+            .map(Zeroizing::new)
+            .ok_or_else(|| PortError::passing(Reason::KeyUnavailable, "could not open it"))
     }
     fn seal(&mut self, kind: Kind, name: &str, version: u32, value: &Plain) -> Result<(), PortError> {
         assert!(self.stored.insert((kind, name.to_owned(), version), value.open().to_owned()).is_none(), "{version}");

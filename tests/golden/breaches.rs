@@ -2,7 +2,7 @@
 
 use zexio::model::names::{ProcessName, ProjectId, ReleaseNo, Slot, UnitId};
 use zexio::plan::check::breaches;
-use zexio::plan::{Action, Plan, ProjectAction, ProxyAction, Reason, Step};
+use zexio::plan::{Action, Plan, ProjectAction, ProxyAction, Step, StepReason};
 
 use crate::scene::Scene;
 
@@ -17,7 +17,7 @@ projects:
 fn broken(scene: &str, action: ProjectAction) -> String {
     let (desired, observed, progress, _) = Scene::read(&format!("{SHOP}{scene}")).stage();
     let action = Action::Project(ProjectId::parse("shop").unwrap(), action);
-    let step = Step { action: action.clone(), reason: Reason::NotWanted };
+    let step = Step { action: action.clone(), reason: StepReason::NotWanted };
     let found = breaches(&Plan { steps: vec![step], look_again: None }, &desired, &observed, &progress);
     assert!(found.iter().all(|breach| breach.action == action.to_string()), "{found:?}");
     found.iter().map(|breach| breach.rule.split(':').next().unwrap_or_default()).collect()
@@ -55,7 +55,7 @@ fn the_serving_release_is_not_stopped() {
     let recreate = SHOP.replace("artifact: v2", "artifact: v2, deploy: { strategy: recreate }");
     let (desired, observed, progress, _) = Scene::read(&format!("{recreate}{SERVES}")).stage();
     let action = Action::Project(ProjectId::parse("shop").unwrap(), ProjectAction::Stop(web(1)));
-    let steps = vec![Step { action, reason: Reason::Recreate }];
+    let steps = vec![Step { action, reason: StepReason::Recreate }];
     assert_eq!(breaches(&Plan { steps, look_again: None }, &desired, &observed, &progress), []);
 }
 
@@ -115,6 +115,6 @@ fn a_suspended_project_is_not_touched() {
 #[test]
 fn a_step_of_no_project_breaks_no_promise_to_one() {
     let (desired, observed, progress, _) = Scene::read(&format!("{SHOP}{SERVES}    hold: 1001\n")).stage();
-    let step = Step { action: Action::Proxy(ProxyAction::Start), reason: Reason::ProxyDown };
+    let step = Step { action: Action::Proxy(ProxyAction::Start), reason: StepReason::ProxyDown };
     assert_eq!(breaches(&Plan { steps: vec![step], look_again: None }, &desired, &observed, &progress), []);
 }

@@ -7,11 +7,12 @@ use zexio::model::failure::PortError;
 use zexio::model::names::{ProjectId, ReleaseNo};
 use zexio::model::progress::ReleaseState;
 use zexio::model::quantity::{Span, Timestamp};
-use zexio::model::services::{Service, ServiceStatus, Version};
+use zexio::model::reason::Reason;
+use zexio::model::services::{Service, ServiceState, ServiceStatus, Version};
 use zexio::model::spec::Tls;
-use zexio::model::status::{Condition, Status};
+use zexio::model::status::{Condition, ConditionKind, ProjectState, Status};
 use zexio::plan::services::{Offer, choose};
-use zexio::plan::{Action, Plan, ProjectAction, Reason, Step, events, retry, routes, status};
+use zexio::plan::{Action, Plan, ProjectAction, Step, StepReason, events, retry, routes, status};
 use zexio::render::caddyfile::Site;
 
 use crate::scene::Scene;
@@ -30,18 +31,18 @@ const NOW: Timestamp = Timestamp(1_000_000);
 fn a_step_that_failed_for_good_rejects_the_candidate_and_without_one_stalls_the_project() {
     let (_, _, mut progress, _) = Scene::read(TRIAL).stage();
     let memory = progress.projects.values_mut().next().unwrap();
-    let refused = PortError::lasting("LayoutInvalid", "there is no directory public in it");
+    let refused = PortError::lasting(Reason::ArtifactFailed, "there is no directory public in it");
     retry::of_failed_step(memory, &refused, NOW);
     let states: Vec<ReleaseState> = memory.releases.values().map(|release| release.state).collect();
     assert_eq!(states, [ReleaseState::Serving, ReleaseState::Rejected]);
     assert_eq!((memory.candidate(), memory.held, &memory.backoff), (None, None, &None));
-    assert_eq!(memory.stalled.as_ref().unwrap().reason, "LayoutInvalid");
-    let refused = PortError::lasting("UnitRefused", "systemd does not read it");
+    assert_eq!(memory.stalled.as_ref().unwrap().reason, Reason::ArtifactFailed);
+    let refused = PortError::lasting(Reason::UnitTampered, "systemd does not read it");
     retry::of_failed_step(memory, &refused, NOW);
     let stall = memory.stalled.as_ref().unwrap();
     assert_eq!(
-        (stall.reason.as_str(), stall.message.as_str(), stall.since),
-        ("UnitRefused", "systemd does not read it", NOW)
+        (stall.reason, stall.message.as_str(), stall.since),
+        (Reason::UnitTampered, "systemd does not read it", NOW)
     );
     let states: Vec<ReleaseState> = memory.releases.values().map(|release| release.state).collect();
     assert_eq!(states, [ReleaseState::Serving, ReleaseState::Rejected]);
@@ -52,16 +53,16 @@ fn a_step_that_may_pass_is_tried_again_later() {
     let (_, _, mut progress, _) = Scene::read(TRIAL).stage();
     let memory = progress.projects.values_mut().next().unwrap();
     let since = memory.backoff.as_ref().unwrap().since;
-    retry::of_failed_step(memory, &PortError::passing("DiskFull", "the disk is full"), NOW);
+    retry::of_failed_step(memory, &PortError::passing(Reason::DiskFull, "the disk is full"), NOW);
     let backoff = memory.backoff.as_ref().unwrap();
     assert_eq!((backoff.strikes, backoff.until, backoff.since), (3, NOW.after(Span::seconds(20)), since));
-    assert_eq!((backoff.reason.as_str(), backoff.message.as_str()), ("DiskFull", "the disk is full"));
+    assert_eq!((backoff.reason, backoff.message.as_str()), (Reason::DiskFull, "the disk is full"));
     assert!(memory.candidate().is_some() && memory.stalled.is_none());
 }
 
 #[test]
 fn each_wait_is_twice_as_long_up_to_five_minutes() {
-    let error = PortError::passing("Busy", "it was busy");
+    let error = PortError::passing(Reason::Systemd, "it was busy");
     let mut backoff = None;
     let mut waits = Vec::new();
     for _ in 0..9 {
@@ -74,7 +75,8 @@ fn each_wait_is_twice_as_long_up_to_five_minutes() {
 #[test]
 fn another_side_may_ask_for_a_longer_wait_of_at_most_ten_minutes() {
     let wait = |asked| {
-        let error = PortError { retry_after: Some(Duration::from_secs(asked)), ..PortError::passing("Busy", "busy") };
+        let error =
+            PortError { retry_after: Some(Duration::from_secs(asked)), ..PortError::passing(Reason::Systemd, "busy") };
         retry::strike(None, &error, NOW).until.since(NOW).0 / 1000
     };
     assert_eq!([wait(1), wait(90), wait(600), wait(100_000)], [5, 90, 600, 600]);
@@ -149,11 +151,11 @@ projects:
 }
 
 /// A project that runs, with these conditions: kind, status, reason.
-fn status_of(conditions: &[(&str, &str, &str)]) -> Status {
-    let conditions = conditions.iter().map(|(kind, status, reason)| Condition {
-        kind: (*kind).into(),
-        status: (*status).into(),
-        reason: (*reason).into(),
+fn status_of(conditions: &[(ConditionKind, bool, Reason)]) -> Status {
+    let conditions = conditions.iter().map(|&(kind, holds, reason)| Condition {
+        kind,
+        holds,
+        reason,
         message: "process web exited with status 1".into(),
         since: NOW,
     });
@@ -163,7 +165,7 @@ fn status_of(conditions: &[(&str, &str, &str)]) -> Status {
         observed_generation: 1,
         observed_at: NOW,
         owner: "api".into(),
-        state: "running".into(),
+        state: ProjectState::Running,
         conditions: conditions.collect(),
         serving: Some(ReleaseNo(1)),
         candidate: None,
@@ -176,8 +178,8 @@ fn status_of(conditions: &[(&str, &str, &str)]) -> Status {
 
 #[test]
 fn only_a_project_that_falls_by_itself_is_told_as_that() {
-    let statuses = |ready: &str, change: fn(&mut Status)| {
-        let mut status = status_of(&[("Ready", ready, "ProcessDown")]);
+    let statuses = |ready: bool, change: fn(&mut Status)| {
+        let mut status = status_of(&[(ConditionKind::Ready, ready, Reason::ProcessDown)]);
         change(&mut status);
         BTreeMap::from([(status.project.clone(), status)])
     };
@@ -186,23 +188,23 @@ fn only_a_project_that_falls_by_itself_is_told_as_that() {
         told.iter().map(crate::plans::event).collect::<String>()
     };
     let down = "# warns shop generation 1 release 1: ProcessDown: process web exited with status 1\n";
-    assert_eq!(turn("True", "False", |_| {}), down);
-    assert_eq!(turn("False", "True", |_| {}), down.replace("warns", "tells"));
-    for (was, is) in [("True", "True"), ("False", "False"), ("Unknown", "False")] {
+    assert_eq!(turn(true, false, |_| {}), down);
+    assert_eq!(turn(false, true, |_| {}), down.replace("warns", "tells"));
+    for (was, is) in [(true, true), (false, false)] {
         assert_eq!(turn(was, is, |_| {}), "", "{was} {is}");
     }
-    assert_eq!(turn("True", "False", |status| status.generation = 2), "", "a new spec was written");
-    assert_eq!(turn("True", "False", |status| status.candidate = Some(ReleaseNo(2))), "", "a release is tried");
+    assert_eq!(turn(true, false, |status| status.generation = 2), "", "a new spec was written");
+    assert_eq!(turn(true, false, |status| status.candidate = Some(ReleaseNo(2))), "", "a release is tried");
     let stalls = |status: &mut Status| {
-        let stalled = Condition { kind: "Stalled".into(), ..status.conditions[0].clone() };
+        let stalled = Condition { kind: ConditionKind::Stalled, ..status.conditions[0].clone() };
         status.conditions.push(stalled);
     };
-    assert_eq!(turn("True", "False", stalls), "", "a release was rejected");
+    assert_eq!(turn(true, false, stalls), "", "a release was rejected");
     let contested = |status: &mut Status| {
-        let reason = "Conflict".to_owned();
-        status.conditions.push(Condition { kind: "Stalled".into(), reason, ..status.conditions[0].clone() });
+        let reason = Reason::Conflict;
+        status.conditions.push(Condition { kind: ConditionKind::Stalled, reason, ..status.conditions[0].clone() });
     };
-    assert_eq!(turn("True", "False", contested), down, "another file claims it too, and did not bring it down");
+    assert_eq!(turn(true, false, contested), down, "another file claims it too, and did not bring it down");
 }
 
 #[test]
@@ -233,12 +235,12 @@ projects:
 
 #[test]
 fn a_service_is_told_of_when_it_got_on_and_a_failure_with_what_its_message_does_not_have() {
-    let status = |state: &str, message: &str, evidence: &[&str]| ServiceStatus {
+    let status = |state: ServiceState, message: &str, evidence: &[&str]| ServiceStatus {
         service: Service::Redis,
         observed_generation: 1,
         installed: None,
-        state: state.into(),
-        reason: "Installing".into(),
+        state,
+        reason: Reason::Installing,
         message: message.into(),
         evidence: evidence.iter().map(|line| (*line).to_owned()).collect(),
         since: NOW,
@@ -246,19 +248,20 @@ fn a_service_is_told_of_when_it_got_on_and_a_failure_with_what_its_message_does_
     let told = |before: Option<&ServiceStatus>, now: &ServiceStatus| {
         events::of_service(before, now, NOW).map(|event| format!("{:?} {}", event.level, event.message))
     };
-    let (reading, unpacking) = (status("installing", "reading", &["E: odd"]), status("installing", "unpacking", &[]));
+    let (reading, unpacking) =
+        (status(ServiceState::Installing, "reading", &["E: odd"]), status(ServiceState::Installing, "unpacking", &[]));
     assert_eq!(told(None, &reading).unwrap(), "Info redis: reading");
     assert_eq!(told(Some(&reading), &ServiceStatus { since: Timestamp(1), ..reading.clone() }), None);
     assert_eq!(told(Some(&reading), &unpacking).unwrap(), "Info redis: unpacking");
-    let other_reason = ServiceStatus { reason: "Removing".into(), ..reading.clone() };
+    let other_reason = ServiceStatus { reason: Reason::Removing, ..reading.clone() };
     assert_eq!(told(Some(&reading), &other_reason).unwrap(), "Info redis: reading");
     assert_eq!(told(None, &ServiceStatus { observed_generation: 0, ..reading.clone() }), None, "nobody asks for it");
-    let failed = status("failed", "no such package", &["1", "2", "3", "4", "5", "E: no such package"]);
+    let failed = status(ServiceState::Failed, "no such package", &["1", "2", "3", "4", "5", "E: no such package"]);
     assert_eq!(
         told(Some(&reading), &failed).unwrap(),
         "Warning redis: no such package; its last words: 2 | 3 | 4 | 5 | E: no such package"
     );
-    let said = status("failed", "E: no such package", &["E: no such package"]);
+    let said = status(ServiceState::Failed, "E: no such package", &["E: no such package"]);
     assert_eq!(told(Some(&reading), &said).unwrap(), "Warning redis: E: no such package");
 }
 
@@ -279,7 +282,7 @@ fn a_host_that_is_left_out_stays_out_with_the_next_one() {
 #[test]
 fn a_suspension_shows_before_a_pass_has_seen_it_and_is_gone_before_one_has_seen_that() {
     let kinds = |status: &Status| {
-        let told = status.conditions.iter().map(|one| format!("{} {} {}", one.kind, one.status, one.reason));
+        let told = status.conditions.iter().map(|one| format!("{} {} {}", one.kind.name(), one.holds, one.reason));
         format!("{}: {}", status.state, told.collect::<Vec<_>>().join(", "))
     };
     let wanted = |suspended: bool| {
@@ -290,30 +293,46 @@ fn a_suspension_shows_before_a_pass_has_seen_it_and_is_gone_before_one_has_seen_
         Scene::read(&text).stage().0.0.into_values().next().unwrap()
     };
     let (held, free) = (wanted(true), wanted(false));
-    let busy = status_of(&[("Ready", "False", "Trial"), ("Reconciling", "True", "Trial")]);
+    let busy =
+        status_of(&[(ConditionKind::Ready, false, Reason::Trial), (ConditionKind::Reconciling, true, Reason::Trial)]);
     let shown = status::as_wanted_now(busy.clone(), &held, NOW);
-    assert_eq!(kinds(&shown), "suspended: Ready False Trial, Suspended True Suspended");
-    assert_eq!(kinds(&status::as_wanted_now(shown, &free, NOW)), "pending: Ready False Trial");
-    let waits = status_of(&[("Ready", "False", "Suspended"), ("Suspended", "True", "Suspended")]);
+    assert_eq!(kinds(&shown), "suspended: Ready false Trial, Suspended true Suspended");
+    assert_eq!(kinds(&status::as_wanted_now(shown, &free, NOW)), "pending: Ready false Trial");
+    let waits = status_of(&[
+        (ConditionKind::Ready, false, Reason::Suspended),
+        (ConditionKind::Suspended, true, Reason::Suspended),
+    ]);
     let resumed = status::as_wanted_now(waits, &free, NOW);
-    assert_eq!(kinds(&resumed), "deploying: Ready False Pending, Reconciling True Pending");
+    assert_eq!(kinds(&resumed), "deploying: Ready false Pending, Reconciling true Pending");
     assert_eq!(status::as_wanted_now(busy.clone(), &free, NOW).conditions, busy.conditions);
 }
 
 #[test]
 fn a_project_without_steps_that_is_not_as_it_should_be_is_told_of() {
-    let named = |project: &str, conditions: &[(&str, &str, &str)]| Status {
+    let named = |project: &str, conditions: &[(ConditionKind, bool, Reason)]| Status {
         project: ProjectId::parse(project).unwrap(),
         ..status_of(conditions)
     };
     let all = [
-        named("fine", &[("Ready", "True", "Serving"), ("Suspended", "False", "Over")]),
-        named("stuck", &[("Ready", "False", "SecretMissing"), ("Stalled", "True", "SecretMissing")]),
-        named("paused", &[("Ready", "True", "Serving"), ("Suspended", "True", "Suspended")]),
-        named("new", &[("Ready", "False", "Pending")]),
+        named(
+            "fine",
+            &[(ConditionKind::Ready, true, Reason::Serving), (ConditionKind::Suspended, false, Reason::Resumed)],
+        ),
+        named(
+            "stuck",
+            &[
+                (ConditionKind::Ready, false, Reason::SecretMissing),
+                (ConditionKind::Stalled, true, Reason::SecretMissing),
+            ],
+        ),
+        named(
+            "paused",
+            &[(ConditionKind::Ready, true, Reason::Serving), (ConditionKind::Suspended, true, Reason::Suspended)],
+        ),
+        named("new", &[(ConditionKind::Ready, false, Reason::Pending)]),
     ];
     let action = Action::Project(ProjectId::parse("new").unwrap(), ProjectAction::Prepare { open: false });
-    let step = Step { action, reason: Reason::ProjectNew };
+    let step = Step { action, reason: StepReason::ProjectNew };
     let plan = Plan { steps: vec![step], look_again: None };
     let statuses = all.into_iter().map(|status| (status.project.clone(), status)).collect();
     let told = status::who_waits(&plan, &statuses);

@@ -180,6 +180,14 @@ fn files(dir: &str, end: &str) -> Vec<PathBuf> {
 }
 
 #[test]
+fn the_page_of_reasons_is_made_from_their_table() {
+    let mark = "cargo test --test golden` writes it again. -->\n";
+    let page = include_str!("../../docs/operations.md");
+    let (before, _) = page.split_once(mark).expect("the mark above the reasons");
+    assert_golden("../../docs/operations.md", &format!("{before}{mark}{}", reference::reasons()));
+}
+
+#[test]
 fn the_reference_says_what_the_schema_says() {
     assert_golden("../../docs/spec.md", &reference::text(&zexio::model::schema::schema()));
 }

@@ -116,7 +116,10 @@ fn of_status(status: &Status) -> String {
         let since = seconds(condition.since);
         text += &format!(
             "#   {} {} since {since}: {}: {}\n",
-            condition.kind, condition.status, condition.reason, condition.message
+            condition.kind.name(),
+            if condition.holds { "True" } else { "False" },
+            condition.reason,
+            condition.message
         );
     }
     text + &status.processes.iter().map(of_process).chain(status.routes.iter().map(of_route)).collect::<String>()

@@ -1,6 +1,7 @@
 //! The spec reference in `docs/spec.md`: the schema, which the types give, as a person reads it.
 
 use serde_json::{Map, Value};
+use zexio::model::reason::Reason;
 
 const HEAD: &str = "# The spec, key by key
 
@@ -9,6 +10,18 @@ commented example for each feature, and `zexio schema` prints the same for edito
 `[]` for each item of a list. A key that begins with `x-` is ignored, an unknown one is an error. JSON is taken too.
 
 ";
+
+/// Returns the table of reasons for operators.
+pub fn reasons() -> String {
+    let group = |(heading, reasons): &(&str, &[Reason])| {
+        let rows: String = reasons
+            .iter()
+            .map(|reason| format!("| `{reason}` | {} | {} |\n", reason.meaning(), reason.mending()))
+            .collect();
+        format!("\n{heading}\n\n| reason | what it means | what mends it |\n|---|---|---|\n{rows}")
+    };
+    Reason::GROUPS.iter().map(group).collect()
+}
 
 /// Returns the whole document.
 pub fn text(schema: &Value) -> String {

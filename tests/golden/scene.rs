@@ -22,6 +22,7 @@ use zexio::model::progress::{
     Backoff, Draining, EarlierRun, Progress, ProjectProgress, Quarantine, Release, ReleaseState, Stall, Switched, Trial,
 };
 use zexio::model::quantity::Timestamp;
+use zexio::model::reason::Reason;
 use zexio::model::services::{Service, WantedServices};
 use zexio::model::spec::{Route, Sealed, Spec};
 use zexio::plan::{RoutesOrder, Rules, ports, routes, visits};
@@ -251,13 +252,17 @@ pub fn complaint(words: &str) -> Complaint {
 
 pub fn stall(words: &str, since: u64) -> Stall {
     let (reason, message) = words.split_once(": ").unwrap_or((words, "it was said before"));
-    Stall { reason: reason.into(), message: message.into(), since: at(since) }
+    Stall {
+        reason: Reason::named(reason).unwrap_or_else(|| panic!("no such reason: {reason}")),
+        message: message.into(),
+        since: at(since),
+    }
 }
 
 /// Returns failures in a row.
 pub fn backoff(strikes: u32, until: u64) -> Backoff {
     let (since, last) = (at(until.saturating_sub(60)), at(until.saturating_sub(20)));
-    Backoff { strikes, until: at(until), reason: "Busy".into(), message: "it was busy".into(), last, since }
+    Backoff { strikes, until: at(until), reason: Reason::Systemd, message: "it was busy".into(), last, since }
 }
 
 impl Scene {
@@ -319,7 +324,7 @@ impl Scene {
 
     /// Returns why Caddy did not take the routes.
     pub fn route_trouble(&self) -> Option<PortError> {
-        self.trouble.as_ref().map(|message| PortError::passing("RouteRefused", message.clone()))
+        self.trouble.as_ref().map(|message| PortError::passing(Reason::RouteRefused, message.clone()))
     }
 
     /// Returns the hosts of these routes that Caddy serves otherwise.
@@ -692,12 +697,12 @@ fn fetch(words: &str, now: u64) -> FetchSeen {
     match words.split_once(", wait ") {
         Some((_, seconds)) => {
             let retry_after = seconds.parse().ok().map(Duration::from_secs);
-            failed(PortError { retry_after, ..passing("ArtifactFailed") })
+            failed(PortError { retry_after, ..passing(Reason::ArtifactFailed) })
         }
-        None if words == "failed" => failed(passing("ArtifactFailed")),
-        None if words == "too slow" => failed(passing("ArtifactTooSlow")),
-        None if words == "missing" => failed(PortError::absent("ArtifactFailed", "the server answered 404")),
-        None if words == "refused" => failed(PortError::lasting("HashMismatch", "it could not be had")),
+        None if words == "failed" => failed(passing(Reason::ArtifactFailed)),
+        None if words == "too slow" => failed(passing(Reason::ArtifactTooSlow)),
+        None if words == "missing" => failed(PortError::absent(Reason::ArtifactFailed, "the server answered 404")),
+        None if words == "refused" => failed(PortError::lasting(Reason::HashMismatch, "it could not be had")),
         None if words == "running, size unknown" => FetchSeen::Running { bytes: 10, of: None, unpacking: false },
         None if words == "running, of nothing" => FetchSeen::Running { bytes: 0, of: Some(0), unpacking: false },
         None => FetchSeen::Running { bytes: 10, of: Some(20), unpacking: words == "unpacking" },

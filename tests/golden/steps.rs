@@ -7,11 +7,12 @@ use zexio::model::failure::PortError;
 use zexio::model::names::ProjectId;
 use zexio::model::progress::{Progress, ProjectProgress};
 use zexio::model::quantity::Timestamp;
+use zexio::model::reason::Reason;
 use zexio::model::services::{Service, Version, WantedServices};
 use zexio::plan::check::Breach;
 use zexio::plan::services::Task;
 use zexio::plan::step::Subject;
-use zexio::plan::{Action, Reason, ServiceAction, Step, advance, events, plan};
+use zexio::plan::{Action, ServiceAction, Step, StepReason, advance, events, plan};
 
 use crate::plans::{event, scenes};
 use crate::scene::Scene;
@@ -29,10 +30,10 @@ fn steps() -> BTreeMap<&'static str, Step> {
     let packages = |task| Action::Service(Service::Postgresql, ServiceAction::Packages(task));
     let start = ServiceAction::Start("redis-server.service".into());
     let of_services = [
-        (packages(Task::Install(Version::Major(17))), Reason::ServiceMissing),
-        (Action::Service(Service::Redis, start), Reason::ServiceDown),
-        (Action::Service(Service::Redis, ServiceAction::Enable), Reason::ServiceDown),
-        (Action::Service(Service::Nodejs, ServiceAction::Forget), Reason::ServiceGone),
+        (packages(Task::Install(Version::Major(17))), StepReason::ServiceMissing),
+        (Action::Service(Service::Redis, start), StepReason::ServiceDown),
+        (Action::Service(Service::Redis, ServiceAction::Enable), StepReason::ServiceDown),
+        (Action::Service(Service::Nodejs, ServiceAction::Forget), StepReason::ServiceGone),
     ];
     for (action, reason) in of_services {
         found.insert(action.facts().kind, Step { action, reason });
@@ -40,7 +41,7 @@ fn steps() -> BTreeMap<&'static str, Step> {
     let remove = |purge| packages(Task::Remove { majors: BTreeSet::from([17]), purge });
     let removals = [("packages, a removal", remove(false)), ("packages, a purge", remove(true))];
     for (name, action) in removals {
-        found.insert(name, Step { action, reason: Reason::ServiceUnwanted });
+        found.insert(name, Step { action, reason: StepReason::ServiceUnwanted });
     }
     found
 }
@@ -50,7 +51,7 @@ fn every_kind_of_step_is_shown_and_told() {
     let now = Timestamp(1_000_000);
     let shop = ProjectProgress { generation: 3, ..ProjectProgress::default() };
     let progress = Progress { projects: [(ProjectId::parse("shop").unwrap(), shop)].into(), ..Progress::default() };
-    let error = PortError::passing("Busy", "it was busy");
+    let error = PortError::passing(Reason::Systemd, "it was busy");
     let mut text = String::new();
     for (name, step) in steps() {
         let service = match step.action.subject() {

@@ -2,6 +2,8 @@
 
 use zexio::model::names::ProjectId;
 use zexio::model::quantity::Span;
+use zexio::model::reason::Reason;
+use zexio::model::status::ConditionKind;
 
 use crate::world::Life;
 use crate::world::store::Damaged;
@@ -21,9 +23,9 @@ fn damaged(part: Damaged) -> Life {
     life
 }
 
-fn reason(life: &Life) -> Option<String> {
+fn reason(life: &Life) -> Option<Reason> {
     let machine = life.world.lock();
-    machine.statuses[&shop()].condition("Stalled").map(|condition| condition.reason.clone())
+    machine.statuses[&shop()].condition(ConditionKind::Stalled).map(|condition| condition.reason)
 }
 
 #[test]
@@ -36,13 +38,14 @@ fn a_damaged_row_stops_its_project_alone_until_it_is_mended() {
         }
         let calls = life.settle();
         assert!(calls.iter().all(|call| !call.contains("shop")), "{part:?}: {calls:#?}");
-        assert_eq!(reason(&life).as_deref(), Some("Database"), "{part:?}");
+        assert_eq!(reason(&life), Some(Reason::Database), "{part:?}");
         let machine = life.world.lock();
         assert_eq!(machine.progress.projects[&shop()], before, "{part:?}: what is remembered is as it was");
         let wiki = ProjectId::parse("wiki").unwrap();
         assert_eq!(machine.statuses[&wiki].serving.map(|release| release.0), Some(2), "{part:?}");
         assert!(machine.sites.iter().any(|site| site.project == shop()), "{part:?}: Caddy serves it");
-        let told = machine.events.iter().filter(|event| event.project == Some(shop()) && event.reason == "Database");
+        let told =
+            machine.events.iter().filter(|event| event.project == Some(shop()) && event.reason == Reason::Database);
         assert_eq!(told.count(), 1, "{part:?}");
         drop(machine);
 
@@ -69,14 +72,14 @@ fn what_a_project_has_is_its_own_though_its_progress_cannot_be_read() {
     }
     let machine = life.world.lock();
     let blog = &machine.statuses[&ProjectId::parse("blog").unwrap()];
-    let ready = blog.condition("Ready").expect("it is told");
+    let ready = blog.condition(ConditionKind::Ready).expect("it is told");
     assert!(
-        ready.reason == "Database" && ready.message.contains("those of project shop could not be read"),
+        ready.reason == Reason::Database && ready.message.contains("those of project shop could not be read"),
         "{ready:?}"
     );
     let thief = ProjectId::parse("thief").unwrap();
-    let stalled = machine.statuses[&thief].condition("Stalled").expect("a conflict");
-    assert_eq!(stalled.reason, "Conflict");
+    let stalled = machine.statuses[&thief].condition(ConditionKind::Stalled).expect("a conflict");
+    assert_eq!(stalled.reason, Reason::Conflict);
     let ports = |project: &str| {
         let memory = &machine.progress.projects[&ProjectId::parse(project).unwrap()];
         memory.ports.values().flatten().flat_map(|ports| [ports.a, ports.b]).collect::<Vec<u16>>()

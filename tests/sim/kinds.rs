@@ -3,6 +3,8 @@
 use zexio::model::names::{ProjectId, Slot};
 use zexio::model::observed::ActiveState;
 use zexio::model::quantity::Span;
+use zexio::model::reason::Reason;
+use zexio::model::status::{ConditionKind, ProjectState};
 
 use crate::world::Life;
 
@@ -76,8 +78,8 @@ fn a_release_command_that_fails_stops_the_rollout_before_any_process_starts() {
     life.settle();
     life.want_text(&spec("unmigrated", WEB, "release: { run: ./migrate }"));
     let calls = life.settle();
-    let stalled = life.status("shop").condition("Stalled").cloned().unwrap();
-    assert_eq!(stalled.reason, "ReleaseCommandFailed");
+    let stalled = life.status("shop").condition(ConditionKind::Stalled).cloned().unwrap();
+    assert_eq!(stalled.reason, Reason::ReleaseCommandFailed);
     assert!(stalled.message.contains("status 1"), "{}", stalled.message);
     assert!(!calls.iter().any(|call| call == "start zexio-shop-web-r2.service"), "{calls:?}");
     assert_eq!(life.serving("shop"), Some(1));
@@ -106,7 +108,7 @@ fn a_timer_passes_from_release_to_release_and_what_it_started_finishes() {
         position(&calls, "disarm zexio-shop-nightly-r1.timer") < position(&calls, "arm zexio-shop-nightly-r2.timer")
     );
     assert!(!calls.contains(&"stop zexio-shop-nightly-r1.service".to_owned()), "{calls:?}");
-    assert_eq!(life.status("shop").state, "running");
+    assert_eq!(life.status("shop").state, ProjectState::Running);
     life.world.lock().units.get_mut(&report).unwrap().state = ActiveState::Inactive;
     life.settle();
     assert!(!life.world.lock().units.contains_key(&report));

@@ -3,6 +3,8 @@
 use zexio::model::names::{ProjectId, ReleaseNo, Slot};
 use zexio::model::observed::ActiveState;
 use zexio::model::quantity::Span;
+use zexio::model::reason::Reason;
+use zexio::model::status::{ConditionKind, ProjectState};
 
 use crate::world::Life;
 
@@ -17,7 +19,7 @@ fn a_new_project_serves_and_then_the_plan_is_empty() {
     life.settle();
     assert_eq!(life.serving("shop"), Some(1));
     let status = life.status("shop");
-    assert_eq!((status.observed_generation, status.state.as_str()), (1, "running"));
+    assert_eq!((status.observed_generation, status.state), (1, ProjectState::Running));
     assert_eq!(life.plan(), Vec::<String>::new());
     assert_eq!(life.running().into_iter().collect::<Vec<_>>(), ["zexio-shop-web-r1.service"]);
 }
@@ -50,9 +52,9 @@ fn traffic_moves_only_after_the_new_release_was_healthy_and_the_old_one_stops_on
 #[test]
 fn a_release_that_fails_leaves_the_old_one_as_it_was() {
     for (bad, reason, said) in [
-        ("never-ready", "HealthCheckFailed", "GET /up answered 503"),
-        ("exits", "HealthCheckFailed", "exited with status 3"),
-        ("missing", "ArtifactFailed", "404"),
+        ("never-ready", Reason::HealthCheckFailed, "GET /up answered 503"),
+        ("exits", Reason::HealthCheckFailed, "exited with status 3"),
+        ("missing", Reason::ArtifactFailed, "404"),
     ] {
         let mut life = Life::begin();
         life.want("shop", "good-1");
@@ -63,7 +65,7 @@ fn a_release_that_fails_leaves_the_old_one_as_it_was() {
         assert_eq!(life.serving("shop"), Some(1), "{bad}");
         assert_eq!(life.world.lock().units, before, "{bad}");
         let status = life.status("shop");
-        let stalled = status.condition("Stalled").expect("stalled");
+        let stalled = status.condition(ConditionKind::Stalled).expect("stalled");
         assert_eq!(stalled.reason, reason, "{bad}");
         assert!(stalled.message.contains(said) && stalled.message.contains("release 1 serves"), "{}", stalled.message);
         assert_eq!(status.rejected.iter().map(|n| n.0).collect::<Vec<_>>(), [2], "{bad}");
@@ -137,7 +139,7 @@ fn what_never_served_cannot_be_gone_back_to() {
     life.want_spec("shop", "release: 2", "");
     life.settle();
     assert_eq!(life.serving("shop"), Some(1));
-    assert_eq!(life.status("shop").condition("Stalled").unwrap().reason, "ReleaseUnknown");
+    assert_eq!(life.status("shop").condition(ConditionKind::Stalled).unwrap().reason, Reason::ReleaseUnknown);
 }
 
 #[test]
@@ -234,8 +236,8 @@ fn the_first_project_keeps_a_host_and_the_second_gets_it_once_it_is_free() {
     let claim = "  api: { run: ./api, routes: [{ host: shop.example.com, path: /api/* }] }";
     life.want_spec("thief", "url: 'https://a.example.com/good-1'", claim);
     life.settle();
-    let stalled = life.status("thief").condition("Stalled").cloned().unwrap();
-    assert_eq!(stalled.reason, "Conflict");
+    let stalled = life.status("thief").condition(ConditionKind::Stalled).cloned().unwrap();
+    assert_eq!(stalled.reason, Reason::Conflict);
     assert!(stalled.message.contains("shop"), "{}", stalled.message);
     life.delete("shop");
     life.settle();
@@ -284,7 +286,7 @@ fn a_suspended_project_is_watched_and_not_touched() {
     life.want_spec("shop", "url: 'https://a.example.com/good-2'", "suspend: { reason: night }");
     assert_eq!(life.settle(), Vec::<String>::new());
     let status = life.status("shop");
-    assert!(status.condition("Suspended").unwrap().message.contains("night"));
+    assert!(status.condition(ConditionKind::Suspended).unwrap().message.contains("night"));
     assert_eq!(status.serving.map(|n| n.0), Some(1));
 }
 
@@ -302,17 +304,17 @@ fn a_refused_host_is_left_out_and_the_others_of_its_project_and_of_all_are_appli
     let status = life.status("refused");
     let live: Vec<(&str, bool)> = status.routes.iter().map(|route| (route.host.as_str(), route.live)).collect();
     assert_eq!(live, [("refused.example.com", false), ("fine.example.com", true)]);
-    let stalled = status.condition("Stalled").unwrap();
-    assert_eq!(stalled.reason, "RouteRefused");
+    let stalled = status.condition(ConditionKind::Stalled).unwrap();
+    assert_eq!(stalled.reason, Reason::RouteRefused);
     let said = "refused.example.com is left out, since Caddy refuses it: ambiguous site";
     assert!(stalled.message.starts_with(said), "{}", stalled.message);
-    assert_eq!(life.status("shop").state, "running");
+    assert_eq!(life.status("shop").state, ProjectState::Running);
     assert!(life.running().contains("zexio-refused-web-r1.service"), "the app itself runs on");
 
     // What stood against it goes, without a word to the agent.
     life.world.lock().refused = None;
     life.settle();
-    assert_eq!(life.status("refused").state, "running");
+    assert_eq!(life.status("refused").state, ProjectState::Running);
     assert!(life.world.lock().proxy.text.clone().unwrap().contains("refused.example.com"));
 }
 
@@ -402,8 +404,8 @@ fn a_release_that_is_not_verified_gives_the_traffic_back_and_one_that_is_serves(
         "{calls:?}"
     );
     let status = life.status("shop");
-    let stalled = status.condition("Stalled").expect("stalled");
-    assert_eq!((life.serving("shop"), stalled.reason.as_str()), (Some(1), "VerifyFailed"));
+    let stalled = status.condition(ConditionKind::Stalled).expect("stalled");
+    assert_eq!((life.serving("shop"), stalled.reason), (Some(1), Reason::VerifyFailed));
     assert!(
         stalled.message.contains("answered 500") && stalled.message.contains("release 1 serves"),
         "{}",
@@ -423,7 +425,7 @@ fn a_first_release_that_is_not_verified_leaves_no_route() {
     life.want_spec("shop", "url: \"https://a.example.com/unverified\"", VERIFY);
     life.settle();
     assert_eq!(life.serving("shop"), None);
-    assert_eq!(life.status("shop").condition("Stalled").expect("stalled").reason, "VerifyFailed");
+    assert_eq!(life.status("shop").condition(ConditionKind::Stalled).expect("stalled").reason, Reason::VerifyFailed);
     assert_eq!(life.running().len(), 0);
     assert!(!life.world.lock().proxy.text.as_ref().is_some_and(|text| text.contains("shop.example.com")));
 }

@@ -4,7 +4,9 @@ use zexio::model::desired::Owner;
 use zexio::model::event::Level;
 use zexio::model::observed::ActiveState;
 use zexio::model::quantity::{Span, Timestamp};
-use zexio::model::services::{Service, ServiceIntent, ServiceSeen, Version, WantedService};
+use zexio::model::reason::Reason;
+use zexio::model::services::{Service, ServiceIntent, ServiceSeen, ServiceState, Version, WantedService};
+use zexio::model::status::ConditionKind;
 use zexio::plan::services::NOT_ON_OFFER;
 
 use crate::world::Life;
@@ -33,28 +35,28 @@ fn there(life: &Life, service: Service, major: u32) {
 }
 
 /// Returns a service's state and reason.
-fn state(life: &Life, service: Service) -> (String, String) {
+fn state(life: &Life, service: Service) -> (ServiceState, Reason) {
     let machine = life.world.lock();
     let status = &machine.host.statuses[&service];
-    (status.state.clone(), status.reason.clone())
+    (status.state, status.reason)
 }
 
-fn is(life: &Life, service: Service, expected: &str, reason: &str) {
-    assert_eq!(state(life, service), (expected.to_owned(), reason.to_owned()), "{service}");
+fn is(life: &Life, service: Service, expected: ServiceState, reason: Reason) {
+    assert_eq!(state(life, service), (expected, reason), "{service}");
 }
 
 #[test]
 fn a_service_is_installed_started_and_enabled_once() {
     let mut life = Life::begin();
     life.pass();
-    is(&life, REDIS, "absent", "NotInstalled");
+    is(&life, REDIS, ServiceState::Absent, Reason::NotInstalled);
     install(&life, REDIS, Version::Usual);
     assert_eq!(life.plan(), ["+ install redis default"]);
     life.pass();
     life.pass();
-    is(&life, REDIS, "installing", "Installing");
+    is(&life, REDIS, ServiceState::Installing, Reason::Installing);
     assert_eq!(life.settle(), ["start redis.service", "enable redis"]);
-    is(&life, REDIS, "running", "Running");
+    is(&life, REDIS, ServiceState::Running, Reason::Running);
     assert_eq!(life.plan(), Vec::<String>::new());
     life.world
         .lock()
@@ -85,8 +87,8 @@ fn an_installation_can_be_followed_by_its_events() {
     life.restart_agent();
     life.settle();
     let lines = told(&life);
-    let reasons: Vec<&str> = lines.iter().map(|(_, reason, _)| reason.as_str()).collect();
-    assert_eq!(reasons, ["Installing", "Installing", "Starting", "Running"], "{lines:?}");
+    let reasons: Vec<Reason> = lines.iter().map(|(_, reason, _)| *reason).collect();
+    assert_eq!(reasons, [Reason::Installing, Reason::Installing, Reason::Starting, Reason::Running], "{lines:?}");
     assert!(lines[1].2.contains("installing redis default: reading"), "{lines:?}");
 
     life.world.lock().host.fails_with = Some(100);
@@ -97,7 +99,7 @@ fn an_installation_can_be_followed_by_its_events() {
     }
     // The next try may have begun by now.
     let (_, reason, message) = told(&life).into_iter().rfind(|(level, _, _)| *level == Level::Warning).unwrap();
-    assert_eq!(reason, "PackagesFailed");
+    assert_eq!(reason, Reason::PackagesFailed);
     assert!(message.contains("next try at") && message.ends_with("its last words: E: no such package"), "{message}");
 }
 
@@ -113,7 +115,7 @@ fn a_removal_keeps_the_data_unless_it_is_purged() {
         assert!(machine.host.seen[&REDIS].installed.is_empty() && machine.host.seen[&REDIS].data != purge);
         assert!(machine.host.wanted.is_empty() && machine.progress.services.is_empty());
         drop(machine);
-        is(&life, REDIS, "absent", "NotInstalled");
+        is(&life, REDIS, ServiceState::Absent, Reason::NotInstalled);
     }
 }
 
@@ -126,11 +128,11 @@ fn a_wish_that_changes_while_the_package_manager_works_is_no_failure() {
     remove(&life, REDIS, false);
     for _ in 0..20 {
         life.pass();
-        let failed = life.world.lock().host.statuses[&REDIS].state == "failed";
+        let failed = life.world.lock().host.statuses[&REDIS].state == ServiceState::Failed;
         assert!(!failed, "{:?}", life.world.lock().host.statuses[&REDIS]);
         life.world.lock().tick(Span::seconds(1));
     }
-    is(&life, REDIS, "absent", "NotInstalled");
+    is(&life, REDIS, ServiceState::Absent, Reason::NotInstalled);
 }
 
 #[test]
@@ -140,13 +142,13 @@ fn what_nobody_asked_for_is_never_touched_and_what_was_there_before_stays() {
     there(&life, REDIS, 7);
     there(&life, NODE, 20);
     assert_eq!(life.settle(), Vec::<String>::new());
-    is(&life, REDIS, "installed", "Unmanaged");
+    is(&life, REDIS, ServiceState::Installed, Reason::Unmanaged);
     install(&life, NODE, Version::Usual);
     assert_eq!(life.settle(), Vec::<String>::new(), "an even major is one with long-term support");
-    is(&life, NODE, "installed", "Installed");
+    is(&life, NODE, ServiceState::Installed, Reason::Installed);
     remove(&life, NODE, true);
     assert_eq!(life.settle(), ["forget nodejs"]);
-    is(&life, NODE, "installed", "Unmanaged");
+    is(&life, NODE, ServiceState::Installed, Reason::Unmanaged);
     // A major beside it is brought, and only that one goes.
     there(&life, Service::Postgresql, 15);
     install(&life, Service::Postgresql, Version::Major(16));
@@ -168,7 +170,7 @@ fn a_failure_backs_off_with_its_evidence_and_passes() {
     }
     let tries = life.world.lock().calls.iter().filter(|call| call.starts_with("install")).count();
     assert!((3..=6).contains(&tries), "{tries} tries in two minutes");
-    is(&life, REDIS, "failed", "PackagesFailed");
+    is(&life, REDIS, ServiceState::Failed, Reason::PackagesFailed);
     let status = life.world.lock().host.statuses[&REDIS].clone();
     assert!(status.message.contains("no such package; failed "), "{}", status.message);
     assert_eq!(status.evidence, ["E: no such package"]);
@@ -177,7 +179,7 @@ fn a_failure_backs_off_with_its_evidence_and_passes() {
         life.pass();
         life.world.lock().tick(Span::seconds(1));
     }
-    is(&life, REDIS, "running", "Running");
+    is(&life, REDIS, ServiceState::Running, Reason::Running);
     assert!(life.world.lock().host.statuses[&REDIS].evidence.is_empty());
 }
 
@@ -191,14 +193,14 @@ fn a_clock_that_jumps_back_puts_no_try_off() {
         life.pass();
         life.world.lock().tick(Span::seconds(1));
     }
-    is(&life, REDIS, "failed", "PackagesFailed");
+    is(&life, REDIS, ServiceState::Failed, Reason::PackagesFailed);
     life.world.lock().host.fails_with = None;
     life.world.lock().now = Timestamp(1_600_000_000_000);
     for _ in 0..20 {
         life.pass();
         life.world.lock().tick(Span::seconds(1));
     }
-    is(&life, REDIS, "running", "Running");
+    is(&life, REDIS, ServiceState::Running, Reason::Running);
 }
 
 #[test]
@@ -226,12 +228,12 @@ fn work_that_a_reboot_cut_off_is_told_and_done_again() {
         machine.host.seen.get_mut(&REDIS).unwrap().work = None;
     }
     life.pass();
-    is(&life, REDIS, "failed", "PackagesFailed");
+    is(&life, REDIS, ServiceState::Failed, Reason::PackagesFailed);
     for _ in 0..20 {
         life.pass();
         life.world.lock().tick(Span::seconds(1));
     }
-    is(&life, REDIS, "running", "Running");
+    is(&life, REDIS, ServiceState::Running, Reason::Running);
     let calls = life.world.lock().calls.clone();
     assert_eq!(calls.iter().filter(|call| call.starts_with("install")).count(), 2, "{calls:?}");
 }
@@ -242,11 +244,11 @@ fn a_version_that_is_not_on_offer_is_named_until_another_one_is_asked_for() {
     life.world.lock().host.fails_with = Some(NOT_ON_OFFER);
     install(&life, NODE, Version::Major(99));
     life.settle();
-    is(&life, NODE, "failed", "VersionUnavailable");
+    is(&life, NODE, ServiceState::Failed, Reason::VersionUnavailable);
     life.world.lock().host.fails_with = None;
     install(&life, NODE, Version::Major(18));
     life.settle();
-    is(&life, NODE, "installed", "Installed");
+    is(&life, NODE, ServiceState::Installed, Reason::Installed);
 }
 
 #[test]
@@ -260,7 +262,7 @@ fn work_that_fails_for_the_wish_before_holds_up_no_other() {
         life.pass();
         life.world.lock().tick(Span::seconds(1));
     }
-    is(&life, NODE, "installed", "Installed");
+    is(&life, NODE, ServiceState::Installed, Reason::Installed);
 }
 
 #[test]
@@ -274,7 +276,7 @@ fn a_daemon_that_falls_again_and_again_is_not_started_in_a_circle() {
     }
     let starts = life.world.lock().calls.iter().filter(|call| call.starts_with("start")).count();
     assert!((3..=6).contains(&starts), "{starts} starts in two minutes");
-    is(&life, REDIS, "failed", "ServiceDown");
+    is(&life, REDIS, ServiceState::Failed, Reason::ServiceDown);
 }
 
 #[test]
@@ -297,13 +299,13 @@ fn live(dies_before: usize) -> bool {
     life.world.lock().gate.dies_before = Some(dies_before);
     install(&life, REDIS, Version::Usual);
     life.settle();
-    is(&life, REDIS, "running", "Running");
+    is(&life, REDIS, ServiceState::Running, Reason::Running);
     let calls = life.world.lock().calls.clone();
     let installs = calls.iter().filter(|call| call.starts_with("install")).count();
     assert_eq!(installs, 1, "the work outlives the agent: {calls:?}");
     remove(&life, REDIS, false);
     life.settle();
-    is(&life, REDIS, "absent", "NotInstalled");
+    is(&life, REDIS, ServiceState::Absent, Reason::NotInstalled);
     let died = life.world.lock().gate.dies_before.is_none();
     life.world.lock().gate.dies_before = None;
     died
@@ -320,9 +322,9 @@ fn an_agent_that_dies_around_any_change_of_a_services_life_comes_to_the_same_end
 
 const GOOD: &str = "url: 'https://a.example.com/good-1'";
 
-fn condition(life: &Life, kind: &str) -> Option<(String, String)> {
+fn condition(life: &Life, kind: ConditionKind) -> Option<(Reason, String)> {
     let status = life.status("shop");
-    status.condition(kind).map(|condition| (condition.reason.clone(), condition.message.clone()))
+    status.condition(kind).map(|condition| (condition.reason, condition.message.clone()))
 }
 
 #[test]
@@ -330,19 +332,19 @@ fn a_rollout_waits_for_what_it_needs_and_says_what_to_do() {
     let mut life = Life::begin();
     life.want_spec("shop", GOOD, "needs: [redis]");
     life.settle();
-    let (reason, message) = condition(&life, "Stalled").expect("nobody asks for redis");
-    assert!(reason == "DependencyMissing" && message.contains("`zexio service install redis`"), "{message}");
+    let (reason, message) = condition(&life, ConditionKind::Stalled).expect("nobody asks for redis");
+    assert!(reason == Reason::DependencyMissing && message.contains("`zexio service install redis`"), "{message}");
     assert!(!life.world.lock().calls.iter().any(|call| call.starts_with("fetch")));
 
     install(&life, REDIS, Version::Usual);
     life.pass();
     life.pass();
-    let (reason, message) = condition(&life, "Reconciling").expect("redis is on its way");
-    assert!(reason == "DependencyMissing" && message.contains("needs redis, which is on its way"), "{message}");
-    assert_eq!(condition(&life, "Stalled"), None);
+    let (reason, message) = condition(&life, ConditionKind::Reconciling).expect("redis is on its way");
+    assert!(reason == Reason::DependencyMissing && message.contains("needs redis, which is on its way"), "{message}");
+    assert_eq!(condition(&life, ConditionKind::Stalled), None);
     life.settle();
     assert_eq!(life.serving("shop"), Some(1));
-    assert_eq!(condition(&life, "Ready").expect("it serves").0, "Serving");
+    assert_eq!(condition(&life, ConditionKind::Ready).expect("it serves").0, Reason::Serving);
 }
 
 #[test]
@@ -353,11 +355,11 @@ fn a_service_that_falls_stops_no_release_and_holds_only_the_next_one() {
     life.settle();
     remove(&life, REDIS, false);
     life.settle();
-    assert_eq!((life.serving("shop"), condition(&life, "Stalled")), (Some(1), None));
+    assert_eq!((life.serving("shop"), condition(&life, ConditionKind::Stalled)), (Some(1), None));
     life.want_spec("shop", "url: 'https://a.example.com/good-2'", "needs: [redis]");
     life.settle();
     assert_eq!(life.serving("shop"), Some(1));
-    assert_eq!(condition(&life, "Stalled").expect("it waits").0, "DependencyMissing");
+    assert_eq!(condition(&life, ConditionKind::Stalled).expect("it waits").0, Reason::DependencyMissing);
     assert_eq!(life.running().into_iter().collect::<Vec<_>>(), ["zexio-shop-web-r1.service"]);
     assert_eq!(life.world.lock().unserved, Vec::<String>::new());
     life.want_spec("shop", "url: 'https://a.example.com/good-2'", "");
@@ -378,10 +380,10 @@ fn a_wish_that_waits_for_a_service_does_not_fail_for_the_one_before() {
     life.want_spec("shop", GOOD, "needs: [redis]");
     for _ in 0..60 {
         life.pass();
-        assert_eq!(condition(&life, "Stalled"), None);
+        assert_eq!(condition(&life, ConditionKind::Stalled), None);
         life.world.lock().tick(Span::seconds(1));
     }
-    assert_eq!(condition(&life, "Reconciling").expect("it waits").0, "DependencyMissing");
-    let told = life.world.lock().events.iter().any(|event| event.reason == "HealthCheckFailed");
+    assert_eq!(condition(&life, ConditionKind::Reconciling).expect("it waits").0, Reason::DependencyMissing);
+    let told = life.world.lock().events.iter().any(|event| event.reason == Reason::HealthCheckFailed);
     assert!(told, "the release of the one before failed");
 }

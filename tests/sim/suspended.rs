@@ -4,6 +4,8 @@ use zexio::model::desired::Hold;
 use zexio::model::names::{ProjectId, Slot};
 use zexio::model::observed::ActiveState;
 use zexio::model::quantity::{Span, Timestamp};
+use zexio::model::reason::Reason;
+use zexio::model::status::{ConditionKind, ProjectState};
 
 use crate::world::Life;
 
@@ -26,8 +28,8 @@ fn stop_web(life: &Life) {
     }
 }
 
-fn told(life: &Life) -> Vec<String> {
-    life.world.lock().events.iter().map(|event| event.reason.clone()).collect()
+fn told(life: &Life) -> Vec<Reason> {
+    life.world.lock().events.iter().map(|event| event.reason).collect()
 }
 
 #[test]
@@ -41,17 +43,17 @@ fn a_held_project_is_neither_healed_nor_deployed_and_converges_at_once_when_it_i
     assert_eq!(life.settle(), Vec::<String>::new());
     assert_eq!(life.plan(), Vec::<String>::new());
     let status = life.status("shop");
-    let message = &status.condition("Suspended").expect("suspended").message;
+    let message = &status.condition(ConditionKind::Suspended).expect("suspended").message;
     assert!(message.contains("until it is resumed, by key ops: night"), "{message}");
-    assert_eq!(status.state, "suspended");
-    assert_eq!(status.condition("Ready").expect("a finding").status, "False", "what is seen is shown");
+    assert_eq!(status.state, ProjectState::Suspended);
+    assert!(!status.condition(ConditionKind::Ready).expect("a finding").holds, "what is seen is shown");
     resume(&mut life, "shop");
     life.pass();
     assert!(life.world.lock().calls.iter().any(|call| call == "fetch shop 2"), "the first pass acts");
     life.settle();
     assert_eq!(life.serving("shop"), Some(2));
-    assert!(life.status("shop").condition("Suspended").is_none());
-    assert_eq!(told(&life).iter().filter(|reason| ["Suspended", "Resumed"].contains(&reason.as_str())).count(), 2);
+    assert!(life.status("shop").condition(ConditionKind::Suspended).is_none());
+    assert_eq!(told(&life).iter().filter(|reason| [Reason::Suspended, Reason::Resumed].contains(reason)).count(), 2);
 }
 
 /// What stopped an older generation says nothing of a newer one, which waits.
@@ -63,21 +65,21 @@ fn a_wish_that_comes_during_a_suspension_is_not_said_to_have_failed() {
     life.want("shop", "never-ready");
     life.settle();
     let failed = life.status("shop");
-    assert!(failed.condition("Stalled").is_some() && failed.observed_generation == 2);
+    assert!(failed.condition(ConditionKind::Stalled).is_some() && failed.observed_generation == 2);
     hold(&mut life, "shop", None);
     life.settle();
-    assert!(life.status("shop").condition("Stalled").is_some(), "it is the failed one that is suspended");
+    assert!(life.status("shop").condition(ConditionKind::Stalled).is_some(), "it is the failed one that is suspended");
     life.want("shop", "good-3");
     life.settle();
     let status = life.status("shop");
-    assert_eq!((status.generation, status.observed_generation, status.state.as_str()), (3, 2, "suspended"));
-    assert!(status.condition("Stalled").is_none() && status.condition("Suspended").is_some());
-    let ready = status.condition("Ready").unwrap();
-    assert!(ready.status == "False" && ready.message.contains("generation 3 waits"), "{ready:?}");
+    assert_eq!((status.generation, status.observed_generation, status.state), (3, 2, ProjectState::Suspended));
+    assert!(status.condition(ConditionKind::Stalled).is_none() && status.condition(ConditionKind::Suspended).is_some());
+    let ready = status.condition(ConditionKind::Ready).unwrap();
+    assert!(!ready.holds && ready.message.contains("generation 3 waits"), "{ready:?}");
     resume(&mut life, "shop");
     life.settle();
     let status = life.status("shop");
-    assert_eq!((status.observed_generation, status.state.as_str()), (3, "running"));
+    assert_eq!((status.observed_generation, status.state), (3, ProjectState::Running));
 }
 
 #[test]
@@ -108,8 +110,10 @@ fn the_removal_of_a_held_project_waits_until_it_is_resumed() {
     life.delete("shop");
     assert_eq!(life.settle(), Vec::<String>::new());
     let status = life.status("shop");
-    assert_eq!(status.state, "suspended");
-    assert!(status.condition("Ready").expect("a finding").message.contains("that waits until it is resumed"));
+    assert_eq!(status.state, ProjectState::Suspended);
+    assert!(
+        status.condition(ConditionKind::Ready).expect("a finding").message.contains("that waits until it is resumed")
+    );
     assert_eq!(status.serving.map(|release| release.0), Some(1));
     resume(&mut life, "shop");
     life.settle();
@@ -138,7 +142,11 @@ fn a_removal_that_was_stopped_halfway_can_be_taken_back() {
         assert_eq!(life.settle(), Vec::<String>::new());
         resume(&mut life, "shop");
         life.settle();
-        assert_eq!((life.status("shop").state.as_str(), life.running().len()), ("running", 1), "after {passes} passes");
+        assert_eq!(
+            (life.status("shop").state, life.running().len()),
+            (ProjectState::Running, 1),
+            "after {passes} passes"
+        );
     }
     panic!("the removal did not come to its end");
 }
@@ -174,15 +182,14 @@ fn a_life_is_told_in_order_and_an_idle_loop_tells_and_writes_nothing() {
     life.settle();
     life.want("shop", "never-ready");
     life.settle();
-    let story = ["Trial", "Promoted", "Serving", "HealthCheckFailed"];
-    let told: Vec<String> = told(&life);
-    let told: Vec<&str> = told.iter().map(String::as_str).filter(|reason| story.contains(reason)).collect();
-    assert_eq!(told, ["Trial", "Promoted", "Serving", "Trial", "HealthCheckFailed"]);
+    let story = [Reason::Trial, Reason::Promoted, Reason::Serving, Reason::HealthCheckFailed];
+    let told: Vec<Reason> = told(&life).into_iter().filter(|reason| story.contains(reason)).collect();
+    assert_eq!(told, [Reason::Trial, Reason::Promoted, Reason::Serving, Reason::Trial, Reason::HealthCheckFailed]);
     let machine = life.world.lock();
     for call in machine.calls.iter().filter(|call| call.starts_with("start zexio")) {
         assert!(machine.events.iter().any(|event| event.message.contains(call.as_str())), "{call} was not told");
     }
-    let failed = machine.events.iter().find(|event| event.reason == "HealthCheckFailed").expect("told");
+    let failed = machine.events.iter().find(|event| event.reason == Reason::HealthCheckFailed).expect("told");
     let of = (failed.project.as_ref().map(ToString::to_string), failed.generation, failed.release.map(|n| n.0));
     assert_eq!(of, (Some("shop".into()), Some(2), Some(2)));
     let (events, writes) = (machine.events.len(), machine.writes);
@@ -220,8 +227,8 @@ fn a_process_that_falls_and_comes_back_is_told() {
     stop_web(&life);
     life.settle();
     let machine = life.world.lock();
-    let told: Vec<&str> = machine.events[begun..].iter().map(|event| event.reason.as_str()).collect();
-    assert_eq!(told, ["ServingDamaged", "ProcessDown", "Serving"]);
+    let told: Vec<Reason> = machine.events[begun..].iter().map(|event| event.reason).collect();
+    assert_eq!(told, [Reason::ServingDamaged, Reason::ProcessDown, Reason::Serving]);
 }
 
 #[test]
@@ -234,7 +241,7 @@ fn a_step_that_fails_is_told_with_its_cause() {
         life.world.lock().tick(Span::seconds(1));
     }
     let machine = life.world.lock();
-    let failed = machine.events.iter().find(|event| event.reason == "Deaf").expect("the failure is told");
+    let failed = machine.events.iter().find(|event| event.reason == Reason::Systemd).expect("the failure is told");
     assert!(failed.message.starts_with("could not enable zexio-shop-web-r1.service: nobody answers"), "{failed:?}");
     assert!(failed.time > Timestamp(0));
 }

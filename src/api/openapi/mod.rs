@@ -16,8 +16,10 @@ use operation::{Operation, operation};
 use super::problem::{self, Problem};
 use super::route::{Need, TABLE};
 use super::{Answer, Call, respond};
+use crate::model::reason::Reason;
 use crate::model::schema;
-use crate::model::services::Service;
+use crate::model::services::{Service, ServiceState};
+use crate::model::status::{ConditionKind, ProjectState};
 
 /// The forms of what is sent and answered.
 const SCHEMAS: &str = include_str!("schemas.yaml");
@@ -44,6 +46,10 @@ pub fn describe(call: &Call) -> Answer {
     Ok(respond(StatusCode::OK, "application/json", document.to_string().into_bytes()))
 }
 
+fn names<T>(all: impl Iterator<Item = T>, name: fn(T) -> &'static str) -> Vec<&'static str> {
+    all.map(name).collect()
+}
+
 /// Builds the description.
 ///
 /// # Errors
@@ -54,6 +60,11 @@ fn document() -> Result<Value, String> {
     let codes: Vec<&str> = problem::CODES.iter().map(|(code, ..)| *code).collect();
     schemas["Problem"]["properties"]["code"]["enum"] = json!(codes);
     schemas["Service"]["enum"] = json!(Service::ALL);
+    schemas.insert("Reason".into(), json!({ "type": "string", "enum": names(Reason::all(), Reason::name) }));
+    let named = |all: Vec<&'static str>| json!({ "enum": all });
+    schemas["Condition"]["properties"]["type"] = named(names(ConditionKind::ALL.iter().copied(), ConditionKind::name));
+    schemas["Status"]["properties"]["state"] = named(names(ProjectState::ALL.iter().copied(), ProjectState::name));
+    schemas["ServiceView"]["properties"]["state"] = named(names(ServiceState::ALL.iter().copied(), ServiceState::name));
     schemas.extend(schema::components());
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
     for (method, pattern, endpoint, need) in TABLE {

@@ -263,7 +263,7 @@ pub fn operation(endpoint: Endpoint) -> Operation {
 }
 
 fn events(told: Operation) -> Operation {
-    told.query(&[LINES, SINCE, ("reason", "Text", "only those with this reason"), FOLLOW])
+    told.query(&[LINES, SINCE, ("reason", "Reason", "only those with this reason"), FOLLOW])
         .header("Last-Event-ID", "EventId", "go on after this event")
         .stream("Event")
 }

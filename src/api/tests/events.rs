@@ -5,9 +5,11 @@ use serde_json::json;
 use super::*;
 use crate::api::Out;
 use crate::model::event::Event;
+use crate::model::reason::Reason;
 
 /// Lets something happen; the database numbers it.
 fn happen(bench: &Bench, at: u64, project: &str, reason: &str) {
+    let reason = Reason::named(reason).unwrap();
     let event = Event::info(Timestamp(at * 1000), reason, format!("first line\n\ndata: forged at {at}"));
     bench.db.record(&[], &[event.of(&ProjectId::parse(project).unwrap(), 1)]).unwrap();
 }
@@ -35,7 +37,7 @@ async fn events_are_lines_of_json_and_are_chosen_by_what_is_asked() {
         assert_eq!(answered.headers["content-type"], "application/x-ndjson");
     }
     assert_eq!(bench.send(ask("GET", "/v1/projects/nobody/events")).await.outcome(), (404, "unknown_project".into()));
-    for wrong in ["/v1/events?lines=x", "/v1/events?since=soon", "/v1/events?level=info"] {
+    for wrong in ["/v1/events?reason=Trail", "/v1/events?lines=x", "/v1/events?since=soon", "/v1/events?level=info"] {
         assert_eq!(bench.send(ask("GET", wrong)).await.outcome(), (400, "bad_query".into()), "{wrong}");
     }
     let own = |kid| bench.send(ask("GET", "/v1/projects/shop/events").by(kid));

@@ -27,7 +27,7 @@ use crate::model::names::{KeyId, ProjectId, ReleaseNo};
 use crate::model::progress::{ProjectProgress, Release, ReleaseState};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::spec::Plain;
-use crate::plan::{Action, Plan, ProjectAction, Reason, Step};
+use crate::plan::{Action, Plan, ProjectAction, Step, StepReason};
 use crate::port::{Memory, Wishes};
 use crate::pulse::Pulse;
 use crate::sign::{Head, Nonce, Stamp, digest, sign};
@@ -278,7 +278,7 @@ fn answering_loop() -> (crate::bell::Bell, Arc<AtomicUsize>) {
                         let mut plan = Plan::default();
                         if let Some((project, _)) = question.suppose {
                             let action = Action::Project(project, ProjectAction::Prepare { open: false });
-                            plan.steps.push(Step { action, reason: Reason::ProjectNew });
+                            plan.steps.push(Step { action, reason: StepReason::ProjectNew });
                         }
                         let _ = question.answer.send(Ok(Rehearsal { plan, ..Rehearsal::default() }));
                     }

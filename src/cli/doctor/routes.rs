@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Finding, advice, ok, wrong};
 use crate::cli::show;
-use crate::model::status::Status;
+use crate::model::status::{ProjectState, Status};
 
 /// Judges each project's hosts, and what keeps a project from what is wanted.
 pub fn findings(projects: &[Value]) -> Vec<Finding> {
@@ -33,7 +33,7 @@ fn wanted_hosts(view: &Value) -> BTreeSet<&str> {
 
 fn judge(status: &Status, wanted: &BTreeSet<&str>) -> Option<Finding> {
     let Status { project, state, .. } = status;
-    if state == "deleting" {
+    if *state == ProjectState::Deleting {
         return None;
     }
     let is_served = |host: &str| {
@@ -49,9 +49,11 @@ fn judge(status: &Status, wanted: &BTreeSet<&str>) -> Option<Finding> {
         let are = if unserved.len() == 1 { "is" } else { "are" };
         return Some(wrong("routes", format!("{} of {project} {are} not served{why}", unserved.join(", ")), mend));
     }
-    match state.as_str() {
-        "down" => Some(wrong("projects", format!("{project} is down{why}"), mend)),
-        "failed" | "unknown" => Some(advice("projects", format!("{project} is {state}{why}"), mend)),
+    match state {
+        ProjectState::Down => Some(wrong("projects", format!("{project} is down{why}"), mend)),
+        ProjectState::Failed | ProjectState::Unknown => {
+            Some(advice("projects", format!("{project} is {state}{why}"), mend))
+        }
         _ => None,
     }
 }

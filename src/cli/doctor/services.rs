@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use super::{Finding, advice, ok, wrong};
+use crate::model::reason::Reason;
 
 /// Judges the services that are wanted.
 pub fn findings(services: &[Value]) -> Vec<Finding> {
@@ -15,24 +16,24 @@ fn judge(view: &Value) -> Finding {
     let (service, message) = (text("service"), format!("{}: {}", text("service"), text("message")));
     let unit = text("unit");
     let is_seen = view["observed_generation"] == view["desired"]["generation"];
-    match (text("state"), text("reason")) {
+    match (text("state"), Reason::named(text("reason")).unwrap_or(Reason::Unlisted)) {
         _ if !is_seen => {
             advice("services", format!("{service}: the agent has not seen this wish yet"), "`zexio doctor` again")
         }
-        ("running" | "installed", "Running" | "Installed") => ok("services", message),
-        (_, "VersionUnavailable") => wrong(
+        ("running" | "installed", Reason::Running | Reason::Installed) => ok("services", message),
+        (_, Reason::VersionUnavailable) => wrong(
             "services",
             message,
             format!("`zexio service install {service}` with a version that is on offer, or add a package source"),
         ),
-        (_, "NoPackageManager") => {
+        (_, Reason::NoPackageManager) => {
             wrong("services", message, format!("install it by hand and `zexio service remove {service}`"))
         }
-        ("failed", "ServiceDown") => wrong("services", message, "mend what its log says; it is started again"),
+        ("failed", Reason::ServiceDown) => wrong("services", message, "mend what its log says; it is started again"),
         ("failed", _) => {
             wrong("services", message, format!("mend what `journalctl -u {unit}` names; it is tried again"))
         }
-        (_, "PruneRefused") => {
+        (_, Reason::PruneRefused) => {
             advice("services", message, "`zexio sync --prune` lets it go; its file put back keeps it")
         }
         _ => advice("services", message, format!("wait; `journalctl -fu {unit}` shows how far it is")),
@@ -48,26 +49,27 @@ mod tests {
 
     #[test]
     fn a_service_is_well_only_where_it_is_as_it_is_wished_now() {
-        let view = |generation: u64, state: &str, reason: &str| {
+        let view = |generation: u64, state: &str, reason: Reason| {
             json!({ "service": "redis", "desired": { "version": "default", "generation": 2 }, "state": state,
                 "reason": reason, "message": "m", "observed_generation": generation, "unit": "zexio-host@redis.service" })
         };
         for (view, state, mend) in [
-            (view(2, "running", "Running"), State::Ok, ""),
-            (view(2, "installed", "Installed"), State::Ok, ""),
-            (view(1, "running", "Running"), State::Advice, "again"),
-            (view(2, "installing", "Installing"), State::Advice, "journalctl -fu zexio-host@redis.service"),
-            (view(2, "running", "PruneRefused"), State::Advice, "zexio sync --prune"),
-            (view(2, "failed", "VersionUnavailable"), State::Wrong, "on offer"),
-            (view(2, "failed", "PackagesFailed"), State::Wrong, "journalctl -u zexio-host@redis.service"),
-            (view(2, "failed", "ServiceDown"), State::Wrong, "its log"),
+            (view(2, "running", Reason::Running), State::Ok, ""),
+            (view(2, "installed", Reason::Installed), State::Ok, ""),
+            (view(1, "running", Reason::Running), State::Advice, "again"),
+            (view(2, "installing", Reason::Installing), State::Advice, "journalctl -fu zexio-host@redis.service"),
+            (view(2, "running", Reason::PruneRefused), State::Advice, "zexio sync --prune"),
+            (view(2, "failed", Reason::VersionUnavailable), State::Wrong, "on offer"),
+            (view(2, "failed", Reason::PackagesFailed), State::Wrong, "journalctl -u zexio-host@redis.service"),
+            (view(2, "failed", Reason::ServiceDown), State::Wrong, "its log"),
         ] {
             let found = findings(std::slice::from_ref(&view));
             assert_eq!(found.len(), 1);
             assert_eq!(found[0].state, state, "{view}");
             assert!(found[0].mend.as_deref().unwrap_or_default().contains(mend), "{:?}", found[0]);
         }
-        let unwanted = json!({ "service": "redis", "desired": null, "state": "absent", "reason": "NotInstalled" });
+        let unwanted =
+            json!({ "service": "redis", "desired": null, "state": "absent", "reason": Reason::NotInstalled });
         assert_eq!(findings(&[unwanted]), []);
     }
 }

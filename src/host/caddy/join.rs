@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::{Group, User};
 use serde_json::Value;
 
+use crate::model::reason::Reason;
 use crate::port::{PortError, Units};
 use crate::render::caddyfile::OURS;
 use crate::render::joined;
@@ -96,7 +97,7 @@ fn taken(port: u16) -> Option<String> {
 }
 
 fn against(cause: &str) -> PortError {
-    PortError::lasting("RoutePending", cause)
+    PortError::lasting(Reason::RoutePending, cause)
 }
 
 /// Makes the directory of the admin socket, now and at each boot. In it nobody but Caddy and root reaches the socket.

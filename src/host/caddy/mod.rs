@@ -28,6 +28,7 @@ use crate::render::joined;
 use super::certificates::Certificates;
 use super::disk;
 use super::listener::{self, Listener};
+use crate::model::reason::Reason;
 use admin::{Admin, Client};
 use theirs::Theirs;
 
@@ -46,9 +47,9 @@ const DRAFTS: [(&str, &str); 3] = [(join::DRAFT, CADDYFILE), (OUR_DRAFT, OUR_CAD
 /// The cgroup of its unit.
 pub const CGROUP: &str = "/system.slice/caddy.service";
 /// The reason of everything that Caddy, or the check of what it made, does not take.
-const REFUSED: &str = "RouteRefused";
+const REFUSED: Reason = Reason::RouteRefused;
 /// The reason of what waits for the operator.
-const PENDING: &str = "RoutePending";
+const PENDING: Reason = Reason::RoutePending;
 const PROGRAM: &str = "/usr/bin/caddy";
 /// How long a Caddy that was seen to be well is believed to be. Somebody may change what it serves behind its file.
 const REREAD: Duration = Duration::from_secs(2);
@@ -502,7 +503,7 @@ fn added(site: &str, place: &str) -> PortError {
 }
 
 fn down(message: String) -> PortError {
-    PortError::passing("ProxyDown", message)
+    PortError::passing(Reason::ProxyDown, message)
 }
 
 #[cfg(test)]

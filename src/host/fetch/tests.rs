@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 
 use super::*;
+use crate::model::reason::Reason;
 use crate::port::Lasting;
 
 const HELLO: &str = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
@@ -95,26 +96,26 @@ fn each_bad_answer_has_its_reason_and_says_whether_it_may_pass() {
     let chunked = "transfer-encoding: chunked\r\n";
     let big = "x".repeat(1001);
     for (answer, lasting, reason, text) in [
-        (ok("other"), Lasting::Yes, "HashMismatch", "want 3cf"),
-        (answer("200 OK", "content-length: 9\r\n", "SECRET"), Lasting::No, "ArtifactFailed", "truncated: 6/9"),
-        (answer("200 OK", chunked, "9\r\nSECRET"), Lasting::No, "ArtifactFailed", "truncated: 6/"),
-        (answer("200 OK", "content-length: 1001\r\n", ""), Lasting::Yes, "ArtifactTooLarge", "1000 bytes"),
-        (answer("200 OK", "", &big), Lasting::Yes, "ArtifactTooLarge", "1000 bytes"),
+        (ok("other"), Lasting::Yes, Reason::HashMismatch, "want 3cf"),
+        (answer("200 OK", "content-length: 9\r\n", "SECRET"), Lasting::No, Reason::ArtifactFailed, "truncated: 6/9"),
+        (answer("200 OK", chunked, "9\r\nSECRET"), Lasting::No, Reason::ArtifactFailed, "truncated: 6/"),
+        (answer("200 OK", "content-length: 1001\r\n", ""), Lasting::Yes, Reason::ArtifactTooLarge, "1000 bytes"),
+        (answer("200 OK", "", &big), Lasting::Yes, Reason::ArtifactTooLarge, "1000 bytes"),
         (
             answer("404 SECRET", "", "SECRET"),
             Lasting::Absent,
-            "ArtifactFailed",
+            Reason::ArtifactFailed,
             "127.0.0.1 answered 404: there is no such file, or it is private",
         ),
-        (answer("400 x", "", "SECRET"), Lasting::Yes, "ArtifactFailed", "400"),
-        (answer("401 x", "", "SECRET"), Lasting::Yes, "ArtifactFailed", "401: it asks for a login"),
-        (answer("403 x", "", "SECRET"), Lasting::Absent, "ArtifactFailed", "403: the file is private"),
-        (answer("410 x", "", "SECRET"), Lasting::Yes, "ArtifactFailed", "410"),
-        (answer("206 x", "", "SECRET"), Lasting::Yes, "ArtifactFailed", "206"),
-        (answer("304 x", "", ""), Lasting::Yes, "ArtifactFailed", "304"),
-        (answer("408 x", "", "SECRET"), Lasting::No, "ArtifactFailed", "408"),
-        (answer("500 x", "", "SECRET"), Lasting::No, "ArtifactFailed", "500"),
-        ("SECRET\r\n\r\n".to_owned(), Lasting::No, "ArtifactFailed", "127.0.0.1"),
+        (answer("400 x", "", "SECRET"), Lasting::Yes, Reason::ArtifactFailed, "400"),
+        (answer("401 x", "", "SECRET"), Lasting::Yes, Reason::ArtifactFailed, "401: it asks for a login"),
+        (answer("403 x", "", "SECRET"), Lasting::Absent, Reason::ArtifactFailed, "403: the file is private"),
+        (answer("410 x", "", "SECRET"), Lasting::Yes, Reason::ArtifactFailed, "410"),
+        (answer("206 x", "", "SECRET"), Lasting::Yes, Reason::ArtifactFailed, "206"),
+        (answer("304 x", "", ""), Lasting::Yes, Reason::ArtifactFailed, "304"),
+        (answer("408 x", "", "SECRET"), Lasting::No, Reason::ArtifactFailed, "408"),
+        (answer("500 x", "", "SECRET"), Lasting::No, Reason::ArtifactFailed, "500"),
+        ("SECRET\r\n\r\n".to_owned(), Lasting::No, Reason::ArtifactFailed, "127.0.0.1"),
     ] {
         let error = Case::new().fail(&server(vec![answer.clone()]));
         assert_eq!((error.lasting, error.reason), (lasting, reason), "{answer}: {error}");
@@ -137,11 +138,11 @@ fn retry_after_is_honoured_up_to_ten_minutes() {
 fn a_redirect_is_checked_like_a_new_url() {
     let to = |location: &str| answer("302 x", &format!("location: {location}\r\n"), "");
     for (location, reason) in [
-        ("/next", "AddressForbidden"),
-        ("http://127.0.0.1:1/SECRET", "AddressForbidden"),
-        ("https://169.254.169.254/SECRET", "AddressForbidden"),
-        ("http://example.com/SECRET", "UrlForbidden"),
-        ("file:///etc/SECRET", "UrlForbidden"),
+        ("/next", Reason::AddressForbidden),
+        ("http://127.0.0.1:1/SECRET", Reason::AddressForbidden),
+        ("https://169.254.169.254/SECRET", Reason::AddressForbidden),
+        ("http://example.com/SECRET", Reason::UrlForbidden),
+        ("file:///etc/SECRET", Reason::UrlForbidden),
     ] {
         let error = Case::new().fail(&server(vec![to(location)]));
         assert_eq!((error.lasting, error.reason), (Lasting::Yes, reason), "{location}");
@@ -161,14 +162,14 @@ fn five_redirects_are_followed_and_no_more() {
     };
     assert_eq!(run(5).unwrap().bytes, 5);
     let error = run(6).unwrap_err();
-    assert_eq!((error.lasting, error.reason), (Lasting::Yes, "ArtifactFailed"));
+    assert_eq!((error.lasting, error.reason), (Lasting::Yes, Reason::ArtifactFailed));
     assert!(error.message.ends_with("more than 5 redirects"), "{error}");
 }
 
 #[test]
 fn a_server_that_is_not_there_may_come_back() {
     let error = Case::new().fail(&server(Vec::new()));
-    assert_eq!((error.lasting, error.reason), (Lasting::No, "ArtifactFailed"));
+    assert_eq!((error.lasting, error.reason), (Lasting::No, Reason::ArtifactFailed));
 }
 
 #[test]
@@ -177,14 +178,14 @@ fn a_handshake_that_fails_may_succeed_later() {
     let mut case = Case::new();
     case.rules.allow = vec![url.clone()];
     let error = case.fail(&url);
-    assert_eq!((error.lasting, error.reason), (Lasting::No, "ArtifactFailed"));
+    assert_eq!((error.lasting, error.reason), (Lasting::No, Reason::ArtifactFailed));
 }
 
 #[test]
 fn a_download_that_is_called_off_ends_at_once() {
     let case = Case::new();
     case.stop.store(true, Ordering::Relaxed);
-    assert_eq!(case.fail(&server(vec![ok("hello")])).reason, "Interrupted");
+    assert_eq!(case.fail(&server(vec![ok("hello")])).reason, Reason::Interrupted);
 }
 
 #[test]

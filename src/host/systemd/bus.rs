@@ -7,6 +7,7 @@ use dbus::arg::{PropMap, RefArg, Variant, prop_cast};
 use dbus::blocking::{Connection, Proxy};
 
 use crate::model::observed::{ActiveState, Exit};
+use crate::model::reason::Reason;
 use crate::port::PortError;
 
 pub(super) const BUS_NAME: &str = "org.freedesktop.systemd1";
@@ -119,7 +120,7 @@ pub(super) fn refused(what: &str, error: &dbus::Error) -> PortError {
         true => "systemd did not answer in time; it may be busy, `systemctl list-jobs` shows with what",
         false => error.message().unwrap_or("systemd did not say why"),
     };
-    PortError::passing("Systemd", format!("could not {what}: {cause}"))
+    PortError::passing(Reason::Systemd, format!("could not {what}: {cause}"))
 }
 
 pub(super) fn text<'a>(properties: &'a PropMap, key: &str) -> &'a str {

@@ -26,6 +26,7 @@ use crate::render::unit;
 
 use super::credential::Sealing;
 use super::disk;
+use crate::model::reason::Reason;
 use bus::{Listed, MANAGER, MANAGER_PATH, Property, SERVICE, UNIT};
 use bus::{
     active_state, call_of, exit, gone, invocation, manager, needs_reload, number, refused, settled, text, timeout_of,
@@ -283,7 +284,7 @@ impl Units for Systemd {
         self.manage(&format!("start {timer}"), "StartUnit", (&timer, "replace")).map_err(|error| {
             // It was written by us of checked parts; what systemd may still not take is the calendar expression.
             PortError::lasting(
-                "ScheduleRefused",
+                Reason::ScheduleRefused,
                 format!("{error}; `systemd-analyze calendar` says what is wrong with its schedule"),
             )
         })

@@ -9,6 +9,7 @@ use super::Systemd;
 use super::bus::{Property, SERVICE, UNIT, needs_reload, number, object, text};
 use crate::model::layout::{LAUNCHER, Layout, user_of};
 use crate::model::names::UnitId;
+use crate::model::reason::Reason;
 use crate::port::{PortError, Units};
 
 /// What must be read as it was written.
@@ -39,7 +40,7 @@ impl Systemd {
         match difference(id, &read) {
             None => Ok(read),
             Some(found) => Err(PortError::lasting(
-                "UnitTampered",
+                Reason::UnitTampered,
                 format!(
                     "systemd does not read {} as it was written: {found}; remove what changes it and put the spec again",
                     id.name()

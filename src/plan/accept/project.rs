@@ -9,6 +9,7 @@ use crate::model::failure::PortError;
 use crate::model::names::{ArtifactName, ProjectId};
 use crate::model::progress::ProjectProgress;
 use crate::model::quantity::Timestamp;
+use crate::model::reason::Reason;
 use crate::model::record::{Damage, Goal, Overlay, Part, Record};
 use crate::model::spec::{Artifact, Spec};
 
@@ -95,10 +96,10 @@ pub fn put(
     let event = match damage {
         Some(Damage { why, .. }) => Some(Event::warning(
             request.now,
-            "SpecWritten",
+            Reason::SpecWritten,
             format!("{message}, which replaces a damaged record: {why}"),
         )),
-        None => changed.then(|| Event::info(request.now, "SpecWritten", message)),
+        None => changed.then(|| Event::info(request.now, Reason::SpecWritten, message)),
     };
     let event = event.map(|event| event.of(project, generation));
     Ok(Change::save(record, Put { generation, created, changed }, event))
@@ -171,7 +172,7 @@ pub fn delete(
     };
     let goal = Goal::Delete { keep_data };
     let record = Record { generation, goal, overlay: None, complaint: None, damage: None, ..old };
-    let event = |message| Some(Event::info(request.now, "DeleteRequested", message).of(project, generation));
+    let event = |message| Some(Event::info(request.now, Reason::DeleteRequested, message).of(project, generation));
     Ok(match progress {
         Ok(_) => Change::save(record, generation, event(message)),
         Err(error) => {
@@ -187,7 +188,7 @@ pub fn delete(
 /// There is no such project, or its owner is not `from`.
 pub fn adopt(old: Option<Record>, project: &ProjectId, from: &Owner, to: &Owner, now: Timestamp) -> Result<()> {
     let old = readable(of_owner(old, project, from)?, project)?;
-    let event = Event::info(now, "OwnerChanged", format!("it belongs to {to} and no more to {from}"));
+    let event = Event::info(now, Reason::OwnerChanged, format!("it belongs to {to} and no more to {from}"));
     let event = event.of(project, old.generation);
     Ok(Change::save(Record { owner: to.clone(), ..old }, (), Some(event)))
 }
@@ -230,12 +231,12 @@ pub fn overlay(
 fn artifact_moved(artifact: &Artifact, Request { by, now }: Request<'_>) -> Event {
     if let Some(release) = artifact.release {
         let message = format!("{by} asked to go back to release {release}");
-        return Event::info(now, "RollbackRequested", message).to(Some(release));
+        return Event::info(now, Reason::RollbackRequested, message).to(Some(release));
     }
     let version = artifact.version.as_ref().map(|version| format!("version {}", version.as_str()));
     let what = version.or_else(|| artifact.sha256.as_ref().map(ToString::to_string));
     let what = what.unwrap_or_else(|| "a version without a name".to_owned());
-    Event::info(now, "ArtifactMoved", format!("{by} asked for {what}"))
+    Event::info(now, Reason::ArtifactMoved, format!("{by} asked for {what}"))
 }
 
 /// Decides on a webhook's delivery; none: it does not count, since it was accepted before or a newer one was. A repeated
@@ -280,7 +281,7 @@ pub fn fetch_again(
     }
     let generation = old.generation + 1;
     let message = format!("{} asked to fetch the artifact again", request.by);
-    let event = Event::info(request.now, "SyncRequested", message).of(project, generation);
+    let event = Event::info(request.now, Reason::SyncRequested, message).of(project, generation);
     Ok(Change::save(Record { generation, ..old }, generation, Some(event)))
 }
 
@@ -294,8 +295,8 @@ pub fn hold(old: Option<Record>, project: &ProjectId, hold: Option<&Hold>, reque
         return Ok(Change::nothing(()));
     }
     let event = match hold {
-        Some(hold) => Event::info(request.now, "SuspendRequested", hold.message()),
-        None => Event::info(request.now, "ResumeRequested", format!("{} resumed it", request.by)),
+        Some(hold) => Event::info(request.now, Reason::SuspendRequested, hold.message()),
+        None => Event::info(request.now, Reason::ResumeRequested, format!("{} resumed it", request.by)),
     };
     let event = event.of(project, old.generation);
     Ok(Change::save(Record { hold: hold.cloned(), ..old }, (), Some(event)))

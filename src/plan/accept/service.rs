@@ -3,10 +3,11 @@
 use super::{Change, Put, Request, WriteError};
 use crate::model::desired::{Complaint, Owner};
 use crate::model::event::{By, Event};
+use crate::model::reason::Reason;
 use crate::model::services::{Service, ServiceIntent, Version, WantedService};
 
 /// The reason of what was asked for.
-const REQUESTED: &str = "ServiceRequested";
+const REQUESTED: Reason = Reason::ServiceRequested;
 
 /// Decides on a service that should be there. `heir_of`: the owner that is gone and whose service this may take over.
 ///

@@ -9,6 +9,7 @@ use crate::model::document::Problem;
 use crate::model::failure::PortError;
 use crate::model::names::{EnvName, ProjectId};
 use crate::model::progress::ProjectProgress;
+use crate::model::reason::Reason;
 use crate::model::spec::{Given, Plain, Sealed};
 
 /// What a value belongs to.
@@ -94,7 +95,7 @@ fn keep(values: &mut impl Values, project: &ProjectId, name: &EnvName, version: 
         Some(_) => {
             let value = values.open(Kind::Env, name.as_str(), version)?;
             let value = Plain::parse(value.to_string()).map_err(|why| {
-                PortError::passing("Database", format!("could not read a value from the database: {why}"))
+                PortError::passing(Reason::Database, format!("could not read a value from the database: {why}"))
             })?;
             Ok(store(values, Kind::Env, name.as_str(), &value)?)
         }

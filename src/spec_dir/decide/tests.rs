@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::model::desired::Wanted;
 use crate::model::document;
+use crate::model::reason::Reason;
 use crate::model::services::WantedService;
 use crate::model::spec::{Sealed, Spec};
 
@@ -30,7 +31,7 @@ fn file(name: &str) -> Owner {
     Owner::File(name.into())
 }
 
-fn complaint(reason: &str) -> Option<Complaint> {
+fn complaint(reason: Reason) -> Option<Complaint> {
     serde_json::from_value(serde_json::json!({ "reason": reason, "message": "m" })).unwrap()
 }
 
@@ -65,12 +66,12 @@ impl Door {
 
     fn placeholder(mut self, project: &str, name: &str) -> Self {
         let mut wish = wanted(file(name), Intent::Nothing);
-        wish.complaint = complaint("SpecInvalid");
+        wish.complaint = complaint(Reason::SpecInvalid);
         self.known.0.insert(id(project), wish);
         self
     }
 
-    fn complained(mut self, project: &str, reason: &str) -> Self {
+    fn complained(mut self, project: &str, reason: Reason) -> Self {
         self.known.0.get_mut(&id(project)).unwrap().complaint = complaint(reason);
         self
     }
@@ -132,7 +133,7 @@ impl Door {
     }
 
     /// Looks, and notes the complaints as the door does; returns what was said and of which reason.
-    fn told(&mut self, ms: u64) -> Vec<(String, Option<String>)> {
+    fn told(&mut self, ms: u64) -> Vec<(String, Option<Reason>)> {
         let verdict = self.look(ms);
         for decision in &verdict.decisions {
             match decision {
@@ -162,18 +163,18 @@ impl Door {
     }
 }
 
-fn reasons(verdict: &Verdict) -> Vec<(String, Option<String>)> {
+fn reasons(verdict: &Verdict) -> Vec<(String, Option<Reason>)> {
     let said = verdict.decisions.iter().filter_map(|decision| match decision {
         Decision::Complain(project, _, complaint) => {
-            Some((project.to_string(), complaint.as_ref().map(|c| c.kind.reason().to_owned())))
+            Some((project.to_string(), complaint.as_ref().map(|c| c.kind.reason())))
         }
         _ => None,
     });
     said.collect()
 }
 
-fn conflicts(project: &str) -> (String, Option<String>) {
-    (project.to_owned(), Some("Conflict".to_owned()))
+fn conflicts(project: &str) -> (String, Option<Reason>) {
+    (project.to_owned(), Some(Reason::Conflict))
 }
 
 fn deleted(verdict: &Verdict) -> Vec<String> {
@@ -225,7 +226,7 @@ fn one_removed_file_removes_its_project_at_the_second_look() {
 fn more_than_may_go_at_once_do_not_go() {
     let mut door = Door::new().runs("shop", file("shop.yaml")).runs("blog", file("blog.yaml"));
     let verdict = door.settled();
-    let refused = |name: &str| (name.to_owned(), Some("PruneRefused".to_owned()));
+    let refused = |name: &str| (name.to_owned(), Some(Reason::PruneRefused));
     assert_eq!(reasons(&verdict), [refused("blog"), refused("shop")]);
     assert!(deleted(&verdict).is_empty());
     let Decision::Complain(_, _, Some(said)) = &verdict.decisions[0] else { panic!("no complaint") };
@@ -238,7 +239,10 @@ fn more_than_may_go_at_once_do_not_go() {
 #[test]
 fn files_that_come_back_one_by_one_do_not_take_the_last_one_with_them() {
     let mut door = Door::new().runs("shop", file("shop.yaml")).runs("blog", file("blog.yaml"));
-    door = door.complained("shop", "PruneRefused").complained("blog", "PruneRefused").took("blog.yaml", "blog");
+    door = door
+        .complained("shop", Reason::PruneRefused)
+        .complained("blog", Reason::PruneRefused)
+        .took("blog.yaml", "blog");
     let verdict = door.settled();
     assert_eq!(reasons(&verdict), [("blog".to_owned(), None)]);
     assert!(deleted(&verdict).is_empty());
@@ -250,7 +254,7 @@ fn a_directory_that_vanished_removes_nothing() {
     let lost = Listing::Lost("could not read the watched directory /zexio/specs: not found".into());
     assert!(door.look_at(&lost, 0).decisions.is_empty());
     let verdict = door.look_at(&lost, 2_000);
-    assert_eq!(reasons(&verdict), [("shop".to_owned(), Some("PruneRefused".to_owned()))]);
+    assert_eq!(reasons(&verdict), [("shop".to_owned(), Some(Reason::PruneRefused))]);
     assert!(verdict.troubles[DIRECTORY].contains("/zexio/specs"));
 }
 
@@ -271,9 +275,9 @@ fn another_directory_under_the_same_path_removes_nothing() {
     let mut door = Door::new().runs("shop", file("shop.yaml"));
     door.identity = "2:2";
     let verdict = door.settled();
-    assert_eq!(reasons(&verdict), [("shop".to_owned(), Some("PruneRefused".to_owned()))]);
+    assert_eq!(reasons(&verdict), [("shop".to_owned(), Some(Reason::PruneRefused))]);
     assert!(!verdict.decisions.contains(&Decision::Note("2:2".into())), "it is not the one to trust yet");
-    door = door.took("shop.yaml", "shop").complained("shop", "PruneRefused");
+    door = door.took("shop.yaml", "shop").complained("shop", Reason::PruneRefused);
     let verdict = door.look(9_000);
     assert_eq!(reasons(&verdict), [("shop".to_owned(), None)]);
     assert!(verdict.decisions.contains(&Decision::Note("2:2".into())));
@@ -294,7 +298,7 @@ fn a_broken_file_keeps_its_project_and_tells_after_a_while() {
     assert_eq!(first.look_again, Some(WRONG_FOR));
     let verdict = door.look(500);
     let [Decision::Complain(_, owner, Some(said))] = &verdict.decisions[..] else { panic!("{verdict:?}") };
-    assert_eq!((owner, said.kind.reason()), (&file("shop.yaml"), "SpecInvalid"));
+    assert_eq!((owner, said.kind.reason()), (&file("shop.yaml"), Reason::SpecInvalid));
     assert_eq!(said.message, "shop.yaml: line 3, column 1: nonsense");
     assert!(deleted(&door.look(9_000)).is_empty());
 }
@@ -312,9 +316,9 @@ fn a_complaint_is_written_once_and_taken_back_when_the_file_is_fine() {
 
 #[test]
 fn a_broken_file_of_an_unknown_project_is_shown_under_the_name_it_names_or_has() {
-    let said = Some("SpecInvalid".to_owned());
+    let said = Some(Reason::SpecInvalid);
     let verdict = Door::new().broken("x.yaml", Some("shop")).settled();
-    assert_eq!(reasons(&verdict), [("shop".to_owned(), said.clone())]);
+    assert_eq!(reasons(&verdict), [("shop".to_owned(), said)]);
     let verdict = Door::new().broken("blog.yaml", None).settled();
     assert_eq!(reasons(&verdict), [("blog".to_owned(), said)]);
     let verdict = Door::new().broken("My Notes.yaml", None).settled();
@@ -375,7 +379,7 @@ fn what_is_wrong_with_the_projects_own_file_is_told_before_a_second_one() {
     door.told(0);
     door = door.broken("b.yaml", Some("shop"));
     door.told(1_000);
-    assert_eq!(door.told(2_000), [("shop".to_owned(), Some("SpecInvalid".to_owned()))]);
+    assert_eq!(door.told(2_000), [("shop".to_owned(), Some(Reason::SpecInvalid))]);
     assert_eq!(door.told(3_000), []);
     door = door.without("a.yaml");
     assert_eq!(door.told(4_000), [], "the second one goes, its own is as wrong as before");
@@ -410,13 +414,13 @@ fn a_file_renamed_and_broken_at_once_keeps_its_project_too() {
     let mut door = Door::new().runs("shop", file("a.yaml")).broken("b.yaml", Some("shop"));
     let verdict = door.settled();
     assert!(matches!(verdict.decisions[0], Decision::Adopt { .. }), "{verdict:?}");
-    assert_eq!(reasons(&verdict), [("shop".to_owned(), Some("SpecInvalid".to_owned()))]);
+    assert_eq!(reasons(&verdict), [("shop".to_owned(), Some(Reason::SpecInvalid))]);
     assert!(deleted(&verdict).is_empty());
 }
 
 #[test]
 fn nothing_goes_while_a_file_that_nobody_can_read_may_be_the_missed_one() {
-    let refused = ("one".to_owned(), Some("PruneRefused".to_owned()));
+    let refused = ("one".to_owned(), Some(Reason::PruneRefused));
     let mut door = Door::new().runs("one", file("one.yaml")).placeholder("two", "two.yaml").broken("two.yaml", None);
     door.settled();
     assert!(door.told(3_000).contains(&refused));
@@ -588,7 +592,7 @@ fn a_host_file_that_is_gone_lets_its_services_go_within_the_guard() {
     let verdict = lost.look_at(&Listing::Lost("gone".into()), 3_000);
     assert!(drops(&verdict).is_empty() && verdict.decisions.iter().any(held), "{verdict:?}");
 
-    let refused = complaint("PruneRefused");
+    let refused = complaint(Reason::PruneRefused);
     let mut back = Door::new().wants(REDIS, file("host.yaml"), refused.clone()).has_host("host.yaml", &[REDIS]);
     assert_eq!(back.look(0).decisions, [Decision::ComplainOfService(REDIS, file("host.yaml"), None)]);
     let mut still = Door::new().wants(REDIS, file("host.yaml"), refused);

@@ -13,7 +13,7 @@ use zexio::model::spec::{Strategy, Suspend};
 use zexio::model::status::Status;
 use zexio::plan::advance::advance;
 use zexio::plan::check::Breach;
-use zexio::plan::{Action, Plan, ProjectAction, ProxyAction, Reason, Rules, ServiceAction, Step, plan};
+use zexio::plan::{Action, Plan, ProjectAction, ProxyAction, Rules, ServiceAction, Step, StepReason, plan};
 
 use zexio::reconcile::pass::Planner;
 
@@ -23,7 +23,7 @@ use super::oracle::{Promise, SENTINEL};
 type Made = (Plan, Vec<Breach>);
 
 fn step(project: &ProjectId, action: ProjectAction) -> Step {
-    Step { action: Action::Project(project.clone(), action), reason: Reason::NotWanted }
+    Step { action: Action::Project(project.clone(), action), reason: StepReason::NotWanted }
 }
 
 /// Adds to the right plan what a broken planner thinks of for each project that is to run.

@@ -363,7 +363,7 @@ fn complain(project: &ProjectId, owner: &Owner, complaint: Option<&Complaint>, m
     let wanted = machine.desired.0.get(project).cloned();
     if let Some(oracle) = &mut machine.oracle {
         if let Some(complaint) = complaint {
-            oracle.reach(complaint.kind.reason());
+            oracle.reach(complaint.kind.reason().name());
         }
         match wanted {
             Some(wanted) => oracle.note_asked(project, wanted),

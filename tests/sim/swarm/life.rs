@@ -8,7 +8,7 @@ use zexio::model::names::ProjectId;
 use zexio::model::observed::UnitSeen;
 use zexio::model::quantity::{Span, Timestamp};
 use zexio::model::spec::Spec;
-use zexio::model::status::Status;
+use zexio::model::status::{ConditionKind, Status};
 use zexio::reconcile::pass::{Loop, Planner, checked_plan};
 
 use super::drift;
@@ -22,6 +22,7 @@ use crate::world::gate::{Death, Fate, Odds};
 use crate::world::host::Luck;
 use crate::world::life::{agent, rules};
 use crate::world::{Blind, Machine, World};
+use zexio::model::reason::Reason;
 
 /// Within how many passes the agent comes to rest once nothing disturbs it any more. A rollout takes about 20, three
 /// projects may each have one waiting behind another, and steps that had no effect are tried again once a second.
@@ -447,10 +448,9 @@ impl Life {
             let still = self.next_move().is_none();
             let machine = self.world.lock();
             // Refused routes wait for ten minutes.
-            let waits = machine
-                .statuses
-                .values()
-                .any(|status| status.condition("Stalled").is_some_and(|it| it.reason == "RouteRefused"));
+            let waits = machine.statuses.values().any(|status| {
+                status.condition(ConditionKind::Stalled).is_some_and(|it| it.reason == Reason::RouteRefused)
+            });
             let machine_is_idle = machine.made == made && self.look_again.is_none();
             let idle = machine_is_idle && !waits;
             let works = !machine.host.work.is_empty();
@@ -582,10 +582,10 @@ fn serves(machine: &Machine, project: &ProjectId, spec: &Spec, fresh: bool, opti
         return oracle.check(Promise::L1, false, || format!("{project} has no status"));
     };
     // Its file was restored while it was still being removed: nobody saw to its suspension.
-    if status.condition("Suspended").is_some() {
+    if status.condition(ConditionKind::Suspended).is_some() {
         return;
     }
-    let stalled = status.condition("Stalled").map(|condition| condition.reason.clone());
+    let stalled = status.condition(ConditionKind::Stalled).map(|condition| condition.reason);
     let link = machine.bundles.get(project).and_then(|bundle| bundle.link);
     let linked = link.and_then(|link| machine.origins.get(&(project.clone(), link)));
     let wanted = match (Source::of(&spec.artifact), spec.artifact.release) {
@@ -597,14 +597,14 @@ fn serves(machine: &Machine, project: &ProjectId, spec: &Spec, fresh: bool, opti
             machine.origins.get(&(project.clone(), number.unwrap_or(zexio::model::names::ReleaseNo(0)))).cloned()
         }
     };
-    let excused = match stalled.as_deref() {
+    let excused = match stalled {
         None => false,
-        Some("Conflict") => options.shared_hosts,
-        Some("PortsExhausted") => options.tiny_ports,
-        Some("DependencyMissing") => spec.needs.iter().any(|service| !machine.host.runs(*service)),
+        Some(Reason::Conflict) => options.shared_hosts,
+        Some(Reason::PortsExhausted) => options.tiny_ports,
+        Some(Reason::DependencyMissing) => spec.needs.iter().any(|service| !machine.host.runs(*service)),
         Some(_) => !fresh,
     };
-    let ready = status.condition("Ready").is_some_and(|condition| condition.status == "True");
+    let ready = status.condition(ConditionKind::Ready).is_some_and(|condition| condition.holds);
     // Without a check and a time to stay up, a release that falls at once is as good as any.
     let falls = linked.is_some_and(|name| name.contains("exits"));
     oracle.check(Promise::L1, ready || excused || falls, || {

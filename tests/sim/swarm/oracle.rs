@@ -10,7 +10,7 @@ use zexio::model::observed::ActiveState;
 use zexio::model::progress::ProjectProgress;
 use zexio::model::quantity::{Span, Timestamp};
 use zexio::model::spec::{OnFailure, Spec, Strategy};
-use zexio::model::status::Status;
+use zexio::model::status::{ConditionKind, ProjectState, Status};
 use zexio::plan::{RoutesOrder, UnitOrder};
 use zexio::render::caddyfile::{Site, SiteRoute};
 
@@ -18,6 +18,7 @@ use super::trials::Trials;
 use super::{listener, services};
 use crate::world::Machine;
 use crate::world::gate::Effect;
+use zexio::model::reason::Reason;
 
 /// What every value of a variable begins with.
 pub const SENTINEL: &str = "sentinel-";
@@ -87,8 +88,13 @@ pub struct Past {
 }
 
 /// The reasons for which a release is rejected.
-const REJECTED: [&str; 5] =
-    ["HealthCheckFailed", "ArtifactFailed", "HashMismatch", "ReleaseCommandFailed", "DeadlineExceeded"];
+const REJECTED: [Reason; 5] = [
+    Reason::HealthCheckFailed,
+    Reason::ArtifactFailed,
+    Reason::HashMismatch,
+    Reason::ReleaseCommandFailed,
+    Reason::DeadlineExceeded,
+];
 
 impl Past {
     pub fn forget_undeclared(&mut self) {
@@ -573,9 +579,10 @@ impl Oracle {
             return;
         };
         let asked = asked.generation;
-        let is = |kind: &str| status.condition(kind).is_some_and(|condition| condition.status == "True");
-        let settled = is("Ready") || is("Stalled");
-        let drains = is("Ready") && status.condition("Reconciling").is_some_and(|doing| doing.reason == "Draining");
+        let is = |kind: ConditionKind| status.condition(kind).is_some_and(|condition| condition.holds);
+        let settled = is(ConditionKind::Ready) || is(ConditionKind::Stalled);
+        let drains = is(ConditionKind::Ready)
+            && status.condition(ConditionKind::Reconciling).is_some_and(|doing| doing.reason == Reason::Draining);
         let before = self.past.get(&status.project).map_or(0, |past| past.observed_generation);
         let rules = [
             (status.generation == wanted.generation, "its generation is not what was asked"),
@@ -586,18 +593,18 @@ impl Oracle {
                 !settled || status.observed_generation == status.generation,
                 "it is settled, and its generation was not seen",
             ),
-            (status.condition("Ready").is_some(), "it has no Ready"),
-            (!(is("Ready") && is("Stalled")), "it is Ready and Stalled"),
-            (!(is("Reconciling") && settled) || drains, "it is settled and Reconciling"),
-            (!is("Ready") || status.serving.is_some(), "it is Ready, and nothing serves"),
-            (status.state != "running" || is("Ready"), "it runs, and is not Ready"),
+            (status.condition(ConditionKind::Ready).is_some(), "it has no Ready"),
+            (!(is(ConditionKind::Ready) && is(ConditionKind::Stalled)), "it is Ready and Stalled"),
+            (!(is(ConditionKind::Reconciling) && settled) || drains, "it is settled and Reconciling"),
+            (!is(ConditionKind::Ready) || status.serving.is_some(), "it is Ready, and nothing serves"),
+            (status.state != ProjectState::Running || is(ConditionKind::Ready), "it runs, and is not Ready"),
         ];
         let project = status.project.clone();
         let broken = rules.iter().find(|(holds, _)| !holds).map(|(_, why)| why);
         self.check(Promise::S7, broken.is_none(), || format!("the status of {project}: {broken:?}: {status:?}"));
         let shown = status.conditions.iter().any(|condition| condition.message.contains(SENTINEL));
         self.check(Promise::S8, !shown, || format!("the status of {project} shows the value of a variable"));
-        if is("Ready") && !machine.blind.lies {
+        if is(ConditionKind::Ready) && !machine.blind.lies {
             let missing = status.serving.filter(|serving| !has_traffic(machine, &project, *serving));
             let touched = self.past.get(&project).is_some_and(|past| past.disturbed);
             self.check(Promise::S7, missing.is_none() || touched, || {
@@ -607,7 +614,7 @@ impl Oracle {
         if self.sees_proxy {
             self.own_routes(machine, status);
         }
-        status.conditions.iter().for_each(|condition| self.reach(&condition.reason));
+        status.conditions.iter().for_each(|condition| self.reach(condition.reason.name()));
         let jumped = self.jumped;
         let judged = self.past(&project).trials.note_told(machine, status, jumped);
         if let Some((holds, why)) = judged {
@@ -620,8 +627,8 @@ impl Oracle {
         past.declared.extend(status.serving);
         past.observed_generation = status.observed_generation;
         // A wish that waits for the end of a suspension was not tried yet: what is told is the one before.
-        let failed = !is("Suspended")
-            && status.condition("Stalled").is_some_and(|condition| REJECTED.contains(&condition.reason.as_str()));
+        let failed = !is(ConditionKind::Suspended)
+            && status.condition(ConditionKind::Stalled).is_some_and(|condition| REJECTED.contains(&condition.reason));
         past.failed_for = failed.then_some(status.generation);
         let before = std::mem::take(&mut past.rejected);
         let told = |number: &ReleaseNo| (*number, before.get(number).copied().unwrap_or(status.generation));
@@ -640,8 +647,9 @@ impl Oracle {
         let is_live = |host: &Hostname| status.routes.iter().all(|route| route.host != *host || route.live);
         let blamed = served.iter().find(|site| !is_live(&site.host)).map(|site| site.host.clone());
         let missing = unserved.first().map(|site| site.host.clone());
-        let ready = status.condition("Ready").filter(|ready| ready.status == "True" || ready.reason == "RoutePending");
-        let ready = ready.map(|ready| ready.status == "True");
+        let ready =
+            status.condition(ConditionKind::Ready).filter(|ready| ready.holds || ready.reason == Reason::RoutePending);
+        let ready = ready.map(|ready| ready.holds);
         self.check(Promise::S19, blamed.is_none(), || format!("Caddy serves {blamed:?}, called not live: {status:?}"));
         self.check(Promise::S19, ready.is_none_or(|ready| ready == missing.is_none()), || {
             format!("of the hosts of {} Caddy does not serve {missing:?}: {status:?}", status.project)

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use zexio::model::desired::{Content, Owner, Source, Wanted};
 use zexio::model::names::ProjectId;
 use zexio::model::observed::ActiveState;
-use zexio::model::services::{Service, ServiceIntent, ServiceStatus, Version, WantedServices};
+use zexio::model::services::{Service, ServiceIntent, ServiceState, ServiceStatus, Version, WantedServices};
 use zexio::plan::services::{Task, WorkOrder, meant};
 use zexio::port::WriteError;
 
@@ -164,15 +164,15 @@ impl Oracle {
         let generation = self.host.read.get(&service).map_or(0, |wish| wish.generation);
         let rules = [
             (status.observed_generation <= generation, "it saw more than was asked"),
-            (status.state != "running" || machine.host.runs(service), "it is running, and does not run"),
-            (status.state != "absent" || whole(machine, service).is_empty(), "it is absent, and is there"),
+            (status.state != ServiceState::Running || machine.host.runs(service), "it is running, and does not run"),
+            (status.state != ServiceState::Absent || whole(machine, service).is_empty(), "it is absent, and is there"),
         ];
         for (holds, why) in rules {
             self.check(Promise::S7, holds, || format!("the status of {service}: {why}: {status:?}"));
         }
         let shown = status.message.contains(SENTINEL) || status.evidence.iter().any(|line| line.contains(SENTINEL));
         self.check(Promise::S8, !shown, || format!("the status of {service} shows the value of a variable"));
-        self.reach(&status.reason);
+        self.reach(status.reason.name());
     }
 
     /// Looks what has become of every service, once nothing disturbs the agent.
@@ -188,7 +188,8 @@ impl Oracle {
                         found.whole && found.daemon.as_ref().is_none_or(|daemon| daemon.runs() && daemon.enabled)
                     });
                     let status = machine.host.statuses.get(&service);
-                    let told = status.is_some_and(|status| ["running", "installed"].contains(&status.state.as_str()));
+                    let told = status
+                        .is_some_and(|status| [ServiceState::Running, ServiceState::Installed].contains(&status.state));
                     self.check(Promise::L4, well && (told || wish.complaint.is_some()), || {
                         format!("{service} {version:?} was asked for, and is {seen:?}; told: {status:?}")
                     });

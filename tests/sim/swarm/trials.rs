@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use zexio::model::names::ReleaseNo;
-use zexio::model::status::Status;
+use zexio::model::status::{ConditionKind, Status};
 
 use crate::world::Machine;
 
@@ -55,9 +55,9 @@ impl Trials {
 
 /// Returns the release that a status says was rejected since it fell.
 fn fallen(status: &Status) -> Option<ReleaseNo> {
-    let is = |kind: &str| status.condition(kind).filter(|condition| condition.status == "True");
+    let is = |kind: ConditionKind| status.condition(kind).filter(|condition| condition.holds);
     // A wish that waits for the end of a suspension was not tried yet: what is told is the one before.
-    let stall = is("Stalled").filter(|_| is("Suspended").is_none())?;
+    let stall = is(ConditionKind::Stalled).filter(|_| is(ConditionKind::Suspended).is_none())?;
     let (number, how) = stall.message.strip_prefix("release ")?.split_once(" was rejected: ")?;
     let fell = how.contains(" exited with ") || how.contains(" ended");
     number.parse().ok().filter(|_| fell).map(ReleaseNo)

@@ -8,6 +8,7 @@ use zexio::model::quantity::{Span, Timestamp};
 use zexio::plan::{FetchOrder, UnitOrder};
 
 use super::Machine;
+use zexio::model::reason::Reason;
 
 /// What systemd does not show of a unit.
 #[derive(Debug, Clone, Default)]
@@ -322,12 +323,12 @@ impl Machine {
     }
 
     /// Says what an order brings: the name of the bytes and their digest, or why nothing.
-    fn fetched(&mut self, order: &FetchOrder) -> Result<(String, Sha256), (Lasting, &'static str, &'static str)> {
+    fn fetched(&mut self, order: &FetchOrder) -> Result<(String, Sha256), (Lasting, Reason, &'static str)> {
         let here = |machine: &Self, sha256: &Sha256| machine.bytes.get(sha256).cloned();
         let want = order.source.sha256().or(order.sha256.as_ref());
         let kept = want.filter(|want| self.artifacts.contains_key(want)).and_then(|want| here(self, want));
         if self.disk_full {
-            return Err((Lasting::No, "DiskFull", "could not write the artifact: no space left on device"));
+            return Err((Lasting::No, Reason::DiskFull, "could not write the artifact: no space left on device"));
         }
         if let (Some(name), Some(want)) = (kept, want) {
             return Ok((name, want.clone()));
@@ -337,18 +338,20 @@ impl Machine {
             Source::File { name, .. } => {
                 let found = Sha256::parse(name.as_str()).ok().filter(|sha256| self.artifacts.contains_key(sha256));
                 let found = found.and_then(|sha256| here(self, &sha256));
-                found.ok_or((Lasting::Yes, "ArtifactFailed", "there is no such artifact"))?
+                found.ok_or((Lasting::Yes, Reason::ArtifactFailed, "there is no such artifact"))?
             }
         };
         let found = digest(&name);
         let trips = self.flaky.as_mut().is_some_and(|(chance, odds)| chance.hits(*odds));
         match want {
-            _ if !self.network => Err((Lasting::No, "ArtifactFailed", "no network")),
-            _ if trips => Err((Lasting::No, "ArtifactFailed", "the server answered 503")),
+            _ if !self.network => Err((Lasting::No, Reason::ArtifactFailed, "no network")),
+            _ if trips => Err((Lasting::No, Reason::ArtifactFailed, "the server answered 503")),
             _ if name.starts_with("missing") || !self.has_come(&name) => {
-                Err((Lasting::Absent, "ArtifactFailed", "the server answered 404"))
+                Err((Lasting::Absent, Reason::ArtifactFailed, "the server answered 404"))
             }
-            Some(want) if *want != found => Err((Lasting::Yes, "HashMismatch", "the artifact has another digest")),
+            Some(want) if *want != found => {
+                Err((Lasting::Yes, Reason::HashMismatch, "the artifact has another digest"))
+            }
             _ => Ok((name, found)),
         }
     }

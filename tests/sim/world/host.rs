@@ -20,6 +20,7 @@ use super::World;
 use super::gate::Effect;
 use crate::chance::Chance;
 use crate::swarm::oracle::Oracle;
+use zexio::model::reason::Reason;
 
 /// The host's services and its package manager.
 #[derive(Default)]
@@ -123,7 +124,7 @@ impl Host {
     /// Begins work, of which nobody knows yet how it ends.
     fn begin(&mut self, order: &WorkOrder, uptime: u64) -> Result<(), PortError> {
         if self.work.contains_key(&order.service) {
-            return Err(PortError::passing("Systemd", "could not start the work: the unit is there already"));
+            return Err(PortError::passing(Reason::Systemd, "could not start the work: the unit is there already"));
         }
         self.runs += 1;
         let invocation = self.runs.to_string();
@@ -306,7 +307,7 @@ impl Services for World {
         machine.interrupt();
         machine.note_read(Oracle::note_services_seen);
         if machine.blind.units {
-            return Err(PortError::passing("Systemd", "could not list units: the bus is away"));
+            return Err(PortError::passing(Reason::Systemd, "could not list units: the bus is away"));
         }
         let seen = |service: Service| (service, machine.host.seen.get(&service).cloned().unwrap_or_default());
         Ok(Service::ALL.into_iter().map(seen).collect())

@@ -9,7 +9,7 @@ use zexio::model::document;
 use zexio::model::names::ProjectId;
 use zexio::model::quantity::{Span, Timestamp};
 use zexio::model::spec::Sealed;
-use zexio::model::status::Status;
+use zexio::model::status::{ConditionKind, Status};
 use zexio::plan::Rules;
 use zexio::reconcile::pass::{Loop, Planner, checked_plan};
 use zexio::reconcile::services::HostServices;
@@ -106,7 +106,12 @@ impl Life {
             self.pass_or_die();
             self.world.lock().watch_traffic(&"time");
             let idle = self.world.lock().calls.len() == before;
-            let ended = self.world.lock().statuses.values().all(|status| status.condition("Reconciling").is_none());
+            let ended = self
+                .world
+                .lock()
+                .statuses
+                .values()
+                .all(|status| status.condition(ConditionKind::Reconciling).is_none());
             quiet = if idle && ended { quiet + 1 } else { 0 };
             // Longer than any drain or trial of these tests.
             if quiet > 30 {

@@ -16,6 +16,7 @@ use zexio::model::names::{ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitI
 use zexio::model::observed::{ActiveState, BundlesSeen, ProxySeen, UnitSeen, Visit};
 use zexio::model::progress::{Progress, ProjectProgress};
 use zexio::model::quantity::Timestamp;
+use zexio::model::reason::Reason;
 use zexio::model::record::Record;
 use zexio::model::status::Status;
 use zexio::port::PortError;
@@ -128,7 +129,7 @@ impl World {
     }
 
     fn hears(&self) -> Result<(), PortError> {
-        if self.lock().deaf { Err(PortError::passing("Deaf", "nobody answers")) } else { Ok(()) }
+        if self.lock().deaf { Err(PortError::passing(Reason::Systemd, "nobody answers")) } else { Ok(()) }
     }
 
     /// The one way in which the agent changes anything.
@@ -151,8 +152,8 @@ impl World {
                 drop(machine);
                 std::panic::resume_unwind(Box::new(Death))
             }
-            Fate::FailsBefore => Err(PortError::passing("Injected", "nobody answered, and nothing happened")),
-            Fate::FailsAfter => Err(PortError::passing("Injected", "it happened, and the answer was lost")),
+            Fate::FailsBefore => Err(PortError::passing(Reason::Internal, "nobody answered, and nothing happened")),
+            Fate::FailsAfter => Err(PortError::passing(Reason::Internal, "it happened, and the answer was lost")),
             Fate::Happens => done,
         }
     }

@@ -10,6 +10,7 @@ use zexio::model::event::By;
 use zexio::model::names::{KeyId, ProjectId, SecretName};
 use zexio::model::progress::{Progress, ProjectProgress, Unreadable};
 use zexio::model::quantity::Timestamp;
+use zexio::model::reason::Reason;
 use zexio::model::record::Record;
 use zexio::model::spec::{Artifact, Document, Plain};
 use zexio::plan::accept::admit::{Admitted, Origin, UrlCheck, admit};
@@ -95,7 +96,8 @@ impl Sealed {
         version: u32,
     ) -> Result<Zeroizing<String>, PortError> {
         let value = self.0.get(project).and_then(|stored| stored.get(&(kind, name.to_owned(), version)));
-        let value = value.ok_or_else(|| PortError::passing("KeyUnavailable", format!("could not open {name}")))?;
+        let value =
+            value.ok_or_else(|| PortError::passing(Reason::KeyUnavailable, format!("could not open {name}")))?;
         Ok(Zeroizing::new(value.clone()))
     }
 }
@@ -202,7 +204,7 @@ impl Machine {
 
     fn stored_progress(&self, project: &ProjectId) -> StoredProgress {
         match self.unreadable.get(project) {
-            Some(Damaged::Progress) => Err(PortError::passing("Database", DAMAGED)),
+            Some(Damaged::Progress) => Err(PortError::passing(Reason::Database, DAMAGED)),
             _ => Ok(self.progress.projects.get(project).cloned().unwrap_or_default()),
         }
     }
