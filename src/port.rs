@@ -17,12 +17,12 @@ use crate::model::observed::{
 };
 use crate::model::pattern::Pattern;
 use crate::model::progress::{Progress, ProjectProgress};
-use crate::model::quantity::Timestamp;
+use crate::model::quantity::{Span, Timestamp};
 use crate::model::reason::Reason;
 use crate::model::services::{
     Service, ServiceProgress, ServiceStatus, ServicesSeen, Version, WantedService, WantedServices,
 };
-use crate::model::spec::{Artifact, Plain, Ready, Sealed};
+use crate::model::spec::{Artifact, Plain, ProbePath, Sealed};
 use crate::model::stats::{AgentStats, SystemStats};
 use crate::model::status::{Status, Used};
 use crate::plan::accept::admit::Admitted;
@@ -428,13 +428,24 @@ pub struct ProbeOrder {
     pub unit: UnitId,
     /// Its port: the socket that answers there must belong to the unit.
     pub port: u16,
-    /// How.
-    pub ready: Ready,
-    /// What is asked for, as a visitor would.
+    /// What is asked there; none: that it takes connections is enough.
+    pub request: Option<ProbeRequest>,
+    /// How long one probe may take.
+    pub timeout: Span,
+    /// How long between two probes.
+    pub interval: Span,
+}
+
+/// A request that a probe sends as a visitor would.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeRequest {
+    /// The path.
+    pub path: ProbePath,
+    /// The name that is asked for.
     pub host: String,
     /// Whether visitors come over TLS.
     pub tls: bool,
-    /// Whether it speaks HTTP/2 without TLS.
+    /// Whether the app speaks HTTP/2 without TLS.
     pub h2c: bool,
 }
 

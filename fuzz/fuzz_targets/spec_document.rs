@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use zexio::model::desired::{Content, Source};
+use zexio::model::desired::Content;
 use zexio::model::document;
 use zexio::model::layout::Layout;
 use zexio::model::names::{ReleaseNo, Slot, UnitId};
@@ -29,7 +29,7 @@ fuzz_target!(|text: &[u8]| {
 fn render(spec: &Spec) {
     let layout = Layout::parse("/zexio").expect("the root is one");
     let stored = spec.secrets.iter().map(|used| (used.name.clone(), 1)).collect();
-    let Some(source) = Source::of(&spec.artifact) else { return };
+    let Some(source) = spec.artifact.source().cloned() else { return };
     let content = Content::of(spec, source, &stored).expect("every secret is stored");
     for (process, work) in &content.processes {
         let (project, process) = (spec.project.clone(), process.clone());

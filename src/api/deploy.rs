@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::model::desired::{Intent, Owner, Wanted};
 use crate::model::names::{ArtifactName, ProjectId, Sha256};
-use crate::model::spec::{Artifact, Label, Spec, Updates};
+use crate::model::spec::{Artifact, ArtifactFrom, Label, Source, Spec, Updates};
 use crate::port::WriteError;
 
 use super::body::object;
@@ -42,14 +42,9 @@ pub async fn artifact(call: &Call) -> Answer {
         .write(move |state| {
             let wanted = known(state, &id)?;
             let spec = movable(&id, &wanted, admin)?;
-            let artifact = Artifact {
-                url: None,
-                sha256: Sha256::parse(asked.file.as_str()).ok(),
-                file: Some(asked.file),
-                release: None,
-                version: asked.version,
-                updates: spec.artifact.updates,
-            };
+            let source = Source::File { sha256: Sha256::parse(asked.file.as_str()).ok(), name: asked.file };
+            let (version, updates) = (asked.version, spec.artifact.updates);
+            let artifact = Artifact { from: ArtifactFrom::Source(source), version, updates };
             let put = state.wishes.overlay(&id, &artifact, &by)?;
             Ok((put, paused(state, &wanted)))
         })

@@ -12,7 +12,7 @@ use crate::model::document::{self, Problem as Flaw};
 use crate::model::event::By;
 use crate::model::names::{ProjectId, ReleaseNo};
 use crate::model::progress::{ProjectProgress, Release};
-use crate::model::spec::{Artifact, Spec, hide_query};
+use crate::model::spec::{Artifact, ArtifactFrom, Spec, hide_query};
 use crate::model::status::Status;
 use crate::plan::accept::admit::{Admitted, Origin, admit};
 use crate::plan::status::{as_wanted_now, unseen};
@@ -220,14 +220,8 @@ fn go_back(
         let detail = format!("release {number} of {project} was never healthy; nothing can go back to it");
         return Err(Problem::conflict("never_good", detail));
     }
-    let artifact = Artifact {
-        url: None,
-        file: None,
-        release: Some(number),
-        sha256: None,
-        version: release.version.clone(),
-        updates: spec.artifact.updates,
-    };
+    let (version, updates) = (release.version.clone(), spec.artifact.updates);
+    let artifact = Artifact { from: ArtifactFrom::Release(number), version, updates };
     Ok((state.wishes.overlay(project, &artifact, by)?, number))
 }
 

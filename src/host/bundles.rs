@@ -11,12 +11,12 @@ use std::time::UNIX_EPOCH;
 
 use crate::bell::Bell;
 use crate::files;
-use crate::model::desired::Source;
 use crate::model::expected::Expected;
 use crate::model::layout::{Layout, user_of};
 use crate::model::names::{ProcessName, ProjectId, ReleaseNo, Sha256, Slot};
 use crate::model::observed::{BundlesSeen, FetchSeen};
 use crate::model::quantity::Timestamp;
+use crate::model::spec::Source;
 use crate::plan::FetchOrder;
 use crate::port::{Bundles, Clock, PortError};
 use crate::unpack::contents::{self, Place};

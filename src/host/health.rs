@@ -13,9 +13,8 @@ use crate::bell::Bell;
 use crate::model::layout::Layout;
 use crate::model::names::{ProjectId, UnitId};
 use crate::model::observed::{OpenPort, Probed, Visit, Visited};
-use crate::model::quantity::Timestamp;
-use crate::model::spec::Ready;
-use crate::port::{Clock, Health, ProbeOrder};
+use crate::model::quantity::{Span, Timestamp};
+use crate::port::{Clock, Health, ProbeOrder, ProbeRequest};
 
 use super::listener::{self, Listener};
 use super::visit::{self, App};
@@ -79,7 +78,7 @@ impl Prober {
             let mut told = (false, String::new());
             while !stop.load(Ordering::Relaxed) {
                 let Some((run, result)) = probe_run(&order, &runtime, began.elapsed()) else {
-                    std::thread::sleep(pause(&order.ready, false, began.elapsed()));
+                    std::thread::sleep(pause(order.interval, false, began.elapsed()));
                     continue;
                 };
                 let (ready, last) = note(&found, run, result, clock.now());
@@ -88,7 +87,7 @@ impl Prober {
                     told = (ready, last);
                     bell.ring();
                 }
-                std::thread::sleep(pause(&order.ready, ready, began.elapsed()));
+                std::thread::sleep(pause(order.interval, ready, began.elapsed()));
             }
         };
         if let Err(error) = std::thread::Builder::new().name("probe".into()).spawn(run) {
@@ -144,8 +143,8 @@ pub fn open_ports() -> OpenPorts {
 
 /// An app that is still coming up is asked at shorter intervals the younger it is, so that the waiting adds little to
 /// what its start takes anyway.
-fn pause(ready: &Ready, is_ready: bool, age: Duration) -> Duration {
-    let interval = ready.interval.as_duration();
+fn pause(interval: Span, is_ready: bool, age: Duration) -> Duration {
+    let interval = interval.as_duration();
     if is_ready { interval } else { (age / 40).max(SHORTEST_PAUSE).min(interval) }
 }
 
@@ -187,9 +186,10 @@ fn probe_once(order: &ProbeOrder, runtime: &Runtime, age: Duration) -> Result<St
         Listener::Nobody => return Err(nothing_listens(order.port, &listener::of_cgroup(&cgroup))),
         Listener::Stranger(who) => return Err(format!("port {} is taken by {who}", order.port)),
     }
-    match &order.ready.http {
-        Some(path) => get(order, path.as_str(), runtime),
-        None => connect(order.port, order.ready.timeout.as_duration()),
+    let timeout = order.timeout.as_duration();
+    match &order.request {
+        Some(request) => get(order.port, request, timeout, runtime),
+        None => connect(order.port, timeout),
     }
 }
 
@@ -216,15 +216,15 @@ fn connect(port: u16, timeout: Duration) -> Result<String, String> {
 }
 
 /// What answers 2xx or 3xx is well.
-fn get(order: &ProbeOrder, path: &str, runtime: &Runtime) -> Result<String, String> {
-    let shown = format!("GET {path} on port {}", order.port);
-    let timeout = order.ready.timeout.as_duration();
-    let app = App { port: order.port, host: &order.host, tls: order.tls, h2c: order.h2c };
+fn get(port: u16, request: &ProbeRequest, timeout: Duration, runtime: &Runtime) -> Result<String, String> {
+    let path = request.path.as_str();
+    let shown = format!("GET {path} on port {port}");
+    let app = App { port, host: &request.host, tls: request.tls, h2c: request.h2c };
     match runtime.block_on(visit::get(&app, path, timeout)) {
         Ok(status @ 200..400) => Ok(format!("{shown} answered {status}")),
         Ok(status) => Err(format!("{shown} answered {status}")),
         // It listened a moment ago.
-        Err(error) if error.contains("Connection refused") => Err(without_ipv4(order.port)),
+        Err(error) if error.contains("Connection refused") => Err(without_ipv4(port)),
         Err(error) => Err(format!("{shown} failed: {error}")),
     }
 }

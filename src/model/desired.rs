@@ -12,7 +12,7 @@ use super::quantity::{Bytes, CpuShare, Span, Timestamp};
 use super::reason::Reason;
 use super::spec::is_false;
 use super::spec::{
-    Artifact, Calendar, Command, Limits, Process, Ready, ReleaseCommand, Sandbox, Sealed, SiteDirectory, Spec, Stop,
+    Calendar, Command, Limits, Process, Ready, ReleaseCommand, Sandbox, Sealed, SiteDirectory, Source, Spec, Stop,
 };
 
 /// Everything the operator asked for.
@@ -238,54 +238,6 @@ pub struct SecretVersion {
     pub name: SecretName,
     /// Its version.
     pub version: u32,
-}
-
-/// Where a release's artifact comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Source {
-    /// A URL, perhaps with what it must hash to.
-    Url {
-        /// The address.
-        url: String,
-        /// The digest.
-        sha256: Option<super::names::Sha256>,
-    },
-    /// A file on the server.
-    File {
-        /// Its name.
-        name: super::names::ArtifactName,
-        /// The digest.
-        sha256: Option<super::names::Sha256>,
-    },
-}
-
-impl Source {
-    /// Returns the source that an artifact names; none where it names an earlier release.
-    pub fn of(artifact: &Artifact) -> Option<Self> {
-        let sha256 = artifact.sha256.clone();
-        match (&artifact.url, &artifact.file) {
-            (Some(url), _) => Some(Source::Url { url: url.clone(), sha256 }),
-            (_, Some(name)) => Some(Source::File { name: name.clone(), sha256 }),
-            (None, None) => None,
-        }
-    }
-
-    /// Returns what it must hash to.
-    pub fn sha256(&self) -> Option<&super::names::Sha256> {
-        match self {
-            Source::Url { sha256, .. } | Source::File { sha256, .. } => sha256.as_ref(),
-        }
-    }
-
-    /// Tells whether both mean the same bytes. A digest says more than an address: a presigned URL changes every
-    /// time it is made.
-    pub fn same_as(&self, other: &Self) -> bool {
-        match (self.sha256(), other.sha256()) {
-            (Some(mine), Some(theirs)) => mine == theirs,
-            _ => self == other,
-        }
-    }
 }
 
 /// One process as a release runs it: without its routes.

@@ -7,8 +7,8 @@ use super::document::Problem;
 use super::names::{Hostname, ProcessName, ReleaseNo};
 use super::quantity::{Bytes, Span, Timestamp};
 use super::spec::{
-    Artifact, Command, Deploy, Document, Process, Ready, Route, SecretUse, Spec, Tls, Updates, has_hidden_query,
-    hide_query, parse_url,
+    Artifact, ArtifactFrom, Command, Deploy, Document, Process, Ready, Route, SecretUse, Source, Spec, Tls, Updates,
+    has_hidden_query, hide_query, parse_url,
 };
 
 /// Returns everything that does not fit, in the order of the document's keys.
@@ -99,20 +99,15 @@ pub fn over(spec: &Document, stored: Option<&Spec>, now: Timestamp) -> Vec<Probl
 }
 
 fn artifact(artifact: &Artifact, found: &mut Vec<Problem>) {
-    let named = [artifact.url.is_some(), artifact.file.is_some(), artifact.release.is_some()];
-    if named.iter().filter(|is| **is).count() != 1 {
-        found.push(Problem::at("artifact", "exactly one of url, file, release"));
-    }
-    // One whose query is hidden stands for the stored one, which is looked up where there is a store (`restore`).
-    let url = artifact.url.as_deref().filter(|url| !has_hidden_query(url));
-    if let Some(Err(why)) = url.map(parse_url) {
-        found.push(Problem::at("artifact.url", format!("{why}; one looks like https://example.com/shop-1.8.2.tar.gz")));
-    }
-    if artifact.release == Some(ReleaseNo(0)) {
-        found.push(Problem::at("artifact.release", "releases begin at 1"));
-    }
-    if artifact.release.is_some() && artifact.sha256.is_some() {
-        found.push(Problem::at("artifact.sha256", "an earlier release has its own; leave it out"));
+    match &artifact.from {
+        // One whose query is hidden stands for the stored one, which is looked up where there is a store (`restore`).
+        ArtifactFrom::Source(Source::Url { url, .. }) if !has_hidden_query(url) => {
+            let why =
+                parse_url(url).err().map(|why| format!("{why}; one looks like https://example.com/shop-1.8.2.tar.gz"));
+            found.extend(why.map(|why| Problem::at("artifact.url", why)));
+        }
+        ArtifactFrom::Release(ReleaseNo(0)) => found.push(Problem::at("artifact.release", "releases begin at 1")),
+        ArtifactFrom::Source(_) | ArtifactFrom::Release(_) => {}
     }
 }
 
@@ -187,13 +182,6 @@ fn ports(spec: &Document, found: &mut Vec<Problem>) {
 
 fn readiness(path: &str, process: &Process, after: Span, deadline: Span, found: &mut Vec<Problem>) {
     let ready = process.ready.clone().unwrap_or_else(Ready::default_tcp);
-    let kinds = [ready.http.is_some(), ready.tcp, ready.notify];
-    if kinds.iter().filter(|is| **is).count() != 1 {
-        found.push(Problem::at(format!("{path}.ready"), "exactly one of http, tcp, notify"));
-    }
-    if ready.host.is_some() && ready.http.is_none() {
-        found.push(Problem::at(format!("{path}.ready.host"), "only http asks for a host; leave it out"));
-    }
     if ready.timeout == Span(0) || ready.interval < Span(10) {
         found.push(Problem::at(format!("{path}.ready"), "timeout must be more than 0, interval at least 10ms"));
     }
@@ -258,7 +246,7 @@ fn templates(spec: &Document) -> impl Iterator<Item = Problem> {
 #[cfg(test)]
 mod tests {
     use crate::model::document::parse;
-    use crate::model::spec::Plain;
+    use crate::model::spec::{Check, Plain};
 
     fn refusal(processes: &str, rest: &str) -> String {
         let text = format!(
@@ -418,7 +406,7 @@ mod tests {
         let text = "zexio: 1\nproject: shop\nartifact: { file: x }\nprocesses: { web: { run: ./x, ready: { http: /up?x=1 } } }";
         let document = parse(text.as_bytes()).unwrap();
         let ready = document.processes.values().next().and_then(|process| process.ready.clone()).unwrap();
-        assert_eq!(ready.http.unwrap().as_str(), "/up?x=1");
+        assert!(matches!(ready.check, Check::Http { path, host: None } if path.as_str() == "/up?x=1"));
     }
 
     #[test]

@@ -146,6 +146,13 @@ checked_name!(
     }
 );
 
+impl From<Sha256> for ArtifactName {
+    /// Returns the name of the file that is kept under its digest.
+    fn from(Sha256(digest): Sha256) -> Self {
+        Self(digest)
+    }
+}
+
 checked_name!(
     /// The id of an API key, which is also its file's name.
     KeyId, "a key id",

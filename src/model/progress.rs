@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::desired::{Content, Kind, Source, Work};
+use super::desired::{Content, Kind, Work};
 use super::names::{Hostname, Ports, ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitId};
 use super::observed::{ActiveState, UnitSeen};
 use super::quantity::{Span, Timestamp};
@@ -241,10 +241,10 @@ impl Release {
     /// Tells whether it has an artifact's bytes, as far as that can be known before they are here. The same place means
     /// other bytes under another version.
     pub fn is_of(&self, artifact: &Artifact) -> bool {
-        match (&artifact.sha256, &self.sha256) {
+        match (artifact.sha256(), &self.sha256) {
             (Some(asked), Some(known)) => asked == known,
             _ => {
-                Source::of(artifact).is_some_and(|source| source.same_as(&self.content.source))
+                artifact.source().is_some_and(|source| source.same_as(&self.content.source))
                     && self.has_version(artifact)
             }
         }
@@ -252,7 +252,7 @@ impl Release {
 
     /// Tells whether an artifact's version is this release's, or says nothing.
     pub fn has_version(&self, artifact: &Artifact) -> bool {
-        artifact.sha256.is_some() || artifact.version.is_none() || artifact.version == self.version
+        artifact.sha256().is_some() || artifact.version.is_none() || artifact.version == self.version
     }
 }
 

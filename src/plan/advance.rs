@@ -350,7 +350,7 @@ fn promote_what_was_switched(
     if let Some(release) = memory.releases.get_mut(&candidate) {
         (release.good, release.turn) = (true, turns + 1);
     }
-    if spec.artifact.release.is_none() {
+    if spec.artifact.release().is_none() {
         // A different version has arrived and holds: what was left behind is history.
         memory.releases.values_mut().for_each(|release| release.vetoed = false);
     }

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::model::desired::{Content, Source, Wanted};
+use crate::model::desired::{Content, Wanted};
 use crate::model::names::{Hostname, ProjectId, ReleaseNo, Sha256, Slot};
 use crate::model::observed::Observed;
 use crate::model::progress::{Progress, ProjectProgress, Release, ReleaseState, Stall, Trial};
 use crate::model::quantity::Timestamp;
-use crate::model::spec::{Artifact, Spec};
+use crate::model::spec::{Artifact, ArtifactFrom, Source, Spec};
 
 use super::{Rules, ports, services};
 use crate::model::reason::Reason;
@@ -74,8 +74,8 @@ pub fn take(
 /// is not fetched again for that.
 fn take_the_version_for_its(memory: &mut ProjectProgress, spec: &Spec) {
     let target = memory.target.and_then(|number| memory.releases.get_mut(&number));
-    let source = Source::of(&spec.artifact);
-    if let Some(target) = target.filter(|target| source.is_some_and(|source| target.content.source.same_as(&source))) {
+    let source = spec.artifact.source();
+    if let Some(target) = target.filter(|target| source.is_some_and(|source| target.content.source.same_as(source))) {
         target.version = spec.artifact.version.clone().or(target.version.take());
     }
 }
@@ -99,10 +99,10 @@ fn is_under_way(wanted: &Wanted, spec: &Spec, memory: &ProjectProgress) -> bool 
     let Some((number, target)) = memory.target.and_then(|number| Some((number, memory.release(number)?))) else {
         return false;
     };
-    let same = match Source::of(&spec.artifact) {
-        None => spec.artifact.release == Some(number),
-        Some(source) => {
-            let content = Content::of(spec, source, &wanted.secrets);
+    let same = match &spec.artifact.from {
+        ArtifactFrom::Release(asked) => *asked == number,
+        ArtifactFrom::Source(source) => {
+            let content = Content::of(spec, source.clone(), &wanted.secrets);
             target.has_version(&spec.artifact) && content.is_ok_and(|content| target.content.same_as(&content))
         }
     };
@@ -139,7 +139,10 @@ fn wanted_release(
     memory: &mut ProjectProgress,
     now: Timestamp,
 ) -> Result<ReleaseNo, (Reason, String)> {
-    let Some(source) = Source::of(&spec.artifact) else { return earlier_release(spec, memory) };
+    let source = match &spec.artifact.from {
+        ArtifactFrom::Release(number) => return earlier_release(*number, spec, memory),
+        ArtifactFrom::Source(source) => source.clone(),
+    };
     let content = Content::of(spec, source, &wanted.secrets).map_err(|missing| {
         // Two variables may need the same one.
         let names: BTreeSet<&str> = missing.iter().map(|name| name.as_str()).collect();
@@ -151,8 +154,7 @@ fn wanted_release(
         .unwrap_or_else(|| new_release(memory, spec, content, wanted.generation, now)))
 }
 
-fn earlier_release(spec: &Spec, memory: &ProjectProgress) -> Result<ReleaseNo, (Reason, String)> {
-    let number = spec.artifact.release.unwrap_or(ReleaseNo(0));
+fn earlier_release(number: ReleaseNo, spec: &Spec, memory: &ProjectProgress) -> Result<ReleaseNo, (Reason, String)> {
     match memory.release(number) {
         Some(release) if release.good => Ok(number),
         Some(_) => {
@@ -219,7 +221,7 @@ fn known_bytes(memory: &ProjectProgress, artifact: &Artifact, source: &Source) -
 
 /// Whoever goes back to an earlier release means that the one left behind is not to come again by itself.
 fn veto_what_is_left(memory: &mut ProjectProgress, spec: &Spec, number: ReleaseNo) {
-    let left = memory.target.filter(|target| spec.artifact.release.is_some() && *target != number);
+    let left = memory.target.filter(|target| spec.artifact.release().is_some() && *target != number);
     if let Some(release) = left.and_then(|left| memory.releases.get_mut(&left)) {
         release.vetoed = true;
     }

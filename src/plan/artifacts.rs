@@ -7,6 +7,7 @@ use crate::model::names::Sha256;
 use crate::model::observed::Observed;
 use crate::model::progress::Progress;
 use crate::model::quantity::Span;
+use crate::model::spec::Source;
 
 use super::{Action, Plan, Step, StepReason};
 
@@ -33,8 +34,11 @@ fn needed<'a>(desired: &'a Desired, progress: &'a Progress) -> BTreeSet<&'a str>
     let kept = kept.filter_map(|release| release.sha256.as_ref()).map(Sha256::as_str);
     let artifacts = desired.0.values().filter_map(|wanted| wanted.spec()).map(|spec| &spec.artifact);
     let named = artifacts.flat_map(|artifact| {
-        let file = artifact.file.as_ref().map(|file| file.as_str());
-        file.into_iter().chain(artifact.sha256.as_ref().map(Sha256::as_str))
+        let file = match artifact.source() {
+            Some(Source::File { name, .. }) => Some(name.as_str()),
+            Some(Source::Url { .. }) | None => None,
+        };
+        file.into_iter().chain(artifact.sha256().map(Sha256::as_str))
     });
     kept.chain(named).collect()
 }

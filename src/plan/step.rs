@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use crate::model::desired::Source;
 use crate::model::expected::Expected;
 use crate::model::names::{ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitId};
 use crate::model::reason::Reason;
 use crate::model::services::Service;
+use crate::model::spec::Source;
 use crate::render::caddyfile::Site;
 use crate::render::launch::Launch;
 

@@ -6,7 +6,7 @@ use crate::model::observed::{ActiveState, FetchSeen, Probed, Seen, UnitSeen};
 use crate::model::progress::{ProjectProgress, Trial};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::reason::Reason;
-use crate::model::spec::{Deploy, Ready};
+use crate::model::spec::{Check, Deploy, Ready};
 
 /// A process that fell this often within its trial does not come up by itself.
 const FALLS: u32 = 3;
@@ -115,7 +115,7 @@ impl Case<'_> {
         let Some(unit) = unit.filter(is_on) else { return self.soon() };
         let found = match (self.fall_of(id, unit), &work.ready) {
             (Some(fall), _) => Err(fall),
-            (None, Some(ready)) if ready.notify => self.told_since(ready, unit),
+            (None, Some(ready)) if ready.check == Check::Notify => self.told_since(ready, unit),
             (None, Some(ready)) => self.answered_since(ready, self.probed(id, unit), unit),
             (None, None) => Ok(self.up_since(unit)),
         };

@@ -5,7 +5,7 @@ use crate::model::desired::{Kind, Work};
 use crate::model::names::{ProcessName, ProjectId, ReleaseNo};
 use crate::model::observed::{Purpose, Seen, Visit};
 use crate::model::progress::ProjectProgress;
-use crate::model::spec::{Route, Spec};
+use crate::model::spec::{Check, Route, Spec};
 
 /// Returns the request that verifies the candidate, from when it has the traffic.
 pub fn verify(project: &ProjectId, spec: &Spec, seen: &Seen, memory: &ProjectProgress) -> Option<Visit> {
@@ -32,9 +32,8 @@ pub fn checks<'a>(project: &ProjectId, seen: &Seen, memory: &'a ProjectProgress)
 
 /// The path that a readiness check asks is made to be asked often; where the route does not take it, its first path.
 fn path_of(route: &Route, work: &Work) -> String {
-    let ready = work.ready.as_ref().and_then(|ready| ready.http.as_ref()).map(|path| path.as_str());
-    match ready {
-        Some(path) if route.takes(path) => path.to_owned(),
+    match work.ready.as_ref().map(|ready| &ready.check) {
+        Some(Check::Http { path, .. }) if route.takes(path.as_str()) => path.as_str().to_owned(),
         _ => route.path.as_ref().map_or("/", |path| path.as_str().trim_end_matches('*')).to_owned(),
     }
 }

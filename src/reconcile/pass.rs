@@ -17,7 +17,7 @@ use crate::model::observed::{ActiveState, Observed, ProxySeen, Seen, UnitSeen, V
 use crate::model::progress::{Progress, ProjectProgress};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::services::WantedServices;
-use crate::model::spec::{Route, Tls};
+use crate::model::spec::{Check, Route, Tls};
 use crate::model::status::{ProcessStatus, Status};
 use crate::plan::check::Breach;
 use crate::plan::step::{Facts, Subject};
@@ -25,7 +25,7 @@ use crate::plan::{
     self, Action, FollowUp, Plan, ProjectAction, ProxyAction, RoutesOrder, Rules, Step, advance, check, events, retry,
     routes, status,
 };
-use crate::port::{Bundles, Clock, Health, Memory, ProbeOrder, Routes, Tail, Units};
+use crate::port::{Bundles, Clock, Health, Memory, ProbeOrder, ProbeRequest, Routes, Tail, Units};
 use crate::render::caddyfile::{self, Proxy, Site};
 
 /// How long until Caddy is offered routes again that it did not take.
@@ -513,17 +513,23 @@ fn probes(
         let spec = desired.0.get(project).and_then(Wanted::spec);
         for unit in memory.units_of(project, candidate) {
             let Some(work) = memory.work_of(&unit) else { continue };
-            let ready = work.ready.clone().filter(|ready| !ready.notify);
             let routes = spec.and_then(|spec| spec.processes.get(&unit.process)).map(|process| &process.routes[..]);
             let route = Route::first_direct(routes.unwrap_or_default());
             let port = memory.port_of(&unit);
             let runs = units.get(&unit).is_some_and(UnitSeen::is_up) || starts(&unit);
-            if let (Some(ready), Some(port), true) = (ready, port, runs) {
-                let public = route.map_or("localhost", |route| route.host.as_str());
-                let host = ready.host.as_ref().map_or(public.to_owned(), ToString::to_string);
-                let tls = route.is_none_or(|route| route.tls != Tls::Off);
-                orders.push(ProbeOrder { unit, port, ready, host, tls, h2c: work.h2c });
-            }
+            let (Some(ready), Some(port), true) = (&work.ready, port, runs) else { continue };
+            let request = match &ready.check {
+                Check::Notify => continue,
+                Check::Tcp => None,
+                Check::Http { path, host } => {
+                    let public = route.map_or("localhost", |route| route.host.as_str());
+                    let host = host.as_ref().map_or(public.to_owned(), ToString::to_string);
+                    let tls = route.is_none_or(|route| route.tls != Tls::Off);
+                    Some(ProbeRequest { path: path.clone(), host, tls, h2c: work.h2c })
+                }
+            };
+            let (timeout, interval) = (ready.timeout, ready.interval);
+            orders.push(ProbeOrder { unit, port, request, timeout, interval });
         }
     }
     orders

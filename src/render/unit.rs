@@ -7,7 +7,7 @@ use crate::model::desired::{Content, Kind, Work};
 use crate::model::layout::{LAUNCHER, Layout, SLICE, user_of};
 use crate::model::names::{ReleaseNo, Slot, UnitId};
 use crate::model::quantity::Span;
-use crate::model::spec::{Calendar, Sandbox, StopSignal, StopTo};
+use crate::model::spec::{Calendar, Check, Sandbox, StopSignal, StopTo};
 
 /// How the journal names the program that waits until nothing of a unit is left.
 pub const WAITER: &str = "zexio-wait";
@@ -90,7 +90,9 @@ fn way_of_running(work: &Work) -> &'static str {
     match &work.kind {
         Kind::Release(_) => "Type=oneshot\nRemainAfterExit=yes",
         Kind::Scheduled(_) => "Type=oneshot",
-        _ if work.ready.as_ref().is_some_and(|ready| ready.notify) => "Type=notify\nRestart=always\nRestartSec=2",
+        _ if work.ready.as_ref().is_some_and(|ready| ready.check == Check::Notify) => {
+            "Type=notify\nRestart=always\nRestartSec=2"
+        }
         _ => "Type=exec\nRestart=always\nRestartSec=2",
     }
 }
@@ -103,7 +105,7 @@ fn start_timeout(work: &Work) -> String {
     match (&work.kind, &work.ready) {
         (Kind::Release(timeout), _) => format!("{}ms", timeout.0),
         (Kind::Scheduled(_), _) => "infinity".to_owned(),
-        (_, Some(ready)) if ready.notify => format!("{}ms", ready.within.0 + GRACE.0),
+        (_, Some(ready)) if ready.check == Check::Notify => format!("{}ms", ready.within.0 + GRACE.0),
         _ => "90s".to_owned(),
     }
 }
@@ -231,10 +233,10 @@ fn sandbox(unit: &UnitId, sandbox: Sandbox, layout: &Layout) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::desired::{Ceiling, Source};
+    use crate::model::desired::Ceiling;
     use crate::model::names::{ProcessName, ProjectId};
     use crate::model::quantity::Bytes;
-    use crate::model::spec::{Command, Ready, Stop};
+    use crate::model::spec::{Command, Ready, Source, Stop};
 
     fn rendered(command: Vec<String>, sandbox: Sandbox) -> String {
         let unit = UnitId {

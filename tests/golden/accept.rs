@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
-use zexio::model::desired::{Complaint, ComplaintKind, Content, HeldUntil, Hold, Intent, Owner, Source};
+use zexio::model::desired::{Complaint, ComplaintKind, Content, HeldUntil, Hold, Intent, Owner};
 use zexio::model::document::{self, SpecError};
 use zexio::model::event::{By, Event, Level};
 use zexio::model::failure::PortError;
@@ -15,7 +15,7 @@ use zexio::model::quantity::Timestamp;
 use zexio::model::reason::Reason;
 use zexio::model::record::{Damage, Goal, Overlay, Part, Record};
 use zexio::model::services::{Service, ServiceIntent, Version, WantedService};
-use zexio::model::spec::{Artifact, Given, Plain, Sealed, Spec, Updates};
+use zexio::model::spec::{Artifact, ArtifactFrom, Given, Plain, Sealed, Source, Spec, Updates};
 use zexio::plan::accept::admit::{Admitted, Origin, UrlCheck, admit};
 use zexio::plan::accept::project::{self as rules, Deliveries, Delivery, StoredProgress};
 use zexio::plan::accept::values::{self, Kind, Values};
@@ -53,18 +53,13 @@ fn admitted(text: &str, origin: Origin<'_>) -> Result<Admitted, SpecError> {
 const V1: &str = "url: 'https://a.example.com/1', version: '1'";
 
 fn url(name: &str) -> Artifact {
-    Artifact {
-        url: Some(format!("https://a.example.com/{name}")),
-        file: None,
-        release: None,
-        sha256: None,
-        version: spec(&format!("url: 'https://a.example.com/{name}', version: '{name}'"), "").artifact.version,
-        updates: Updates::Fixed,
-    }
+    let url = format!("https://a.example.com/{name}");
+    let version = spec(&format!("url: '{url}', version: '{name}'"), "").artifact.version;
+    Artifact { from: ArtifactFrom::Source(Source::Url { url, sha256: None }), version, updates: Updates::Fixed }
 }
 
 fn back_to(release: u32) -> Artifact {
-    Artifact { url: None, release: Some(ReleaseNo(release)), version: None, ..url("1") }
+    Artifact { from: ArtifactFrom::Release(ReleaseNo(release)), version: None, ..url("1") }
 }
 
 fn overlay(artifact: Artifact, by: &By) -> Option<Overlay> {
@@ -146,9 +141,13 @@ fn records() -> Vec<(&'static str, Option<Record>)> {
 /// Returns progress with release 3, and whether the artifact that is wanted could not be fetched.
 fn progress(lacks: bool) -> ProjectProgress {
     let release = |artifact: &str, sha256: bool, unfetched: bool| Release {
-        content: Content::of(&spec(artifact, ""), Source::of(&spec(artifact, "").artifact).unwrap(), &BTreeMap::new())
-            .unwrap()
-            .into(),
+        content: Content::of(
+            &spec(artifact, ""),
+            spec(artifact, "").artifact.source().unwrap().clone(),
+            &BTreeMap::new(),
+        )
+        .unwrap()
+        .into(),
         sha256: sha256.then(|| "ab".repeat(32).parse().unwrap()),
         version: spec(artifact, "").artifact.version,
         generation: 1,
@@ -202,11 +201,14 @@ fn difference(old: Option<&Record>, new: &Record) -> String {
     }
     if old.overlay != new.overlay {
         let shown = new.overlay.as_ref().map_or("none".into(), |Overlay { artifact, by }| {
-            let Artifact { url, file, release, version, updates, .. } = artifact;
-            let file = file.as_ref().map(|file| file.as_str()[..4].to_owned());
+            let Artifact { from, version, updates } = artifact;
             let version = version.as_ref().map(|version| version.as_str());
-            let from = [url.clone(), file, release.map(|number| format!("release {number}"))];
-            format!("{} version {version:?} {updates:?} by {by:?}", from.into_iter().flatten().collect::<String>())
+            let from = match from {
+                ArtifactFrom::Source(Source::Url { url, .. }) => url.clone(),
+                ArtifactFrom::Source(Source::File { name, .. }) => name.as_str()[..4].to_owned(),
+                ArtifactFrom::Release(number) => format!("release {number}"),
+            };
+            format!("{from} version {version:?} {updates:?} by {by:?}")
         });
         write!(text, " overlay {shown}").unwrap();
     }
@@ -297,7 +299,9 @@ fn requests(old: &Option<Record>) -> Vec<(&'static str, String)> {
         ("move to 2, not fetched", overlay(url("2"), &key(), &lacks)),
         ("move to 2, progress unreadable", overlay(url("2"), &key(), &unreadable())),
         ("move to bytes without a version", {
-            overlay(Artifact { sha256: "cd".repeat(32).parse().ok(), version: None, ..url("2") }, &key(), &fine)
+            let url = "https://a.example.com/2".to_owned();
+            let from = ArtifactFrom::Source(Source::Url { url, sha256: "cd".repeat(32).parse().ok() });
+            overlay(Artifact { from, version: None, updates: Updates::Fixed }, &key(), &fine)
         }),
         ("move to a URL alone", overlay(Artifact { version: None, ..url("2") }, &key(), &fine)),
         ("back to release 3", overlay(back_to(3), &key(), &fine)),
@@ -375,7 +379,7 @@ fn what_a_record_means() {
     let goal = Goal::Delete { keep_data: true };
     let leaves = Record { goal, damage: damage(Part::Other), spec: None, ..runs() };
     assert_eq!(wanted(leaves).intent, Intent::Delete { keep_data: true }, "a removal needs no spec");
-    assert_eq!(wanted(moved(&key())).spec().unwrap().artifact.url, url("2").url);
+    assert_eq!(wanted(moved(&key())).spec().unwrap().artifact.from, url("2").from);
 }
 
 #[test]

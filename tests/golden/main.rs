@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use zexio::model::desired::{Content, Source};
+use zexio::model::desired::Content;
 use zexio::model::document::{self, Subject};
 use zexio::model::layout::Layout;
 use zexio::model::names::{ProcessName, ProjectId, ReleaseNo, Slot, UnitId};
@@ -37,7 +37,7 @@ fn unit_text(extra: &str) -> String {
     );
     let spec: Spec =
         document::parse(text.as_bytes()).unwrap().try_map_env(|_, _| Ok::<_, ()>(Sealed { sealed: 1 })).unwrap();
-    let source = Source::of(&spec.artifact).unwrap();
+    let source = spec.artifact.source().unwrap().clone();
     let content = Content::of(&spec, source, &Default::default()).unwrap();
     let process = ProcessName::parse("web").unwrap();
     let unit = UnitId {

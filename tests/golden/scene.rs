@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use zexio::model::desired::{Complaint, Content, Desired, Hold, Intent, Kind, Owner, Source, Wanted, Work};
+use zexio::model::desired::{Complaint, Content, Desired, Hold, Intent, Kind, Owner, Wanted, Work};
 use zexio::model::document;
 use zexio::model::failure::PortError;
 use zexio::model::layout::Layout;
@@ -24,7 +24,7 @@ use zexio::model::progress::{
 use zexio::model::quantity::Timestamp;
 use zexio::model::reason::Reason;
 use zexio::model::services::{Service, WantedServices};
-use zexio::model::spec::{Route, Sealed, Spec};
+use zexio::model::spec::{Route, Sealed, Source, Spec};
 use zexio::plan::{RoutesOrder, Rules, ports, routes, visits};
 use zexio::render::caddyfile;
 use zexio::render::unit;
@@ -478,7 +478,7 @@ impl Project {
     }
 
     fn release(&self, memory: &ProjectProgress, number: u32, words: &ReleaseInWords, spec: &Spec) -> Release {
-        let source = Source::of(&spec.artifact).expect("a release has a source");
+        let source = spec.artifact.source().expect("a release has a source").clone();
         let content = Content::of(spec, source, &self.secrets).expect("its secrets are stored");
         let serves = memory.serving == Some(ReleaseNo(number));
         let state = words.state.unwrap_or(match serves {

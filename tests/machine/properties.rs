@@ -97,7 +97,7 @@ fn properties(project: &Deployed, unit: &UnitId) -> BTreeMap<String, String> {
     let number = ["SIGHUP", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGTERM", "SIGWINCH"];
     let numbers = [1, 2, 3, 10, 12, 15, 28];
     let signal = number.iter().position(|name| *name == signal).map(|at| numbers[at]).expect("a signal");
-    let notifies = work.ready.as_ref().is_some_and(|ready| ready.notify);
+    let notifies = work.ready.as_ref().is_some_and(|ready| ready.check == zexio::model::spec::Check::Notify);
     let kind = match &work.kind {
         Kind::Scheduled(_) | Kind::Release(_) => "oneshot",
         _ if notifies => "notify",

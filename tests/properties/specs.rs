@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Map, Value, json};
 
-use zexio::model::desired::{Content, Source, Work};
+use zexio::model::desired::{Content, Work};
 use zexio::model::document;
 use zexio::model::names::{EnvName, ProjectId, ReleaseNo, Slot, UnitId};
 use zexio::model::progress::{Progress, ProjectProgress, Release, ReleaseState};
@@ -284,7 +284,7 @@ impl Deployed {
             .collect();
         let spec = sealed(document);
         let stored = spec.secrets.iter().map(|used| (used.name.clone(), 1)).collect();
-        let source = Source::of(&spec.artifact).expect("an artifact with a source");
+        let source = spec.artifact.source().expect("an artifact with a source").clone();
         let content = Content::of(&spec, source, &stored).expect("every secret is stored");
         let routes = spec.processes.iter().map(|(name, process)| (name.clone(), process.routes.clone()));
         let mut memory = ProjectProgress {

@@ -19,10 +19,11 @@ use serde_json::json;
 
 use crate::model::document::Problem as Flaw;
 use crate::model::event::By;
-use crate::model::names::{ArtifactName, ProjectId, SecretName, Sha256};
+use crate::model::names::{ProjectId, SecretName, Sha256};
 use crate::model::quantity::Timestamp;
 use crate::model::spec::{
-    Artifact, ForgejoHook, GithubHook, GitlabHook, Hooks, Label, Spec, StandardHook, TagPattern, Updates,
+    Artifact, ArtifactFrom, ForgejoHook, GithubHook, GitlabHook, Hooks, Label, Source, Spec, StandardHook, TagPattern,
+    Updates,
 };
 use crate::port::{Delivery, Put};
 
@@ -213,8 +214,11 @@ struct Taken {
 
 impl Taken {
     fn of(before: &Spec, artifact: &Artifact, put: Put) -> Self {
-        let place = |artifact: &Artifact| (artifact.url.clone(), artifact.file.clone());
-        let same_place = artifact.sha256.is_none() && place(&before.artifact) == place(artifact);
+        let same_place = match (before.artifact.source(), artifact.source()) {
+            (Some(Source::Url { url: old, .. }), Some(Source::Url { url, sha256: None })) => old == url,
+            (Some(Source::File { name: old, .. }), Some(Source::File { name, sha256: None })) => old == name,
+            _ => false,
+        };
         Self { generation: put.generation, changed: put.changed, same_place }
     }
 
@@ -262,20 +266,16 @@ fn artifact(state: &ApiState, spec: &Spec, bump: Bump) -> Result<Artifact, Probl
         let detail = format!("webhooks may not move {}: its spec needs artifact.updates: webhook", spec.project);
         return Err(Problem::conflict("updates_fixed", detail));
     }
-    if bump.url.is_some() == bump.file.is_some() {
-        return Err(Problem::invalid(vec![Flaw::at("", "exactly one of url, file")]));
-    }
-    if let Some(url) = &bump.url {
-        (state.check_url)(url).map_err(|cause| Problem::invalid(vec![Flaw::at("url", cause)]))?;
-    }
-    Ok(Artifact {
-        url: bump.url,
-        file: bump.file.as_ref().and_then(|digest| ArtifactName::parse(digest.as_str()).ok()),
-        release: None,
-        sha256: bump.sha256,
-        version: bump.version,
-        updates: spec.artifact.updates,
-    })
+    let Bump { url, file, sha256, version } = bump;
+    let source = match (url, file) {
+        (Some(url), None) => {
+            (state.check_url)(&url).map_err(|cause| Problem::invalid(vec![Flaw::at("url", cause)]))?;
+            Source::Url { url, sha256 }
+        }
+        (None, Some(digest)) => Source::File { name: digest.into(), sha256 },
+        _ => return Err(Problem::invalid(vec![Flaw::at("", "exactly one of url, file")])),
+    };
+    Ok(Artifact { from: ArtifactFrom::Source(source), version, updates: spec.artifact.updates })
 }
 
 /// Takes a delivery once, and only if it is no older than the last one. Everything that could refuse it comes first:

@@ -26,7 +26,7 @@ use crate::model::layout::Layout;
 use crate::model::names::{KeyId, ProjectId, ReleaseNo};
 use crate::model::progress::{ProjectProgress, Release, ReleaseState};
 use crate::model::quantity::{Span, Timestamp};
-use crate::model::spec::Plain;
+use crate::model::spec::{Plain, Source};
 use crate::plan::{Action, Plan, ProjectAction, Step, StepReason};
 use crate::port::{Memory, Wishes};
 use crate::pulse::Pulse;
@@ -220,7 +220,7 @@ impl Bench {
     fn history(&self, good: &[bool]) {
         let wanted = self.db.wanted(&shop()).unwrap().unwrap();
         let spec = wanted.spec().unwrap();
-        let source = crate::model::desired::Source::of(&spec.artifact).unwrap();
+        let source = spec.artifact.source().unwrap().clone();
         let content = crate::model::desired::Content::of(spec, source, &Default::default()).unwrap();
         let mut memory = ProjectProgress::default();
         for (number, good) in (1..).zip(good) {
@@ -260,7 +260,10 @@ impl Bench {
 
     fn artifact_url(&self) -> String {
         let wanted = self.db.wanted(&shop()).unwrap().unwrap();
-        wanted.spec().unwrap().artifact.url.clone().unwrap_or_default()
+        match wanted.spec().unwrap().artifact.source() {
+            Some(Source::Url { url, .. }) => url.clone(),
+            Some(Source::File { .. }) | None => String::new(),
+        }
     }
 }
 

@@ -2,35 +2,148 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use url::Url;
 
 use crate::model::names::{ArtifactName, ReleaseNo, Sha256};
 
 /// What to run: exactly one of `url`, `file`, `release`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(extend("oneOf" = [{ "required": ["url"] }, { "required": ["file"] }, { "required": ["release"] }]))]
+#[serde(try_from = "Written", into = "Written")]
 pub struct Artifact {
+    /// Where it comes from.
+    pub from: ArtifactFrom,
+    /// A label for people, such as the version.
+    pub version: Option<Label>,
+    /// Who may move it.
+    pub updates: Updates,
+}
+
+/// Where an artifact comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ArtifactFrom {
+    /// A place, for a release of its own.
+    Source(Source),
+    /// An earlier release of the project, which has its own digest.
+    Release(ReleaseNo),
+}
+
+/// Where a release's artifact comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// A URL, perhaps with what it must hash to.
+    Url {
+        /// The address.
+        url: String,
+        /// The digest.
+        sha256: Option<Sha256>,
+    },
+    /// A file on the server.
+    File {
+        /// Its name.
+        name: ArtifactName,
+        /// The digest.
+        sha256: Option<Sha256>,
+    },
+}
+
+impl Source {
+    /// Returns what it must hash to.
+    pub fn sha256(&self) -> Option<&Sha256> {
+        match self {
+            Source::Url { sha256, .. } | Source::File { sha256, .. } => sha256.as_ref(),
+        }
+    }
+
+    /// Tells whether both mean the same bytes. A digest says more than an address: a presigned URL changes every
+    /// time it is made.
+    pub fn same_as(&self, other: &Self) -> bool {
+        match (self.sha256(), other.sha256()) {
+            (Some(mine), Some(theirs)) => mine == theirs,
+            _ => self == other,
+        }
+    }
+}
+
+impl Artifact {
+    /// Returns the place that it names; none: it names an earlier release.
+    pub fn source(&self) -> Option<&Source> {
+        match &self.from {
+            ArtifactFrom::Source(source) => Some(source),
+            ArtifactFrom::Release(_) => None,
+        }
+    }
+
+    /// Returns the earlier release that it names.
+    pub fn release(&self) -> Option<ReleaseNo> {
+        match self.from {
+            ArtifactFrom::Source(_) => None,
+            ArtifactFrom::Release(number) => Some(number),
+        }
+    }
+
+    /// Returns what its bytes must hash to, as far as it says so itself.
+    pub fn sha256(&self) -> Option<&Sha256> {
+        self.source().and_then(Source::sha256)
+    }
+}
+
+/// The keys of which an artifact has one.
+const PLACES: [&str; 3] = ["url", "file", "release"];
+
+/// An artifact as it is written.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = PLACES.map(|key| json!({ "required": [key] }))))]
+struct Written {
     /// Where to fetch it from: an http or https URL. The same URL with the same version means the
     /// same bytes as before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = LONGEST_URL), regex(pattern = "^https?://[^\\s\\\\#]+$"))]
-    pub url: Option<String>,
+    url: Option<String>,
     /// An artifact already on the server, by its sha256 or its file's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file: Option<ArtifactName>,
+    file: Option<ArtifactName>,
     /// An earlier release of this project, whole: artifact, env, secrets and processes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub release: Option<ReleaseNo>,
+    release: Option<ReleaseNo>,
     /// What the artifact's bytes must hash to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sha256: Option<Sha256>,
+    sha256: Option<Sha256>,
     /// A label for people, such as the version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<Label>,
+    version: Option<Label>,
     /// Who may move url, sha256 and version.
     #[serde(default)]
-    pub updates: Updates,
+    updates: Updates,
+}
+
+impl TryFrom<Written> for Artifact {
+    type Error = String;
+    fn try_from(Written { url, file, release, sha256, version, updates }: Written) -> Result<Self, String> {
+        let from = match (url, file, release) {
+            (Some(url), None, None) => ArtifactFrom::Source(Source::Url { url, sha256 }),
+            (None, Some(name), None) => ArtifactFrom::Source(Source::File { name, sha256 }),
+            (None, None, Some(_)) if sha256.is_some() => {
+                return Err("\"sha256\" is not for an earlier release, which has its own; leave it out".into());
+            }
+            (None, None, Some(number)) => ArtifactFrom::Release(number),
+            _ => return Err(format!("exactly one of {}", PLACES.join(", "))),
+        };
+        Ok(Self { from, version, updates })
+    }
+}
+
+impl From<Artifact> for Written {
+    fn from(Artifact { from, version, updates }: Artifact) -> Self {
+        let (url, file, release, sha256) = match from {
+            ArtifactFrom::Source(Source::Url { url, sha256 }) => (Some(url), None, None, sha256),
+            ArtifactFrom::Source(Source::File { name, sha256 }) => (None, Some(name), None, sha256),
+            ArtifactFrom::Release(number) => (None, None, Some(number), None),
+        };
+        Self { url, file, release, sha256, version, updates }
+    }
 }
 
 const LONGEST_URL: usize = 4096;
@@ -117,5 +230,34 @@ impl TryFrom<String> for Label {
 impl From<Label> for String {
     fn from(label: Label) -> String {
         label.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_artifact_is_written_as_it_was_read() {
+        let digest = "ab".repeat(32);
+        for text in [
+            r#"{"url":"https://a.example.com/x","updates":"fixed"}"#.to_owned(),
+            format!(r#"{{"url":"https://a.example.com/x","sha256":"{digest}","version":"1","updates":"webhook"}}"#),
+            format!(r#"{{"file":"{digest}","sha256":"{digest}","updates":"fixed"}}"#),
+            r#"{"release":3,"version":"1","updates":"fixed"}"#.to_owned(),
+        ] {
+            let read: Artifact = serde_json::from_str(&text).unwrap();
+            assert_eq!(serde_json::to_string(&read).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn an_artifact_comes_from_one_place() {
+        let refusal = |text: &str| serde_json::from_str::<Artifact>(text).unwrap_err().to_string();
+        for text in ["{}", r#"{"url":"https://a.example.com/x","release":3}"#, r#"{"file":"x","release":3}"#] {
+            assert!(refusal(text).starts_with("exactly one of url, file, release"), "{text}");
+        }
+        let digest = "ab".repeat(32);
+        assert!(refusal(&format!(r#"{{"release":3,"sha256":"{digest}"}}"#)).contains("which has its own"));
     }
 }

@@ -13,7 +13,7 @@ mod routes;
 mod suspend;
 mod switch;
 
-pub use artifact::{Artifact, Label, Updates, has_hidden_query, hide_query, parse_url};
+pub use artifact::{Artifact, ArtifactFrom, Label, Source, Updates, has_hidden_query, hide_query, parse_url};
 pub use command::Command;
 pub use deploy::{Deploy, OnFailure, Strategy};
 pub use env::{Given, Plain, Sealed, SecretUse};
@@ -23,7 +23,7 @@ pub use hooks::{
 };
 pub use limits::{Limits, Sandbox};
 pub use process::{Calendar, Instances, Process, ReleaseCommand, SiteDirectory, Stop, StopSignal, StopTo};
-pub use ready::{ProbeHost, ProbePath, Ready};
+pub use ready::{Check, ProbeHost, ProbePath, Ready};
 pub use routes::{HeaderName, HeaderText, Route, Site, Tls};
 pub use suspend::{Suspend, Suspension};
 
@@ -96,7 +96,11 @@ impl<E> SpecOf<E> {
 
     /// Returns the URLs whose query may be a key, by their fields.
     pub fn urls_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut String)> {
-        self.artifact.url.as_mut().map(|url| ("artifact.url", url)).into_iter().chain(self.hooks.templates_mut())
+        let artifact = match &mut self.artifact.from {
+            ArtifactFrom::Source(Source::Url { url, .. }) => Some(("artifact.url", url)),
+            ArtifactFrom::Source(Source::File { .. }) | ArtifactFrom::Release(_) => None,
+        };
+        artifact.into_iter().chain(self.hooks.templates_mut())
     }
 
     /// Returns the route that `deploy.verify` asks: the first that takes its path, of the processes in the order of their

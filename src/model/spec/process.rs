@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::command::Command;
 use super::deploy::Strategy;
 use super::is_false;
-use super::ready::Ready;
+use super::ready::{Check, Ready};
 use super::routes::Route;
 use crate::model::calendar;
 use crate::model::quantity::Span;
@@ -71,7 +71,7 @@ pub struct Process {
 impl Process {
     /// Tells whether it listens on ports of its own: it has routes, or a readiness check that needs one.
     pub fn is_web(&self) -> bool {
-        let probed = self.ready.as_ref().is_some_and(|ready| ready.http.is_some() || ready.tcp);
+        let probed = self.ready.as_ref().is_some_and(|ready| ready.check != Check::Notify);
         self.static_site.is_none() && (!self.routes.is_empty() || probed)
     }
 }

@@ -4,40 +4,106 @@ use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::is_false;
 use crate::model::quantity::Span;
 
 /// When a process counts as ready: exactly one of `http`, `tcp`, `notify`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(extend("oneOf" = [
-    { "required": ["http"] },
-    { "required": ["tcp"], "properties": { "tcp": { "const": true } } },
-    { "required": ["notify"], "properties": { "notify": { "const": true } } },
-]))]
+#[serde(try_from = "Written", into = "Written")]
 pub struct Ready {
-    /// A path that answers 2xx or 3xx.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub http: Option<ProbePath>,
-    /// The name that is asked for, in the `Host` header. Without it, that of the process's first route.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host: Option<ProbeHost>,
-    /// The port takes connections.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub tcp: bool,
-    /// The process tells systemd itself (sd_notify).
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub notify: bool,
+    /// What shows it.
+    pub check: Check,
     /// How long it may take from its start.
-    #[serde(default = "Ready::default_within")]
     pub within: Span,
     /// How long one probe may take.
-    #[serde(default = "Ready::default_timeout")]
     pub timeout: Span,
     /// How long between two probes.
-    #[serde(default = "Ready::default_interval")]
     pub interval: Span,
+}
+
+/// What shows that a process is ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Check {
+    /// A path answers 2xx or 3xx.
+    Http {
+        /// The path.
+        path: ProbePath,
+        /// The name that is asked for. Without it, that of the process's first route.
+        host: Option<ProbeHost>,
+    },
+    /// The port takes connections.
+    Tcp,
+    /// The process tells systemd itself.
+    Notify,
+}
+
+/// The keys of which a check has one.
+const CHECKS: [&str; 3] = ["http", "tcp", "notify"];
+
+/// Says the same to an editor: one of the keys, and where it is a switch, switched on.
+fn one_of() -> Value {
+    let required = |key: &str| match key {
+        "http" => json!({ "required": [key] }),
+        _ => json!({ "required": [key], "properties": { key: { "const": true } } }),
+    };
+    CHECKS.map(required).into()
+}
+
+/// A readiness check as it is written.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = one_of()))]
+struct Written {
+    /// A path that answers 2xx or 3xx.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    http: Option<ProbePath>,
+    /// The name that is asked for, in the `Host` header. Without it, that of the process's first route.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    host: Option<ProbeHost>,
+    /// The port takes connections.
+    #[serde(default, skip_serializing_if = "is_false")]
+    tcp: bool,
+    /// The process tells systemd itself (sd_notify).
+    #[serde(default, skip_serializing_if = "is_false")]
+    notify: bool,
+    /// How long it may take from its start.
+    #[serde(default = "Ready::default_within")]
+    within: Span,
+    /// How long one probe may take.
+    #[serde(default = "Ready::default_timeout")]
+    timeout: Span,
+    /// How long between two probes.
+    #[serde(default = "Ready::default_interval")]
+    interval: Span,
+}
+
+impl TryFrom<Written> for Ready {
+    type Error = String;
+    fn try_from(Written { http, host, tcp, notify, within, timeout, interval }: Written) -> Result<Self, String> {
+        let check = match (http, tcp, notify) {
+            (Some(path), false, false) => Check::Http { path, host },
+            (None, true, false) | (None, false, true) if host.is_some() => {
+                return Err("\"host\" is not for this check: only http asks for one; leave it out".into());
+            }
+            (None, true, false) => Check::Tcp,
+            (None, false, true) => Check::Notify,
+            _ => return Err(format!("exactly one of {}", CHECKS.join(", "))),
+        };
+        Ok(Self { check, within, timeout, interval })
+    }
+}
+
+impl From<Ready> for Written {
+    fn from(Ready { check, within, timeout, interval }: Ready) -> Self {
+        let (tcp, notify) = (check == Check::Tcp, check == Check::Notify);
+        let (http, host) = match check {
+            Check::Http { path, host } => (Some(path), host),
+            Check::Tcp | Check::Notify => (None, None),
+        };
+        Self { http, host, tcp, notify, within, timeout, interval }
+    }
 }
 
 impl Ready {
@@ -53,10 +119,7 @@ impl Ready {
     /// Returns the check of a web process that names none.
     pub fn default_tcp() -> Self {
         Self {
-            http: None,
-            host: None,
-            tcp: true,
-            notify: false,
+            check: Check::Tcp,
             within: Self::default_within(),
             timeout: Self::default_timeout(),
             interval: Self::default_interval(),
@@ -114,5 +177,31 @@ impl TryFrom<String> for ProbeHost {
 impl From<ProbeHost> for String {
     fn from(host: ProbeHost) -> String {
         host.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_is_written_as_it_was_read() {
+        for check in
+            [r#""http":"/up""#, r#""http":"/up","host":"shop.example.com""#, r#""tcp":true"#, r#""notify":true"#]
+        {
+            let text = format!(r#"{{{check},"within":"1m","timeout":"2s","interval":"250ms"}}"#);
+            let read: Ready = serde_json::from_str(&text).unwrap();
+            let written = serde_json::to_value(&read).unwrap();
+            assert_eq!(written, serde_json::from_str::<Value>(&text).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_check_is_of_one_kind() {
+        let refusal = |text: &str| serde_json::from_str::<Ready>(text).unwrap_err().to_string();
+        for text in ["{}", r#"{"tcp":false}"#, r#"{"http":"/up","tcp":true}"#, r#"{"tcp":true,"notify":true}"#] {
+            assert!(refusal(text).starts_with("exactly one of http, tcp, notify"), "{text}");
+        }
+        assert!(refusal(r#"{"tcp":true,"host":"localhost"}"#).contains("only http asks for one"));
     }
 }

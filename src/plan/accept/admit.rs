@@ -6,7 +6,7 @@ use crate::model::document::{self, Problem, SpecError};
 use crate::model::fit;
 use crate::model::names::ProjectId;
 use crate::model::quantity::Timestamp;
-use crate::model::spec::{Document, Spec};
+use crate::model::spec::{Document, Source, Spec};
 
 /// Tells whether the agent may fetch a URL, or why not.
 pub type UrlCheck = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
@@ -67,7 +67,10 @@ pub fn admit(
         }
     };
     // A URL that is hidden and unknown is no URL to check.
-    let url = document.artifact.url.as_ref().filter(|_| problems.is_empty());
+    let url = match document.artifact.source() {
+        Some(Source::Url { url, .. }) if problems.is_empty() => Some(url),
+        Some(_) | None => None,
+    };
     let forbidden = url.and_then(|url| check_url(url).err()).map(|why| Problem::at("artifact.url", why));
     document::located(text, problems.into_iter().chain(forbidden).collect())?;
     Ok(Admitted(document))

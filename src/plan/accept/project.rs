@@ -6,12 +6,12 @@ use super::{Change, Put, Request, Write, WriteError};
 use crate::model::desired::{Complaint, Hold, Owner};
 use crate::model::event::{By, Event};
 use crate::model::failure::PortError;
-use crate::model::names::{ArtifactName, ProjectId};
+use crate::model::names::ProjectId;
 use crate::model::progress::ProjectProgress;
 use crate::model::quantity::Timestamp;
 use crate::model::reason::Reason;
 use crate::model::record::{Damage, Goal, Overlay, Part, Record};
-use crate::model::spec::{Artifact, Spec};
+use crate::model::spec::{Artifact, ArtifactFrom, Source, Spec};
 
 type Result<T> = std::result::Result<Change<Record, T>, WriteError>;
 
@@ -119,15 +119,15 @@ fn overlay_after(
     if spec.artifact != before.artifact {
         return Ok(None);
     }
-    let Some(number) = overlay.artifact.release.filter(|_| makes_other_release(before, spec)) else {
+    let Some(number) = overlay.artifact.release().filter(|_| makes_other_release(before, spec)) else {
         return Ok(Some(overlay.clone()));
     };
     let release = progress.as_ref().map_err(Clone::clone)?.release(number);
     let bytes = release.and_then(|release| {
         let sha256 = release.sha256.clone()?;
-        let file = Some(ArtifactName::parse(sha256.as_str()).ok()?);
+        let source = Source::File { name: sha256.clone().into(), sha256: Some(sha256) };
         let (version, updates) = (release.version.clone(), spec.artifact.updates);
-        Some(Artifact { url: None, file, release: None, sha256: Some(sha256), version, updates })
+        Some(Artifact { from: ArtifactFrom::Source(source), version, updates })
     });
     Ok(bytes.map(|artifact| Overlay { artifact, by: overlay.by.clone() }))
 }
@@ -229,12 +229,12 @@ pub fn overlay(
 
 /// Names a moved artifact by its version or digest, since a URL may hold a key to it.
 fn artifact_moved(artifact: &Artifact, Request { by, now }: Request<'_>) -> Event {
-    if let Some(release) = artifact.release {
+    if let Some(release) = artifact.release() {
         let message = format!("{by} asked to go back to release {release}");
         return Event::info(now, Reason::RollbackRequested, message).to(Some(release));
     }
     let version = artifact.version.as_ref().map(|version| format!("version {}", version.as_str()));
-    let what = version.or_else(|| artifact.sha256.as_ref().map(ToString::to_string));
+    let what = version.or_else(|| artifact.sha256().map(ToString::to_string));
     let what = what.unwrap_or_else(|| "a version without a name".to_owned());
     Event::info(now, Reason::ArtifactMoved, format!("{by} asked for {what}"))
 }

@@ -4,14 +4,14 @@ mod sqlite;
 
 use std::collections::BTreeMap;
 
-use zexio::model::desired::{Complaint, ComplaintKind, Content, HeldUntil, Hold, Intent, Owner, Source};
+use zexio::model::desired::{Complaint, ComplaintKind, Content, HeldUntil, Hold, Intent, Owner};
 use zexio::model::document;
 use zexio::model::event::By;
 use zexio::model::names::{EnvName, KeyId, ProjectId, ReleaseNo, SecretName, Slot};
 use zexio::model::progress::{ProjectProgress, Release, ReleaseState};
 use zexio::model::quantity::Timestamp;
 use zexio::model::services::{Service, Version};
-use zexio::model::spec::{Artifact, Plain, Updates};
+use zexio::model::spec::{Artifact, ArtifactFrom, Plain, Source, Updates};
 use zexio::plan::accept::admit::{Admitted, Origin, admit};
 use zexio::port::{Delivery, Memory, Put, ServiceMemory, ServiceWishes, Wishes, WriteError};
 
@@ -118,22 +118,20 @@ fn a_project_has_one_owner(db: &dyn Store) {
     assert!(db.put(spec(ONE, "").unwrap(), &Owner::Api, None, &by()).unwrap().created);
 }
 
+fn at(name: &str) -> Artifact {
+    let url = format!("https://a.example.com/{name}");
+    let from = ArtifactFrom::Source(Source::Url { url, sha256: None });
+    Artifact { from, version: None, updates: Updates::Webhook }
+}
+
 fn a_changed_artifact_in_the_spec_beats_a_webhooks_and_an_unchanged_one_does_not(db: &dyn Store) {
-    let artifact = |db: &dyn Store| db.wanted(&shop()).unwrap().unwrap().spec().unwrap().artifact.url.clone();
+    let artifact = |db: &dyn Store| db.wanted(&shop()).unwrap().unwrap().spec().unwrap().artifact.from.clone();
     db.put(spec(ONE, "").unwrap(), &Owner::Api, None, &by()).unwrap();
-    let bumped = Artifact {
-        url: Some("https://a.example.com/9".into()),
-        file: None,
-        release: None,
-        sha256: None,
-        version: None,
-        updates: Updates::Webhook,
-    };
-    assert_eq!(db.overlay(&shop(), &bumped, &By::Webhook("github".into())).unwrap().generation, 2);
+    assert_eq!(db.overlay(&shop(), &at("9"), &By::Webhook("github".into())).unwrap().generation, 2);
     db.put(spec(ONE, "A: x").unwrap(), &Owner::Api, None, &by()).unwrap();
-    assert_eq!(artifact(db).unwrap(), "https://a.example.com/9");
+    assert_eq!(artifact(db), at("9").from);
     db.put(spec(TWO, "A: x").unwrap(), &Owner::Api, None, &by()).unwrap();
-    assert_eq!(artifact(db).unwrap(), "https://a.example.com/2");
+    assert_eq!(artifact(db), at("2").from);
 }
 
 fn a_value_as_it_is_shown_stands_for_the_stored_one_of_its_project_and_name(db: &dyn Store) {
@@ -167,11 +165,8 @@ fn a_rehearsal_writes_nothing(db: &dyn Store) {
 fn a_delivery_is_taken_once_and_never_an_older_one(db: &dyn Store) {
     db.put(spec(ONE, "").unwrap(), &Owner::Api, None, &by()).unwrap();
     let delivery = |id: &str, made: u64, edited: bool| {
-        let url = Some(format!("https://a.example.com/{id}"));
-        let artifact =
-            Artifact { url, file: None, release: None, sha256: None, version: None, updates: Updates::Webhook };
         let delivery = Delivery { provider: "github", id: id.into(), made: Timestamp(made), edited };
-        db.deliver(&shop(), &artifact, &delivery).unwrap().map(|put| put.generation)
+        db.deliver(&shop(), &at(id), &delivery).unwrap().map(|put| put.generation)
     };
     let delivered = |id: &str, made: u64| delivery(id, made, false);
     assert_eq!(delivery("e", 5, true), None, "which is newer cannot be told");
@@ -187,8 +182,7 @@ fn what_could_not_be_fetched_is_tried_again_for_a_sync_or_a_redelivery_and_nothi
     db.put(spec("url: https://a.example.com/x, updates: webhook", "").unwrap(), &Owner::Api, None, &by()).unwrap();
     let wanted = || db.wanted(&shop()).unwrap().unwrap();
     let deliver = |made: u64| {
-        let artifact =
-            Artifact { url: Some("https://a.example.com/2".into()), ..wanted().spec().unwrap().artifact.clone() };
+        let artifact = Artifact { from: at("2").from, ..wanted().spec().unwrap().artifact.clone() };
         let delivery = Delivery { provider: "github", id: "d".into(), made: Timestamp(made), edited: false };
         db.deliver(&shop(), &artifact, &delivery).unwrap().map(|put| put.generation)
     };
@@ -237,7 +231,7 @@ fn a_write_ends_what_was_wrong_with_the_one_before_and_not_what_another_file_cla
 fn tried(db: &dyn Store, state: ReleaseState, unfetched: bool) {
     let wanted = db.wanted(&shop()).unwrap().unwrap();
     let spec = wanted.spec().unwrap();
-    let content = Content::of(spec, Source::of(&spec.artifact).unwrap(), &BTreeMap::new()).unwrap();
+    let content = Content::of(spec, spec.artifact.source().unwrap().clone(), &BTreeMap::new()).unwrap();
     let release = Release {
         content: content.into(),
         sha256: None,

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use zexio::model::desired::{Intent, Source};
+use zexio::model::desired::Intent;
 use zexio::model::names::ProjectId;
 use zexio::model::observed::UnitSeen;
 use zexio::model::quantity::{Span, Timestamp};
-use zexio::model::spec::Spec;
+use zexio::model::spec::{ArtifactFrom, Source, Spec};
 use zexio::model::status::{ConditionKind, Status};
 use zexio::reconcile::pass::{Loop, Planner, checked_plan};
 
@@ -588,14 +588,12 @@ fn serves(machine: &Machine, project: &ProjectId, spec: &Spec, fresh: bool, opti
     let stalled = status.condition(ConditionKind::Stalled).map(|condition| condition.reason);
     let link = machine.bundles.get(project).and_then(|bundle| bundle.link);
     let linked = link.and_then(|link| machine.origins.get(&(project.clone(), link)));
-    let wanted = match (Source::of(&spec.artifact), spec.artifact.release) {
-        (Some(Source::File { name, .. }), _) => {
+    let wanted = match &spec.artifact.from {
+        ArtifactFrom::Source(Source::File { name, .. }) => {
             machine.bytes.iter().find(|(sha256, _)| sha256.as_str() == name.as_str()).map(|(_, name)| name.clone())
         }
-        (Some(source), _) => Some(content_name(&source).to_owned()),
-        (None, number) => {
-            machine.origins.get(&(project.clone(), number.unwrap_or(zexio::model::names::ReleaseNo(0)))).cloned()
-        }
+        ArtifactFrom::Source(source) => Some(content_name(source).to_owned()),
+        ArtifactFrom::Release(number) => machine.origins.get(&(project.clone(), *number)).cloned(),
     };
     let excused = match stalled {
         None => false,
@@ -617,7 +615,7 @@ fn serves(machine: &Machine, project: &ProjectId, spec: &Spec, fresh: bool, opti
     oracle.check(Promise::L1, last == link, || format!("{project} served {last:?} last, and {link:?} is linked"));
     let answers = answered(machine, Some(project));
     // An earlier release comes whole, and may lack a process that the spec routes by now.
-    if ready && spec.artifact.release.is_none() {
+    if ready && spec.artifact.release().is_none() {
         for (process, one) in &spec.processes {
             for route in one.routes.iter().filter(|route| route.redirect.is_none()) {
                 let key = (project.clone(), route.host.clone(), process.clone());

@@ -1,9 +1,9 @@
 //! Whoever asks: files, callers of the API, webhooks. Each wish is checked against the rules of the doors.
 
 use zexio::model::desired::{Hold, Intent, Owner};
-use zexio::model::names::{ArtifactName, ProjectId, ReleaseNo, UnitId};
+use zexio::model::names::{ProjectId, ReleaseNo, Sha256, UnitId};
 use zexio::model::quantity::{Span, Timestamp};
-use zexio::model::spec::{Artifact, Label, Updates};
+use zexio::model::spec::{Artifact, ArtifactFrom, Label, Source, Updates};
 use zexio::port::WriteError;
 
 use super::directory::Directory;
@@ -44,11 +44,23 @@ const GOOD: [&str; 4] = ["good", "good", "late", "slow-good"];
 const BAD: [&str; 6] = ["never-ready", "exits", "dies", "missing", "unmigrated", "wrong"];
 
 fn at(url: String) -> Artifact {
-    Artifact { url: Some(url), file: None, release: None, sha256: None, version: None, updates: Updates::Webhook }
+    with_digest(url, None)
+}
+
+fn with_digest(url: String, sha256: Option<Sha256>) -> Artifact {
+    let from = ArtifactFrom::Source(Source::Url { url, sha256 });
+    Artifact { from, version: None, updates: Updates::Webhook }
 }
 
 fn of_release(number: u32) -> Artifact {
-    Artifact { url: None, release: Some(ReleaseNo(number)), ..at(String::new()) }
+    Artifact { from: ArtifactFrom::Release(ReleaseNo(number)), version: None, updates: Updates::Webhook }
+}
+
+fn url_of(artifact: &Artifact) -> Option<&str> {
+    match artifact.source()? {
+        Source::Url { url, .. } => Some(url),
+        Source::File { .. } => None,
+    }
 }
 
 impl Operator {
@@ -190,29 +202,26 @@ impl Operator {
         let number = self.chance.below(1_000_000);
         let bad = self.options.bad_apps && self.chance.hits(400);
         let kind = if bad { self.chance.pick(&BAD) } else { self.chance.pick(&GOOD) };
-        let mut artifact = at(format!("https://a.example.com/{kind}-{number}"));
-        match self.chance.below(100) {
-            _ if kind == "wrong" => artifact.sha256 = Some(digest("another")),
-            0..=9 => artifact.sha256 = artifact.url.as_deref().and_then(|url| url.rsplit('/').next()).map(digest),
+        let name = format!("{kind}-{number}");
+        let url = format!("https://a.example.com/{name}");
+        let before = url_of(&self.own[which].artifact).map(str::to_owned);
+        let signed = |url: String| format!("{}?sign={number}", url.split('?').next().unwrap_or_default());
+        let artifact = match self.chance.below(100) {
+            _ if kind == "wrong" => with_digest(url, Some(digest("another"))),
+            0..=9 => with_digest(url, Some(digest(&name))),
             // The same bytes under a new address: a presigned URL.
-            10..=15 => {
-                let url = self.own[which].artifact.url.clone();
-                artifact.url = url
-                    .map(|url| format!("{}?sign={number}", url.split('?').next().unwrap_or_default()))
-                    .or(artifact.url);
-            }
+            10..=15 => at(before.map_or(url, signed)),
             // Another version at the same place, where the same bytes are.
-            21..=25 => {
-                artifact.url = self.own[which].artifact.url.clone().or(artifact.url);
-                artifact.version = Label::try_from(number.to_string()).ok();
-            }
-            16..=20 => {
-                if let Some(sha256) = machine.artifacts.keys().next() {
-                    artifact = Artifact { url: None, file: ArtifactName::parse(sha256.as_str()).ok(), ..artifact };
+            21..=25 => Artifact { version: Label::try_from(number.to_string()).ok(), ..at(before.unwrap_or(url)) },
+            16..=20 => match machine.artifacts.keys().next() {
+                Some(sha256) => {
+                    let source = Source::File { name: sha256.clone().into(), sha256: None };
+                    Artifact { from: ArtifactFrom::Source(source), ..at(url) }
                 }
-            }
-            _ => {}
-        }
+                None => at(url),
+            },
+            _ => at(url),
+        };
         self.own[which].artifact = artifact;
         self.put(which, None, machine);
     }
@@ -375,7 +384,7 @@ impl Operator {
                 let processes: Vec<&str> = spec.processes.keys().map(|name| name.as_str()).collect();
                 format!(
                     "{:?} {:?} {processes:?} suspend {:?} keep {:?} release {}",
-                    spec.artifact.url.as_ref().or(spec.artifact.file.as_ref().map(|f| f.as_str().to_owned()).as_ref()),
+                    spec.artifact.source(),
                     spec.deploy,
                     spec.suspend,
                     spec.keep,

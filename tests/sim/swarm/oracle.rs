@@ -249,8 +249,7 @@ impl Oracle {
                 self.check(Promise::S9, self.leaves(project), || format!("{effect}, and it is wanted"));
             }
             Effect::RemoveArtifact(sha256) => {
-                let named =
-                    |wanted: &Wanted| wanted.spec().is_some_and(|spec| spec.artifact.sha256.as_ref() == Some(sha256));
+                let named = |wanted: &Wanted| wanted.spec().is_some_and(|spec| spec.artifact.sha256() == Some(sha256));
                 let asked = self.asked.values().any(named) && self.version == self.read_version;
                 let kept = machine
                     .bundles
@@ -357,7 +356,7 @@ impl Oracle {
         let link = machine.bundles.get(project).and_then(|bundle| bundle.link);
         let has = |unit: &UnitId| unit.project == *project && Some(unit.release) == link && unit.process == *process;
         let lacks = link.is_some() && !machine.units.keys().any(has);
-        let whole = matches!(effect, Effect::LoadRoutes(_)) && (spec.artifact.release.is_some() || back || lacks);
+        let whole = matches!(effect, Effect::LoadRoutes(_)) && (spec.artifact.release().is_some() || back || lacks);
         let refused = machine.refused.as_deref() == Some(host.as_str());
         !asked || disturbed || recreate || carried || whole || refused
     }
@@ -428,7 +427,7 @@ impl Oracle {
         // Whoever asks for it by its number, after it failed, means it.
         let named = rejected.is_some_and(|failed_for| {
             let wanted = self.read.get(project).filter(|wanted| wanted.generation > failed_for);
-            wanted.and_then(Wanted::spec).is_some_and(|spec| spec.artifact.release == Some(number))
+            wanted.and_then(Wanted::spec).is_some_and(|spec| spec.artifact.release() == Some(number))
         });
         self.check(Promise::S11, rejected.is_none() || named, || format!("{effect}, and its release was rejected"));
         let generation = self.read.get(project).map(|wanted| wanted.generation);

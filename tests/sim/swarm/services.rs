@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use zexio::model::desired::{Content, Owner, Source, Wanted};
+use zexio::model::desired::{Content, Owner, Wanted};
 use zexio::model::names::ProjectId;
 use zexio::model::observed::ActiveState;
 use zexio::model::services::{Service, ServiceIntent, ServiceState, ServiceStatus, Version, WantedServices};
@@ -43,7 +43,7 @@ impl Host {
 
 fn content(wanted: &Wanted) -> Option<Content> {
     let spec = wanted.spec()?;
-    Content::of(spec, Source::of(&spec.artifact)?, &wanted.secrets).ok()
+    Content::of(spec, spec.artifact.source()?.clone(), &wanted.secrets).ok()
 }
 
 fn whole(machine: &Machine, service: Service) -> BTreeSet<u32> {

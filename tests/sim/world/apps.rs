@@ -1,10 +1,10 @@
 //! What moves by itself while time passes: apps that start, get ready, fall and end, and fetches that come in.
 
-use zexio::model::desired::Source;
 use zexio::model::failure::{Lasting, PortError};
 use zexio::model::names::{ProjectId, ReleaseNo, Sha256, UnitId};
 use zexio::model::observed::{ActiveState, Exit, FetchSeen};
 use zexio::model::quantity::{Span, Timestamp};
+use zexio::model::spec::Source;
 use zexio::plan::{FetchOrder, UnitOrder};
 
 use super::Machine;
