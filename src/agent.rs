@@ -9,9 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::bell::{self, Bell};
 use crate::cli::JoinProxy;
-use crate::doors::{self, Gauges};
+use crate::heartbeat::Heartbeat;
 use crate::host::address::FetchRules;
 use crate::host::bundles::Files;
 use crate::host::caddy::{self, Caddy, Version};
@@ -26,15 +25,16 @@ use crate::host::systemd::{self, Systemd};
 use crate::host::users;
 use crate::metrics::Metrics;
 use crate::plan::Rules;
-use crate::plan::services::WorkOrder;
+use crate::plan::services::PackageJob;
 use crate::port::{Clock, Stats, SystemClock};
-use crate::pulse::Pulse;
 use crate::reconcile;
 use crate::reconcile::pass::{Loop, checked_plan};
 use crate::reconcile::services::HostServices;
 use crate::render::caddyfile::Proxy;
+use crate::serve::{self, Gauges};
 use crate::settings::{self, Artifacts, Settings};
 use crate::store::{Db, MasterKey};
+use crate::trigger::{self, TriggerSender};
 use crate::unpack::Limits;
 
 /// Runs the agent until it gets SIGTERM or SIGINT.
@@ -77,34 +77,34 @@ fn run() -> Result<(), String> {
         Err(error) => tracing::error!("{error}"),
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let (bell, ear) = bell::bell();
+    let (trigger, ear) = trigger::channel();
     let stop = Arc::new(AtomicBool::new(false));
-    let pulse = Pulse::default();
+    let heartbeat = Heartbeat::default();
     let resync = settings.resync;
     let stats: Arc<dyn Stats> = Arc::new(Sampler::new());
     let (agent, apps) = (stats.clone(), stats.clone());
     let used = move |unit: &str| apps.used(unit);
     let metrics = Metrics::new(settings.root.database(), db.writes(), move || agent.agent(), used);
-    let mut world = world(&settings, db.clone(), clock.clone(), &bell, &metrics)?;
-    signals::listen(bell.clone(), stop.clone()).map_err(|e| format!("could not listen to systemd: {e}"))?;
-    let beat = pulse.clone();
-    let looping = move || reconcile::run(&mut world, &ear, &*clock, resync, &beat, &pat_the_watchdog);
+    let mut reconciler = reconciler(&settings, db.clone(), clock.clone(), &trigger, &metrics)?;
+    signals::listen(trigger.clone(), stop.clone()).map_err(|e| format!("could not listen to systemd: {e}"))?;
+    let beat = heartbeat.clone();
+    let looping = move || reconcile::run(&mut reconciler, &ear, &*clock, resync, &beat, &pat_the_watchdog);
     let passes = std::thread::Builder::new()
         .name("loop".into())
         .spawn(looping)
         .map_err(|e| format!("could not start the loop: {e}"))?;
-    let ended = doors::keep_open(&settings, db, &bell, &pulse, Gauges { stats, metrics }, &stop, || {
+    let ended = serve::keep_open(&settings, db, &trigger, &heartbeat, Gauges { stats, metrics }, &stop, || {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     });
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     stop.store(true, Ordering::Relaxed);
-    bell.stop();
+    trigger.stop();
     passes.join().map_err(|_| "the loop panicked; it is started again".to_owned())?;
     ended
 }
 
 /// Does the package manager's work for a host service.
-pub fn provision(order: &WorkOrder) -> ExitCode {
+pub fn provision(order: &PackageJob) -> ExitCode {
     packages::main(order)
 }
 
@@ -142,17 +142,17 @@ impl From<&Artifacts> for FetchRules {
     }
 }
 
-fn world(
+fn reconciler(
     settings: &Settings,
     db: Arc<Db>,
     clock: Arc<dyn Clock>,
-    bell: &Bell,
+    trigger: &TriggerSender,
     metrics: &Metrics,
 ) -> Result<Loop, String> {
     let artifacts = &settings.artifacts;
     let limits =
         Limits { max_bytes: artifacts.max_unpacked_bytes, max_entries: artifacts.max_entries, ..Limits::default() };
-    let files = Files::open(&settings.root, artifacts.into(), limits, clock.clone(), bell.clone());
+    let files = Files::open(&settings.root, artifacts.into(), limits, clock.clone(), trigger.clone());
     let files = files.map_err(|e| e.to_string())?;
     let rules = Rules {
         layout: settings.root.clone(),
@@ -164,9 +164,9 @@ fn world(
         memory: db,
         units: Box::new(Systemd::default()),
         bundles: Box::new(files),
-        health: Box::new(Prober::new(clock.clone(), bell.clone(), settings.caddy.port_behind())),
+        health: Box::new(Prober::new(clock.clone(), trigger.clone(), settings.caddy.port_behind())),
         routes: Box::new(Caddy::new(Path::new(&settings.caddy.admin))?.with_template(&settings.caddy.template)),
-        tail: Box::new(Endings::begin(bell.clone()).map_err(|e| format!("could not start a thread: {e}"))?),
+        tail: Box::new(Endings::begin(trigger.clone()).map_err(|e| format!("could not start a thread: {e}"))?),
         clock,
         rules,
         planner: checked_plan,
@@ -177,7 +177,7 @@ fn world(
         template_trouble: None,
         last: Default::default(),
         recorded: 0,
-        ledger: Default::default(),
+        pending: Default::default(),
         metrics: metrics.clone(),
         phases: Default::default(),
     })

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::model::desired::{Complaint, Desired, Hold, Owner, SecretVersion, Wanted};
 use crate::model::event::{By, Event, Kept};
-pub use crate::model::failure::{Lasting, PortError};
+pub use crate::model::failure::{PortError, Retry};
 use crate::model::names::{
     EnvName, Hostname, KeyId, ProcessName, ProjectId, ReleaseNo, SecretName, Sha256, Slot, UnitId,
 };
@@ -28,11 +28,11 @@ use crate::model::status::{Status, Used};
 use crate::plan::accept::admit::Admitted;
 pub use crate::plan::accept::project::Delivery;
 pub use crate::plan::accept::{Put, WriteError};
-use crate::plan::services::WorkOrder;
+use crate::plan::services::PackageJob;
 use crate::plan::{FetchOrder, RoutesOrder, UnitOrder};
 
 /// What is wanted and remembered, on disk before a call returns.
-pub trait Memory: Send + Sync {
+pub trait ProgressStore: Send + Sync {
     /// Returns everything that is wanted.
     ///
     /// # Errors
@@ -52,7 +52,7 @@ pub trait Memory: Send + Sync {
     ///
     /// # Errors
     /// Says why the database could not be written; then nothing of it is.
-    fn remember(&self, changed: &BTreeMap<ProjectId, ProjectProgress>, events: &[Event]) -> Result<(), PortError>;
+    fn save_progress(&self, changed: &BTreeMap<ProjectId, ProjectProgress>, events: &[Event]) -> Result<(), PortError>;
     /// Returns the statuses that were last recorded.
     ///
     /// # Errors
@@ -113,7 +113,7 @@ pub trait Events: Send + Sync {
 }
 
 /// Writes what is wanted. The doors (API, watched directory, webhooks) use nothing else.
-pub trait Wishes: Send + Sync {
+pub trait DesiredStore: Send + Sync {
     /// Writes a project's spec; equal content is no change.
     ///
     /// # Errors
@@ -155,7 +155,7 @@ pub trait Wishes: Send + Sync {
     ///
     /// # Errors
     /// As `put`.
-    fn rehearse(&self, document: Admitted, owner: &Owner) -> Result<Wanted, WriteError>;
+    fn dry_run(&self, document: Admitted, owner: &Owner) -> Result<Wanted, WriteError>;
     /// Sets what stops a project's newest wish from being taken; none: nothing does. A complaint about a project
     /// that is unknown makes one of which nothing is wanted yet; it goes again with its complaint.
     ///
@@ -213,7 +213,7 @@ pub struct SecretInfo {
 }
 
 /// What is wrong with files that stand for no project of their own, by file name.
-pub type Troubles = Arc<Mutex<BTreeMap<String, String>>>;
+pub type FileErrors = Arc<Mutex<BTreeMap<String, String>>>;
 
 /// systemd.
 pub trait Units: Send {
@@ -275,7 +275,7 @@ pub trait Units: Send {
 }
 
 /// What is wanted and remembered of host services, on disk before a call returns.
-pub trait ServiceMemory: Send + Sync {
+pub trait ServiceProgressStore: Send + Sync {
     /// Returns what is wanted.
     ///
     /// # Errors
@@ -309,7 +309,7 @@ pub trait ServiceMemory: Send + Sync {
 }
 
 /// Writes what is wanted of host services.
-pub trait ServiceWishes: Send + Sync {
+pub trait DesiredServiceStore: Send + Sync {
     /// Returns what is wanted of one service.
     ///
     /// # Errors
@@ -355,7 +355,7 @@ pub trait Services: Send {
     ///
     /// # Errors
     /// Says why it could not begin.
-    fn begin(&self, order: &WorkOrder) -> Result<(), PortError>;
+    fn begin(&self, order: &PackageJob) -> Result<(), PortError>;
     /// Starts a daemon. Returns at once.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use regex::Regex;
 use zexio::api::problem::CODES;
-use zexio::api::route::{Need, TABLE};
+use zexio::api::route::{Permission, TABLE};
 use zexio::cli::args::Args;
 
 fn root() -> &'static Path {
@@ -111,13 +111,13 @@ fn the_api_document_has_every_route_and_every_code() {
         .into_iter()
         .map(|row| (row[0].clone(), row[2].clone()))
         .collect();
-    let scope = |path: &str, need: Need| match need {
-        Need::Nothing if path == "/healthz" => "no signature",
-        Need::Nothing => "its own proof",
-        Need::Look => "read",
-        Need::LookAtProject => "read, deploy",
-        Need::DeployProject | Need::Deploy => "deploy",
-        Need::Admin => "admin",
+    let scope = |path: &str, need: Permission| match need {
+        Permission::Nothing if path == "/healthz" => "no signature",
+        Permission::Nothing => "its own proof",
+        Permission::Look => "read",
+        Permission::LookAtProject => "read, deploy",
+        Permission::DeployProject | Permission::Deploy => "deploy",
+        Permission::Admin => "admin",
     };
     let there = TABLE.iter().map(|(method, path, _, need)| (format!("{method} {path}"), scope(path, *need).to_owned()));
     assert_eq!(told, there.collect());

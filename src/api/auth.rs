@@ -112,7 +112,7 @@ fn check_time(signature: &Signature, now: Timestamp) -> Result<(), Problem> {
 }
 
 fn check_scope(scope: &Scope, target: &Target) -> Result<(), Problem> {
-    if target.need.is_met_by(scope, target.project.as_ref()) {
+    if target.permission.is_met_by(scope, target.project.as_ref()) {
         return Ok(());
     }
     Err(Problem::new(StatusCode::FORBIDDEN, "scope", format!("a key with scope {scope} may not do this")))
@@ -121,7 +121,8 @@ fn check_scope(scope: &Scope, target: &Target) -> Result<(), Problem> {
 async fn take_nonce(state: &Arc<ApiState>, signature: &Signature) -> Result<(), Problem> {
     let stamp = signature.stamp.clone();
     let expires = Timestamp((stamp.time + REMEMBERED) * 1000);
-    let new = blocking(state, move |state| Ok(state.wishes.take_nonce(&stamp.kid, stamp.nonce.as_str(), expires)?));
+    let new =
+        blocking(state, move |state| Ok(state.desired_store.take_nonce(&stamp.kid, stamp.nonce.as_str(), expires)?));
     match new.await? {
         true => Ok(()),
         false => Err(Problem::unproven("replayed", "a request with this nonce came before")),

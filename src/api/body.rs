@@ -25,7 +25,7 @@ const LET_GO_WITHIN: Duration = Duration::from_secs(2);
 
 /// Reads on for a while what nobody wants any more. A connection that is closed while its client still sends is reset,
 /// and the client never reads why it was refused.
-pub async fn let_go(incoming: &mut In) {
+pub async fn drain(incoming: &mut In) {
     let rest = async {
         let mut left = LET_GO;
         while let Some(Ok(frame)) = incoming.frame().await {

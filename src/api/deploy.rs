@@ -45,7 +45,7 @@ pub async fn artifact(call: &Call) -> Answer {
             let source = Source::File { sha256: Sha256::parse(asked.file.as_str()).ok(), name: asked.file };
             let (version, updates) = (asked.version, spec.artifact.updates);
             let artifact = Artifact { from: ArtifactFrom::Source(source), version, updates };
-            let put = state.wishes.overlay(&id, &artifact, &by)?;
+            let put = state.desired_store.overlay(&id, &artifact, &by)?;
             Ok((put, paused(state, &wanted)))
         })
         .await?;

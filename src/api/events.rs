@@ -15,7 +15,7 @@ use crate::model::names::ProjectId;
 use crate::port::{EventQuery, WriteError};
 
 use super::auth::only;
-use super::logs::{self, Lines, PATIENCE};
+use super::logs::{self, Lines, TIMEOUT};
 use super::problem::Problem;
 use super::query::truth;
 use super::server::ended;
@@ -91,7 +91,7 @@ fn begin(state: &ApiState, asked: &EventQuery) -> Result<(Vec<Kept>, u64), Probl
     };
     if let Some(project) = &asked.project
         && newest(asked.project.clone())?.is_none()
-        && state.wishes.wanted(project)?.is_none()
+        && state.desired_store.wanted(project)?.is_none()
     {
         return Err(WriteError::Unknown(project.clone()).into());
     }
@@ -164,7 +164,7 @@ impl Pump {
 
     /// Sends, or gives the reader up.
     async fn send(&self, bytes: Bytes) -> bool {
-        matches!(timeout(PATIENCE, self.out.send(bytes)).await, Ok(Ok(())))
+        matches!(timeout(TIMEOUT, self.out.send(bytes)).await, Ok(Ok(())))
     }
 
     fn shown(&self, kept: &Kept) -> Bytes {

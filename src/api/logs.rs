@@ -35,7 +35,7 @@ const MOST: u32 = 10_000;
 /// How many lines wait for a reader.
 const QUEUE: usize = 256;
 /// How long a reader may take nothing before it is dropped.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a reader who follows is told about new releases' units.
 const REFRESH: Duration = Duration::from_secs(1);
 /// How many beats of `REFRESH` lie between two signs of life.
@@ -134,7 +134,7 @@ pub fn since(raw: &str, now: Timestamp) -> Result<Timestamp, String> {
 }
 
 fn units(state: &ApiState, project: &ProjectId, ask: &Ask) -> Result<Units, Problem> {
-    Ok(chosen(project, &projects::remembered(state, project)?, ask))
+    Ok(chosen(project, &projects::progress_of(state, project)?, ask))
 }
 
 fn chosen(project: &ProjectId, memory: &ProjectProgress, ask: &Ask) -> Units {
@@ -224,7 +224,7 @@ impl Pump {
 
     /// Sends, or gives the reader up.
     async fn send(&self, bytes: Bytes) -> bool {
-        matches!(timeout(PATIENCE, self.out.send(bytes)).await, Ok(Ok(())))
+        matches!(timeout(TIMEOUT, self.out.send(bytes)).await, Ok(Ok(())))
     }
 
     fn shown(&self, line: &LogLine) -> Bytes {

@@ -1,30 +1,30 @@
 //! The HTTP API: a door through which desired state comes in and the state of things goes out. It changes nothing on
-//! the machine; it writes wishes and rings the bell.
+//! the machine; it writes desired_store and rings the trigger.
 
 pub mod artifacts;
 pub mod auth;
 pub mod body;
 pub mod deploy;
 pub mod events;
-pub mod head;
 pub mod hooks;
 pub mod keys;
 pub mod logs;
 pub mod openapi;
-pub mod patience;
+pub mod parser_errors;
+pub mod plan;
 pub mod problem;
 pub mod projects;
 pub mod query;
-pub mod refused;
+pub mod request_smuggling;
 pub mod route;
 pub mod secrets;
 pub mod server;
 pub mod services;
 pub mod stats;
-pub mod steps;
 pub mod suspend;
 #[cfg(test)]
 mod tests;
+pub mod write_timeout;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -44,22 +44,25 @@ use serde::Serialize;
 use tokio::sync::{Semaphore, watch};
 use zeroize::Zeroizing;
 
-use crate::bell::Bell;
+use crate::heartbeat::{self, Heartbeat, Mark};
 use crate::metrics::Metrics;
 use crate::model::event::By;
 use crate::model::names::{KeyId, ProjectId};
 use crate::model::quantity::Span;
 use crate::model::spec::Plain;
 use crate::plan::accept::admit::UrlCheck;
-use crate::port::{Clock, Events, Journal, Memory, ServiceMemory, ServiceWishes, Stats, Troubles, Uploads, Wishes};
-use crate::pulse::{self, Mark, Pulse};
+use crate::port::{
+    Clock, DesiredServiceStore, DesiredStore, Events, FileErrors, Journal, ProgressStore, ServiceProgressStore, Stats,
+    Uploads,
+};
+use crate::trigger::TriggerSender;
 
 use body::Body;
-use head::Flaws;
 use keys::Keys;
 use problem::Problem;
 use query::Query;
-use route::{Endpoint, Need, Target};
+use request_smuggling::Flaws;
+use route::{Endpoint, Permission, Target};
 
 pub use server::serve;
 
@@ -72,13 +75,13 @@ pub type Answer = Result<Response<Out>, Problem>;
 /// Everything the API reaches.
 pub struct ApiState {
     /// What is remembered.
-    pub memory: Arc<dyn Memory>,
-    /// Where wishes are written.
-    pub wishes: Arc<dyn Wishes>,
+    pub memory: Arc<dyn ProgressStore>,
+    /// Where desired_store are written.
+    pub desired_store: Arc<dyn DesiredStore>,
     /// What is remembered of host services.
-    pub service_memory: Arc<dyn ServiceMemory>,
-    /// Where wishes for host services are written.
-    pub service_wishes: Arc<dyn ServiceWishes>,
+    pub service_progress: Arc<dyn ServiceProgressStore>,
+    /// Where desired_store for host services are written.
+    pub desired_services: Arc<dyn DesiredServiceStore>,
     /// What happened.
     pub events: Arc<dyn Events>,
     /// The journal.
@@ -88,13 +91,13 @@ pub struct ApiState {
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Rings the loop.
-    pub bell: Bell,
+    pub trigger: TriggerSender,
     /// The API keys.
     pub keys: Keys,
     /// The rules for artifact URLs.
     pub check_url: UrlCheck,
     /// The loop's heartbeat.
-    pub pulse: Pulse,
+    pub heartbeat: Heartbeat,
     /// How long after a pass the loop still counts as alive: more than `resync`.
     pub pulse_within: Span,
     /// The server's figures.
@@ -104,7 +107,7 @@ pub struct ApiState {
     /// How much of the costly kind runs at once.
     pub slots: Slots,
     /// What is wrong with files that no project answers for.
-    pub troubles: Troubles,
+    pub troubles: FileErrors,
 }
 
 /// How much of the costly kind runs at once; more is answered with 503.
@@ -199,7 +202,7 @@ impl Call {
         blocking(&self.state, work).await
     }
 
-    /// Writes, and rings the bell when it is written. In one piece: a caller who hangs up in between must not leave
+    /// Writes, and rings the trigger when it is written. In one piece: a caller who hangs up in between must not leave
     /// a wish that nobody heard of.
     ///
     /// # Errors
@@ -210,8 +213,8 @@ impl Call {
     ) -> Result<T, Problem> {
         let mark = Arc::clone(&self.mark);
         let written = move |state: &ApiState| {
-            *mark.lock().unwrap_or_else(PoisonError::into_inner) = state.pulse.written();
-            state.bell.ring();
+            *mark.lock().unwrap_or_else(PoisonError::into_inner) = state.heartbeat.written();
+            state.trigger.changed();
         };
         self.ask(move |state| work(state).inspect(|_| written(state))).await
     }
@@ -239,7 +242,7 @@ pub async fn handle(state: Arc<ApiState>, origin: Origin, request: Request<In>) 
     let sends = !head.headers.contains_key(EXPECT);
     let answer = Caught(Box::pin(answer(state, origin, head, &mut incoming))).await;
     if sends && !matches!(answer, Some(Ok(_))) {
-        body::let_go(&mut incoming).await;
+        body::drain(&mut incoming).await;
     }
     let mut response = match answer {
         Some(Ok(response)) => response,
@@ -271,8 +274,8 @@ async fn answer(state: Arc<ApiState>, origin: Origin, head: Parts, incoming: &mu
     };
     let most = longest_body(target.endpoint, &state);
     body::check_length(&head.headers, most)?;
-    let (digest, key) = match target.need {
-        Need::Nothing => (None, None),
+    let (digest, key) = match target.permission {
+        Permission::Nothing => (None, None),
         _ => {
             let line = Line { method: head.method, uri: head.uri.clone(), host };
             let (digest, key) = auth::check(&state, &origin, &target, &line, &head.headers).await?;
@@ -282,12 +285,12 @@ async fn answer(state: Arc<ApiState>, origin: Origin, head: Parts, incoming: &mu
     let raw_query = head.uri.query().unwrap_or_default().to_owned();
     let body = Body::new(incoming, digest, most);
     let body_of_call = Zeroizing::new(Vec::new());
-    let mark = Arc::new(Mutex::new(state.pulse.seen()));
+    let mark = Arc::new(Mutex::new(state.heartbeat.seen()));
     let marked = |mut response: Response<Out>| {
         let mark = mark.lock().unwrap_or_else(PoisonError::into_inner).to_string();
         response
             .headers_mut()
-            .extend(HeaderValue::from_str(&mark).ok().map(|mark| (HeaderName::from_static(pulse::HEADER), mark)));
+            .extend(HeaderValue::from_str(&mark).ok().map(|mark| (HeaderName::from_static(heartbeat::HEADER), mark)));
         response
     };
     let headers = head.headers;
@@ -321,8 +324,8 @@ async fn dispatch(call: Call) -> Answer {
         Endpoint::PutProject => projects::put(call).await,
         Endpoint::DeleteProject => projects::delete(&call).await,
         Endpoint::MoveArtifact => deploy::artifact(&call).await,
-        Endpoint::ProjectPlan => steps::of_project(&call).await,
-        Endpoint::Plan => steps::of_all(&call).await,
+        Endpoint::ProjectPlan => plan::of_project(&call).await,
+        Endpoint::Plan => plan::of_all(&call).await,
         Endpoint::Rollback => projects::rollback(&call).await,
         Endpoint::Releases => projects::releases(&call).await,
         Endpoint::Sync => projects::sync(&call).await,

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::model::document::{Problem as Flaw, SpecError};
 use crate::model::reason::Reason;
-use crate::port::{Lasting, PortError, WriteError};
+use crate::port::{PortError, Retry, WriteError};
 
 /// Every code there is: its status, and what it means. The description of the API and its documents are made of it.
 pub const CODES: &[(&str, u16, &str)] = &[
@@ -153,9 +153,9 @@ impl Problem {
 
 impl From<PortError> for Problem {
     fn from(error: PortError) -> Self {
-        match error.lasting {
-            Lasting::No => Self::later(error.message),
-            Lasting::Yes | Lasting::Absent => Self::ours(error.message),
+        match error.retry {
+            Retry::Later => Self::later(error.message),
+            Retry::Never | Retry::WhenPresent => Self::ours(error.message),
         }
     }
 }
@@ -171,7 +171,7 @@ impl From<WriteError> for Problem {
             WriteError::Deleting(_) => Self::conflict("deleting", detail),
             WriteError::ServiceUnknown(_) => Self::missing("unknown_service", detail),
             WriteError::ServiceOwned { .. } => Self::conflict("owned", detail),
-            WriteError::Unreadable { .. } => PortError::passing(Reason::Database, detail).into(),
+            WriteError::Unreadable { .. } => PortError::transient(Reason::Database, detail).into(),
             WriteError::Store(error) => error.into(),
         }
     }

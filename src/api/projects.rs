@@ -20,7 +20,7 @@ use crate::port::{Put, WriteError};
 
 use super::problem::Problem;
 use super::query::content_type;
-use super::{Answer, ApiState, Call, Out, body, json, steps};
+use super::{Answer, ApiState, Call, Out, body, json, plan};
 
 /// What a spec may be sent as. Whoever says nothing sends YAML, of which JSON is a part.
 pub const SPEC_TYPES: [&str; 5] =
@@ -32,10 +32,10 @@ pub const SPEC_TYPES: [&str; 5] =
 /// None.
 pub fn health(call: &Call) -> Answer {
     let now = call.state.clock.now();
-    let alive = call.state.pulse.is_alive(now, call.state.pulse_within);
+    let alive = call.state.heartbeat.is_alive(now, call.state.pulse_within);
     let status = if alive { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let word = if alive { "ok" } else { "stuck" };
-    json(status, &json!({ "status": word, "last_pass": call.state.pulse.last() }))
+    json(status, &json!({ "status": word, "last_pass": call.state.heartbeat.last() }))
 }
 
 /// Answers `GET /v1/projects`.
@@ -87,11 +87,11 @@ pub async fn put(mut call: Call) -> Answer {
     let id = project.clone();
     let document = call.ask(move |state| read(state, &id, &text)).await?;
     if dry_run {
-        let wanted = call.ask(move |state| rehearse(state, document, expected)).await?;
-        return steps::supposing(&call, &project, wanted).await;
+        let wanted = call.ask(move |state| supposed(state, document, expected)).await?;
+        return plan::supposing(&call, &project, wanted).await;
     }
     let by = call.by()?;
-    let put = call.write(move |state| Ok(state.wishes.put(document, &Owner::Api, expected, &by)?)).await?;
+    let put = call.write(move |state| Ok(state.desired_store.put(document, &Owner::Api, expected, &by)?)).await?;
     let status = if put.created { StatusCode::CREATED } else { StatusCode::OK };
     tagged(written(status, &project, &put)?, put.generation)
 }
@@ -109,7 +109,7 @@ pub async fn delete(call: &Call) -> Answer {
         .write(move |state| {
             let wanted = known(state, &id)?;
             expect(&wanted, expected)?;
-            let generation = state.wishes.delete(&id, &Owner::Api, keep_data, &by)?;
+            let generation = state.desired_store.delete(&id, &Owner::Api, keep_data, &by)?;
             // The spec's own suspension goes with the spec; one that somebody asked for holds the removal.
             Ok((generation, wanted.hold_at(state.clock.now()).map(Hold::message)))
         })
@@ -129,13 +129,13 @@ pub async fn sync(call: &Call) -> Answer {
         .write(move |state| {
             let wanted = known(state, &id)?;
             if !prune {
-                state.bell.offer_again();
+                state.trigger.offer_again();
             }
             let refused = wanted.complaint.as_ref().is_some_and(Complaint::holds_a_removal);
             let generation = match prune && refused {
-                true => state.wishes.delete(&id, &wanted.owner, false, &by)?,
+                true => state.desired_store.delete(&id, &wanted.owner, false, &by)?,
                 false if prune => wanted.generation,
-                false => state.wishes.fetch_again(&id, &by)?,
+                false => state.desired_store.fetch_again(&id, &by)?,
             };
             Ok((generation, paused(state, &wanted)))
         })
@@ -206,7 +206,7 @@ fn go_back(
             return Err(WriteError::Unreadable { project: project.clone(), why: why.clone() }.into());
         }
     };
-    let memory = remembered(state, project)?;
+    let memory = progress_of(state, project)?;
     let number = match to {
         Some(number) => number,
         None => memory.way_back().ok_or_else(|| nothing_good(project))?,
@@ -222,7 +222,7 @@ fn go_back(
     }
     let (version, updates) = (release.version.clone(), spec.artifact.updates);
     let artifact = Artifact { from: ArtifactFrom::Release(number), version, updates };
-    Ok((state.wishes.overlay(project, &artifact, by)?, number))
+    Ok((state.desired_store.overlay(project, &artifact, by)?, number))
 }
 
 fn nothing_good(project: &ProjectId) -> Problem {
@@ -241,7 +241,7 @@ pub async fn releases(call: &Call) -> Answer {
     let memory = call
         .ask(move |state| {
             known(state, &id)?;
-            remembered(state, &id)
+            progress_of(state, &id)
         })
         .await?;
     let history: Vec<Value> = memory.releases.iter().rev().map(|(number, release)| past(*number, release)).collect();
@@ -277,7 +277,7 @@ pub async fn wanted(call: &Call) -> Result<Wanted, Problem> {
 /// # Errors
 /// There is no such project.
 pub fn known(state: &ApiState, project: &ProjectId) -> Result<Wanted, Problem> {
-    let wanted = state.wishes.wanted(project)?;
+    let wanted = state.desired_store.wanted(project)?;
     wanted.ok_or_else(|| WriteError::Unknown(project.clone()).into())
 }
 
@@ -285,7 +285,7 @@ pub fn known(state: &ApiState, project: &ProjectId) -> Result<Wanted, Problem> {
 ///
 /// # Errors
 /// The database cannot be read.
-pub fn remembered(state: &ApiState, project: &ProjectId) -> Result<ProjectProgress, Problem> {
+pub fn progress_of(state: &ApiState, project: &ProjectId) -> Result<ProjectProgress, Problem> {
     Ok(state.memory.progress_of(project)?)
 }
 
@@ -298,18 +298,18 @@ fn read(state: &ApiState, project: &ProjectId, text: &[u8]) -> Result<Admitted, 
         let message = format!("the document is of {}, the path of {project}", document.project);
         return Err(Problem::invalid(vec![Flaw::at("project", message)]));
     }
-    let stored = state.wishes.wanted(project)?;
+    let stored = state.desired_store.wanted(project)?;
     let stored = stored.as_ref().and_then(Wanted::spec);
     let origin = Origin::Request { stored, now: state.clock.now() };
     admit(text, document, origin, &state.check_url).map_err(|error| Problem::invalid(error.problems))
 }
 
-fn rehearse(state: &ApiState, document: Admitted, expected: Option<u64>) -> Result<Wanted, Problem> {
+fn supposed(state: &ApiState, document: Admitted, expected: Option<u64>) -> Result<Wanted, Problem> {
     if expected.is_some() {
-        let generation = state.wishes.wanted(document.project())?.map_or(0, |wanted| wanted.generation);
+        let generation = state.desired_store.wanted(document.project())?.map_or(0, |wanted| wanted.generation);
         expect_generation(generation, expected)?;
     }
-    Ok(state.wishes.rehearse(document, &Owner::Api)?)
+    Ok(state.desired_store.dry_run(document, &Owner::Api)?)
 }
 
 fn expect(wanted: &Wanted, expected: Option<u64>) -> Result<(), Problem> {

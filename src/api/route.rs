@@ -1,5 +1,5 @@
 //! Which paths there are, with which methods, and what a key must be allowed to use each. The one place for all three:
-//! a route without a need cannot be written.
+//! a route without a permission cannot be written.
 
 use hyper::header::HeaderValue;
 use hyper::{Method, StatusCode};
@@ -76,7 +76,7 @@ pub enum Endpoint {
 
 /// What it takes to use a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Need {
+pub enum Permission {
     /// Nothing, or a proof of the route's own.
     Nothing,
     /// A key that may look at everything.
@@ -91,51 +91,51 @@ pub enum Need {
     Admin,
 }
 
-impl Need {
+impl Permission {
     /// Tells whether a key of this scope may; no scope but admin's reaches a project it does not name.
     pub fn is_met_by(self, scope: &Scope, project: Option<&ProjectId>) -> bool {
         match (self, scope) {
-            (Need::Nothing, _) | (_, Scope::Admin) => true,
-            (Need::Look | Need::LookAtProject, Scope::Read) => true,
-            (Need::LookAtProject | Need::DeployProject, Scope::Deploy(own)) => project == Some(own),
-            (Need::Deploy, Scope::Deploy(_)) => true,
-            (Need::Look | Need::Deploy | Need::DeployProject | Need::Admin, _) => false,
+            (Permission::Nothing, _) | (_, Scope::Admin) => true,
+            (Permission::Look | Permission::LookAtProject, Scope::Read) => true,
+            (Permission::LookAtProject | Permission::DeployProject, Scope::Deploy(own)) => project == Some(own),
+            (Permission::Deploy, Scope::Deploy(_)) => true,
+            (Permission::Look | Permission::Deploy | Permission::DeployProject | Permission::Admin, _) => false,
         }
     }
 }
 
 /// Every route. `{project}` is a project's id, `{name}` the name of something of its.
-pub const TABLE: &[(&str, &str, Endpoint, Need)] = &[
-    ("GET", "/healthz", Endpoint::Health, Need::Nothing),
-    ("GET", "/v1/projects", Endpoint::ListProjects, Need::Look),
-    ("GET", "/v1/projects/{project}", Endpoint::GetProject, Need::LookAtProject),
-    ("PUT", "/v1/projects/{project}", Endpoint::PutProject, Need::Admin),
-    ("DELETE", "/v1/projects/{project}", Endpoint::DeleteProject, Need::Admin),
-    ("PUT", "/v1/projects/{project}/artifact", Endpoint::MoveArtifact, Need::DeployProject),
-    ("GET", "/v1/projects/{project}/plan", Endpoint::ProjectPlan, Need::LookAtProject),
-    ("GET", "/v1/projects/{project}/releases", Endpoint::Releases, Need::LookAtProject),
-    ("GET", "/v1/projects/{project}/logs", Endpoint::ProjectLogs, Need::LookAtProject),
-    ("GET", "/v1/projects/{project}/secrets", Endpoint::ListSecrets, Need::Look),
-    ("PUT", "/v1/projects/{project}/secrets/{name}", Endpoint::PutSecret, Need::Admin),
-    ("DELETE", "/v1/projects/{project}/secrets/{name}", Endpoint::DeleteSecret, Need::Admin),
-    ("POST", "/v1/projects/{project}/rollback", Endpoint::Rollback, Need::Admin),
-    ("POST", "/v1/projects/{project}/sync", Endpoint::Sync, Need::Admin),
-    ("POST", "/v1/projects/{project}/suspend", Endpoint::Suspend, Need::Admin),
-    ("POST", "/v1/projects/{project}/resume", Endpoint::Resume, Need::Admin),
-    ("GET", "/v1/projects/{project}/events", Endpoint::ProjectEvents, Need::LookAtProject),
-    ("GET", "/v1/events", Endpoint::Events, Need::Look),
-    ("GET", "/v1/plan", Endpoint::Plan, Need::Look),
-    ("GET", "/v1/system/logs", Endpoint::SystemLogs, Need::Look),
-    ("GET", "/v1/system/stats", Endpoint::SystemStats, Need::Look),
-    ("GET", "/metrics", Endpoint::Metrics, Need::Look),
-    ("GET", "/v1/openapi.json", Endpoint::OpenApi, Need::Look),
-    ("POST", "/v1/artifacts", Endpoint::Upload, Need::Deploy),
-    ("GET", "/v1/services", Endpoint::ListServices, Need::Look),
-    ("GET", "/v1/services/{name}", Endpoint::GetService, Need::Look),
-    ("PUT", "/v1/services/{name}", Endpoint::PutService, Need::Admin),
-    ("DELETE", "/v1/services/{name}", Endpoint::DeleteService, Need::Admin),
-    ("POST", "/v1/hooks/{project}/generic", Endpoint::GenericHook, Need::DeployProject),
-    ("POST", "/v1/hooks/{project}/{name}", Endpoint::Hook, Need::Nothing),
+pub const TABLE: &[(&str, &str, Endpoint, Permission)] = &[
+    ("GET", "/healthz", Endpoint::Health, Permission::Nothing),
+    ("GET", "/v1/projects", Endpoint::ListProjects, Permission::Look),
+    ("GET", "/v1/projects/{project}", Endpoint::GetProject, Permission::LookAtProject),
+    ("PUT", "/v1/projects/{project}", Endpoint::PutProject, Permission::Admin),
+    ("DELETE", "/v1/projects/{project}", Endpoint::DeleteProject, Permission::Admin),
+    ("PUT", "/v1/projects/{project}/artifact", Endpoint::MoveArtifact, Permission::DeployProject),
+    ("GET", "/v1/projects/{project}/plan", Endpoint::ProjectPlan, Permission::LookAtProject),
+    ("GET", "/v1/projects/{project}/releases", Endpoint::Releases, Permission::LookAtProject),
+    ("GET", "/v1/projects/{project}/logs", Endpoint::ProjectLogs, Permission::LookAtProject),
+    ("GET", "/v1/projects/{project}/secrets", Endpoint::ListSecrets, Permission::Look),
+    ("PUT", "/v1/projects/{project}/secrets/{name}", Endpoint::PutSecret, Permission::Admin),
+    ("DELETE", "/v1/projects/{project}/secrets/{name}", Endpoint::DeleteSecret, Permission::Admin),
+    ("POST", "/v1/projects/{project}/rollback", Endpoint::Rollback, Permission::Admin),
+    ("POST", "/v1/projects/{project}/sync", Endpoint::Sync, Permission::Admin),
+    ("POST", "/v1/projects/{project}/suspend", Endpoint::Suspend, Permission::Admin),
+    ("POST", "/v1/projects/{project}/resume", Endpoint::Resume, Permission::Admin),
+    ("GET", "/v1/projects/{project}/events", Endpoint::ProjectEvents, Permission::LookAtProject),
+    ("GET", "/v1/events", Endpoint::Events, Permission::Look),
+    ("GET", "/v1/plan", Endpoint::Plan, Permission::Look),
+    ("GET", "/v1/system/logs", Endpoint::SystemLogs, Permission::Look),
+    ("GET", "/v1/system/stats", Endpoint::SystemStats, Permission::Look),
+    ("GET", "/metrics", Endpoint::Metrics, Permission::Look),
+    ("GET", "/v1/openapi.json", Endpoint::OpenApi, Permission::Look),
+    ("POST", "/v1/artifacts", Endpoint::Upload, Permission::Deploy),
+    ("GET", "/v1/services", Endpoint::ListServices, Permission::Look),
+    ("GET", "/v1/services/{name}", Endpoint::GetService, Permission::Look),
+    ("PUT", "/v1/services/{name}", Endpoint::PutService, Permission::Admin),
+    ("DELETE", "/v1/services/{name}", Endpoint::DeleteService, Permission::Admin),
+    ("POST", "/v1/hooks/{project}/generic", Endpoint::GenericHook, Permission::DeployProject),
+    ("POST", "/v1/hooks/{project}/{name}", Endpoint::Hook, Permission::Nothing),
 ];
 
 /// Where a request goes.
@@ -144,7 +144,7 @@ pub struct Target {
     /// What the path leads to.
     pub endpoint: Endpoint,
     /// What it takes.
-    pub need: Need,
+    pub permission: Permission,
     /// The project in the path.
     pub project: Option<ProjectId>,
     /// The name in the path.
@@ -159,14 +159,14 @@ pub fn find(method: &Method, path: &str) -> Result<Target, Problem> {
     check_path(path)?;
     let got = as_get(method);
     let mut others = Vec::new();
-    for (takes, pattern, endpoint, need) in TABLE {
+    for (takes, pattern, endpoint, permission) in TABLE {
         let Some((project, name)) = matches(pattern, path) else { continue };
         if *takes != got.as_str() {
             others.push(*takes);
             continue;
         }
         let project = project.map(ProjectId::parse).transpose().map_err(|e| Problem::bad("bad_id", e.to_string()))?;
-        return Ok(Target { endpoint: *endpoint, need: *need, project, name: name.map(str::to_owned) });
+        return Ok(Target { endpoint: *endpoint, permission: *permission, project, name: name.map(str::to_owned) });
     }
     Err(if others.is_empty() { unknown(path) } else { not_allowed(method, &mut others) })
 }
@@ -174,12 +174,13 @@ pub fn find(method: &Method, path: &str) -> Result<Target, Problem> {
 /// Tells whether a path is one of those that ask for no signature of ours.
 pub fn is_open(path: &str) -> bool {
     let route = TABLE.iter().find(|(_, pattern, ..)| matches(pattern, path).is_some());
-    route.is_some_and(|(.., need)| *need == Need::Nothing)
+    route.is_some_and(|(.., permission)| *permission == Permission::Nothing)
 }
 
 /// Returns the method and pattern that a request is counted under: one of the table's, or none's.
 pub fn label(method: &Method, path: &str) -> (&'static str, &'static str) {
-    let of_path = |(_, pattern, ..): &&(&'static str, &'static str, Endpoint, Need)| matches(pattern, path).is_some();
+    let of_path =
+        |(_, pattern, ..): &&(&'static str, &'static str, Endpoint, Permission)| matches(pattern, path).is_some();
     let found = TABLE.iter().filter(of_path).find(|(takes, ..)| *takes == as_get(method).as_str());
     found.map_or(("other", "none"), |(takes, pattern, ..)| {
         (if method == Method::HEAD { "HEAD" } else { takes }, pattern)
@@ -285,16 +286,16 @@ mod tests {
     #[test]
     fn the_generic_hook_is_never_taken_for_a_providers() {
         let target = find(&Method::POST, "/v1/hooks/shop/generic").unwrap();
-        assert_eq!((target.endpoint, target.need), (Endpoint::GenericHook, Need::DeployProject));
+        assert_eq!((target.endpoint, target.permission), (Endpoint::GenericHook, Permission::DeployProject));
     }
 
     #[test]
     fn each_scope_reaches_its_routes_and_no_others() {
         let scope = |raw: &str| Scope::parse(raw).unwrap();
-        for (method, path, _, need) in TABLE {
+        for (method, path, _, permission) in TABLE {
             let project = path.contains("{project}").then(|| ProjectId::parse("shop").unwrap());
-            let may = |raw: &str| need.is_met_by(&scope(raw), project.as_ref());
-            let open = *need == Need::Nothing;
+            let may = |raw: &str| permission.is_met_by(&scope(raw), project.as_ref());
+            let open = *permission == Permission::Nothing;
             assert!(may("admin"), "{method} {path}");
             assert_eq!(may("read"), open || *method == "GET", "{method} {path}");
             let own =

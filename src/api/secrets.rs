@@ -29,8 +29,8 @@ pub async fn list(call: &Call) -> Answer {
     let id = project.clone();
     let secrets = call
         .ask(move |state| {
-            let secrets = state.wishes.secrets(&id)?;
-            match secrets.is_empty() && state.wishes.wanted(&id)?.is_none() {
+            let secrets = state.desired_store.secrets(&id)?;
+            match secrets.is_empty() && state.desired_store.wanted(&id)?.is_none() {
                 true => Err(WriteError::Unknown(id).into()),
                 false => Ok(secrets),
             }
@@ -51,8 +51,8 @@ pub async fn put(call: &Call) -> Answer {
     let (new, version) = call
         .write(move |state| {
             refuse_while_deleting(state, &project)?;
-            let known = state.wishes.secrets(&project)?;
-            let version = state.wishes.set_secret(&project, &stored, &value)?;
+            let known = state.desired_store.secrets(&project)?;
+            let version = state.desired_store.set_secret(&project, &stored, &value)?;
             Ok((known.iter().all(|secret| secret.name != stored), version))
         })
         .await?;
@@ -66,7 +66,7 @@ pub async fn put(call: &Call) -> Answer {
 pub async fn delete(call: &Call) -> Answer {
     call.query(&[])?;
     let (project, name) = (call.project()?, name(call)?);
-    let found = call.write(move |state| match state.wishes.remove_secret(&project, &name)? {
+    let found = call.write(move |state| match state.desired_store.remove_secret(&project, &name)? {
         true => Ok(nothing),
         false => Err(Problem::missing("unknown_secret", format!("project {project} has no secret {name}"))),
     });
@@ -75,7 +75,7 @@ pub async fn delete(call: &Call) -> Answer {
 
 /// The secrets of a project go with it; one that came meanwhile would go unseen.
 fn refuse_while_deleting(state: &ApiState, project: &ProjectId) -> Result<(), Problem> {
-    match state.wishes.wanted(project)?.map(|wanted| wanted.intent) {
+    match state.desired_store.wanted(project)?.map(|wanted| wanted.intent) {
         Some(Intent::Delete { .. }) => Err(WriteError::Deleting(project.clone()).into()),
         _ => Ok(()),
     }

@@ -21,9 +21,9 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::head::{Flaws, Watched};
-use super::patience::Patient;
-use super::refused::Refusing;
+use super::parser_errors::Refusing;
+use super::request_smuggling::{Flaws, Watched};
+use super::write_timeout::Patient;
 use super::{ApiState, In, Origin, handle};
 
 /// How many connections one listener has at once; more wait to be accepted. Each listener has its own, so that whoever

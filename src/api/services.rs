@@ -27,7 +27,7 @@ pub async fn list(call: &Call) -> Answer {
     let all = call
         .ask(|state| {
             let (wanted, statuses) =
-                (state.service_memory.wanted_services()?, state.service_memory.service_statuses()?);
+                (state.service_progress.wanted_services()?, state.service_progress.service_statuses()?);
             let view = |service: Service| view(service, wanted.get(&service), &statuses);
             Ok(Service::ALL.into_iter().map(view).collect::<Vec<Value>>())
         })
@@ -57,7 +57,7 @@ pub async fn put(call: &Call) -> Answer {
     let version = document::parse_service(service, &call.body).map_err(|error| Problem::invalid(error.problems))?;
     let by = call.by()?;
     let put = call
-        .write(move |state| Ok(state.service_wishes.put_service(service, version, &Owner::Api, None, &by)?))
+        .write(move |state| Ok(state.desired_services.put_service(service, version, &Owner::Api, None, &by)?))
         .await?;
     let status = if put.created { StatusCode::CREATED } else { StatusCode::OK };
     let version = version.shown(service);
@@ -74,10 +74,10 @@ pub async fn delete(call: &Call) -> Answer {
     let (service, by) = (service(call)?, call.by()?);
     let generation = call
         .write(move |state| {
-            let wanted = state.service_wishes.wanted_service(service)?.ok_or(WriteError::ServiceUnknown(service))?;
+            let wanted = state.desired_services.wanted_service(service)?.ok_or(WriteError::ServiceUnknown(service))?;
             let held = wanted.complaint.as_ref().is_some_and(Complaint::holds_a_removal);
             let owner = if held { wanted.owner } else { Owner::Api };
-            Ok(state.service_wishes.drop_service(service, &owner, purge, &by)?)
+            Ok(state.desired_services.drop_service(service, &owner, purge, &by)?)
         })
         .await?;
     json(StatusCode::ACCEPTED, &json!({ "service": service, "generation": generation }))
@@ -88,8 +88,8 @@ fn service(call: &Call) -> Result<Service, Problem> {
 }
 
 fn look(state: &ApiState, service: Service) -> Result<Value, PortError> {
-    let wanted = state.service_memory.wanted_services()?;
-    Ok(view(service, wanted.get(&service), &state.service_memory.service_statuses()?))
+    let wanted = state.service_progress.wanted_services()?;
+    Ok(view(service, wanted.get(&service), &state.service_progress.service_statuses()?))
 }
 
 fn view(service: Service, wanted: Option<&WantedService>, statuses: &BTreeMap<Service, ServiceStatus>) -> Value {

@@ -14,7 +14,7 @@ use crate::metrics;
 use crate::model::stats::SystemStats;
 use crate::port::Figures;
 
-use super::logs::{Lines, PATIENCE, wants_events};
+use super::logs::{Lines, TIMEOUT, wants_events};
 use super::problem::Problem;
 use super::server::ended;
 use super::{Answer, Call, json, respond, slot};
@@ -29,7 +29,7 @@ pub async fn of_system(call: Call) -> Answer {
         return stream(call);
     }
     let mut figures = call.state.stats.watch()?;
-    let first = timeout(PATIENCE, figures.wait_for(Option::is_some)).await;
+    let first = timeout(TIMEOUT, figures.wait_for(Option::is_some)).await;
     match first.map(|seen| seen.map(|seen| seen.clone())) {
         Ok(Ok(Some(seen))) => json(StatusCode::OK, &*seen),
         _ => Err(Problem::later("this server's figures did not come in time; try again")),
@@ -40,7 +40,7 @@ fn stream(call: Call) -> Answer {
     let place = slot(&call.state.slots.readers)?;
     let figures = call.state.stats.watch()?;
     let (out, body) = mpsc::channel(1);
-    tokio::spawn(pump(figures, out, call.origin.stop.clone(), place, PATIENCE));
+    tokio::spawn(pump(figures, out, call.origin.stop.clone(), place, TIMEOUT));
     let mut response = Response::new(Lines(body).boxed_unsync());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     Ok(response)

@@ -42,7 +42,7 @@ pub async fn suspend(call: &Call) -> Answer {
     let shown = hold.clone();
     let generation = call
         .write(move |state| {
-            state.wishes.hold(&id, Some(&hold), &by)?;
+            state.desired_store.hold(&id, Some(&hold), &by)?;
             Ok(known(state, &id)?.generation)
         })
         .await?;
@@ -61,7 +61,7 @@ pub async fn resume(call: &Call) -> Answer {
         .write(move |state| {
             let wanted = known(state, &id)?;
             refuse_where_the_spec_says_so(&id, &wanted, state.clock.now())?;
-            state.wishes.hold(&id, None, &by)?;
+            state.desired_store.hold(&id, None, &by)?;
             Ok(wanted.generation)
         })
         .await?;

@@ -87,7 +87,7 @@ fn wait_for_all(
 ///
 /// # Errors
 /// A spec was refused.
-pub fn rehearse(client: &Client, file: &Path, format: Format) -> Result<bool, Failure> {
+pub fn dry_run(client: &Client, file: &Path, format: Format) -> Result<bool, Failure> {
     let (mut steps, mut waiting) = (Vec::new(), Vec::new());
     let sendings = sendings(file)?;
     for (service, version) in &sendings.services {
@@ -278,7 +278,7 @@ mod tests {
         let found = sendings(dir.path()).unwrap();
         let projects: Vec<String> = found.specs.iter().map(|spec| spec.project.to_string()).collect();
         assert_eq!(projects, ["shop", "blog"]);
-        assert_eq!(found.services, [(Service::Redis, Version::Usual)].into());
+        assert_eq!(found.services, [(Service::Redis, Version::Default)].into());
         std::fs::write(dir.path().join("bad.yaml"), "zexio: [1\n").unwrap();
         let failure = sendings(&dir.path().join("bad.yaml")).err().unwrap();
         assert!(failure.message.contains("bad.yaml:") && failure.message.contains('^'), "{}", failure.message);

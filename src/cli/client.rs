@@ -19,15 +19,15 @@ use url::Url;
 
 use super::failure::{self, Failure};
 use super::signing::Signer;
+use crate::heartbeat::{self, Mark};
 use crate::model::names::Sha256;
-use crate::pulse::{self, Mark};
 use crate::settings::SOCKET;
 use crate::sign::{Head, digest};
 
 /// Longest answer that is read whole.
 const LONGEST: u64 = 64 << 20;
 /// How long until the agent must have begun to answer, or to take more of an upload.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// How much of a long body is read at once.
 const PIECE: usize = 256 << 10;
 const OCTETS: &str = "application/octet-stream";
@@ -88,7 +88,7 @@ impl Answer {
 
 /// Both clients' headers are those of one library.
 fn mark_in(headers: &hyper::HeaderMap) -> Option<Mark> {
-    Mark::parse(headers.get(pulse::HEADER)?.to_str().ok()?)
+    Mark::parse(headers.get(heartbeat::HEADER)?.to_str().ok()?)
 }
 
 /// Where the agent is.
@@ -293,7 +293,7 @@ impl Client {
         signature: &str,
         whole: bool,
     ) -> Result<(Answer, impl Read + use<>), Failure> {
-        let config = web_config().timeout_global(whole.then_some(PATIENCE * 2)).build();
+        let config = web_config().timeout_global(whole.then_some(TIMEOUT * 2)).build();
         let request = self.web_request(url, ask, signature);
         let agent = ureq::Agent::new_with_config(config);
         // A body on GET or DELETE is an error to the library, an empty one too.
@@ -351,7 +351,7 @@ impl Client {
         let mut answer = std::pin::pin!(sender.send_request(request));
         let mut before = 0;
         let answer = loop {
-            match tokio::time::timeout(PATIENCE, &mut answer).await {
+            match tokio::time::timeout(TIMEOUT, &mut answer).await {
                 Ok(answer) => break answer.map_err(|e| self.unreachable(&e))?,
                 Err(_) if body.sent.load(Ordering::Relaxed) > before => before = body.sent.load(Ordering::Relaxed),
                 Err(_) => return Err(self.unreachable(&"no answer within 60 s")),
@@ -468,7 +468,7 @@ fn web_config() -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
         .max_redirects(0)
         .max_redirects_will_error(false)
         .timeout_connect(Some(Duration::from_secs(10)))
-        .timeout_recv_response(Some(PATIENCE))
+        .timeout_recv_response(Some(TIMEOUT))
 }
 
 fn not_formed(cause: &dyn std::fmt::Display) -> Failure {

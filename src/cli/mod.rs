@@ -40,7 +40,7 @@ use crate::model::quantity::{Span, Timestamp};
 use crate::model::reason::Reason;
 use crate::model::schema;
 use crate::model::status::{ConditionKind, Status};
-use crate::plan::services::WorkOrder;
+use crate::plan::services::PackageJob;
 use crate::port::{Clock, SystemClock};
 use crate::settings;
 use crate::sign::Key as SigningKey;
@@ -62,7 +62,7 @@ pub struct Entry {
     /// Unpacks an artifact.
     pub unpack: fn(Vec<String>) -> ExitCode,
     /// Does the package manager's work for a host service.
-    pub provision: fn(&WorkOrder) -> ExitCode,
+    pub provision: fn(&PackageJob) -> ExitCode,
     /// The machine's part of `init`.
     pub init: InitHooks,
 }
@@ -182,9 +182,9 @@ impl Session {
 fn ask(session: &Session, verb: Verb) -> Result<(), Failure> {
     let format = session.format;
     match verb {
-        Verb::Plan { file: Some(file), .. } => apply::rehearse(&session.client, &file, format).and_then(apply::changes),
+        Verb::Plan { file: Some(file), .. } => apply::dry_run(&session.client, &file, format).and_then(apply::changes),
         Verb::Plan { project, file: None } => plan(session, project.as_ref()),
-        Verb::Apply { file, dry_run: true, .. } => apply::rehearse(&session.client, &file, format).map(|_| ()),
+        Verb::Apply { file, dry_run: true, .. } => apply::dry_run(&session.client, &file, format).map(|_| ()),
         Verb::Apply { file, wait, .. } => apply::apply(&session.client, &file, wait.wait, format),
         Verb::Get { project } => get(session, project.as_ref()),
         Verb::Status { project, watch } => status(session, project.as_ref(), watch),

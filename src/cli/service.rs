@@ -8,11 +8,11 @@ use super::client::{Ask, Client};
 use super::failure::Failure;
 use super::show;
 use super::text::{clean, say, table};
-use super::wait::{Turn, watch};
+use super::wait::{WaitState, watch};
 use crate::model::quantity::Span;
 use crate::model::reason::Reason;
 use crate::model::services::Service;
-use crate::plan::services::{Task as Work, WorkOrder, waits_for_somebody};
+use crate::plan::services::{PackageJob, Task as Work, waits_for_somebody};
 
 /// Does what is asked of host services.
 ///
@@ -100,12 +100,12 @@ pub fn order(
     version: Option<&str>,
     majors: Vec<u32>,
     purge: bool,
-) -> Result<WorkOrder, Failure> {
+) -> Result<PackageJob, Failure> {
     let task = match task {
         Task::Install => Work::Install(service.version(version)?),
         Task::Remove => Work::Remove { majors: majors.into_iter().collect(), purge },
     };
-    Ok(WorkOrder { service, task })
+    Ok(PackageJob { service, task })
 }
 
 fn place(service: Service) -> String {
@@ -118,15 +118,15 @@ fn text<'a>(view: &'a Value, key: &str) -> &'a str {
 
 /// Judges what the agent says of a service for somebody who waits. As with projects, a failure that may pass is no end:
 /// the agent tries again, and says when.
-fn judge(view: &Value, fresh: bool) -> Turn {
+fn judge(view: &Value, fresh: bool) -> WaitState {
     let said = format!("{}: {}", clean(text(view, "reason")), clean(text(view, "message")));
     let desired = &view["desired"];
     let seen = view["observed_generation"].as_u64() == desired["generation"].as_u64().or(Some(0));
     match text(view, "state") {
-        _ if !seen || !fresh => Turn::Going(said),
-        "failed" if Reason::named(text(view, "reason")).is_some_and(waits_for_somebody) => Turn::Failed(said),
-        "installed" | "running" | "absent" if desired["remove"].is_null() => Turn::Ready(said),
-        _ => Turn::Going(said),
+        _ if !seen || !fresh => WaitState::Going(said),
+        "failed" if Reason::named(text(view, "reason")).is_some_and(waits_for_somebody) => WaitState::Failed(said),
+        "installed" | "running" | "absent" if desired["remove"].is_null() => WaitState::Ready(said),
+        _ => WaitState::Going(said),
     }
 }
 
@@ -163,15 +163,15 @@ mod tests {
         let remove = json!({ "remove": true, "generation": 3 });
         let said = || "R: m".to_owned();
         for (view, turn) in [
-            (view(install.clone(), 1, "failed"), Turn::Going(said())),
-            (view(install.clone(), 2, "installing"), Turn::Going(said())),
-            (view(install.clone(), 2, "failed"), Turn::Going(said())),
-            (view(install, 2, "running"), Turn::Ready(said())),
-            (view(remove.clone(), 2, "running"), Turn::Going(said())),
-            (view(remove, 3, "absent"), Turn::Going(said())),
-            (view(Value::Null, 3, "absent"), Turn::Going(said())),
-            (view(Value::Null, 0, "absent"), Turn::Ready(said())),
-            (view(Value::Null, 0, "installed"), Turn::Ready(said())),
+            (view(install.clone(), 1, "failed"), WaitState::Going(said())),
+            (view(install.clone(), 2, "installing"), WaitState::Going(said())),
+            (view(install.clone(), 2, "failed"), WaitState::Going(said())),
+            (view(install, 2, "running"), WaitState::Ready(said())),
+            (view(remove.clone(), 2, "running"), WaitState::Going(said())),
+            (view(remove, 3, "absent"), WaitState::Going(said())),
+            (view(Value::Null, 3, "absent"), WaitState::Going(said())),
+            (view(Value::Null, 0, "absent"), WaitState::Ready(said())),
+            (view(Value::Null, 0, "installed"), WaitState::Ready(said())),
         ] {
             assert_eq!(judge(&view, true), turn, "{view}");
         }
@@ -185,7 +185,7 @@ mod tests {
             let mut view = view(json!({ "version": "default", "generation": 2 }), 2, "failed");
             view["reason"] = json!(reason);
             let said = format!("{reason}: m");
-            assert_eq!(judge(&view, true), if ends { Turn::Failed(said) } else { Turn::Going(said) });
+            assert_eq!(judge(&view, true), if ends { WaitState::Failed(said) } else { WaitState::Going(said) });
         }
     }
 

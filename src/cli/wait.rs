@@ -22,7 +22,7 @@ pub const BEARABLE: u32 = 20;
 
 /// What a status means to somebody who waits for a generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Turn {
+pub enum WaitState {
     /// Not yet; what goes on.
     Going(String),
     /// It came to its end and does not work. An end only if it stays so for a while.
@@ -35,7 +35,7 @@ pub enum Turn {
 
 /// Judges a status for somebody who waits for a generation to be Ready. `fresh`: a pass made it that began after what
 /// was written here; what was wrong before may be mended by that, also where it changed no generation.
-pub fn judge(generation: u64, status: &Status, fresh: bool) -> Turn {
+pub fn judge(generation: u64, status: &Status, fresh: bool) -> WaitState {
     let held = |kind: ConditionKind| status.condition(kind).filter(|condition| condition.holds);
     let holds = |kind: ConditionKind| held(kind).is_some();
     // What stops a project makes it unready. Another file that claims it too does not, and is not what is waited for.
@@ -50,12 +50,12 @@ pub fn judge(generation: u64, status: &Status, fresh: bool) -> Turn {
     let said = said.map(|c| format!("{}: {}", c.reason, clean(&c.message)));
     let said = said.unwrap_or_else(|| status.state.to_string());
     match fresh && status.observed_generation >= generation {
-        true if stalled.is_some() => Turn::Failed(said),
-        true if holds(ConditionKind::Ready) => Turn::Ready(said),
-        _ if holds(ConditionKind::Suspended) => Turn::Failed(said),
+        true if stalled.is_some() => WaitState::Failed(said),
+        true if holds(ConditionKind::Ready) => WaitState::Ready(said),
+        _ if holds(ConditionKind::Suspended) => WaitState::Failed(said),
         // The rollout is over: nothing more will be done for it.
-        _ if fresh && unready.is_some_and(|ready| ready.reason == Reason::RouteFailing) => Turn::Failing(said),
-        _ => Turn::Going(said),
+        _ if fresh && unready.is_some_and(|ready| ready.reason == Reason::RouteFailing) => WaitState::Failing(said),
+        _ => WaitState::Going(said),
     }
 }
 
@@ -65,7 +65,7 @@ pub fn judge(generation: u64, status: &Status, fresh: bool) -> Turn {
 /// It came to another end, or the time is up.
 pub fn for_ready(client: &Client, project: &ProjectId, generation: u64, at_most: Span) -> Result<String, Failure> {
     let look = |answer: Option<serde_json::Value>, fresh: bool| match answer {
-        None => Ok(Turn::Failed("there is no such project".into())),
+        None => Ok(WaitState::Failed("there is no such project".into())),
         Some(view) => show::status_of(&view).map(|status| judge(generation, &status, fresh)),
     };
     watch(&place(project), project.as_str(), client, at_most, look)
@@ -77,10 +77,12 @@ pub fn for_ready(client: &Client, project: &ProjectId, generation: u64, at_most:
 /// The time is up.
 pub fn for_end(client: &Client, project: &ProjectId, at_most: Span) -> Result<String, Failure> {
     let look = |answer: Option<serde_json::Value>, fresh: bool| match answer {
-        None => Ok(Turn::Ready("gone".into())),
+        None => Ok(WaitState::Ready("gone".into())),
         Some(view) => show::status_of(&view).map(|status| match judge(u64::MAX, &status, fresh) {
-            Turn::Failed(said) if status.condition(ConditionKind::Suspended).is_some() => Turn::Failed(said),
-            Turn::Going(said) | Turn::Failing(said) | Turn::Ready(said) | Turn::Failed(said) => Turn::Going(said),
+            WaitState::Failed(said) if status.condition(ConditionKind::Suspended).is_some() => WaitState::Failed(said),
+            WaitState::Going(said) | WaitState::Failing(said) | WaitState::Ready(said) | WaitState::Failed(said) => {
+                WaitState::Going(said)
+            }
         }),
     };
     watch(&place(project), project.as_str(), client, at_most, look)
@@ -99,7 +101,7 @@ pub fn watch(
     name: &str,
     client: &Client,
     at_most: Span,
-    look: impl Fn(Option<serde_json::Value>, bool) -> Result<Turn, Failure>,
+    look: impl Fn(Option<serde_json::Value>, bool) -> Result<WaitState, Failure>,
 ) -> Result<String, Failure> {
     let until = Instant::now() + at_most.as_duration();
     let mut progress = Progress::new(name);
@@ -113,27 +115,29 @@ pub fn watch(
             Err(failure) if unreached >= BEARABLE => return Err(failure),
             Err(failure) => {
                 unreached += 1;
-                Turn::Going(failure.message)
+                WaitState::Going(failure.message)
             }
         };
         match end_what_fails(turn, &mut failing, Instant::now()) {
-            Turn::Ready(said) => return Ok(progress.end(said)),
-            Turn::Failed(said) => return Err(Failure::not_ready(format!("{name}: {}", progress.end(said)))),
-            Turn::Going(said) | Turn::Failing(said) if Instant::now() >= until => {
+            WaitState::Ready(said) => return Ok(progress.end(said)),
+            WaitState::Failed(said) => return Err(Failure::not_ready(format!("{name}: {}", progress.end(said)))),
+            WaitState::Going(said) | WaitState::Failing(said) if Instant::now() >= until => {
                 let said = progress.end(said);
                 return Err(Failure::not_ready(format!("{name}: not done after {at_most}; {said}")));
             }
-            Turn::Going(said) | Turn::Failing(said) => progress.tell(&said),
+            WaitState::Going(said) | WaitState::Failing(said) => progress.tell(&said),
         }
         std::thread::sleep(PAUSE);
     }
 }
 
 /// Takes for an end what has failed for long enough. `since`: since when it fails.
-fn end_what_fails(turn: Turn, since: &mut Option<Instant>, now: Instant) -> Turn {
+fn end_what_fails(turn: WaitState, since: &mut Option<Instant>, now: Instant) -> WaitState {
     match turn {
-        Turn::Failing(said) if now.duration_since(*since.get_or_insert(now)) >= MAY_MEND => Turn::Failed(said),
-        Turn::Failing(said) => Turn::Failing(said),
+        WaitState::Failing(said) if now.duration_since(*since.get_or_insert(now)) >= MAY_MEND => {
+            WaitState::Failed(said)
+        }
+        WaitState::Failing(said) => WaitState::Failing(said),
         other => {
             *since = None;
             other
@@ -209,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_rollout_is_waited_for_until_its_own_generation_comes_to_an_end() {
-        let going = |reason: Reason| Turn::Going(format!("{reason}: m"));
+        let going = |reason: Reason| WaitState::Going(format!("{reason}: m"));
         let ready = [(ConditionKind::Ready, true, Reason::Serving)];
         let run = [
             // The old generation serves and says Ready: that is not the end.
@@ -233,7 +237,7 @@ mod tests {
                 ),
                 going(Reason::Trial),
             ),
-            (status(7, 7, &ready), Turn::Ready("Serving: m".into())),
+            (status(7, 7, &ready), WaitState::Ready("Serving: m".into())),
         ];
         for (seen, turn) in run {
             assert_eq!(judge(7, &seen, true), turn);
@@ -246,25 +250,25 @@ mod tests {
             (ConditionKind::Ready, false, Reason::HealthCheckFailed),
             (ConditionKind::Stalled, true, Reason::HealthCheckFailed),
         ];
-        assert_eq!(judge(7, &status(7, 7, &stalled), true), Turn::Failed("HealthCheckFailed: m".into()));
+        assert_eq!(judge(7, &status(7, 7, &stalled), true), WaitState::Failed("HealthCheckFailed: m".into()));
         // Stalled is what the generation before it was.
-        assert_eq!(judge(8, &status(8, 7, &stalled), true), Turn::Going("HealthCheckFailed: m".into()));
+        assert_eq!(judge(8, &status(8, 7, &stalled), true), WaitState::Going("HealthCheckFailed: m".into()));
     }
 
     #[test]
     fn a_route_that_stays_without_an_answer_is_an_end_and_one_that_mends_is_none() {
         let of =
             |reason| status(7, 6, &[(ConditionKind::Ready, false, reason), (ConditionKind::Reconciling, true, reason)]);
-        assert_eq!(judge(7, &of(Reason::RouteFailing), false), Turn::Going("RouteFailing: m".into()));
+        assert_eq!(judge(7, &of(Reason::RouteFailing), false), WaitState::Going("RouteFailing: m".into()));
         let failing = || judge(7, &of(Reason::RouteFailing), true);
-        assert_eq!(failing(), Turn::Failing("RouteFailing: m".into()));
+        assert_eq!(failing(), WaitState::Failing("RouteFailing: m".into()));
         let (began, mut since) = (Instant::now(), None);
         let mut at = |seconds, turn| end_what_fails(turn, &mut since, began + Duration::from_secs(seconds));
         assert_eq!(at(0, failing()), failing());
         assert_eq!(at(14, failing()), failing());
-        assert_eq!(at(15, judge(7, &of(Reason::RouteCheck), true)), Turn::Going("RouteCheck: m".into()));
+        assert_eq!(at(15, judge(7, &of(Reason::RouteCheck), true)), WaitState::Going("RouteCheck: m".into()));
         assert_eq!(at(16, failing()), failing());
-        assert_eq!(at(31, failing()), Turn::Failed("RouteFailing: m".into()));
+        assert_eq!(at(31, failing()), WaitState::Failed("RouteFailing: m".into()));
     }
 
     #[test]
@@ -277,10 +281,10 @@ mod tests {
                 (ConditionKind::Stalled, true, Reason::SecretMissing),
             ],
         );
-        assert_eq!(judge(7, &stalled, false), Turn::Going("SecretMissing: m".into()));
-        assert_eq!(judge(7, &stalled, true), Turn::Failed("SecretMissing: m".into()));
+        assert_eq!(judge(7, &stalled, false), WaitState::Going("SecretMissing: m".into()));
+        assert_eq!(judge(7, &stalled, true), WaitState::Failed("SecretMissing: m".into()));
         let ready = status(7, 7, &[(ConditionKind::Ready, true, Reason::Serving)]);
-        assert_eq!(judge(7, &ready, false), Turn::Going("Serving: m".into()));
+        assert_eq!(judge(7, &ready, false), WaitState::Going("Serving: m".into()));
     }
 
     #[test]
@@ -289,13 +293,13 @@ mod tests {
             status(7, 7, &[of, &[(ConditionKind::Stalled, true, Reason::Conflict)]].concat())
         };
         let ready = (ConditionKind::Ready, true, Reason::Serving);
-        assert_eq!(judge(7, &beside(&[ready]), true), Turn::Ready("Serving: m".into()));
+        assert_eq!(judge(7, &beside(&[ready]), true), WaitState::Ready("Serving: m".into()));
         let trial = [(ConditionKind::Ready, false, Reason::Trial), (ConditionKind::Reconciling, true, Reason::Trial)];
-        assert_eq!(judge(7, &beside(&trial), true), Turn::Going("Trial: m".into()));
+        assert_eq!(judge(7, &beside(&trial), true), WaitState::Going("Trial: m".into()));
         // A host that another project has is one.
         assert_eq!(
             judge(7, &beside(&[(ConditionKind::Ready, false, Reason::Conflict)]), true),
-            Turn::Failed("Conflict: m".into())
+            WaitState::Failed("Conflict: m".into())
         );
         let suspended = status(
             7,
@@ -306,18 +310,18 @@ mod tests {
                 (ConditionKind::Suspended, true, Reason::Suspended),
             ],
         );
-        assert_eq!(judge(7, &suspended, true), Turn::Failed("Suspended: m".into()));
+        assert_eq!(judge(7, &suspended, true), WaitState::Failed("Suspended: m".into()));
     }
 
     #[test]
     fn a_suspended_project_is_not_waited_for() {
         let suspended =
             [(ConditionKind::Ready, false, Reason::Pending), (ConditionKind::Suspended, true, Reason::Suspended)];
-        assert_eq!(judge(7, &status(7, 6, &suspended), true), Turn::Failed("Suspended: m".into()));
+        assert_eq!(judge(7, &status(7, 6, &suspended), true), WaitState::Failed("Suspended: m".into()));
     }
 
     #[test]
     fn a_project_that_no_pass_has_seen_is_still_going() {
-        assert_eq!(judge(1, &status(1, 0, &[]), true), Turn::Going("pending".into()));
+        assert_eq!(judge(1, &status(1, 0, &[]), true), WaitState::Going("pending".into()));
     }
 }

@@ -101,11 +101,11 @@ pub fn redact(url: &str) -> String {
 }
 
 fn forbidden(what: &str, rule: &str) -> PortError {
-    PortError::lasting(Reason::UrlForbidden, format!("could not accept {what}: url forbidden, {rule}"))
+    PortError::permanent(Reason::UrlForbidden, format!("could not accept {what}: url forbidden, {rule}"))
 }
 
 fn address_forbidden(host: &str) -> PortError {
-    PortError::lasting(Reason::AddressForbidden, format!("could not dial {host}: it is not a public address"))
+    PortError::permanent(Reason::AddressForbidden, format!("could not dial {host}: it is not a public address"))
 }
 
 fn host_of(url: &Url) -> String {
@@ -240,7 +240,7 @@ pub(crate) fn refused_address(error: &ureq::Error) -> Option<PortError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::port::Lasting;
+    use crate::port::Retry;
 
     fn rules(allow: &[&str]) -> FetchRules {
         FetchRules { allow: allow.iter().map(|&prefix| prefix.to_owned()).collect(), max_bytes: 1 << 20 }
@@ -250,7 +250,7 @@ mod tests {
         match rules.check_url(url) {
             Ok(_) => "ok",
             Err(error) => {
-                assert_eq!(error.lasting, Lasting::Yes, "{url}");
+                assert_eq!(error.retry, Retry::Never, "{url}");
                 error.reason.name()
             }
         }

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::UNIX_EPOCH;
 
-use crate::bell::Bell;
 use crate::files;
 use crate::model::expected::Expected;
 use crate::model::layout::{Layout, user_of};
@@ -19,6 +18,7 @@ use crate::model::quantity::Timestamp;
 use crate::model::spec::Source;
 use crate::plan::FetchOrder;
 use crate::port::{Bundles, Clock, PortError};
+use crate::trigger::TriggerSender;
 use crate::unpack::contents::{self, Place};
 use crate::unpack::{Limits, Unpacked};
 
@@ -41,7 +41,7 @@ struct Works {
     rules: FetchRules,
     limits: Limits,
     clock: Arc<dyn Clock>,
-    bell: Bell,
+    trigger: TriggerSender,
 }
 
 type Fetches = Arc<Mutex<BTreeMap<(ProjectId, ReleaseNo), Arc<Fetch>>>>;
@@ -66,10 +66,10 @@ impl Files {
         rules: FetchRules,
         limits: Limits,
         clock: Arc<dyn Clock>,
-        bell: Bell,
+        trigger: TriggerSender,
     ) -> Result<Self, PortError> {
         prepare_root(layout)?;
-        let works = Works { layout: layout.clone(), rules, limits, clock, bell };
+        let works = Works { layout: layout.clone(), rules, limits, clock, trigger };
         Ok(Self { layout: layout.clone(), works, fetches: Fetches::default() })
     }
 
@@ -165,7 +165,7 @@ impl Bundles for Files {
                 Ok(()) => drop(fetches.lock().unwrap_or_else(PoisonError::into_inner).remove(&key)),
                 Err(error) => fetch.fail(&error, &*works.clock),
             }
-            works.bell.ring();
+            works.trigger.changed();
         };
         std::thread::Builder::new()
             .name("fetch".into())
@@ -306,7 +306,7 @@ impl Works {
             }
         };
         fetch.unpacking.store(true, Ordering::Relaxed);
-        self.bell.ring();
+        self.trigger.changed();
         self.unpack(project, order, &artifact, sha256)
     }
 
@@ -331,11 +331,11 @@ impl Works {
                 "there is no artifact {name} in {}; upload it, or name a url",
                 self.layout.artifacts().display()
             );
-            return Err(PortError::lasting(Reason::ArtifactFailed, message));
+            return Err(PortError::permanent(Reason::ArtifactFailed, message));
         }
         let (found, _) = fetch::hash_file(&path).map_err(|e| disk_error(&format!("read artifact {name}"), &e))?;
         match want {
-            Some(want) if *want != found => Err(PortError::lasting(
+            Some(want) if *want != found => Err(PortError::permanent(
                 Reason::HashMismatch,
                 format!("artifact {name} hashes to {found}, wanted {want}"),
             )),
@@ -356,7 +356,7 @@ impl Works {
             let (what, staging) = (format!("keep artifact {sha256}"), self.layout.staging());
             let bytes = fs::metadata(&path).map_err(|e| disk_error(&what, &e))?.len();
             if let Some(missing) = fetch::room(&staging, bytes).map_err(|e| disk_error(&what, &e))? {
-                return Err(PortError::passing(Reason::DiskFull, format!("could not {what}: {missing}")));
+                return Err(PortError::transient(Reason::DiskFull, format!("could not {what}: {missing}")));
             }
             let copy = staging.join(format!("{project}-r{}.artifact", order.release));
             fs::copy(&path, &copy)
@@ -395,5 +395,5 @@ impl Works {
 /// A release that lacks what its processes name is no release: that is seen here, before anything starts.
 fn has_what_is_expected(tree: &Path, expected: &Expected, unpacked: &Unpacked) -> Result<(), PortError> {
     let place = Place::Server { stripped: unpacked.stripped.as_deref() };
-    contents::lacks(tree, expected, &place).map_or(Ok(()), |why| Err(PortError::lasting(Reason::ArtifactFailed, why)))
+    contents::lacks(tree, expected, &place).map_or(Ok(()), |why| Err(PortError::permanent(Reason::ArtifactFailed, why)))
 }

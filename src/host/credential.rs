@@ -50,5 +50,5 @@ impl Sealing {
 }
 
 fn failed(name: &str, cause: &str) -> PortError {
-    PortError::passing(Reason::CredentialFailed, format!("could not seal the launch blob of {name}: {cause}"))
+    PortError::transient(Reason::CredentialFailed, format!("could not seal the launch blob of {name}: {cause}"))
 }

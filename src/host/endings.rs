@@ -5,11 +5,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::bell::Bell;
 use crate::model::names::UnitId;
 use crate::model::observed::{ForcedStop, Killed, UnitSeen};
 use crate::model::quantity::Timestamp;
 use crate::port::{Clock, SystemClock, Tail};
+use crate::trigger::TriggerSender;
 
 use super::journal::{Journalctl, Message};
 
@@ -37,13 +37,13 @@ impl Endings {
     ///
     /// # Errors
     /// The thread could not be started.
-    pub fn begin(bell: Bell) -> std::io::Result<Self> {
+    pub fn begin(trigger: TriggerSender) -> std::io::Result<Self> {
         let ((orders, asked), (send, found)) = (channel::<Run>(), channel());
         let read = move || {
             for (unit, run) in asked {
                 let killed = read_when_whole(&Journalctl::default(), &unit, &run);
                 if !killed.is_empty() && send.send(ForcedStop { unit, killed }).is_ok() {
-                    bell.ring();
+                    trigger.changed();
                 }
             }
         };

@@ -67,7 +67,7 @@ pub fn fetch(
         Some(want) if *want != fetched.sha256 => {
             let _ = fs::remove_file(&fetched.path);
             let cause = format!("sha256 mismatch: want {want}, got {}", fetched.sha256);
-            Err(PortError::lasting(Reason::HashMismatch, job.message(&cause)))
+            Err(PortError::permanent(Reason::HashMismatch, job.message(&cause)))
         }
         _ => Ok(fetched),
     }
@@ -233,7 +233,7 @@ impl Job<'_> {
         match bytes > self.rules.max_bytes {
             true => {
                 let cause = format!("artifact too large: more than {} bytes", self.rules.max_bytes);
-                Err(PortError::lasting(Reason::ArtifactTooLarge, self.message(&cause)))
+                Err(PortError::permanent(Reason::ArtifactTooLarge, self.message(&cause)))
             }
             false => Ok(()),
         }
@@ -258,11 +258,11 @@ impl Job<'_> {
     }
 
     fn failed(&self, cause: &str) -> PortError {
-        PortError::lasting(Reason::ArtifactFailed, self.message(cause))
+        PortError::permanent(Reason::ArtifactFailed, self.message(cause))
     }
 
     fn may_pass(&self, reason: Reason, cause: &str) -> PortError {
-        PortError::passing(reason, self.message(cause))
+        PortError::transient(reason, self.message(cause))
     }
 
     fn message(&self, cause: &str) -> String {

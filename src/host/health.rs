@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 
-use crate::bell::Bell;
 use crate::model::layout::Layout;
 use crate::model::names::{ProjectId, UnitId};
 use crate::model::observed::{OpenPort, Probed, Visit, Visited};
 use crate::model::quantity::{Span, Timestamp};
 use crate::port::{Clock, Health, ProbeOrder, ProbeRequest};
+use crate::trigger::TriggerSender;
 
 use super::listener::{self, Listener};
 use super::visit::{self, App};
@@ -39,7 +39,7 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(3);
 /// The probes that run.
 pub struct Prober {
     clock: Arc<dyn Clock>,
-    bell: Bell,
+    trigger: TriggerSender,
     probes: Mutex<BTreeMap<UnitId, Probe>>,
     visitor: Visitor,
     /// What is open to others than this machine, and when that was looked at.
@@ -57,15 +57,15 @@ struct Probe {
 
 impl Prober {
     /// Makes a prober without probes. `behind`: where Caddy listens, if another web server stands in front of it.
-    pub fn new(clock: Arc<dyn Clock>, bell: Bell, behind: Option<u16>) -> Self {
-        let visitor = Visitor::new(clock.clone(), bell.clone(), behind);
-        Self { clock, bell, probes: Mutex::default(), visitor, open: Mutex::default() }
+    pub fn new(clock: Arc<dyn Clock>, trigger: TriggerSender, behind: Option<u16>) -> Self {
+        let visitor = Visitor::new(clock.clone(), trigger.clone(), behind);
+        Self { clock, trigger, probes: Mutex::default(), visitor, open: Mutex::default() }
     }
 
     fn begin(&self, order: &ProbeOrder) -> Probe {
         let (found, stop) = (Arc::new(Mutex::default()), Arc::new(AtomicBool::new(false)));
         let probe = Probe { order: order.clone(), found: found.clone(), stop: stop.clone() };
-        let (order, clock, bell) = (order.clone(), self.clock.clone(), self.bell.clone());
+        let (order, clock, trigger) = (order.clone(), self.clock.clone(), self.trigger.clone());
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => {
@@ -85,7 +85,7 @@ impl Prober {
                 let turned = ready != told.0;
                 if turned || began.elapsed() > EARLY && last != told.1 {
                     told = (ready, last);
-                    bell.ring();
+                    trigger.changed();
                 }
                 std::thread::sleep(pause(order.interval, ready, began.elapsed()));
             }

@@ -23,7 +23,7 @@ use crate::port::{Clock, Journal, LogLine, LogLines, LogQuery, PortError, System
 /// How many lines wait for their reader.
 const QUEUE: usize = 256;
 /// How long a reader may take nothing before it is dropped.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 /// Longest line of journalctl's that is read; a byte can take four characters there.
 const LONGEST: usize = 4 << 20;
 /// How much of the past is held to be turned around, newest last.
@@ -55,11 +55,11 @@ impl Journal for Journalctl {
             return Ok(lines);
         }
         if let Some(odd) = query.units.iter().find(|unit| !is_unit(unit)) {
-            return Err(PortError::lasting(Reason::JournalFailed, format!("could not read the journal of {odd:?}")));
+            return Err(PortError::permanent(Reason::JournalFailed, format!("could not read the journal of {odd:?}")));
         }
         if !self.program.exists() {
             let message = format!("could not read the journal: there is no {}", self.program.display());
-            return Err(PortError::passing(Reason::JournalFailed, message));
+            return Err(PortError::transient(Reason::JournalFailed, message));
         }
         let (units, grep) = (query.units.iter().cloned().collect(), query.grep.clone());
         let reader = Reader { program: self.program.clone(), units, grep, send };
@@ -107,7 +107,7 @@ impl Journalctl {
         let reader = Reader { program: self.program.clone(), units, grep: None, send };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let read = runtime.map_err(|e| failed(&self.program, &e)).and_then(|runtime| {
-            let read = async { timeout(PATIENCE, reader.newest(lines, None)).await };
+            let read = async { timeout(TIMEOUT, reader.newest(lines, None)).await };
             runtime.block_on(read).map_err(|e| failed(&self.program, &e))?
         });
         read.unwrap_or_else(|error| {
@@ -148,7 +148,7 @@ impl Reader {
     async fn run(self, query: LogQuery, now: Timestamp) {
         if let Err(error) = self.read(&query, now).await {
             // A reader who is gone needs no reason.
-            let _ = timeout(PATIENCE, self.send.send(Err(error))).await;
+            let _ = timeout(TIMEOUT, self.send.send(Err(error))).await;
         }
     }
 
@@ -236,7 +236,7 @@ impl Reader {
     }
 
     async fn pass(&self, line: LogLine) -> bool {
-        matches!(timeout(PATIENCE, self.send.send(Ok(line))).await, Ok(Ok(())))
+        matches!(timeout(TIMEOUT, self.send.send(Ok(line))).await, Ok(Ok(())))
     }
 
     fn start(&self, args: &[String], machine: Option<&str>) -> Result<Output, PortError> {
@@ -258,7 +258,10 @@ impl Reader {
 }
 
 fn failed(program: &Path, cause: &dyn std::fmt::Display) -> PortError {
-    PortError::passing(Reason::JournalFailed, format!("could not read the journal with {}: {cause}", program.display()))
+    PortError::transient(
+        Reason::JournalFailed,
+        format!("could not read the journal with {}: {cause}", program.display()),
+    )
 }
 
 /// Says a moment as journalctl reads it: seconds with their fraction.

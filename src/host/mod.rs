@@ -41,5 +41,5 @@ fn disk_error(what: &str, error: &io::Error) -> PortError {
         }
         _ => (Reason::DiskFailed, ""),
     };
-    PortError::passing(reason, format!("could not {what}: {error}{mend}"))
+    PortError::transient(reason, format!("could not {what}: {error}{mend}"))
 }

@@ -1,4 +1,4 @@
-//! Rings the bell when systemd says that a unit of ours changed. Hearing nothing is no proof that nothing happened: the
+//! Rings the trigger when systemd says that a unit of ours changed. Hearing nothing is no proof that nothing happened: the
 //! loop looks at everything once in a while anyway.
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use dbus::arg::{PropMap, RefArg};
 use dbus::blocking::{BlockingSender, Connection};
 
 use super::services::catalogue::may_be_a_daemon;
-use crate::bell::Bell;
+use crate::trigger::TriggerSender;
 
 /// What is listened for: state changes of units, and the ends of jobs. Nothing else, since a start and a stop send
 /// 25 kB of signals.
@@ -21,29 +21,29 @@ const MATCHES: [&str; 3] = [
     "type='signal',sender='org.freedesktop.systemd1',interface='org.freedesktop.systemd1.Manager',member='UnitRemoved'",
 ];
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(500);
 /// News of this long are one ring: the end of a job comes as several signals, and an app that has just started is
 /// often ready before it is looked at.
 const GATHER: Duration = Duration::from_millis(10);
 
 /// Listens in a thread of its own until told to stop: a connection that nobody drains stalls.
-pub fn listen(bell: Bell, stop: Arc<AtomicBool>) -> std::io::Result<JoinHandle<()>> {
+pub fn listen(trigger: TriggerSender, stop: Arc<AtomicBool>) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         while !stop.load(Ordering::Relaxed) {
-            if let Err(error) = listen_once(&bell, &stop) {
+            if let Err(error) = listen_once(&trigger, &stop) {
                 tracing::warn!("could not listen to systemd: {}; tries again", error.message().unwrap_or("unknown"));
             }
             // Whatever was missed while there was no connection is seen now.
-            bell.ring();
+            trigger.changed();
             std::thread::sleep(TICK);
         }
     })
 }
 
-fn listen_once(bell: &Bell, stop: &AtomicBool) -> Result<(), dbus::Error> {
+fn listen_once(trigger: &TriggerSender, stop: &AtomicBool) -> Result<(), dbus::Error> {
     let bus = Connection::new_system()?;
-    let manager = bus.with_proxy("org.freedesktop.systemd1", "/org/freedesktop/systemd1", PATIENCE);
+    let manager = bus.with_proxy("org.freedesktop.systemd1", "/org/freedesktop/systemd1", TIMEOUT);
     let () = manager.method_call("org.freedesktop.systemd1.Manager", "Subscribe", ())?;
     for rule in MATCHES {
         let mut call = dbus::Message::new_method_call(
@@ -54,7 +54,7 @@ fn listen_once(bell: &Bell, stop: &AtomicBool) -> Result<(), dbus::Error> {
         )
         .map_err(|e| dbus::Error::new_failed(&e))?;
         call.append_all((rule,));
-        bus.send_with_reply_and_block(call, PATIENCE)?;
+        bus.send_with_reply_and_block(call, TIMEOUT)?;
     }
     while !stop.load(Ordering::Relaxed) {
         if hear(&bus, TICK)? {
@@ -62,7 +62,7 @@ fn listen_once(bell: &Bell, stop: &AtomicBool) -> Result<(), dbus::Error> {
             while let Some(left) = GATHER.checked_sub(since.elapsed()) {
                 hear(&bus, left)?;
             }
-            bell.ring();
+            trigger.changed();
         }
     }
     Ok(())

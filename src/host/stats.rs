@@ -58,7 +58,7 @@ impl Stats for Sampler {
         let (sender, figures) = watch::channel(None);
         let (slot, begun) = (Arc::clone(&self.running), self.begun);
         thread::Builder::new().name("stats".into()).spawn(move || look_until_alone(&slot, begun)).map_err(|e| {
-            PortError::passing(Reason::Internal, format!("could not start a thread to look at this server: {e}"))
+            PortError::transient(Reason::Internal, format!("could not start a thread to look at this server: {e}"))
         })?;
         *running = Some(sender);
         Ok(figures)

@@ -99,7 +99,10 @@ pub fn publish(tree: &Path, releases_dir: &Path, number: u32, manifest: &Manifes
     let moved = fs::rename(tree, &release).and_then(|()| files::sync(releases_dir));
     moved.map_err(|error| match error.kind() {
         io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
-            PortError::lasting(Reason::ReleaseExists, format!("could not publish release {number}: it already exists"))
+            PortError::permanent(
+                Reason::ReleaseExists,
+                format!("could not publish release {number}: it already exists"),
+            )
         }
         _ => disk_error(&format!("publish release {number}"), &error),
     })
@@ -199,7 +202,7 @@ fn judge(status: ExitStatus, verdict: &str) -> Result<Unpacked, PortError> {
     };
     let message: String = message.chars().filter(|c| !c.is_control()).take(1000).collect();
     match code {
-        Code::DiskFull => Err(PortError::passing(Reason::DiskFull, message)),
+        Code::DiskFull => Err(PortError::transient(Reason::DiskFull, message)),
         Code::Failed => Err(helper_failed(&message)),
         _ => Err(artifact_failed(&message)),
     }
@@ -208,11 +211,11 @@ fn judge(status: ExitStatus, verdict: &str) -> Result<Unpacked, PortError> {
 fn artifact_failed(cause: &str) -> PortError {
     // The helper says it in the same words where no entry is at fault.
     let cause = cause.strip_prefix(UNPACKING).unwrap_or(cause);
-    PortError::lasting(Reason::ArtifactFailed, format!("{UNPACKING}{cause}"))
+    PortError::permanent(Reason::ArtifactFailed, format!("{UNPACKING}{cause}"))
 }
 
 fn helper_failed(cause: &str) -> PortError {
-    PortError::passing(Reason::HelperFailed, format!("could not run the unpack helper: {cause}"))
+    PortError::transient(Reason::HelperFailed, format!("could not run the unpack helper: {cause}"))
 }
 
 /// Makes the tree root's, from the top down: below a directory that is root's, the helper's user moves nothing.
@@ -305,7 +308,7 @@ mod tests {
     use std::process::ExitCode;
 
     use super::*;
-    use crate::port::Lasting;
+    use crate::port::Retry;
 
     const NOBODY: u32 = 65534;
 
@@ -383,7 +386,7 @@ mod tests {
     fn the_real_helper_names_the_entry_it_refuses() {
         needs_root();
         let error = unpack_by(&real_helper(), &tar_of("../x", 0o644)).1.unwrap_err();
-        assert_eq!((error.lasting, error.reason), (Lasting::Yes, Reason::ArtifactFailed));
+        assert_eq!((error.retry, error.reason), (Retry::Never, Reason::ArtifactFailed));
         assert!(error.message.contains("../x"), "{error}");
     }
 
@@ -402,20 +405,20 @@ mod tests {
     fn each_verdict_says_whether_it_may_pass() {
         needs_root();
         let verdict = |code: &str| format!(r#"echo '{{"code":"{code}","message":"could not x\u001b"}}'; exit 1"#);
-        for (lines, lasting, reason) in [
-            (verdict("path_escapes"), Lasting::Yes, Reason::ArtifactFailed),
-            (verdict("archive_too_large"), Lasting::Yes, Reason::ArtifactFailed),
-            (verdict("disk_full"), Lasting::No, Reason::DiskFull),
-            (verdict("failed"), Lasting::No, Reason::HelperFailed),
-            ("kill -9 $$".to_owned(), Lasting::Yes, Reason::ArtifactFailed),
-            ("exit 3".to_owned(), Lasting::Yes, Reason::ArtifactFailed),
-            ("echo nonsense".to_owned(), Lasting::No, Reason::HelperFailed),
-            ("exec yes 2>&1".to_owned(), Lasting::Yes, Reason::ArtifactFailed),
-            (format!("echo x > {MANIFEST}; {DONE}"), Lasting::Yes, Reason::ArtifactFailed),
-            (format!("mkfifo pipe; {DONE}"), Lasting::Yes, Reason::ArtifactFailed),
+        for (lines, retry, reason) in [
+            (verdict("path_escapes"), Retry::Never, Reason::ArtifactFailed),
+            (verdict("archive_too_large"), Retry::Never, Reason::ArtifactFailed),
+            (verdict("disk_full"), Retry::Later, Reason::DiskFull),
+            (verdict("failed"), Retry::Later, Reason::HelperFailed),
+            ("kill -9 $$".to_owned(), Retry::Never, Reason::ArtifactFailed),
+            ("exit 3".to_owned(), Retry::Never, Reason::ArtifactFailed),
+            ("echo nonsense".to_owned(), Retry::Later, Reason::HelperFailed),
+            ("exec yes 2>&1".to_owned(), Retry::Never, Reason::ArtifactFailed),
+            (format!("echo x > {MANIFEST}; {DONE}"), Retry::Never, Reason::ArtifactFailed),
+            (format!("mkfifo pipe; {DONE}"), Retry::Never, Reason::ArtifactFailed),
         ] {
             let error = unpack_by(&lines, b"").1.unwrap_err();
-            assert_eq!((error.lasting, error.reason), (lasting, reason), "{lines}: {error}");
+            assert_eq!((error.retry, error.reason), (retry, reason), "{lines}: {error}");
             assert!(!error.message.contains('\u{1b}'), "{error:?}");
         }
     }
@@ -430,7 +433,7 @@ mod tests {
         let program = helper.program.clone();
         let tree = dir.path().join("tree");
         let error = run_helper(&program, &tree, &helper, &Limits::default(), Duration::ZERO).unwrap_err();
-        assert_eq!((error.lasting, error.reason), (Lasting::Yes, Reason::ArtifactFailed));
+        assert_eq!((error.retry, error.reason), (Retry::Never, Reason::ArtifactFailed));
         assert!(error.message.contains("more than 0 s"), "{error}");
     }
 
@@ -477,7 +480,7 @@ mod tests {
         publish(&tree, &releases, 3, &manifest(3)).unwrap();
         fs::create_dir(&tree).unwrap();
         let error = publish(&tree, &releases, 3, &manifest(4)).unwrap_err();
-        assert_eq!((error.lasting, error.reason), (Lasting::Yes, Reason::ReleaseExists));
+        assert_eq!((error.retry, error.reason), (Retry::Never, Reason::ReleaseExists));
         assert_eq!(read_manifest(&releases.join("3")), Some(manifest(3)));
     }
 

@@ -44,7 +44,7 @@ impl Uploads for DiskUploads {
         let file = made.map_err(|e| disk_error(&what, &e))?;
         let upload = Box::new(DiskUpload { file, path, artifacts: self.artifacts.clone() });
         match fetch::room(&self.staging, bytes).map_err(|e| disk_error(&what, &e))? {
-            Some(missing) => Err(PortError::passing(Reason::DiskFull, format!("could not {what}: {missing}"))),
+            Some(missing) => Err(PortError::transient(Reason::DiskFull, format!("could not {what}: {missing}"))),
             None => Ok(upload),
         }
     }

@@ -28,7 +28,7 @@ pub fn make_unpacker() -> Result<(Uid, Gid), PortError> {
 /// Says why the user database could not be read.
 pub fn find(name: &str) -> Result<Option<(Uid, Gid)>, PortError> {
     let found = User::from_name(name)
-        .map_err(|e| PortError::passing(Reason::UserFailed, format!("could not look up user {name}: {e}")))?;
+        .map_err(|e| PortError::transient(Reason::UserFailed, format!("could not look up user {name}: {e}")))?;
     Ok(found.map(|user| (user.uid, user.gid)))
 }
 
@@ -51,7 +51,7 @@ pub fn make(name: &str, home: &Path) -> Result<(Uid, Gid), PortError> {
         ["--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", "--home-dir", &home, name];
     run("/usr/sbin/useradd", &fixed, &format!("make user {name}"))?;
     find(name)?.ok_or_else(|| {
-        PortError::passing(Reason::UserFailed, format!("could not make user {name}: it is not there afterwards"))
+        PortError::transient(Reason::UserFailed, format!("could not make user {name}: it is not there afterwards"))
     })
 }
 
@@ -64,7 +64,7 @@ pub fn remove(name: &str) -> Result<(), PortError> {
 }
 
 fn run(program: &str, args: &[&str], what: &str) -> Result<(), PortError> {
-    let failed = |cause: String| PortError::passing(Reason::UserFailed, format!("could not {what}: {cause}"));
+    let failed = |cause: String| PortError::transient(Reason::UserFailed, format!("could not {what}: {cause}"));
     let output = Command::new(program)
         .args(args)
         .env_clear()

@@ -16,11 +16,11 @@ use ureq::tls::TlsConfig;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
-use crate::bell::Bell;
 use crate::model::observed::{Purpose, Visit, Visited};
 use crate::model::quantity::Timestamp;
 use crate::model::spec::Tls;
 use crate::port::Clock;
+use crate::trigger::TriggerSender;
 
 use super::health::TRANSCRIPT;
 use super::visit::{self, App};
@@ -45,7 +45,7 @@ const BODY: u64 = 1 << 20;
 #[derive(Clone)]
 pub struct Visitor {
     clock: Arc<dyn Clock>,
-    bell: Bell,
+    trigger: TriggerSender,
     visits: Arc<(Mutex<BTreeMap<Visit, Entry>>, Condvar)>,
     started: Arc<Once>,
     /// Where Caddy listens without TLS, if another web server stands in front of it.
@@ -71,8 +71,8 @@ struct Answer {
 
 impl Visitor {
     /// Makes a visitor that asks nothing.
-    pub fn new(clock: Arc<dyn Clock>, bell: Bell, behind: Option<u16>) -> Self {
-        Self { clock, bell, visits: Arc::default(), started: Arc::new(Once::new()), behind }
+    pub fn new(clock: Arc<dyn Clock>, trigger: TriggerSender, behind: Option<u16>) -> Self {
+        Self { clock, trigger, visits: Arc::default(), started: Arc::new(Once::new()), behind }
     }
 
     /// Asks these from now on and no others.
@@ -157,7 +157,7 @@ impl Visitor {
         let Answer { well, unanswered, said } = answer;
         entry.found = Some(Visited { at: now, well, unanswered, last: said, transcript });
         if news || entry.due.is_none() {
-            self.bell.ring();
+            self.trigger.changed();
         }
     }
 }

@@ -484,13 +484,13 @@ fn parse_problem(error: &serde_saphyr::Error) -> Problem {
     let shown = error.without_snippet().to_string();
     let message = shown.lines().next().unwrap_or_default();
     let message = message.split_once(" at line ").map_or(message, |(head, _)| head);
-    let mut message = in_our_words(message.trim_end_matches(':'));
+    let mut message = as_problem(message.trim_end_matches(':'));
     clip(&mut message, 2000);
     Problem { path: String::new(), message, place }
 }
 
 /// The parser speaks to whoever programs with it; to whoever writes a spec its terms and its advice mean little.
-fn in_our_words(message: &str) -> String {
+fn as_problem(message: &str) -> String {
     if let Some((what, _)) = message.split_once(", set DuplicateKeyPolicy") {
         let key = what.trim_start_matches("duplicate mapping key: ");
         return format!("{key} is written twice in one mapping; keep one");

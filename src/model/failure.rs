@@ -9,7 +9,7 @@ use super::reason::Reason;
 #[error("{message}")]
 pub struct PortError {
     /// Whether trying the same again may help.
-    pub lasting: Lasting,
+    pub retry: Retry,
     /// What kind of failure it is.
     pub reason: Reason,
     /// "could not <verb> <object>: <cause>", without secrets, query strings or user info of URLs.
@@ -20,28 +20,28 @@ pub struct PortError {
 
 /// The one distinction from which every retry is decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lasting {
+pub enum Retry {
     /// DNS, a 5xx, a busy or full disk: back off, try again.
-    No,
+    Later,
     /// A wrong hash, a refused spec: stalled until something changes.
-    Yes,
+    Never,
     /// A server's 403 or 404. It lasts, unless a webhook named the artifact: then it may not be there yet.
-    Absent,
+    WhenPresent,
 }
 
 impl PortError {
     /// Makes an error that may pass.
-    pub fn passing(reason: Reason, message: impl Into<String>) -> Self {
-        Self { lasting: Lasting::No, reason, message: message.into(), retry_after: None }
+    pub fn transient(reason: Reason, message: impl Into<String>) -> Self {
+        Self { retry: Retry::Later, reason, message: message.into(), retry_after: None }
     }
 
     /// Makes an error that says that an artifact is not there.
     pub fn absent(reason: Reason, message: impl Into<String>) -> Self {
-        Self { lasting: Lasting::Absent, ..Self::lasting(reason, message) }
+        Self { retry: Retry::WhenPresent, ..Self::permanent(reason, message) }
     }
 
     /// Makes an error that stays until the operator changes something.
-    pub fn lasting(reason: Reason, message: impl Into<String>) -> Self {
-        Self { lasting: Lasting::Yes, reason, message: message.into(), retry_after: None }
+    pub fn permanent(reason: Reason, message: impl Into<String>) -> Self {
+        Self { retry: Retry::Never, reason, message: message.into(), retry_after: None }
     }
 }

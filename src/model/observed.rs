@@ -12,19 +12,19 @@ use super::spec::Tls;
 
 /// A facet of the machine. One that could not be read is not an empty one: no step may depend on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sight<T> {
+pub enum Facet<T> {
     /// Read.
     Known(T),
     /// Not read, and why.
     Unknown(String),
 }
 
-impl<T> Sight<T> {
+impl<T> Facet<T> {
     /// Returns what was read.
     pub fn known(&self) -> Option<&T> {
         match self {
-            Sight::Known(value) => Some(value),
-            Sight::Unknown(_) => None,
+            Facet::Known(value) => Some(value),
+            Facet::Unknown(_) => None,
         }
     }
 }
@@ -35,24 +35,24 @@ pub struct Observed {
     /// The machine's clock at the start of the pass.
     pub now: Timestamp,
     /// What belongs to each project that was looked at.
-    pub projects: BTreeMap<ProjectId, Seen>,
+    pub projects: BTreeMap<ProjectId, ObservedProject>,
     /// Caddy.
-    pub proxy: Sight<ProxySeen>,
+    pub proxy: Facet<ProxySeen>,
     /// The services of the host.
-    pub services: Sight<ServicesSeen>,
+    pub services: Facet<ServicesSeen>,
     /// The artifacts on the server that are named by their digest, and when each came.
-    pub artifacts: Sight<BTreeMap<Sha256, Timestamp>>,
+    pub artifacts: Facet<BTreeMap<Sha256, Timestamp>>,
     /// Whether an operator asked, since the last pass, to offer Caddy again what it refused.
     pub offer_again: bool,
 }
 
 /// What belongs to one project.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct ObservedProject {
     /// Its units: files, or loaded, or both.
-    pub units: Sight<BTreeMap<UnitId, UnitSeen>>,
+    pub units: Facet<BTreeMap<UnitId, UnitSeen>>,
     /// Its files and its user.
-    pub bundles: Sight<BundlesSeen>,
+    pub bundles: Facet<BundlesSeen>,
     /// The fetches that run beside the loop, or how they ended.
     pub fetches: BTreeMap<ReleaseNo, FetchSeen>,
     /// What the readiness probes found.
@@ -133,7 +133,7 @@ impl std::fmt::Display for OpenPort {
     }
 }
 
-impl Seen {
+impl ObservedProject {
     /// Tells whether nothing of the project is left; where a facet is unknown, something may be.
     pub fn is_gone(&self, keep_data: bool) -> bool {
         let no_units = self.units.known().is_some_and(BTreeMap::is_empty);

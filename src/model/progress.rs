@@ -337,7 +337,7 @@ pub struct Backoff {
 
 impl Backoff {
     /// Shortens a wait that a clock which jumped back has left too far ahead: nothing waits longer than if it began now.
-    pub fn heed_the_clock(&mut self, now: Timestamp) {
+    pub fn clamp_to_now(&mut self, now: Timestamp) {
         if self.last > now {
             self.until = now.after(self.until.since(self.last));
             self.last = now;

@@ -78,12 +78,12 @@ impl Service {
     /// # Errors
     /// Says which versions can be asked for.
     pub fn version(self, raw: Option<&str>) -> Result<Version, String> {
-        let Some(raw) = raw else { return Ok(Version::Usual) };
+        let Some(raw) = raw else { return Ok(Version::Default) };
         let major =
             || raw.parse::<u32>().ok().filter(|major| (1..1000).contains(major) && !raw.starts_with(['0', '+']));
         match raw {
-            "lts" => Ok(Version::Usual),
-            _ if raw == self.usual() => Ok(Version::Usual),
+            "lts" => Ok(Version::Default),
+            _ if raw == self.usual() => Ok(Version::Default),
             _ => major().map(Version::Major).ok_or_else(|| {
                 format!("{raw:?} is not a version of {self}: lts or a major, like {}", self.row().example)
             }),
@@ -99,7 +99,7 @@ impl Service {
     }
 
     /// Tells whether a major can be the usual version.
-    pub fn can_be_usual(self, major: u32) -> bool {
+    pub fn can_be_default(self, major: u32) -> bool {
         match self.row().default {
             DefaultVersion::NewestEven => major.is_multiple_of(2),
             DefaultVersion::Distribution => true,
@@ -127,7 +127,7 @@ impl FromStr for Service {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
     /// The newest long-term one of Node.js, the distribution's own of the others.
-    Usual,
+    Default,
     /// Any of this major.
     Major(u32),
 }
@@ -136,7 +136,7 @@ impl Version {
     /// Returns it as it is asked for.
     pub fn shown(self, service: Service) -> String {
         match self {
-            Self::Usual => service.usual().to_owned(),
+            Self::Default => service.usual().to_owned(),
             Self::Major(major) => major.to_string(),
         }
     }
@@ -178,7 +178,7 @@ pub struct ServiceSeen {
     /// Whether data of it lies on the disk.
     pub data: bool,
     /// The package manager's work for it, while it runs or has failed.
-    pub work: Option<WorkSeen>,
+    pub work: Option<PackageJobSeen>,
 }
 
 /// What the machine shows of all services.
@@ -222,7 +222,7 @@ impl DaemonSeen {
 
 /// The package manager's work, in a unit of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WorkSeen {
+pub struct PackageJobSeen {
     /// Whether it goes on.
     pub running: bool,
     /// What it said last of itself.
@@ -309,13 +309,13 @@ mod tests {
     #[test]
     fn a_version_is_the_usual_one_or_a_major() {
         let read = |service: Service, raw: &str| service.version(Some(raw));
-        assert_eq!(Service::Nodejs.version(None), Ok(Version::Usual));
-        assert_eq!(read(Service::Nodejs, "lts"), Ok(Version::Usual));
+        assert_eq!(Service::Nodejs.version(None), Ok(Version::Default));
+        assert_eq!(read(Service::Nodejs, "lts"), Ok(Version::Default));
         assert_eq!(read(Service::Nodejs, "20"), Ok(Version::Major(20)));
-        assert_eq!(read(Service::Postgresql, "default"), Ok(Version::Usual));
+        assert_eq!(read(Service::Postgresql, "default"), Ok(Version::Default));
         assert_eq!(read(Service::Postgresql, "15"), Ok(Version::Major(15)));
         for service in [Service::Postgresql, Service::Redis] {
-            assert_eq!(read(service, "lts"), Ok(Version::Usual), "the distribution's own");
+            assert_eq!(read(service, "lts"), Ok(Version::Default), "the distribution's own");
         }
         assert_eq!(read(Service::Redis, "7"), Ok(Version::Major(7)));
         for (service, raw) in [

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::desired::{Content, Desired, Intent, Work};
-use crate::model::failure::Lasting;
+use crate::model::failure::Retry;
 use crate::model::names::{ProcessName, ProjectId, ReleaseNo, UnitId};
-use crate::model::observed::{BundlesSeen, FetchSeen, Observed, Purpose, Seen, Sight, UnitSeen};
+use crate::model::observed::{BundlesSeen, Facet, FetchSeen, Observed, ObservedProject, Purpose, UnitSeen};
 use crate::model::progress::{Draining, Progress, ProjectProgress, ReleaseState, Stall, Switched, Trial};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::reason::Reason;
@@ -16,7 +16,7 @@ use crate::model::spec::{Deploy, OnFailure, Route, Spec};
 
 use super::retry;
 use super::verdict::{Case, Verdict};
-use super::{Rules, aim, ports, routes, services, visits};
+use super::{Rules, ports, routes, services, target, visits};
 
 /// A request may have looked at the marker before the switch and dial after it.
 const SHORTEST_DRAIN: Span = Span::seconds(1);
@@ -40,7 +40,7 @@ pub fn advance(
             Intent::Delete { .. } => {
                 let memory = progress.projects.entry(project.clone()).or_default();
                 memory.suspended = None;
-                let_go(memory, wanted.generation);
+                clear_target(memory, wanted.generation);
             }
             Intent::Run(spec) => {
                 let memory = progress.projects.entry(project.clone()).or_default();
@@ -54,7 +54,7 @@ pub fn advance(
                 }
                 // What has a part of the traffic gets the rest first: the release before it may have fallen meanwhile.
                 let taken = !is_half_switched(project, seen, memory)
-                    && aim::take(project, wanted, spec, observed, progress, rules);
+                    && target::select(project, wanted, spec, observed, progress, rules);
                 let memory = progress.projects.entry(project.clone()).or_default();
                 let stalled = memory.stalled.clone();
                 let tried = memory.candidate().and_then(|number| Some((number, memory.release(number)?.generation)));
@@ -90,7 +90,7 @@ fn wake(memory: &mut ProjectProgress, now: Timestamp) {
 }
 
 /// A project that is to be gone wants no release and no route; its hosts are free once nothing of it is left.
-fn let_go(memory: &mut ProjectProgress, generation: u64) {
+fn clear_target(memory: &mut ProjectProgress, generation: u64) {
     memory.generation = generation;
     memory.target = None;
     memory.trial = None;
@@ -100,9 +100,16 @@ fn let_go(memory: &mut ProjectProgress, generation: u64) {
     memory.routes.clear();
 }
 
-fn roll(project: &ProjectId, spec: &Spec, moved: bool, seen: &Seen, memory: &mut ProjectProgress, now: Timestamp) {
-    heed_the_clock(memory, &spec.deploy, now);
-    if let Sight::Known(bundles) = &seen.bundles {
+fn roll(
+    project: &ProjectId,
+    spec: &Spec,
+    moved: bool,
+    seen: &ObservedProject,
+    memory: &mut ProjectProgress,
+    now: Timestamp,
+) {
+    clamp_to_now(memory, &spec.deploy, now);
+    if let Facet::Known(bundles) = &seen.bundles {
         learn_digests(memory, bundles);
         end_the_wait_for_an_artifact(memory, bundles, now);
         stay_where_nothing_is_new(memory);
@@ -118,19 +125,19 @@ fn roll(project: &ProjectId, spec: &Spec, moved: bool, seen: &Seen, memory: &mut
 }
 
 /// A clock that jumped back leaves moments that lie too far ahead. Nothing waits longer than if it began now.
-fn heed_the_clock(memory: &mut ProjectProgress, deploy: &Deploy, now: Timestamp) {
+fn clamp_to_now(memory: &mut ProjectProgress, deploy: &Deploy, now: Timestamp) {
     if let Some(draining) = &mut memory.draining {
         draining.until = draining.until.min(now.after(deploy.drain.max(SHORTEST_DRAIN)));
     }
     if let Some(trial) = &mut memory.trial {
         trial.since = trial.since.min(now);
-        trial.awaits = trial.awaits.map(|until| until.min(now.after(retry::ARTIFACT_PATIENCE)));
+        trial.awaits = trial.awaits.map(|until| until.min(now.after(retry::ARTIFACT_WAIT)));
         if let Some(switched) = &mut trial.switched {
             switched.since = switched.since.min(now);
         }
     }
     let fetch = memory.trial.as_mut().and_then(|trial| trial.fetch.as_mut());
-    memory.backoff.iter_mut().chain(fetch).for_each(|backoff| backoff.heed_the_clock(now));
+    memory.backoff.iter_mut().chain(fetch).for_each(|backoff| backoff.clamp_to_now(now));
     if let Some(quarantine) = &mut memory.quarantine {
         quarantine.since = quarantine.since.min(now);
     }
@@ -141,7 +148,7 @@ fn heed_the_clock(memory: &mut ProjectProgress, deploy: &Deploy, now: Timestamp)
 fn take_routes(spec: &Spec, memory: &mut ProjectProgress) {
     if memory.serving == memory.target {
         memory.routes = routes_of(spec);
-        memory.hosts = aim::hosts_of(spec);
+        memory.hosts = target::hosts_of(spec);
     }
 }
 
@@ -187,36 +194,42 @@ fn stay_where_nothing_is_new(memory: &mut ProjectProgress) {
     }
 }
 
-fn count_fetch_failure(seen: &Seen, moved: bool, memory: &mut ProjectProgress, deploy: &Deploy, now: Timestamp) {
+fn count_fetch_failure(
+    seen: &ObservedProject,
+    moved: bool,
+    memory: &mut ProjectProgress,
+    deploy: &Deploy,
+    now: Timestamp,
+) {
     let Some(candidate) = memory.candidate() else { return };
     let Some(FetchSeen::Failed { at, error }) = seen.fetches.get(&candidate) else { return };
     let Some(trial) = &mut memory.trial else { return };
     let is_counted = trial.fetch.as_ref().is_some_and(|counted| counted.last >= *at);
     let mut message = error.message.clone();
-    match error.lasting {
-        Lasting::No if is_counted => return,
-        Lasting::No => {
-            trial.fetch = Some(retry::strike(trial.fetch.as_ref(), error, *at));
+    match error.retry {
+        Retry::Later if is_counted => return,
+        Retry::Later => {
+            trial.fetch = Some(retry::record_failure(trial.fetch.as_ref(), error, *at));
             return;
         }
-        Lasting::Absent if moved && is_counted => return,
-        Lasting::Absent if moved => {
-            let until = *trial.awaits.get_or_insert(at.after(retry::ARTIFACT_PATIENCE));
+        Retry::WhenPresent if moved && is_counted => return,
+        Retry::WhenPresent if moved => {
+            let until = *trial.awaits.get_or_insert(at.after(retry::ARTIFACT_WAIT));
             if *at < until {
                 trial.fetch = Some(retry::await_artifact(trial.fetch.as_ref(), error, *at, until));
                 return;
             }
-            let waited = retry::strike(trial.fetch.as_ref(), error, *at);
-            message = format!("{message}, {} within {}", waited.times(), retry::ARTIFACT_PATIENCE);
+            let waited = retry::record_failure(trial.fetch.as_ref(), error, *at);
+            message = format!("{message}, {} within {}", waited.times(), retry::ARTIFACT_WAIT);
         }
-        Lasting::Yes | Lasting::Absent => {}
+        Retry::Never | Retry::WhenPresent => {}
     }
     let hold = deploy.on_failure == OnFailure::Hold;
     reject(memory, candidate, Rejection { reason: error.reason, message, hold, fetched: false }, now);
 }
 
 /// A release command that ran to its end does not run again, whatever happens to the agent or the machine after.
-fn note_release_command(project: &ProjectId, seen: &Seen, memory: &mut ProjectProgress) {
+fn note_release_command(project: &ProjectId, seen: &ObservedProject, memory: &mut ProjectProgress) {
     let command = memory.candidate().and_then(|candidate| memory.command_unit(project, candidate));
     let done = command
         .zip(seen.units.known())
@@ -228,7 +241,7 @@ fn note_release_command(project: &ProjectId, seen: &Seen, memory: &mut ProjectPr
 
 /// What must not run twice changes over only once all else of the new release is ready, so that a bad release is known
 /// by then. It does so once: a release that wavers after that is no reason to change back and forth.
-fn make_room(project: &ProjectId, seen: &Seen, memory: &mut ProjectProgress, spec: &Spec, now: Timestamp) {
+fn make_room(project: &ProjectId, seen: &ObservedProject, memory: &mut ProjectProgress, spec: &Spec, now: Timestamp) {
     let (Some(candidate), Some(trial)) = (memory.candidate(), memory.trial.clone()) else { return };
     let case = Case { project, candidate, memory, trial: &trial, deploy: &spec.deploy, seen, now };
     let runs_once = |unit: &UnitId| super::rollout::runs_once(spec, memory, unit);
@@ -240,7 +253,7 @@ fn make_room(project: &ProjectId, seen: &Seen, memory: &mut ProjectProgress, spe
     }
 }
 
-fn judge(project: &ProjectId, seen: &Seen, memory: &mut ProjectProgress, deploy: &Deploy, now: Timestamp) {
+fn judge(project: &ProjectId, seen: &ObservedProject, memory: &mut ProjectProgress, deploy: &Deploy, now: Timestamp) {
     let (Some(candidate), Some(trial)) = (memory.candidate(), memory.trial.clone()) else { return };
     if trial.proven && switch_has_begun(candidate, seen, memory) {
         return;
@@ -258,7 +271,7 @@ fn judge(project: &ProjectId, seen: &Seen, memory: &mut ProjectProgress, deploy:
 
 /// A proof holds only until the switch begins: a candidate that fell in between must prove itself anew. A switch that
 /// has begun is carried through, since going back would be a switch too.
-fn switch_has_begun(candidate: ReleaseNo, seen: &Seen, memory: &ProjectProgress) -> bool {
+fn switch_has_begun(candidate: ReleaseNo, seen: &ObservedProject, memory: &ProjectProgress) -> bool {
     let (Some(bundles), Some(release)) = (seen.bundles.known(), memory.release(candidate)) else { return true };
     let pointed = release.content.web().any(|process| super::rollout::slot_pointed(bundles, process) == release.slot);
     bundles.link == Some(candidate) || memory.serving.is_some() && pointed
@@ -266,7 +279,7 @@ fn switch_has_begun(candidate: ReleaseNo, seen: &Seen, memory: &ProjectProgress)
 
 /// Tells whether a proven candidate that runs has a part of the traffic. One that fell or whose files are gone does not
 /// count: it would hold the next wish up for good.
-fn is_half_switched(project: &ProjectId, seen: &Seen, memory: &ProjectProgress) -> bool {
+fn is_half_switched(project: &ProjectId, seen: &ObservedProject, memory: &ProjectProgress) -> bool {
     let proven = memory.trial.as_ref().is_some_and(|trial| trial.proven);
     let Some(candidate) = memory.candidate().filter(|_| proven) else { return false };
     let (Some(units), Some(bundles)) = (seen.units.known(), seen.bundles.known()) else { return false };
@@ -318,7 +331,7 @@ pub fn reject(memory: &mut ProjectProgress, number: ReleaseNo, why: Rejection, n
 /// serving one.
 fn promote_what_was_switched(
     project: &ProjectId,
-    seen: &Seen,
+    seen: &ObservedProject,
     memory: &mut ProjectProgress,
     spec: &Spec,
     now: Timestamp,
@@ -365,7 +378,7 @@ fn promote_what_was_switched(
 }
 
 /// Tells whether a release may still have requests to finish: a process of it runs, or Caddy may look into its site.
-pub fn is_at_work(number: ReleaseNo, seen: &Seen, memory: &ProjectProgress) -> bool {
+pub fn is_at_work(number: ReleaseNo, seen: &ObservedProject, memory: &ProjectProgress) -> bool {
     let has_site = memory.release(number).is_some_and(|release| release.content.sites().next().is_some());
     let runs = seen.units.known().is_none_or(|units| {
         let daemon = |unit: &UnitId| memory.work_of(unit).is_none_or(Work::is_daemon);
@@ -383,13 +396,19 @@ enum Verified {
 
 /// Verifies a candidate that has the traffic, through Caddy and by the routes of its own spec: they hold from now on, and
 /// those from before come back if it fails. It serves, and the release before it drains, only after that.
-fn verify(project: &ProjectId, seen: &Seen, memory: &mut ProjectProgress, spec: &Spec, now: Timestamp) -> Verified {
+fn verify(
+    project: &ProjectId,
+    seen: &ObservedProject,
+    memory: &mut ProjectProgress,
+    spec: &Spec,
+    now: Timestamp,
+) -> Verified {
     let Some(route) = spec.verified_route() else { return Verified::Well };
     // A newer spec that could not be taken has no say in what is routed.
     if !memory.hosts.contains(&route.1.host) {
         return Verified::Well;
     }
-    let owns_all = aim::hosts_of(spec).is_subset(&memory.hosts);
+    let owns_all = target::hosts_of(spec).is_subset(&memory.hosts);
     if let Some(trial) = memory.trial.as_mut().filter(|trial| trial.switched.is_none()) {
         let before = memory.routes.clone();
         if owns_all {
@@ -410,7 +429,7 @@ fn verify(project: &ProjectId, seen: &Seen, memory: &mut ProjectProgress, spec: 
 }
 
 /// Tells whether the machine gives a release the traffic, now and after a boot.
-pub fn has_traffic(project: &ProjectId, number: ReleaseNo, seen: &Seen, memory: &ProjectProgress) -> bool {
+pub fn has_traffic(project: &ProjectId, number: ReleaseNo, seen: &ObservedProject, memory: &ProjectProgress) -> bool {
     let (Some(release), Some(bundles), Some(units)) =
         (memory.release(number), seen.bundles.known(), seen.units.known())
     else {
@@ -426,7 +445,7 @@ pub fn has_traffic(project: &ProjectId, number: ReleaseNo, seen: &Seen, memory: 
 }
 
 /// A command that a calendar started is left to finish; it holds up nobody.
-fn end_drain(seen: &Seen, memory: &mut ProjectProgress, now: Timestamp) {
+fn end_drain(seen: &ObservedProject, memory: &mut ProjectProgress, now: Timestamp) {
     let Some((draining, units)) = memory.draining.as_ref().zip(seen.units.known()) else { return };
     let mut left = units.iter().filter(|(unit, _)| unit.release == draining.release);
     if now >= draining.until && !left.any(|(unit, _)| memory.work_of(unit).is_none_or(Work::is_daemon)) {

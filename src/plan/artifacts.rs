@@ -12,7 +12,7 @@ use crate::model::spec::Source;
 use super::{Action, Plan, Step, StepReason};
 
 /// How long an artifact stays that nobody names: one that was sent ahead waits for its spec.
-const PATIENCE: Span = Span::seconds(86_400);
+const TIMEOUT: Span = Span::seconds(86_400);
 
 /// Adds the removals of artifacts that no kept release and no spec names.
 pub fn steps(desired: &Desired, observed: &Observed, progress: &Progress, plan: &mut Plan) {
@@ -23,7 +23,7 @@ pub fn steps(desired: &Desired, observed: &Observed, progress: &Progress, plan: 
     }
     let needed = needed(desired, progress);
     for (sha256, came) in artifacts.iter().filter(|(sha256, _)| !needed.contains(sha256.as_str())) {
-        if observed.now >= came.after(PATIENCE) {
+        if observed.now >= came.after(TIMEOUT) {
             plan.steps.push(Step { action: Action::RemoveArtifact(sha256.clone()), reason: StepReason::Retention });
         }
     }

@@ -81,7 +81,7 @@ fn breach(step: &Step, desired: &Desired, observed: &Observed, progress: &Progre
 fn pointed_at_running(
     memory: &ProjectProgress,
     slot: crate::model::names::Slot,
-    seen: &crate::model::observed::Seen,
+    seen: &crate::model::observed::ObservedProject,
 ) -> bool {
     let Some(units) = seen.units.known() else { return false };
     let proven = memory.candidate().filter(|_| memory.trial.as_ref().is_some_and(|trial| trial.proven));

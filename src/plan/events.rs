@@ -181,13 +181,13 @@ pub fn of_service(before: Option<&ServiceStatus>, status: &ServiceStatus, now: T
 }
 
 /// Tells what was seen: a project that is Ready now, or is not any more without anybody's doing.
-pub fn of_sight(
+pub fn ready_changes(
     before: &BTreeMap<ProjectId, Status>,
     after: &BTreeMap<ProjectId, Status>,
     now: Timestamp,
 ) -> Vec<Event> {
     let pairs = after.iter().filter_map(|(project, new)| Some((before.get(project)?, new)));
-    pairs.flat_map(|(old, new)| failed_runs(old, new).into_iter().chain(turn(old, new, now))).collect()
+    pairs.flat_map(|(old, new)| failed_runs(old, new).into_iter().chain(ready_change(old, new, now))).collect()
 }
 
 /// Names the runs by a schedule that ended badly since the last look.
@@ -206,7 +206,7 @@ fn failed_runs(old: &Status, new: &Status) -> Vec<Event> {
     failed.collect()
 }
 
-fn turn(old: &Status, new: &Status, now: Timestamp) -> Option<Event> {
+fn ready_change(old: &Status, new: &Status, now: Timestamp) -> Option<Event> {
     let (was, is) = (old.condition(ConditionKind::Ready)?, new.condition(ConditionKind::Ready)?);
     // Whatever else makes a project unready was decided, and told as that.
     let stops = new.condition(ConditionKind::Stalled).is_some_and(|stalled| stalled.reason == is.reason);
@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn each_run_that_failed_is_told_once() {
         let told = |before, after| {
-            let events = of_sight(&status(before), &status(after), Timestamp(9_000));
+            let events = ready_changes(&status(before), &status(after), Timestamp(9_000));
             events.into_iter().map(|event| format!("{} {}", event.reason, event.message)).collect::<Vec<_>>()
         };
         let failed = ["JobFailed process report exited with status 7; it runs again by its schedule"];

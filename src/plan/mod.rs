@@ -3,7 +3,6 @@
 
 pub mod accept;
 pub mod advance;
-pub mod aim;
 pub mod artifacts;
 pub mod check;
 pub mod events;
@@ -16,6 +15,7 @@ pub mod routes;
 pub mod services;
 pub mod status;
 pub mod step;
+pub mod target;
 pub mod verdict;
 pub mod visits;
 
@@ -65,7 +65,7 @@ impl Plan {
 
 /// What every project's steps depend on besides the project.
 #[derive(Clone, Copy)]
-pub struct Setting<'a> {
+pub struct PassContext<'a> {
     /// The moment.
     pub now: Timestamp,
     /// Whether Caddy has the routes that are wanted, or is not there to have any.
@@ -84,7 +84,7 @@ pub fn plan(
 ) -> Plan {
     let mut plan = Plan::default();
     let routed = routes::steps(observed, progress, rules, &mut plan);
-    let setting = Setting { now: observed.now, routed, rules };
+    let context = PassContext { now: observed.now, routed, rules };
     for (project, seen) in &observed.projects {
         let (Some(wanted), Some(memory)) = (desired.0.get(project), progress.projects.get(project)) else { continue };
         if let Some(pause) = wanted.pause_at(observed.now) {
@@ -92,8 +92,8 @@ pub fn plan(
             continue;
         }
         match &wanted.intent {
-            Intent::Run(spec) => rollout::steps(project, spec, seen, memory, setting, &mut plan),
-            Intent::Delete { keep_data } => removal::steps(project, *keep_data, seen, memory, setting, &mut plan),
+            Intent::Run(spec) => rollout::steps(project, spec, seen, memory, context, &mut plan),
+            Intent::Delete { keep_data } => removal::steps(project, *keep_data, seen, memory, context, &mut plan),
             Intent::Nothing | Intent::Unreadable(_) => {}
         }
     }

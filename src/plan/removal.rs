@@ -2,23 +2,23 @@
 //! files, memory. Its row stays until nothing of it is left.
 
 use crate::model::names::ProjectId;
-use crate::model::observed::Seen;
+use crate::model::observed::ObservedProject;
 use crate::model::progress::ProjectProgress;
 use crate::model::quantity::Span;
 
-use super::rollout::{Patience, release_unit};
-use super::{Plan, ProjectAction, Setting, StepReason};
+use super::rollout::{OnRunning, release_unit};
+use super::{PassContext, Plan, ProjectAction, StepReason};
 
 /// Adds the next steps of a removal.
 pub fn steps(
     project: &ProjectId,
     keep_data: bool,
-    seen: &Seen,
+    seen: &ObservedProject,
     memory: &ProjectProgress,
-    setting: Setting<'_>,
+    context: PassContext<'_>,
     plan: &mut Plan,
 ) {
-    let Setting { now, routed, .. } = setting;
+    let PassContext { now, routed, .. } = context;
     let (Some(units), Some(bundles)) = (seen.units.known(), seen.bundles.known()) else { return };
     if let Some(backoff) = memory.backoff.as_ref().filter(|backoff| now < backoff.until) {
         return plan.look_at(backoff.until);
@@ -30,7 +30,7 @@ pub fn steps(
         return plan.look_at(now.after(Span::seconds(1)));
     }
     for (unit, seen) in units {
-        release_unit(project, unit, seen, Patience::None, StepReason::ProjectDeleted, now, plan);
+        release_unit(project, unit, seen, OnRunning::Stop, StepReason::ProjectDeleted, now, plan);
     }
     if units.is_empty() {
         plan.push(

@@ -1,6 +1,6 @@
 //! What becomes of a failure: it is tried again after a while, or it waits for somebody to change something.
 
-use crate::model::failure::{Lasting, PortError};
+use crate::model::failure::{PortError, Retry};
 use crate::model::progress::{Backoff, ProjectProgress, Stall};
 use crate::model::quantity::{Span, Timestamp};
 
@@ -8,7 +8,7 @@ use super::advance::Rejection;
 use crate::model::reason::Reason;
 
 /// Counts a failure that may pass: the next try waits 5 s, 10 s, … 5 min, or as long as the other side asked.
-pub fn strike(before: Option<&Backoff>, error: &PortError, now: Timestamp) -> Backoff {
+pub fn record_failure(before: Option<&Backoff>, error: &PortError, now: Timestamp) -> Backoff {
     let strikes = before.map_or(0, |old| old.strikes) + 1;
     let own = Span::seconds(5 << (strikes - 1).min(6)).min(Span::seconds(300));
     let asked = error.retry_after.map_or(Span(0), |wait| Span(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)));
@@ -23,12 +23,12 @@ pub fn strike(before: Option<&Backoff>, error: &PortError, now: Timestamp) -> Ba
 }
 
 /// How long an artifact is waited for that a webhook named. CI makes a release and uploads to it, in this order.
-pub const ARTIFACT_PATIENCE: Span = Span::seconds(30 * 60);
+pub const ARTIFACT_WAIT: Span = Span::seconds(30 * 60);
 
 /// Counts a failure to find an artifact that is waited for: the next try comes after half of the time that it took so
 /// far, 5 s at least and two minutes at most.
 pub fn await_artifact(before: Option<&Backoff>, error: &PortError, now: Timestamp, until: Timestamp) -> Backoff {
-    let struck = strike(before, error, now);
+    let struck = record_failure(before, error, now);
     let wait = Span((now.since(struck.since).0 / 2).clamp(5_000, 120_000));
     let message = format!("{}; it may still be on its way and is tried again until {until}", error.message);
     Backoff { until: now.after(wait).min(until), reason: Reason::Fetching, message, ..struck }
@@ -37,14 +37,14 @@ pub fn await_artifact(before: Option<&Backoff>, error: &PortError, now: Timestam
 /// Folds a failed step into a project's memory: a candidate's lasting failure rejects it, any other lasting failure
 /// stalls the project, a passing one waits for its next try.
 pub fn of_failed_step(memory: &mut ProjectProgress, error: &PortError, now: Timestamp) {
-    match (error.lasting, memory.candidate()) {
-        (Lasting::No, _) => memory.backoff = Some(strike(memory.backoff.as_ref(), error, now)),
-        (Lasting::Yes | Lasting::Absent, Some(candidate)) => {
+    match (error.retry, memory.candidate()) {
+        (Retry::Later, _) => memory.backoff = Some(record_failure(memory.backoff.as_ref(), error, now)),
+        (Retry::Never | Retry::WhenPresent, Some(candidate)) => {
             let rejection =
                 Rejection { reason: error.reason, message: error.message.clone(), hold: false, fetched: true };
             super::advance::reject(memory, candidate, rejection, now)
         }
-        (Lasting::Yes | Lasting::Absent, None) => {
+        (Retry::Never | Retry::WhenPresent, None) => {
             memory.stalled =
                 Some(Stall { reason: error.reason.to_owned(), message: error.message.clone(), since: now });
         }

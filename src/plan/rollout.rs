@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::desired::{Kind, Work};
 use crate::model::expected::Expected;
 use crate::model::names::{ProcessName, ProjectId, ReleaseNo, Slot, UnitId};
-use crate::model::observed::{ActiveState, BundlesSeen, FetchSeen, Purpose, Seen, UnitSeen};
+use crate::model::observed::{ActiveState, BundlesSeen, FetchSeen, ObservedProject, Purpose, UnitSeen};
 use crate::model::progress::ProjectProgress;
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::spec::{Spec, Strategy};
@@ -14,12 +14,12 @@ use crate::render::launch::Launch;
 use crate::render::unit;
 
 use super::verdict::{Case, Verdict};
-use super::{FetchOrder, Plan, ProjectAction, Rules, Setting, StepReason, UnitOrder, advance, visits};
+use super::{FetchOrder, PassContext, Plan, ProjectAction, Rules, StepReason, UnitOrder, advance, visits};
 
 /// What one project's steps are made from; both facets were read.
-struct Scene<'a> {
+struct ProjectContext<'a> {
     project: &'a ProjectId,
-    seen: &'a Seen,
+    seen: &'a ObservedProject,
     units: &'a BTreeMap<UnitId, UnitSeen>,
     bundles: &'a BundlesSeen,
     memory: &'a ProjectProgress,
@@ -33,22 +33,22 @@ struct Scene<'a> {
 pub fn steps(
     project: &ProjectId,
     spec: &Spec,
-    seen: &Seen,
+    seen: &ObservedProject,
     memory: &ProjectProgress,
-    setting: Setting<'_>,
+    context: PassContext<'_>,
     plan: &mut Plan,
 ) {
-    let Setting { now, routed, rules } = setting;
+    let PassContext { now, routed, rules } = context;
     let (Some(units), Some(bundles)) = (seen.units.known(), seen.bundles.known()) else { return };
     if let Some(backoff) = memory.backoff.as_ref().filter(|backoff| now < backoff.until) {
         return plan.look_at(backoff.until);
     }
-    let scene = Scene { project, seen, units, bundles, memory, routed, now, rules };
+    let scene = ProjectContext { project, seen, units, bundles, memory, routed, now, rules };
     scene.prepare(plan);
     // Traffic goes back to the serving release before anything stops: a rollout that ends in the middle of its switch
     // has some of it.
     scene.serve(spec, plan);
-    scene.let_go(plan);
+    scene.stop_unwanted(plan);
     scene.try_candidate(spec, plan);
     scene.tidy(plan);
 }
@@ -71,7 +71,7 @@ pub fn runs_once(spec: &Spec, memory: &ProjectProgress, unit: &UnitId) -> bool {
         }
 }
 
-impl Scene<'_> {
+impl ProjectContext<'_> {
     fn prepare(&self, plan: &mut Plan) {
         let alive = self.memory.alive();
         let open = alive
@@ -86,7 +86,7 @@ impl Scene<'_> {
     }
 
     /// Stops and removes every unit that should not run now.
-    fn let_go(&self, plan: &mut Plan) {
+    fn stop_unwanted(&self, plan: &mut Plan) {
         let draining = self.memory.draining.as_ref();
         let wanted = self.wanted_units();
         // Also a release without a unit drains: a site, which Caddy may look into until then.
@@ -102,7 +102,7 @@ impl Scene<'_> {
                     self.project,
                     unit,
                     seen,
-                    Patience::ForTimed(self.memory),
+                    OnRunning::LetTimedFinish(self.memory),
                     StepReason::Drained,
                     self.now,
                     plan,
@@ -112,7 +112,7 @@ impl Scene<'_> {
                     self.project,
                     unit,
                     seen,
-                    Patience::ForTimed(self.memory),
+                    OnRunning::LetTimedFinish(self.memory),
                     StepReason::NotWanted,
                     self.now,
                     plan,
@@ -349,18 +349,18 @@ impl Scene<'_> {
 }
 
 /// Whether a running unit is left to finish.
-pub enum Patience<'a> {
+pub enum OnRunning<'a> {
     /// No: everything stops.
-    None,
+    Stop,
     /// What a calendar started is; a daemon never finishes by itself.
-    ForTimed(&'a ProjectProgress),
+    LetTimedFinish(&'a ProjectProgress),
 }
 
-impl Patience<'_> {
+impl OnRunning<'_> {
     fn is_with(&self, unit: &UnitId) -> bool {
         match self {
-            Patience::None => false,
-            Patience::ForTimed(memory) => {
+            OnRunning::Stop => false,
+            OnRunning::LetTimedFinish(memory) => {
                 memory.work_of(unit).is_some_and(|work| matches!(work.kind, Kind::Scheduled(_)))
             }
         }
@@ -372,7 +372,7 @@ pub fn release_unit(
     project: &ProjectId,
     unit: &UnitId,
     seen: &UnitSeen,
-    patience: Patience<'_>,
+    on_running: OnRunning<'_>,
     reason: StepReason,
     now: Timestamp,
     plan: &mut Plan,
@@ -385,7 +385,7 @@ pub fn release_unit(
             plan.push(project, ProjectAction::RemoveUnit(unit.clone()), reason)
         }
         ActiveState::Deactivating => plan.look_at(now.after(Span::seconds(1))),
-        _ if patience.is_with(unit) => {}
+        _ if on_running.is_with(unit) => {}
         _ => plan.push(project, ProjectAction::Stop(unit.clone()), reason),
     }
 }

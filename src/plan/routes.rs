@@ -8,7 +8,7 @@ use crate::model::desired::{Kind, Work};
 use crate::model::failure::PortError;
 use crate::model::layout::Layout;
 use crate::model::names::{Hostname, ProcessName, ProjectId, Slot};
-use crate::model::observed::{Observed, ProxySeen, Sight};
+use crate::model::observed::{Facet, Observed, ProxySeen};
 use crate::model::progress::{Progress, ProjectProgress, Quarantine};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::reason::Reason;
@@ -23,7 +23,7 @@ const QUARANTINE: Span = Span::seconds(600);
 
 /// Adds the step that Caddy needs, if any; tells whether it has the routes that are wanted, or is not there.
 pub fn steps(observed: &Observed, progress: &Progress, rules: &Rules, plan: &mut Plan) -> bool {
-    let Sight::Known(proxy) = &observed.proxy else { return true };
+    let Facet::Known(proxy) = &observed.proxy else { return true };
     let sites = sites(progress, &rules.layout);
     let Ok(text) = caddyfile::text(&rules.proxy, &sites) else { return true };
     if progress.projects.values().any(|memory| memory.quarantine.is_some()) {
@@ -60,7 +60,7 @@ pub fn steps(observed: &Observed, progress: &Progress, rules: &Rules, plan: &mut
 pub fn held_up(progress: &Progress) -> Option<PortError> {
     let (project, _) = progress.unreadable.iter().find(|(_, unreadable)| !unreadable.hosts.is_empty())?;
     let message = format!("Caddy keeps the routes that it has, since those of project {project} could not be read");
-    Some(PortError::passing(Reason::Database, message))
+    Some(PortError::transient(Reason::Database, message))
 }
 
 /// Tells whether Caddy serves this text now and will after a restart.

@@ -6,13 +6,13 @@ use std::fmt;
 
 use crate::model::failure::PortError;
 use crate::model::names::ProjectId;
-use crate::model::observed::{ActiveState, Exit, Observed, Sight};
+use crate::model::observed::{ActiveState, Exit, Facet, Observed};
 use crate::model::progress::{Progress, Stall};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::reason::Reason;
 use crate::model::services::{
-    Installation, Service, ServiceIntent, ServiceProgress, ServiceSeen, ServiceState, ServiceStatus, Version,
-    WantedService, WantedServices, WorkSeen,
+    Installation, PackageJobSeen, Service, ServiceIntent, ServiceProgress, ServiceSeen, ServiceState, ServiceStatus,
+    Version, WantedService, WantedServices,
 };
 
 use super::{Action, Plan, ServiceAction, Step, StepReason, retry};
@@ -27,7 +27,7 @@ const OFFER_RETRY: Span = Span::seconds(600);
 
 /// Work for the package manager.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WorkOrder {
+pub struct PackageJob {
     /// For which service.
     pub service: Service,
     /// What to do.
@@ -48,7 +48,7 @@ pub enum Task {
     },
 }
 
-impl fmt::Display for WorkOrder {
+impl fmt::Display for PackageJob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.task.text(self.service))
     }
@@ -66,16 +66,18 @@ impl Task {
 }
 
 /// Returns the installed version that is what is meant.
-pub fn meant(service: Service, version: Version, seen: &ServiceSeen) -> Option<&Installation> {
+pub fn matching(service: Service, version: Version, seen: &ServiceSeen) -> Option<&Installation> {
     match version {
         Version::Major(major) => seen.installed.get(&major),
-        Version::Usual => usual(service, seen.installed.keys().copied()).and_then(|major| seen.installed.get(&major)),
+        Version::Default => {
+            default_major(service, seen.installed.keys().copied()).and_then(|major| seen.installed.get(&major))
+        }
     }
 }
 
 /// Returns the major that the usual version is, of those that there are.
-pub fn usual(service: Service, majors: impl Iterator<Item = u32>) -> Option<u32> {
-    majors.filter(|major| service.can_be_usual(*major)).max()
+pub fn default_major(service: Service, majors: impl Iterator<Item = u32>) -> Option<u32> {
+    majors.filter(|major| service.can_be_default(*major)).max()
 }
 
 /// Folds what was seen into what is remembered, before anything is planned.
@@ -83,7 +85,7 @@ pub fn advance(wanted: &WantedServices, observed: &Observed, progress: &mut Prog
     progress.services.retain(|service, _| wanted.contains_key(service));
     for (service, wish) in wanted {
         let memory = progress.services.entry(*service).or_default();
-        memory.backoff.iter_mut().for_each(|backoff| backoff.heed_the_clock(observed.now));
+        memory.backoff.iter_mut().for_each(|backoff| backoff.clamp_to_now(observed.now));
         let Some(seen) = sight_of(*service, observed) else { continue };
         if memory.generation != wish.generation {
             // Work that goes on was begun for the wish before: however it ends, this one has not failed.
@@ -117,8 +119,11 @@ fn fold(service: Service, wish: &WantedService, seen: &ServiceSeen, memory: &mut
         Some(work) if memory.counted.as_ref() != Some(&work.invocation) => count(memory, work, now),
         None if begun.is_some() => {
             let message = "the package manager's work was cut off, and is done again";
-            memory.backoff =
-                Some(retry::strike(memory.backoff.as_ref(), &PortError::passing(Reason::PackagesFailed, message), now));
+            memory.backoff = Some(retry::record_failure(
+                memory.backoff.as_ref(),
+                &PortError::transient(Reason::PackagesFailed, message),
+                now,
+            ));
         }
         _ => {}
     }
@@ -127,7 +132,7 @@ fn fold(service: Service, wish: &WantedService, seen: &ServiceSeen, memory: &mut
 /// Tells whether the packages are as they are to be, whatever the daemon does.
 fn is_there(service: Service, wish: &WantedService, seen: &ServiceSeen, memory: &ServiceProgress) -> bool {
     match wish.intent {
-        ServiceIntent::Install(version) => meant(service, version, seen).is_some_and(|found| found.whole),
+        ServiceIntent::Install(version) => matching(service, version, seen).is_some_and(|found| found.whole),
         ServiceIntent::Remove { purge } => {
             let had_some = memory.before.as_ref().is_none_or(|before| !before.is_empty());
             brought(seen, memory).is_empty() && (had_some || !(purge && seen.data))
@@ -144,13 +149,13 @@ fn brought(seen: &ServiceSeen, memory: &ServiceProgress) -> BTreeSet<u32> {
 fn is_settled(service: Service, wish: &WantedService, seen: &ServiceSeen) -> bool {
     match wish.intent {
         ServiceIntent::Install(version) => {
-            meant(service, version, seen).and_then(|found| found.daemon.as_ref()).is_none_or(|daemon| daemon.runs())
+            matching(service, version, seen).and_then(|found| found.daemon.as_ref()).is_none_or(|daemon| daemon.runs())
         }
         ServiceIntent::Remove { .. } => true,
     }
 }
 
-fn count(memory: &mut ServiceProgress, work: &WorkSeen, now: Timestamp) {
+fn count(memory: &mut ServiceProgress, work: &PackageJobSeen, now: Timestamp) {
     let said = if work.said.is_empty() {
         work.exit.map_or_else(|| "it did not end well".to_owned(), |exit: Exit| format!("it {exit}"))
     } else {
@@ -161,7 +166,7 @@ fn count(memory: &mut ServiceProgress, work: &WorkSeen, now: Timestamp) {
         Some(Exit::Status(NO_MANAGER)) => Reason::NoPackageManager,
         _ => Reason::PackagesFailed,
     };
-    let mut backoff = retry::strike(memory.backoff.as_ref(), &PortError::passing(reason, said), now);
+    let mut backoff = retry::record_failure(memory.backoff.as_ref(), &PortError::transient(reason, said), now);
     if waits_for_somebody(reason) {
         backoff.until = now.after(OFFER_RETRY);
     }
@@ -202,7 +207,7 @@ fn step(
 ) -> Option<(ServiceAction, StepReason)> {
     match wish.intent {
         ServiceIntent::Install(version) => {
-            let Some(found) = meant(service, version, seen).filter(|found| found.whole) else {
+            let Some(found) = matching(service, version, seen).filter(|found| found.whole) else {
                 return Some((ServiceAction::Packages(Task::Install(version)), StepReason::ServiceMissing));
             };
             let daemon = found.daemon.as_ref()?;
@@ -233,7 +238,7 @@ pub enum Lack {
 /// Returns what a project lacks of the services that it needs.
 pub fn lack(
     needs: &BTreeSet<Service>,
-    observed: &Sight<BTreeMap<Service, ServiceSeen>>,
+    observed: &Facet<BTreeMap<Service, ServiceSeen>>,
     progress: &Progress,
 ) -> Option<Lack> {
     let Some(seen) = observed.known() else {
@@ -262,7 +267,7 @@ pub fn lack(
 pub fn hold(
     needs: &BTreeSet<Service>,
     project: &ProjectId,
-    services: &Sight<BTreeMap<Service, ServiceSeen>>,
+    services: &Facet<BTreeMap<Service, ServiceSeen>>,
     progress: &mut Progress,
     now: Timestamp,
 ) -> bool {
@@ -298,10 +303,10 @@ pub fn status(
     let memory = progress.services.get(&service);
     let version = match wish.map(|wish| wish.intent) {
         Some(ServiceIntent::Install(version)) => version,
-        _ => Version::Usual,
+        _ => Version::Default,
     };
     let newest = seen.installed.values().next_back();
-    let installed = meant(service, version, seen).or(newest).map(|found| found.version.clone());
+    let installed = matching(service, version, seen).or(newest).map(|found| found.version.clone());
     let (state, reason, message) = match (wish, memory) {
         (Some(wish), Some(memory)) => wanted_state(service, wish, seen, memory),
         _ => unwanted_state(service, seen),
@@ -343,7 +348,7 @@ fn unwanted_state(service: Service, seen: &ServiceSeen) -> Finding {
 
 fn wanted_state(service: Service, wish: &WantedService, seen: &ServiceSeen, memory: &ServiceProgress) -> Finding {
     let found = match wish.intent {
-        ServiceIntent::Install(version) => meant(service, version, seen).filter(|found| found.whole),
+        ServiceIntent::Install(version) => matching(service, version, seen).filter(|found| found.whole),
         ServiceIntent::Remove { .. } => None,
     };
     if let Some(found) = found.filter(|_| !seen.is_in_work()) {
@@ -412,7 +417,7 @@ pub fn choose(service: Service, version: Version, offers: &[Offer]) -> Result<&O
     let majors: BTreeSet<u32> = offers.iter().map(|offer| offer.major).collect();
     let major = match version {
         Version::Major(major) => Some(major),
-        Version::Usual => usual(service, majors.iter().copied()),
+        Version::Default => default_major(service, majors.iter().copied()),
     };
     // The first of a major is the newest: that is how package managers list them.
     offers.iter().find(|offer| Some(offer.major) == major).ok_or_else(|| {

@@ -8,7 +8,9 @@ use super::{Plan, visits};
 use crate::model::desired::{Complaint, Intent, Kind, Wanted, Work};
 use crate::model::failure::PortError;
 use crate::model::names::{Hostname, ProjectId, ReleaseNo, UnitId};
-use crate::model::observed::{ActiveState, CertificateSeen, FetchSeen, Observed, ProxySeen, Seen, UnitSeen, Visit};
+use crate::model::observed::{
+    ActiveState, CertificateSeen, FetchSeen, Observed, ObservedProject, ProxySeen, UnitSeen, Visit,
+};
 use crate::model::progress::{ProjectProgress, Quarantine, ReleaseState};
 use crate::model::quantity::{Bytes, Timestamp};
 use crate::model::reason::Reason;
@@ -16,7 +18,7 @@ use crate::model::spec::{Route, Tls};
 use crate::model::status::{Condition, ConditionKind, LastRun, ProcessStatus, ProjectState, RouteStatus, Status};
 
 /// What a project's status is made from.
-pub struct View<'a> {
+pub struct StatusInput<'a> {
     /// Whose.
     pub project: &'a ProjectId,
     /// What is wanted.
@@ -24,7 +26,7 @@ pub struct View<'a> {
     /// What is remembered.
     pub memory: &'a ProjectProgress,
     /// What was seen of it.
-    pub seen: &'a Seen,
+    pub seen: &'a ObservedProject,
     /// What was seen of everything.
     pub observed: &'a Observed,
     /// The hosts, of every project, that Caddy does not serve as they are wanted.
@@ -39,7 +41,7 @@ pub struct View<'a> {
 type Finding = (Reason, String);
 
 /// Says what a project looks like; `before` is what it looked like, so that "since" stays.
-pub fn of(view: &View<'_>, before: Option<&Status>) -> Status {
+pub fn of(view: &StatusInput<'_>, before: Option<&Status>) -> Status {
     let now = view.observed.now;
     let conditions: Vec<Condition> = findings(view, before)
         .into_iter()
@@ -70,7 +72,7 @@ pub fn of(view: &View<'_>, before: Option<&Status>) -> Status {
 }
 
 /// Tells whether what is not as it should be was so before: what is wanted was taken up and came to an end.
-fn has_fallen(view: &View<'_>) -> bool {
+fn has_fallen(view: &StatusInput<'_>) -> bool {
     let memory = view.memory;
     let settled = memory.observed_generation == view.wanted.generation || down_process(view).is_some();
     memory.trial.is_none() && memory.serving.is_some() && settled
@@ -117,7 +119,7 @@ pub fn who_waits(plan: &Plan, statuses: &BTreeMap<ProjectId, Status>) -> Vec<Wai
     told.collect()
 }
 
-fn findings(view: &View<'_>, before: Option<&Status>) -> Vec<(ConditionKind, bool, Finding)> {
+fn findings(view: &StatusInput<'_>, before: Option<&Status>) -> Vec<(ConditionKind, bool, Finding)> {
     let mut found = Vec::new();
     let stalled = stalled(view);
     let unready = unready(view, stalled.as_ref(), before);
@@ -139,7 +141,7 @@ fn findings(view: &View<'_>, before: Option<&Status>) -> Vec<(ConditionKind, boo
     found
 }
 
-fn stalled(view: &View<'_>) -> Option<Finding> {
+fn stalled(view: &StatusInput<'_>) -> Option<Finding> {
     if let Some(finding) = unreadable(view.wanted) {
         return Some(finding);
     }
@@ -176,12 +178,12 @@ fn finding(complaint: &Complaint) -> Finding {
 }
 
 /// Tells whether what is wanted now came while the project was suspended: no pass has taken it up.
-fn is_put_off(view: &View<'_>) -> bool {
+fn is_put_off(view: &StatusInput<'_>) -> bool {
     let is_run = matches!(view.wanted.intent, Intent::Run(_));
     is_run && suspended(view).is_some() && view.memory.generation != view.wanted.generation
 }
 
-fn suspended(view: &View<'_>) -> Option<Finding> {
+fn suspended(view: &StatusInput<'_>) -> Option<Finding> {
     suspension(view.wanted, view.observed.now)
 }
 
@@ -191,7 +193,7 @@ fn suspension(wanted: &Wanted, now: Timestamp) -> Option<Finding> {
 }
 
 /// Returns why the project is not what is wanted; none when it is.
-fn unready(view: &View<'_>, stalled: Option<&Finding>, before: Option<&Status>) -> Option<Finding> {
+fn unready(view: &StatusInput<'_>, stalled: Option<&Finding>, before: Option<&Status>) -> Option<Finding> {
     if let Some(finding) = stalled {
         return Some(finding.clone());
     }
@@ -230,7 +232,7 @@ fn unready(view: &View<'_>, stalled: Option<&Finding>, before: Option<&Status>) 
 
 /// Returns which routes lead to an app that Caddy gets no answer from. What just got the traffic is called well only
 /// after Caddy was asked.
-fn failing_routes(view: &View<'_>, before: Option<&Status>) -> Option<Finding> {
+fn failing_routes(view: &StatusInput<'_>, before: Option<&Status>) -> Option<Finding> {
     let checks = visits::checks(view.project, view.seen, view.memory);
     let failing: Vec<&str> = unanswered(view, &checks).map(|(_, said)| said).collect();
     if !failing.is_empty() {
@@ -245,7 +247,10 @@ fn failing_routes(view: &View<'_>, before: Option<&Status>) -> Option<Finding> {
 }
 
 /// Returns the routes that Caddy gets no answer on, and what it says.
-fn unanswered<'a>(view: &View<'a>, checks: &'a [(&'a Route, Visit)]) -> impl Iterator<Item = (&'a Route, &'a str)> {
+fn unanswered<'a>(
+    view: &StatusInput<'a>,
+    checks: &'a [(&'a Route, Visit)],
+) -> impl Iterator<Item = (&'a Route, &'a str)> {
     let visits = &view.seen.visits;
     checks.iter().filter_map(|(route, visit)| {
         let visited = visits.get(visit).filter(|visited| visited.unanswered)?;
@@ -254,7 +259,7 @@ fn unanswered<'a>(view: &View<'a>, checks: &'a [(&'a Route, Visit)]) -> impl Ite
 }
 
 /// Returns why Caddy does not serve hosts of this project as they are wanted; none when it does.
-fn pending_routes(view: &View<'_>) -> Option<Finding> {
+fn pending_routes(view: &StatusInput<'_>) -> Option<Finding> {
     let hosts = view.memory.routes.values().flatten().map(|route| &route.host);
     let pending: BTreeSet<&Hostname> = hosts.filter(|host| view.unserved.contains(*host)).collect();
     if pending.is_empty() {
@@ -286,7 +291,7 @@ fn pending_routes(view: &View<'_>) -> Option<Finding> {
     })
 }
 
-fn down_process(view: &View<'_>) -> Option<Finding> {
+fn down_process(view: &StatusInput<'_>) -> Option<Finding> {
     let serving = view.memory.serving?;
     let Some(units) = view.seen.units.known() else {
         return Some((Reason::Unknown, "systemd could not be asked; what is shown may be old".into()));
@@ -313,7 +318,7 @@ fn down_process(view: &View<'_>) -> Option<Finding> {
     })
 }
 
-fn serving_message(view: &View<'_>) -> String {
+fn serving_message(view: &StatusInput<'_>) -> String {
     let Some(serving) = view.memory.serving else { return String::new() };
     let version = view.memory.release(serving).and_then(|release| release.version.as_ref());
     let named = version.map_or(String::new(), |version| format!(" ({})", version.as_str()));
@@ -324,7 +329,7 @@ fn serving_message(view: &View<'_>) -> String {
 }
 
 /// What listens for more than this machine is reached without Caddy: without its certificate, redirects and log.
-fn open_ports(view: &View<'_>) -> String {
+fn open_ports(view: &StatusInput<'_>) -> String {
     let units = view.seen.units.known().into_iter().flatten().map(|(unit, _)| unit);
     let ports: BTreeMap<u16, &UnitId> = units.filter_map(|unit| Some((view.memory.port_of(unit)?, unit))).collect();
     let told = view.seen.open.iter().map(|open| match ports.get(&open.port) {
@@ -337,7 +342,7 @@ fn open_ports(view: &View<'_>) -> String {
 }
 
 /// systemd takes a limit and says nothing where the kernel cannot enforce it.
-fn unenforced_limits(view: &View<'_>) -> Option<&'static str> {
+fn unenforced_limits(view: &StatusInput<'_>) -> Option<&'static str> {
     let serving = view.memory.serving?;
     let limited = view.memory.release(serving)?.content.limits.memory.is_some();
     let unaccounted = view
@@ -351,11 +356,11 @@ fn unenforced_limits(view: &View<'_>) -> Option<&'static str> {
 }
 
 /// Returns what the next rollout waits for.
-fn waiting(view: &View<'_>) -> Option<Finding> {
+fn waiting(view: &StatusInput<'_>) -> Option<Finding> {
     view.memory.waits.as_ref().map(|waits| (waits.reason, waits.message.clone()))
 }
 
-fn reconciling(view: &View<'_>) -> Option<Finding> {
+fn reconciling(view: &StatusInput<'_>) -> Option<Finding> {
     if let Some(finding) = waiting(view) {
         return Some(finding);
     }
@@ -390,7 +395,7 @@ fn reconciling(view: &View<'_>) -> Option<Finding> {
     })
 }
 
-fn trial_message(view: &View<'_>, candidate: ReleaseNo) -> String {
+fn trial_message(view: &StatusInput<'_>, candidate: ReleaseNo) -> String {
     if view.memory.routed() == Some(candidate) {
         let asked = view.seen.visits.iter().find(|(visit, _)| visit.release == candidate);
         let found = asked.map_or(String::new(), |(_, visited)| format!(": {}", visited.last));
@@ -410,7 +415,7 @@ fn trial_message(view: &View<'_>, candidate: ReleaseNo) -> String {
 }
 
 /// A release that was stopped before the new one started has nothing to finish.
-fn draining(view: &View<'_>) -> Option<Finding> {
+fn draining(view: &StatusInput<'_>) -> Option<Finding> {
     let works = |number| super::advance::is_at_work(number, view.seen, view.memory);
     let draining = view.memory.draining.as_ref().filter(|draining| works(draining.release))?;
     Some((Reason::Draining, format!("release {} finishes its requests until {}", draining.release, draining.until)))
@@ -439,7 +444,7 @@ fn rejected(memory: &ProjectProgress) -> Vec<ReleaseNo> {
         .collect()
 }
 
-fn processes(view: &View<'_>) -> Vec<ProcessStatus> {
+fn processes(view: &StatusInput<'_>) -> Vec<ProcessStatus> {
     let Some(units) = view.seen.units.known() else { return Vec::new() };
     let shown = units.iter().map(|(unit, seen)| {
         let port = view.memory.port_of(unit);
@@ -481,7 +486,7 @@ fn last_run(memory: &ProjectProgress, unit: &UnitId, seen: &UnitSeen) -> Option<
 }
 
 /// A job that fails takes no traffic and keeps the project Ready, but it has to be said.
-fn failed_runs(view: &View<'_>) -> String {
+fn failed_runs(view: &StatusInput<'_>) -> String {
     let units = view.seen.units.known().into_iter().flatten();
     let units = units.filter(|(unit, _)| Some(unit.release) == view.memory.serving);
     let runs = units.filter_map(|(unit, seen)| Some((unit, last_run(view.memory, unit, seen)?)));
@@ -495,7 +500,7 @@ fn failed_runs(view: &View<'_>) -> String {
     failed.collect()
 }
 
-fn routes(view: &View<'_>) -> Vec<RouteStatus> {
+fn routes(view: &StatusInput<'_>) -> Vec<RouteStatus> {
     let slot = view.memory.routed().and_then(|routed| view.memory.release(routed)).map(|release| release.slot);
     let checks = visits::checks(view.project, view.seen, view.memory);
     let unanswered: Vec<(&Route, &str)> = unanswered(view, &checks).collect();
@@ -522,7 +527,7 @@ fn routes(view: &View<'_>) -> Vec<RouteStatus> {
         .collect()
 }
 
-fn certificate(view: &View<'_>, route: &Route) -> Option<String> {
+fn certificate(view: &StatusInput<'_>, route: &Route) -> Option<String> {
     let seen = view.observed.proxy.known()?.certificates.get(&route.host).filter(|_| route.tls == Tls::Auto)?;
     Some(match seen {
         CertificateSeen::Issued => "issued".to_owned(),
@@ -531,14 +536,14 @@ fn certificate(view: &View<'_>, route: &Route) -> Option<String> {
     })
 }
 
-fn template_trouble(view: &View<'_>) -> String {
+fn template_trouble(view: &StatusInput<'_>) -> String {
     let routed = view.memory.routes.values().any(|routes| !routes.is_empty());
     let trouble = view.template_trouble.filter(|_| routed);
     trouble.map_or_else(String::new, |why| format!("; the changed template of the Caddyfile does not hold: {why}"))
 }
 
 /// A certificate that cannot be had is no reason to call a running app broken, but it has to be said.
-fn missing_certificates(view: &View<'_>) -> String {
+fn missing_certificates(view: &StatusInput<'_>) -> String {
     let routes = view.memory.routes.values().flatten();
     let missing = routes.filter_map(|route| Some((route, certificate(view, route).filter(|state| state != "issued")?)));
     missing.map(|(route, state)| format!("; certificate of {}: {state}", route.host)).collect()

@@ -2,7 +2,7 @@
 
 use crate::model::desired::Work;
 use crate::model::names::{ProjectId, ReleaseNo, UnitId};
-use crate::model::observed::{ActiveState, FetchSeen, Probed, Seen, UnitSeen};
+use crate::model::observed::{ActiveState, FetchSeen, ObservedProject, Probed, UnitSeen};
 use crate::model::progress::{ProjectProgress, Trial};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::reason::Reason;
@@ -40,7 +40,7 @@ pub struct Case<'a> {
     /// What is asked of it.
     pub deploy: &'a Deploy,
     /// What the machine shows of it.
-    pub seen: &'a Seen,
+    pub seen: &'a ObservedProject,
     /// The present.
     pub now: Timestamp,
 }
@@ -49,7 +49,7 @@ impl Case<'_> {
     /// Judges the candidate by what the machine shows of it. The first that speaks against it decides.
     pub fn verdict(&self) -> Verdict {
         let deadline = self.trial.deadline(self.deploy.deadline);
-        let Some(parts) = self.of_its_parts() else { return Verdict::Wait(deadline) };
+        let Some(parts) = self.part_verdicts() else { return Verdict::Wait(deadline) };
         if let Some(reject) = parts.iter().find(|verdict| matches!(verdict, Verdict::Reject { .. })) {
             return reject.clone();
         }
@@ -77,7 +77,7 @@ impl Case<'_> {
     }
 
     /// Judges its command, its processes and its files, in this order; none where the units cannot be seen.
-    fn of_its_parts(&self) -> Option<Vec<Verdict>> {
+    fn part_verdicts(&self) -> Option<Vec<Verdict>> {
         let units = self.seen.units.known()?;
         let command = self.memory.command_unit(self.project, self.candidate);
         let command = command.map(|unit| self.of_command(&unit, units.get(&unit)));

@@ -3,12 +3,12 @@
 
 use crate::model::desired::{Kind, Work};
 use crate::model::names::{ProcessName, ProjectId, ReleaseNo};
-use crate::model::observed::{Purpose, Seen, Visit};
+use crate::model::observed::{ObservedProject, Purpose, Visit};
 use crate::model::progress::ProjectProgress;
 use crate::model::spec::{Check, Route, Spec};
 
 /// Returns the request that verifies the candidate, from when it has the traffic.
-pub fn verify(project: &ProjectId, spec: &Spec, seen: &Seen, memory: &ProjectProgress) -> Option<Visit> {
+pub fn verify(project: &ProjectId, spec: &Spec, seen: &ObservedProject, memory: &ProjectProgress) -> Option<Visit> {
     let verify = spec.deploy.verify.as_ref()?;
     let switched = memory.trial.as_ref()?.switched.as_ref()?;
     let (process, route) = spec.verified_route()?;
@@ -17,7 +17,7 @@ pub fn verify(project: &ProjectId, spec: &Spec, seen: &Seen, memory: &ProjectPro
 }
 
 /// Returns a request to each route of an app that serves. A site has no app that could fail.
-pub fn checks<'a>(project: &ProjectId, seen: &Seen, memory: &'a ProjectProgress) -> Vec<(&'a Route, Visit)> {
+pub fn checks<'a>(project: &ProjectId, seen: &ObservedProject, memory: &'a ProjectProgress) -> Vec<(&'a Route, Visit)> {
     let Some(serving) = memory.serving.filter(|serving| memory.routed() == Some(*serving)) else { return Vec::new() };
     let routes = memory.routes.iter().flat_map(|(process, routes)| routes.iter().map(move |route| (process, route)));
     let asked = routes.filter(|(_, route)| route.is_direct() && !memory.leaves_out(&route.host));
@@ -47,7 +47,13 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    fn of(&self, project: &ProjectId, release: ReleaseNo, seen: &Seen, memory: &ProjectProgress) -> Option<Visit> {
+    fn of(
+        &self,
+        project: &ProjectId,
+        release: ReleaseNo,
+        seen: &ObservedProject,
+        memory: &ProjectProgress,
+    ) -> Option<Visit> {
         let unit = memory.units_of(project, release).into_iter().find(|unit| unit.process == *self.process);
         Some(Visit {
             project: project.clone(),

@@ -3,7 +3,7 @@
 use crate::model::desired::{Desired, Wanted, Work};
 use crate::model::layout::{Layout, user_of};
 use crate::model::names::{ProcessName, ProjectId, ReleaseNo, UnitId};
-use crate::model::observed::{FetchSeen, Observed, Seen, UnitSeen};
+use crate::model::observed::{FetchSeen, Observed, ObservedProject, UnitSeen};
 use crate::model::progress::{Evidence, Progress, ProjectProgress, ReleaseState};
 use crate::model::quantity::Bytes;
 use crate::model::spec::{Sandbox, Spec, Strategy};
@@ -39,7 +39,7 @@ pub fn gather(desired: &Desired, observed: &Observed, progress: &mut Progress, l
 }
 
 /// Returns the processes of a release that fell while the old release ran beside them.
-fn failed_beside(spec: &Spec, memory: &ProjectProgress, number: ReleaseNo, seen: &Seen) -> Vec<ProcessName> {
+fn failed_beside(spec: &Spec, memory: &ProjectProgress, number: ReleaseNo, seen: &ObservedProject) -> Vec<ProcessName> {
     let units = || seen.units.known().into_iter().flatten();
     let old_runs = units().any(|(unit, seen)| Some(unit.release) == memory.serving && seen.is_up());
     let failed = units().filter(|(unit, seen)| {
@@ -68,7 +68,13 @@ fn explain(memory: &mut ProjectProgress, number: ReleaseNo, hints: &[String]) {
     }
 }
 
-fn of_release(project: &ProjectId, number: ReleaseNo, limit: Option<Bytes>, seen: &Seen, tail: &dyn Tail) -> Evidence {
+fn of_release(
+    project: &ProjectId,
+    number: ReleaseNo,
+    limit: Option<Bytes>,
+    seen: &ObservedProject,
+    tail: &dyn Tail,
+) -> Evidence {
     let units: Vec<(&UnitId, &UnitSeen)> = seen
         .units
         .known()

@@ -4,16 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::crash::{self, Side};
-use super::ledger::Ledger;
+use super::pending_events::PendingEvents;
 use super::phases::Phases;
 use super::services::HostServices;
 use super::{evidence, sight};
-use crate::bell::Rehearsal;
 use crate::metrics::{Metrics, Statuses};
 use crate::model::desired::{Desired, Intent, Wanted};
 use crate::model::failure::PortError;
 use crate::model::names::{Hostname, ProjectId, Slot, UnitId};
-use crate::model::observed::{ActiveState, Observed, ProxySeen, Seen, UnitSeen, Visit};
+use crate::model::observed::{ActiveState, Observed, ObservedProject, ProxySeen, UnitSeen, Visit};
 use crate::model::progress::{Progress, ProjectProgress};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::services::WantedServices;
@@ -25,8 +24,9 @@ use crate::plan::{
     self, Action, FollowUp, Plan, ProjectAction, ProxyAction, RoutesOrder, Rules, Step, advance, check, events, retry,
     routes, status,
 };
-use crate::port::{Bundles, Clock, Health, Memory, ProbeOrder, ProbeRequest, Routes, Tail, Units};
+use crate::port::{Bundles, Clock, Health, ProbeOrder, ProbeRequest, ProgressStore, Routes, Tail, Units};
 use crate::render::caddyfile::{self, Proxy, Site};
+use crate::trigger::DryRun;
 
 /// How long until Caddy is offered routes again that it did not take.
 const ROUTE_RETRY: Span = Span::seconds(10);
@@ -38,7 +38,7 @@ const LEAVE_ALONE: Span = Span(250);
 /// Everything the loop works with. Between two passes it keeps nothing that cannot be thrown away.
 pub struct Loop {
     /// What is wanted and remembered.
-    pub memory: Arc<dyn Memory>,
+    pub memory: Arc<dyn ProgressStore>,
     /// systemd.
     pub units: Box<dyn Units>,
     /// Directories, users, artifacts.
@@ -72,7 +72,7 @@ pub struct Loop {
     /// How many passes recorded what they saw.
     pub recorded: u64,
     /// What was told and is not on disk yet.
-    pub ledger: Ledger,
+    pub pending: PendingEvents,
     /// What is counted of the loop's work.
     pub metrics: Metrics,
     /// What rollouts are at, for the metrics.
@@ -98,7 +98,7 @@ pub fn checked_plan(
 }
 
 /// What a pass starts from.
-struct View {
+struct Snapshot {
     desired: Desired,
     services: WantedServices,
     observed: Observed,
@@ -112,7 +112,7 @@ impl Loop {
             Ok(look_again) => look_again,
             Err(error) => {
                 tracing::error!(reason = error.reason.name(), "{error}; the loop tries again");
-                self.ledger.bound();
+                self.pending.bound();
                 Some(self.clock.now().after(Span::seconds(5)))
             }
         }
@@ -122,12 +122,12 @@ impl Loop {
     ///
     /// # Errors
     /// Says what could not be read.
-    pub fn rehearse(&mut self, suppose: Option<(ProjectId, Wanted)>) -> Result<Rehearsal, String> {
+    pub fn dry_run(&mut self, suppose: Option<(ProjectId, Wanted)>) -> Result<DryRun, String> {
         let mut view = self.look(suppose, false).map_err(|e| e.to_string())?;
         advance::advance(&view.desired, &view.services, &view.observed, &mut view.progress, &self.rules);
         let unserved = self.unserved(&view);
         let (plan, _) = (self.planner)(&view.desired, &view.services, &view.observed, &view.progress, &self.rules);
-        Ok(Rehearsal { plan, statuses: self.statuses(&mut view, &unserved) })
+        Ok(DryRun { plan, statuses: self.statuses(&mut view, &unserved) })
     }
 
     fn converge(&mut self, full: bool) -> Result<Option<Timestamp>, PortError> {
@@ -138,11 +138,11 @@ impl Loop {
         let before = view.progress.clone();
         advance::advance(&view.desired, &view.services, &view.observed, &mut view.progress, &self.rules);
         evidence::gather(&view.desired, &view.observed, &mut view.progress, &self.rules.layout, &*self.tail);
-        self.remember(&before, &view)?;
+        self.save_progress(&before, &view)?;
         self.phases.follow(&view.observed, &view.progress, &self.metrics);
         let (plan, breaches) =
             (self.planner)(&view.desired, &view.services, &view.observed, &view.progress, &self.rules);
-        self.ledger.tell(breaches.iter().map(|breach| events::of_breach(breach, &view.progress, view.observed.now)));
+        self.pending.push(breaches.iter().map(|breach| events::of_breach(breach, &view.progress, view.observed.now)));
         let advanced = view.progress.clone();
         if !plan.steps.iter().any(|step| matches!(step.action, Action::Proxy(ProxyAction::LoadRoutes(_)))) {
             // Caddy has them: it took them and only its answer was lost, or nobody wants them any more.
@@ -155,8 +155,8 @@ impl Loop {
         let visits = visits(&view, &unserved);
         self.health.visit(&visits);
         let statuses = self.statuses(&mut view, &unserved);
-        self.remember(&advanced, &view)?;
-        self.ledger.tell(self.services.record(&view.services, &view.observed, &view.progress, full)?);
+        self.save_progress(&advanced, &view)?;
+        self.pending.push(self.services.record(&view.services, &view.observed, &view.progress, full)?);
         self.record(statuses, full, follow_up.is_some(), view.observed.now)?;
         let open = |visit: &Visit| {
             let seen = view.observed.projects.get(&visit.project);
@@ -186,7 +186,7 @@ impl Loop {
 
     /// Takes a template that was changed, once Caddy takes what it makes of the sites that hold. Until then the one before
     /// holds.
-    fn read_template(&mut self, view: &View, full: bool) {
+    fn read_template(&mut self, view: &Snapshot, full: bool) {
         let again = full && self.template_trouble.is_some();
         let Some(read) = self.routes.template(again) else { return };
         let sites = routes::sites(&view.progress, &self.rules.layout);
@@ -214,7 +214,7 @@ impl Loop {
         self.template_trouble = trouble;
     }
 
-    fn look(&self, suppose: Option<(ProjectId, Wanted)>, full: bool) -> Result<View, PortError> {
+    fn look(&self, suppose: Option<(ProjectId, Wanted)>, full: bool) -> Result<Snapshot, PortError> {
         let mut desired = self.memory.desired()?;
         let wanted = self.services.memory.wanted_services()?;
         desired.0.extend(suppose);
@@ -222,7 +222,7 @@ impl Loop {
         desired.stop_at_unreadable(&progress);
         let now = self.clock.now();
         let mut units = self.units.look();
-        let mut projects: BTreeMap<ProjectId, Seen> =
+        let mut projects: BTreeMap<ProjectId, ObservedProject> =
             desired.0.keys().map(|project| (project.clone(), self.look_at(project, &mut units))).collect();
         let found = self.health.look(&probes(&desired, &projects, &progress, None));
         for (unit, probed) in found {
@@ -244,7 +244,7 @@ impl Loop {
         let artifacts = sight(self.bundles.artifacts());
         let services = self.services.look(&wanted, &desired, full);
         let observed = Observed { now, projects, proxy, services, artifacts, offer_again: self.offer_again };
-        Ok(View { desired, services: wanted, observed, progress })
+        Ok(Snapshot { desired, services: wanted, observed, progress })
     }
 
     fn look_at_proxy(&self, progress: &Progress) -> Result<ProxySeen, PortError> {
@@ -264,8 +264,8 @@ impl Loop {
         &self,
         project: &ProjectId,
         units: &mut Result<BTreeMap<ProjectId, BTreeMap<UnitId, UnitSeen>>, PortError>,
-    ) -> Seen {
-        Seen {
+    ) -> ObservedProject {
+        ObservedProject {
             units: sight(
                 units.as_mut().map(|all| all.remove(project).unwrap_or_default()).map_err(|error| error.clone()),
             ),
@@ -277,15 +277,15 @@ impl Loop {
         }
     }
 
-    fn tell_of_forced_stops(&mut self, view: &View) {
+    fn tell_of_forced_stops(&mut self, view: &Snapshot) {
         let units = view.observed.projects.values().filter_map(|seen| seen.units.known()).flatten();
         let failed: Vec<_> = units.filter(|(_, seen)| seen.state == ActiveState::Failed).collect();
         let stops = self.tail.forced_stops(&failed);
-        self.ledger.tell(stops.iter().map(|stop| events::of_forced_stop(stop, &view.progress, view.observed.now)));
+        self.pending.push(stops.iter().map(|stop| events::of_forced_stop(stop, &view.progress, view.observed.now)));
     }
 
     /// Tells what was decided, and puts it on disk.
-    fn remember(&mut self, before: &Progress, view: &View) -> Result<(), PortError> {
+    fn save_progress(&mut self, before: &Progress, view: &Snapshot) -> Result<(), PortError> {
         let after = &view.progress;
         let changed: BTreeMap<ProjectId, ProjectProgress> = after
             .projects
@@ -293,18 +293,18 @@ impl Loop {
             .filter(|(project, memory)| before.projects.get(project) != Some(memory))
             .map(|(project, memory)| (project.clone(), memory.clone()))
             .collect();
-        self.services.remember(before, after)?;
+        self.services.save_progress(before, after)?;
         if changed.is_empty() {
             return Ok(());
         }
-        self.ledger.tell(events::of_changes(&view.desired, before, after, view.observed.now));
-        self.memory.remember(&changed, self.ledger.unwritten())?;
-        self.ledger.written();
+        self.pending.push(events::of_changes(&view.desired, before, after, view.observed.now));
+        self.memory.save_progress(&changed, self.pending.unwritten())?;
+        self.pending.written();
         Ok(())
     }
 
     /// Takes the steps in order; returns when to see what they came to. A failure halts its project for this pass.
-    fn apply(&mut self, plan: &Plan, view: &mut View) -> Option<FollowUp> {
+    fn apply(&mut self, plan: &Plan, view: &mut Snapshot) -> Option<FollowUp> {
         let (mut touched, mut halted, mut failed) = (BTreeMap::new(), BTreeSet::new(), None);
         for step in self.in_turn(&plan.steps) {
             let (subject, Facts { kind, follow_up, .. }) = (step.action.subject(), step.action.facts());
@@ -317,7 +317,7 @@ impl Loop {
             self.metrics.took_step(kind, taken.is_ok());
             match taken {
                 Ok(()) => {
-                    self.ledger.tell([events::of_step(step, &view.progress, view.observed.now)]);
+                    self.pending.push([events::of_step(step, &view.progress, view.observed.now)]);
                     self.route_trouble = self.route_trouble.take().filter(|_| subject != Subject::Proxy);
                     touched.insert(subject, follow_up);
                 }
@@ -353,7 +353,7 @@ impl Loop {
             .collect()
     }
 
-    fn take(&self, step: &Step, view: &mut View) -> Result<(), PortError> {
+    fn take(&self, step: &Step, view: &mut Snapshot) -> Result<(), PortError> {
         match &step.action {
             Action::Project(project, action) => self.take_of_project(project, action, view),
             Action::Proxy(ProxyAction::LoadRoutes(order)) => self.routes.load(order),
@@ -365,7 +365,12 @@ impl Loop {
         }
     }
 
-    fn take_of_project(&self, project: &ProjectId, action: &ProjectAction, view: &mut View) -> Result<(), PortError> {
+    fn take_of_project(
+        &self,
+        project: &ProjectId,
+        action: &ProjectAction,
+        view: &mut Snapshot,
+    ) -> Result<(), PortError> {
         match action {
             ProjectAction::Prepare { open } => self.bundles.prepare(project, *open),
             ProjectAction::Fetch(order) => self.bundles.fetch(project, order),
@@ -399,9 +404,9 @@ impl Loop {
         }
     }
 
-    fn fail(&mut self, step: &Step, error: &PortError, view: &mut View) {
+    fn fail(&mut self, step: &Step, error: &PortError, view: &mut Snapshot) {
         let now = view.observed.now;
-        self.ledger.tell([events::of_failure(step, error, &view.progress, now)]);
+        self.pending.push([events::of_failure(step, error, &view.progress, now)]);
         match &step.action {
             Action::Project(project, _) => {
                 if let Some(memory) = view.progress.projects.get_mut(project) {
@@ -421,7 +426,7 @@ impl Loop {
 
     /// Leaves out the hosts that Caddy refuses, so that the others are taken. Where none alone is at fault, the template
     /// is.
-    fn quarantine(&self, order: &RoutesOrder, view: &mut View) {
+    fn quarantine(&self, order: &RoutesOrder, view: &mut Snapshot) {
         let refuses = |sites: &[Site]| {
             let text = caddyfile::text(&self.rules.proxy, sites);
             let order = text.map(|text| RoutesOrder { text, sites: sites.to_vec() });
@@ -439,11 +444,11 @@ impl Loop {
         }
     }
 
-    fn unserved(&self, view: &View) -> BTreeSet<Hostname> {
+    fn unserved(&self, view: &Snapshot) -> BTreeSet<Hostname> {
         routes::unserved(&view.observed, &view.progress, &self.rules, |order| self.routes.differing(order))
     }
 
-    fn statuses(&self, view: &mut View, unserved: &BTreeSet<Hostname>) -> BTreeMap<ProjectId, Status> {
+    fn statuses(&self, view: &mut Snapshot, unserved: &BTreeSet<Hostname>) -> BTreeMap<ProjectId, Status> {
         let mut current = BTreeMap::new();
         for (project, wanted) in &view.desired.0 {
             let mut unknown = ProjectProgress::default();
@@ -454,7 +459,7 @@ impl Loop {
             };
             let Some(seen) = view.observed.projects.get(project) else { continue };
             let shown = status::of(
-                &status::View {
+                &status::StatusInput {
                     project,
                     wanted,
                     memory,
@@ -483,10 +488,10 @@ impl Loop {
     ) -> Result<(), PortError> {
         let is_news = |status: &&Status| full || self.last.get(&status.project).is_none_or(|old| differ(old, status));
         let news: Vec<Status> = current.values().filter(is_news).cloned().collect();
-        self.ledger.tell(events::of_sight(&self.last, &current, now));
-        if !news.is_empty() || self.ledger.is_due(busy) {
-            self.memory.record(&news, self.ledger.unwritten())?;
-            self.ledger.written();
+        self.pending.push(events::ready_changes(&self.last, &current, now));
+        if !news.is_empty() || self.pending.is_due(busy) {
+            self.memory.record(&news, self.pending.unwritten())?;
+            self.pending.written();
         }
         self.last = Arc::new(current);
         self.metrics.see(&self.last, self.clock.now());
@@ -498,7 +503,7 @@ impl Loop {
 /// Returns what is to be probed: the web processes of candidates while they run, and from when a plan starts them.
 fn probes(
     desired: &Desired,
-    projects: &BTreeMap<ProjectId, Seen>,
+    projects: &BTreeMap<ProjectId, ObservedProject>,
     progress: &Progress,
     plan: Option<&Plan>,
 ) -> Vec<ProbeOrder> {
@@ -536,7 +541,7 @@ fn probes(
 }
 
 /// Returns what Caddy is to be asked: by the routes that it has, for projects that are not suspended.
-fn visits(view: &View, unserved: &BTreeSet<Hostname>) -> BTreeSet<Visit> {
+fn visits(view: &Snapshot, unserved: &BTreeSet<Hostname>) -> BTreeSet<Visit> {
     let mut found = BTreeSet::new();
     for (project, seen) in &view.observed.projects {
         let Some(wanted) = view.desired.0.get(project) else { continue };

@@ -7,19 +7,19 @@ use super::sight;
 use crate::model::desired::Desired;
 use crate::model::event::Event;
 use crate::model::failure::PortError;
-use crate::model::observed::{Observed, Sight};
+use crate::model::observed::{Facet, Observed};
 use crate::model::progress::Progress;
 use crate::model::quantity::Timestamp;
 use crate::model::reason::Reason;
 use crate::model::services::{Service, ServiceProgress, ServiceStatus, ServicesSeen, WantedServices};
-use crate::plan::services::WorkOrder;
+use crate::plan::services::PackageJob;
 use crate::plan::{ServiceAction, events, retry, services};
-use crate::port::{ServiceMemory, Services};
+use crate::port::{ServiceProgressStore, Services};
 
 /// What the loop works with for host services.
 pub struct HostServices {
     /// What is wanted and remembered.
-    pub memory: Arc<dyn ServiceMemory>,
+    pub memory: Arc<dyn ServiceProgressStore>,
     /// The package manager and the daemons.
     pub host: Box<dyn Services>,
     /// How each service was after the last pass.
@@ -28,13 +28,13 @@ pub struct HostServices {
 
 impl HostServices {
     /// Goes on from what was recorded, so that a restart of the agent is no news.
-    pub fn new(memory: Arc<dyn ServiceMemory>, host: Box<dyn Services>) -> Self {
+    pub fn new(memory: Arc<dyn ServiceProgressStore>, host: Box<dyn Services>) -> Self {
         let last = memory.service_statuses().unwrap_or_default();
         Self { memory, host, last }
     }
 
     /// Looks at the services; closely where somebody cares how they are.
-    pub fn look(&self, wanted: &WantedServices, desired: &Desired, full: bool) -> Sight<ServicesSeen> {
+    pub fn look(&self, wanted: &WantedServices, desired: &Desired, full: bool) -> Facet<ServicesSeen> {
         let needed = || desired.0.values().filter_map(|wanted| wanted.spec()).any(|spec| !spec.needs.is_empty());
         sight(self.host.look(full || !wanted.is_empty() || needed()))
     }
@@ -43,7 +43,7 @@ impl HostServices {
     ///
     /// # Errors
     /// Says why the database could not be written.
-    pub fn remember(&self, before: &Progress, after: &Progress) -> Result<(), PortError> {
+    pub fn save_progress(&self, before: &Progress, after: &Progress) -> Result<(), PortError> {
         let is_news = |(service, memory): &(&Service, &ServiceProgress)| before.services.get(service) != Some(memory);
         let changed: BTreeMap<Service, ServiceProgress> =
             after.services.iter().filter(is_news).map(|(service, memory)| (*service, memory.clone())).collect();
@@ -63,7 +63,7 @@ impl HostServices {
     ) -> Result<(), PortError> {
         match action {
             ServiceAction::Packages(task) => {
-                self.host.begin(&WorkOrder { service, task: task.clone() })?;
+                self.host.begin(&PackageJob { service, task: task.clone() })?;
                 if let Some(memory) = progress.services.get_mut(&service) {
                     memory.begun = Some(now);
                 }
@@ -72,11 +72,11 @@ impl HostServices {
                 self.host.start(unit)?;
                 // Counted before it is known to fail: a daemon that falls at once must not be started in a circle.
                 if let Some(memory) = progress.services.get_mut(&service) {
-                    let fell = PortError::passing(
+                    let fell = PortError::transient(
                         Reason::ServiceDown,
                         format!("{unit} was down, and was started again; `journalctl -u {unit}` says why"),
                     );
-                    memory.backoff = Some(retry::strike(memory.backoff.as_ref(), &fell, now));
+                    memory.backoff = Some(retry::record_failure(memory.backoff.as_ref(), &fell, now));
                 }
             }
             ServiceAction::Enable => self.host.enable(service)?,
@@ -92,7 +92,7 @@ impl HostServices {
     /// Counts a step that failed.
     pub fn fail(service: Service, error: &PortError, progress: &mut Progress, now: Timestamp) {
         if let Some(memory) = progress.services.get_mut(&service) {
-            memory.backoff = Some(retry::strike(memory.backoff.as_ref(), error, now));
+            memory.backoff = Some(retry::record_failure(memory.backoff.as_ref(), error, now));
         }
     }
 

@@ -2,8 +2,8 @@
 //! what is wanted, and rings. It never touches the machine.
 
 pub mod decide;
-mod ear;
 pub mod scan;
+mod watcher;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -12,15 +12,15 @@ use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::bell::Bell;
 use crate::model::desired::Owner;
 use crate::model::event::By;
 use crate::model::names::ProjectId;
 use crate::plan::accept::admit::UrlCheck;
-use crate::port::{Memory, ServiceMemory, ServiceWishes, Troubles, Wishes, WriteError};
+use crate::port::{DesiredServiceStore, DesiredStore, FileErrors, ProgressStore, ServiceProgressStore, WriteError};
+use crate::trigger::TriggerSender;
 use decide::{DIRECTORY, Decision, File, Listing, Prior, Verdict};
-use ear::Ear;
 use scan::Specs;
+use watcher::DirWatcher;
 
 /// Under which key the directory's identity is noted.
 const IDENTITY: &str = "specs.identity";
@@ -28,67 +28,67 @@ const IDENTITY: &str = "specs.identity";
 const RETRY: Duration = Duration::from_secs(5);
 /// How often to look where nothing can tell that something stirs.
 const POLL: Duration = Duration::from_secs(30);
-/// How often to look although nothing stirred: a watch can be lost without a word.
+/// How often to look although nothing changed: a watch can be lost without a word.
 const RESYNC: Duration = Duration::from_secs(300);
 
 /// Watches the directory, on a thread of its own, until it is told to stop.
 pub fn watch(
     dir: PathBuf,
-    books: Books,
+    stores: DesiredStores,
     check_url: UrlCheck,
-    bell: Bell,
+    trigger: TriggerSender,
     prune_max: usize,
-    troubles: Troubles,
+    troubles: FileErrors,
     stop: Arc<AtomicBool>,
 ) -> JoinHandle<()> {
-    let prior = Prior { identity: books.wishes.note(IDENTITY), ..Prior::default() };
+    let prior = Prior { identity: stores.desired_store.note(IDENTITY), ..Prior::default() };
     let files = BTreeMap::new();
-    let mut door = Door { dir, books, check_url, bell, prune_max, troubles, prior, files, began: Instant::now() };
+    let mut door = Reader { dir, stores, check_url, trigger, prune_max, troubles, prior, files, began: Instant::now() };
     std::thread::spawn(move || door.serve(&stop))
 }
 
 /// Where this door reads and writes what is wanted.
 #[derive(Clone)]
-pub struct Books {
-    /// Wishes for projects.
-    pub wishes: Arc<dyn Wishes>,
+pub struct DesiredStores {
+    /// DesiredStore for projects.
+    pub desired_store: Arc<dyn DesiredStore>,
     /// What is wanted of projects.
-    pub memory: Arc<dyn Memory>,
-    /// Wishes for host services.
-    pub service_wishes: Arc<dyn ServiceWishes>,
+    pub memory: Arc<dyn ProgressStore>,
+    /// DesiredStore for host services.
+    pub desired_services: Arc<dyn DesiredServiceStore>,
     /// What is wanted of host services.
-    pub service_memory: Arc<dyn ServiceMemory>,
+    pub service_progress: Arc<dyn ServiceProgressStore>,
 }
 
-struct Door {
+struct Reader {
     dir: PathBuf,
-    books: Books,
+    stores: DesiredStores,
     check_url: UrlCheck,
-    bell: Bell,
+    trigger: TriggerSender,
     prune_max: usize,
-    troubles: Troubles,
+    troubles: FileErrors,
     prior: Prior,
     /// What the last look showed, so that only what changed is parsed.
     files: BTreeMap<String, File>,
     began: Instant,
 }
 
-impl Door {
+impl Reader {
     fn serve(&mut self, stop: &AtomicBool) {
-        let mut ear = Ear::deaf();
+        let mut watcher = DirWatcher::idle();
         while !stop.load(Ordering::Relaxed) {
             // Listening begins before looking: what changes in between is heard.
-            ear.attend(&self.dir);
+            watcher.watch(&self.dir);
             let again = self.look();
-            let at_most = if ear.hears() { RESYNC } else { POLL };
-            ear.wait(again.unwrap_or(at_most).min(at_most), stop);
+            let at_most = if watcher.is_watching() { RESYNC } else { POLL };
+            watcher.wait(again.unwrap_or(at_most).min(at_most), stop);
         }
     }
 
     /// Looks once; returns how long until the next look, where one is due.
     fn look(&mut self) -> Option<Duration> {
-        let known = self.books.memory.desired();
-        let known = known.and_then(|known| Ok((known, self.books.service_memory.wanted_services()?)));
+        let known = self.stores.memory.desired();
+        let known = known.and_then(|known| Ok((known, self.stores.service_progress.wanted_services()?)));
         let (known, services) = match known {
             Ok(known) => known,
             Err(error) => {
@@ -100,7 +100,7 @@ impl Door {
         let (listing, mut specs) = scan::read(&self.dir, &self.files, &self.check_url);
         let mut verdict = decide::decide(&listing, &known, &services, &self.prior, now, self.prune_max);
         let failed = self.carry_out(&mut verdict, &listing, &mut specs);
-        self.remember(listing, &verdict);
+        self.save_progress(listing, &verdict);
         let due = verdict.look_again.map(|moment| moment.saturating_sub(self.began.elapsed()));
         if failed { Some(due.map_or(RETRY, |due| due.min(RETRY))) } else { due }
     }
@@ -126,7 +126,7 @@ impl Door {
         }
         self.tell(&verdict.troubles);
         if wrote {
-            self.bell.ring();
+            self.trigger.changed();
         }
         any_failed
     }
@@ -135,14 +135,14 @@ impl Door {
         match decision {
             Decision::Put(project, file) => return self.put(project, file, listing, specs),
             Decision::Adopt { project, from, to } => {
-                self.books.wishes.adopt(project, from, to)?;
+                self.stores.desired_store.adopt(project, from, to)?;
             }
             Decision::Complain(project, owner, complaint) => {
-                self.books.wishes.complain(project, owner, complaint.as_ref())?;
+                self.stores.desired_store.complain(project, owner, complaint.as_ref())?;
             }
             Decision::PutService { service, version, file, heir_of } => {
                 let owner = Owner::File(file.clone());
-                let put = self.books.service_wishes.put_service(
+                let put = self.stores.desired_services.put_service(
                     *service,
                     *version,
                     &owner,
@@ -156,7 +156,7 @@ impl Door {
             }
             Decision::DropService(service, owner) => {
                 tracing::info!(service = %service, owner = %owner, "no file asks for the service any more");
-                self.books.service_wishes.drop_service(
+                self.stores.desired_services.drop_service(
                     *service,
                     owner,
                     false,
@@ -167,10 +167,10 @@ impl Door {
                 if let Some(complaint) = complaint {
                     tracing::warn!(service = %service, reason = complaint.kind.reason().name(), message = ?complaint.message);
                 }
-                self.books.service_wishes.complain_of_service(*service, owner, complaint.as_ref())?;
+                self.stores.desired_services.complain_of_service(*service, owner, complaint.as_ref())?;
             }
             Decision::Delete(project, owner) => {
-                self.books.wishes.delete(
+                self.stores.desired_store.delete(
                     project,
                     owner,
                     false,
@@ -178,7 +178,7 @@ impl Door {
                 )?;
             }
             Decision::Note(identity) => {
-                self.books.wishes.set_note(IDENTITY, identity);
+                self.stores.desired_store.set_note(IDENTITY, identity);
                 self.prior.identity = Some(identity.clone());
                 return Ok(false);
             }
@@ -198,14 +198,14 @@ impl Door {
             return Ok(false);
         };
         let by = By::File(file.to_owned());
-        let put = self.books.wishes.put(document, &Owner::File(file.to_owned()), None, &by)?;
+        let put = self.stores.desired_store.put(document, &Owner::File(file.to_owned()), None, &by)?;
         if let Some(digest) = listing.digest(file) {
             self.prior.taken.insert(file.to_owned(), (project.clone(), digest));
         }
         Ok(put.changed)
     }
 
-    fn remember(&mut self, listing: Listing, verdict: &Verdict) {
+    fn save_progress(&mut self, listing: Listing, verdict: &Verdict) {
         self.prior.doubts = verdict.doubts.clone();
         if let Listing::Read { files, .. } = listing {
             self.prior.taken.retain(|name, _| files.contains_key(name));

@@ -4,17 +4,17 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::bell::bell;
 use crate::model::desired::{Intent, Wanted};
 use crate::model::reason::Reason;
 use crate::model::services::{Service, ServiceIntent, Version};
 use crate::store::{Db, MasterKey};
+use crate::trigger::channel;
 
 /// A watched directory, ended with the test.
 struct Watched {
     dir: tempfile::TempDir,
     db: Arc<Db>,
-    troubles: Troubles,
+    troubles: FileErrors,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -23,20 +23,20 @@ impl Watched {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("specs")).unwrap();
-        let (troubles, stop) = (Troubles::default(), Arc::new(AtomicBool::new(false)));
+        let (troubles, stop) = (FileErrors::default(), Arc::new(AtomicBool::new(false)));
         let master = MasterKey::parse(&"ab".repeat(32)).unwrap();
         let db = Arc::new(Db::open(&dir.path().join("zexio.db"), &master).unwrap());
         let mut made = Self { dir, db, troubles, stop, thread: None };
         let thread = watch(
             made.specs(),
-            Books {
-                wishes: made.db.clone(),
+            DesiredStores {
+                desired_store: made.db.clone(),
                 memory: made.db.clone(),
-                service_wishes: made.db.clone(),
-                service_memory: made.db.clone(),
+                desired_services: made.db.clone(),
+                service_progress: made.db.clone(),
             },
             Arc::new(|_| Ok(())),
-            bell().0,
+            channel().0,
             1,
             made.troubles.clone(),
             made.stop.clone(),
@@ -145,7 +145,7 @@ fn a_directory_that_vanishes_takes_nothing_along() {
 fn its_own_reading_does_not_make_it_look_again() {
     let event = |kind| notify::Event::new(notify::EventKind::Access(kind));
     use notify::event::{AccessKind, AccessMode};
-    assert!(!ear::matters(&event(AccessKind::Open(AccessMode::Any))));
-    assert!(!ear::matters(&event(AccessKind::Close(AccessMode::Read))));
-    assert!(ear::matters(&event(AccessKind::Close(AccessMode::Write))));
+    assert!(!watcher::matters(&event(AccessKind::Open(AccessMode::Any))));
+    assert!(!watcher::matters(&event(AccessKind::Close(AccessMode::Read))));
+    assert!(watcher::matters(&event(AccessKind::Close(AccessMode::Write))));
 }

@@ -152,7 +152,7 @@ mod tests {
     use std::sync::Arc;
 
     use crate::plan::accept::admit::{Admitted, Origin, UrlCheck, admit};
-    use crate::port::{Memory, Wishes};
+    use crate::port::{DesiredStore, ProgressStore};
     use crate::store::MasterKey;
 
     fn db(dir: &tempfile::TempDir) -> Db {

@@ -1,12 +1,12 @@
 //! SQLite: what is wanted and what is remembered. One connection writes and reads; the values of variables and secrets
 //! are sealed before they reach it.
 
+mod desired;
 mod events;
-mod memory;
+mod progress;
 mod schema;
 mod seal;
 mod services;
-mod wishes;
 
 use std::fmt::Display;
 use std::ops::{Deref, DerefMut};
@@ -103,12 +103,12 @@ fn refused(what: &str, error: &rusqlite::Error) -> PortError {
         Some(ErrorCode::ReadOnly) => (Reason::ReadOnly, "; make its disk writable again"),
         _ => (Reason::Database, ""),
     };
-    PortError::passing(reason, format!("could not {what} in the database: {error}{mend}"))
+    PortError::transient(reason, format!("could not {what} in the database: {error}{mend}"))
 }
 
 /// Says that a row of our own does not read back.
 fn damaged(what: &str, error: impl Display) -> PortError {
-    PortError::passing(Reason::Database, format!("could not read {what} from the database: {error}"))
+    PortError::transient(Reason::Database, format!("could not read {what} from the database: {error}"))
 }
 
 #[cfg(test)]
@@ -125,7 +125,7 @@ mod tests {
     use crate::model::quantity::Timestamp;
     use crate::model::spec::Plain;
     use crate::plan::accept::admit::{Admitted, Origin, UrlCheck, admit};
-    use crate::port::{Memory, Wishes, WriteError};
+    use crate::port::{DesiredStore, ProgressStore, WriteError};
 
     fn db(dir: &tempfile::TempDir) -> Db {
         Db::open(&dir.path().join("zexio.db"), &MasterKey::parse(&"ab".repeat(32)).unwrap()).unwrap()
@@ -231,7 +231,7 @@ mod tests {
             ..ProjectProgress::default()
         };
         let both = [(shop(), progress(1, "a.example.com")), (wiki(), progress(3, "b.example.com"))];
-        db.remember(&BTreeMap::from(both), &[]).unwrap();
+        db.save_progress(&BTreeMap::from(both), &[]).unwrap();
         db.lock().execute_batch(sql).unwrap();
         db
     }
@@ -291,7 +291,7 @@ mod tests {
         assert_eq!((&unreadable.ports, unreadable.hosts.len()), (&[1, 2].into(), 1));
         assert!(unreadable.why.starts_with("could not read progress from the database"), "{}", unreadable.why);
         assert!(db.put(spec(TWO, "").unwrap(), &Owner::Api, None, &by()).unwrap().changed, "that needs no progress");
-        db.remember(&progress.projects, &[]).unwrap();
+        db.save_progress(&progress.projects, &[]).unwrap();
         let text = || {
             let sql = "SELECT memory FROM progress WHERE project = 'shop'";
             db.lock().query_row(sql, [], |row| row.get::<_, String>(0)).ok()
@@ -309,7 +309,7 @@ mod tests {
         for value in ["x", "y", "z"] {
             db.put(spec(ONE, &format!("A: {value}")).unwrap(), &Owner::Api, None, &by()).unwrap();
         }
-        db.remember(&BTreeMap::from([(shop(), Default::default())]), &[]).unwrap();
+        db.save_progress(&BTreeMap::from([(shop(), Default::default())]), &[]).unwrap();
         let count: u32 = db.lock().query_row("SELECT count(*) FROM sealed", [], |row| row.get(0)).unwrap();
         assert_eq!(count, 1);
         assert_eq!(db.progress().unwrap().projects.len(), 1);

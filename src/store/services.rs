@@ -12,10 +12,10 @@ use crate::model::services::{
 };
 use crate::plan::accept::service as rules;
 use crate::plan::accept::{Change, Write};
-use crate::port::{Put, ServiceMemory, ServiceWishes, WriteError};
+use crate::port::{DesiredServiceStore, Put, ServiceProgressStore, WriteError};
 
-use super::memory::plain;
-use super::wishes::{execute, json, now_by, parsed};
+use super::desired::{execute, json, now_by, parsed};
+use super::progress::plain;
 use super::{Db, damaged, refused};
 
 const COLUMNS: &str = "service, generation, intent, version, purge, owner, complaint";
@@ -27,7 +27,7 @@ fn texts(row: &Row<'_>) -> rusqlite::Result<Texts> {
     Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
 }
 
-fn read_wish(
+fn read_desired(
     (name, generation, intent, version, purge, owner, complaint): Texts,
 ) -> Result<(Service, WantedService), PortError> {
     let service: Service = named(&name)?;
@@ -48,7 +48,7 @@ fn named(name: &str) -> Result<Service, PortError> {
 fn read_one(connection: &Connection, service: Service) -> Result<Option<WantedService>, PortError> {
     let sql = format!("SELECT {COLUMNS} FROM services WHERE service = ?1");
     let row = connection.query_row(&sql, params![service.as_str()], texts).optional();
-    row.map_err(|e| refused("read a service", &e))?.map(|row| read_wish(row).map(|(_, wish)| wish)).transpose()
+    row.map_err(|e| refused("read a service", &e))?.map(|row| read_desired(row).map(|(_, wish)| wish)).transpose()
 }
 
 fn read_all<T>(
@@ -65,10 +65,10 @@ fn pair(row: &Row<'_>) -> rusqlite::Result<(String, String)> {
     Ok((row.get(0)?, row.get(1)?))
 }
 
-impl ServiceMemory for Db {
+impl ServiceProgressStore for Db {
     fn wanted_services(&self) -> Result<WantedServices, PortError> {
         let rows = read_all(&self.lock(), &format!("SELECT {COLUMNS} FROM services"), texts)?;
-        rows.into_iter().map(read_wish).collect()
+        rows.into_iter().map(read_desired).collect()
     }
 
     fn service_progress(&self) -> Result<BTreeMap<Service, ServiceProgress>, PortError> {
@@ -117,7 +117,7 @@ impl ServiceMemory for Db {
     }
 }
 
-impl ServiceWishes for Db {
+impl DesiredServiceStore for Db {
     fn wanted_service(&self, service: Service) -> Result<Option<WantedService>, WriteError> {
         Ok(read_one(&self.lock(), service)?)
     }
@@ -157,7 +157,7 @@ impl Db {
         service: Service,
         decide: impl FnOnce(Option<WantedService>) -> Result<Change<WantedService, T>, WriteError>,
     ) -> Result<T, WriteError> {
-        self.tell(what, |tx| {
+        self.write_with_event(what, |tx| {
             let change = decide(read_one(tx, service)?)?;
             match &change.write {
                 Write::Nothing => {}
@@ -172,7 +172,7 @@ impl Db {
 fn save(tx: &Transaction<'_>, service: Service, record: &WantedService) -> Result<(), WriteError> {
     let (intent, version, purge) = match record.intent {
         ServiceIntent::Install(version) => {
-            ("install", (version != Version::Usual).then(|| version.shown(service)), false)
+            ("install", (version != Version::Default).then(|| version.shown(service)), false)
         }
         ServiceIntent::Remove { purge } => ("remove", None, purge),
     };

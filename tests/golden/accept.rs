@@ -169,7 +169,7 @@ fn progress(lacks: bool) -> ProjectProgress {
 }
 
 fn unreadable() -> StoredProgress {
-    Err(PortError::passing(Reason::Database, "could not read progress"))
+    Err(PortError::transient(Reason::Database, "could not read progress"))
 }
 
 fn event(event: &Option<Event>) -> String {
@@ -426,7 +426,7 @@ fn every_request_to_every_record_of_a_service() {
         let conflict = complaint(ComplaintKind::Conflict);
         for (name, done) in [
             ("put 15", put(Version::Major(15), &Owner::Api, None)),
-            ("put the default", put(Version::Usual, &Owner::Api, None)),
+            ("put the default", put(Version::Default, &Owner::Api, None)),
             ("put 15 by the file", put(Version::Major(15), &file(), None)),
             ("put 15 by another file, its heir", put(Version::Major(15), &Owner::File("b.yaml".into()), Some(&file()))),
             ("delete", delete(&Owner::Api, false, &key())),
@@ -440,7 +440,7 @@ fn every_request_to_every_record_of_a_service() {
     }
     crate::assert_golden("accept-services.txt", &text);
     assert!(service::may_forget(&leaves, 7) && !service::may_forget(&leaves, 8));
-    let installed = WantedService { intent: ServiceIntent::Install(Version::Usual), ..leaves };
+    let installed = WantedService { intent: ServiceIntent::Install(Version::Default), ..leaves };
     assert!(!service::may_forget(&installed, 7));
 }
 
@@ -462,7 +462,7 @@ impl Values for Clear {
         value
             .cloned()
             .map(Zeroizing::new)
-            .ok_or_else(|| PortError::passing(Reason::KeyUnavailable, "could not open it"))
+            .ok_or_else(|| PortError::transient(Reason::KeyUnavailable, "could not open it"))
     }
     fn seal(&mut self, kind: Kind, name: &str, version: u32, value: &Plain) -> Result<(), PortError> {
         assert!(self.stored.insert((kind, name.to_owned(), version), value.open().to_owned()).is_none(), "{version}");

@@ -31,13 +31,13 @@ const NOW: Timestamp = Timestamp(1_000_000);
 fn a_step_that_failed_for_good_rejects_the_candidate_and_without_one_stalls_the_project() {
     let (_, _, mut progress, _) = Scene::read(TRIAL).stage();
     let memory = progress.projects.values_mut().next().unwrap();
-    let refused = PortError::lasting(Reason::ArtifactFailed, "there is no directory public in it");
+    let refused = PortError::permanent(Reason::ArtifactFailed, "there is no directory public in it");
     retry::of_failed_step(memory, &refused, NOW);
     let states: Vec<ReleaseState> = memory.releases.values().map(|release| release.state).collect();
     assert_eq!(states, [ReleaseState::Serving, ReleaseState::Rejected]);
     assert_eq!((memory.candidate(), memory.held, &memory.backoff), (None, None, &None));
     assert_eq!(memory.stalled.as_ref().unwrap().reason, Reason::ArtifactFailed);
-    let refused = PortError::lasting(Reason::UnitTampered, "systemd does not read it");
+    let refused = PortError::permanent(Reason::UnitTampered, "systemd does not read it");
     retry::of_failed_step(memory, &refused, NOW);
     let stall = memory.stalled.as_ref().unwrap();
     assert_eq!(
@@ -53,7 +53,7 @@ fn a_step_that_may_pass_is_tried_again_later() {
     let (_, _, mut progress, _) = Scene::read(TRIAL).stage();
     let memory = progress.projects.values_mut().next().unwrap();
     let since = memory.backoff.as_ref().unwrap().since;
-    retry::of_failed_step(memory, &PortError::passing(Reason::DiskFull, "the disk is full"), NOW);
+    retry::of_failed_step(memory, &PortError::transient(Reason::DiskFull, "the disk is full"), NOW);
     let backoff = memory.backoff.as_ref().unwrap();
     assert_eq!((backoff.strikes, backoff.until, backoff.since), (3, NOW.after(Span::seconds(20)), since));
     assert_eq!((backoff.reason, backoff.message.as_str()), (Reason::DiskFull, "the disk is full"));
@@ -62,11 +62,11 @@ fn a_step_that_may_pass_is_tried_again_later() {
 
 #[test]
 fn each_wait_is_twice_as_long_up_to_five_minutes() {
-    let error = PortError::passing(Reason::Systemd, "it was busy");
+    let error = PortError::transient(Reason::Systemd, "it was busy");
     let mut backoff = None;
     let mut waits = Vec::new();
     for _ in 0..9 {
-        backoff = Some(retry::strike(backoff.as_ref(), &error, NOW));
+        backoff = Some(retry::record_failure(backoff.as_ref(), &error, NOW));
         waits.push(backoff.as_ref().unwrap().until.since(NOW).0 / 1000);
     }
     assert_eq!(waits, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
@@ -75,9 +75,11 @@ fn each_wait_is_twice_as_long_up_to_five_minutes() {
 #[test]
 fn another_side_may_ask_for_a_longer_wait_of_at_most_ten_minutes() {
     let wait = |asked| {
-        let error =
-            PortError { retry_after: Some(Duration::from_secs(asked)), ..PortError::passing(Reason::Systemd, "busy") };
-        retry::strike(None, &error, NOW).until.since(NOW).0 / 1000
+        let error = PortError {
+            retry_after: Some(Duration::from_secs(asked)),
+            ..PortError::transient(Reason::Systemd, "busy")
+        };
+        retry::record_failure(None, &error, NOW).until.since(NOW).0 / 1000
     };
     assert_eq!([wait(1), wait(90), wait(600), wait(100_000)], [5, 90, 600, 600]);
 }
@@ -88,15 +90,19 @@ fn the_wanted_version_is_chosen_from_what_is_on_offer() {
         .map(|(major, exact)| Offer { major, exact: exact.into() })
         .into();
     let chosen = |service, version| choose(service, version, &offers).map(|offer| offer.exact.as_str());
-    assert_eq!(chosen(Service::Nodejs, Version::Usual), Ok("20.2"), "the newest of the newest with long-term support");
-    assert_eq!(chosen(Service::Postgresql, Version::Usual), Ok("21.1"), "the newest");
+    assert_eq!(
+        chosen(Service::Nodejs, Version::Default),
+        Ok("20.2"),
+        "the newest of the newest with long-term support"
+    );
+    assert_eq!(chosen(Service::Postgresql, Version::Default), Ok("21.1"), "the newest");
     assert_eq!(chosen(Service::Nodejs, Version::Major(18)), Ok("18.1"));
     assert_eq!(
         chosen(Service::Nodejs, Version::Major(22)),
         Err("the package manager does not offer nodejs 22; on offer: 18, 20, 21. Ask for one of these, or add a package source that has it".into())
     );
     assert!(choose(Service::Redis, Version::Major(7), &offers).unwrap_err().contains("redis 7; on offer: 18, 20, 21"));
-    assert!(choose(Service::Redis, Version::Usual, &[]).unwrap_err().contains("redis default; none is"));
+    assert!(choose(Service::Redis, Version::Default, &[]).unwrap_err().contains("redis default; none is"));
 }
 
 #[test]
@@ -184,7 +190,7 @@ fn only_a_project_that_falls_by_itself_is_told_as_that() {
         BTreeMap::from([(status.project.clone(), status)])
     };
     let turn = |was, is, change| {
-        let told = events::of_sight(&statuses(was, |_| {}), &statuses(is, change), NOW);
+        let told = events::ready_changes(&statuses(was, |_| {}), &statuses(is, change), NOW);
         told.iter().map(crate::plans::event).collect::<String>()
     };
     let down = "# warns shop generation 1 release 1: ProcessDown: process web exited with status 1\n";

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use zexio::api::steps::Shown;
+use zexio::api::plan::Shown;
 use zexio::cli::plan_text;
 use zexio::model::desired::Desired;
 use zexio::model::event::{Event, Level};
@@ -52,7 +52,7 @@ fn told(scene: &Scene) -> String {
     };
     let before = show(&past, &remembered_before, None, &BTreeMap::new());
     let shown = show(&observed, &progress, trouble.as_ref(), &before);
-    let turns = events::of_sight(&before, &shown, observed.now);
+    let turns = events::ready_changes(&before, &shown, observed.now);
     let told: String = told.iter().chain(&turns).map(event).collect();
     let shown = desired.0.iter().filter_map(|(project, wanted)| match shown.get(project) {
         None if progress.projects.contains_key(project) => None,
@@ -64,8 +64,8 @@ fn told(scene: &Scene) -> String {
     // The usual host has none, and nobody asks for any.
     let of_services = services_shown.values().filter(|_| scene.has_services()).map(services::of_status);
     printed(&found)
-        + &remembered(&progress)
-        + &services::remembered(&progress)
+        + &progress_of(&progress)
+        + &services::progress_of(&progress)
         + &next(&found)
         + &told
         + &shown.collect::<String>()
@@ -85,8 +85,16 @@ fn statuses(
     let unserved = &routes::unserved(observed, progress, rules, |order| scene.differing(order));
     let shown = desired.0.iter().filter_map(|(project, wanted)| {
         let (memory, seen) = (progress.projects.get(project)?, observed.projects.get(project)?);
-        let view =
-            status::View { project, wanted, memory, seen, observed, unserved, route_trouble, template_trouble: None };
+        let view = status::StatusInput {
+            project,
+            wanted,
+            memory,
+            seen,
+            observed,
+            unserved,
+            route_trouble,
+            template_trouble: None,
+        };
         Some((project.clone(), status::of(&view, before.get(project))))
     });
     shown.collect()
@@ -161,7 +169,7 @@ pub fn seconds(at: Timestamp) -> String {
     if at.0.is_multiple_of(1000) { (at.0 / 1000).to_string() } else { format!("{}.{:03}", at.0 / 1000, at.0 % 1000) }
 }
 
-fn remembered(progress: &Progress) -> String {
+fn progress_of(progress: &Progress) -> String {
     let mut text = String::new();
     for (project, memory) in &progress.projects {
         of_project(project, memory, &mut text).unwrap();

@@ -15,8 +15,8 @@ use zexio::model::failure::PortError;
 use zexio::model::layout::Layout;
 use zexio::model::names::{Hostname, Ports, ProcessName, ProjectId, ReleaseNo, SecretName, Sha256, Slot, UnitId};
 use zexio::model::observed::{
-    ActiveState, BundlesSeen, CertificateSeen, Exit, FetchSeen, Observed, OpenPort, Probed, ProxySeen, Seen, Sight,
-    TimerSeen, UnitSeen, Visit, Visited,
+    ActiveState, BundlesSeen, CertificateSeen, Exit, Facet, FetchSeen, Observed, ObservedProject, OpenPort, Probed,
+    ProxySeen, TimerSeen, UnitSeen, Visit, Visited,
 };
 use zexio::model::progress::{
     Backoff, Draining, EarlierRun, Progress, ProjectProgress, Quarantine, Release, ReleaseState, Stall, Switched, Trial,
@@ -299,12 +299,12 @@ impl Scene {
             proxy: self.proxy(&progress, &rules),
             offer_again: self.offer_again,
             artifacts: match &self.artifacts {
-                Some(found) => Sight::Known(found.iter().map(|(name, came)| (digest(name), at(*came))).collect()),
-                None => Sight::Unknown("not looked at".into()),
+                Some(found) => Facet::Known(found.iter().map(|(name, came)| (digest(name), at(*came))).collect()),
+                None => Facet::Unknown("not looked at".into()),
             },
             services: match self.blind_to_services {
-                true => Sight::Unknown("the package manager does not answer".into()),
-                false => Sight::Known(
+                true => Facet::Unknown("the package manager does not answer".into()),
+                false => Facet::Known(
                     self.services.iter().map(|(service, words)| (*service, words.seen(*service))).collect(),
                 ),
             },
@@ -324,7 +324,7 @@ impl Scene {
 
     /// Returns why Caddy did not take the routes.
     pub fn route_trouble(&self) -> Option<PortError> {
-        self.trouble.as_ref().map(|message| PortError::passing(Reason::RouteRefused, message.clone()))
+        self.trouble.as_ref().map(|message| PortError::transient(Reason::RouteRefused, message.clone()))
     }
 
     /// Returns the hosts of these routes that Caddy serves otherwise.
@@ -346,7 +346,7 @@ impl Scene {
         }
     }
 
-    fn proxy(&self, progress: &Progress, rules: &Rules) -> Sight<ProxySeen> {
+    fn proxy(&self, progress: &Progress, rules: &Rules) -> Facet<ProxySeen> {
         let text = caddyfile::text(&rules.proxy, &routes::sites(progress, &rules.layout)).ok();
         let certificates = self.certificates.iter().map(|(host, found)| {
             let found = match found.as_deref() {
@@ -358,14 +358,14 @@ impl Scene {
         let certificates = certificates.collect();
         let surroundings = self.surroundings.clone();
         let current = ProxySeen { up: true, runs: true, live: true, text, certificates, apart: None, surroundings };
-        Sight::Known(match self.proxy.as_str() {
+        Facet::Known(match self.proxy.as_str() {
             "current" => current,
             "behind" => ProxySeen { text: Some("an older text of ours".into()), ..current },
             "foreign" => ProxySeen { text: None, live: false, ..current },
             "other live" => ProxySeen { live: false, ..current },
             "silent" => ProxySeen { up: false, live: false, ..current },
             "down" => ProxySeen { up: false, runs: false, live: false, ..current },
-            "unknown" => return Sight::Unknown("Caddy could not be asked".into()),
+            "unknown" => return Facet::Unknown("Caddy could not be asked".into()),
             other => panic!("proxy: {other}"),
         })
     }
@@ -505,7 +505,7 @@ impl Project {
         }
     }
 
-    fn seen(&self, name: &ProjectId, memory: &ProjectProgress, layout: &Layout, now: u64) -> Seen {
+    fn seen(&self, name: &ProjectId, memory: &ProjectProgress, layout: &Layout, now: u64) -> ObservedProject {
         let words = &self.seen;
         let sight = |facet: &str| words.unknown.contains(facet);
         let units = self.units(name, memory, layout);
@@ -519,11 +519,11 @@ impl Project {
             (unit, Probed { invocation, at: at(now), ok_since, tries: 3, transcript: vec![last.clone()], last })
         });
         let health = health.collect();
-        let mut seen = Seen {
-            units: if sight("units") { Sight::Unknown("the bus is away".into()) } else { Sight::Known(units) },
+        let mut seen = ObservedProject {
+            units: if sight("units") { Facet::Unknown("the bus is away".into()) } else { Facet::Known(units) },
             bundles: match sight("bundles") {
-                true => Sight::Unknown("the disk does not answer".into()),
-                false => Sight::Known(self.bundles(memory)),
+                true => Facet::Unknown("the disk does not answer".into()),
+                false => Facet::Known(self.bundles(memory)),
             },
             fetches: words.fetches.iter().map(|(number, words)| (ReleaseNo(*number), fetch(words, now))).collect(),
             health,
@@ -693,7 +693,7 @@ fn unit_seen(unit: &UnitId, memory: &ProjectProgress, layout: &Layout, words: &s
 /// `missing` or `refused`.
 fn fetch(words: &str, now: u64) -> FetchSeen {
     let failed = |error| FetchSeen::Failed { at: at(now), error };
-    let passing = |reason| PortError::passing(reason, "it could not be had");
+    let passing = |reason| PortError::transient(reason, "it could not be had");
     match words.split_once(", wait ") {
         Some((_, seconds)) => {
             let retry_after = seconds.parse().ok().map(Duration::from_secs);
@@ -702,7 +702,7 @@ fn fetch(words: &str, now: u64) -> FetchSeen {
         None if words == "failed" => failed(passing(Reason::ArtifactFailed)),
         None if words == "too slow" => failed(passing(Reason::ArtifactTooSlow)),
         None if words == "missing" => failed(PortError::absent(Reason::ArtifactFailed, "the server answered 404")),
-        None if words == "refused" => failed(PortError::lasting(Reason::HashMismatch, "it could not be had")),
+        None if words == "refused" => failed(PortError::permanent(Reason::HashMismatch, "it could not be had")),
         None if words == "running, size unknown" => FetchSeen::Running { bytes: 10, of: None, unpacking: false },
         None if words == "running, of nothing" => FetchSeen::Running { bytes: 0, of: Some(0), unpacking: false },
         None => FetchSeen::Running { bytes: 10, of: Some(20), unpacking: words == "unpacking" },

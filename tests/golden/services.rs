@@ -8,8 +8,8 @@ use zexio::model::desired::Owner;
 use zexio::model::observed::{ActiveState, Exit, Observed};
 use zexio::model::progress::{Backoff, Progress};
 use zexio::model::services::{
-    DaemonSeen, Installation, Service, ServiceIntent, ServiceProgress, ServiceSeen, ServiceStatus, Version,
-    WantedService, WantedServices, WorkSeen,
+    DaemonSeen, Installation, PackageJobSeen, Service, ServiceIntent, ServiceProgress, ServiceSeen, ServiceStatus,
+    Version, WantedService, WantedServices,
 };
 use zexio::plan::services;
 
@@ -52,7 +52,7 @@ impl ServiceInWords {
         let intent = match self.want.as_deref()?.split_once(' ') {
             Some(("install", major)) => ServiceIntent::Install(Version::Major(major.parse().expect("a major"))),
             _ => match self.want.as_deref()? {
-                "install" => ServiceIntent::Install(Version::Usual),
+                "install" => ServiceIntent::Install(Version::Default),
                 "remove" => ServiceIntent::Remove { purge: false },
                 "purge" => ServiceIntent::Remove { purge: true },
                 other => panic!("want: {other}"),
@@ -82,7 +82,7 @@ impl ServiceInWords {
             let (how, said) = words.split_once(": ").unwrap_or((words, ""));
             let exit = how.strip_prefix("exit ").map(|status| Exit::Status(status.parse().expect("a status")));
             let log = if how == "runs" { Vec::new() } else { vec!["E: it did not work".to_owned()] };
-            WorkSeen { running: how == "runs", said: said.into(), exit, invocation: "run".into(), log }
+            PackageJobSeen { running: how == "runs", said: said.into(), exit, invocation: "run".into(), log }
         });
         ServiceSeen { installed: installed.collect(), data: self.data, work }
     }
@@ -122,7 +122,7 @@ pub fn statuses(
 }
 
 /// Tells what is remembered of the services.
-pub fn remembered(progress: &Progress) -> String {
+pub fn progress_of(progress: &Progress) -> String {
     progress.services.iter().map(|(service, memory)| of_memory(*service, memory)).collect()
 }
 

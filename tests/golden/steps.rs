@@ -51,7 +51,7 @@ fn every_kind_of_step_is_shown_and_told() {
     let now = Timestamp(1_000_000);
     let shop = ProjectProgress { generation: 3, ..ProjectProgress::default() };
     let progress = Progress { projects: [(ProjectId::parse("shop").unwrap(), shop)].into(), ..Progress::default() };
-    let error = PortError::passing(Reason::Systemd, "it was busy");
+    let error = PortError::transient(Reason::Systemd, "it was busy");
     let mut text = String::new();
     for (name, step) in steps() {
         let service = match step.action.subject() {

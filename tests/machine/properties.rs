@@ -129,7 +129,7 @@ fn caddy_takes_every_site_and_sends_each_path_where_it_was_meant_to_go() {
     let mut progress = Progress::default();
     let mut taken = BTreeSet::new();
     for project in generated() {
-        // Two projects never have one host: `plan/aim.rs` sees to that.
+        // Two projects never have one host: `plan/target.rs` sees to that.
         let hosts: BTreeSet<_> = project.memory.routes.values().flatten().map(|route| route.host.clone()).collect();
         if taken.is_disjoint(&hosts) {
             taken.extend(hosts);

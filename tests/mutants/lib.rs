@@ -3,12 +3,12 @@
 
 #![allow(warnings)]
 
-pub mod bell;
+pub mod trigger;
 pub mod metrics;
 pub mod model;
 pub mod plan;
 pub mod port;
-pub mod pulse;
+pub mod heartbeat;
 pub mod reconcile;
 pub mod render;
 pub mod settings;

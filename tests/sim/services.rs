@@ -50,7 +50,7 @@ fn a_service_is_installed_started_and_enabled_once() {
     let mut life = Life::begin();
     life.pass();
     is(&life, REDIS, ServiceState::Absent, Reason::NotInstalled);
-    install(&life, REDIS, Version::Usual);
+    install(&life, REDIS, Version::Default);
     assert_eq!(life.plan(), ["+ install redis default"]);
     life.pass();
     life.pass();
@@ -82,7 +82,7 @@ fn an_installation_can_be_followed_by_its_events() {
         let of_redis = events.into_iter().filter(|event| event.message.starts_with("redis: "));
         of_redis.map(|event| (event.level, event.reason, event.message)).collect::<Vec<_>>()
     };
-    install(&life, REDIS, Version::Usual);
+    install(&life, REDIS, Version::Default);
     life.settle();
     life.restart_agent();
     life.settle();
@@ -107,7 +107,7 @@ fn an_installation_can_be_followed_by_its_events() {
 fn a_removal_keeps_the_data_unless_it_is_purged() {
     for purge in [false, true] {
         let mut life = Life::begin();
-        install(&life, REDIS, Version::Usual);
+        install(&life, REDIS, Version::Default);
         life.settle();
         remove(&life, REDIS, purge);
         life.settle();
@@ -122,7 +122,7 @@ fn a_removal_keeps_the_data_unless_it_is_purged() {
 #[test]
 fn a_wish_that_changes_while_the_package_manager_works_is_no_failure() {
     let mut life = Life::begin();
-    install(&life, REDIS, Version::Usual);
+    install(&life, REDIS, Version::Default);
     life.pass();
     life.pass();
     remove(&life, REDIS, false);
@@ -143,7 +143,7 @@ fn what_nobody_asked_for_is_never_touched_and_what_was_there_before_stays() {
     there(&life, NODE, 20);
     assert_eq!(life.settle(), Vec::<String>::new());
     is(&life, REDIS, ServiceState::Installed, Reason::Unmanaged);
-    install(&life, NODE, Version::Usual);
+    install(&life, NODE, Version::Default);
     assert_eq!(life.settle(), Vec::<String>::new(), "an even major is one with long-term support");
     is(&life, NODE, ServiceState::Installed, Reason::Installed);
     remove(&life, NODE, true);
@@ -163,7 +163,7 @@ fn what_nobody_asked_for_is_never_touched_and_what_was_there_before_stays() {
 fn a_failure_backs_off_with_its_evidence_and_passes() {
     let mut life = Life::begin();
     life.world.lock().host.fails_with = Some(100);
-    install(&life, REDIS, Version::Usual);
+    install(&life, REDIS, Version::Default);
     for _ in 0..120 {
         life.pass();
         life.world.lock().tick(Span::seconds(1));
@@ -188,7 +188,7 @@ fn a_clock_that_jumps_back_puts_no_try_off() {
     let mut life = Life::begin();
     life.world.lock().now = Timestamp(1_700_000_000_000);
     life.world.lock().host.fails_with = Some(100);
-    install(&life, REDIS, Version::Usual);
+    install(&life, REDIS, Version::Default);
     for _ in 0..5 {
         life.pass();
         life.world.lock().tick(Span::seconds(1));
@@ -207,7 +207,7 @@ fn a_clock_that_jumps_back_puts_no_try_off() {
 fn a_failed_step_is_followed_by_a_look_that_waits_no_longer_than_its_pause() {
     let mut life = Life::begin();
     life.settle();
-    install(&life, REDIS, Version::Usual);
+    install(&life, REDIS, Version::Default);
     life.world.lock().host.work.insert(REDIS, Work::unseen());
     let begun = life.world.lock().now;
     let mut look_again = life.pass();
@@ -219,7 +219,7 @@ fn a_failed_step_is_followed_by_a_look_that_waits_no_longer_than_its_pause() {
 #[test]
 fn work_that_a_reboot_cut_off_is_told_and_done_again() {
     let mut life = Life::begin();
-    install(&life, REDIS, Version::Usual);
+    install(&life, REDIS, Version::Default);
     life.pass();
     life.pass();
     {
@@ -257,7 +257,7 @@ fn work_that_fails_for_the_wish_before_holds_up_no_other() {
     install(&life, NODE, Version::Major(99));
     life.pass();
     life.pass();
-    install(&life, NODE, Version::Usual);
+    install(&life, NODE, Version::Default);
     for _ in 0..20 {
         life.pass();
         life.world.lock().tick(Span::seconds(1));
@@ -269,7 +269,7 @@ fn work_that_fails_for_the_wish_before_holds_up_no_other() {
 fn a_daemon_that_falls_again_and_again_is_not_started_in_a_circle() {
     let mut life = Life::begin();
     life.world.lock().host.daemons_fall = true;
-    install(&life, REDIS, Version::Usual);
+    install(&life, REDIS, Version::Default);
     for _ in 0..120 {
         life.pass();
         life.world.lock().tick(Span::seconds(1));
@@ -283,7 +283,7 @@ fn a_daemon_that_falls_again_and_again_is_not_started_in_a_circle() {
 fn a_machine_that_cannot_be_looked_at_is_not_worked_on() {
     let mut life = Life::begin();
     life.world.lock().blind.units = true;
-    install(&life, REDIS, Version::Usual);
+    install(&life, REDIS, Version::Default);
     life.want_spec("shop", "url: 'https://a.example.com/good-1'", "needs: [redis]");
     for _ in 0..5 {
         life.pass();
@@ -297,7 +297,7 @@ fn live(dies_before: usize) -> bool {
     let mut life = Life::begin();
     life.pass();
     life.world.lock().gate.dies_before = Some(dies_before);
-    install(&life, REDIS, Version::Usual);
+    install(&life, REDIS, Version::Default);
     life.settle();
     is(&life, REDIS, ServiceState::Running, Reason::Running);
     let calls = life.world.lock().calls.clone();
@@ -336,7 +336,7 @@ fn a_rollout_waits_for_what_it_needs_and_says_what_to_do() {
     assert!(reason == Reason::DependencyMissing && message.contains("`zexio service install redis`"), "{message}");
     assert!(!life.world.lock().calls.iter().any(|call| call.starts_with("fetch")));
 
-    install(&life, REDIS, Version::Usual);
+    install(&life, REDIS, Version::Default);
     life.pass();
     life.pass();
     let (reason, message) = condition(&life, ConditionKind::Reconciling).expect("redis is on its way");
@@ -350,7 +350,7 @@ fn a_rollout_waits_for_what_it_needs_and_says_what_to_do() {
 #[test]
 fn a_service_that_falls_stops_no_release_and_holds_only_the_next_one() {
     let mut life = Life::begin();
-    install(&life, REDIS, Version::Usual);
+    install(&life, REDIS, Version::Default);
     life.want_spec("shop", GOOD, "needs: [redis]");
     life.settle();
     remove(&life, REDIS, false);
@@ -371,7 +371,7 @@ fn a_service_that_falls_stops_no_release_and_holds_only_the_next_one() {
 fn a_wish_that_waits_for_a_service_does_not_fail_for_the_one_before() {
     let mut life = Life::begin();
     life.world.lock().host.fails_with = Some(100);
-    install(&life, REDIS, Version::Usual);
+    install(&life, REDIS, Version::Default);
     life.want("shop", "never-ready-1");
     for _ in 0..3 {
         life.pass();

@@ -163,7 +163,7 @@ pub async fn provider(call: &Call) -> Answer {
         Heard::Unready { tag, why } => {
             let note = unready_note(&project, asked.name());
             call.ask(move |state| {
-                state.wishes.set_note(&note, &tag);
+                state.desired_store.set_note(&note, &tag);
                 Ok(())
             })
             .await?;
@@ -194,7 +194,7 @@ pub async fn generic(call: &Call) -> Answer {
             let artifact = artifact(state, &spec, bump)?;
             match vetoed(state, &id, &artifact)? {
                 Some(why) => Ok(Err(why)),
-                None => Ok(Ok(Taken::of(&spec, &artifact, state.wishes.overlay(&id, &artifact, &by)?))),
+                None => Ok(Ok(Taken::of(&spec, &artifact, state.desired_store.overlay(&id, &artifact, &by)?))),
             }
         })
         .await?;
@@ -243,10 +243,10 @@ fn configured(
     provider: &str,
 ) -> Result<(Spec, Asked, zeroize::Zeroizing<String>), Problem> {
     let missing = || Problem::missing("unknown_hook", format!("there is no {provider:?} hook of {project}"));
-    let wanted = state.wishes.wanted(project)?;
+    let wanted = state.desired_store.wanted(project)?;
     let spec = wanted.as_ref().and_then(|wanted| wanted.spec()).ok_or_else(missing)?;
     let asked = Asked::of(&spec.hooks, provider).ok_or_else(missing)?;
-    let secret = state.wishes.open_secret(project, asked.secret())?;
+    let secret = state.desired_store.open_secret(project, asked.secret())?;
     let secret = secret.filter(|secret| !secret.is_empty()).ok_or_else(|| {
         let detail = format!("the hook's secret {} is not stored; set it with zexio secret set", asked.secret());
         Problem::conflict("hook_unready", detail)
@@ -290,9 +290,9 @@ async fn take(call: &Call, project: &ProjectId, spec: &Spec, provider: &'static 
             Some(why) => Ok(Err(why)),
             None => {
                 // A release that was told of before it was ready is no edit of one that was taken.
-                let note = state.wishes.note(&unready_note(&whose, provider));
+                let note = state.desired_store.note(&unready_note(&whose, provider));
                 let edited = delivery.edited && note != edited;
-                let put = state.wishes.deliver(&whose, &artifact, &Delivery { edited, ..delivery })?;
+                let put = state.desired_store.deliver(&whose, &artifact, &Delivery { edited, ..delivery })?;
                 let taken = put.map(|put| Taken::of(&before, &artifact, put));
                 Ok(taken.ok_or_else(|| match edited {
                     true => "it is an edit, and no release that is newer than the last one taken".to_owned(),

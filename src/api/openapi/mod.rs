@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use operation::{Operation, operation};
 
 use super::problem::{self, Problem};
-use super::route::{Need, TABLE};
+use super::route::{Permission, TABLE};
 use super::{Answer, Call, respond};
 use crate::model::reason::Reason;
 use crate::model::schema;
@@ -67,8 +67,8 @@ fn document() -> Result<Value, String> {
     schemas["ServiceView"]["properties"]["state"] = named(names(ServiceState::ALL.iter().copied(), ServiceState::name));
     schemas.extend(schema::components());
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
-    for (method, pattern, endpoint, need) in TABLE {
-        let described = shown(&operation(*endpoint), method, pattern, *need);
+    for (method, pattern, endpoint, permission) in TABLE {
+        let described = shown(&operation(*endpoint), method, pattern, *permission);
         paths.entry(pattern).or_default().insert(method.to_ascii_lowercase(), described);
     }
     Ok(json!({
@@ -91,16 +91,16 @@ fn document() -> Result<Value, String> {
     }))
 }
 
-fn shown(told: &Operation, method: &str, pattern: &str, need: Need) -> Value {
+fn shown(told: &Operation, method: &str, pattern: &str, permission: Permission) -> Value {
     let mut shown = json!({
         "operationId": told.id,
         "summary": told.summary,
         "parameters": parameters(told, pattern),
-        "responses": responses(told, method, pattern, need),
-        "security": if need == Need::Nothing { json!([]) } else { json!([{ "signature": [] }]) },
+        "responses": responses(told, method, pattern, permission),
+        "security": if permission == Permission::Nothing { json!([]) } else { json!([{ "signature": [] }]) },
     });
-    if need != Need::Nothing {
-        shown["x-scopes"] = json!(scopes(need));
+    if permission != Permission::Nothing {
+        shown["x-scopes"] = json!(scopes(permission));
     }
     if let Some(body) = &told.body {
         // What is neither is the value itself.
@@ -138,7 +138,7 @@ fn parameters(told: &Operation, pattern: &str) -> Vec<Value> {
     all
 }
 
-fn responses(told: &Operation, method: &str, pattern: &str, need: Need) -> BTreeMap<String, Value> {
+fn responses(told: &Operation, method: &str, pattern: &str, permission: Permission) -> BTreeMap<String, Value> {
     let mut responses = BTreeMap::new();
     for answer in &told.answers {
         let mut shown = json!({ "description": answer.what });
@@ -154,13 +154,13 @@ fn responses(told: &Operation, method: &str, pattern: &str, need: Need) -> BTree
             shown["headers"]["ETag"] =
                 json!({ "description": "the generation", "required": true, "schema": reference("Tag") });
         }
-        if need != Need::Nothing {
+        if permission != Permission::Nothing {
             shown["headers"]["Zexio-Pass"] = json!({ "description": PASS, "schema": { "type": "string" } });
         }
         responses.insert(answer.status.to_string(), shown);
     }
     let mut by_status: BTreeMap<u16, BTreeSet<&str>> = BTreeMap::new();
-    for code in codes(told, method, pattern, need) {
+    for code in codes(told, method, pattern, permission) {
         by_status.entry(problem::status_of(code)).or_default().insert(code);
     }
     for (status, codes) in by_status {
@@ -180,7 +180,7 @@ fn responses(told: &Operation, method: &str, pattern: &str, need: Need) -> BTree
 }
 
 /// Returns the codes with which a route may refuse: its own, and those that follow from what it is.
-fn codes(told: &Operation, method: &str, pattern: &str, need: Need) -> BTreeSet<&'static str> {
+fn codes(told: &Operation, method: &str, pattern: &str, permission: Permission) -> BTreeSet<&'static str> {
     let mut codes: BTreeSet<&'static str> = told.codes.iter().copied().collect();
     codes.extend(["bad_request", "bad_header", "bad_host", "bad_path", "bad_body", "too_slow", "too_large"]);
     codes.extend(["uri_too_long", "head_too_large", "internal", "unavailable"]);
@@ -193,21 +193,21 @@ fn codes(told: &Operation, method: &str, pattern: &str, need: Need) -> BTreeSet<
     if told.body.as_ref().is_some_and(|body| !body.types.contains(&"*/*")) {
         codes.insert("content_type");
     }
-    if need != Need::Nothing {
+    if permission != Permission::Nothing {
         codes.extend(["sig_missing", "sig_malformed", "key_unknown", "sig_bad", "clock_skew", "scope"]);
         codes.extend((method != "GET").then_some("replayed"));
     }
     codes
 }
 
-fn scopes(need: Need) -> &'static [&'static str] {
-    match need {
-        Need::Nothing => &[],
-        Need::Look => &["admin", "read"],
-        Need::LookAtProject => &["admin", "read", "deploy:{project}"],
-        Need::DeployProject => &["admin", "deploy:{project}"],
-        Need::Deploy => &["admin", "deploy:<any project>"],
-        Need::Admin => &["admin"],
+fn scopes(permission: Permission) -> &'static [&'static str] {
+    match permission {
+        Permission::Nothing => &[],
+        Permission::Look => &["admin", "read"],
+        Permission::LookAtProject => &["admin", "read", "deploy:{project}"],
+        Permission::DeployProject => &["admin", "deploy:{project}"],
+        Permission::Deploy => &["admin", "deploy:<any project>"],
+        Permission::Admin => &["admin"],
     }
 }
 

@@ -59,7 +59,7 @@ async fn with_hooks() -> Bench {
     bench.secret("GH", "gh-secret");
     bench.secret("FJ", "fj-secret");
     bench.secret("SW", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
-    bench.rings().await;
+    bench.changes().await;
     bench
 }
 
@@ -158,7 +158,7 @@ async fn a_hook_takes_only_its_own_projects_proof_for_its_own_provider() {
     let unready = Bench::new();
     unready.given("shop", HOOKS).await;
     assert_eq!(unready.send_bare(github("v2", at, "d", "")).await.outcome(), (409, "hook_unready".to_owned()));
-    assert_eq!(bench.rings().await, 0);
+    assert_eq!(bench.changes().await, 0);
 }
 
 #[tokio::test]
@@ -254,9 +254,9 @@ async fn whoever_follows_a_deploy_sees_the_new_release_from_its_first_line() {
 async fn health_is_the_loops_and_needs_no_key() {
     let bench = Bench::new();
     assert_eq!(bench.send_bare(ask("GET", "/healthz")).await.status, 503);
-    bench.state.pulse.beat(Timestamp(NOW.0 - 10_000));
+    bench.state.heartbeat.beat(Timestamp(NOW.0 - 10_000));
     assert_eq!(bench.send_bare(ask("GET", "/healthz")).await.json()["status"], "ok");
-    bench.state.pulse.beat(Timestamp(NOW.0 - 181_000));
+    bench.state.heartbeat.beat(Timestamp(NOW.0 - 181_000));
     assert_eq!(bench.send_bare(ask("GET", "/healthz")).await.status, 503);
 }
 
@@ -265,7 +265,7 @@ async fn a_head_is_that_of_the_answer_without_its_body() {
     let bench = Bench::new();
     bench.given("shop", "").await;
     bench.history(&[true]);
-    bench.state.pulse.beat(NOW);
+    bench.state.heartbeat.beat(NOW);
     assert_eq!(bench.send_bare(ask("HEAD", "/healthz")).await.status, 200);
     for target in ["/v1/projects/shop", "/v1/projects/nobody", "/v1/projects?limt=3", "/v1/openapi.json"] {
         let (got, head) = (bench.send(ask("GET", target)).await, bench.send(ask("HEAD", target)).await);

@@ -131,7 +131,7 @@ async fn a_project_is_suspended_by_whom_and_why_and_goes_on_when_it_is_resumed()
     let post = |verb: &str, body: &str| {
         bench.send(ask("POST", &format!("/v1/projects/shop/{verb}")).body("application/json", body.to_owned()))
     };
-    bench.rings().await;
+    bench.changes().await;
     // A file's project too: the stop is no change of its spec.
     bench.hand_over(&Owner::Api, &file());
     let asked = json!({ "reason": "the disk is being moved", "until": "2026-12-01T08:00:00Z" });
@@ -142,7 +142,7 @@ async fn a_project_is_suspended_by_whom_and_why_and_goes_on_when_it_is_resumed()
         (answered.status, answered.json()),
         (202, json!({ "project": "shop", "generation": 1, "suspended": hold }))
     );
-    assert_eq!(bench.rings().await, 1);
+    assert_eq!(bench.changes().await, 1);
     let shown = bench.send(ask("GET", "/v1/projects/shop")).await.json();
     assert_eq!((&shown["suspended"], &shown["generation"]), (&hold, &json!(1)));
     assert_eq!((&shown["state"], &shown["status"]["state"]), (&json!("suspended"), &json!("suspended")), "at once");

@@ -37,7 +37,7 @@ async fn every_way_to_spoil_a_signature_is_refused_before_anything_happens() {
         assert_eq!(bench.send_bare(spoiled).await.outcome(), (401, code.to_owned()), "{case}");
     }
     assert!(bench.db.desired().unwrap().0.is_empty());
-    assert_eq!(bench.rings().await, 0);
+    assert_eq!(bench.changes().await, 0);
 }
 
 #[tokio::test]

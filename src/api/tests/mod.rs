@@ -19,7 +19,7 @@ use hyper::header::{CONTENT_TYPE, HOST, HeaderMap};
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::bell::{Rehearsal, Ring, bell};
+use crate::heartbeat::Heartbeat;
 use crate::host::uploads::DiskUploads;
 use crate::model::desired::Owner;
 use crate::model::layout::Layout;
@@ -28,10 +28,10 @@ use crate::model::progress::{ProjectProgress, Release, ReleaseState};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::spec::{Plain, Source};
 use crate::plan::{Action, Plan, ProjectAction, Step, StepReason};
-use crate::port::{Memory, Wishes};
-use crate::pulse::Pulse;
+use crate::port::{DesiredStore, ProgressStore};
 use crate::sign::{Head, Nonce, Stamp, digest, sign};
 use crate::store::{Db, MasterKey};
+use crate::trigger::{DryRun, Trigger};
 
 use super::keys::{Keys, Scope};
 use super::{ApiState, In, Origin, Slots, handle};
@@ -62,7 +62,7 @@ pub struct Bench {
     layout: Layout,
     journal: Arc<Lines>,
     stats: Arc<Still>,
-    rings: Arc<AtomicUsize>,
+    changes: Arc<AtomicUsize>,
     stop: watch::Sender<bool>,
     _dir: tempfile::TempDir,
 }
@@ -138,23 +138,23 @@ impl Bench {
         let db = Arc::new(Db::open(&dir.path().join("zexio.db"), &master).unwrap());
         let layout = Layout::parse(dir.path().to_str().unwrap()).unwrap();
         let (journal, stats) = (Arc::new(Lines::default()), Arc::new(Still::default()));
-        let (bell, rings) = answering_loop();
+        let (trigger, changes) = answering_loop();
         let state = ApiState {
             memory: db.clone(),
-            wishes: db.clone(),
-            service_memory: db.clone(),
-            service_wishes: db.clone(),
+            desired_store: db.clone(),
+            service_progress: db.clone(),
+            desired_services: db.clone(),
             journal: journal.clone(),
             events: db.clone(),
             uploads: Arc::new(DiskUploads::new(&layout, 1 << 20)),
             clock: Arc::new(Stopped(NOW)),
-            bell,
+            trigger,
             keys,
             check_url: Arc::new(|url| match url.starts_with("https://") {
                 true => Ok(()),
                 false => Err("only https".to_owned()),
             }),
-            pulse: Pulse::default(),
+            heartbeat: Heartbeat::default(),
             pulse_within: Span::seconds(180),
             stats: stats.clone(),
             metrics: Default::default(),
@@ -162,7 +162,7 @@ impl Bench {
             troubles: Default::default(),
         };
         let (state, stop) = (Arc::new(state), watch::channel(false).0);
-        Self { state, db, layout, journal, stats, rings, stop, _dir: dir }
+        Self { state, db, layout, journal, stats, changes, stop, _dir: dir }
     }
 
     fn signature(&self, ask: &Ask) -> String {
@@ -244,7 +244,7 @@ impl Bench {
             memory.serving = Some(ReleaseNo(number));
             memory.target = memory.serving;
         }
-        self.db.remember(&[(shop(), memory)].into(), &[]).unwrap();
+        self.db.save_progress(&[(shop(), memory)].into(), &[]).unwrap();
     }
 
     /// Hands the shop to another owner.
@@ -252,10 +252,10 @@ impl Bench {
         self.db.adopt(&shop(), from, to).unwrap();
     }
 
-    async fn rings(&self) -> usize {
+    async fn changes(&self) -> usize {
         // The loop hears in order: once it has answered, it has heard what came before.
-        self.state.bell.plan(None).await.unwrap();
-        self.rings.swap(0, Ordering::SeqCst)
+        self.state.trigger.plan(None).await.unwrap();
+        self.changes.swap(0, Ordering::SeqCst)
     }
 
     fn artifact_url(&self) -> String {
@@ -267,28 +267,28 @@ impl Bench {
     }
 }
 
-/// A loop that counts rings, and would prepare whatever is supposed.
-fn answering_loop() -> (crate::bell::Bell, Arc<AtomicUsize>) {
-    let (bell, ear) = bell();
-    let rings = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&rings);
+/// A loop that counts changes, and would prepare whatever is supposed.
+fn answering_loop() -> (crate::trigger::TriggerSender, Arc<AtomicUsize>) {
+    let (trigger, receiver) = crate::trigger::channel();
+    let changes = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&changes);
     std::thread::spawn(move || {
         loop {
-            for ring in ear.listen(Duration::from_secs(3600)) {
+            for ring in receiver.listen(Duration::from_secs(3600)) {
                 match ring {
-                    Ring::Changed | Ring::OfferAgain => drop(count.fetch_add(1, Ordering::SeqCst)),
-                    Ring::Ask(question) => {
+                    Trigger::Changed | Trigger::OfferAgain => drop(count.fetch_add(1, Ordering::SeqCst)),
+                    Trigger::Ask(question) => {
                         let mut plan = Plan::default();
                         if let Some((project, _)) = question.suppose {
                             let action = Action::Project(project, ProjectAction::Prepare { open: false });
                             plan.steps.push(Step { action, reason: StepReason::ProjectNew });
                         }
-                        let _ = question.answer.send(Ok(Rehearsal { plan, ..Rehearsal::default() }));
+                        let _ = question.answer.send(Ok(DryRun { plan, ..DryRun::default() }));
                     }
-                    Ring::Stop => return,
+                    Trigger::Stop => return,
                 }
             }
         }
     });
-    (bell, rings)
+    (trigger, changes)
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::model::desired::{Complaint, ComplaintKind, HeldUntil, Owner};
 use crate::model::event::By;
 use crate::model::services::{Service, ServiceIntent, Version};
-use crate::port::{ServiceMemory, ServiceWishes};
+use crate::port::{DesiredServiceStore, ServiceProgressStore};
 
 fn put(service: &str, body: &str) -> Ask {
     ask("PUT", &format!("/v1/services/{service}")).body("application/json", body)
@@ -34,7 +34,7 @@ async fn a_service_is_asked_for_shown_and_let_go() {
     assert_eq!(intent, ServiceIntent::Remove { purge: true });
     let redis = bench.send(put("redis", r#"{"version":"7"}"#)).await;
     assert_eq!((redis.status, redis.json()["version"].as_str()), (201, Some("7")));
-    assert_eq!(bench.rings().await, 4);
+    assert_eq!(bench.changes().await, 4);
 }
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn a_files_service_is_changed_there_but_a_removal_that_was_held_back_is_co
     bench.send(put("redis", "{}")).await;
     let host = Owner::File("host.yaml".into());
     let by = By::File("host.yaml".into());
-    bench.db.put_service(Service::Redis, Version::Usual, &host, Some(&Owner::Api), &by).unwrap();
+    bench.db.put_service(Service::Redis, Version::Default, &host, Some(&Owner::Api), &by).unwrap();
     assert_eq!(bench.send(put("redis", "{}")).await.outcome(), (409, "owned".to_owned()));
     let delete = || ask("DELETE", "/v1/services/redis");
     let refused = bench.send(delete()).await;

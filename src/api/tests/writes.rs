@@ -17,33 +17,34 @@ async fn a_spec_is_new_once_and_equal_afterwards() {
     assert_eq!(first.headers["etag"], "\"1\"");
     assert_eq!(bench.send(put("")).await.json()["generation"], 1);
     assert_eq!(bench.send(put("keep: 3")).await.json()["generation"], 2);
-    assert_eq!(bench.rings().await, 3);
+    assert_eq!(bench.changes().await, 3);
 }
 
 #[tokio::test]
 async fn a_sync_rings_for_what_caddy_refused_too() {
     let bench = Bench::new();
     bench.given("shop", "").await;
-    bench.rings().await;
-    for (path, rings) in [("/v1/projects/shop/sync", 2), ("/v1/projects/shop/sync?prune=true", 1)] {
+    bench.changes().await;
+    for (path, changes) in [("/v1/projects/shop/sync", 2), ("/v1/projects/shop/sync?prune=true", 1)] {
         assert_eq!(bench.send(ask("POST", path).body("", "")).await.status, 202);
-        assert_eq!(bench.rings().await, rings, "{path}");
+        assert_eq!(bench.changes().await, changes, "{path}");
     }
 }
 
 #[tokio::test]
 async fn each_answer_says_which_pass_it_is_of() {
     let bench = Bench::new();
-    let mark = |answer: &Answered| crate::pulse::Mark::parse(answer.headers["zexio-pass"].to_str().unwrap()).unwrap();
-    let under_way = bench.state.pulse.begin();
+    let mark =
+        |answer: &Answered| crate::heartbeat::Mark::parse(answer.headers["zexio-pass"].to_str().unwrap()).unwrap();
+    let under_way = bench.state.heartbeat.begin();
     let written = mark(&bench.send(put("")).await);
     let secret = ask("PUT", "/v1/projects/shop/secrets/TOKEN").body("text/plain", "hidden");
     let stored = mark(&bench.send(secret).await);
     let look = || async { mark(&bench.send(ask("GET", "/v1/projects/shop")).await) };
-    bench.state.pulse.recorded(under_way);
+    bench.state.heartbeat.recorded(under_way);
     assert!(!look().await.is_after(written) && !look().await.is_after(stored), "it began before");
-    let next = bench.state.pulse.begin();
-    bench.state.pulse.recorded(next);
+    let next = bench.state.heartbeat.begin();
+    bench.state.heartbeat.recorded(next);
     assert!(look().await.is_after(written) && look().await.is_after(stored));
 }
 
@@ -90,7 +91,7 @@ async fn a_dry_run_tells_the_steps_and_writes_nothing() {
             "reason": "the project has no user or directory here", "sign": "+",
         })
     );
-    assert_eq!(bench.rings().await, 0);
+    assert_eq!(bench.changes().await, 0);
     assert_eq!(bench.send(ask("GET", "/v1/projects/shop")).await.status, 404);
 }
 
@@ -162,7 +163,7 @@ async fn a_spec_that_is_wrong_is_refused_where_it_is_wrong() {
         assert_eq!(answered.status, status, "{}", answered.text);
         assert!(answered.text.contains(said), "{}", answered.text);
     }
-    assert_eq!(bench.rings().await, 0);
+    assert_eq!(bench.changes().await, 0);
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ use crate::render::{self, caddyfile::OURS};
 use crate::settings::{PortRange, Settings};
 
 /// How long names may take to resolve, all together.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Examines what the world meets.
 pub fn findings(settings: &Settings, projects: &[Value]) -> Vec<Finding> {
@@ -213,7 +213,7 @@ fn resolve(hosts: BTreeSet<String>) -> Vec<(String, Resolved)> {
         });
     }
     drop(tell);
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TIMEOUT;
     let mut all: std::collections::BTreeMap<String, Resolved> =
         hosts.into_iter().map(|host| (host, Err("the name server does not answer".to_owned()))).collect();
     while let Ok((host, found)) = told.recv_timeout(until.saturating_duration_since(Instant::now())) {

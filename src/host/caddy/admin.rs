@@ -18,7 +18,7 @@ use super::{DRAFTS, REFUSED, down};
 
 /// Where Caddy listens for orders unless its Caddyfile says otherwise.
 pub const DEFAULT: &str = "localhost:2019";
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where Caddy is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,7 +117,7 @@ impl Client {
     pub fn adapt(&self, admin: &Admin, text: &str) -> Result<Value, PortError> {
         let (status, body) = self.call(admin, Method::POST, "/adapt", "text/caddyfile", text.as_bytes().to_vec())?;
         if !status.is_success() {
-            return Err(PortError::passing(REFUSED, said(&body)));
+            return Err(PortError::transient(REFUSED, said(&body)));
         }
         let answer: Value =
             serde_json::from_slice(&body).map_err(|e| down(format!("could not read Caddy's answer: {e}")))?;
@@ -131,7 +131,7 @@ impl Client {
     pub fn load(&self, admin: &Admin, config: &Value) -> Result<(), PortError> {
         let (status, body) =
             self.call(admin, Method::POST, "/load", "application/json", config.to_string().into_bytes())?;
-        if status.is_success() { Ok(()) } else { Err(PortError::passing(REFUSED, said(&body))) }
+        if status.is_success() { Ok(()) } else { Err(PortError::transient(REFUSED, said(&body))) }
     }
 
     fn call(
@@ -142,11 +142,11 @@ impl Client {
         kind: &str,
         body: Vec<u8>,
     ) -> Result<(StatusCode, Vec<u8>), PortError> {
-        let answer = async { tokio::time::timeout(PATIENCE, exchange(admin, method, path, kind, body)).await };
+        let answer = async { tokio::time::timeout(TIMEOUT, exchange(admin, method, path, kind, body)).await };
         let failed = |cause: String| down(format!("could not ask Caddy on {admin}: {cause}"));
         match self.0.block_on(answer) {
             Ok(answer) => answer.map_err(failed),
-            Err(_) => Err(failed(format!("no answer within {} s", PATIENCE.as_secs()))),
+            Err(_) => Err(failed(format!("no answer within {} s", TIMEOUT.as_secs()))),
         }
     }
 }

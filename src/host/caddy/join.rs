@@ -33,7 +33,7 @@ const OLD_DROP_IN: &str = "/usr/lib/systemd/system/caddy.service.d/zexio.conf";
 const SHARED_OPTIONS: [&str; 7] =
     ["http_port", "https_port", "auto_https", "local_certs", "default_bind", "acme_ca", "cert_issuer"];
 /// How long Caddy may take to come up.
-const PATIENCE: Duration = Duration::from_secs(15);
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 const NO_ENDPOINT: &str = "Caddy runs, and does not answer on its admin endpoint; `zexio init --restart-caddy` restarts it; \
                            nothing was changed";
@@ -97,7 +97,7 @@ fn taken(port: u16) -> Option<String> {
 }
 
 fn against(cause: &str) -> PortError {
-    PortError::lasting(Reason::RoutePending, cause)
+    PortError::permanent(Reason::RoutePending, cause)
 }
 
 /// Makes the directory of the admin socket, now and at each boot. In it nobody but Caddy and root reaches the socket.
@@ -380,7 +380,7 @@ impl Joining<'_> {
         let began = Instant::now();
         loop {
             let unit = self.systemd.proxy_unit()?;
-            if !["activating", "inactive"].contains(&unit.state.as_str()) || began.elapsed() > PATIENCE {
+            if !["activating", "inactive"].contains(&unit.state.as_str()) || began.elapsed() > TIMEOUT {
                 return Ok(unit);
             }
             thread::sleep(Duration::from_millis(50));
@@ -432,7 +432,7 @@ impl Joining<'_> {
         let began = Instant::now();
         loop {
             match self.client.live(admin) {
-                Err(_) if began.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(50)),
+                Err(_) if began.elapsed() < TIMEOUT => thread::sleep(Duration::from_millis(50)),
                 answer => return answer,
             }
         }
@@ -496,7 +496,7 @@ fn stands_against((what, mend): Obstacle) -> PortError {
 ///
 /// # Errors
 /// Says what stands against it.
-pub fn rehearse(socket: &Path) -> Result<(), PortError> {
+pub fn dry_run(socket: &Path) -> Result<(), PortError> {
     let systemd = Systemd::default();
     let unit = systemd.proxy_unit()?;
     let order = Order { socket, ours: "", yes: true, restart: false, behind: false };

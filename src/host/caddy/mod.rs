@@ -143,7 +143,7 @@ impl Caddy {
     fn adapt_with(&self, text: &str) -> Result<Value, PortError> {
         let main = read_main()?;
         if !joined::is_joined(&main, OUR_CADDYFILE) {
-            return Err(PortError::passing(
+            return Err(PortError::transient(
                 PENDING,
                 format!("{CADDYFILE} does not import {OUR_CADDYFILE}; `zexio init` joins them"),
             ));
@@ -171,12 +171,12 @@ impl Caddy {
                 None => format!("Caddy could not read the new routes: {said}"),
             },
         };
-        PortError::passing(REFUSED, format!("{message}; Caddy serves on as before"))
+        PortError::transient(REFUSED, format!("{message}; Caddy serves on as before"))
     }
 
     /// Refuses what would not serve each host of ours, and only as ours.
     fn checked(&self, meant: Value, order: &RoutesOrder) -> Result<Value, PortError> {
-        let refused = |cause| PortError::passing(REFUSED, format!("the new routes were not loaded: {cause}"));
+        let refused = |cause| PortError::transient(REFUSED, format!("the new routes were not loaded: {cause}"));
         if let Some((host, place)) = self.shared(&meant, &self.adapt_alone(&order.text)?) {
             return Err(match self.serves_ours(&host) {
                 true => added(&host, &place),
@@ -229,7 +229,7 @@ impl Caddy {
         if changes.is_empty() {
             return Ok(());
         }
-        Err(PortError::passing(
+        Err(PortError::transient(
             PENDING,
             format!(
                 "Caddy serves {} in another way than {CADDYFILE} says, which was edited and is not loaded; \
@@ -266,7 +266,7 @@ impl Caddy {
         // A Caddy that does not answer is a finding of its own; its file is looked at all the same.
         let live = self.live().ok();
         if let Some(why) = self.apart(live.as_ref()) {
-            let refused = join::rehearse(&self.socket).err().map(|error| error.message);
+            let refused = join::dry_run(&self.socket).err().map(|error| error.message);
             return vec![(why, refused.unwrap_or_else(|| "zexio init".to_owned()))];
         }
         if let Some(obstacle) = join::admin_off(&self.theirs()) {
@@ -331,7 +331,7 @@ pub fn kept_template(path: &Path) -> PathBuf {
 
 fn read_main() -> Result<String, PortError> {
     let read = fs::read_to_string(CADDYFILE);
-    read.map_err(|e| PortError::passing(PENDING, format!("could not read {CADDYFILE}: {e}; `zexio init` makes one")))
+    read.map_err(|e| PortError::transient(PENDING, format!("could not read {CADDYFILE}: {e}; `zexio init` makes one")))
 }
 
 fn read_ours() -> Option<String> {
@@ -481,7 +481,7 @@ impl Routes for Caddy {
         if live != meant {
             self.leaves_theirs(&live, &meant, order)?;
             self.client.load(&self.admin(), &meant).map_err(|error| match error.reason {
-                REFUSED => PortError::passing(
+                REFUSED => PortError::transient(
                     REFUSED,
                     format!("Caddy could not load the new routes: {}; it serves on as before", error.message),
                 ),
@@ -499,11 +499,11 @@ fn added(site: &str, place: &str) -> PortError {
         "{site} was added in {place}, and zexio serves it by {OUR_CADDYFILE}: take it out of one of both, and the new routes \
          follow; Caddy serves on as before"
     );
-    PortError::passing(PENDING, message)
+    PortError::transient(PENDING, message)
 }
 
 fn down(message: String) -> PortError {
-    PortError::passing(Reason::ProxyDown, message)
+    PortError::transient(Reason::ProxyDown, message)
 }
 
 #[cfg(test)]

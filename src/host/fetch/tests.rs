@@ -6,7 +6,7 @@ use std::net::TcpListener;
 
 use super::*;
 use crate::model::reason::Reason;
-use crate::port::Lasting;
+use crate::port::Retry;
 
 const HELLO: &str = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
 
@@ -95,30 +95,30 @@ fn an_answer_without_a_length_is_taken_until_it_ends() {
 fn each_bad_answer_has_its_reason_and_says_whether_it_may_pass() {
     let chunked = "transfer-encoding: chunked\r\n";
     let big = "x".repeat(1001);
-    for (answer, lasting, reason, text) in [
-        (ok("other"), Lasting::Yes, Reason::HashMismatch, "want 3cf"),
-        (answer("200 OK", "content-length: 9\r\n", "SECRET"), Lasting::No, Reason::ArtifactFailed, "truncated: 6/9"),
-        (answer("200 OK", chunked, "9\r\nSECRET"), Lasting::No, Reason::ArtifactFailed, "truncated: 6/"),
-        (answer("200 OK", "content-length: 1001\r\n", ""), Lasting::Yes, Reason::ArtifactTooLarge, "1000 bytes"),
-        (answer("200 OK", "", &big), Lasting::Yes, Reason::ArtifactTooLarge, "1000 bytes"),
+    for (answer, retry, reason, text) in [
+        (ok("other"), Retry::Never, Reason::HashMismatch, "want 3cf"),
+        (answer("200 OK", "content-length: 9\r\n", "SECRET"), Retry::Later, Reason::ArtifactFailed, "truncated: 6/9"),
+        (answer("200 OK", chunked, "9\r\nSECRET"), Retry::Later, Reason::ArtifactFailed, "truncated: 6/"),
+        (answer("200 OK", "content-length: 1001\r\n", ""), Retry::Never, Reason::ArtifactTooLarge, "1000 bytes"),
+        (answer("200 OK", "", &big), Retry::Never, Reason::ArtifactTooLarge, "1000 bytes"),
         (
             answer("404 SECRET", "", "SECRET"),
-            Lasting::Absent,
+            Retry::WhenPresent,
             Reason::ArtifactFailed,
             "127.0.0.1 answered 404: there is no such file, or it is private",
         ),
-        (answer("400 x", "", "SECRET"), Lasting::Yes, Reason::ArtifactFailed, "400"),
-        (answer("401 x", "", "SECRET"), Lasting::Yes, Reason::ArtifactFailed, "401: it asks for a login"),
-        (answer("403 x", "", "SECRET"), Lasting::Absent, Reason::ArtifactFailed, "403: the file is private"),
-        (answer("410 x", "", "SECRET"), Lasting::Yes, Reason::ArtifactFailed, "410"),
-        (answer("206 x", "", "SECRET"), Lasting::Yes, Reason::ArtifactFailed, "206"),
-        (answer("304 x", "", ""), Lasting::Yes, Reason::ArtifactFailed, "304"),
-        (answer("408 x", "", "SECRET"), Lasting::No, Reason::ArtifactFailed, "408"),
-        (answer("500 x", "", "SECRET"), Lasting::No, Reason::ArtifactFailed, "500"),
-        ("SECRET\r\n\r\n".to_owned(), Lasting::No, Reason::ArtifactFailed, "127.0.0.1"),
+        (answer("400 x", "", "SECRET"), Retry::Never, Reason::ArtifactFailed, "400"),
+        (answer("401 x", "", "SECRET"), Retry::Never, Reason::ArtifactFailed, "401: it asks for a login"),
+        (answer("403 x", "", "SECRET"), Retry::WhenPresent, Reason::ArtifactFailed, "403: the file is private"),
+        (answer("410 x", "", "SECRET"), Retry::Never, Reason::ArtifactFailed, "410"),
+        (answer("206 x", "", "SECRET"), Retry::Never, Reason::ArtifactFailed, "206"),
+        (answer("304 x", "", ""), Retry::Never, Reason::ArtifactFailed, "304"),
+        (answer("408 x", "", "SECRET"), Retry::Later, Reason::ArtifactFailed, "408"),
+        (answer("500 x", "", "SECRET"), Retry::Later, Reason::ArtifactFailed, "500"),
+        ("SECRET\r\n\r\n".to_owned(), Retry::Later, Reason::ArtifactFailed, "127.0.0.1"),
     ] {
         let error = Case::new().fail(&server(vec![answer.clone()]));
-        assert_eq!((error.lasting, error.reason), (lasting, reason), "{answer}: {error}");
+        assert_eq!((error.retry, error.reason), (retry, reason), "{answer}: {error}");
         assert!(error.message.contains(text), "{error}");
     }
 }
@@ -129,7 +129,7 @@ fn retry_after_is_honoured_up_to_ten_minutes() {
         let header = format!("retry-after: {given}\r\n");
         for status in ["503 x", "429 x"] {
             let error = Case::new().fail(&server(vec![answer(status, &header, "")]));
-            assert_eq!((error.lasting, error.retry_after), (Lasting::No, want.map(Duration::from_secs)), "{given}");
+            assert_eq!((error.retry, error.retry_after), (Retry::Later, want.map(Duration::from_secs)), "{given}");
         }
     }
 }
@@ -145,7 +145,7 @@ fn a_redirect_is_checked_like_a_new_url() {
         ("file:///etc/SECRET", Reason::UrlForbidden),
     ] {
         let error = Case::new().fail(&server(vec![to(location)]));
-        assert_eq!((error.lasting, error.reason), (Lasting::Yes, reason), "{location}");
+        assert_eq!((error.retry, error.reason), (Retry::Never, reason), "{location}");
     }
 }
 
@@ -162,14 +162,14 @@ fn five_redirects_are_followed_and_no_more() {
     };
     assert_eq!(run(5).unwrap().bytes, 5);
     let error = run(6).unwrap_err();
-    assert_eq!((error.lasting, error.reason), (Lasting::Yes, Reason::ArtifactFailed));
+    assert_eq!((error.retry, error.reason), (Retry::Never, Reason::ArtifactFailed));
     assert!(error.message.ends_with("more than 5 redirects"), "{error}");
 }
 
 #[test]
 fn a_server_that_is_not_there_may_come_back() {
     let error = Case::new().fail(&server(Vec::new()));
-    assert_eq!((error.lasting, error.reason), (Lasting::No, Reason::ArtifactFailed));
+    assert_eq!((error.retry, error.reason), (Retry::Later, Reason::ArtifactFailed));
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn a_handshake_that_fails_may_succeed_later() {
     let mut case = Case::new();
     case.rules.allow = vec![url.clone()];
     let error = case.fail(&url);
-    assert_eq!((error.lasting, error.reason), (Lasting::No, Reason::ArtifactFailed));
+    assert_eq!((error.retry, error.reason), (Retry::Later, Reason::ArtifactFailed));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::catalogue::{self, here, of_major};
 use super::manager::leading_number;
 
 /// How long a program may take to say its version.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 const DPKG: &str = "/var/lib/dpkg";
 const WANTS: &str = "/etc/systemd/system/multi-user.target.wants";
 
@@ -91,7 +91,7 @@ fn ask(program: &Path) -> Option<String> {
     runtime.block_on(async {
         let mut command = tokio::process::Command::new(program);
         command.arg("--version").env_clear().stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-        let output = tokio::time::timeout(PATIENCE, command.output()).await.ok()?.ok()?;
+        let output = tokio::time::timeout(TIMEOUT, command.output()).await.ok()?.ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
     })
 }

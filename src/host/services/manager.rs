@@ -82,7 +82,7 @@ impl Manager {
         match self {
             Self::Apt => {
                 let names = match version {
-                    Version::Usual => vec![row.package.to_owned()],
+                    Version::Default => vec![row.package.to_owned()],
                     Version::Major(_) => for_majors(row.package_of_major, 10..40),
                 };
                 vec![Call { program: APT_CACHE, args: std::iter::once("madison".to_owned()).chain(names).collect() }]
@@ -109,7 +109,7 @@ impl Manager {
     /// Returns what installs an offer.
     pub fn install_calls(self, row: &Row, version: Version, offer: &Offer) -> Vec<Call> {
         let templates = match version {
-            Version::Usual => row.install,
+            Version::Default => row.install,
             Version::Major(_) => row.install_major,
         };
         let packages: Vec<String> =
@@ -238,7 +238,7 @@ Hint: [d]efault, [e]nabled, [x]disabled, [i]nstalled
 nodejs 16.20.2-4.el9_2\n";
         let read = Manager::Dnf.read_offers(&row(Service::Nodejs, Manager::Dnf), text);
         assert_eq!(read, [offer(18, STREAM), offer(22, STREAM), offer(16, "16.20.2-4.el9_2")]);
-        assert_eq!(choose(Service::Nodejs, Version::Usual, &read), Ok(&offer(22, STREAM)));
+        assert_eq!(choose(Service::Nodejs, Version::Default, &read), Ok(&offer(22, STREAM)));
     }
 
     #[test]
@@ -254,17 +254,17 @@ nodejs 16.20.2-4.el9_2\n";
         let (apt, dnf) = (Manager::Apt, Manager::Dnf);
         let head = "/usr/bin/apt-get -q install -y --no-install-recommends --allow-downgrades";
         let node = offer(18, "18.20.4+dfsg-1");
-        assert_eq!(install(apt, Service::Nodejs, Version::Usual, &node), format!("{head} nodejs=18.20.4+dfsg-1"));
+        assert_eq!(install(apt, Service::Nodejs, Version::Default, &node), format!("{head} nodejs=18.20.4+dfsg-1"));
         let pg = offer(15, "15.8-0");
-        assert_eq!(install(apt, Service::Postgresql, Version::Usual, &pg), format!("{head} postgresql"));
+        assert_eq!(install(apt, Service::Postgresql, Version::Default, &pg), format!("{head} postgresql"));
         assert_eq!(install(apt, Service::Postgresql, Version::Major(15), &pg), format!("{head} postgresql-15"));
         let redis = offer(7, "5:7.0.15-1~deb12u1");
-        assert_eq!(install(apt, Service::Redis, Version::Usual, &redis), format!("{head} redis-server"));
+        assert_eq!(install(apt, Service::Redis, Version::Default, &redis), format!("{head} redis-server"));
         assert_eq!(
             install(apt, Service::Redis, Version::Major(7), &redis),
             format!("{head} redis-server=5:7.0.15-1~deb12u1 redis-tools=5:7.0.15-1~deb12u1")
         );
-        assert_eq!(install(dnf, Service::Redis, Version::Usual, &offer(6, "6.2-1")), "/usr/bin/dnf -y install redis");
+        assert_eq!(install(dnf, Service::Redis, Version::Default, &offer(6, "6.2-1")), "/usr/bin/dnf -y install redis");
         assert_eq!(
             install(dnf, Service::Nodejs, Version::Major(18), &offer(18, STREAM)),
             "/usr/bin/dnf -y module reset nodejs /usr/bin/dnf -y module enable nodejs:18 /usr/bin/dnf -y install nodejs"
@@ -284,11 +284,11 @@ nodejs 16.20.2-4.el9_2\n";
             calls.iter().map(|call| call.args.join(" ")).collect::<Vec<_>>()
         };
         assert_eq!(asked(Manager::Apt, Service::Redis, Version::Major(7)), ["madison redis-server"]);
-        assert_eq!(asked(Manager::Apt, Service::Postgresql, Version::Usual), ["madison postgresql"]);
+        assert_eq!(asked(Manager::Apt, Service::Postgresql, Version::Default), ["madison postgresql"]);
         let majors = asked(Manager::Apt, Service::Postgresql, Version::Major(15)).remove(0);
         assert!(majors.starts_with("madison postgresql-10 ") && majors.ends_with(" postgresql-39"), "{majors}");
         let query = "-q repoquery --latest-limit=1 --qf %{name} %{version}-%{release}\n postgresql-server";
         let streams = "-q module list --all postgresql";
-        assert_eq!(asked(Manager::Dnf, Service::Postgresql, Version::Usual), [streams, query]);
+        assert_eq!(asked(Manager::Dnf, Service::Postgresql, Version::Default), [streams, query]);
     }
 }

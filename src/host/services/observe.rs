@@ -8,8 +8,8 @@ use std::path::Path;
 
 use crate::model::layout::LAUNCHER;
 use crate::model::observed::ActiveState;
-use crate::model::services::{Service, ServiceSeen, ServicesSeen, WorkSeen, work_unit};
-use crate::plan::services::{Task, WorkOrder};
+use crate::model::services::{PackageJobSeen, Service, ServiceSeen, ServicesSeen, work_unit};
+use crate::plan::services::{PackageJob, Task};
 use crate::port::{PortError, Services};
 
 use super::catalogue;
@@ -51,7 +51,7 @@ impl Services for Host {
         Ok(seen)
     }
 
-    fn begin(&self, order: &WorkOrder) -> Result<(), PortError> {
+    fn begin(&self, order: &PackageJob) -> Result<(), PortError> {
         let words = command(order);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         self.systemd.run_apart(&work_unit(order.service), &format!("zexio host service: {order}"), &words)
@@ -67,14 +67,18 @@ impl Services for Host {
 }
 
 impl Host {
-    fn work(&self, service: Service, units: &BTreeMap<String, ActiveState>) -> Result<Option<WorkSeen>, PortError> {
+    fn work(
+        &self,
+        service: Service,
+        units: &BTreeMap<String, ActiveState>,
+    ) -> Result<Option<PackageJobSeen>, PortError> {
         let name = work_unit(service);
         // A unit that did well is dropped by systemd; it may still be listed for a moment.
         let Some(state) = units.get(&name).filter(|state| **state != ActiveState::Inactive) else { return Ok(None) };
         let run = self.systemd.run_of(&name)?;
         let running = *state != ActiveState::Failed;
         let log = if running { Vec::new() } else { self.log(&name, &run.invocation) };
-        Ok(Some(WorkSeen { running, said: run.said, exit: run.exit, invocation: run.invocation, log }))
+        Ok(Some(PackageJobSeen { running, said: run.said, exit: run.exit, invocation: run.invocation, log }))
     }
 
     fn log(&self, unit: &str, invocation: &str) -> Vec<String> {
@@ -89,12 +93,12 @@ impl Host {
 }
 
 /// Returns the command line of the work: our own binary, and words of a closed list.
-fn command(order: &WorkOrder) -> Vec<String> {
+fn command(order: &PackageJob) -> Vec<String> {
     let mut words = vec![LAUNCHER.to_owned(), "provision".to_owned()];
     match &order.task {
         Task::Install(version) => {
             words.extend(["install".to_owned(), order.service.to_string()]);
-            if *version != crate::model::services::Version::Usual {
+            if *version != crate::model::services::Version::Default {
                 words.push(format!("--version={}", version.shown(order.service)));
             }
         }
@@ -118,8 +122,8 @@ mod tests {
 
     #[test]
     fn the_work_gets_words_of_a_closed_list() {
-        let line = |service, task| command(&WorkOrder { service, task }).join(" ");
-        assert_eq!(line(Service::Redis, Task::Install(Version::Usual)), "/usr/bin/zexio provision install redis");
+        let line = |service, task| command(&PackageJob { service, task }).join(" ");
+        assert_eq!(line(Service::Redis, Task::Install(Version::Default)), "/usr/bin/zexio provision install redis");
         assert_eq!(
             line(Service::Nodejs, Task::Install(Version::Major(18))),
             "/usr/bin/zexio provision install nodejs --version=18"

@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::model::services::{Service, ServiceSeen, Version};
-use crate::plan::services::{NO_MANAGER, NOT_ON_OFFER, Offer, Task, WorkOrder, choose, meant};
+use crate::plan::services::{NO_MANAGER, NOT_ON_OFFER, Offer, PackageJob, Task, choose, matching};
 
 use super::catalogue::{Init, Row, row};
 use super::installed::{data_of, installed_now, major_in_name};
@@ -27,7 +27,7 @@ impl Failed {
 }
 
 /// Does the work, and says on standard error and to systemd what it does and why it failed.
-pub fn main(order: &WorkOrder) -> ExitCode {
+pub fn main(order: &PackageJob) -> ExitCode {
     let done = match Manager::here() {
         Some(manager) => manager.work(order),
         None => Err(Failed {
@@ -52,7 +52,7 @@ fn tell(what: &str) {
 }
 
 impl Manager {
-    fn work(self, order: &WorkOrder) -> Result<(), Failed> {
+    fn work(self, order: &PackageJob) -> Result<(), Failed> {
         match &order.task {
             Task::Install(version) => self.install(order.service, *version),
             Task::Remove { majors, purge } => {
@@ -76,7 +76,7 @@ impl Manager {
         }
         init_data(&row)?;
         let seen = ServiceSeen { installed: installed_now(service), ..ServiceSeen::default() };
-        match meant(service, version, &seen) {
+        match matching(service, version, &seen) {
             Some(found) => {
                 tell(&format!("{service} {} is installed", found.version));
                 Ok(())

@@ -120,7 +120,7 @@ pub(super) fn refused(what: &str, error: &dbus::Error) -> PortError {
         true => "systemd did not answer in time; it may be busy, `systemctl list-jobs` shows with what",
         false => error.message().unwrap_or("systemd did not say why"),
     };
-    PortError::passing(Reason::Systemd, format!("could not {what}: {cause}"))
+    PortError::transient(Reason::Systemd, format!("could not {what}: {cause}"))
 }
 
 pub(super) fn text<'a>(properties: &'a PropMap, key: &str) -> &'a str {

@@ -2,11 +2,11 @@
 
 mod bus;
 mod files;
-mod others;
 mod read_back;
+mod unit_calls;
 
 pub use files::{invocation_of, prepare};
-pub use others::{ClockSeen, ProxyUnit, Run};
+pub use unit_calls::{ClockSeen, ProxyUnit, Run};
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -283,7 +283,7 @@ impl Units for Systemd {
         disk::link(&timer_link(unit), &Layout::timer_file(unit))?;
         self.manage(&format!("start {timer}"), "StartUnit", (&timer, "replace")).map_err(|error| {
             // It was written by us of checked parts; what systemd may still not take is the calendar expression.
-            PortError::lasting(
+            PortError::permanent(
                 Reason::ScheduleRefused,
                 format!("{error}; `systemd-analyze calendar` says what is wrong with its schedule"),
             )

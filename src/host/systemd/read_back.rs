@@ -39,7 +39,7 @@ impl Systemd {
         }
         match difference(id, &read) {
             None => Ok(read),
-            Some(found) => Err(PortError::lasting(
+            Some(found) => Err(PortError::permanent(
                 Reason::UnitTampered,
                 format!(
                     "systemd does not read {} as it was written: {found}; remove what changes it and put the spec again",

@@ -95,7 +95,7 @@ fn keep(values: &mut impl Values, project: &ProjectId, name: &EnvName, version: 
         Some(_) => {
             let value = values.open(Kind::Env, name.as_str(), version)?;
             let value = Plain::parse(value.to_string()).map_err(|why| {
-                PortError::passing(Reason::Database, format!("could not read a value from the database: {why}"))
+                PortError::transient(Reason::Database, format!("could not read a value from the database: {why}"))
             })?;
             Ok(store(values, Kind::Env, name.as_str(), &value)?)
         }

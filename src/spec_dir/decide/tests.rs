@@ -36,7 +36,7 @@ fn complaint(reason: Reason) -> Option<Complaint> {
 }
 
 /// A directory and what is wanted, over several looks.
-struct Door {
+struct Case {
     files: BTreeMap<String, File>,
     identity: &'static str,
     known: Desired,
@@ -45,7 +45,7 @@ struct Door {
     prune_max: usize,
 }
 
-impl Door {
+impl Case {
     fn new() -> Self {
         let prior = Prior { identity: Some("1:1".into()), ..Prior::default() };
         Self {
@@ -99,13 +99,13 @@ impl Door {
     }
 
     fn has_host(mut self, name: &str, services: &[Service]) -> Self {
-        let services = services.iter().map(|service| (*service, Version::Usual)).collect();
+        let services = services.iter().map(|service| (*service, Version::Default)).collect();
         self.files.insert(name.into(), File { digest: Some(A), holds: Holds::Host(services) });
         self
     }
 
     fn wants(mut self, service: Service, owner: Owner, complaint: Option<Complaint>) -> Self {
-        let intent = ServiceIntent::Install(Version::Usual);
+        let intent = ServiceIntent::Install(Version::Default);
         self.services.insert(service, WantedService { generation: 1, intent, owner, complaint });
         self
     }
@@ -132,7 +132,7 @@ impl Door {
         verdict
     }
 
-    /// Looks, and notes the complaints as the door does; returns what was said and of which reason.
+    /// Looks, and notes the complaints as the case does; returns what was said and of which reason.
     fn told(&mut self, ms: u64) -> Vec<(String, Option<Reason>)> {
         let verdict = self.look(ms);
         for decision in &verdict.decisions {
@@ -187,223 +187,223 @@ fn deleted(verdict: &Verdict) -> Vec<String> {
 
 #[test]
 fn a_new_file_is_taken_and_an_unchanged_one_writes_nothing() {
-    let verdict = Door::new().has("shop.yaml", "shop").look(0);
+    let verdict = Case::new().has("shop.yaml", "shop").look(0);
     assert_eq!(verdict.decisions, [Decision::Put(id("shop"), "shop.yaml".into())]);
-    let mut same = Door::new().runs("shop", file("shop.yaml")).took("shop.yaml", "shop");
+    let mut same = Case::new().runs("shop", file("shop.yaml")).took("shop.yaml", "shop");
     let verdict = same.look(0);
     assert!(verdict.decisions.is_empty() && verdict.look_again.is_none(), "{verdict:?}");
 }
 
 #[test]
 fn a_file_of_before_the_agent_started_is_put_once_more() {
-    let verdict = Door::new().runs("shop", file("shop.yaml")).has("shop.yaml", "shop").look(0);
+    let verdict = Case::new().runs("shop", file("shop.yaml")).has("shop.yaml", "shop").look(0);
     assert_eq!(verdict.decisions, [Decision::Put(id("shop"), "shop.yaml".into())]);
 }
 
 #[test]
 fn a_file_that_an_editor_replaces_is_never_removed() {
-    let mut door = Door::new().runs("shop", file("shop.yaml")).took("shop.yaml", "shop");
-    door = door.without("shop.yaml");
-    assert!(door.look(0).decisions.is_empty());
-    door = door.took("shop.yaml", "shop");
-    assert!(door.look(400).decisions.is_empty());
+    let mut case = Case::new().runs("shop", file("shop.yaml")).took("shop.yaml", "shop");
+    case = case.without("shop.yaml");
+    assert!(case.look(0).decisions.is_empty());
+    case = case.took("shop.yaml", "shop");
+    assert!(case.look(400).decisions.is_empty());
     // The absence before counts no more.
-    door = door.without("shop.yaml");
-    assert!(door.look(2_500).decisions.is_empty());
+    case = case.without("shop.yaml");
+    assert!(case.look(2_500).decisions.is_empty());
 }
 
 #[test]
 fn one_removed_file_removes_its_project_at_the_second_look() {
-    let mut door = Door::new().runs("shop", file("shop.yaml")).runs("blog", file("blog.yaml"));
-    door = door.took("blog.yaml", "blog");
-    let first = door.look(0);
+    let mut case = Case::new().runs("shop", file("shop.yaml")).runs("blog", file("blog.yaml"));
+    case = case.took("blog.yaml", "blog");
+    let first = case.look(0);
     assert!(first.decisions.is_empty());
     assert_eq!(first.look_again, Some(GONE_FOR));
-    assert_eq!(deleted(&door.look(2_000)), ["shop"]);
+    assert_eq!(deleted(&case.look(2_000)), ["shop"]);
 }
 
 #[test]
 fn more_than_may_go_at_once_do_not_go() {
-    let mut door = Door::new().runs("shop", file("shop.yaml")).runs("blog", file("blog.yaml"));
-    let verdict = door.settled();
+    let mut case = Case::new().runs("shop", file("shop.yaml")).runs("blog", file("blog.yaml"));
+    let verdict = case.settled();
     let refused = |name: &str| (name.to_owned(), Some(Reason::PruneRefused));
     assert_eq!(reasons(&verdict), [refused("blog"), refused("shop")]);
     assert!(deleted(&verdict).is_empty());
     let Decision::Complain(_, _, Some(said)) = &verdict.decisions[0] else { panic!("no complaint") };
     assert!(said.message.contains("2 projects would go at once, and prune.max is 1"), "{}", said.message);
     assert!(said.message.contains("zexio sync --prune"), "{}", said.message);
-    door.prune_max = 2;
-    assert_eq!(deleted(&door.look(6_000)), ["blog", "shop"]);
+    case.prune_max = 2;
+    assert_eq!(deleted(&case.look(6_000)), ["blog", "shop"]);
 }
 
 #[test]
 fn files_that_come_back_one_by_one_do_not_take_the_last_one_with_them() {
-    let mut door = Door::new().runs("shop", file("shop.yaml")).runs("blog", file("blog.yaml"));
-    door = door
+    let mut case = Case::new().runs("shop", file("shop.yaml")).runs("blog", file("blog.yaml"));
+    case = case
         .complained("shop", Reason::PruneRefused)
         .complained("blog", Reason::PruneRefused)
         .took("blog.yaml", "blog");
-    let verdict = door.settled();
+    let verdict = case.settled();
     assert_eq!(reasons(&verdict), [("blog".to_owned(), None)]);
     assert!(deleted(&verdict).is_empty());
 }
 
 #[test]
 fn a_directory_that_vanished_removes_nothing() {
-    let mut door = Door::new().runs("shop", file("shop.yaml")).runs("api-made", Owner::Api);
+    let mut case = Case::new().runs("shop", file("shop.yaml")).runs("api-made", Owner::Api);
     let lost = Listing::Lost("could not read the watched directory /zexio/specs: not found".into());
-    assert!(door.look_at(&lost, 0).decisions.is_empty());
-    let verdict = door.look_at(&lost, 2_000);
+    assert!(case.look_at(&lost, 0).decisions.is_empty());
+    let verdict = case.look_at(&lost, 2_000);
     assert_eq!(reasons(&verdict), [("shop".to_owned(), Some(Reason::PruneRefused))]);
     assert!(verdict.troubles[DIRECTORY].contains("/zexio/specs"));
 }
 
 #[test]
 fn a_directory_that_is_back_without_a_file_waits_for_it_anew() {
-    let mut door = Door::new().runs("shop", file("shop.yaml")).wants(REDIS, file("host.yaml"), None);
-    door.prune_max = 2;
+    let mut case = Case::new().runs("shop", file("shop.yaml")).wants(REDIS, file("host.yaml"), None);
+    case.prune_max = 2;
     let lost = Listing::Lost("could not read the watched directory /zexio/specs: permission denied".into());
-    door.look_at(&lost, 0);
-    let verdict = door.look(9_000);
+    case.look_at(&lost, 0);
+    let verdict = case.look(9_000);
     assert!(verdict.decisions.is_empty(), "{verdict:?}");
-    let verdict = door.look(11_000);
+    let verdict = case.look(11_000);
     assert_eq!((deleted(&verdict), drops(&verdict).len()), (vec!["shop".to_owned()], 1));
 }
 
 #[test]
 fn another_directory_under_the_same_path_removes_nothing() {
-    let mut door = Door::new().runs("shop", file("shop.yaml"));
-    door.identity = "2:2";
-    let verdict = door.settled();
+    let mut case = Case::new().runs("shop", file("shop.yaml"));
+    case.identity = "2:2";
+    let verdict = case.settled();
     assert_eq!(reasons(&verdict), [("shop".to_owned(), Some(Reason::PruneRefused))]);
     assert!(!verdict.decisions.contains(&Decision::Note("2:2".into())), "it is not the one to trust yet");
-    door = door.took("shop.yaml", "shop").complained("shop", Reason::PruneRefused);
-    let verdict = door.look(9_000);
+    case = case.took("shop.yaml", "shop").complained("shop", Reason::PruneRefused);
+    let verdict = case.look(9_000);
     assert_eq!(reasons(&verdict), [("shop".to_owned(), None)]);
     assert!(verdict.decisions.contains(&Decision::Note("2:2".into())));
 }
 
 #[test]
 fn a_directory_that_was_never_noted_removes_nothing() {
-    let mut door = Door::new().runs("shop", file("shop.yaml"));
-    door.prior.identity = None;
-    assert!(deleted(&door.settled()).is_empty());
+    let mut case = Case::new().runs("shop", file("shop.yaml"));
+    case.prior.identity = None;
+    assert!(deleted(&case.settled()).is_empty());
 }
 
 #[test]
 fn a_broken_file_keeps_its_project_and_tells_after_a_while() {
-    let mut door = Door::new().runs("shop", file("shop.yaml")).broken("shop.yaml", None);
-    let first = door.look(0);
+    let mut case = Case::new().runs("shop", file("shop.yaml")).broken("shop.yaml", None);
+    let first = case.look(0);
     assert!(first.decisions.is_empty() && first.troubles.is_empty(), "half-written files are given time");
     assert_eq!(first.look_again, Some(WRONG_FOR));
-    let verdict = door.look(500);
+    let verdict = case.look(500);
     let [Decision::Complain(_, owner, Some(said))] = &verdict.decisions[..] else { panic!("{verdict:?}") };
     assert_eq!((owner, said.kind.reason()), (&file("shop.yaml"), Reason::SpecInvalid));
     assert_eq!(said.message, "shop.yaml: line 3, column 1: nonsense");
-    assert!(deleted(&door.look(9_000)).is_empty());
+    assert!(deleted(&case.look(9_000)).is_empty());
 }
 
 #[test]
 fn a_complaint_is_written_once_and_taken_back_when_the_file_is_fine() {
-    let mut door = Door::new().runs("shop", file("shop.yaml")).broken("shop.yaml", None);
+    let mut case = Case::new().runs("shop", file("shop.yaml")).broken("shop.yaml", None);
     let message = "shop.yaml: line 3, column 1: nonsense".to_owned();
-    door.known.0.get_mut(&id("shop")).unwrap().complaint =
+    case.known.0.get_mut(&id("shop")).unwrap().complaint =
         Some(Complaint { kind: ComplaintKind::SpecInvalid, message });
-    assert!(door.settled().decisions.is_empty());
-    door = door.took("shop.yaml", "shop");
-    assert_eq!(reasons(&door.look(9_000)), [("shop".to_owned(), None)]);
+    assert!(case.settled().decisions.is_empty());
+    case = case.took("shop.yaml", "shop");
+    assert_eq!(reasons(&case.look(9_000)), [("shop".to_owned(), None)]);
 }
 
 #[test]
 fn a_broken_file_of_an_unknown_project_is_shown_under_the_name_it_names_or_has() {
     let said = Some(Reason::SpecInvalid);
-    let verdict = Door::new().broken("x.yaml", Some("shop")).settled();
+    let verdict = Case::new().broken("x.yaml", Some("shop")).settled();
     assert_eq!(reasons(&verdict), [("shop".to_owned(), said)]);
-    let verdict = Door::new().broken("blog.yaml", None).settled();
+    let verdict = Case::new().broken("blog.yaml", None).settled();
     assert_eq!(reasons(&verdict), [("blog".to_owned(), said)]);
-    let verdict = Door::new().broken("My Notes.yaml", None).settled();
+    let verdict = Case::new().broken("My Notes.yaml", None).settled();
     assert!(verdict.decisions.is_empty());
     assert_eq!(verdict.troubles["My Notes.yaml"], "line 3, column 1: nonsense");
 }
 
 #[test]
 fn a_placeholder_goes_with_its_file_and_counts_for_no_guard() {
-    let mut door = Door::new().placeholder("shop", "shop.yaml").placeholder("blog", "blog.yaml");
-    let verdict = door.settled();
+    let mut case = Case::new().placeholder("shop", "shop.yaml").placeholder("blog", "blog.yaml");
+    let verdict = case.settled();
     assert_eq!(reasons(&verdict), [("blog".to_owned(), None), ("shop".to_owned(), None)]);
     assert!(deleted(&verdict).is_empty());
 }
 
 #[test]
 fn a_placeholder_whose_file_is_repaired_becomes_its_project() {
-    let verdict = Door::new().placeholder("shop", "shop.yaml").has("shop.yaml", "shop").look(0);
+    let verdict = Case::new().placeholder("shop", "shop.yaml").has("shop.yaml", "shop").look(0);
     assert_eq!(verdict.decisions[0], Decision::Put(id("shop"), "shop.yaml".into()));
     assert_eq!(reasons(&verdict), [("shop".to_owned(), None)]);
 }
 
 #[test]
 fn of_two_files_for_one_project_the_first_keeps_it_and_is_told_of_the_second_once() {
-    let verdict = Door::new().has("a.yaml", "shop").has("b.yaml", "shop").look(0);
+    let verdict = Case::new().has("a.yaml", "shop").has("b.yaml", "shop").look(0);
     assert_eq!(verdict.decisions[0], Decision::Put(id("shop"), "a.yaml".into()));
     assert_eq!((verdict.decisions.len(), reasons(&verdict)), (2, vec![conflicts("shop")]));
     assert!(verdict.troubles["b.yaml"].contains("belongs to file:a.yaml"));
     // The first is the one that had it, not the one with the smaller name.
-    let mut door = Door::new().runs("shop", file("b.yaml")).took("b.yaml", "shop").has("a.yaml", "shop");
-    assert_eq!(door.told(0), [conflicts("shop")]);
+    let mut case = Case::new().runs("shop", file("b.yaml")).took("b.yaml", "shop").has("a.yaml", "shop");
+    assert_eq!(case.told(0), [conflicts("shop")]);
     let says = "a.yaml claims this project too, which belongs to file b.yaml; remove one of the two";
-    assert_eq!(door.message("shop"), says);
-    let verdict = door.settled();
+    assert_eq!(case.message("shop"), says);
+    let verdict = case.settled();
     assert!(verdict.decisions.is_empty(), "{verdict:?}");
     assert!(verdict.troubles["a.yaml"].contains("belongs to file:b.yaml"));
-    door = door.has("c.yaml", "shop");
-    assert_eq!(door.told(6_000), [conflicts("shop")]);
-    assert!(door.message("shop").starts_with("a.yaml, c.yaml claim this project too"), "{}", door.message("shop"));
+    case = case.has("c.yaml", "shop");
+    assert_eq!(case.told(6_000), [conflicts("shop")]);
+    assert!(case.message("shop").starts_with("a.yaml, c.yaml claim this project too"), "{}", case.message("shop"));
     // It is over when they go, or are about something else.
-    door = door.without("a.yaml").has("c.yaml", "cafe");
-    let verdict = door.look(7_000);
+    case = case.without("a.yaml").has("c.yaml", "cafe");
+    let verdict = case.look(7_000);
     assert_eq!(verdict.decisions[0], Decision::Put(id("cafe"), "c.yaml".into()));
     assert_eq!(reasons(&verdict), [("shop".to_owned(), None)]);
 }
 
 #[test]
 fn a_project_that_two_files_claim_goes_on_being_updated_by_its_own() {
-    let mut door = Door::new().runs("shop", file("b.yaml")).took("b.yaml", "shop").has("a.yaml", "shop");
-    door.told(0);
-    door.files.get_mut("b.yaml").unwrap().digest = Some(B);
-    assert_eq!(door.look(1_000).decisions, [Decision::Put(id("shop"), "b.yaml".into())]);
+    let mut case = Case::new().runs("shop", file("b.yaml")).took("b.yaml", "shop").has("a.yaml", "shop");
+    case.told(0);
+    case.files.get_mut("b.yaml").unwrap().digest = Some(B);
+    assert_eq!(case.look(1_000).decisions, [Decision::Put(id("shop"), "b.yaml".into())]);
 }
 
 #[test]
 fn what_is_wrong_with_the_projects_own_file_is_told_before_a_second_one() {
-    let mut door = Door::new().runs("shop", file("b.yaml")).took("b.yaml", "shop").has("a.yaml", "shop");
-    door.told(0);
-    door = door.broken("b.yaml", Some("shop"));
-    door.told(1_000);
-    assert_eq!(door.told(2_000), [("shop".to_owned(), Some(Reason::SpecInvalid))]);
-    assert_eq!(door.told(3_000), []);
-    door = door.without("a.yaml");
-    assert_eq!(door.told(4_000), [], "the second one goes, its own is as wrong as before");
-    assert!(door.message("shop").starts_with("b.yaml: line 3"));
-    door = door.has("a.yaml", "shop");
-    assert_eq!(door.told(5_000), []);
-    door = door.took("b.yaml", "shop");
-    assert_eq!(door.told(6_000), [conflicts("shop")]);
+    let mut case = Case::new().runs("shop", file("b.yaml")).took("b.yaml", "shop").has("a.yaml", "shop");
+    case.told(0);
+    case = case.broken("b.yaml", Some("shop"));
+    case.told(1_000);
+    assert_eq!(case.told(2_000), [("shop".to_owned(), Some(Reason::SpecInvalid))]);
+    assert_eq!(case.told(3_000), []);
+    case = case.without("a.yaml");
+    assert_eq!(case.told(4_000), [], "the second one goes, its own is as wrong as before");
+    assert!(case.message("shop").starts_with("b.yaml: line 3"));
+    case = case.has("a.yaml", "shop");
+    assert_eq!(case.told(5_000), []);
+    case = case.took("b.yaml", "shop");
+    assert_eq!(case.told(6_000), [conflicts("shop")]);
 }
 
 #[test]
 fn a_contesting_file_takes_over_only_once_the_first_is_really_gone() {
-    let mut door = Door::new().runs("shop", file("a.yaml")).took("a.yaml", "shop").has("b.yaml", "shop");
-    door.look(0);
-    door = door.without("a.yaml");
-    assert!(door.look(1_000).decisions.is_empty());
-    let verdict = door.look(3_000);
+    let mut case = Case::new().runs("shop", file("a.yaml")).took("a.yaml", "shop").has("b.yaml", "shop");
+    case.look(0);
+    case = case.without("a.yaml");
+    assert!(case.look(1_000).decisions.is_empty());
+    let verdict = case.look(3_000);
     assert!(matches!(verdict.decisions[0], Decision::Adopt { .. }), "{verdict:?}");
     assert!(deleted(&verdict).is_empty());
 }
 
 #[test]
 fn a_renamed_file_takes_its_project_along() {
-    let verdict = Door::new().runs("shop", file("a.yaml")).has("b.yaml", "shop").look(0);
+    let verdict = Case::new().runs("shop", file("a.yaml")).has("b.yaml", "shop").look(0);
     let adopt = Decision::Adopt { project: id("shop"), from: file("a.yaml"), to: file("b.yaml") };
     assert_eq!(verdict.decisions, [adopt, Decision::Put(id("shop"), "b.yaml".into())]);
     assert!(verdict.look_again.is_none());
@@ -411,8 +411,8 @@ fn a_renamed_file_takes_its_project_along() {
 
 #[test]
 fn a_file_renamed_and_broken_at_once_keeps_its_project_too() {
-    let mut door = Door::new().runs("shop", file("a.yaml")).broken("b.yaml", Some("shop"));
-    let verdict = door.settled();
+    let mut case = Case::new().runs("shop", file("a.yaml")).broken("b.yaml", Some("shop"));
+    let verdict = case.settled();
     assert!(matches!(verdict.decisions[0], Decision::Adopt { .. }), "{verdict:?}");
     assert_eq!(reasons(&verdict), [("shop".to_owned(), Some(Reason::SpecInvalid))]);
     assert!(deleted(&verdict).is_empty());
@@ -421,101 +421,101 @@ fn a_file_renamed_and_broken_at_once_keeps_its_project_too() {
 #[test]
 fn nothing_goes_while_a_file_that_nobody_can_read_may_be_the_missed_one() {
     let refused = ("one".to_owned(), Some(Reason::PruneRefused));
-    let mut door = Door::new().runs("one", file("one.yaml")).placeholder("two", "two.yaml").broken("two.yaml", None);
-    door.settled();
-    assert!(door.told(3_000).contains(&refused));
+    let mut case = Case::new().runs("one", file("one.yaml")).placeholder("two", "two.yaml").broken("two.yaml", None);
+    case.settled();
+    assert!(case.told(3_000).contains(&refused));
     let says = "one.yaml is gone, but two.yaml cannot be read and may be that file under a new name; nothing was removed. \
                 Mend two.yaml, or run `zexio sync one --prune` to remove the project";
-    assert_eq!(door.message("one"), says);
-    assert!(door.look(9_000).decisions.is_empty(), "it is told once");
+    assert_eq!(case.message("one"), says);
+    assert!(case.look(9_000).decisions.is_empty(), "it is told once");
     // Mended, it is the missed one.
-    let verdict = door.look_with("two.yaml", "one", 10_000);
+    let verdict = case.look_with("two.yaml", "one", 10_000);
     let adopt = Decision::Adopt { project: id("one"), from: file("one.yaml"), to: file("two.yaml") };
     assert_eq!(verdict.decisions[..2], [adopt, Decision::Put(id("one"), "two.yaml".into())]);
     assert!(reasons(&verdict).contains(&("one".to_owned(), None)) && deleted(&verdict).is_empty());
     // Or it is not, and the removal goes on, also after the agent began anew.
-    assert_eq!(deleted(&door.look_with("two.yaml", "two", 10_000)), ["one"]);
-    door.prior.doubts = Doubts::default();
-    door = door.has("two.yaml", "two");
-    assert_eq!(deleted(&door.look(11_000)), Vec::<String>::new());
-    assert_eq!(deleted(&door.look(13_000)), ["one"]);
+    assert_eq!(deleted(&case.look_with("two.yaml", "two", 10_000)), ["one"]);
+    case.prior.doubts = Doubts::default();
+    case = case.has("two.yaml", "two");
+    assert_eq!(deleted(&case.look(11_000)), Vec::<String>::new());
+    assert_eq!(deleted(&case.look(13_000)), ["one"]);
 }
 
 #[test]
 fn a_file_that_nobody_could_read_before_is_not_the_missed_one() {
-    let mut door = Door::new().runs("one", file("one.yaml")).has("one.yaml", "one").broken("two.yaml", None);
-    door.settled();
-    door.files.remove("one.yaml");
-    door.look(60_000);
-    assert_eq!(deleted(&door.look(63_000)), ["one"]);
+    let mut case = Case::new().runs("one", file("one.yaml")).has("one.yaml", "one").broken("two.yaml", None);
+    case.settled();
+    case.files.remove("one.yaml");
+    case.look(60_000);
+    assert_eq!(deleted(&case.look(63_000)), ["one"]);
 }
 
 #[test]
 fn a_broken_file_of_which_the_project_is_known_holds_no_other_removal_back() {
-    let gone = |door: Door| deleted(&door.runs("one", file("one.yaml")).settled());
-    assert_eq!(gone(Door::new().runs("two", file("two.yaml")).broken("two.yaml", None)), ["one"]);
-    assert_eq!(gone(Door::new().broken("two.yaml", Some("two"))), ["one"]);
-    let host = Door::new().broken("host.yaml", None).wants(REDIS, file("host.yaml"), None);
+    let gone = |case: Case| deleted(&case.runs("one", file("one.yaml")).settled());
+    assert_eq!(gone(Case::new().runs("two", file("two.yaml")).broken("two.yaml", None)), ["one"]);
+    assert_eq!(gone(Case::new().broken("two.yaml", Some("two"))), ["one"]);
+    let host = Case::new().broken("host.yaml", None).wants(REDIS, file("host.yaml"), None);
     assert_eq!(gone(host), ["one"]);
 }
 
 #[test]
 fn a_file_that_is_half_written_when_another_is_gone_for_long_is_waited_for_without_a_word() {
-    let mut door = Door::new().runs("one", file("one.yaml"));
-    door.look(0);
-    door = door.broken("two.yaml", None);
-    let verdict = door.look(2_000);
+    let mut case = Case::new().runs("one", file("one.yaml"));
+    case.look(0);
+    case = case.broken("two.yaml", None);
+    let verdict = case.look(2_000);
     assert!(verdict.decisions.is_empty(), "{verdict:?}");
     assert_eq!(verdict.look_again, Some(Duration::from_millis(2_500)));
 }
 
 #[test]
 fn services_stay_too_while_a_file_that_nobody_can_read_may_be_theirs() {
-    let mut door = Door::new().wants(REDIS, file("host.yaml"), None).broken("services-2.yaml", Some("x"));
-    assert_eq!(drops(&door.settled()), [REDIS], "that one is about a project");
-    door = door.broken("services-2.yaml", None).placeholder("services-2", "services-2.yaml");
-    door.told(4_000);
-    assert!(door.services[&REDIS].complaint.as_ref().is_some_and(|told| told.message.contains("Mend services-2.yaml")));
-    assert!(door.look(9_000).decisions.is_empty(), "it is told once");
-    assert_eq!(drops(&door.look_with("services-2.yaml", "services-2", 10_000)), [REDIS]);
+    let mut case = Case::new().wants(REDIS, file("host.yaml"), None).broken("services-2.yaml", Some("x"));
+    assert_eq!(drops(&case.settled()), [REDIS], "that one is about a project");
+    case = case.broken("services-2.yaml", None).placeholder("services-2", "services-2.yaml");
+    case.told(4_000);
+    assert!(case.services[&REDIS].complaint.as_ref().is_some_and(|told| told.message.contains("Mend services-2.yaml")));
+    assert!(case.look(9_000).decisions.is_empty(), "it is told once");
+    assert_eq!(drops(&case.look_with("services-2.yaml", "services-2", 10_000)), [REDIS]);
 }
 
 #[test]
 fn two_files_that_swap_their_projects_swap_owners() {
-    let mut door = Door::new().runs("shop", file("a.yaml")).runs("blog", file("b.yaml"));
-    door = door.has("a.yaml", "blog").has("b.yaml", "shop");
-    let verdict = door.settled();
+    let mut case = Case::new().runs("shop", file("a.yaml")).runs("blog", file("b.yaml"));
+    case = case.has("a.yaml", "blog").has("b.yaml", "shop");
+    let verdict = case.settled();
     assert_eq!(verdict.decisions.iter().filter(|d| matches!(d, Decision::Adopt { .. })).count(), 2);
     assert!(deleted(&verdict).is_empty());
 }
 
 #[test]
 fn a_file_that_names_another_project_removes_the_one_it_named_before() {
-    let mut door = Door::new().runs("shop", file("a.yaml")).has("a.yaml", "store");
-    let verdict = door.settled();
+    let mut case = Case::new().runs("shop", file("a.yaml")).has("a.yaml", "store");
+    let verdict = case.settled();
     assert_eq!(deleted(&verdict), ["shop"]);
     assert_eq!(verdict.decisions[0], Decision::Put(id("store"), "a.yaml".into()));
 }
 
 #[test]
 fn a_project_of_the_api_is_not_taken_by_a_file() {
-    let mut door = Door::new().runs("shop", Owner::Api).has("shop.yaml", "shop");
-    assert_eq!(door.told(0), [conflicts("shop")]);
-    assert!(door.message("shop").starts_with("shop.yaml claims this project too, which belongs to the API; "));
-    let verdict = door.settled();
+    let mut case = Case::new().runs("shop", Owner::Api).has("shop.yaml", "shop");
+    assert_eq!(case.told(0), [conflicts("shop")]);
+    assert!(case.message("shop").starts_with("shop.yaml claims this project too, which belongs to the API; "));
+    let verdict = case.settled();
     assert!(verdict.decisions.is_empty());
     assert!(verdict.troubles["shop.yaml"].contains("project shop belongs to api"));
-    door = door.without("shop.yaml");
-    assert_eq!(door.told(6_000), [("shop".to_owned(), None)]);
-    let verdict = Door::new().runs("shop", Owner::Api).broken("shop.yaml", Some("shop")).settled();
+    case = case.without("shop.yaml");
+    assert_eq!(case.told(6_000), [("shop".to_owned(), None)]);
+    let verdict = Case::new().runs("shop", Owner::Api).broken("shop.yaml", Some("shop")).settled();
     assert!(verdict.decisions.is_empty(), "a broken file does not stall it either");
 }
 
 #[test]
 fn a_file_that_returns_while_its_project_goes_waits_for_the_end() {
-    let mut door = Door::new().has("shop.yaml", "shop");
-    door.known.0.insert(id("shop"), wanted(file("shop.yaml"), Intent::Delete { keep_data: false }));
-    let verdict = door.look(0);
+    let mut case = Case::new().has("shop.yaml", "shop");
+    case.known.0.insert(id("shop"), wanted(file("shop.yaml"), Intent::Delete { keep_data: false }));
+    let verdict = case.look(0);
     assert!(verdict.decisions.is_empty() && verdict.look_again.is_some());
     assert!(verdict.troubles["shop.yaml"].contains("being deleted"));
 }
@@ -524,7 +524,7 @@ const REDIS: Service = Service::Redis;
 const NODE: Service = Service::Nodejs;
 
 fn put(service: Service, name: &str, heir_of: Option<Owner>) -> Decision {
-    Decision::PutService { service, version: Version::Usual, file: name.into(), heir_of }
+    Decision::PutService { service, version: Version::Default, file: name.into(), heir_of }
 }
 
 fn drops(verdict: &Verdict) -> Vec<Service> {
@@ -537,9 +537,9 @@ fn drops(verdict: &Verdict) -> Vec<Service> {
 
 #[test]
 fn a_host_file_asks_for_its_services_and_lets_go_those_it_names_no_more() {
-    let mut door = Door::new().has_host("host.yaml", &[REDIS, NODE]);
-    assert_eq!(door.look(0).decisions, [put(NODE, "host.yaml", None), put(REDIS, "host.yaml", None)]);
-    let mut taken = Door::new().has_host("host.yaml", &[REDIS]).wants(REDIS, file("host.yaml"), None);
+    let mut case = Case::new().has_host("host.yaml", &[REDIS, NODE]);
+    assert_eq!(case.look(0).decisions, [put(NODE, "host.yaml", None), put(REDIS, "host.yaml", None)]);
+    let mut taken = Case::new().has_host("host.yaml", &[REDIS]).wants(REDIS, file("host.yaml"), None);
     assert!(taken.look(0).decisions.is_empty());
     let mut less = taken.has_host("host.yaml", &[]);
     assert_eq!(drops(&less.look(0)), [REDIS]);
@@ -547,7 +547,7 @@ fn a_host_file_asks_for_its_services_and_lets_go_those_it_names_no_more() {
 
 #[test]
 fn a_second_host_file_or_a_service_of_the_api_is_a_conflict_that_is_told() {
-    let mut second = Door::new()
+    let mut second = Case::new()
         .has_host("host.yaml", &[REDIS])
         .wants(REDIS, file("host.yaml"), None)
         .has_host("another.yaml", &[NODE]);
@@ -561,7 +561,7 @@ fn a_second_host_file_or_a_service_of_the_api_is_a_conflict_that_is_told() {
     let heir_of_another = |service| put(service, "another.yaml", None);
     assert_eq!(verdict.decisions, [heir_of_another(NODE), Decision::DropService(REDIS, file("host.yaml"))]);
 
-    let mut api = Door::new().wants(REDIS, Owner::Api, None).has_host("host.yaml", &[REDIS, NODE]);
+    let mut api = Case::new().wants(REDIS, Owner::Api, None).has_host("host.yaml", &[REDIS, NODE]);
     let verdict = api.look(0);
     assert_eq!(verdict.decisions, [put(NODE, "host.yaml", None)], "the others are taken");
     assert!(verdict.troubles["host.yaml"].contains("service redis belongs to api"), "{:?}", verdict.troubles);
@@ -569,46 +569,46 @@ fn a_second_host_file_or_a_service_of_the_api_is_a_conflict_that_is_told() {
 
 #[test]
 fn a_host_file_with_a_new_name_takes_its_services_along() {
-    let mut door = Door::new().wants(REDIS, file("old.yaml"), None).has_host("new.yaml", &[REDIS]);
-    assert_eq!(door.look(0).decisions, [put(REDIS, "new.yaml", Some(file("old.yaml")))]);
+    let mut case = Case::new().wants(REDIS, file("old.yaml"), None).has_host("new.yaml", &[REDIS]);
+    assert_eq!(case.look(0).decisions, [put(REDIS, "new.yaml", Some(file("old.yaml")))]);
 }
 
 #[test]
 fn a_host_file_that_is_gone_lets_its_services_go_within_the_guard() {
-    let mut door = Door::new().wants(REDIS, file("host.yaml"), None).wants(NODE, file("host.yaml"), None);
-    assert_eq!(drops(&door.settled()), [NODE, REDIS], "two services, but one file");
+    let mut case = Case::new().wants(REDIS, file("host.yaml"), None).wants(NODE, file("host.yaml"), None);
+    assert_eq!(drops(&case.settled()), [NODE, REDIS], "two services, but one file");
 
-    let mut two = Door::new().wants(REDIS, file("host.yaml"), None).runs("shop", file("shop.yaml"));
+    let mut two = Case::new().wants(REDIS, file("host.yaml"), None).runs("shop", file("shop.yaml"));
     let verdict = two.settled();
     assert!(drops(&verdict).is_empty() && deleted(&verdict).is_empty(), "{verdict:?}");
     let held = |decision: &Decision| matches!(decision, Decision::ComplainOfService(REDIS, _, Some(told)) if told.holds_a_removal());
     assert!(verdict.decisions.iter().any(held), "{verdict:?}");
 
-    let mut moved = Door::new().wants(REDIS, file("host.yaml"), None);
+    let mut moved = Case::new().wants(REDIS, file("host.yaml"), None);
     moved.identity = "2:2";
     assert!(drops(&moved.settled()).is_empty());
-    let mut lost = Door::new().wants(REDIS, file("host.yaml"), None);
+    let mut lost = Case::new().wants(REDIS, file("host.yaml"), None);
     lost.look_at(&Listing::Lost("gone".into()), 0);
     let verdict = lost.look_at(&Listing::Lost("gone".into()), 3_000);
     assert!(drops(&verdict).is_empty() && verdict.decisions.iter().any(held), "{verdict:?}");
 
     let refused = complaint(Reason::PruneRefused);
-    let mut back = Door::new().wants(REDIS, file("host.yaml"), refused.clone()).has_host("host.yaml", &[REDIS]);
+    let mut back = Case::new().wants(REDIS, file("host.yaml"), refused.clone()).has_host("host.yaml", &[REDIS]);
     assert_eq!(back.look(0).decisions, [Decision::ComplainOfService(REDIS, file("host.yaml"), None)]);
-    let mut still = Door::new().wants(REDIS, file("host.yaml"), refused);
+    let mut still = Case::new().wants(REDIS, file("host.yaml"), refused);
     assert!(drops(&still.settled()).is_empty(), "what was refused stays so");
 }
 
 #[test]
 fn a_host_file_that_went_wrong_keeps_its_services_and_makes_no_project() {
-    let mut door = Door::new().wants(REDIS, file("host.yaml"), None).broken("host.yaml", None);
-    assert!(door.look(0).decisions.is_empty());
-    let verdict = door.look(3_000);
+    let mut case = Case::new().wants(REDIS, file("host.yaml"), None).broken("host.yaml", None);
+    assert!(case.look(0).decisions.is_empty());
+    let verdict = case.look(3_000);
     let [Decision::ComplainOfService(REDIS, _, Some(told))] = verdict.decisions.as_slice() else {
         panic!("{verdict:?}")
     };
     assert_eq!(told.kind, ComplaintKind::SpecInvalid);
-    let mut never = Door::new();
+    let mut never = Case::new();
     never.files.insert("host.yaml".into(), File { digest: Some(B), holds: Holds::BrokenHost("nonsense".into()) });
     let verdict = never.settled();
     assert!(verdict.decisions.is_empty() && verdict.troubles.contains_key("host.yaml"), "{verdict:?}");

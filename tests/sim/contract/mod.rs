@@ -13,14 +13,14 @@ use zexio::model::quantity::Timestamp;
 use zexio::model::services::{Service, Version};
 use zexio::model::spec::{Artifact, ArtifactFrom, Plain, Source, Updates};
 use zexio::plan::accept::admit::{Admitted, Origin, admit};
-use zexio::port::{Delivery, Memory, Put, ServiceMemory, ServiceWishes, Wishes, WriteError};
+use zexio::port::{Delivery, DesiredServiceStore, DesiredStore, ProgressStore, Put, ServiceProgressStore, WriteError};
 
 use crate::world::World;
 use crate::world::store::anywhere;
 
 /// The whole port.
-pub trait Store: Wishes + Memory + ServiceWishes + ServiceMemory {}
-impl<T: Wishes + Memory + ServiceWishes + ServiceMemory> Store for T {}
+pub trait Store: DesiredStore + ProgressStore + DesiredServiceStore + ServiceProgressStore {}
+impl<T: DesiredStore + ProgressStore + DesiredServiceStore + ServiceProgressStore> Store for T {}
 
 type Claim = fn(&dyn Store);
 
@@ -150,7 +150,7 @@ fn a_value_as_it_is_shown_stands_for_the_stored_one_of_its_project_and_name(db: 
     // Both are still stored: the older one is wanted again, and is the newest now.
     assert!(put("A: { sealed: 1 }").unwrap().changed);
     assert_eq!(value("A"), "first");
-    db.remember(&BTreeMap::from([(shop(), Default::default())]), &[]).unwrap();
+    db.save_progress(&BTreeMap::from([(shop(), Default::default())]), &[]).unwrap();
     assert_eq!(value("A"), "first");
     let gone = put("A: { sealed: 2 }").unwrap_err().to_string();
     assert_eq!(gone, "env.A: {sealed: 2} is not stored any more; write {sealed: 3} for the newest, or the value");
@@ -158,7 +158,7 @@ fn a_value_as_it_is_shown_stands_for_the_stored_one_of_its_project_and_name(db: 
 }
 
 fn a_rehearsal_writes_nothing(db: &dyn Store) {
-    assert_eq!(db.rehearse(spec(ONE, "A: x").unwrap(), &Owner::Api).unwrap().generation, 1);
+    assert_eq!(db.dry_run(spec(ONE, "A: x").unwrap(), &Owner::Api).unwrap().generation, 1);
     assert_eq!(db.wanted(&shop()).unwrap(), None);
 }
 
@@ -250,7 +250,7 @@ fn tried(db: &dyn Store, state: ReleaseState, unfetched: bool) {
     };
     let mut memory = ProjectProgress { target: Some(ReleaseNo(1)), ..ProjectProgress::default() };
     memory.releases.insert(ReleaseNo(1), release);
-    db.remember(&BTreeMap::from([(shop(), memory)]), &[]).unwrap();
+    db.save_progress(&BTreeMap::from([(shop(), memory)]), &[]).unwrap();
 }
 
 fn a_service_has_one_owner_until_it_is_let_go(db: &dyn Store) {
@@ -258,15 +258,15 @@ fn a_service_has_one_owner_until_it_is_let_go(db: &dyn Store) {
     let put = |version, owner: &Owner| db.put_service(Service::Postgresql, version, owner, None, &by());
     assert_eq!(put(Version::Major(15), &file), Ok(Put { generation: 1, created: true, changed: true }));
     assert_eq!(put(Version::Major(15), &file), Ok(Put { generation: 1, created: false, changed: false }));
-    assert!(matches!(put(Version::Usual, &Owner::Api), Err(WriteError::ServiceOwned { .. })));
+    assert!(matches!(put(Version::Default, &Owner::Api), Err(WriteError::ServiceOwned { .. })));
     assert!(matches!(
         db.drop_service(Service::Postgresql, &Owner::Api, true, &by()),
         Err(WriteError::ServiceOwned { .. })
     ));
     assert_eq!(db.drop_service(Service::Postgresql, &file, false, &By::File("host.yaml".into())), Ok(2));
-    assert_eq!(put(Version::Usual, &Owner::Api), Ok(Put { generation: 3, created: true, changed: true }));
+    assert_eq!(put(Version::Default, &Owner::Api), Ok(Put { generation: 3, created: true, changed: true }));
     let heir = Owner::File("new.yaml".into());
-    assert!(db.put_service(Service::Postgresql, Version::Usual, &heir, Some(&Owner::Api), &by()).is_ok());
+    assert!(db.put_service(Service::Postgresql, Version::Default, &heir, Some(&Owner::Api), &by()).is_ok());
     assert_eq!(db.wanted_service(Service::Postgresql).unwrap().unwrap().owner, heir);
     assert_eq!(
         db.drop_service(Service::Redis, &Owner::Api, false, &by()),
@@ -298,7 +298,7 @@ fn only_what_was_removed_is_forgotten_and_then_all_of_it(db: &dyn Store) {
     assert_eq!(db.wanted(&shop()).unwrap().unwrap().intent, Intent::Delete { keep_data: true });
     db.forget(&shop(), 2).unwrap();
     assert_eq!((db.wanted(&shop()).unwrap(), db.desired().unwrap().0.len()), (None, 0));
-    db.remember(&BTreeMap::from([(shop(), ProjectProgress::default())]), &[]).unwrap();
+    db.save_progress(&BTreeMap::from([(shop(), ProjectProgress::default())]), &[]).unwrap();
     assert_eq!(db.progress().unwrap().projects.len(), 0, "a project that is forgotten leaves nothing");
     let again = db.put(spec(ONE, "A: { sealed: 1 }").unwrap(), &Owner::Api, None, &by());
     assert!(matches!(again, Err(WriteError::Invalid(_))), "its values went too");

@@ -193,7 +193,7 @@ impl Life {
     fn suffer(&mut self) {
         self.ask(Operator::wish);
         for _ in 0..self.options.steps {
-            self.strike();
+            self.record_failure();
             let mut more = 6;
             // What follows at once: passes until the agent wants to rest.
             while more > 0 && !self.broken() {
@@ -226,13 +226,13 @@ impl Life {
         true
     }
 
-    /// Lets wishes come and faults happen.
-    fn strike(&mut self) {
-        let Options { wishes, drift, jumps, restarts, disk_full, outages, caddy, .. } = self.options;
-        if self.chance.hits(wishes) {
+    /// Lets desired_store come and faults happen.
+    fn record_failure(&mut self) {
+        let Options { desired_store, drift, jumps, restarts, disk_full, outages, caddy, .. } = self.options;
+        if self.chance.hits(desired_store) {
             self.ask(Operator::wish);
         }
-        self.strike_later(wishes, drift);
+        self.strike_later(desired_store, drift);
         if self.chance.hits(drift) {
             let what = drift::meddle(&mut self.chance, &mut self.world.lock());
             self.count(what);
@@ -265,10 +265,10 @@ impl Life {
         self.cover_eyes();
     }
 
-    /// Lets wishes come and faults happen that are drawn from a source of their own.
-    fn strike_later(&mut self, wishes: u64, drift: u64) {
+    /// Lets desired_store come and faults happen that are drawn from a source of their own.
+    fn strike_later(&mut self, desired_store: u64, drift: u64) {
         let Later { services, directory, .. } = self.options.later;
-        if services && self.later.hits(wishes) {
+        if services && self.later.hits(desired_store) {
             self.ask(Operator::wish_service);
         }
         if services && self.later.hits(drift) {
@@ -478,7 +478,7 @@ impl Life {
     }
 
     fn planned(&mut self) -> Vec<String> {
-        let plan = match self.agent.rehearse(None) {
+        let plan = match self.agent.dry_run(None) {
             Ok(rehearsed) => rehearsed.plan,
             Err(error) => return vec![error],
         };

@@ -13,11 +13,11 @@ use super::oracle::SENTINEL;
 
 thread_local! {
     /// The life of this thread that is listened to, if there is one.
-    static EAR: RefCell<Option<Ear>> = const { RefCell::new(None) };
+    static EAR: RefCell<Option<TriggerReceiver>> = const { RefCell::new(None) };
 }
 
 #[derive(Default)]
-struct Ear {
+struct TriggerReceiver {
     /// The line that is being said.
     line: String,
     lines: u64,
@@ -29,7 +29,7 @@ struct Ear {
 pub fn listen() {
     static BEGUN: Once = Once::new();
     BEGUN.call_once(|| tracing::subscriber::set_global_default(Listener).expect("nobody else listens"));
-    EAR.set(Some(Ear::default()));
+    EAR.set(Some(TriggerReceiver::default()));
 }
 
 /// Returns the first line in which the value of a variable was shown, once.
@@ -72,7 +72,7 @@ impl Subscriber for Listener {
     fn exit(&self, _: &Id) {}
 }
 
-impl Visit for Ear {
+impl Visit for TriggerReceiver {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         let _ = write!(self.line, "{}={value:?} ", field.name());
     }

@@ -7,7 +7,7 @@ use crate::chance::Chance;
 pub struct Options {
     pub projects: usize,
     pub steps: u64,
-    pub wishes: u64,
+    pub desired_store: u64,
     pub fails: u64,
     pub dies: u64,
     pub restarts: u64,
@@ -95,7 +95,7 @@ impl Options {
         Self {
             projects: chance.pick(&[1, 1, 1, 1, 2, 2, 3]),
             steps: 4 + chance.below(11),
-            wishes: 150 + chance.below(350),
+            desired_store: 150 + chance.below(350),
             fails: sometimes(chance, 150),
             dies: sometimes(chance, 120),
             restarts: sometimes(chance, 100),

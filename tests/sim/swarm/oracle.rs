@@ -177,7 +177,7 @@ impl Oracle {
             let asked = &self.asked;
             self.hosts.retain(|host, owner| {
                 let spec = asked.get(owner).and_then(Wanted::spec);
-                spec.is_some_and(|spec| zexio::plan::aim::hosts_of(spec).contains(host))
+                spec.is_some_and(|spec| zexio::plan::target::hosts_of(spec).contains(host))
             });
         }
     }
@@ -326,8 +326,9 @@ impl Oracle {
         if let Effect::Forget(project) = effect
             && !machine.desired.0.contains_key(*project)
         {
-            let generation =
-                |wishes: &BTreeMap<ProjectId, Wanted>| wishes.get(*project).map(|wanted| wanted.generation);
+            let generation = |desired_store: &BTreeMap<ProjectId, Wanted>| {
+                desired_store.get(*project).map(|wanted| wanted.generation)
+            };
             let (asked, read) = (generation(&self.asked), generation(&self.read));
             self.check(Promise::S9, asked.is_none() || asked == read, || {
                 format!("{effect}, of which generation {asked:?} was asked meanwhile, and the pass had read {read:?}")
@@ -566,7 +567,7 @@ impl Oracle {
             let moved = first.as_ref().is_some_and(|first| *first != owner);
             self.check(Promise::S14, !moved, || format!("{host} goes to {owner}, and {first:?} still has it"));
             // Whoever asks for another host by now serves this one only until that other one serves.
-            if self.spec(&owner).is_some_and(|spec| zexio::plan::aim::hosts_of(spec).contains(&host)) {
+            if self.spec(&owner).is_some_and(|spec| zexio::plan::target::hosts_of(spec).contains(&host)) {
                 self.hosts.insert(host, owner);
             }
         }

@@ -6,7 +6,7 @@ use zexio::model::desired::{Content, Owner, Wanted};
 use zexio::model::names::ProjectId;
 use zexio::model::observed::ActiveState;
 use zexio::model::services::{Service, ServiceIntent, ServiceState, ServiceStatus, Version, WantedServices};
-use zexio::plan::services::{Task, WorkOrder, meant};
+use zexio::plan::services::{PackageJob, Task, matching};
 use zexio::port::WriteError;
 
 use super::operator::Operator;
@@ -52,7 +52,7 @@ fn whole(machine: &Machine, service: Service) -> BTreeSet<u32> {
 }
 
 impl Oracle {
-    /// Takes down what the pass read of the wishes for services.
+    /// Takes down what the pass read of the desired_store for services.
     pub fn note_services_read(&mut self) {
         self.host.read.clone_from(&self.host.asked);
     }
@@ -97,7 +97,7 @@ impl Oracle {
         }
     }
 
-    fn packages(&mut self, order: &WorkOrder) {
+    fn packages(&mut self, order: &PackageJob) {
         let wish = self.host.read.get(&order.service).map(|wish| wish.intent);
         let asked = match &order.task {
             Task::Install(version) => ServiceIntent::Install(*version),
@@ -134,7 +134,7 @@ impl Oracle {
         if machine.host.wanted.contains_key(service) {
             return;
         }
-        let generation = |wishes: &WantedServices| wishes.get(service).map(|wish| wish.generation);
+        let generation = |desired_store: &WantedServices| desired_store.get(service).map(|wish| wish.generation);
         let (asked, read) = (generation(&self.host.asked), generation(&self.host.read));
         self.check(Promise::S9, asked.is_none() || asked == read, || {
             format!(
@@ -184,7 +184,7 @@ impl Oracle {
                 }
                 ServiceIntent::Install(version) => {
                     let seen = machine.host.seen.get(&service).cloned().unwrap_or_default();
-                    let well = meant(service, version, &seen).is_some_and(|found| {
+                    let well = matching(service, version, &seen).is_some_and(|found| {
                         found.whole && found.daemon.as_ref().is_none_or(|daemon| daemon.runs() && daemon.enabled)
                     });
                     let status = machine.host.statuses.get(&service);
@@ -207,8 +207,10 @@ impl Operator {
         let Some(chance) = self.service_chance() else { return };
         let service = chance.pick(&Service::ALL);
         let version = match service {
-            Service::Redis => Version::Usual,
-            _ => chance.pick(&[Version::Usual, Version::Usual, Version::Major(16), Version::Major(18), NOT_OFFERED]),
+            Service::Redis => Version::Default,
+            _ => {
+                chance.pick(&[Version::Default, Version::Default, Version::Major(16), Version::Major(18), NOT_OFFERED])
+            }
         };
         let (which, purge, by_file) = (chance.below(10), chance.hits(400), chance.hits(400));
         if by_file && self.directory.is_some() {
@@ -231,14 +233,14 @@ impl Operator {
     /// Asks for what can be had, where something else was asked for.
     pub fn mend_services(&mut self, machine: &mut Machine) {
         if let Some(service) = self.not_offered_in_file(NOT_OFFERED) {
-            self.set_in_host_file(service, Some(Version::Usual), machine);
+            self.set_in_host_file(service, Some(Version::Default), machine);
             return self.mend_services(machine);
         }
         let wrong = machine.host.wanted.iter().filter(|(_, wish)| wish.intent == ServiceIntent::Install(NOT_OFFERED));
         for (service, owner) in wrong.map(|(service, wish)| (*service, wish.owner.clone())).collect::<Vec<_>>() {
             match owner {
-                Owner::Api => self.put_service(service, Version::Usual, &owner, None, machine),
-                Owner::File(_) => self.set_in_host_file(service, Some(Version::Usual), machine),
+                Owner::Api => self.put_service(service, Version::Default, &owner, None, machine),
+                Owner::File(_) => self.set_in_host_file(service, Some(Version::Default), machine),
             }
         }
     }

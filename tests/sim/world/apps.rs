@@ -1,6 +1,6 @@
 //! What moves by itself while time passes: apps that start, get ready, fall and end, and fetches that come in.
 
-use zexio::model::failure::{Lasting, PortError};
+use zexio::model::failure::{PortError, Retry};
 use zexio::model::names::{ProjectId, ReleaseNo, Sha256, UnitId};
 use zexio::model::observed::{ActiveState, Exit, FetchSeen};
 use zexio::model::quantity::{Span, Timestamp};
@@ -307,8 +307,8 @@ impl Machine {
                 self.origins.insert(key.clone(), name);
                 self.bundle(&key.0).releases.insert(key.1, sha256);
             }
-            Err((lasting, reason, message)) => {
-                let error = PortError { lasting, reason, message: message.to_owned(), retry_after: None };
+            Err((retry, reason, message)) => {
+                let error = PortError { retry, reason, message: message.to_owned(), retry_after: None };
                 let seen = FetchSeen::Failed { at: self.now, error };
                 let fetch = self.fetches.get_mut(key).expect("it is there");
                 (fetch.seen, fetch.ends) = (seen, None);
@@ -323,12 +323,12 @@ impl Machine {
     }
 
     /// Says what an order brings: the name of the bytes and their digest, or why nothing.
-    fn fetched(&mut self, order: &FetchOrder) -> Result<(String, Sha256), (Lasting, Reason, &'static str)> {
+    fn fetched(&mut self, order: &FetchOrder) -> Result<(String, Sha256), (Retry, Reason, &'static str)> {
         let here = |machine: &Self, sha256: &Sha256| machine.bytes.get(sha256).cloned();
         let want = order.source.sha256().or(order.sha256.as_ref());
         let kept = want.filter(|want| self.artifacts.contains_key(want)).and_then(|want| here(self, want));
         if self.disk_full {
-            return Err((Lasting::No, Reason::DiskFull, "could not write the artifact: no space left on device"));
+            return Err((Retry::Later, Reason::DiskFull, "could not write the artifact: no space left on device"));
         }
         if let (Some(name), Some(want)) = (kept, want) {
             return Ok((name, want.clone()));
@@ -338,19 +338,19 @@ impl Machine {
             Source::File { name, .. } => {
                 let found = Sha256::parse(name.as_str()).ok().filter(|sha256| self.artifacts.contains_key(sha256));
                 let found = found.and_then(|sha256| here(self, &sha256));
-                found.ok_or((Lasting::Yes, Reason::ArtifactFailed, "there is no such artifact"))?
+                found.ok_or((Retry::Never, Reason::ArtifactFailed, "there is no such artifact"))?
             }
         };
         let found = digest(&name);
         let trips = self.flaky.as_mut().is_some_and(|(chance, odds)| chance.hits(*odds));
         match want {
-            _ if !self.network => Err((Lasting::No, Reason::ArtifactFailed, "no network")),
-            _ if trips => Err((Lasting::No, Reason::ArtifactFailed, "the server answered 503")),
+            _ if !self.network => Err((Retry::Later, Reason::ArtifactFailed, "no network")),
+            _ if trips => Err((Retry::Later, Reason::ArtifactFailed, "the server answered 503")),
             _ if name.starts_with("missing") || !self.has_come(&name) => {
-                Err((Lasting::Absent, Reason::ArtifactFailed, "the server answered 404"))
+                Err((Retry::WhenPresent, Reason::ArtifactFailed, "the server answered 404"))
             }
             Some(want) if *want != found => {
-                Err((Lasting::Yes, Reason::HashMismatch, "the artifact has another digest"))
+                Err((Retry::Never, Reason::HashMismatch, "the artifact has another digest"))
             }
             _ => Ok((name, found)),
         }

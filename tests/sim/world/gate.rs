@@ -9,7 +9,7 @@ use zexio::model::names::{ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitI
 use zexio::model::progress::ProjectProgress;
 use zexio::model::services::{Service, ServiceStatus};
 use zexio::model::status::Status;
-use zexio::plan::services::WorkOrder;
+use zexio::plan::services::PackageJob;
 use zexio::plan::{FetchOrder, RoutesOrder, UnitOrder};
 
 use crate::chance::Chance;
@@ -41,7 +41,7 @@ pub enum Effect<'a> {
     RemoveRelease(&'a ProjectId, ReleaseNo),
     RemoveArtifact(&'a Sha256),
     RemoveFiles(&'a ProjectId),
-    Packages(&'a WorkOrder),
+    Packages(&'a PackageJob),
     StartService(&'a str),
     EnableService(Service),
     ForgetService(Service),

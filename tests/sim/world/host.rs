@@ -8,13 +8,13 @@ use zexio::model::event::By;
 use zexio::model::observed::{ActiveState, Exit};
 use zexio::model::quantity::Timestamp;
 use zexio::model::services::{
-    DaemonSeen, Installation, Service, ServiceIntent, ServiceProgress, ServiceStatus, ServicesSeen, Version,
-    WantedService, WantedServices, WorkSeen,
+    DaemonSeen, Installation, PackageJobSeen, Service, ServiceIntent, ServiceProgress, ServiceStatus, ServicesSeen,
+    Version, WantedService, WantedServices,
 };
 use zexio::plan::accept::service as rules;
 use zexio::plan::accept::{Change, Request, Write};
-use zexio::plan::services::{NOT_ON_OFFER, Task, WorkOrder};
-use zexio::port::{PortError, Put, ServiceMemory, ServiceWishes, Services, WriteError};
+use zexio::plan::services::{NOT_ON_OFFER, PackageJob, Task};
+use zexio::port::{DesiredServiceStore, PortError, Put, ServiceProgressStore, Services, WriteError};
 
 use super::World;
 use super::gate::Effect;
@@ -80,7 +80,7 @@ pub enum End {
 impl Work {
     /// Returns work that goes on and that no look shows.
     pub fn unseen() -> Self {
-        Self { task: Task::Install(Version::Usual), ends: u64::MAX, end: End::Hangs }
+        Self { task: Task::Install(Version::Default), ends: u64::MAX, end: End::Hangs }
     }
 }
 
@@ -122,13 +122,13 @@ impl Host {
     }
 
     /// Begins work, of which nobody knows yet how it ends.
-    fn begin(&mut self, order: &WorkOrder, uptime: u64) -> Result<(), PortError> {
+    fn begin(&mut self, order: &PackageJob, uptime: u64) -> Result<(), PortError> {
         if self.work.contains_key(&order.service) {
-            return Err(PortError::passing(Reason::Systemd, "could not start the work: the unit is there already"));
+            return Err(PortError::transient(Reason::Systemd, "could not start the work: the unit is there already"));
         }
         self.runs += 1;
         let invocation = self.runs.to_string();
-        let work = WorkSeen { running: true, said: "reading".into(), exit: None, invocation, log: Vec::new() };
+        let work = PackageJobSeen { running: true, said: "reading".into(), exit: None, invocation, log: Vec::new() };
         self.seen.entry(order.service).or_default().work = Some(work);
         let offered = !matches!(order.task, Task::Install(Version::Major(90..)));
         let trips = self.luck.as_mut().filter(|_| offered).and_then(Luck::trips);
@@ -184,7 +184,7 @@ impl Host {
         match task {
             Task::Install(version) => {
                 let major = match version {
-                    Version::Usual => 18,
+                    Version::Default => 18,
                     Version::Major(major) => *major,
                 };
                 if service != Service::Postgresql {
@@ -263,7 +263,7 @@ pub fn each_daemon(seen: &mut ServicesSeen, change: impl FnMut(&mut DaemonSeen))
     seen.values_mut().flat_map(|seen| seen.installed.values_mut()).filter_map(|i| i.daemon.as_mut()).for_each(change);
 }
 
-impl ServiceMemory for World {
+impl ServiceProgressStore for World {
     fn wanted_services(&self) -> Result<WantedServices, PortError> {
         let mut machine = self.lock();
         machine.note_read(|oracle, _| oracle.note_services_read());
@@ -307,12 +307,12 @@ impl Services for World {
         machine.interrupt();
         machine.note_read(Oracle::note_services_seen);
         if machine.blind.units {
-            return Err(PortError::passing(Reason::Systemd, "could not list units: the bus is away"));
+            return Err(PortError::transient(Reason::Systemd, "could not list units: the bus is away"));
         }
         let seen = |service: Service| (service, machine.host.seen.get(&service).cloned().unwrap_or_default());
         Ok(Service::ALL.into_iter().map(seen).collect())
     }
-    fn begin(&self, order: &WorkOrder) -> Result<(), PortError> {
+    fn begin(&self, order: &PackageJob) -> Result<(), PortError> {
         self.effect(Effect::Packages(order), |machine| machine.host.begin(order, machine.uptime))
     }
     fn start(&self, unit: &str) -> Result<(), PortError> {
@@ -335,7 +335,7 @@ impl Services for World {
     }
 }
 
-impl ServiceWishes for World {
+impl DesiredServiceStore for World {
     fn wanted_service(&self, service: Service) -> Result<Option<WantedService>, WriteError> {
         Ok(self.lock().host.wanted.get(&service).cloned())
     }

@@ -18,7 +18,7 @@ use zexio::settings::Settings;
 use super::World;
 use super::gate::Death;
 
-/// A life: a machine, the loop on it, and the operator's wishes.
+/// A life: a machine, the loop on it, and the operator's desired_store.
 pub struct Life {
     pub world: World,
     agent: Loop,
@@ -143,7 +143,7 @@ impl Life {
 
     /// Returns the plan as text, one step a line.
     pub fn plan(&mut self) -> Vec<String> {
-        let plan = self.agent.rehearse(None).expect("a plan").plan;
+        let plan = self.agent.dry_run(None).expect("a plan").plan;
         plan.steps.iter().map(|step| format!("{} {}", step.action.facts().sign, step.action)).collect()
     }
 
@@ -173,7 +173,7 @@ pub fn agent(world: &World, rules: Rules, planner: Planner) -> Loop {
         template_trouble: None,
         last: Default::default(),
         recorded: 0,
-        ledger: Default::default(),
+        pending: Default::default(),
         metrics: Default::default(),
         phases: Default::default(),
     }

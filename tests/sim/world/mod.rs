@@ -129,7 +129,7 @@ impl World {
     }
 
     fn hears(&self) -> Result<(), PortError> {
-        if self.lock().deaf { Err(PortError::passing(Reason::Systemd, "nobody answers")) } else { Ok(()) }
+        if self.lock().deaf { Err(PortError::transient(Reason::Systemd, "nobody answers")) } else { Ok(()) }
     }
 
     /// The one way in which the agent changes anything.
@@ -152,8 +152,8 @@ impl World {
                 drop(machine);
                 std::panic::resume_unwind(Box::new(Death))
             }
-            Fate::FailsBefore => Err(PortError::passing(Reason::Internal, "nobody answered, and nothing happened")),
-            Fate::FailsAfter => Err(PortError::passing(Reason::Internal, "it happened, and the answer was lost")),
+            Fate::FailsBefore => Err(PortError::transient(Reason::Internal, "nobody answered, and nothing happened")),
+            Fate::FailsAfter => Err(PortError::transient(Reason::Internal, "it happened, and the answer was lost")),
             Fate::Happens => done,
         }
     }
@@ -192,7 +192,7 @@ impl Machine {
         }
     }
 
-    /// Lets wishes come in the middle of a pass.
+    /// Lets desired_store come in the middle of a pass.
     fn interrupt(&mut self) {
         if let Some(mut doors) = self.doors.take() {
             doors.interrupt(self);
@@ -208,7 +208,7 @@ impl Machine {
         }
     }
 
-    fn remember(&mut self, changed: &BTreeMap<ProjectId, ProjectProgress>) -> Result<(), PortError> {
+    fn save_progress(&mut self, changed: &BTreeMap<ProjectId, ProjectProgress>) -> Result<(), PortError> {
         for (project, memory) in changed {
             if self.desired.0.contains_key(project) {
                 self.progress.projects.insert(project.clone(), memory.clone());

@@ -17,21 +17,21 @@ use zexio::model::spec::Sealed;
 use zexio::model::status::Status;
 use zexio::plan::accept::values::Kind;
 use zexio::plan::{FetchOrder, RoutesOrder, UnitOrder};
-use zexio::port::{Bundles, Clock, Health, Memory, PortError, ProbeOrder, Routes, Tail, Units};
+use zexio::port::{Bundles, Clock, Health, PortError, ProbeOrder, ProgressStore, Routes, Tail, Units};
 use zexio::render::caddyfile::Site;
 
 use super::{Effect, World};
 use crate::swarm::oracle::Oracle;
 
 fn blind(what: &str) -> PortError {
-    PortError::passing(Reason::Systemd, format!("could not {what}: nobody answers"))
+    PortError::transient(Reason::Systemd, format!("could not {what}: nobody answers"))
 }
 
-impl Memory for World {
+impl ProgressStore for World {
     fn desired(&self) -> Result<Desired, PortError> {
         let mut machine = self.lock();
         if machine.blind.store {
-            return Err(PortError::passing(Reason::Database, "could not read projects"));
+            return Err(PortError::transient(Reason::Database, "could not read projects"));
         }
         machine.note_read(Oracle::note_read);
         Ok(machine.readable_desired())
@@ -44,16 +44,16 @@ impl Memory for World {
     fn progress_of(&self, project: &ProjectId) -> Result<ProjectProgress, PortError> {
         Ok(self.lock().progress.projects.get(project).cloned().unwrap_or_default())
     }
-    fn remember(&self, changed: &BTreeMap<ProjectId, ProjectProgress>, events: &[Event]) -> Result<(), PortError> {
+    fn save_progress(&self, changed: &BTreeMap<ProjectId, ProjectProgress>, events: &[Event]) -> Result<(), PortError> {
         self.effect(Effect::Remember(changed), |machine| {
             if machine.disk_full {
-                return Err(PortError::passing(
+                return Err(PortError::transient(
                     Reason::DiskFull,
                     "could not remember progress: database or disk is full",
                 ));
             }
             machine.keep(events, changed.is_empty());
-            machine.remember(changed)
+            machine.save_progress(changed)
         })
     }
     fn statuses(&self) -> Result<BTreeMap<ProjectId, Status>, PortError> {
@@ -116,7 +116,7 @@ impl Units for World {
     fn write(&self, order: &UnitOrder, _: &[u8]) -> Result<(), PortError> {
         self.effect(Effect::Write(order), |machine| {
             if machine.disk_full {
-                return Err(PortError::passing(Reason::DiskFull, "could not write a unit: no space left on device"));
+                return Err(PortError::transient(Reason::DiskFull, "could not write a unit: no space left on device"));
             }
             machine.place(order);
             let seen = machine.units.entry(order.unit.clone()).or_default();
@@ -138,7 +138,7 @@ impl Units for World {
     fn start(&self, unit: &UnitId) -> Result<(), PortError> {
         self.effect(Effect::Start(unit), |machine| {
             if machine.units.get(unit).is_none_or(|seen| seen.text.is_none()) {
-                return Err(PortError::lasting(
+                return Err(PortError::permanent(
                     Reason::UnitTampered,
                     format!("systemd does not read {unit} as it was written"),
                 ));
@@ -200,7 +200,7 @@ impl Bundles for World {
         let mut machine = self.lock();
         machine.interrupt();
         if machine.blind.bundles {
-            return Err(PortError::passing(Reason::DiskFailed, "could not read the project's files"));
+            return Err(PortError::transient(Reason::DiskFailed, "could not read the project's files"));
         }
         let mut seen = machine.bundles.get(project).cloned().unwrap_or_default();
         if machine.blind.lies {
@@ -262,7 +262,7 @@ impl Bundles for World {
     fn artifacts(&self) -> Result<BTreeMap<Sha256, Timestamp>, PortError> {
         let machine = self.lock();
         if machine.blind.bundles {
-            Err(PortError::passing(Reason::DiskFailed, "could not read artifacts"))
+            Err(PortError::transient(Reason::DiskFailed, "could not read artifacts"))
         } else {
             Ok(machine.artifacts.clone())
         }
@@ -355,11 +355,11 @@ impl Routes for World {
     fn load(&self, order: &RoutesOrder) -> Result<(), PortError> {
         self.lock().note_read(|oracle, _| oracle.note_offer(order));
         if let Some(why) = self.refusal(order)? {
-            return Err(PortError::passing(Reason::RouteRefused, why));
+            return Err(PortError::transient(Reason::RouteRefused, why));
         }
         self.effect(Effect::LoadRoutes(order), |machine| {
             if !machine.proxy.up {
-                return Err(PortError::passing(Reason::ProxyDown, "could not ask Caddy"));
+                return Err(PortError::transient(Reason::ProxyDown, "could not ask Caddy"));
             }
             machine.proxy.text = Some(order.text.clone());
             machine.proxy.live = true;

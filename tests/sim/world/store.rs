@@ -17,7 +17,7 @@ use zexio::plan::accept::admit::{Admitted, Origin, UrlCheck, admit};
 use zexio::plan::accept::project::{self as rules, Deliveries, StoredProgress};
 use zexio::plan::accept::values::{self, Kind, Values};
 use zexio::plan::accept::{Change, Request, Write};
-use zexio::port::{Delivery, PortError, Put, SecretInfo, Wishes, WriteError};
+use zexio::port::{Delivery, DesiredStore, PortError, Put, SecretInfo, WriteError};
 
 use super::{Machine, World};
 
@@ -97,7 +97,7 @@ impl Sealed {
     ) -> Result<Zeroizing<String>, PortError> {
         let value = self.0.get(project).and_then(|stored| stored.get(&(kind, name.to_owned(), version)));
         let value =
-            value.ok_or_else(|| PortError::passing(Reason::KeyUnavailable, format!("could not open {name}")))?;
+            value.ok_or_else(|| PortError::transient(Reason::KeyUnavailable, format!("could not open {name}")))?;
         Ok(Zeroizing::new(value.clone()))
     }
 }
@@ -204,7 +204,7 @@ impl Machine {
 
     fn stored_progress(&self, project: &ProjectId) -> StoredProgress {
         match self.unreadable.get(project) {
-            Some(Damaged::Progress) => Err(PortError::passing(Reason::Database, DAMAGED)),
+            Some(Damaged::Progress) => Err(PortError::transient(Reason::Database, DAMAGED)),
             _ => Ok(self.progress.projects.get(project).cloned().unwrap_or_default()),
         }
     }
@@ -271,11 +271,11 @@ impl Machine {
     }
 }
 
-impl Wishes for World {
+impl DesiredStore for World {
     fn put(&self, document: Admitted, owner: &Owner, expect: Option<u64>, by: &By) -> Result<Put, WriteError> {
         self.lock().put_by(document, owner, expect, by)
     }
-    fn rehearse(&self, document: Admitted, owner: &Owner) -> Result<Wanted, WriteError> {
+    fn dry_run(&self, document: Admitted, owner: &Owner) -> Result<Wanted, WriteError> {
         let mut machine = self.lock();
         let (project, sealed) = (document.project().clone(), machine.sealed.clone());
         let decided = machine.decide_put(document, owner, None, &key());

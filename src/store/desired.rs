@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use zeroize::Zeroizing;
 
+use crate::event_log;
 use crate::model::desired::{Complaint, Hold, Owner, Wanted};
 use crate::model::event::{By, Event};
 use crate::model::failure::PortError;
@@ -17,20 +18,19 @@ use crate::plan::accept::admit::Admitted;
 use crate::plan::accept::project::{self as rules, Deliveries, StoredProgress};
 use crate::plan::accept::values::{self, Kind, Values};
 use crate::plan::accept::{Change, Request, Write};
-use crate::port::{Clock, Delivery, Put, SecretInfo, SystemClock, Wishes, WriteError};
-use crate::tell::tell;
+use crate::port::{Clock, Delivery, DesiredStore, Put, SecretInfo, SystemClock, WriteError};
 
-use super::memory::read_progress;
+use super::progress::read_progress;
 use super::seal::{Label, SealedBody, Sealer};
 use super::{Db, damaged, refused};
 
-impl Wishes for Db {
+impl DesiredStore for Db {
     fn put(&self, document: Admitted, owner: &Owner, expect: Option<u64>, by: &By) -> Result<Put, WriteError> {
         let project = document.project().clone();
         self.change("write a spec", &project, |tx| put(tx, &self.sealer, document, owner, expect, by))
     }
 
-    fn rehearse(&self, document: Admitted, owner: &Owner) -> Result<Wanted, WriteError> {
+    fn dry_run(&self, document: Admitted, owner: &Owner) -> Result<Wanted, WriteError> {
         let mut connection = self.lock();
         let tx = begin(&mut connection)?;
         let project = document.project().clone();
@@ -217,7 +217,7 @@ impl Db {
         project: &ProjectId,
         decide: impl FnOnce(&Transaction<'_>) -> Result<Change<Record, T>, WriteError>,
     ) -> Result<T, WriteError> {
-        self.tell(what, |tx| {
+        self.write_with_event(what, |tx| {
             let change = decide(tx)?;
             match &change.write {
                 Write::Nothing => {}
@@ -246,7 +246,7 @@ impl Db {
     }
 
     /// Runs one write and keeps what it tells, both or neither; then the log tells it too.
-    pub(super) fn tell<T>(
+    pub(super) fn write_with_event<T>(
         &self,
         what: &str,
         work: impl FnOnce(&Transaction<'_>) -> Result<(T, Option<Event>), WriteError>,
@@ -255,7 +255,7 @@ impl Db {
         let tx = begin(&mut connection)?;
         let (done, event) = work(&tx)?;
         self.commit(tx, event.as_slice()).map_err(|e| refused(what, &e))?;
-        event.iter().for_each(tell);
+        event.iter().for_each(event_log::write);
         Ok(done)
     }
 }
@@ -446,7 +446,7 @@ impl Values for Stored<'_> {
         let sealed = self
             .sealer
             .seal(label, value.open())
-            .map_err(|e| PortError::passing(Reason::KeyUnavailable, format!("could not seal {name}: {e}")))?;
+            .map_err(|e| PortError::transient(Reason::KeyUnavailable, format!("could not seal {name}: {e}")))?;
         let sql = "INSERT INTO sealed (project, kind, name, version, key, nonce, body, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
         let now = i64::try_from(now().0).unwrap_or(i64::MAX);
         let (project, kind) = (self.project.as_str(), kind.as_str());
@@ -472,7 +472,7 @@ pub(super) fn open_value(
         .optional()
         .map_err(|e| refused("read a value", &e))?;
     let failed = |cause: &dyn std::fmt::Display| {
-        PortError::passing(Reason::KeyUnavailable, format!("could not open version {version} of {name}: {cause}"))
+        PortError::transient(Reason::KeyUnavailable, format!("could not open version {version} of {name}: {cause}"))
     };
     let sealed = sealed.ok_or_else(|| failed(&"it is not stored"))?;
     sealer

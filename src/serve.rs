@@ -1,4 +1,4 @@
-//! The doors, opened: the watched directory and the API. Each only writes what is wanted and rings the bell.
+//! The doors, opened: the watched directory and the API. Each only writes what is wanted and rings the trigger.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,18 +9,18 @@ use tokio::sync::watch;
 
 use crate::api::keys::Keys;
 use crate::api::{ApiState, Slots, serve};
-use crate::bell::Bell;
+use crate::heartbeat::Heartbeat;
 use crate::host::address::FetchRules;
 use crate::host::journal::Journalctl;
 use crate::host::uploads::DiskUploads;
 use crate::metrics::Metrics;
 use crate::model::quantity::Span;
 use crate::plan::accept::admit::UrlCheck;
-use crate::port::{Stats, SystemClock, Troubles};
-use crate::pulse::Pulse;
+use crate::port::{FileErrors, Stats, SystemClock};
 use crate::settings::{self, Settings};
-use crate::spec_dir::{self, Books};
+use crate::spec_dir::{self, DesiredStores};
 use crate::store::Db;
+use crate::trigger::TriggerSender;
 
 /// What shows how the server and the agent do.
 pub struct Gauges {
@@ -38,8 +38,8 @@ pub struct Gauges {
 pub fn keep_open(
     settings: &Settings,
     db: Arc<Db>,
-    bell: &Bell,
-    pulse: &Pulse,
+    trigger: &TriggerSender,
+    heartbeat: &Heartbeat,
     gauges: Gauges,
     stop: &Arc<AtomicBool>,
     opened: impl FnOnce() + Send + 'static,
@@ -49,19 +49,24 @@ pub fn keep_open(
         .enable_all()
         .build()
         .map_err(|e| format!("could not start the API's threads: {e}"))?;
-    let troubles = Troubles::default();
+    let troubles = FileErrors::default();
     let rules = FetchRules::from(&settings.artifacts);
     let check_url: UrlCheck = Arc::new(move |url| rules.check_url(url).map(|_| ()).map_err(|e| e.message));
     spec_dir::watch(
         settings.specs(),
-        Books { wishes: db.clone(), memory: db.clone(), service_wishes: db.clone(), service_memory: db.clone() },
+        DesiredStores {
+            desired_store: db.clone(),
+            memory: db.clone(),
+            desired_services: db.clone(),
+            service_progress: db.clone(),
+        },
         check_url.clone(),
-        bell.clone(),
+        trigger.clone(),
         settings.prune.max,
         troubles.clone(),
         stop.clone(),
     );
-    let state = Arc::new(api_state(settings, db, bell, pulse, gauges, troubles, check_url));
+    let state = Arc::new(api_state(settings, db, trigger, heartbeat, gauges, troubles, check_url));
     let listen = Some(settings.listen.clone()).filter(|address| !address.is_empty());
     runtime.block_on(async {
         let (tell, told) = watch::channel(false);
@@ -91,25 +96,25 @@ async fn wait_for_the_end(
 fn api_state(
     settings: &Settings,
     db: Arc<Db>,
-    bell: &Bell,
-    pulse: &Pulse,
+    trigger: &TriggerSender,
+    heartbeat: &Heartbeat,
     gauges: Gauges,
-    troubles: Troubles,
+    troubles: FileErrors,
     check_url: UrlCheck,
 ) -> ApiState {
     ApiState {
         memory: db.clone(),
-        service_memory: db.clone(),
-        service_wishes: db.clone(),
-        wishes: db.clone(),
+        service_progress: db.clone(),
+        desired_services: db.clone(),
+        desired_store: db.clone(),
         events: db,
         journal: Arc::new(Journalctl::default()),
         uploads: Arc::new(DiskUploads::new(&settings.root, settings.artifacts.max_bytes)),
         clock: Arc::new(SystemClock),
-        bell: bell.clone(),
+        trigger: trigger.clone(),
         keys: Keys::at(settings::KEYS),
         check_url,
-        pulse: pulse.clone(),
+        heartbeat: heartbeat.clone(),
         pulse_within: Span(settings.resync.0.saturating_mul(3)),
         stats: gauges.stats,
         metrics: gauges.metrics,

@@ -3,7 +3,7 @@
 use crate::model::event::{Event, Level};
 
 /// Writes an event to the log.
-pub fn tell(event: &Event) {
+pub fn write(event: &Event) {
     let project = event.project.as_ref().map_or("-", |project| project.as_str());
     let (generation, release) = (event.generation, event.release.map(|release| release.0));
     // Debug form: a message may hold what a server or an app said, and a line must stay one line.

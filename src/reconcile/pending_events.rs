@@ -1,20 +1,20 @@
 //! What passes told and did not write yet. It reaches the log at once, and the disk with the next write that is made
 //! anyway: telling makes no deploy wait for the disk.
 
+use crate::event_log;
 use crate::model::event::Event;
-use crate::tell::tell;
 
 /// How many events may wait for a write. A crash loses at most these; the log has them.
 const MOST: usize = 64;
 
 /// Events on their way to the disk.
 #[derive(Debug, Default)]
-pub struct Ledger(Vec<Event>);
+pub struct PendingEvents(Vec<Event>);
 
-impl Ledger {
+impl PendingEvents {
     /// Tells events.
-    pub fn tell(&mut self, events: impl IntoIterator<Item = Event>) {
-        self.0.extend(events.into_iter().inspect(tell));
+    pub fn push(&mut self, events: impl IntoIterator<Item = Event>) {
+        self.0.extend(events.into_iter().inspect(event_log::write));
     }
 
     /// Returns what is to be written.

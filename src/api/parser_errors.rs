@@ -32,7 +32,7 @@ impl<S> Refusing<S> {
 }
 
 /// Says what the parser said, by its status line.
-fn in_our_words(said: &[u8]) -> Vec<u8> {
+fn as_problem(said: &[u8]) -> Vec<u8> {
     let status = said.get(9..12).and_then(|digits| StatusCode::from_bytes(digits).ok());
     let problem = match status {
         Some(StatusCode::URI_TOO_LONG) => {
@@ -66,7 +66,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Refusing<S> {
         if this.understood.load(Ordering::Acquire) {
             return Pin::new(&mut this.inner).poll_write(cx, bytes);
         }
-        let own = this.own.get_or_insert_with(|| in_our_words(bytes));
+        let own = this.own.get_or_insert_with(|| as_problem(bytes));
         while !own.is_empty() {
             match ready!(Pin::new(&mut this.inner).poll_write(cx, own))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),

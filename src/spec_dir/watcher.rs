@@ -1,4 +1,4 @@
-//! Hears that something stirred in the directory. What exactly does not matter: every look is a full one, so a lost or
+//! Hears that something changed in the directory. What exactly does not matter: every look is a full one, so a lost or
 //! merged event costs nothing.
 
 use std::path::{Path, PathBuf};
@@ -14,31 +14,31 @@ use super::scan;
 /// How long nothing may stir before a look: an editor saves in several steps.
 const QUIET: Duration = Duration::from_millis(300);
 /// How long a look waits at most while something keeps stirring.
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 /// How soon a stop is noticed.
 const NAP: Duration = Duration::from_millis(500);
 
 /// Listens to one directory.
-pub struct Ear {
-    stirred: Receiver<()>,
+pub struct DirWatcher {
+    changed: Receiver<()>,
     sender: SyncSender<()>,
     watcher: Option<RecommendedWatcher>,
     /// The path that is listened to, and which directory stood under it; none: none did.
     place: (PathBuf, Option<String>),
 }
 
-impl Ear {
-    /// Makes an ear that hears nothing yet.
-    pub fn deaf() -> Self {
-        // One place: that something stirred is all there is to say, however often.
-        let (sender, stirred) = sync_channel(1);
-        Self { stirred, sender, watcher: None, place: (PathBuf::new(), None) }
+impl DirWatcher {
+    /// Makes an watcher that hears nothing yet.
+    pub fn idle() -> Self {
+        // One place: that something changed is all there is to say, however often.
+        let (sender, changed) = sync_channel(1);
+        Self { changed, sender, watcher: None, place: (PathBuf::new(), None) }
     }
 
     /// Listens to the directory that stands under this path now.
-    pub fn attend(&mut self, dir: &Path) {
+    pub fn watch(&mut self, dir: &Path) {
         let place = (dir.to_owned(), scan::identity(dir));
-        if self.hears() && self.place == place {
+        if self.is_watching() && self.place == place {
             return;
         }
         let news = self.place != place;
@@ -58,11 +58,11 @@ impl Ear {
     }
 
     /// Tells whether anything would be heard.
-    pub fn hears(&self) -> bool {
+    pub fn is_watching(&self) -> bool {
         self.watcher.is_some()
     }
 
-    /// Waits until something stirred and is quiet again, or until the time is up.
+    /// Waits until something changed and is quiet again, or until the time is up.
     pub fn wait(&mut self, at_most: Duration, stop: &AtomicBool) {
         let until = Instant::now() + at_most;
         while !stop.load(Ordering::Relaxed) {
@@ -70,7 +70,7 @@ impl Ear {
             if left.is_zero() {
                 return;
             }
-            match self.stirred.recv_timeout(left.min(NAP)) {
+            match self.changed.recv_timeout(left.min(NAP)) {
                 // A mount or unmount over the path stirs nothing in the directory that is watched.
                 Err(RecvTimeoutError::Timeout) if self.stands() => {}
                 Err(RecvTimeoutError::Timeout) => return,
@@ -85,8 +85,8 @@ impl Ear {
     }
 
     fn settle(&self) {
-        let until = Instant::now() + PATIENCE;
-        while Instant::now() < until && self.stirred.recv_timeout(QUIET).is_ok() {}
+        let until = Instant::now() + TIMEOUT;
+        while Instant::now() < until && self.changed.recv_timeout(QUIET).is_ok() {}
     }
 
     fn begin(&self, dir: &Path) -> notify::Result<RecommendedWatcher> {

@@ -15,7 +15,7 @@ use crate::model::reason::Reason;
 
 /// Makes the wanted release the target, or says in the project's memory what stands in the way. Tells whether nothing
 /// does.
-pub fn take(
+pub fn select(
     project: &ProjectId,
     wanted: &Wanted,
     spec: &Spec,
@@ -65,7 +65,7 @@ pub fn take(
         return false;
     }
     veto_what_is_left(memory, spec, number);
-    aim_at(project, memory, number, observed);
+    set_target(project, memory, number, observed);
     memory.aimed = wanted.generation;
     true
 }
@@ -228,7 +228,7 @@ fn veto_what_is_left(memory: &mut ProjectProgress, spec: &Spec, number: ReleaseN
 }
 
 /// Points the project at a release. A rollout that was on its way to another one ends here.
-fn aim_at(project: &ProjectId, memory: &mut ProjectProgress, number: ReleaseNo, observed: &Observed) {
+fn set_target(project: &ProjectId, memory: &mut ProjectProgress, number: ReleaseNo, observed: &Observed) {
     let now = observed.now;
     // It is on trial, serves or was rejected: there is no way from a target but these. One that failed for an earlier
     // generation, and is asked for by its number again, is tried again.

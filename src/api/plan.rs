@@ -6,18 +6,18 @@ use hyper::StatusCode;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::bell::Rehearsal;
 use crate::model::desired::Wanted;
 use crate::model::names::ProjectId;
 use crate::plan::Step;
 use crate::plan::status::who_waits;
 use crate::plan::step::Facts;
+use crate::trigger::DryRun;
 
 use super::problem::Problem;
 use super::{Answer, ApiState, Call, json};
 
 /// How long the loop may be busy with a pass before it answers.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A step, for programs and people.
 #[derive(Debug, Serialize)]
@@ -73,7 +73,7 @@ pub async fn supposing(call: &Call, project: &ProjectId, wanted: Wanted) -> Answ
 }
 
 /// Shows the steps of one project and those of everybody: its routes are loaded together with all others.
-fn shown(project: &ProjectId, generation: u64, found: &Rehearsal) -> Answer {
+fn shown(project: &ProjectId, generation: u64, found: &DryRun) -> Answer {
     let of_it = |step: &&Step| step.action.project().is_none_or(|whose| whose == project);
     let steps: Vec<Shown> = found.plan.steps.iter().filter(of_it).map(Shown::from).collect();
     let mut waiting = who_waits(&found.plan, &found.statuses);
@@ -81,8 +81,8 @@ fn shown(project: &ProjectId, generation: u64, found: &Rehearsal) -> Answer {
     json(StatusCode::OK, &json!({ "project": project, "generation": generation, "steps": steps, "waiting": waiting }))
 }
 
-async fn ask(state: &ApiState, suppose: Option<(ProjectId, Wanted)>) -> Result<Rehearsal, Problem> {
-    let plan = tokio::time::timeout(PATIENCE, state.bell.plan(suppose)).await;
+async fn ask(state: &ApiState, suppose: Option<(ProjectId, Wanted)>) -> Result<DryRun, Problem> {
+    let plan = tokio::time::timeout(TIMEOUT, state.trigger.plan(suppose)).await;
     plan.unwrap_or_else(|_| Err("the loop is busy".to_owned()))
         .map_err(|cause| Problem::later(format!("could not ask for the plan: {cause}")))
 }

@@ -15,12 +15,12 @@ use crate::model::spec::Sealed;
 use crate::model::status::Status;
 use crate::plan::accept::project as rules;
 use crate::plan::accept::values::{self, Kind};
-use crate::port::{Memory, ServiceMemory, WriteError};
+use crate::port::{ProgressStore, ServiceProgressStore, WriteError};
 
-use super::wishes::{forget, known_id, open_value, read, read_desired};
+use super::desired::{forget, known_id, open_value, read, read_desired};
 use super::{Db, damaged, refused};
 
-impl Memory for Db {
+impl ProgressStore for Db {
     fn desired(&self) -> Result<Desired, PortError> {
         read_desired(&self.lock()).map(Desired)
     }
@@ -44,7 +44,7 @@ impl Memory for Db {
         read_progress(&self.lock(), project)
     }
 
-    fn remember(&self, changed: &BTreeMap<ProjectId, ProjectProgress>, events: &[Event]) -> Result<(), PortError> {
+    fn save_progress(&self, changed: &BTreeMap<ProjectId, ProjectProgress>, events: &[Event]) -> Result<(), PortError> {
         let mut connection = self.lock_to_write();
         let failed = |e: rusqlite::Error| refused("remember progress", &e);
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
@@ -120,7 +120,7 @@ impl Memory for Db {
 pub(super) fn plain(error: WriteError) -> PortError {
     match error {
         WriteError::Store(error) => error,
-        other => PortError::passing(Reason::Database, other.to_string()),
+        other => PortError::transient(Reason::Database, other.to_string()),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::model::quantity::{Span, Timestamp};
 
 /// Felt by `/healthz` and by whoever waits, made by the loop.
 #[derive(Debug, Clone)]
-pub struct Pulse(Arc<Beats>);
+pub struct Heartbeat(Arc<Beats>);
 
 #[derive(Debug)]
 struct Beats {
@@ -20,7 +20,7 @@ struct Beats {
     ended: AtomicU64,
 }
 
-impl Default for Pulse {
+impl Default for Heartbeat {
     fn default() -> Self {
         // Where the system gives no random bytes, no key and no nonce can be made either.
         let run = getrandom::u64().unwrap_or_default();
@@ -29,7 +29,7 @@ impl Default for Pulse {
     }
 }
 
-impl Pulse {
+impl Heartbeat {
     /// Says that a pass begins; returns its number.
     pub fn begin(&self) -> u64 {
         self.0.begun.fetch_add(1, Ordering::SeqCst) + 1
@@ -102,23 +102,23 @@ mod tests {
 
     #[test]
     fn a_write_is_seen_by_the_passes_that_begin_after_it() {
-        let pulse = Pulse::default();
-        let early = pulse.begin();
-        let written = pulse.written();
-        assert!(!pulse.seen().is_after(written));
-        pulse.recorded(early);
-        assert!(!pulse.seen().is_after(written), "it was under way already");
-        let late = pulse.begin();
-        assert!(!pulse.seen().is_after(written), "it has recorded nothing yet");
-        pulse.recorded(late);
-        assert!(pulse.seen().is_after(written));
+        let heartbeat = Heartbeat::default();
+        let early = heartbeat.begin();
+        let written = heartbeat.written();
+        assert!(!heartbeat.seen().is_after(written));
+        heartbeat.recorded(early);
+        assert!(!heartbeat.seen().is_after(written), "it was under way already");
+        let late = heartbeat.begin();
+        assert!(!heartbeat.seen().is_after(written), "it has recorded nothing yet");
+        heartbeat.recorded(late);
+        assert!(heartbeat.seen().is_after(written));
         assert_eq!(Mark::parse(&written.to_string()), Some(written));
         assert_eq!([Mark::parse(""), Mark::parse("12"), Mark::parse("x.1")], [None; 3]);
     }
 
     #[test]
     fn an_agent_that_was_started_since_has_to_end_a_pass_too() {
-        let (before, after) = (Pulse::default(), Pulse::default());
+        let (before, after) = (Heartbeat::default(), Heartbeat::default());
         assert_eq!((before.begin(), before.begin()), (1, 2));
         assert!(!after.seen().is_after(before.written()), "its statuses are those of the run before");
         after.recorded(after.begin());
