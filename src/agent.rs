@@ -30,10 +30,10 @@ use crate::port::{Clock, Stats, SystemClock};
 use crate::reconcile;
 use crate::reconcile::pass::{Loop, checked_plan};
 use crate::reconcile::services::HostServices;
-use crate::render::caddyfile::Proxy;
 use crate::serve::{self, Gauges};
 use crate::settings::{self, Artifacts, Settings};
 use crate::store::{Db, MasterKey};
+use crate::template;
 use crate::trigger::{self, TriggerSender};
 use crate::unpack::Limits;
 
@@ -157,11 +157,11 @@ fn reconciler(
     let rules = Rules {
         layout: settings.root.clone(),
         ports: (settings.ports.from, settings.ports.to),
-        proxy: last_good_proxy(settings)?,
+        proxy: template::last_good_proxy(settings)?,
     };
     Ok(Loop {
         services: HostServices::new(db.clone(), Box::new(Host::default())),
-        memory: db,
+        store: db,
         units: Box::new(Systemd::default()),
         bundles: Box::new(files),
         health: Box::new(Prober::new(clock.clone(), trigger.clone(), settings.caddy.port_behind())),
@@ -183,30 +183,6 @@ fn reconciler(
     })
 }
 
-/// Returns what the Caddyfile's template is told.
-///
-/// # Errors
-/// The template cannot be read, or cannot be filled.
-pub fn proxy(settings: &Settings) -> Result<Proxy, String> {
-    let path = &settings.caddy.template;
-    let template = fs::read_to_string(path)
-        .map_err(|e| format!("could not read {}: {e}; `make install` puts it there", path.display()))?;
-    let caddy = Version::installed();
-    let proxy = settings.proxy(template, caddy.keeps_streams());
-    let proxy = Proxy { encode_flushes: caddy.encode_flushes(), ..proxy };
-    crate::render::caddyfile::try_template(&proxy).map(|()| proxy)
-}
-
-/// Returns the same with the template that Caddy took last; the loop judges the one on disk before it takes that.
-fn last_good_proxy(settings: &Settings) -> Result<Proxy, String> {
-    let kept = fs::read_to_string(caddy::kept_template(&settings.caddy.template)).ok();
-    let kept = kept.map(|template| settings.proxy(template, Version::installed().keeps_streams()));
-    match kept.filter(|proxy| crate::render::caddyfile::try_template(proxy).is_ok()) {
-        Some(proxy) => Ok(proxy),
-        None => proxy(settings),
-    }
-}
-
 /// Makes the user that unpacks artifacts, unless it is there; returns its name.
 ///
 /// # Errors
@@ -220,7 +196,7 @@ pub fn make_unpacker() -> Result<&'static str, String> {
 /// # Errors
 /// Says what stands against it; then nothing was changed.
 pub fn join_proxy(settings: &Settings, how: &JoinProxy<'_>) -> Result<Vec<String>, String> {
-    let ours = crate::render::caddyfile::text(&proxy(settings)?, &[])?;
+    let ours = crate::render::caddyfile::text(&template::proxy(settings)?, &[])?;
     let socket = Path::new(&settings.caddy.admin);
     let order = caddy::join::Order {
         socket,

@@ -7,6 +7,7 @@ pub mod event_log;
 pub mod files;
 pub mod heartbeat;
 pub mod host;
+pub mod keys;
 pub mod launch;
 pub mod metrics;
 pub mod model;
@@ -19,6 +20,7 @@ pub mod settings;
 pub mod sign;
 pub mod spec_dir;
 pub mod store;
+pub mod template;
 #[cfg(test)]
 mod tidy;
 pub mod trigger;

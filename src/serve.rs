@@ -7,12 +7,12 @@ use std::sync::atomic::AtomicBool;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::api::keys::Keys;
 use crate::api::{ApiState, Slots, serve};
 use crate::heartbeat::Heartbeat;
 use crate::host::address::FetchRules;
 use crate::host::journal::Journalctl;
 use crate::host::uploads::DiskUploads;
+use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::model::quantity::Span;
 use crate::plan::accept::admit::UrlCheck;

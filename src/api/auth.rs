@@ -9,10 +9,10 @@ use crate::model::names::{KeyId, Sha256};
 use crate::model::quantity::Timestamp;
 use crate::sign::{self, Head, Signature};
 
-use super::keys::Scope;
 use super::problem::Problem;
 use super::route::Target;
 use super::{ApiState, Line, Origin, blocking};
+use crate::keys::Scope;
 
 /// How long a nonce is remembered after its request's time, in seconds: longer than its signature is accepted.
 const REMEMBERED: u64 = 600;

@@ -10,11 +10,11 @@ use crate::model::spec::{Artifact, ArtifactFrom, Label, Source, Spec, Updates};
 use crate::port::WriteError;
 
 use super::body::object;
-use super::keys::Scope;
 use super::problem::Problem;
 use super::projects::{accepted, known, paused};
 use super::query::content_type;
 use super::{Answer, Call};
+use crate::keys::Scope;
 
 /// The artifact that is asked for.
 #[derive(Debug, Deserialize)]

@@ -7,7 +7,6 @@ pub mod body;
 pub mod deploy;
 pub mod events;
 pub mod hooks;
-pub mod keys;
 pub mod logs;
 pub mod openapi;
 pub mod parser_errors;
@@ -57,8 +56,8 @@ use crate::port::{
 };
 use crate::trigger::TriggerSender;
 
+use crate::keys::Keys;
 use body::Body;
-use keys::Keys;
 use problem::Problem;
 use query::Query;
 use request_smuggling::Flaws;

@@ -6,8 +6,8 @@ use hyper::{Method, StatusCode};
 
 use crate::model::names::ProjectId;
 
-use super::keys::Scope;
 use super::problem::Problem;
+use crate::keys::Scope;
 
 /// What a path leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -386,8 +386,8 @@ pub enum Key {
         /// The key's id
         kid: KeyId,
         /// What it may do: admin, read or deploy:<project>
-        #[arg(long, value_parser = crate::api::keys::Scope::parse)]
-        scope: crate::api::keys::Scope,
+        #[arg(long, value_parser = crate::keys::Scope::parse)]
+        scope: crate::keys::Scope,
     },
     /// List the keys and what each may do
     List,

@@ -14,8 +14,8 @@ use super::args::Format;
 use super::failure::Failure;
 use super::prompt;
 use super::text::{machine, say};
-use crate::api::keys::{Keys, Scope};
 use crate::files;
+use crate::keys::{Keys, Scope};
 use crate::model::names::KeyId;
 use crate::settings::{self, Settings};
 

@@ -34,7 +34,7 @@ pub use init::{InitHooks, JoinProxy};
 use signing::{Signer, Target};
 use text::{Paint, machine, say, table, yaml};
 
-use crate::api::keys::{Keys, Scope};
+use crate::keys::{Keys, Scope};
 use crate::model::names::{KeyId, ProjectId};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::reason::Reason;

@@ -927,10 +927,10 @@ mod tests {
     #[test]
     fn a_host_document_names_services_and_their_versions() {
         let read = host("{ redis: {}, postgresql: { version: 15 }, nodejs: { version: lts } }");
-        assert_eq!(read, "{Nodejs: Usual, Postgresql: Major(15), Redis: Usual}");
+        assert_eq!(read, "{Nodejs: Default, Postgresql: Major(15), Redis: Default}");
         assert_eq!(
             host("{ redis: { version: 7 }, postgresql: { version: lts } }"),
-            "{Postgresql: Usual, Redis: Major(7)}"
+            "{Postgresql: Default, Redis: Major(7)}"
         );
         assert!(host("{ redis: { version: new } }").starts_with("line 3, column 31: services.redis.version: "));
         assert!(host("{ rediss: {} }").contains("did you mean redis?"), "{}", host("{ rediss: {} }"));

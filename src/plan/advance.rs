@@ -26,47 +26,48 @@ pub fn advance(
     desired: &Desired,
     services: &WantedServices,
     observed: &Observed,
-    progress: &mut Progress,
+    all_progress: &mut Progress,
     rules: &Rules,
 ) {
-    services::advance(services, observed, progress);
+    services::advance(services, observed, all_progress);
     for (project, seen) in &observed.projects {
         let Some(wanted) = desired.0.get(project) else { continue };
         match &wanted.intent {
             Intent::Nothing | Intent::Unreadable(_) => {}
             _ if wanted.pause_at(observed.now).is_some() => {
-                progress.projects.entry(project.clone()).or_default().suspended.get_or_insert(observed.now);
+                all_progress.projects.entry(project.clone()).or_default().suspended.get_or_insert(observed.now);
             }
             Intent::Delete { .. } => {
-                let memory = progress.projects.entry(project.clone()).or_default();
-                memory.suspended = None;
-                clear_target(memory, wanted.generation);
+                let progress = all_progress.projects.entry(project.clone()).or_default();
+                progress.suspended = None;
+                clear_target(progress, wanted.generation);
             }
             Intent::Run(spec) => {
-                let memory = progress.projects.entry(project.clone()).or_default();
-                wake(memory, observed.now);
+                let progress = all_progress.projects.entry(project.clone()).or_default();
+                wake(progress, observed.now);
                 // A switch that is complete is a fact, also where the next wish came before it was written down.
-                promote_what_was_switched(project, seen, memory, spec, observed.now);
-                let switching = memory.trial.as_ref().is_some_and(|trial| trial.proven);
+                promote_what_was_switched(project, seen, progress, spec, observed.now);
+                let switching = progress.trial.as_ref().is_some_and(|trial| trial.proven);
                 if switching && (seen.units.known().is_none() || seen.bundles.known().is_none()) {
                     // Whether it has the traffic by now cannot be seen; nobody else is aimed at before that.
                     continue;
                 }
                 // What has a part of the traffic gets the rest first: the release before it may have fallen meanwhile.
-                let taken = !is_half_switched(project, seen, memory)
-                    && target::select(project, wanted, spec, observed, progress, rules);
-                let memory = progress.projects.entry(project.clone()).or_default();
-                let stalled = memory.stalled.clone();
-                let tried = memory.candidate().and_then(|number| Some((number, memory.release(number)?.generation)));
-                roll(project, spec, wanted.moved, seen, memory, observed.now);
-                routes::offer_again(memory, observed);
+                let taken = !is_half_switched(project, seen, progress)
+                    && target::select(project, wanted, spec, observed, all_progress, rules);
+                let progress = all_progress.projects.entry(project.clone()).or_default();
+                let stalled = progress.stalled.clone();
+                let tried =
+                    progress.candidate().and_then(|number| Some((number, progress.release(number)?.generation)));
+                roll(project, spec, wanted.moved, seen, progress, observed.now);
+                routes::offer_again(progress, observed);
                 if taken {
-                    take_routes(spec, memory);
+                    take_routes(spec, progress);
                 } else {
                     // What fails meanwhile is the release of an earlier wish: this one was not tried yet.
-                    memory.stalled = stalled;
+                    progress.stalled = stalled;
                     if let Some((number, generation)) = tried
-                        && let Some(release) = memory.releases.get_mut(&number)
+                        && let Some(release) = progress.releases.get_mut(&number)
                     {
                         release.generation = generation;
                     }
@@ -77,9 +78,9 @@ pub fn advance(
 }
 
 /// A suspension is over: the time that a rollout stood still is not its own.
-fn wake(memory: &mut ProjectProgress, now: Timestamp) {
-    let Some(since) = memory.suspended.take() else { return };
-    if let Some(trial) = &mut memory.trial {
+fn wake(progress: &mut ProjectProgress, now: Timestamp) {
+    let Some(since) = progress.suspended.take() else { return };
+    if let Some(trial) = &mut progress.trial {
         let stood_still = now.since(since.max(trial.since));
         trial.since = trial.since.after(stood_still);
         trial.awaits = trial.awaits.map(|until| until.after(stood_still));
@@ -90,14 +91,14 @@ fn wake(memory: &mut ProjectProgress, now: Timestamp) {
 }
 
 /// A project that is to be gone wants no release and no route; its hosts are free once nothing of it is left.
-fn clear_target(memory: &mut ProjectProgress, generation: u64) {
-    memory.generation = generation;
-    memory.target = None;
-    memory.trial = None;
-    memory.held = None;
-    memory.waits = None;
-    memory.stalled = None;
-    memory.routes.clear();
+fn clear_target(progress: &mut ProjectProgress, generation: u64) {
+    progress.generation = generation;
+    progress.target = None;
+    progress.trial = None;
+    progress.held = None;
+    progress.waits = None;
+    progress.stalled = None;
+    progress.routes.clear();
 }
 
 fn roll(
@@ -105,50 +106,50 @@ fn roll(
     spec: &Spec,
     moved: bool,
     seen: &ObservedProject,
-    memory: &mut ProjectProgress,
+    progress: &mut ProjectProgress,
     now: Timestamp,
 ) {
-    clamp_to_now(memory, &spec.deploy, now);
+    clamp_to_now(progress, &spec.deploy, now);
     if let Facet::Known(bundles) = &seen.bundles {
-        learn_digests(memory, bundles);
-        end_the_wait_for_an_artifact(memory, bundles, now);
-        stay_where_nothing_is_new(memory);
+        learn_digests(progress, bundles);
+        end_the_wait_for_an_artifact(progress, bundles, now);
+        stay_where_nothing_is_new(progress);
     }
-    count_fetch_failure(seen, moved, memory, &spec.deploy, now);
-    note_release_command(project, seen, memory);
-    make_room(project, seen, memory, spec, now);
-    judge(project, seen, memory, &spec.deploy, now);
-    promote_what_was_switched(project, seen, memory, spec, now);
-    end_drain(seen, memory, now);
-    retire(memory, spec.keep.count());
-    ports::give_back(memory);
+    count_fetch_failure(seen, moved, progress, &spec.deploy, now);
+    note_release_command(project, seen, progress);
+    make_room(project, seen, progress, spec, now);
+    judge(project, seen, progress, &spec.deploy, now);
+    promote_what_was_switched(project, seen, progress, spec, now);
+    end_drain(seen, progress, now);
+    retire(progress, spec.keep.count());
+    ports::give_back(progress);
 }
 
 /// A clock that jumped back leaves moments that lie too far ahead. Nothing waits longer than if it began now.
-fn clamp_to_now(memory: &mut ProjectProgress, deploy: &Deploy, now: Timestamp) {
-    if let Some(draining) = &mut memory.draining {
+fn clamp_to_now(progress: &mut ProjectProgress, deploy: &Deploy, now: Timestamp) {
+    if let Some(draining) = &mut progress.draining {
         draining.until = draining.until.min(now.after(deploy.drain.max(SHORTEST_DRAIN)));
     }
-    if let Some(trial) = &mut memory.trial {
+    if let Some(trial) = &mut progress.trial {
         trial.since = trial.since.min(now);
         trial.awaits = trial.awaits.map(|until| until.min(now.after(retry::ARTIFACT_WAIT)));
         if let Some(switched) = &mut trial.switched {
             switched.since = switched.since.min(now);
         }
     }
-    let fetch = memory.trial.as_mut().and_then(|trial| trial.fetch.as_mut());
-    memory.backoff.iter_mut().chain(fetch).for_each(|backoff| backoff.clamp_to_now(now));
-    if let Some(quarantine) = &mut memory.quarantine {
+    let fetch = progress.trial.as_mut().and_then(|trial| trial.fetch.as_mut());
+    progress.backoff.iter_mut().chain(fetch).for_each(|backoff| backoff.clamp_to_now(now));
+    if let Some(quarantine) = &mut progress.quarantine {
         quarantine.since = quarantine.since.min(now);
     }
 }
 
 /// The routes of the newest spec hold once its release serves. A spec that could not be taken, since another project
 /// has one of its hosts, changes none.
-fn take_routes(spec: &Spec, memory: &mut ProjectProgress) {
-    if memory.serving == memory.target {
-        memory.routes = routes_of(spec);
-        memory.hosts = target::hosts_of(spec);
+fn take_routes(spec: &Spec, progress: &mut ProjectProgress) {
+    if progress.serving == progress.target {
+        progress.routes = routes_of(spec);
+        progress.hosts = target::hosts_of(spec);
     }
 }
 
@@ -158,18 +159,18 @@ fn routes_of(spec: &Spec) -> BTreeMap<ProcessName, Vec<Route>> {
 }
 
 /// A release whose artifact had no digest has one as soon as it is on disk.
-fn learn_digests(memory: &mut ProjectProgress, bundles: &BundlesSeen) {
+fn learn_digests(progress: &mut ProjectProgress, bundles: &BundlesSeen) {
     for (number, sha256) in &bundles.releases {
-        if let Some(release) = memory.releases.get_mut(number) {
+        if let Some(release) = progress.releases.get_mut(number) {
             release.sha256.get_or_insert_with(|| sha256.clone());
         }
     }
 }
 
 /// The rollout's own time begins when an artifact that was waited for is there.
-fn end_the_wait_for_an_artifact(memory: &mut ProjectProgress, bundles: &BundlesSeen, now: Timestamp) {
-    let on_disk = memory.candidate().is_some_and(|candidate| bundles.releases.contains_key(&candidate));
-    if let Some(trial) = memory.trial.as_mut().filter(|_| on_disk) {
+fn end_the_wait_for_an_artifact(progress: &mut ProjectProgress, bundles: &BundlesSeen, now: Timestamp) {
+    let on_disk = progress.candidate().is_some_and(|candidate| bundles.releases.contains_key(&candidate));
+    if let Some(trial) = progress.trial.as_mut().filter(|_| on_disk) {
         trial.fetch = None;
         if trial.awaits.take().is_some() {
             trial.since = now;
@@ -178,32 +179,32 @@ fn end_the_wait_for_an_artifact(memory: &mut ProjectProgress, bundles: &BundlesS
 }
 
 /// Another address or another version with the same bytes behind it is no new release.
-fn stay_where_nothing_is_new(memory: &mut ProjectProgress) {
-    let (Some(candidate), Some(serving)) = (memory.candidate(), memory.serving) else { return };
-    let (Some(new), Some(old)) = (memory.release(candidate), memory.release(serving)) else { return };
+fn stay_where_nothing_is_new(progress: &mut ProjectProgress) {
+    let (Some(candidate), Some(serving)) = (progress.candidate(), progress.serving) else { return };
+    let (Some(new), Some(old)) = (progress.release(candidate), progress.release(serving)) else { return };
     let same_bytes = new.sha256.is_some() && new.sha256 == old.sha256;
     if same_bytes && (Content { source: old.content.source.clone(), ..(*new.content).clone() }) == *old.content {
         let (source, version) = (new.content.source.clone(), new.version.clone());
-        memory.releases.remove(&candidate);
-        if let Some(release) = memory.releases.get_mut(&serving) {
+        progress.releases.remove(&candidate);
+        if let Some(release) = progress.releases.get_mut(&serving) {
             Arc::make_mut(&mut release.content).source = source;
             release.version = version.or(release.version.take());
         }
-        memory.target = Some(serving);
-        memory.trial = None;
+        progress.target = Some(serving);
+        progress.trial = None;
     }
 }
 
 fn count_fetch_failure(
     seen: &ObservedProject,
     moved: bool,
-    memory: &mut ProjectProgress,
+    progress: &mut ProjectProgress,
     deploy: &Deploy,
     now: Timestamp,
 ) {
-    let Some(candidate) = memory.candidate() else { return };
+    let Some(candidate) = progress.candidate() else { return };
     let Some(FetchSeen::Failed { at, error }) = seen.fetches.get(&candidate) else { return };
-    let Some(trial) = &mut memory.trial else { return };
+    let Some(trial) = &mut progress.trial else { return };
     let is_counted = trial.fetch.as_ref().is_some_and(|counted| counted.last >= *at);
     let mut message = error.message.clone();
     match error.retry {
@@ -225,69 +226,69 @@ fn count_fetch_failure(
         Retry::Never | Retry::WhenPresent => {}
     }
     let hold = deploy.on_failure == OnFailure::Hold;
-    reject(memory, candidate, Rejection { reason: error.reason, message, hold, fetched: false }, now);
+    reject(progress, candidate, Rejection { reason: error.reason, message, hold, fetched: false }, now);
 }
 
 /// A release command that ran to its end does not run again, whatever happens to the agent or the machine after.
-fn note_release_command(project: &ProjectId, seen: &ObservedProject, memory: &mut ProjectProgress) {
-    let command = memory.candidate().and_then(|candidate| memory.command_unit(project, candidate));
+fn note_release_command(project: &ProjectId, seen: &ObservedProject, progress: &mut ProjectProgress) {
+    let command = progress.candidate().and_then(|candidate| progress.command_unit(project, candidate));
     let done = command
         .zip(seen.units.known())
         .is_some_and(|(unit, units)| units.get(&unit).is_some_and(|seen| seen.is_done()));
-    if let Some(trial) = memory.trial.as_mut().filter(|_| done) {
+    if let Some(trial) = progress.trial.as_mut().filter(|_| done) {
         trial.released = true;
     }
 }
 
 /// What must not run twice changes over only once all else of the new release is ready, so that a bad release is known
 /// by then. It does so once: a release that wavers after that is no reason to change back and forth.
-fn make_room(project: &ProjectId, seen: &ObservedProject, memory: &mut ProjectProgress, spec: &Spec, now: Timestamp) {
-    let (Some(candidate), Some(trial)) = (memory.candidate(), memory.trial.clone()) else { return };
-    let case = Case { project, candidate, memory, trial: &trial, deploy: &spec.deploy, seen, now };
-    let runs_once = |unit: &UnitId| super::rollout::runs_once(spec, memory, unit);
+fn make_room(project: &ProjectId, seen: &ObservedProject, progress: &mut ProjectProgress, spec: &Spec, now: Timestamp) {
+    let (Some(candidate), Some(trial)) = (progress.candidate(), progress.trial.clone()) else { return };
+    let case = Case { project, candidate, progress, trial: &trial, deploy: &spec.deploy, seen, now };
+    let runs_once = |unit: &UnitId| super::rollout::runs_once(spec, progress, unit);
     let mut units =
-        [Some(candidate), memory.serving].into_iter().flatten().flat_map(|number| memory.units_of(project, number));
+        [Some(candidate), progress.serving].into_iter().flatten().flat_map(|number| progress.units_of(project, number));
     let ready = !trial.room && units.any(|unit| runs_once(&unit)) && case.is_ready_but_for(runs_once);
-    if let Some(trial) = memory.trial.as_mut().filter(|_| ready) {
+    if let Some(trial) = progress.trial.as_mut().filter(|_| ready) {
         trial.room = true;
     }
 }
 
-fn judge(project: &ProjectId, seen: &ObservedProject, memory: &mut ProjectProgress, deploy: &Deploy, now: Timestamp) {
-    let (Some(candidate), Some(trial)) = (memory.candidate(), memory.trial.clone()) else { return };
-    if trial.proven && switch_has_begun(candidate, seen, memory) {
+fn judge(project: &ProjectId, seen: &ObservedProject, progress: &mut ProjectProgress, deploy: &Deploy, now: Timestamp) {
+    let (Some(candidate), Some(trial)) = (progress.candidate(), progress.trial.clone()) else { return };
+    if trial.proven && switch_has_begun(candidate, seen, progress) {
         return;
     }
-    match (Case { project, candidate, memory, trial: &trial, deploy, seen, now }).verdict() {
-        Verdict::Wait(_) => memory.trial = Some(Trial { proven: false, ..trial }),
-        Verdict::Healthy => memory.trial = Some(Trial { proven: true, ..trial }),
+    match (Case { project, candidate, progress, trial: &trial, deploy, seen, now }).verdict() {
+        Verdict::Wait(_) => progress.trial = Some(Trial { proven: false, ..trial }),
+        Verdict::Healthy => progress.trial = Some(Trial { proven: true, ..trial }),
         Verdict::Reject { reason, message } => {
             let hold = deploy.on_failure == OnFailure::Hold;
             let fetched = seen.bundles.known().is_none_or(|bundles| bundles.releases.contains_key(&candidate));
-            reject(memory, candidate, Rejection { reason, message, hold, fetched }, now);
+            reject(progress, candidate, Rejection { reason, message, hold, fetched }, now);
         }
     }
 }
 
 /// A proof holds only until the switch begins: a candidate that fell in between must prove itself anew. A switch that
 /// has begun is carried through, since going back would be a switch too.
-fn switch_has_begun(candidate: ReleaseNo, seen: &ObservedProject, memory: &ProjectProgress) -> bool {
-    let (Some(bundles), Some(release)) = (seen.bundles.known(), memory.release(candidate)) else { return true };
+fn switch_has_begun(candidate: ReleaseNo, seen: &ObservedProject, progress: &ProjectProgress) -> bool {
+    let (Some(bundles), Some(release)) = (seen.bundles.known(), progress.release(candidate)) else { return true };
     let pointed = release.content.web().any(|process| super::rollout::slot_pointed(bundles, process) == release.slot);
-    bundles.link == Some(candidate) || memory.serving.is_some() && pointed
+    bundles.link == Some(candidate) || progress.serving.is_some() && pointed
 }
 
 /// Tells whether a proven candidate that runs has a part of the traffic. One that fell or whose files are gone does not
 /// count: it would hold the next wish up for good.
-fn is_half_switched(project: &ProjectId, seen: &ObservedProject, memory: &ProjectProgress) -> bool {
-    let proven = memory.trial.as_ref().is_some_and(|trial| trial.proven);
-    let Some(candidate) = memory.candidate().filter(|_| proven) else { return false };
+fn is_half_switched(project: &ProjectId, seen: &ObservedProject, progress: &ProjectProgress) -> bool {
+    let proven = progress.trial.as_ref().is_some_and(|trial| trial.proven);
+    let Some(candidate) = progress.candidate().filter(|_| proven) else { return false };
     let (Some(units), Some(bundles)) = (seen.units.known(), seen.bundles.known()) else { return false };
-    let is_daemon = |unit: &UnitId| memory.work_of(unit).is_some_and(Work::is_daemon);
-    let mut daemons = memory.units_of(project, candidate).into_iter().filter(is_daemon);
+    let is_daemon = |unit: &UnitId| progress.work_of(unit).is_some_and(Work::is_daemon);
+    let mut daemons = progress.units_of(project, candidate).into_iter().filter(is_daemon);
     bundles.releases.contains_key(&candidate)
         && daemons.all(|unit| units.get(&unit).is_some_and(UnitSeen::is_up))
-        && switch_has_begun(candidate, seen, memory)
+        && switch_has_begun(candidate, seen, progress)
 }
 
 /// Why a rollout ends.
@@ -303,9 +304,9 @@ pub struct Rejection {
 }
 
 /// Ends a rollout that failed. What served before goes on serving; the project is stalled until its spec changes.
-pub fn reject(memory: &mut ProjectProgress, number: ReleaseNo, why: Rejection, now: Timestamp) {
+pub fn reject(progress: &mut ProjectProgress, number: ReleaseNo, why: Rejection, now: Timestamp) {
     let Rejection { reason, message, hold, fetched } = why;
-    let serves = match memory.serving {
+    let serves = match progress.serving {
         Some(serving) => format!("release {serving} serves as before"),
         None => "nothing serves".to_owned(),
     };
@@ -315,16 +316,16 @@ pub fn reject(memory: &mut ProjectProgress, number: ReleaseNo, why: Rejection, n
         message: format!("release {number} was rejected: {message}; {serves}; it is tried again {again}"),
         since: now,
     };
-    memory.end(number, ReleaseState::Rejected, Some(Stall { message, ..stall.clone() }), now);
-    if let Some(release) = memory.releases.get_mut(&number) {
+    progress.end(number, ReleaseState::Rejected, Some(Stall { message, ..stall.clone() }), now);
+    if let Some(release) = progress.releases.get_mut(&number) {
         // A later generation that changed nothing of it asked for it too: it failed for that one.
-        release.generation = memory.generation;
+        release.generation = progress.generation;
         release.unfetched = !fetched;
     }
-    memory.held = hold.then_some(number);
-    memory.stalled = Some(stall);
-    memory.end_trial();
-    memory.backoff = None;
+    progress.held = hold.then_some(number);
+    progress.stalled = Some(stall);
+    progress.end_trial();
+    progress.backoff = None;
 }
 
 /// The switch is a fact of the machine: markers, link and boot order. Only when it shows them is the new release the
@@ -332,56 +333,57 @@ pub fn reject(memory: &mut ProjectProgress, number: ReleaseNo, why: Rejection, n
 fn promote_what_was_switched(
     project: &ProjectId,
     seen: &ObservedProject,
-    memory: &mut ProjectProgress,
+    progress: &mut ProjectProgress,
     spec: &Spec,
     now: Timestamp,
 ) {
-    let Some(candidate) = memory.candidate().filter(|_| memory.trial.as_ref().is_some_and(|trial| trial.proven)) else {
+    let Some(candidate) = progress.candidate().filter(|_| progress.trial.as_ref().is_some_and(|trial| trial.proven))
+    else {
         return;
     };
-    if !has_traffic(project, candidate, seen, memory) {
+    if !has_traffic(project, candidate, seen, progress) {
         return;
     }
-    match verify(project, seen, memory, spec, now) {
+    match verify(project, seen, progress, spec, now) {
         Verified::Well => {}
         Verified::NotYet => return,
         Verified::Not(message) => {
             let hold = spec.deploy.on_failure == OnFailure::Hold;
             return reject(
-                memory,
+                progress,
                 candidate,
                 Rejection { reason: Reason::VerifyFailed, message, hold, fetched: true },
                 now,
             );
         }
     }
-    let old = memory.serving.replace(candidate);
-    memory.trial = None;
-    memory.backoff = None;
-    memory.end(candidate, ReleaseState::Serving, None, now);
-    let turns = memory.releases.values().map(|release| release.turn).max().unwrap_or_default();
-    if let Some(release) = memory.releases.get_mut(&candidate) {
+    let old = progress.serving.replace(candidate);
+    progress.trial = None;
+    progress.backoff = None;
+    progress.end(candidate, ReleaseState::Serving, None, now);
+    let turns = progress.releases.values().map(|release| release.turn).max().unwrap_or_default();
+    if let Some(release) = progress.releases.get_mut(&candidate) {
         (release.good, release.turn) = (true, turns + 1);
     }
     if spec.artifact.release().is_none() {
         // A different version has arrived and holds: what was left behind is history.
-        memory.releases.values_mut().for_each(|release| release.vetoed = false);
+        progress.releases.values_mut().for_each(|release| release.vetoed = false);
     }
     if let Some(old) = old {
         let why = Stall { reason: Reason::Replaced, message: format!("release {candidate} took over"), since: now };
-        memory.end(old, ReleaseState::Retired, Some(why), now);
+        progress.end(old, ReleaseState::Retired, Some(why), now);
         // What was stopped before has no request left to finish.
-        let works = is_at_work(old, seen, memory);
+        let works = is_at_work(old, seen, progress);
         let until = if works { now.after(spec.deploy.drain.max(SHORTEST_DRAIN)) } else { now };
-        memory.draining = Some(Draining { release: old, until });
+        progress.draining = Some(Draining { release: old, until });
     }
 }
 
 /// Tells whether a release may still have requests to finish: a process of it runs, or Caddy may look into its site.
-pub fn is_at_work(number: ReleaseNo, seen: &ObservedProject, memory: &ProjectProgress) -> bool {
-    let has_site = memory.release(number).is_some_and(|release| release.content.sites().next().is_some());
+pub fn is_at_work(number: ReleaseNo, seen: &ObservedProject, progress: &ProjectProgress) -> bool {
+    let has_site = progress.release(number).is_some_and(|release| release.content.sites().next().is_some());
     let runs = seen.units.known().is_none_or(|units| {
-        let daemon = |unit: &UnitId| memory.work_of(unit).is_none_or(Work::is_daemon);
+        let daemon = |unit: &UnitId| progress.work_of(unit).is_none_or(Work::is_daemon);
         units.iter().any(|(unit, seen)| unit.release == number && seen.is_up() && daemon(unit))
     });
     has_site || runs
@@ -399,24 +401,24 @@ enum Verified {
 fn verify(
     project: &ProjectId,
     seen: &ObservedProject,
-    memory: &mut ProjectProgress,
+    progress: &mut ProjectProgress,
     spec: &Spec,
     now: Timestamp,
 ) -> Verified {
     let Some(route) = spec.verified_route() else { return Verified::Well };
     // A newer spec that could not be taken has no say in what is routed.
-    if !memory.hosts.contains(&route.1.host) {
+    if !progress.hosts.contains(&route.1.host) {
         return Verified::Well;
     }
-    let owns_all = target::hosts_of(spec).is_subset(&memory.hosts);
-    if let Some(trial) = memory.trial.as_mut().filter(|trial| trial.switched.is_none()) {
-        let before = memory.routes.clone();
+    let owns_all = target::hosts_of(spec).is_subset(&progress.hosts);
+    if let Some(trial) = progress.trial.as_mut().filter(|trial| trial.switched.is_none()) {
+        let before = progress.routes.clone();
         if owns_all {
-            memory.routes = routes_of(spec);
+            progress.routes = routes_of(spec);
         }
         trial.switched = Some(Switched { since: now, before });
     }
-    let Some(visit) = visits::verify(project, spec, seen, memory) else { return Verified::NotYet };
+    let Some(visit) = visits::verify(project, spec, seen, progress) else { return Verified::NotYet };
     match seen.visits.get(&visit) {
         Some(found) if found.well => Verified::Well,
         // Only what was found after the time was up can say that it was not enough.
@@ -429,37 +431,37 @@ fn verify(
 }
 
 /// Tells whether the machine gives a release the traffic, now and after a boot.
-pub fn has_traffic(project: &ProjectId, number: ReleaseNo, seen: &ObservedProject, memory: &ProjectProgress) -> bool {
+pub fn has_traffic(project: &ProjectId, number: ReleaseNo, seen: &ObservedProject, progress: &ProjectProgress) -> bool {
     let (Some(release), Some(bundles), Some(units)) =
-        (memory.release(number), seen.bundles.known(), seen.units.known())
+        (progress.release(number), seen.bundles.known(), seen.units.known())
     else {
         return false;
     };
-    let starts_at_boot = |unit: &UnitId| match (units.get(unit), memory.work_of(unit)) {
+    let starts_at_boot = |unit: &UnitId| match (units.get(unit), progress.work_of(unit)) {
         (Some(seen), Some(work)) if work.is_daemon() => seen.enabled,
         (Some(seen), Some(_)) => seen.timer.as_ref().is_some_and(|timer| timer.active && timer.enabled),
         _ => false,
     };
     let pointed = release.content.web().all(|process| super::rollout::slot_pointed(bundles, process) == release.slot);
-    memory.units_of(project, number).iter().all(starts_at_boot) && pointed && bundles.link == Some(number)
+    progress.units_of(project, number).iter().all(starts_at_boot) && pointed && bundles.link == Some(number)
 }
 
 /// A command that a calendar started is left to finish; it holds up nobody.
-fn end_drain(seen: &ObservedProject, memory: &mut ProjectProgress, now: Timestamp) {
-    let Some((draining, units)) = memory.draining.as_ref().zip(seen.units.known()) else { return };
+fn end_drain(seen: &ObservedProject, progress: &mut ProjectProgress, now: Timestamp) {
+    let Some((draining, units)) = progress.draining.as_ref().zip(seen.units.known()) else { return };
     let mut left = units.iter().filter(|(unit, _)| unit.release == draining.release);
-    if now >= draining.until && !left.any(|(unit, _)| memory.work_of(unit).is_none_or(Work::is_daemon)) {
-        memory.draining = None;
+    if now >= draining.until && !left.any(|(unit, _)| progress.work_of(unit).is_none_or(Work::is_daemon)) {
+        progress.draining = None;
     }
 }
 
 /// Forgets the oldest releases that nobody needs. The last good one is needed: it is what a rollback goes to.
-fn retire(memory: &mut ProjectProgress, keep: usize) {
-    let mut needed = memory.alive();
-    needed.extend(memory.target);
-    needed.extend(memory.last_good_before());
+fn retire(progress: &mut ProjectProgress, keep: usize) {
+    let mut needed = progress.alive();
+    needed.extend(progress.target);
+    needed.extend(progress.last_good_before());
     // One that was never here goes first: however often a fetch is tried, it takes no release away to go back to.
-    let mut rest: Vec<(bool, Timestamp, ReleaseNo)> = memory
+    let mut rest: Vec<(bool, Timestamp, ReleaseNo)> = progress
         .releases
         .iter()
         .filter(|(number, _)| !needed.contains(number))
@@ -468,6 +470,6 @@ fn retire(memory: &mut ProjectProgress, keep: usize) {
     rest.sort_unstable();
     let surplus = rest.len().saturating_sub(keep);
     for (_, _, number) in rest.into_iter().take(surplus) {
-        memory.releases.remove(&number);
+        progress.releases.remove(&number);
     }
 }

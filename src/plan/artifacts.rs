@@ -15,13 +15,13 @@ use super::{Action, Plan, Step, StepReason};
 const TIMEOUT: Span = Span::seconds(86_400);
 
 /// Adds the removals of artifacts that no kept release and no spec names.
-pub fn steps(desired: &Desired, observed: &Observed, progress: &Progress, plan: &mut Plan) {
+pub fn steps(desired: &Desired, observed: &Observed, all_progress: &Progress, plan: &mut Plan) {
     let Some(artifacts) = observed.artifacts.known() else { return };
     // What cannot be read may name any of them.
     if desired.0.values().any(|wanted| matches!(wanted.intent, Intent::Unreadable(_))) {
         return;
     }
-    let needed = needed(desired, progress);
+    let needed = needed(desired, all_progress);
     for (sha256, came) in artifacts.iter().filter(|(sha256, _)| !needed.contains(sha256.as_str())) {
         if observed.now >= came.after(TIMEOUT) {
             plan.steps.push(Step { action: Action::RemoveArtifact(sha256.clone()), reason: StepReason::Retention });
@@ -29,8 +29,8 @@ pub fn steps(desired: &Desired, observed: &Observed, progress: &Progress, plan: 
     }
 }
 
-fn needed<'a>(desired: &'a Desired, progress: &'a Progress) -> BTreeSet<&'a str> {
-    let kept = progress.projects.values().flat_map(|memory| memory.releases.values());
+fn needed<'a>(desired: &'a Desired, all_progress: &'a Progress) -> BTreeSet<&'a str> {
+    let kept = all_progress.projects.values().flat_map(|progress| progress.releases.values());
     let kept = kept.filter_map(|release| release.sha256.as_ref()).map(Sha256::as_str);
     let artifacts = desired.0.values().filter_map(|wanted| wanted.spec()).map(|spec| &spec.artifact);
     let named = artifacts.flat_map(|artifact| {

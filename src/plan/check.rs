@@ -20,26 +20,26 @@ pub struct Breach {
 }
 
 /// Returns the steps that would break a promise.
-pub fn breaches(plan: &Plan, desired: &Desired, observed: &Observed, progress: &Progress) -> Vec<Breach> {
-    plan.steps.iter().filter_map(|step| breach(step, desired, observed, progress)).collect()
+pub fn breaches(plan: &Plan, desired: &Desired, observed: &Observed, all_progress: &Progress) -> Vec<Breach> {
+    plan.steps.iter().filter_map(|step| breach(step, desired, observed, all_progress)).collect()
 }
 
-fn breach(step: &Step, desired: &Desired, observed: &Observed, progress: &Progress) -> Option<Breach> {
+fn breach(step: &Step, desired: &Desired, observed: &Observed, all_progress: &Progress) -> Option<Breach> {
     let Action::Project(project, action) = &step.action else { return None };
-    let memory = progress.projects.get(project)?;
+    let progress = all_progress.projects.get(project)?;
     let wanted = desired.0.get(project);
     let intent = wanted.map(|wanted| &wanted.intent);
     let leaving = !matches!(intent, Some(Intent::Run(_) | Intent::Unreadable(_)));
     let spec = wanted.and_then(|wanted| wanted.spec());
-    let recreate = |unit: &UnitId| spec.is_some_and(|spec| super::rollout::runs_once(spec, memory, unit));
+    let recreate = |unit: &UnitId| spec.is_some_and(|spec| super::rollout::runs_once(spec, progress, unit));
     let seen = observed.projects.get(project)?;
     let suspended = wanted.is_some_and(|wanted| wanted.pause_at(observed.now).is_some());
     let rule = match action {
         _ if suspended => "S12: a suspended project is not touched",
-        ProjectAction::Stop(unit) if memory.serving == Some(unit.release) && !leaving && !recreate(unit) => {
+        ProjectAction::Stop(unit) if progress.serving == Some(unit.release) && !leaving && !recreate(unit) => {
             "S2: the serving release is not stopped while it serves"
         }
-        ProjectAction::Point(_, slot) if !pointed_at_running(memory, *slot, seen) => {
+        ProjectAction::Point(_, slot) if !pointed_at_running(progress, *slot, seen) => {
             "S1: traffic is pointed only at a release that runs"
         }
         ProjectAction::RemoveRelease(release)
@@ -79,19 +79,19 @@ fn breach(step: &Step, desired: &Desired, observed: &Observed, progress: &Progre
 
 /// A marker may move to the slot of the proven candidate, or back to that of the serving release.
 fn pointed_at_running(
-    memory: &ProjectProgress,
+    progress: &ProjectProgress,
     slot: crate::model::names::Slot,
     seen: &crate::model::observed::ObservedProject,
 ) -> bool {
     let Some(units) = seen.units.known() else { return false };
-    let proven = memory.candidate().filter(|_| memory.trial.as_ref().is_some_and(|trial| trial.proven));
-    let aim = proven.or(memory.serving);
-    aim.and_then(|number| memory.release(number).map(|release| (number, release))).is_some_and(|(number, release)| {
+    let proven = progress.candidate().filter(|_| progress.trial.as_ref().is_some_and(|trial| trial.proven));
+    let aim = proven.or(progress.serving);
+    aim.and_then(|number| progress.release(number).map(|release| (number, release))).is_some_and(|(number, release)| {
         let runs = |state: ActiveState| !matches!(state, ActiveState::Failed | ActiveState::Inactive);
         let up = units
             .iter()
-            .filter(|(unit, _)| unit.release == number && memory.work_of(unit).is_some_and(Work::is_daemon))
-            .all(|(_, seen)| runs(seen.state) || Some(number) == memory.serving);
+            .filter(|(unit, _)| unit.release == number && progress.work_of(unit).is_some_and(Work::is_daemon))
+            .all(|(_, seen)| runs(seen.state) || Some(number) == progress.serving);
         release.slot == slot && up
     })
 }

@@ -58,7 +58,7 @@ fn decisions(old: &ProjectProgress, new: &ProjectProgress, now: Timestamp) -> Ve
         told.push(Event::info(now, Reason::Trial, format!("release {candidate} is on trial")).to(Some(candidate)));
     }
     let verified =
-        |memory: &ProjectProgress| memory.candidate().filter(|candidate| memory.routed() == Some(*candidate));
+        |progress: &ProjectProgress| progress.candidate().filter(|candidate| progress.routed() == Some(*candidate));
     if let Some(candidate) = verified(new).filter(|candidate| verified(old) != Some(*candidate)) {
         let message = format!("release {candidate} has the traffic and is verified through Caddy");
         told.push(Event::info(now, Reason::Trial, message).to(Some(candidate)));
@@ -66,7 +66,7 @@ fn decisions(old: &ProjectProgress, new: &ProjectProgress, now: Timestamp) -> Ve
     if let Some(serving) = new.serving.filter(|serving| old.serving != Some(*serving)) {
         told.push(Event::info(now, Reason::Promoted, format!("release {serving} has the traffic")).to(Some(serving)));
     }
-    let fetch = |memory: &ProjectProgress| memory.trial.as_ref().and_then(|trial| trial.fetch.clone());
+    let fetch = |progress: &ProjectProgress| progress.trial.as_ref().and_then(|trial| trial.fetch.clone());
     told.extend(failed_fetch(fetch(old), fetch(new)).map(|event| event.to(new.candidate())));
     let rejected = rejected_now(old, new);
     match new_stall(&old.stalled, &new.stalled) {
@@ -74,7 +74,7 @@ fn decisions(old: &ProjectProgress, new: &ProjectProgress, now: Timestamp) -> Ve
         // It failed while a newer wish waits: that one does not stall for it.
         None => told.extend(rejected.and_then(|number| failed_release(number, new))),
     }
-    let why = |memory: &ProjectProgress| memory.quarantine.as_ref().map(Quarantine::stall);
+    let why = |progress: &ProjectProgress| progress.quarantine.as_ref().map(Quarantine::stall);
     told.extend(new_stall(&why(old), &why(new)));
     told
 }
@@ -90,14 +90,14 @@ fn new_stall(old: &Option<Stall>, new: &Option<Stall>) -> Option<Event> {
     Some(Event::warning(stall.since, stall.reason, &stall.message))
 }
 
-fn failed_release(number: ReleaseNo, memory: &ProjectProgress) -> Option<Event> {
-    let ended = memory.release(number)?.ended.as_ref()?;
+fn failed_release(number: ReleaseNo, progress: &ProjectProgress) -> Option<Event> {
+    let ended = progress.release(number)?.ended.as_ref()?;
     Some(Event::warning(ended.since, ended.reason, &ended.message).to(Some(number)))
 }
 
 fn rejected_now(old: &ProjectProgress, new: &ProjectProgress) -> Option<ReleaseNo> {
-    let rejected = |memory: &ProjectProgress, number: &ReleaseNo| {
-        memory.release(*number).is_some_and(|release| release.state == ReleaseState::Rejected)
+    let rejected = |progress: &ProjectProgress, number: &ReleaseNo| {
+        progress.release(*number).is_some_and(|release| release.state == ReleaseState::Rejected)
     };
     new.releases.keys().copied().find(|number| rejected(new, number) && !rejected(old, number))
 }
@@ -122,42 +122,42 @@ fn pause(
 }
 
 /// Tells what was done.
-pub fn of_step(step: &Step, progress: &Progress, now: Timestamp) -> Event {
+pub fn of_step(step: &Step, all_progress: &Progress, now: Timestamp) -> Event {
     let event = Event::info(now, step.reason.reason(), format!("{}: {}", step.action, step.reason));
-    whose(event, step, progress)
+    whose(event, step, all_progress)
 }
 
 /// Tells what could not be done.
-pub fn of_failure(step: &Step, error: &PortError, progress: &Progress, now: Timestamp) -> Event {
+pub fn of_failure(step: &Step, error: &PortError, all_progress: &Progress, now: Timestamp) -> Event {
     let event = Event::warning(now, error.reason, format!("could not {}: {}", step.action, error.message));
-    whose(event, step, progress)
+    whose(event, step, all_progress)
 }
 
-fn whose(event: Event, step: &Step, progress: &Progress) -> Event {
+fn whose(event: Event, step: &Step, all_progress: &Progress) -> Event {
     let Some(project) = step.action.project() else { return event };
-    let generation = progress.projects.get(project).map_or(0, |memory| memory.generation);
+    let generation = all_progress.projects.get(project).map_or(0, |progress| progress.generation);
     event.of(project, generation).to(step.action.facts().release)
 }
 
 /// Names the processes that were killed, since they did not end within the time that their stop has.
-pub fn of_forced_stop(stop: &ForcedStop, progress: &Progress, now: Timestamp) -> Event {
+pub fn of_forced_stop(stop: &ForcedStop, all_progress: &Progress, now: Timestamp) -> Event {
     /// So many are named.
     const NAMED: usize = 10;
     let ForcedStop { unit, killed } = stop;
-    let memory = progress.projects.get(&unit.project);
+    let progress = all_progress.projects.get(&unit.project);
     let mut names: Vec<String> =
         killed.iter().take(NAMED).map(|Killed { pid, program }| format!("{program} (pid {pid})")).collect();
     names.extend((killed.len() > NAMED).then(|| format!("{} more", killed.len() - NAMED)));
-    let work = memory.and_then(|memory| memory.work_of(unit));
+    let work = progress.and_then(|progress| progress.work_of(unit));
     let time = work.map_or("its time".to_owned(), |Work { stop, .. }| format!("{} of {:?}", stop.within, stop.signal));
     let message = format!("process {}: {} did not end within {time}; killed", unit.process, names.join(", "));
-    let generation = memory.map_or(0, |memory| memory.generation);
+    let generation = progress.map_or(0, |progress| progress.generation);
     Event::warning(now, Reason::StopForced, message).of(&unit.project, generation).to(Some(unit.release))
 }
 
 /// Tells of a step that must not be taken.
-pub fn of_breach(breach: &Breach, progress: &Progress, now: Timestamp) -> Event {
-    let generation = progress.projects.get(&breach.project).map_or(0, |memory| memory.generation);
+pub fn of_breach(breach: &Breach, all_progress: &Progress, now: Timestamp) -> Event {
+    let generation = all_progress.projects.get(&breach.project).map_or(0, |progress| progress.generation);
     let message = format!("a planned step would break a promise and is not taken: {breach}");
     Event::warning(now, Reason::Internal, message).of(&breach.project, generation)
 }

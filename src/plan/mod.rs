@@ -79,25 +79,27 @@ pub fn plan(
     desired: &Desired,
     services: &WantedServices,
     observed: &Observed,
-    progress: &Progress,
+    all_progress: &Progress,
     rules: &Rules,
 ) -> Plan {
     let mut plan = Plan::default();
-    let routed = routes::steps(observed, progress, rules, &mut plan);
+    let routed = routes::steps(observed, all_progress, rules, &mut plan);
     let context = PassContext { now: observed.now, routed, rules };
     for (project, seen) in &observed.projects {
-        let (Some(wanted), Some(memory)) = (desired.0.get(project), progress.projects.get(project)) else { continue };
+        let (Some(wanted), Some(progress)) = (desired.0.get(project), all_progress.projects.get(project)) else {
+            continue;
+        };
         if let Some(pause) = wanted.pause_at(observed.now) {
             pause.until.into_iter().for_each(|until| plan.look_at(until));
             continue;
         }
         match &wanted.intent {
-            Intent::Run(spec) => rollout::steps(project, spec, seen, memory, context, &mut plan),
-            Intent::Delete { keep_data } => removal::steps(project, *keep_data, seen, memory, context, &mut plan),
+            Intent::Run(spec) => rollout::steps(project, spec, seen, progress, context, &mut plan),
+            Intent::Delete { keep_data } => removal::steps(project, *keep_data, seen, progress, context, &mut plan),
             Intent::Nothing | Intent::Unreadable(_) => {}
         }
     }
-    artifacts::steps(desired, observed, progress, &mut plan);
-    services::steps(services, observed, progress, &mut plan);
+    artifacts::steps(desired, observed, all_progress, &mut plan);
+    services::steps(services, observed, all_progress, &mut plan);
     plan
 }

@@ -7,9 +7,9 @@ use crate::model::names::{Ports, ProcessName, ReleaseNo};
 use crate::model::progress::{Progress, ProjectProgress};
 
 /// Returns every port that some project has.
-pub fn taken(progress: &Progress) -> BTreeSet<u16> {
-    let known = progress.projects.values().flat_map(|memory| memory.ports.values()).flatten();
-    let unreadable = progress.unreadable.values().flat_map(|unreadable| &unreadable.ports);
+pub fn taken(all_progress: &Progress) -> BTreeSet<u16> {
+    let known = all_progress.projects.values().flat_map(|progress| progress.ports.values()).flatten();
+    let unreadable = all_progress.unreadable.values().flat_map(|unreadable| &unreadable.ports);
     known.flat_map(|ports| [ports.a, ports.b]).chain(unreadable.copied()).collect()
 }
 
@@ -18,18 +18,18 @@ pub fn taken(progress: &Progress) -> BTreeSet<u16> {
 /// # Errors
 /// Says how many ports there are when none is left.
 pub fn allot(
-    memory: &mut ProjectProgress,
+    progress: &mut ProjectProgress,
     release: ReleaseNo,
     taken: &mut BTreeSet<u16>,
     range: (u16, u16),
 ) -> Result<(), String> {
-    let works = memory.release(release).into_iter().flat_map(|release| &release.content.processes);
+    let works = progress.release(release).into_iter().flat_map(|release| &release.content.processes);
     let web: Vec<(ProcessName, usize)> = works
         .filter(|(_, work)| work.kind == Kind::Web)
         .map(|(name, work)| (name.clone(), work.instances as usize))
         .collect();
     for (process, instances) in web {
-        let ports = memory.ports.entry(process).or_default();
+        let ports = progress.ports.entry(process).or_default();
         while ports.len() < instances {
             let mut free = (range.0..=range.1).filter(|port| !taken.contains(port));
             let (Some(a), Some(b)) = (free.next(), free.next()) else {
@@ -46,10 +46,10 @@ pub fn allot(
 }
 
 /// Takes the ports back from processes that no known release has.
-pub fn give_back(memory: &mut ProjectProgress) {
-    let known: BTreeSet<&ProcessName> = memory.releases.values().flat_map(|release| release.content.web()).collect();
-    let gone: Vec<ProcessName> = memory.ports.keys().filter(|process| !known.contains(process)).cloned().collect();
+pub fn give_back(progress: &mut ProjectProgress) {
+    let known: BTreeSet<&ProcessName> = progress.releases.values().flat_map(|release| release.content.web()).collect();
+    let gone: Vec<ProcessName> = progress.ports.keys().filter(|process| !known.contains(process)).cloned().collect();
     for process in gone {
-        memory.ports.remove(&process);
+        progress.ports.remove(&process);
     }
 }

@@ -1,5 +1,5 @@
 //! The steps of a project that is to be gone, in the order that costs no visitor an error: routes, processes, units,
-//! files, memory. Its row stays until nothing of it is left.
+//! files, progress. Its row stays until nothing of it is left.
 
 use crate::model::names::ProjectId;
 use crate::model::observed::ObservedProject;
@@ -14,19 +14,19 @@ pub fn steps(
     project: &ProjectId,
     keep_data: bool,
     seen: &ObservedProject,
-    memory: &ProjectProgress,
+    progress: &ProjectProgress,
     context: PassContext<'_>,
     plan: &mut Plan,
 ) {
     let PassContext { now, routed, .. } = context;
     let (Some(units), Some(bundles)) = (seen.units.known(), seen.bundles.known()) else { return };
-    if let Some(backoff) = memory.backoff.as_ref().filter(|backoff| now < backoff.until) {
+    if let Some(backoff) = progress.backoff.as_ref().filter(|backoff| now < backoff.until) {
         return plan.look_at(backoff.until);
     }
     if seen.is_gone(keep_data) {
         return plan.push(project, ProjectAction::Forget, StepReason::ProjectDeleted);
     }
-    if !routed && memory.serving.is_some() {
+    if !routed && progress.serving.is_some() {
         return plan.look_at(now.after(Span::seconds(1)));
     }
     for (unit, seen) in units {

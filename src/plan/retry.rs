@@ -34,18 +34,18 @@ pub fn await_artifact(before: Option<&Backoff>, error: &PortError, now: Timestam
     Backoff { until: now.after(wait).min(until), reason: Reason::Fetching, message, ..struck }
 }
 
-/// Folds a failed step into a project's memory: a candidate's lasting failure rejects it, any other lasting failure
+/// Folds a failed step into a project's progress: a candidate's lasting failure rejects it, any other lasting failure
 /// stalls the project, a passing one waits for its next try.
-pub fn of_failed_step(memory: &mut ProjectProgress, error: &PortError, now: Timestamp) {
-    match (error.retry, memory.candidate()) {
-        (Retry::Later, _) => memory.backoff = Some(record_failure(memory.backoff.as_ref(), error, now)),
+pub fn of_failed_step(progress: &mut ProjectProgress, error: &PortError, now: Timestamp) {
+    match (error.retry, progress.candidate()) {
+        (Retry::Later, _) => progress.backoff = Some(record_failure(progress.backoff.as_ref(), error, now)),
         (Retry::Never | Retry::WhenPresent, Some(candidate)) => {
             let rejection =
                 Rejection { reason: error.reason, message: error.message.clone(), hold: false, fetched: true };
-            super::advance::reject(memory, candidate, rejection, now)
+            super::advance::reject(progress, candidate, rejection, now)
         }
         (Retry::Never | Retry::WhenPresent, None) => {
-            memory.stalled =
+            progress.stalled =
                 Some(Stall { reason: error.reason.to_owned(), message: error.message.clone(), since: now });
         }
     }

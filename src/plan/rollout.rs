@@ -22,7 +22,7 @@ struct ProjectContext<'a> {
     seen: &'a ObservedProject,
     units: &'a BTreeMap<UnitId, UnitSeen>,
     bundles: &'a BundlesSeen,
-    memory: &'a ProjectProgress,
+    progress: &'a ProjectProgress,
     /// Whether Caddy has the routes that are wanted.
     routed: bool,
     now: Timestamp,
@@ -34,16 +34,16 @@ pub fn steps(
     project: &ProjectId,
     spec: &Spec,
     seen: &ObservedProject,
-    memory: &ProjectProgress,
+    progress: &ProjectProgress,
     context: PassContext<'_>,
     plan: &mut Plan,
 ) {
     let PassContext { now, routed, rules } = context;
     let (Some(units), Some(bundles)) = (seen.units.known(), seen.bundles.known()) else { return };
-    if let Some(backoff) = memory.backoff.as_ref().filter(|backoff| now < backoff.until) {
+    if let Some(backoff) = progress.backoff.as_ref().filter(|backoff| now < backoff.until) {
         return plan.look_at(backoff.until);
     }
-    let scene = ProjectContext { project, seen, units, bundles, memory, routed, now, rules };
+    let scene = ProjectContext { project, seen, units, bundles, progress, routed, now, rules };
     scene.prepare(plan);
     // Traffic goes back to the serving release before anything stops: a rollout that ends in the middle of its switch
     // has some of it.
@@ -60,8 +60,8 @@ pub fn slot_pointed(bundles: &BundlesSeen, process: &ProcessName) -> Slot {
 
 /// Tells whether a unit's process must not run in two releases at once. One that the spec has no more may have another
 /// name in it by now.
-pub fn runs_once(spec: &Spec, memory: &ProjectProgress, unit: &UnitId) -> bool {
-    let work = memory.work_of(unit);
+pub fn runs_once(spec: &Spec, progress: &ProjectProgress, unit: &UnitId) -> bool {
+    let work = progress.work_of(unit);
     let recreates = |process| spec.strategy_of(process) == Strategy::Recreate;
     work.is_none_or(Work::is_daemon)
         && match spec.processes.contains_key(&unit.process) {
@@ -73,10 +73,10 @@ pub fn runs_once(spec: &Spec, memory: &ProjectProgress, unit: &UnitId) -> bool {
 
 impl ProjectContext<'_> {
     fn prepare(&self, plan: &mut Plan) {
-        let alive = self.memory.alive();
+        let alive = self.progress.alive();
         let open = alive
             .iter()
-            .filter_map(|number| self.memory.release(*number))
+            .filter_map(|number| self.progress.release(*number))
             .any(|release| release.content.sites().next().is_some());
         let made = self.bundles.user && self.bundles.directory && self.bundles.data && self.bundles.fronts;
         let as_wanted = made && self.bundles.open == open;
@@ -87,7 +87,7 @@ impl ProjectContext<'_> {
 
     /// Stops and removes every unit that should not run now.
     fn stop_unwanted(&self, plan: &mut Plan) {
-        let draining = self.memory.draining.as_ref();
+        let draining = self.progress.draining.as_ref();
         let wanted = self.wanted_units();
         // Also a release without a unit drains: a site, which Caddy may look into until then.
         draining.into_iter().filter(|draining| self.now < draining.until).for_each(|d| plan.look_at(d.until));
@@ -102,7 +102,7 @@ impl ProjectContext<'_> {
                     self.project,
                     unit,
                     seen,
-                    OnRunning::LetTimedFinish(self.memory),
+                    OnRunning::LetTimedFinish(self.progress),
                     StepReason::Drained,
                     self.now,
                     plan,
@@ -112,7 +112,7 @@ impl ProjectContext<'_> {
                     self.project,
                     unit,
                     seen,
-                    OnRunning::LetTimedFinish(self.memory),
+                    OnRunning::LetTimedFinish(self.progress),
                     StepReason::NotWanted,
                     self.now,
                     plan,
@@ -123,40 +123,40 @@ impl ProjectContext<'_> {
 
     /// Returns the units of the serving release, of the candidate, and of one that is held to be looked at.
     fn wanted_units(&self) -> BTreeSet<UnitId> {
-        let alive = self.memory.alive();
-        let units = alive.iter().flat_map(|number| self.memory.units_of(self.project, *number));
+        let alive = self.progress.alive();
+        let units = alive.iter().flat_map(|number| self.progress.units_of(self.project, *number));
         units.chain(self.command()).collect()
     }
 
     /// Returns the candidate's release command, while it is still to run.
     fn command(&self) -> Option<UnitId> {
-        self.memory.command_unit(self.project, self.memory.candidate()?)
+        self.progress.command_unit(self.project, self.progress.candidate()?)
     }
 
     /// Keeps the serving release up and pointed at, unless a proven candidate is taking over.
     fn serve(&self, spec: &Spec, plan: &mut Plan) {
-        let Some(serving) = self.memory.serving else { return };
-        let room = self.memory.trial.as_ref().is_some_and(|trial| trial.room);
+        let Some(serving) = self.progress.serving else { return };
+        let room = self.progress.trial.as_ref().is_some_and(|trial| trial.room);
         let ups = self.units.iter().filter(|(unit, seen)| room && unit.release == serving && seen.is_up());
         let ups =
-            ups.filter(|(unit, seen)| seen.state != ActiveState::Deactivating && runs_once(spec, self.memory, unit));
+            ups.filter(|(unit, seen)| seen.state != ActiveState::Deactivating && runs_once(spec, self.progress, unit));
         ups.for_each(|(unit, _)| plan.push(self.project, ProjectAction::Stop(unit.clone()), StepReason::Recreate));
         // A release that failed in its place is on its way out, unless it is held to be looked at.
-        match self.memory.held.is_some() || self.slot_is_free_for(serving) {
+        match self.progress.held.is_some() || self.slot_is_free_for(serving) {
             true => self.bring_up(serving, spec, StepReason::ServingDamaged, plan),
             false => plan.look_at(self.now.after(Span::seconds(1))),
         }
         // While what must not run twice changes over, the serving release is no whole one to go back to.
-        let mut units = self.memory.units_of(self.project, serving).into_iter();
-        let changes_over = room && units.any(|unit| runs_once(spec, self.memory, &unit));
-        if !changes_over && self.memory.trial.as_ref().is_none_or(|trial| !trial.proven) {
+        let mut units = self.progress.units_of(self.project, serving).into_iter();
+        let changes_over = room && units.any(|unit| runs_once(spec, self.progress, &unit));
+        if !changes_over && self.progress.trial.as_ref().is_none_or(|trial| !trial.proven) {
             self.give_traffic(serving, StepReason::ServingDamaged, plan);
         }
     }
 
     fn try_candidate(&self, spec: &Spec, plan: &mut Plan) {
-        let Some((candidate, trial)) = self.memory.candidate().zip(self.memory.trial.as_ref()) else { return };
-        match visits::verify(self.project, spec, self.seen, self.memory).map(|visit| visit.purpose) {
+        let Some((candidate, trial)) = self.progress.candidate().zip(self.progress.trial.as_ref()) else { return };
+        match visits::verify(self.project, spec, self.seen, self.progress).map(|visit| visit.purpose) {
             Some(Purpose::Verify { until, .. }) if self.now < until => plan.look_at(until),
             Some(_) => plan.look_at(self.now.after(Span::seconds(1))),
             None => plan.look_at(trial.deadline(spec.deploy.deadline)),
@@ -168,7 +168,7 @@ impl ProjectContext<'_> {
         let case = Case {
             project: self.project,
             candidate,
-            memory: self.memory,
+            progress: self.progress,
             trial,
             deploy: &spec.deploy,
             seen: self.seen,
@@ -198,7 +198,7 @@ impl ProjectContext<'_> {
     /// Caddy's configuration must name more or fewer instances, or another protocol, before they get traffic.
     fn changes_width(&self, candidate: ReleaseNo) -> bool {
         let widths = |number: ReleaseNo| -> Option<Vec<(u32, bool)>> {
-            let content = &self.memory.release(number)?.content;
+            let content = &self.progress.release(number)?.content;
             Some(
                 content
                     .web()
@@ -207,15 +207,15 @@ impl ProjectContext<'_> {
                     .collect(),
             )
         };
-        self.memory.serving.is_some_and(|serving| widths(serving) != widths(candidate))
+        self.progress.serving.is_some_and(|serving| widths(serving) != widths(candidate))
     }
 
     /// Two releases cannot listen on one slot's ports.
     fn slot_is_free_for(&self, number: ReleaseNo) -> bool {
-        let slot = self.memory.release(number).map(|release| release.slot);
+        let slot = self.progress.release(number).map(|release| release.slot);
         !self.units.iter().any(|(unit, seen)| {
-            let listens = self.memory.work_of(unit).is_none_or(|work| work.kind == Kind::Web);
-            let same_slot = self.memory.release(unit.release).is_none_or(|release| Some(release.slot) == slot);
+            let listens = self.progress.work_of(unit).is_none_or(|work| work.kind == Kind::Web);
+            let same_slot = self.progress.release(unit.release).is_none_or(|release| Some(release.slot) == slot);
             unit.release != number && seen.is_up() && listens && same_slot
         })
     }
@@ -224,16 +224,16 @@ impl ProjectContext<'_> {
     /// neighbour. A release that is held to be looked at is none: it is looked at as it is.
     fn has_place(&self, unit: &UnitId, spec: &Spec) -> bool {
         let is_neighbour = |other: &UnitId, seen: &UnitSeen| {
-            let held = self.memory.held == Some(other.release);
-            other.release != unit.release && !held && seen.is_up() && runs_once(spec, self.memory, other)
+            let held = self.progress.held == Some(other.release);
+            other.release != unit.release && !held && seen.is_up() && runs_once(spec, self.progress, other)
         };
-        let room = self.memory.trial.as_ref().is_some_and(|trial| trial.room);
-        let has_turn = match self.memory.serving {
+        let room = self.progress.trial.as_ref().is_some_and(|trial| trial.room);
+        let has_turn = match self.progress.serving {
             Some(serving) if serving == unit.release => !room,
             Some(_) => room,
             None => true,
         };
-        !runs_once(spec, self.memory, unit)
+        !runs_once(spec, self.progress, unit)
             || has_turn && !self.units.iter().any(|(other, seen)| is_neighbour(other, seen))
     }
 
@@ -241,7 +241,7 @@ impl ProjectContext<'_> {
         if !self.bundles.releases.contains_key(&number) {
             return self.fetch(number, plan);
         }
-        let units = self.memory.units_of(self.project, number);
+        let units = self.progress.units_of(self.project, number);
         let (now, later): (Vec<UnitId>, Vec<UnitId>) = units.into_iter().partition(|unit| self.has_place(unit, spec));
         now.iter().for_each(|unit| self.bring_up_unit(unit, reason, plan));
         if !later.is_empty() {
@@ -252,8 +252,10 @@ impl ProjectContext<'_> {
     fn bring_up_unit(&self, unit: &UnitId, reason: StepReason, plan: &mut Plan) {
         let absent = UnitSeen::default();
         let seen = self.units.get(unit).unwrap_or(&absent);
-        let Some((release, work)) = self.memory.release(unit.release).zip(self.memory.work_of(unit)) else { return };
-        let port = self.memory.port_of(unit);
+        let Some((release, work)) = self.progress.release(unit.release).zip(self.progress.work_of(unit)) else {
+            return;
+        };
+        let port = self.progress.port_of(unit);
         let text = unit::text(unit, work, &release.content, release.slot, port, &self.rules.layout);
         let timer = match &work.kind {
             Kind::Scheduled(calendar) => Some(unit::timer_text(unit, calendar, release.slot)),
@@ -272,7 +274,7 @@ impl ProjectContext<'_> {
         if stale {
             plan.push(self.project, ProjectAction::ReloadSystemd, StepReason::UnitChanged);
         }
-        let is_judged = self.memory.trial.as_ref().is_some_and(|trial| trial.saw(unit, seen));
+        let is_judged = self.progress.trial.as_ref().is_some_and(|trial| trial.saw(unit, seen));
         let failed_command = matches!(work.kind, Kind::Release(_)) && seen.state == ActiveState::Failed && is_judged;
         let runs_by_itself = matches!(work.kind, Kind::Scheduled(_));
         if !seen.is_up() && !runs_by_itself && !failed_command {
@@ -281,7 +283,7 @@ impl ProjectContext<'_> {
     }
 
     fn fetch(&self, number: ReleaseNo, plan: &mut Plan) {
-        let (Some(release), fetch) = (self.memory.release(number), self.seen.fetches.get(&number)) else { return };
+        let (Some(release), fetch) = (self.progress.release(number), self.seen.fetches.get(&number)) else { return };
         if matches!(fetch, Some(FetchSeen::Running { .. })) {
             return;
         }
@@ -295,12 +297,12 @@ impl ProjectContext<'_> {
     }
 
     fn give_traffic(&self, number: ReleaseNo, reason: StepReason, plan: &mut Plan) {
-        let Some(release) = self.memory.release(number) else { return };
+        let Some(release) = self.progress.release(number) else { return };
         let on_disk = self.bundles.releases.contains_key(&number);
-        if !on_disk || advance::has_traffic(self.project, number, self.seen, self.memory) {
+        if !on_disk || advance::has_traffic(self.project, number, self.seen, self.progress) {
             return;
         }
-        for unit in self.memory.units_of(self.project, number) {
+        for unit in self.progress.units_of(self.project, number) {
             self.let_start_at_boot(unit, reason, plan);
         }
         for process in release.content.web().filter(|process| slot_pointed(self.bundles, process) != release.slot) {
@@ -314,7 +316,7 @@ impl ProjectContext<'_> {
     /// A daemon starts at boot; what runs by a calendar counts from now on, and its forerunner's timer no more.
     fn let_start_at_boot(&self, unit: UnitId, reason: StepReason, plan: &mut Plan) {
         let Some(seen) = self.units.get(&unit) else { return };
-        if self.memory.work_of(&unit).is_some_and(Work::is_daemon) {
+        if self.progress.work_of(&unit).is_some_and(Work::is_daemon) {
             if !seen.enabled {
                 plan.push(self.project, ProjectAction::Enable(unit), reason);
             }
@@ -334,15 +336,15 @@ impl ProjectContext<'_> {
     /// more.
     fn tidy(&self, plan: &mut Plan) {
         let used = |number: &ReleaseNo| self.units.keys().any(|unit| unit.release == *number);
-        let known = |number: &ReleaseNo| self.memory.releases.contains_key(number);
+        let known = |number: &ReleaseNo| self.progress.releases.contains_key(number);
         for number in self.bundles.releases.keys().filter(|n| !known(n) && !used(n) && self.bundles.link != Some(**n)) {
             plan.push(self.project, ProjectAction::RemoveRelease(*number), StepReason::Retention);
         }
-        let needed = [self.memory.candidate(), self.memory.serving];
+        let needed = [self.progress.candidate(), self.progress.serving];
         for (number, _) in self.seen.fetches.iter().filter(|(number, _)| !needed.contains(&Some(**number))) {
             plan.push(self.project, ProjectAction::CancelFetch(*number), StepReason::NotWanted);
         }
-        for process in self.bundles.markers.iter().filter(|process| !self.memory.ports.contains_key(process)) {
+        for process in self.bundles.markers.iter().filter(|process| !self.progress.ports.contains_key(process)) {
             plan.push(self.project, ProjectAction::RemoveMarker(process.clone()), StepReason::NotWanted);
         }
     }
@@ -360,8 +362,8 @@ impl OnRunning<'_> {
     fn is_with(&self, unit: &UnitId) -> bool {
         match self {
             OnRunning::Stop => false,
-            OnRunning::LetTimedFinish(memory) => {
-                memory.work_of(unit).is_some_and(|work| matches!(work.kind, Kind::Scheduled(_)))
+            OnRunning::LetTimedFinish(progress) => {
+                progress.work_of(unit).is_some_and(|work| matches!(work.kind, Kind::Scheduled(_)))
             }
         }
     }

@@ -22,11 +22,11 @@ use super::{Action, Plan, ProxyAction, RoutesOrder, Rules, Step, StepReason};
 const QUARANTINE: Span = Span::seconds(600);
 
 /// Adds the step that Caddy needs, if any; tells whether it has the routes that are wanted, or is not there.
-pub fn steps(observed: &Observed, progress: &Progress, rules: &Rules, plan: &mut Plan) -> bool {
+pub fn steps(observed: &Observed, all_progress: &Progress, rules: &Rules, plan: &mut Plan) -> bool {
     let Facet::Known(proxy) = &observed.proxy else { return true };
-    let sites = sites(progress, &rules.layout);
+    let sites = sites(all_progress, &rules.layout);
     let Ok(text) = caddyfile::text(&rules.proxy, &sites) else { return true };
-    if progress.projects.values().any(|memory| memory.quarantine.is_some()) {
+    if all_progress.projects.values().any(|progress| progress.quarantine.is_some()) {
         // What stands against a host is the operator's to change, and a change is seen by looking.
         plan.look_at(observed.now.after(Span::seconds(2)));
     }
@@ -40,7 +40,7 @@ pub fn steps(observed: &Observed, progress: &Progress, rules: &Rules, plan: &mut
     if has(proxy, &text) {
         return true;
     }
-    if held_up(progress).is_some() {
+    if held_up(all_progress).is_some() {
         return false;
     }
     if proxy.apart.is_some() {
@@ -57,8 +57,8 @@ pub fn steps(observed: &Observed, progress: &Progress, rules: &Rules, plan: &mut
 
 /// Returns why Caddy keeps the routes that it has: those of a project whose progress could not be read cannot be written
 /// again.
-pub fn held_up(progress: &Progress) -> Option<PortError> {
-    let (project, _) = progress.unreadable.iter().find(|(_, unreadable)| !unreadable.hosts.is_empty())?;
+pub fn held_up(all_progress: &Progress) -> Option<PortError> {
+    let (project, _) = all_progress.unreadable.iter().find(|(_, unreadable)| !unreadable.hosts.is_empty())?;
     let message = format!("Caddy keeps the routes that it has, since those of project {project} could not be read");
     Some(PortError::transient(Reason::Database, message))
 }
@@ -72,11 +72,11 @@ pub fn has(proxy: &ProxySeen, text: &str) -> bool {
 /// wait or are refused says nothing of the others. `differing` compares what Caddy has with an order, host by host.
 pub fn unserved(
     observed: &Observed,
-    progress: &Progress,
+    all_progress: &Progress,
     rules: &Rules,
     differing: impl FnOnce(&RoutesOrder) -> BTreeSet<Hostname>,
 ) -> BTreeSet<Hostname> {
-    let sites = sites(progress, &rules.layout);
+    let sites = sites(all_progress, &rules.layout);
     let all = || sites.iter().map(|site| site.host.clone()).collect();
     let Some(proxy) = observed.proxy.known().filter(|proxy| proxy.up) else { return all() };
     match caddyfile::text(&rules.proxy, &sites) {
@@ -120,40 +120,40 @@ pub fn culprits(
 
 /// Leaves hosts out of a project's routes; those that it leaves out already stay out.
 pub fn leave_out(
-    memory: &mut ProjectProgress,
+    progress: &mut ProjectProgress,
     refused: BTreeMap<Hostname, String>,
     surroundings: String,
     now: Timestamp,
 ) {
-    let before = memory.quarantine.take().map(|quarantine| quarantine.hosts).unwrap_or_default();
+    let before = progress.quarantine.take().map(|quarantine| quarantine.hosts).unwrap_or_default();
     let hosts = before.into_iter().chain(refused).collect();
-    memory.quarantine = Some(Quarantine { since: now, hosts, surroundings });
+    progress.quarantine = Some(Quarantine { since: now, hosts, surroundings });
 }
 
 /// Lets Caddy be offered again what it refused: once what surrounds our sites is another, when an operator asks for it,
 /// and after a while.
-pub fn offer_again(memory: &mut ProjectProgress, observed: &Observed) {
+pub fn offer_again(progress: &mut ProjectProgress, observed: &Observed) {
     let surroundings = observed.proxy.known().and_then(|proxy| proxy.surroundings.as_ref());
-    memory.quarantine = memory.quarantine.take().filter(|quarantine| {
+    progress.quarantine = progress.quarantine.take().filter(|quarantine| {
         let same = surroundings.is_none_or(|surroundings| *surroundings == quarantine.surroundings);
         same && !observed.offer_again && observed.now < quarantine.since.after(QUARANTINE)
     });
 }
 
 /// Returns the hosts that are to have a public certificate; none where the web server in front of Caddy ends TLS.
-pub fn public_hosts(progress: &Progress, proxy: &Proxy) -> BTreeSet<Hostname> {
+pub fn public_hosts(all_progress: &Progress, proxy: &Proxy) -> BTreeSet<Hostname> {
     if proxy.behind.is_some() {
         return BTreeSet::new();
     }
-    let routes = progress.projects.values().flat_map(|memory| memory.routes.values()).flatten();
+    let routes = all_progress.projects.values().flat_map(|progress| progress.routes.values()).flatten();
     routes.filter(|route| route.tls == Tls::Auto).map(|route| route.host.clone()).collect()
 }
 
 /// Returns the sites that Caddy is to serve, by host.
-pub fn sites(progress: &Progress, layout: &Layout) -> Vec<Site> {
+pub fn sites(all_progress: &Progress, layout: &Layout) -> Vec<Site> {
     let mut sites: BTreeMap<Hostname, Site> = BTreeMap::new();
-    for (project, memory) in &progress.projects {
-        add_sites(project, memory, layout, &mut sites);
+    for (project, progress) in &all_progress.projects {
+        add_sites(project, progress, layout, &mut sites);
     }
     let mut sites: Vec<Site> = sites.into_values().collect();
     for site in &mut sites {
@@ -164,11 +164,11 @@ pub fn sites(progress: &Progress, layout: &Layout) -> Vec<Site> {
     sites
 }
 
-fn add_sites(project: &ProjectId, memory: &ProjectProgress, layout: &Layout, sites: &mut BTreeMap<Hostname, Site>) {
-    let Some(serving) = memory.routed().and_then(|routed| memory.release(routed)) else { return };
-    for (process, routes) in &memory.routes {
+fn add_sites(project: &ProjectId, progress: &ProjectProgress, layout: &Layout, sites: &mut BTreeMap<Hostname, Site>) {
+    let Some(serving) = progress.routed().and_then(|routed| progress.release(routed)) else { return };
+    for (process, routes) in &progress.routes {
         let Some(work) = serving.content.processes.get(process) else { continue };
-        for (i, route) in routes.iter().enumerate().filter(|(_, route)| !memory.leaves_out(&route.host)) {
+        for (i, route) in routes.iter().enumerate().filter(|(_, route)| !progress.leaves_out(&route.host)) {
             let site = sites.entry(route.host.clone()).or_insert_with(|| Site {
                 project: project.clone(),
                 host: route.host.clone(),
@@ -182,10 +182,10 @@ fn add_sites(project: &ProjectId, memory: &ProjectProgress, layout: &Layout, sit
                     path: route.path.clone(),
                     project: project.clone(),
                     process: process.clone(),
-                    a: upstreams(memory, process, work, Slot::A),
-                    b: upstreams(memory, process, work, Slot::B),
-                    a_h2c: speaks_h2c(memory, process, work, Slot::A),
-                    b_h2c: speaks_h2c(memory, process, work, Slot::B),
+                    a: upstreams(progress, process, work, Slot::A),
+                    b: upstreams(progress, process, work, Slot::B),
+                    a_h2c: speaks_h2c(progress, process, work, Slot::A),
+                    b_h2c: speaks_h2c(progress, process, work, Slot::B),
                     root: root(work, &layout.bundle(project)),
                     spa: matches!(work.kind, Kind::Site { spa: true, .. }),
                     clean_urls: matches!(work.kind, Kind::Site { clean_urls: true, .. }),
@@ -208,20 +208,21 @@ fn root(work: &Work, bundle: &Path) -> Option<String> {
 
 /// Returns the addresses of a slot: as many as the release in it has instances; where it is empty, as many as the
 /// serving release has, so that a deploy of the same width changes nothing here.
-fn upstreams(memory: &ProjectProgress, process: &ProcessName, serving: &Work, slot: Slot) -> Vec<String> {
-    let width = works_in(memory, process, slot).map(|work| work.instances).max().unwrap_or(serving.instances) as usize;
-    let ports = memory.ports.get(process).into_iter().flatten().take(width);
+fn upstreams(progress: &ProjectProgress, process: &ProcessName, serving: &Work, slot: Slot) -> Vec<String> {
+    let width =
+        works_in(progress, process, slot).map(|work| work.instances).max().unwrap_or(serving.instances) as usize;
+    let ports = progress.ports.get(process).into_iter().flatten().take(width);
     ports.map(|ports| format!("127.0.0.1:{}", ports.of(slot))).collect()
 }
 
 /// Tells what the release in a slot speaks; where it is empty, the serving one.
-fn speaks_h2c(memory: &ProjectProgress, process: &ProcessName, serving: &Work, slot: Slot) -> bool {
-    works_in(memory, process, slot).last().unwrap_or(serving).h2c
+fn speaks_h2c(progress: &ProjectProgress, process: &ProcessName, serving: &Work, slot: Slot) -> bool {
+    works_in(progress, process, slot).last().unwrap_or(serving).h2c
 }
 
 /// Returns what the releases that are in a slot run as a process, the newest last.
-fn works_in<'a>(memory: &'a ProjectProgress, process: &'a ProcessName, slot: Slot) -> impl Iterator<Item = &'a Work> {
-    let alive = memory.alive().into_iter().filter_map(|number| memory.release(number));
+fn works_in<'a>(progress: &'a ProjectProgress, process: &'a ProcessName, slot: Slot) -> impl Iterator<Item = &'a Work> {
+    let alive = progress.alive().into_iter().filter_map(|number| progress.release(number));
     alive.filter(move |release| release.slot == slot).filter_map(|release| release.content.processes.get(process))
 }
 

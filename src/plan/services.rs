@@ -81,19 +81,19 @@ pub fn default_major(service: Service, majors: impl Iterator<Item = u32>) -> Opt
 }
 
 /// Folds what was seen into what is remembered, before anything is planned.
-pub fn advance(wanted: &WantedServices, observed: &Observed, progress: &mut Progress) {
-    progress.services.retain(|service, _| wanted.contains_key(service));
+pub fn advance(wanted: &WantedServices, observed: &Observed, all_progress: &mut Progress) {
+    all_progress.services.retain(|service, _| wanted.contains_key(service));
     for (service, wish) in wanted {
-        let memory = progress.services.entry(*service).or_default();
-        memory.backoff.iter_mut().for_each(|backoff| backoff.clamp_to_now(observed.now));
+        let progress = all_progress.services.entry(*service).or_default();
+        progress.backoff.iter_mut().for_each(|backoff| backoff.clamp_to_now(observed.now));
         let Some(seen) = sight_of(*service, observed) else { continue };
-        if memory.generation != wish.generation {
+        if progress.generation != wish.generation {
             // Work that goes on was begun for the wish before: however it ends, this one has not failed.
             let begun = seen.work.as_ref().map(|work| work.invocation.clone());
-            let (before, counted) = (memory.before.take(), begun.or_else(|| memory.counted.take()));
-            *memory = ServiceProgress { generation: wish.generation, before, counted, ..ServiceProgress::default() };
+            let (before, counted) = (progress.before.take(), begun.or_else(|| progress.counted.take()));
+            *progress = ServiceProgress { generation: wish.generation, before, counted, ..ServiceProgress::default() };
         }
-        fold(*service, wish, seen, memory, observed.now);
+        fold(*service, wish, seen, progress, observed.now);
     }
 }
 
@@ -101,26 +101,26 @@ fn sight_of(service: Service, observed: &Observed) -> Option<&ServiceSeen> {
     observed.services.known().and_then(|all| all.get(&service))
 }
 
-fn fold(service: Service, wish: &WantedService, seen: &ServiceSeen, memory: &mut ServiceProgress, now: Timestamp) {
+fn fold(service: Service, wish: &WantedService, seen: &ServiceSeen, progress: &mut ServiceProgress, now: Timestamp) {
     let whole = seen.installed.iter().filter(|(_, found)| found.whole);
-    memory.before.get_or_insert_with(|| whole.map(|(major, _)| *major).collect());
+    progress.before.get_or_insert_with(|| whole.map(|(major, _)| *major).collect());
     if seen.is_in_work() {
         return;
     }
-    let begun = memory.begun.take();
-    if is_there(service, wish, seen, memory) {
+    let begun = progress.begun.take();
+    if is_there(service, wish, seen, progress) {
         if is_settled(service, wish, seen) {
-            memory.backoff = None;
-            memory.evidence.clear();
+            progress.backoff = None;
+            progress.evidence.clear();
         }
         return;
     }
     match &seen.work {
-        Some(work) if memory.counted.as_ref() != Some(&work.invocation) => count(memory, work, now),
+        Some(work) if progress.counted.as_ref() != Some(&work.invocation) => count(progress, work, now),
         None if begun.is_some() => {
             let message = "the package manager's work was cut off, and is done again";
-            memory.backoff = Some(retry::record_failure(
-                memory.backoff.as_ref(),
+            progress.backoff = Some(retry::record_failure(
+                progress.backoff.as_ref(),
                 &PortError::transient(Reason::PackagesFailed, message),
                 now,
             ));
@@ -130,19 +130,19 @@ fn fold(service: Service, wish: &WantedService, seen: &ServiceSeen, memory: &mut
 }
 
 /// Tells whether the packages are as they are to be, whatever the daemon does.
-fn is_there(service: Service, wish: &WantedService, seen: &ServiceSeen, memory: &ServiceProgress) -> bool {
+fn is_there(service: Service, wish: &WantedService, seen: &ServiceSeen, progress: &ServiceProgress) -> bool {
     match wish.intent {
         ServiceIntent::Install(version) => matching(service, version, seen).is_some_and(|found| found.whole),
         ServiceIntent::Remove { purge } => {
-            let had_some = memory.before.as_ref().is_none_or(|before| !before.is_empty());
-            brought(seen, memory).is_empty() && (had_some || !(purge && seen.data))
+            let had_some = progress.before.as_ref().is_none_or(|before| !before.is_empty());
+            brought(seen, progress).is_empty() && (had_some || !(purge && seen.data))
         }
     }
 }
 
 /// Returns the majors that are there because somebody asked for the service.
-fn brought(seen: &ServiceSeen, memory: &ServiceProgress) -> BTreeSet<u32> {
-    let Some(before) = &memory.before else { return BTreeSet::new() };
+fn brought(seen: &ServiceSeen, progress: &ServiceProgress) -> BTreeSet<u32> {
+    let Some(before) = &progress.before else { return BTreeSet::new() };
     seen.installed.keys().copied().filter(|major| !before.contains(major)).collect()
 }
 
@@ -155,7 +155,7 @@ fn is_settled(service: Service, wish: &WantedService, seen: &ServiceSeen) -> boo
     }
 }
 
-fn count(memory: &mut ServiceProgress, work: &PackageJobSeen, now: Timestamp) {
+fn count(progress: &mut ServiceProgress, work: &PackageJobSeen, now: Timestamp) {
     let said = if work.said.is_empty() {
         work.exit.map_or_else(|| "it did not end well".to_owned(), |exit: Exit| format!("it {exit}"))
     } else {
@@ -166,13 +166,13 @@ fn count(memory: &mut ServiceProgress, work: &PackageJobSeen, now: Timestamp) {
         Some(Exit::Status(NO_MANAGER)) => Reason::NoPackageManager,
         _ => Reason::PackagesFailed,
     };
-    let mut backoff = retry::record_failure(memory.backoff.as_ref(), &PortError::transient(reason, said), now);
+    let mut backoff = retry::record_failure(progress.backoff.as_ref(), &PortError::transient(reason, said), now);
     if waits_for_somebody(reason) {
         backoff.until = now.after(OFFER_RETRY);
     }
-    memory.backoff = Some(backoff);
-    memory.evidence.clone_from(&work.log);
-    memory.counted = Some(work.invocation.clone());
+    progress.backoff = Some(backoff);
+    progress.evidence.clone_from(&work.log);
+    progress.counted = Some(work.invocation.clone());
 }
 
 /// Tells whether a failure stays until somebody changes something, although it is tried again.
@@ -181,19 +181,19 @@ pub fn waits_for_somebody(reason: Reason) -> bool {
 }
 
 /// Adds what is to be done for the services, at most one step for each.
-pub fn steps(wanted: &WantedServices, observed: &Observed, progress: &Progress, plan: &mut Plan) {
+pub fn steps(wanted: &WantedServices, observed: &Observed, all_progress: &Progress, plan: &mut Plan) {
     for (service, wish) in wanted {
-        let (Some(seen), Some(memory)) = (sight_of(*service, observed), progress.services.get(service)) else {
+        let (Some(seen), Some(progress)) = (sight_of(*service, observed), all_progress.services.get(service)) else {
             continue;
         };
         if seen.is_in_work() {
             continue;
         }
-        if let Some(backoff) = memory.backoff.as_ref().filter(|backoff| observed.now < backoff.until) {
+        if let Some(backoff) = progress.backoff.as_ref().filter(|backoff| observed.now < backoff.until) {
             plan.look_at(backoff.until);
             continue;
         }
-        if let Some((action, reason)) = step(*service, wish, seen, memory) {
+        if let Some((action, reason)) = step(*service, wish, seen, progress) {
             plan.steps.push(Step { action: Action::Service(*service, action), reason });
         }
     }
@@ -203,7 +203,7 @@ fn step(
     service: Service,
     wish: &WantedService,
     seen: &ServiceSeen,
-    memory: &ServiceProgress,
+    progress: &ServiceProgress,
 ) -> Option<(ServiceAction, StepReason)> {
     match wish.intent {
         ServiceIntent::Install(version) => {
@@ -217,11 +217,11 @@ fn step(
             }
             (!daemon.enabled).then_some((ServiceAction::Enable, StepReason::ServiceDown))
         }
-        ServiceIntent::Remove { .. } if is_there(service, wish, seen, memory) => {
+        ServiceIntent::Remove { .. } if is_there(service, wish, seen, progress) => {
             Some((ServiceAction::Forget, StepReason::ServiceGone))
         }
         ServiceIntent::Remove { purge } => {
-            let task = Task::Remove { majors: brought(seen, memory), purge };
+            let task = Task::Remove { majors: brought(seen, progress), purge };
             Some((ServiceAction::Packages(task), StepReason::ServiceUnwanted))
         }
     }
@@ -239,7 +239,7 @@ pub enum Lack {
 pub fn lack(
     needs: &BTreeSet<Service>,
     observed: &Facet<BTreeMap<Service, ServiceSeen>>,
-    progress: &Progress,
+    all_progress: &Progress,
 ) -> Option<Lack> {
     let Some(seen) = observed.known() else {
         return (!needs.is_empty()).then(|| Lack::NotYet("the services it needs could not be looked at".into()));
@@ -249,30 +249,30 @@ pub fn lack(
         of_it.filter(|found| found.whole).any(|found| found.daemon.as_ref().is_none_or(|daemon| daemon.runs()))
     };
     let (wanted, unwanted): (Vec<&Service>, Vec<&Service>) =
-        needs.iter().filter(|service| !runs(service)).partition(|service| progress.services.contains_key(service));
+        needs.iter().filter(|service| !runs(service)).partition(|service| all_progress.services.contains_key(service));
     if let Some(service) = unwanted.first() {
         return Some(Lack::Unwanted(format!(
             "it needs {service}, which does not run here; `zexio service install {service}` brings it"
         )));
     }
     wanted.first().map(|service| {
-        let told = progress.services.get(service).and_then(|memory| memory.backoff.as_ref());
+        let told = all_progress.services.get(service).and_then(|progress| progress.backoff.as_ref());
         let why =
             told.map_or("which is on its way".to_owned(), |backoff| format!("which is not there: {}", backoff.message));
         Lack::NotYet(format!("it needs {service}, {why}; `zexio service list` says more"))
     })
 }
 
-/// Folds what a project lacks into its memory; tells whether its rollout has to wait.
+/// Folds what a project lacks into its progress; tells whether its rollout has to wait.
 pub fn hold(
     needs: &BTreeSet<Service>,
     project: &ProjectId,
     services: &Facet<BTreeMap<Service, ServiceSeen>>,
-    progress: &mut Progress,
+    all_progress: &mut Progress,
     now: Timestamp,
 ) -> bool {
-    let lack = lack(needs, services, progress);
-    let memory = progress.projects.entry(project.clone()).or_default();
+    let lack = lack(needs, services, all_progress);
+    let progress = all_progress.projects.entry(project.clone()).or_default();
     let (stalled, waits) = match lack {
         None => (None, None),
         Some(Lack::Unwanted(message)) => (Some(message), None),
@@ -283,12 +283,12 @@ pub fn hold(
         reason: Reason::DependencyMissing,
         message,
     };
-    memory.waits = waits.map(|message| stall(message, memory.waits.as_ref()));
+    progress.waits = waits.map(|message| stall(message, progress.waits.as_ref()));
     match stalled {
-        Some(message) => memory.stalled = Some(stall(message, memory.stalled.as_ref())),
-        None => memory.stalled = memory.stalled.take().filter(|old| old.reason != Reason::DependencyMissing),
+        Some(message) => progress.stalled = Some(stall(message, progress.stalled.as_ref())),
+        None => progress.stalled = progress.stalled.take().filter(|old| old.reason != Reason::DependencyMissing),
     }
-    memory.waits.is_some() || memory.stalled.as_ref().is_some_and(|stall| stall.reason == Reason::DependencyMissing)
+    progress.waits.is_some() || progress.stalled.as_ref().is_some_and(|stall| stall.reason == Reason::DependencyMissing)
 }
 
 /// Says how a service is; `before` is how it was, so that "since" stays. None where it could not be looked at.
@@ -296,19 +296,19 @@ pub fn status(
     service: Service,
     wish: Option<&WantedService>,
     observed: &Observed,
-    progress: &Progress,
+    all_progress: &Progress,
     before: Option<&ServiceStatus>,
 ) -> Option<ServiceStatus> {
     let seen = sight_of(service, observed)?;
-    let memory = progress.services.get(&service);
+    let progress = all_progress.services.get(&service);
     let version = match wish.map(|wish| wish.intent) {
         Some(ServiceIntent::Install(version)) => version,
         _ => Version::Default,
     };
     let newest = seen.installed.values().next_back();
     let installed = matching(service, version, seen).or(newest).map(|found| found.version.clone());
-    let (state, reason, message) = match (wish, memory) {
-        (Some(wish), Some(memory)) => wanted_state(service, wish, seen, memory),
+    let (state, reason, message) = match (wish, progress) {
+        (Some(wish), Some(progress)) => wanted_state(service, wish, seen, progress),
         _ => unwanted_state(service, seen),
     };
     let complaint = wish.and_then(|wish| wish.complaint.as_ref());
@@ -316,12 +316,12 @@ pub fn status(
     let since = before.filter(|old| old.state == state && old.reason == reason).map_or(observed.now, |old| old.since);
     Some(ServiceStatus {
         service,
-        observed_generation: memory.map_or(0, |memory| memory.generation),
+        observed_generation: progress.map_or(0, |progress| progress.generation),
         installed,
         state,
         reason,
         message,
-        evidence: memory.map(|memory| memory.evidence.clone()).unwrap_or_default(),
+        evidence: progress.map(|progress| progress.evidence.clone()).unwrap_or_default(),
         since,
     })
 }
@@ -346,7 +346,7 @@ fn unwanted_state(service: Service, seen: &ServiceSeen) -> Finding {
     )
 }
 
-fn wanted_state(service: Service, wish: &WantedService, seen: &ServiceSeen, memory: &ServiceProgress) -> Finding {
+fn wanted_state(service: Service, wish: &WantedService, seen: &ServiceSeen, progress: &ServiceProgress) -> Finding {
     let found = match wish.intent {
         ServiceIntent::Install(version) => matching(service, version, seen).filter(|found| found.whole),
         ServiceIntent::Remove { .. } => None,
@@ -369,7 +369,7 @@ fn wanted_state(service: Service, wish: &WantedService, seen: &ServiceSeen, memo
             }
             // It is down for a reason only once it was started in vain.
             Some(daemon)
-                if memory.backoff.as_ref().is_none_or(|backoff| backoff.strikes < 2)
+                if progress.backoff.as_ref().is_none_or(|backoff| backoff.strikes < 2)
                     || daemon.state == ActiveState::Activating =>
             {
                 return (ServiceState::Starting, Reason::Starting, format!("{} is starting", daemon.unit));
@@ -377,7 +377,7 @@ fn wanted_state(service: Service, wish: &WantedService, seen: &ServiceSeen, memo
             Some(_) => {}
         }
     }
-    match (&memory.backoff, wish.intent) {
+    match (&progress.backoff, wish.intent) {
         (Some(backoff), _) if !seen.is_in_work() => {
             let message = format!("{}; failed {}, next try at {}", backoff.message, backoff.times(), backoff.until);
             (ServiceState::Failed, backoff.reason, message)

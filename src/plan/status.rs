@@ -24,7 +24,7 @@ pub struct StatusInput<'a> {
     /// What is wanted.
     pub wanted: &'a Wanted,
     /// What is remembered.
-    pub memory: &'a ProjectProgress,
+    pub progress: &'a ProjectProgress,
     /// What was seen of it.
     pub seen: &'a ObservedProject,
     /// What was seen of everything.
@@ -53,7 +53,7 @@ pub fn of(view: &StatusInput<'_>, before: Option<&Status>) -> Status {
         })
         .collect();
     let settled = stalled(view).is_some() || conditions.iter().any(|c| c.kind == ConditionKind::Ready && c.holds);
-    let seen_generation = if settled { view.wanted.generation } else { view.memory.observed_generation };
+    let seen_generation = if settled { view.wanted.generation } else { view.progress.observed_generation };
     Status {
         project: view.project.clone(),
         generation: view.wanted.generation,
@@ -62,10 +62,10 @@ pub fn of(view: &StatusInput<'_>, before: Option<&Status>) -> Status {
         owner: view.wanted.owner.to_string(),
         state: state(&view.wanted.intent, &conditions, has_fallen(view)),
         conditions,
-        serving: view.memory.serving,
-        candidate: view.memory.candidate(),
-        last_good: last_good(view.memory),
-        rejected: rejected(view.memory),
+        serving: view.progress.serving,
+        candidate: view.progress.candidate(),
+        last_good: last_good(view.progress),
+        rejected: rejected(view.progress),
         processes: processes(view),
         routes: routes(view),
     }
@@ -73,9 +73,9 @@ pub fn of(view: &StatusInput<'_>, before: Option<&Status>) -> Status {
 
 /// Tells whether what is not as it should be was so before: what is wanted was taken up and came to an end.
 fn has_fallen(view: &StatusInput<'_>) -> bool {
-    let memory = view.memory;
-    let settled = memory.observed_generation == view.wanted.generation || down_process(view).is_some();
-    memory.trial.is_none() && memory.serving.is_some() && settled
+    let progress = view.progress;
+    let settled = progress.observed_generation == view.wanted.generation || down_process(view).is_some();
+    progress.trial.is_none() && progress.serving.is_some() && settled
 }
 
 fn state(intent: &Intent, conditions: &[Condition], fallen: bool) -> ProjectState {
@@ -153,7 +153,7 @@ fn stalled(view: &StatusInput<'_>) -> Option<Finding> {
         // What stopped an older generation says nothing of this one, which nobody has tried yet.
         return complaint;
     }
-    let standing = view.memory.stalled.clone().or_else(|| view.memory.quarantine.as_ref().map(Quarantine::stall));
+    let standing = view.progress.stalled.clone().or_else(|| view.progress.quarantine.as_ref().map(Quarantine::stall));
     standing.map(|stall| (stall.reason, stall.message))
 }
 
@@ -180,7 +180,7 @@ fn finding(complaint: &Complaint) -> Finding {
 /// Tells whether what is wanted now came while the project was suspended: no pass has taken it up.
 fn is_put_off(view: &StatusInput<'_>) -> bool {
     let is_run = matches!(view.wanted.intent, Intent::Run(_));
-    is_run && suspended(view).is_some() && view.memory.generation != view.wanted.generation
+    is_run && suspended(view).is_some() && view.progress.generation != view.wanted.generation
 }
 
 fn suspended(view: &StatusInput<'_>) -> Option<Finding> {
@@ -197,7 +197,7 @@ fn unready(view: &StatusInput<'_>, stalled: Option<&Finding>, before: Option<&St
     if let Some(finding) = stalled {
         return Some(finding.clone());
     }
-    let memory = view.memory;
+    let progress = view.progress;
     if is_put_off(view) {
         return Some((
             Reason::Suspended,
@@ -207,7 +207,7 @@ fn unready(view: &StatusInput<'_>, stalled: Option<&Finding>, before: Option<&St
     if let Some(finding) = waiting(view) {
         return Some(finding);
     }
-    match (&view.wanted.intent, memory.serving) {
+    match (&view.wanted.intent, progress.serving) {
         (Intent::Delete { .. }, _) if suspended(view).is_some() => {
             return Some((Reason::Suspended, "it is to be removed, and that waits until it is resumed".into()));
         }
@@ -222,7 +222,7 @@ fn unready(view: &StatusInput<'_>, stalled: Option<&Finding>, before: Option<&St
         }
         (Intent::Run(_), Some(_)) => {}
     }
-    if memory.generation != view.wanted.generation || memory.target != memory.serving {
+    if progress.generation != view.wanted.generation || progress.target != progress.serving {
         return Some(
             reconciling(view).unwrap_or_else(|| (Reason::Pending, "this generation waits for its turn".into())),
         );
@@ -233,13 +233,13 @@ fn unready(view: &StatusInput<'_>, stalled: Option<&Finding>, before: Option<&St
 /// Returns which routes lead to an app that Caddy gets no answer from. What just got the traffic is called well only
 /// after Caddy was asked.
 fn failing_routes(view: &StatusInput<'_>, before: Option<&Status>) -> Option<Finding> {
-    let checks = visits::checks(view.project, view.seen, view.memory);
+    let checks = visits::checks(view.project, view.seen, view.progress);
     let failing: Vec<&str> = unanswered(view, &checks).map(|(_, said)| said).collect();
     if !failing.is_empty() {
         return Some((Reason::RouteFailing, failing.join("; ")));
     }
     let was_ready = |status: &Status| status.condition(ConditionKind::Ready).is_some_and(|condition| condition.holds);
-    if before.is_some_and(|status| status.serving == view.memory.serving && was_ready(status)) {
+    if before.is_some_and(|status| status.serving == view.progress.serving && was_ready(status)) {
         return None;
     }
     let open = checks.iter().find(|(_, visit)| !view.seen.visits.contains_key(visit));
@@ -260,7 +260,7 @@ fn unanswered<'a>(
 
 /// Returns why Caddy does not serve hosts of this project as they are wanted; none when it does.
 fn pending_routes(view: &StatusInput<'_>) -> Option<Finding> {
-    let hosts = view.memory.routes.values().flatten().map(|route| &route.host);
+    let hosts = view.progress.routes.values().flatten().map(|route| &route.host);
     let pending: BTreeSet<&Hostname> = hosts.filter(|host| view.unserved.contains(*host)).collect();
     if pending.is_empty() {
         return None;
@@ -292,19 +292,19 @@ fn pending_routes(view: &StatusInput<'_>) -> Option<Finding> {
 }
 
 fn down_process(view: &StatusInput<'_>) -> Option<Finding> {
-    let serving = view.memory.serving?;
+    let serving = view.progress.serving?;
     let Some(units) = view.seen.units.known() else {
         return Some((Reason::Unknown, "systemd could not be asked; what is shown may be old".into()));
     };
-    let daemons = view.memory.units_of(view.project, serving).into_iter();
-    let mut daemons = daemons.filter(|unit| view.memory.work_of(unit).is_some_and(Work::is_daemon));
+    let daemons = view.progress.units_of(view.project, serving).into_iter();
+    let mut daemons = daemons.filter(|unit| view.progress.work_of(unit).is_some_and(Work::is_daemon));
     daemons.find_map(|unit| {
         let seen = units.get(&unit);
         let up = seen.is_some_and(|seen| matches!(seen.state, ActiveState::Active | ActiveState::Reloading));
         if up {
             return None;
         }
-        let limit = view.memory.release(serving).and_then(|release| release.content.limits.memory);
+        let limit = view.progress.release(serving).and_then(|release| release.content.limits.memory);
         let how = seen.and_then(|seen| seen.ending(limit)).unwrap_or_else(|| "is not running".to_owned());
         let next = match seen.filter(|seen| seen.state == ActiveState::Activating) {
             Some(seen) if seen.restarts > 0 => format!("systemd restarted it {} times and goes on", seen.restarts),
@@ -319,8 +319,8 @@ fn down_process(view: &StatusInput<'_>) -> Option<Finding> {
 }
 
 fn serving_message(view: &StatusInput<'_>) -> String {
-    let Some(serving) = view.memory.serving else { return String::new() };
-    let version = view.memory.release(serving).and_then(|release| release.version.as_ref());
+    let Some(serving) = view.progress.serving else { return String::new() };
+    let version = view.progress.release(serving).and_then(|release| release.version.as_ref());
     let named = version.map_or(String::new(), |version| format!(" ({})", version.as_str()));
     let limits = unenforced_limits(view).unwrap_or_default();
     let (certificates, open, template) = (missing_certificates(view), open_ports(view), template_trouble(view));
@@ -331,7 +331,7 @@ fn serving_message(view: &StatusInput<'_>) -> String {
 /// What listens for more than this machine is reached without Caddy: without its certificate, redirects and log.
 fn open_ports(view: &StatusInput<'_>) -> String {
     let units = view.seen.units.known().into_iter().flatten().map(|(unit, _)| unit);
-    let ports: BTreeMap<u16, &UnitId> = units.filter_map(|unit| Some((view.memory.port_of(unit)?, unit))).collect();
+    let ports: BTreeMap<u16, &UnitId> = units.filter_map(|unit| Some((view.progress.port_of(unit)?, unit))).collect();
     let told = view.seen.open.iter().map(|open| match ports.get(&open.port) {
         Some(unit) => {
             format!("; process {} listens on {open}, which is reached past Caddy: bind to $HOST", unit.process)
@@ -343,8 +343,8 @@ fn open_ports(view: &StatusInput<'_>) -> String {
 
 /// systemd takes a limit and says nothing where the kernel cannot enforce it.
 fn unenforced_limits(view: &StatusInput<'_>) -> Option<&'static str> {
-    let serving = view.memory.serving?;
-    let limited = view.memory.release(serving)?.content.limits.memory.is_some();
+    let serving = view.progress.serving?;
+    let limited = view.progress.release(serving)?.content.limits.memory.is_some();
     let unaccounted = view
         .seen
         .units
@@ -357,14 +357,14 @@ fn unenforced_limits(view: &StatusInput<'_>) -> Option<&'static str> {
 
 /// Returns what the next rollout waits for.
 fn waiting(view: &StatusInput<'_>) -> Option<Finding> {
-    view.memory.waits.as_ref().map(|waits| (waits.reason, waits.message.clone()))
+    view.progress.waits.as_ref().map(|waits| (waits.reason, waits.message.clone()))
 }
 
 fn reconciling(view: &StatusInput<'_>) -> Option<Finding> {
     if let Some(finding) = waiting(view) {
         return Some(finding);
     }
-    if let Some(backoff) = &view.memory.backoff {
+    if let Some(backoff) = &view.progress.backoff {
         let message = format!(
             "{}; failed {} since {}, next try at {}",
             backoff.message,
@@ -374,11 +374,11 @@ fn reconciling(view: &StatusInput<'_>) -> Option<Finding> {
         );
         return Some((backoff.reason, message));
     }
-    let Some(candidate) = view.memory.candidate() else {
+    let Some(candidate) = view.progress.candidate() else {
         let down = down_process(view).filter(|_| matches!(view.wanted.intent, Intent::Run(_)));
         return down.or_else(|| draining(view));
     };
-    let trial = view.memory.trial.as_ref()?;
+    let trial = view.progress.trial.as_ref()?;
     if let Some(backoff) = trial.fetch.as_ref().filter(|backoff| backoff.until > view.observed.now) {
         let message = format!("{}; failed {}, next try at {}", backoff.message, backoff.times(), backoff.until);
         return Some((backoff.reason, message));
@@ -396,7 +396,7 @@ fn reconciling(view: &StatusInput<'_>) -> Option<Finding> {
 }
 
 fn trial_message(view: &StatusInput<'_>, candidate: ReleaseNo) -> String {
-    if view.memory.routed() == Some(candidate) {
+    if view.progress.routed() == Some(candidate) {
         let asked = view.seen.visits.iter().find(|(visit, _)| visit.release == candidate);
         let found = asked.map_or(String::new(), |(_, visited)| format!(": {}", visited.last));
         return format!("release {candidate} has the traffic and is verified through Caddy{found}");
@@ -408,7 +408,7 @@ fn trial_message(view: &StatusInput<'_>, candidate: ReleaseNo) -> String {
         .filter(|(unit, probed)| unit.release == candidate && probed.ok_since.is_none())
         .map(|(unit, probed)| format!("{}: {}", unit.process, probed.last))
         .collect();
-    match (waiting.is_empty(), view.memory.serving) {
+    match (waiting.is_empty(), view.progress.serving) {
         (true, _) => format!("release {candidate} is starting and must stay healthy before it gets traffic"),
         (false, _) => format!("release {candidate} is not ready yet; {}", waiting.join("; ")),
     }
@@ -416,8 +416,8 @@ fn trial_message(view: &StatusInput<'_>, candidate: ReleaseNo) -> String {
 
 /// A release that was stopped before the new one started has nothing to finish.
 fn draining(view: &StatusInput<'_>) -> Option<Finding> {
-    let works = |number| super::advance::is_at_work(number, view.seen, view.memory);
-    let draining = view.memory.draining.as_ref().filter(|draining| works(draining.release))?;
+    let works = |number| super::advance::is_at_work(number, view.seen, view.progress);
+    let draining = view.progress.draining.as_ref().filter(|draining| works(draining.release))?;
     Some((Reason::Draining, format!("release {} finishes its requests until {}", draining.release, draining.until)))
 }
 
@@ -428,15 +428,15 @@ fn amount(bytes: u64, of: Option<u64>) -> String {
     }
 }
 
-fn last_good(memory: &ProjectProgress) -> Option<ReleaseNo> {
-    memory
+fn last_good(progress: &ProjectProgress) -> Option<ReleaseNo> {
+    progress
         .serving
-        .filter(|serving| memory.release(*serving).is_some_and(|release| release.good))
-        .or_else(|| memory.last_good_before())
+        .filter(|serving| progress.release(*serving).is_some_and(|release| release.good))
+        .or_else(|| progress.last_good_before())
 }
 
-fn rejected(memory: &ProjectProgress) -> Vec<ReleaseNo> {
-    memory
+fn rejected(progress: &ProjectProgress) -> Vec<ReleaseNo> {
+    progress
         .releases
         .iter()
         .filter(|(_, release)| release.state == ReleaseState::Rejected)
@@ -447,8 +447,8 @@ fn rejected(memory: &ProjectProgress) -> Vec<ReleaseNo> {
 fn processes(view: &StatusInput<'_>) -> Vec<ProcessStatus> {
     let Some(units) = view.seen.units.known() else { return Vec::new() };
     let shown = units.iter().map(|(unit, seen)| {
-        let port = view.memory.port_of(unit);
-        let slot = view.memory.release(unit.release).filter(|_| port.is_some()).map(|release| release.slot);
+        let port = view.progress.port_of(unit);
+        let slot = view.progress.release(unit.release).filter(|_| port.is_some()).map(|release| release.slot);
         ProcessStatus {
             name: unit.process.clone(),
             release: unit.release,
@@ -465,18 +465,19 @@ fn processes(view: &StatusInput<'_>) -> Vec<ProcessStatus> {
             io_write_bytes: seen.io_write_bytes,
             restarts: seen.restarts,
             since: seen.since,
-            last_run: last_run(view.memory, unit, seen),
+            last_run: last_run(view.progress, unit, seen),
         }
     });
     let mut shown: Vec<ProcessStatus> = shown.collect();
-    shown.sort_by_key(|process| (Some(process.release) != view.memory.serving, process.release, process.name.clone()));
+    shown
+        .sort_by_key(|process| (Some(process.release) != view.progress.serving, process.release, process.name.clone()));
     shown
 }
 
 /// Returns how the last run of a process with a schedule ended, while systemd knows: not after a boot.
-fn last_run(memory: &ProjectProgress, unit: &UnitId, seen: &UnitSeen) -> Option<LastRun> {
-    memory.work_of(unit).filter(|work| matches!(work.kind, Kind::Scheduled(_)))?;
-    let limit = memory.release(unit.release).and_then(|release| release.content.limits.memory);
+fn last_run(progress: &ProjectProgress, unit: &UnitId, seen: &UnitSeen) -> Option<LastRun> {
+    progress.work_of(unit).filter(|work| matches!(work.kind, Kind::Scheduled(_)))?;
+    let limit = progress.release(unit.release).and_then(|release| release.content.limits.memory);
     let result = match seen.state {
         ActiveState::Failed => seen.ending(limit).unwrap_or_else(|| format!("failed: {}", seen.result)),
         ActiveState::Inactive => seen.exit?.to_string(),
@@ -488,8 +489,8 @@ fn last_run(memory: &ProjectProgress, unit: &UnitId, seen: &UnitSeen) -> Option<
 /// A job that fails takes no traffic and keeps the project Ready, but it has to be said.
 fn failed_runs(view: &StatusInput<'_>) -> String {
     let units = view.seen.units.known().into_iter().flatten();
-    let units = units.filter(|(unit, _)| Some(unit.release) == view.memory.serving);
-    let runs = units.filter_map(|(unit, seen)| Some((unit, last_run(view.memory, unit, seen)?)));
+    let units = units.filter(|(unit, _)| Some(unit.release) == view.progress.serving);
+    let runs = units.filter_map(|(unit, seen)| Some((unit, last_run(view.progress, unit, seen)?)));
     let failed = runs.filter(|(_, run)| !run.success).map(|(unit, LastRun { ended, result, .. })| {
         let UnitId { project, process, .. } = unit;
         format!(
@@ -501,19 +502,19 @@ fn failed_runs(view: &StatusInput<'_>) -> String {
 }
 
 fn routes(view: &StatusInput<'_>) -> Vec<RouteStatus> {
-    let slot = view.memory.routed().and_then(|routed| view.memory.release(routed)).map(|release| release.slot);
-    let checks = visits::checks(view.project, view.seen, view.memory);
+    let slot = view.progress.routed().and_then(|routed| view.progress.release(routed)).map(|release| release.slot);
+    let checks = visits::checks(view.project, view.seen, view.progress);
     let unanswered: Vec<(&Route, &str)> = unanswered(view, &checks).collect();
-    view.memory
+    view.progress
         .routes
         .iter()
         .flat_map(|(process, routes)| routes.iter().map(move |route| (process, route)))
         .map(|(process, route)| {
-            let upstream = slot.and_then(|slot| Some(view.memory.ports.get(process)?.first()?.of(slot)));
-            let bundle = (!view.memory.ports.contains_key(process)).then(|| "bundle".to_owned());
+            let upstream = slot.and_then(|slot| Some(view.progress.ports.get(process)?.first()?.of(slot)));
+            let bundle = (!view.progress.ports.contains_key(process)).then(|| "bundle".to_owned());
             let redirect = route.redirect.as_ref().map(|site| site.as_str().to_owned());
             let to = redirect.or(upstream.map(|port| format!("127.0.0.1:{port}"))).or(bundle);
-            let has = !view.unserved.contains(&route.host) && !view.memory.leaves_out(&route.host);
+            let has = !view.unserved.contains(&route.host) && !view.progress.leaves_out(&route.host);
             let failing = unanswered.iter().find(|(asked, _)| has && *asked == route).map(|(_, said)| said.to_string());
             RouteStatus {
                 host: route.host.clone(),
@@ -537,14 +538,14 @@ fn certificate(view: &StatusInput<'_>, route: &Route) -> Option<String> {
 }
 
 fn template_trouble(view: &StatusInput<'_>) -> String {
-    let routed = view.memory.routes.values().any(|routes| !routes.is_empty());
+    let routed = view.progress.routes.values().any(|routes| !routes.is_empty());
     let trouble = view.template_trouble.filter(|_| routed);
     trouble.map_or_else(String::new, |why| format!("; the changed template of the Caddyfile does not hold: {why}"))
 }
 
 /// A certificate that cannot be had is no reason to call a running app broken, but it has to be said.
 fn missing_certificates(view: &StatusInput<'_>) -> String {
-    let routes = view.memory.routes.values().flatten();
+    let routes = view.progress.routes.values().flatten();
     let missing = routes.filter_map(|route| Some((route, certificate(view, route).filter(|state| state != "issued")?)));
     missing.map(|(route, state)| format!("; certificate of {}: {state}", route.host)).collect()
 }

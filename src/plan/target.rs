@@ -13,67 +13,67 @@ use crate::model::spec::{Artifact, ArtifactFrom, Source, Spec};
 use super::{Rules, ports, services};
 use crate::model::reason::Reason;
 
-/// Makes the wanted release the target, or says in the project's memory what stands in the way. Tells whether nothing
+/// Makes the wanted release the target, or says in the project's progress what stands in the way. Tells whether nothing
 /// does.
 pub fn select(
     project: &ProjectId,
     wanted: &Wanted,
     spec: &Spec,
     observed: &Observed,
-    progress: &mut Progress,
+    all_progress: &mut Progress,
     rules: &Rules,
 ) -> bool {
     let now = observed.now;
     let hosts = hosts_of(spec);
-    let conflict = conflict(project, &hosts, progress, rules);
-    let mut taken = ports::taken(progress);
-    let memory = progress.projects.entry(project.clone()).or_default();
-    let is_news = memory.generation != wanted.generation;
+    let conflict = conflict(project, &hosts, all_progress, rules);
+    let mut taken = ports::taken(all_progress);
+    let progress = all_progress.projects.entry(project.clone()).or_default();
+    let is_news = progress.generation != wanted.generation;
     if is_news {
-        memory.generation = wanted.generation;
-        memory.stalled = None;
-        memory.backoff = None;
-        memory.quarantine = None;
-        if let Some(trial) = &mut memory.trial {
+        progress.generation = wanted.generation;
+        progress.stalled = None;
+        progress.backoff = None;
+        progress.quarantine = None;
+        if let Some(trial) = &mut progress.trial {
             trial.awaits = None;
             trial.fetch.iter_mut().for_each(|fetch| fetch.begin_again(now));
         }
     }
     if let Some(message) = conflict {
-        stall(memory, Reason::Conflict, message, now);
+        stall(progress, Reason::Conflict, message, now);
         return false;
     }
-    memory.hosts.extend(hosts);
-    let needs = if is_under_way(wanted, spec, memory) { &BTreeSet::new() } else { &spec.needs };
-    if services::hold(needs, project, &observed.services, progress, now) {
+    progress.hosts.extend(hosts);
+    let needs = if is_under_way(wanted, spec, progress) { &BTreeSet::new() } else { &spec.needs };
+    if services::hold(needs, project, &observed.services, all_progress, now) {
         return false;
     }
-    let memory = progress.projects.entry(project.clone()).or_default();
-    if !is_news && memory.aimed == 0 {
-        take_the_version_for_its(memory, spec);
+    let progress = all_progress.projects.entry(project.clone()).or_default();
+    if !is_news && progress.aimed == 0 {
+        take_the_version_for_its(progress, spec);
     }
-    let number = match wanted_release(wanted, spec, memory, now) {
+    let number = match wanted_release(wanted, spec, progress, now) {
         Ok(number) => number,
         Err((reason, message)) => {
-            stall(memory, reason, message, now);
+            stall(progress, reason, message, now);
             return false;
         }
     };
-    unstall_what_is_mended(memory);
-    if let Err(message) = ports::allot(memory, number, &mut taken, rules.ports) {
-        stall(memory, Reason::PortsExhausted, message, now);
+    unstall_what_is_mended(progress);
+    if let Err(message) = ports::allot(progress, number, &mut taken, rules.ports) {
+        stall(progress, Reason::PortsExhausted, message, now);
         return false;
     }
-    veto_what_is_left(memory, spec, number);
-    set_target(project, memory, number, observed);
-    memory.aimed = wanted.generation;
+    veto_what_is_left(progress, spec, number);
+    set_target(project, progress, number, observed);
+    progress.aimed = wanted.generation;
     true
 }
 
 /// To an earlier agent the version was a label that meant nothing, so the target may have another one than the spec. It
 /// is not fetched again for that.
-fn take_the_version_for_its(memory: &mut ProjectProgress, spec: &Spec) {
-    let target = memory.target.and_then(|number| memory.releases.get_mut(&number));
+fn take_the_version_for_its(progress: &mut ProjectProgress, spec: &Spec) {
+    let target = progress.target.and_then(|number| progress.releases.get_mut(&number));
     let source = spec.artifact.source();
     if let Some(target) = target.filter(|target| source.is_some_and(|source| target.content.source.same_as(source))) {
         target.version = spec.artifact.version.clone().or(target.version.take());
@@ -81,12 +81,12 @@ fn take_the_version_for_its(memory: &mut ProjectProgress, spec: &Spec) {
 }
 
 /// Says who else has one of the hosts.
-fn conflict(project: &ProjectId, hosts: &BTreeSet<Hostname>, progress: &Progress, rules: &Rules) -> Option<String> {
+fn conflict(project: &ProjectId, hosts: &BTreeSet<Hostname>, all_progress: &Progress, rules: &Rules) -> Option<String> {
     if let Some(own) = rules.proxy.hostname.as_ref().filter(|own| hosts.contains(own)) {
         return Some(format!("{own} is the agent's own, as agent.yaml says in `hostname`; name another host here"));
     }
     hosts.iter().find_map(|host| {
-        let owner = progress.owner_of(host).filter(|owner| *owner != project)?;
+        let owner = all_progress.owner_of(host).filter(|owner| *owner != project)?;
         Some(format!(
             "{host} belongs to project {owner}, which asked for it first; free it there or name another host here"
         ))
@@ -95,8 +95,8 @@ fn conflict(project: &ProjectId, hosts: &BTreeSet<Hostname>, progress: &Progress
 
 /// Tells whether the wanted release is on trial, serves, or has failed already: what it needs was there when it began,
 /// and a service that falls later stops nobody.
-fn is_under_way(wanted: &Wanted, spec: &Spec, memory: &ProjectProgress) -> bool {
-    let Some((number, target)) = memory.target.and_then(|number| Some((number, memory.release(number)?))) else {
+fn is_under_way(wanted: &Wanted, spec: &Spec, progress: &ProjectProgress) -> bool {
+    let Some((number, target)) = progress.target.and_then(|number| Some((number, progress.release(number)?))) else {
         return false;
     };
     let same = match &spec.artifact.from {
@@ -107,25 +107,25 @@ fn is_under_way(wanted: &Wanted, spec: &Spec, memory: &ProjectProgress) -> bool 
         }
     };
     let rejected = target.state == ReleaseState::Rejected && target.generation == wanted.generation;
-    same && (memory.trial.is_some() || memory.serving == Some(number) || rejected)
+    same && (progress.trial.is_some() || progress.serving == Some(number) || rejected)
 }
 
 /// Stalls that this module makes hold only as long as their cause does.
 const MINE: [Reason; 4] = [Reason::Conflict, Reason::SecretMissing, Reason::ReleaseUnknown, Reason::PortsExhausted];
 
-fn unstall_what_is_mended(memory: &mut ProjectProgress) {
-    if memory.stalled.as_ref().is_some_and(|stall| MINE.contains(&stall.reason)) {
-        memory.stalled = None;
+fn unstall_what_is_mended(progress: &mut ProjectProgress) {
+    if progress.stalled.as_ref().is_some_and(|stall| MINE.contains(&stall.reason)) {
+        progress.stalled = None;
     }
 }
 
-fn stall(memory: &mut ProjectProgress, reason: Reason, message: String, now: Timestamp) {
-    let since = memory
+fn stall(progress: &mut ProjectProgress, reason: Reason, message: String, now: Timestamp) {
+    let since = progress
         .stalled
         .as_ref()
         .filter(|old| old.reason == reason && old.message == message)
         .map_or(now, |old| old.since);
-    memory.stalled = Some(Stall { reason, message, since });
+    progress.stalled = Some(Stall { reason, message, since });
 }
 
 /// Returns every host that a spec routes.
@@ -136,11 +136,11 @@ pub fn hosts_of(spec: &Spec) -> BTreeSet<Hostname> {
 fn wanted_release(
     wanted: &Wanted,
     spec: &Spec,
-    memory: &mut ProjectProgress,
+    progress: &mut ProjectProgress,
     now: Timestamp,
 ) -> Result<ReleaseNo, (Reason, String)> {
     let source = match &spec.artifact.from {
-        ArtifactFrom::Release(number) => return earlier_release(*number, spec, memory),
+        ArtifactFrom::Release(number) => return earlier_release(*number, spec, progress),
         ArtifactFrom::Source(source) => source.clone(),
     };
     let content = Content::of(spec, source, &wanted.secrets).map_err(|missing| {
@@ -150,12 +150,12 @@ fn wanted_release(
         let how = format!("zexio secret set {} {}", spec.project, names[0]);
         (Reason::SecretMissing, format!("no value is stored for {}; store it with `{how}`", names.join(", ")))
     })?;
-    Ok(known_release(memory, &spec.artifact, &content, wanted.generation)
-        .unwrap_or_else(|| new_release(memory, spec, content, wanted.generation, now)))
+    Ok(known_release(progress, &spec.artifact, &content, wanted.generation)
+        .unwrap_or_else(|| new_release(progress, spec, content, wanted.generation, now)))
 }
 
-fn earlier_release(number: ReleaseNo, spec: &Spec, memory: &ProjectProgress) -> Result<ReleaseNo, (Reason, String)> {
-    match memory.release(number) {
+fn earlier_release(number: ReleaseNo, spec: &Spec, progress: &ProjectProgress) -> Result<ReleaseNo, (Reason, String)> {
+    match progress.release(number) {
         Some(release) if release.good => Ok(number),
         Some(_) => {
             Err((Reason::ReleaseUnknown, format!("release {number} was never healthy, so it cannot be gone back to")))
@@ -170,28 +170,28 @@ fn earlier_release(number: ReleaseNo, spec: &Spec, memory: &ProjectProgress) -> 
 /// A release with the same content is the same release, unless its artifact has no digest and another version now. One that failed is tried again only for a new generation, and
 /// then as a new release, so that what is known of the old try stays.
 fn known_release(
-    memory: &ProjectProgress,
+    progress: &ProjectProgress,
     artifact: &Artifact,
     content: &Content,
     generation: u64,
 ) -> Option<ReleaseNo> {
     let is_same = |release: &Release| release.content.same_as(content) && release.has_version(artifact);
-    let same = memory.releases.iter().rev().filter(|(_, release)| is_same(release));
+    let same = progress.releases.iter().rev().filter(|(_, release)| is_same(release));
     same.filter(|(_, release)| release.state != ReleaseState::Rejected || release.generation == generation)
         .map(|(number, _)| *number)
         .next()
 }
 
 fn new_release(
-    memory: &mut ProjectProgress,
+    progress: &mut ProjectProgress,
     spec: &Spec,
     content: Content,
     generation: u64,
     now: Timestamp,
 ) -> ReleaseNo {
-    memory.newest += 1;
+    progress.newest += 1;
     let release = Release {
-        sha256: content.source.sha256().cloned().or_else(|| known_bytes(memory, &spec.artifact, &content.source)),
+        sha256: content.source.sha256().cloned().or_else(|| known_bytes(progress, &spec.artifact, &content.source)),
         content: Arc::new(content),
         version: spec.artifact.version.clone(),
         generation,
@@ -206,62 +206,62 @@ fn new_release(
         evidence: None,
         unfetched: false,
     };
-    memory.releases.insert(ReleaseNo(memory.newest), release);
-    ReleaseNo(memory.newest)
+    progress.releases.insert(ReleaseNo(progress.newest), release);
+    ReleaseNo(progress.newest)
 }
 
 /// A URL without a digest means the bytes of the last good release that came from it under the same version: a presigned
 /// one has expired by the time that a variable changes, and such a change brings no other artifact.
-fn known_bytes(memory: &ProjectProgress, artifact: &Artifact, source: &Source) -> Option<Sha256> {
+fn known_bytes(progress: &ProjectProgress, artifact: &Artifact, source: &Source) -> Option<Sha256> {
     let from_there =
         |release: &&Release| release.good && release.content.source == *source && release.has_version(artifact);
-    let last = memory.releases.values().rev().find(from_there).filter(|_| matches!(source, Source::Url { .. }))?;
+    let last = progress.releases.values().rev().find(from_there).filter(|_| matches!(source, Source::Url { .. }))?;
     last.sha256.clone()
 }
 
 /// Whoever goes back to an earlier release means that the one left behind is not to come again by itself.
-fn veto_what_is_left(memory: &mut ProjectProgress, spec: &Spec, number: ReleaseNo) {
-    let left = memory.target.filter(|target| spec.artifact.release().is_some() && *target != number);
-    if let Some(release) = left.and_then(|left| memory.releases.get_mut(&left)) {
+fn veto_what_is_left(progress: &mut ProjectProgress, spec: &Spec, number: ReleaseNo) {
+    let left = progress.target.filter(|target| spec.artifact.release().is_some() && *target != number);
+    if let Some(release) = left.and_then(|left| progress.releases.get_mut(&left)) {
         release.vetoed = true;
     }
 }
 
 /// Points the project at a release. A rollout that was on its way to another one ends here.
-fn set_target(project: &ProjectId, memory: &mut ProjectProgress, number: ReleaseNo, observed: &Observed) {
+fn set_target(project: &ProjectId, progress: &mut ProjectProgress, number: ReleaseNo, observed: &Observed) {
     let now = observed.now;
     // It is on trial, serves or was rejected: there is no way from a target but these. One that failed for an earlier
     // generation, and is asked for by its number again, is tried again.
-    let failed_before = memory
+    let failed_before = progress
         .release(number)
-        .is_some_and(|release| release.state == ReleaseState::Rejected && release.generation != memory.generation);
-    if memory.target == Some(number) && !failed_before {
+        .is_some_and(|release| release.state == ReleaseState::Rejected && release.generation != progress.generation);
+    if progress.target == Some(number) && !failed_before {
         return;
     }
-    if let Some(old) = memory.candidate() {
+    if let Some(old) = progress.candidate() {
         let why = Stall {
             reason: Reason::Superseded,
             message: format!("release {number} was asked for before it was done"),
             since: now,
         };
-        memory.end(old, ReleaseState::Superseded, Some(why), now);
+        progress.end(old, ReleaseState::Superseded, Some(why), now);
     }
-    memory.target = Some(number);
-    memory.held = None;
-    memory.end_trial();
-    if memory.serving == Some(number) {
+    progress.target = Some(number);
+    progress.held = None;
+    progress.end_trial();
+    if progress.serving == Some(number) {
         return;
     }
     // A release that still drains has its units in the slot it needs: it goes on trial as it stands.
-    memory.draining = memory.draining.take().filter(|draining| draining.release != number);
+    progress.draining = progress.draining.take().filter(|draining| draining.release != number);
     let slot =
-        memory.serving.and_then(|serving| memory.release(serving)).map_or(Slot::A, |release| release.slot.other());
-    if let Some(release) = memory.releases.get_mut(&number) {
+        progress.serving.and_then(|serving| progress.release(serving)).map_or(Slot::A, |release| release.slot.other());
+    if let Some(release) = progress.releases.get_mut(&number) {
         release.slot = slot;
         release.state = ReleaseState::Trial;
         release.since = now;
         release.ended = None;
     }
     let units = observed.projects.get(project).and_then(|seen| seen.units.known()).into_iter().flatten();
-    memory.trial = Some(Trial::begin(now, units.filter(|(unit, _)| unit.release == number)));
+    progress.trial = Some(Trial::begin(now, units.filter(|(unit, _)| unit.release == number)));
 }

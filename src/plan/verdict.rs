@@ -34,7 +34,7 @@ pub struct Case<'a> {
     /// Which release.
     pub candidate: ReleaseNo,
     /// What is remembered of the project.
-    pub memory: &'a ProjectProgress,
+    pub progress: &'a ProjectProgress,
     /// Its trial.
     pub trial: &'a Trial,
     /// What is asked of it.
@@ -67,22 +67,22 @@ impl Case<'_> {
     /// Tells whether all is well with the candidate but for some of its processes, which do not run yet.
     pub fn is_ready_but_for(&self, waits: impl Fn(&UnitId) -> bool) -> bool {
         let Some(units) = self.seen.units.known() else { return false };
-        let is_well = |id: &UnitId| match self.memory.work_of(id) {
+        let is_well = |id: &UnitId| match self.progress.work_of(id) {
             Some(work) if work.is_daemon() => waits(id) || self.of_daemon(id, work, units.get(id)) == Verdict::Healthy,
             _ => true,
         };
-        self.memory.command_unit(self.project, self.candidate).is_none()
+        self.progress.command_unit(self.project, self.candidate).is_none()
             && self.of_files() == Verdict::Healthy
-            && self.memory.units_of(self.project, self.candidate).iter().all(is_well)
+            && self.progress.units_of(self.project, self.candidate).iter().all(is_well)
     }
 
     /// Judges its command, its processes and its files, in this order; none where the units cannot be seen.
     fn part_verdicts(&self) -> Option<Vec<Verdict>> {
         let units = self.seen.units.known()?;
-        let command = self.memory.command_unit(self.project, self.candidate);
+        let command = self.progress.command_unit(self.project, self.candidate);
         let command = command.map(|unit| self.of_command(&unit, units.get(&unit)));
-        let processes = self.memory.units_of(self.project, self.candidate).into_iter();
-        let processes = processes.map(|id| match (self.memory.work_of(&id), units.get(&id)) {
+        let processes = self.progress.units_of(self.project, self.candidate).into_iter();
+        let processes = processes.map(|id| match (self.progress.work_of(&id), units.get(&id)) {
             (Some(work), unit) if work.is_daemon() => self.of_daemon(&id, work, unit),
             // What runs by a calendar proves nothing before its time; that it was written is all there is to see.
             (_, Some(unit)) if unit.text.is_some() => Verdict::Healthy,
@@ -138,7 +138,7 @@ impl Case<'_> {
         if !self.trial.saw(id, unit) || !often && unit.state != ActiveState::Failed {
             return None;
         }
-        let limit = self.memory.release(self.candidate).and_then(|release| release.content.limits.memory);
+        let limit = self.progress.release(self.candidate).and_then(|release| release.content.limits.memory);
         let how = unit.ending(limit).unwrap_or_else(|| "ended".to_owned());
         Some(if falls > 1 { format!("{how}, {falls} times since it was started") } else { how })
     }

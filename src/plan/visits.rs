@@ -8,24 +8,30 @@ use crate::model::progress::ProjectProgress;
 use crate::model::spec::{Check, Route, Spec};
 
 /// Returns the request that verifies the candidate, from when it has the traffic.
-pub fn verify(project: &ProjectId, spec: &Spec, seen: &ObservedProject, memory: &ProjectProgress) -> Option<Visit> {
+pub fn verify(project: &ProjectId, spec: &Spec, seen: &ObservedProject, progress: &ProjectProgress) -> Option<Visit> {
     let verify = spec.deploy.verify.as_ref()?;
-    let switched = memory.trial.as_ref()?.switched.as_ref()?;
+    let switched = progress.trial.as_ref()?.switched.as_ref()?;
     let (process, route) = spec.verified_route()?;
     let purpose = Purpose::Verify { since: switched.since, until: switched.since.after(verify.within) };
-    Asked { process, route, path: verify.http.as_str(), purpose }.of(project, memory.candidate()?, seen, memory)
+    Asked { process, route, path: verify.http.as_str(), purpose }.of(project, progress.candidate()?, seen, progress)
 }
 
 /// Returns a request to each route of an app that serves. A site has no app that could fail.
-pub fn checks<'a>(project: &ProjectId, seen: &ObservedProject, memory: &'a ProjectProgress) -> Vec<(&'a Route, Visit)> {
-    let Some(serving) = memory.serving.filter(|serving| memory.routed() == Some(*serving)) else { return Vec::new() };
-    let routes = memory.routes.iter().flat_map(|(process, routes)| routes.iter().map(move |route| (process, route)));
-    let asked = routes.filter(|(_, route)| route.is_direct() && !memory.leaves_out(&route.host));
+pub fn checks<'a>(
+    project: &ProjectId,
+    seen: &ObservedProject,
+    progress: &'a ProjectProgress,
+) -> Vec<(&'a Route, Visit)> {
+    let Some(serving) = progress.serving.filter(|serving| progress.routed() == Some(*serving)) else {
+        return Vec::new();
+    };
+    let routes = progress.routes.iter().flat_map(|(process, routes)| routes.iter().map(move |route| (process, route)));
+    let asked = routes.filter(|(_, route)| route.is_direct() && !progress.leaves_out(&route.host));
     let visits = asked.filter_map(|(process, route)| {
-        let work = memory.release(serving)?.content.processes.get(process).filter(|work| work.kind == Kind::Web)?;
+        let work = progress.release(serving)?.content.processes.get(process).filter(|work| work.kind == Kind::Web)?;
         let path = path_of(route, work);
         let asked = Asked { process, route, path: &path, purpose: Purpose::Check };
-        Some((route, asked.of(project, serving, seen, memory)?))
+        Some((route, asked.of(project, serving, seen, progress)?))
     });
     visits.collect()
 }
@@ -52,9 +58,9 @@ impl Asked<'_> {
         project: &ProjectId,
         release: ReleaseNo,
         seen: &ObservedProject,
-        memory: &ProjectProgress,
+        progress: &ProjectProgress,
     ) -> Option<Visit> {
-        let unit = memory.units_of(project, release).into_iter().find(|unit| unit.process == *self.process);
+        let unit = progress.units_of(project, release).into_iter().find(|unit| unit.process == *self.process);
         Some(Visit {
             project: project.clone(),
             release,
@@ -62,8 +68,8 @@ impl Asked<'_> {
             host: self.route.host.clone(),
             tls: self.route.tls,
             path: self.path.to_owned(),
-            port: unit.as_ref().and_then(|unit| memory.port_of(unit)),
-            h2c: memory.release(release)?.content.processes.get(self.process).is_some_and(|work| work.h2c),
+            port: unit.as_ref().and_then(|unit| progress.port_of(unit)),
+            h2c: progress.release(release)?.content.processes.get(self.process).is_some_and(|work| work.h2c),
             run: unit.and_then(|unit| seen.units.known()?.get(&unit)?.invocation.clone()),
             purpose: self.purpose,
         })

@@ -14,24 +14,24 @@ use crate::port::Tail;
 const LINES: u32 = 100;
 
 /// Gathers the evidence of every rejected release that has none yet, and adds to its reason what its log is about.
-pub fn gather(desired: &Desired, observed: &Observed, progress: &mut Progress, layout: &Layout, tail: &dyn Tail) {
+pub fn gather(desired: &Desired, observed: &Observed, all_progress: &mut Progress, layout: &Layout, tail: &dyn Tail) {
     for (project, seen) in &observed.projects {
-        let Some(memory) = progress.projects.get_mut(project) else { continue };
+        let Some(progress) = all_progress.projects.get_mut(project) else { continue };
         let open = |number: &ReleaseNo| {
-            memory
+            progress
                 .release(*number)
                 .is_some_and(|release| release.state == ReleaseState::Rejected && release.evidence.is_none())
         };
-        for number in memory.releases.keys().copied().filter(open).collect::<Vec<_>>() {
-            let limit = memory.release(number).and_then(|release| release.content.limits.memory);
+        for number in progress.releases.keys().copied().filter(open).collect::<Vec<_>>() {
+            let limit = progress.release(number).and_then(|release| release.content.limits.memory);
             let evidence = of_release(project, number, limit, seen, tail);
             let spec = desired.0.get(project).and_then(Wanted::spec);
-            let beside = spec.map(|spec| failed_beside(spec, memory, number, seen)).unwrap_or_default();
+            let beside = spec.map(|spec| failed_beside(spec, progress, number, seen)).unwrap_or_default();
             let (release, data, user) = (layout.release(project, number), layout.data(project), user_of(project));
-            let off = memory.release(number).is_some_and(|release| release.content.sandbox == Sandbox::Off);
+            let off = progress.release(number).is_some_and(|release| release.content.sandbox == Sandbox::Off);
             let places = Places { release: &release, data: &data, unconfined: off.then_some(&user) };
-            explain(memory, number, &hints::of(&evidence.log, &beside, places));
-            if let Some(release) = memory.releases.get_mut(&number) {
+            explain(progress, number, &hints::of(&evidence.log, &beside, places));
+            if let Some(release) = progress.releases.get_mut(&number) {
                 release.evidence = Some(evidence);
             }
         }
@@ -39,14 +39,19 @@ pub fn gather(desired: &Desired, observed: &Observed, progress: &mut Progress, l
 }
 
 /// Returns the processes of a release that fell while the old release ran beside them.
-fn failed_beside(spec: &Spec, memory: &ProjectProgress, number: ReleaseNo, seen: &ObservedProject) -> Vec<ProcessName> {
+fn failed_beside(
+    spec: &Spec,
+    progress: &ProjectProgress,
+    number: ReleaseNo,
+    seen: &ObservedProject,
+) -> Vec<ProcessName> {
     let units = || seen.units.known().into_iter().flatten();
-    let old_runs = units().any(|(unit, seen)| Some(unit.release) == memory.serving && seen.is_up());
+    let old_runs = units().any(|(unit, seen)| Some(unit.release) == progress.serving && seen.is_up());
     let failed = units().filter(|(unit, seen)| {
         let hands_over = spec.strategy_of(&unit.process) == Strategy::Handover;
-        old_runs && unit.release == number && hands_over && memory.work_of(unit).is_some_and(Work::is_daemon)
+        old_runs && unit.release == number && hands_over && progress.work_of(unit).is_some_and(Work::is_daemon)
             // One that serves on without its second port, or waits for its lock, is not ready.
-            && (seen.exit.is_some() || seen.restarts > 0 || memory.work_of(unit).is_some_and(|work| work.ready.is_some()))
+            && (seen.exit.is_some() || seen.restarts > 0 || progress.work_of(unit).is_some_and(|work| work.ready.is_some()))
     });
     let mut failed: Vec<(bool, ProcessName)> =
         failed.map(|(unit, seen)| (seen.exit.is_none() && seen.restarts == 0, unit.process.clone())).collect();
@@ -54,15 +59,15 @@ fn failed_beside(spec: &Spec, memory: &ProjectProgress, number: ReleaseNo, seen:
     failed.into_iter().map(|(_, process)| process).collect()
 }
 
-fn explain(memory: &mut ProjectProgress, number: ReleaseNo, hints: &[String]) {
-    let Some(ended) = memory.releases.get_mut(&number).and_then(|release| release.ended.as_mut()) else { return };
+fn explain(progress: &mut ProjectProgress, number: ReleaseNo, hints: &[String]) {
+    let Some(ended) = progress.releases.get_mut(&number).and_then(|release| release.ended.as_mut()) else { return };
     let before = ended.message.clone();
     for hint in hints {
         ended.message = format!("{}; {hint}", ended.message);
     }
     // The stall says what happened, and then what serves meanwhile.
     if let Some(stall) =
-        memory.stalled.as_mut().filter(|stall| stall.message.starts_with(&format!("release {number} ")))
+        progress.stalled.as_mut().filter(|stall| stall.message.starts_with(&format!("release {number} ")))
     {
         stall.message = stall.message.replacen(&before, &ended.message, 1);
     }

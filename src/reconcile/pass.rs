@@ -38,7 +38,7 @@ const LEAVE_ALONE: Span = Span(250);
 /// Everything the loop works with. Between two passes it keeps nothing that cannot be thrown away.
 pub struct Loop {
     /// What is wanted and remembered.
-    pub memory: Arc<dyn ProgressStore>,
+    pub store: Arc<dyn ProgressStore>,
     /// systemd.
     pub units: Box<dyn Units>,
     /// Directories, users, artifacts.
@@ -88,11 +88,11 @@ pub fn checked_plan(
     desired: &Desired,
     services: &WantedServices,
     observed: &Observed,
-    progress: &Progress,
+    all_progress: &Progress,
     rules: &Rules,
 ) -> (Plan, Vec<Breach>) {
-    let mut plan = plan::plan(desired, services, observed, progress, rules);
-    let breaches = check::breaches(&plan, desired, observed, progress);
+    let mut plan = plan::plan(desired, services, observed, all_progress, rules);
+    let breaches = check::breaches(&plan, desired, observed, all_progress);
     plan.steps.retain(|step| !breaches.iter().any(|breach| step.action.project() == Some(&breach.project)));
     (plan, breaches)
 }
@@ -215,16 +215,16 @@ impl Loop {
     }
 
     fn look(&self, suppose: Option<(ProjectId, Wanted)>, full: bool) -> Result<Snapshot, PortError> {
-        let mut desired = self.memory.desired()?;
-        let wanted = self.services.memory.wanted_services()?;
+        let mut desired = self.store.desired()?;
+        let wanted = self.services.store.wanted_services()?;
         desired.0.extend(suppose);
-        let progress = self.memory.progress()?;
-        desired.stop_at_unreadable(&progress);
+        let all_progress = self.store.progress()?;
+        desired.stop_at_unreadable(&all_progress);
         let now = self.clock.now();
         let mut units = self.units.look();
         let mut projects: BTreeMap<ProjectId, ObservedProject> =
             desired.0.keys().map(|project| (project.clone(), self.look_at(project, &mut units))).collect();
-        let found = self.health.look(&probes(&desired, &projects, &progress, None));
+        let found = self.health.look(&probes(&desired, &projects, &all_progress, None));
         for (unit, probed) in found {
             if let Some(seen) = projects.get_mut(&unit.project) {
                 seen.health.insert(unit, probed);
@@ -240,18 +240,18 @@ impl Loop {
                 seen.open = open;
             }
         }
-        let proxy = sight(self.look_at_proxy(&progress));
+        let proxy = sight(self.look_at_proxy(&all_progress));
         let artifacts = sight(self.bundles.artifacts());
         let services = self.services.look(&wanted, &desired, full);
         let observed = Observed { now, projects, proxy, services, artifacts, offer_again: self.offer_again };
-        Ok(Snapshot { desired, services: wanted, observed, progress })
+        Ok(Snapshot { desired, services: wanted, observed, progress: all_progress })
     }
 
-    fn look_at_proxy(&self, progress: &Progress) -> Result<ProxySeen, PortError> {
+    fn look_at_proxy(&self, all_progress: &Progress) -> Result<ProxySeen, PortError> {
         let seen = self.routes.look()?;
         let runs = seen.up || self.units.proxy_runs()?;
-        let certificates = self.routes.certificates(&routes::public_hosts(progress, &self.rules.proxy));
-        let refused = progress.projects.values().any(|memory| memory.quarantine.is_some());
+        let certificates = self.routes.certificates(&routes::public_hosts(all_progress, &self.rules.proxy));
+        let refused = all_progress.projects.values().any(|progress| progress.quarantine.is_some());
         let surroundings = refused.then(|| self.surroundings());
         Ok(ProxySeen { runs, certificates, surroundings, ..seen })
     }
@@ -290,15 +290,15 @@ impl Loop {
         let changed: BTreeMap<ProjectId, ProjectProgress> = after
             .projects
             .iter()
-            .filter(|(project, memory)| before.projects.get(project) != Some(memory))
-            .map(|(project, memory)| (project.clone(), memory.clone()))
+            .filter(|(project, progress)| before.projects.get(project) != Some(progress))
+            .map(|(project, progress)| (project.clone(), progress.clone()))
             .collect();
         self.services.save_progress(before, after)?;
         if changed.is_empty() {
             return Ok(());
         }
         self.pending.push(events::of_changes(&view.desired, before, after, view.observed.now));
-        self.memory.save_progress(&changed, self.pending.unwritten())?;
+        self.store.save_progress(&changed, self.pending.unwritten())?;
         self.pending.written();
         Ok(())
     }
@@ -323,7 +323,7 @@ impl Loop {
                 }
                 Err(error) => {
                     self.fail(step, &error, view);
-                    // What a failure was folded into memory as is for the next pass to go by.
+                    // What a failure was folded into progress, as it is, for the next pass to go by.
                     failed = Some(FollowUp::AtOnce);
                     halted.insert(subject);
                 }
@@ -331,9 +331,9 @@ impl Loop {
         }
         for subject in touched.keys().filter(|subject| !halted.contains(*subject)) {
             if let Subject::Project(project) = subject
-                && let Some(memory) = view.progress.projects.get_mut(project)
+                && let Some(progress) = view.progress.projects.get_mut(project)
             {
-                memory.backoff = None;
+                progress.backoff = None;
             }
         }
         touched.into_values().chain(failed).min()
@@ -379,7 +379,7 @@ impl Loop {
                 Ok(())
             }
             ProjectAction::WriteUnit(order) => {
-                let values = self.memory.open_values(project, &order.launch.env, &order.launch.secrets)?;
+                let values = self.store.open_values(project, &order.launch.env, &order.launch.secrets)?;
                 self.units.write(order, &order.launch.blob(&values))
             }
             ProjectAction::ReloadSystemd => self.units.reload(),
@@ -399,7 +399,7 @@ impl Loop {
                 // it is written.
                 view.progress.projects.remove(project);
                 let generation = view.desired.0.get(project).map_or(0, |wanted| wanted.generation);
-                self.memory.forget(project, generation)
+                self.store.forget(project, generation)
             }
         }
     }
@@ -409,9 +409,9 @@ impl Loop {
         self.pending.push([events::of_failure(step, error, &view.progress, now)]);
         match &step.action {
             Action::Project(project, _) => {
-                if let Some(memory) = view.progress.projects.get_mut(project) {
+                if let Some(progress) = view.progress.projects.get_mut(project) {
                     let message = format!("could not {}: {}", step.action, error.message);
-                    retry::of_failed_step(memory, &PortError { message, ..error.clone() }, now);
+                    retry::of_failed_step(progress, &PortError { message, ..error.clone() }, now);
                 }
             }
             Action::Proxy(ProxyAction::LoadRoutes(order)) => {
@@ -438,8 +438,8 @@ impl Loop {
         let culprits = routes::culprits(&order.sites, refuses);
         let surroundings = if culprits.is_empty() { String::new() } else { self.surroundings() };
         for (project, refused) in culprits {
-            if let Some(memory) = view.progress.projects.get_mut(&project) {
-                routes::leave_out(memory, refused, surroundings.clone(), view.observed.now);
+            if let Some(progress) = view.progress.projects.get_mut(&project) {
+                routes::leave_out(progress, refused, surroundings.clone(), view.observed.now);
             }
         }
     }
@@ -452,8 +452,8 @@ impl Loop {
         let mut current = BTreeMap::new();
         for (project, wanted) in &view.desired.0 {
             let mut unknown = ProjectProgress::default();
-            let memory = match (view.progress.projects.get_mut(project), &wanted.intent) {
-                (Some(memory), _) => memory,
+            let progress = match (view.progress.projects.get_mut(project), &wanted.intent) {
+                (Some(progress), _) => progress,
                 (None, Intent::Unreadable(_)) => &mut unknown,
                 (None, _) => continue,
             };
@@ -462,7 +462,7 @@ impl Loop {
                 &status::StatusInput {
                     project,
                     wanted,
-                    memory,
+                    progress,
                     seen,
                     observed: &view.observed,
                     unserved,
@@ -472,7 +472,7 @@ impl Loop {
                 self.last.get(project),
             );
             if !matches!(wanted.intent, Intent::Unreadable(_)) {
-                memory.observed_generation = shown.observed_generation;
+                progress.observed_generation = shown.observed_generation;
             }
             current.insert(project.clone(), shown);
         }
@@ -490,7 +490,7 @@ impl Loop {
         let news: Vec<Status> = current.values().filter(is_news).cloned().collect();
         self.pending.push(events::ready_changes(&self.last, &current, now));
         if !news.is_empty() || self.pending.is_due(busy) {
-            self.memory.record(&news, self.pending.unwritten())?;
+            self.store.record(&news, self.pending.unwritten())?;
             self.pending.written();
         }
         self.last = Arc::new(current);
@@ -504,7 +504,7 @@ impl Loop {
 fn probes(
     desired: &Desired,
     projects: &BTreeMap<ProjectId, ObservedProject>,
-    progress: &Progress,
+    all_progress: &Progress,
     plan: Option<&Plan>,
 ) -> Vec<ProbeOrder> {
     let mut orders = Vec::new();
@@ -513,14 +513,14 @@ fn probes(
         steps().any(|step| matches!(&step.action, Action::Project(_, ProjectAction::Start(started)) if started == unit))
     };
     for (project, seen) in projects {
-        let Some(memory) = progress.projects.get(project) else { continue };
-        let (Some(candidate), Some(units)) = (memory.candidate(), seen.units.known()) else { continue };
+        let Some(progress) = all_progress.projects.get(project) else { continue };
+        let (Some(candidate), Some(units)) = (progress.candidate(), seen.units.known()) else { continue };
         let spec = desired.0.get(project).and_then(Wanted::spec);
-        for unit in memory.units_of(project, candidate) {
-            let Some(work) = memory.work_of(&unit) else { continue };
+        for unit in progress.units_of(project, candidate) {
+            let Some(work) = progress.work_of(&unit) else { continue };
             let routes = spec.and_then(|spec| spec.processes.get(&unit.process)).map(|process| &process.routes[..]);
             let route = Route::first_direct(routes.unwrap_or_default());
-            let port = memory.port_of(&unit);
+            let port = progress.port_of(&unit);
             let runs = units.get(&unit).is_some_and(UnitSeen::is_up) || starts(&unit);
             let (Some(ready), Some(port), true) = (&work.ready, port, runs) else { continue };
             let request = match &ready.check {
@@ -545,13 +545,13 @@ fn visits(view: &Snapshot, unserved: &BTreeSet<Hostname>) -> BTreeSet<Visit> {
     let mut found = BTreeSet::new();
     for (project, seen) in &view.observed.projects {
         let Some(wanted) = view.desired.0.get(project) else { continue };
-        let (Some(spec), Some(memory)) = (wanted.spec(), view.progress.projects.get(project)) else { continue };
+        let (Some(spec), Some(progress)) = (wanted.spec(), view.progress.projects.get(project)) else { continue };
         if wanted.pause_at(view.observed.now).is_some() {
             continue;
         }
-        let checks = plan::visits::checks(project, seen, memory).into_iter().map(|(_, visit)| visit);
+        let checks = plan::visits::checks(project, seen, progress).into_iter().map(|(_, visit)| visit);
         found.extend(checks.filter(|visit| !unserved.contains(&visit.host)));
-        found.extend(plan::visits::verify(project, spec, seen, memory));
+        found.extend(plan::visits::verify(project, spec, seen, progress));
     }
     found
 }

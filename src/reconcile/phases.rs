@@ -15,14 +15,14 @@ pub struct Phases(BTreeMap<(ProjectId, &'static str), (ReleaseNo, Timestamp)>);
 
 impl Phases {
     /// Compares with the pass before; what ended since is timed.
-    pub fn follow(&mut self, observed: &Observed, progress: &Progress, metrics: &Metrics) {
+    pub fn follow(&mut self, observed: &Observed, all_progress: &Progress, metrics: &Metrics) {
         let mut current = BTreeMap::new();
-        for (project, memory) in &progress.projects {
+        for (project, progress) in &all_progress.projects {
             let on_disk = observed.projects.get(project).and_then(|seen| seen.bundles.known());
             let on_disk = |release| on_disk.map(|bundles| bundles.releases.contains_key(&release));
-            for (phase, release) in phases(memory, on_disk) {
+            for (phase, release) in phases(progress, on_disk) {
                 let key = (project.clone(), phase);
-                let began = memory.trial.as_ref().filter(|_| matches!(phase, "whole" | "fetch"));
+                let began = progress.trial.as_ref().filter(|_| matches!(phase, "whole" | "fetch"));
                 let since = began.map_or(observed.now, |trial| trial.since);
                 let kept = self.0.get(&key).filter(|(before, _)| *before == release);
                 current.insert(key, kept.copied().unwrap_or((release, since)));
@@ -35,7 +35,7 @@ impl Phases {
             }
             metrics.ended_phase(phase, observed.now.since(since).as_duration());
             if phase == "whole" {
-                metrics.ended_rollout(outcome(progress, &project, release));
+                metrics.ended_rollout(outcome(all_progress, &project, release));
             }
         }
         self.0 = current;
@@ -45,20 +45,20 @@ impl Phases {
 /// Returns what a project's rollouts are at. A disk that could not be read is taken for one without the release: the
 /// fetch is then timed until it can be.
 fn phases(
-    memory: &ProjectProgress,
+    progress: &ProjectProgress,
     on_disk: impl Fn(ReleaseNo) -> Option<bool>,
 ) -> impl Iterator<Item = (&'static str, ReleaseNo)> {
-    let candidate = memory.candidate();
+    let candidate = progress.candidate();
     let getting = candidate.filter(|release| on_disk(*release) != Some(true));
     let trying = candidate.filter(|_| getting.is_none());
-    let draining = memory.draining.as_ref().map(|draining| draining.release);
+    let draining = progress.draining.as_ref().map(|draining| draining.release);
     [("whole", candidate), ("fetch", getting), ("trial", trying), ("drain", draining)]
         .into_iter()
         .filter_map(|(phase, release)| Some((phase, release?)))
 }
 
-fn outcome(progress: &Progress, project: &ProjectId, release: ReleaseNo) -> &'static str {
-    let known = progress.projects.get(project).and_then(|memory| memory.release(release));
+fn outcome(all_progress: &Progress, project: &ProjectId, release: ReleaseNo) -> &'static str {
+    let known = all_progress.projects.get(project).and_then(|progress| progress.release(release));
     match known.map(|release| release.state) {
         Some(ReleaseState::Serving | ReleaseState::Retired) => "serving",
         Some(ReleaseState::Rejected) => "rejected",

@@ -19,7 +19,7 @@ use crate::port::{ServiceProgressStore, Services};
 /// What the loop works with for host services.
 pub struct HostServices {
     /// What is wanted and remembered.
-    pub memory: Arc<dyn ServiceProgressStore>,
+    pub store: Arc<dyn ServiceProgressStore>,
     /// The package manager and the daemons.
     pub host: Box<dyn Services>,
     /// How each service was after the last pass.
@@ -28,9 +28,9 @@ pub struct HostServices {
 
 impl HostServices {
     /// Goes on from what was recorded, so that a restart of the agent is no news.
-    pub fn new(memory: Arc<dyn ServiceProgressStore>, host: Box<dyn Services>) -> Self {
-        let last = memory.service_statuses().unwrap_or_default();
-        Self { memory, host, last }
+    pub fn new(store: Arc<dyn ServiceProgressStore>, host: Box<dyn Services>) -> Self {
+        let last = store.service_statuses().unwrap_or_default();
+        Self { store, host, last }
     }
 
     /// Looks at the services; closely where somebody cares how they are.
@@ -44,10 +44,11 @@ impl HostServices {
     /// # Errors
     /// Says why the database could not be written.
     pub fn save_progress(&self, before: &Progress, after: &Progress) -> Result<(), PortError> {
-        let is_news = |(service, memory): &(&Service, &ServiceProgress)| before.services.get(service) != Some(memory);
+        let is_news =
+            |(service, progress): &(&Service, &ServiceProgress)| before.services.get(service) != Some(progress);
         let changed: BTreeMap<Service, ServiceProgress> =
-            after.services.iter().filter(is_news).map(|(service, memory)| (*service, memory.clone())).collect();
-        if changed.is_empty() { Ok(()) } else { self.memory.remember_services(&changed) }
+            after.services.iter().filter(is_news).map(|(service, progress)| (*service, progress.clone())).collect();
+        if changed.is_empty() { Ok(()) } else { self.store.remember_services(&changed) }
     }
 
     /// Takes a step.
@@ -58,41 +59,41 @@ impl HostServices {
         &self,
         service: Service,
         action: &ServiceAction,
-        progress: &mut Progress,
+        all_progress: &mut Progress,
         now: Timestamp,
     ) -> Result<(), PortError> {
         match action {
             ServiceAction::Packages(task) => {
                 self.host.begin(&PackageJob { service, task: task.clone() })?;
-                if let Some(memory) = progress.services.get_mut(&service) {
-                    memory.begun = Some(now);
+                if let Some(progress) = all_progress.services.get_mut(&service) {
+                    progress.begun = Some(now);
                 }
             }
             ServiceAction::Start(unit) => {
                 self.host.start(unit)?;
                 // Counted before it is known to fail: a daemon that falls at once must not be started in a circle.
-                if let Some(memory) = progress.services.get_mut(&service) {
+                if let Some(progress) = all_progress.services.get_mut(&service) {
                     let fell = PortError::transient(
                         Reason::ServiceDown,
                         format!("{unit} was down, and was started again; `journalctl -u {unit}` says why"),
                     );
-                    memory.backoff = Some(retry::record_failure(memory.backoff.as_ref(), &fell, now));
+                    progress.backoff = Some(retry::record_failure(progress.backoff.as_ref(), &fell, now));
                 }
             }
             ServiceAction::Enable => self.host.enable(service)?,
             ServiceAction::Forget => {
                 // Whatever is answered, it may be gone, and be asked for anew by now: nothing more of it is written.
-                let generation = progress.services.remove(&service).map_or(0, |memory| memory.generation);
-                self.memory.forget_service(service, generation)?;
+                let generation = all_progress.services.remove(&service).map_or(0, |progress| progress.generation);
+                self.store.forget_service(service, generation)?;
             }
         }
         Ok(())
     }
 
     /// Counts a step that failed.
-    pub fn fail(service: Service, error: &PortError, progress: &mut Progress, now: Timestamp) {
-        if let Some(memory) = progress.services.get_mut(&service) {
-            memory.backoff = Some(retry::record_failure(memory.backoff.as_ref(), error, now));
+    pub fn fail(service: Service, error: &PortError, all_progress: &mut Progress, now: Timestamp) {
+        if let Some(progress) = all_progress.services.get_mut(&service) {
+            progress.backoff = Some(retry::record_failure(progress.backoff.as_ref(), error, now));
         }
     }
 
@@ -104,18 +105,18 @@ impl HostServices {
         &mut self,
         wanted: &WantedServices,
         observed: &Observed,
-        progress: &Progress,
+        all_progress: &Progress,
         full: bool,
     ) -> Result<Vec<Event>, PortError> {
         let shown = Service::ALL.into_iter().filter_map(|service| {
-            services::status(service, wanted.get(&service), observed, progress, self.last.get(&service))
+            services::status(service, wanted.get(&service), observed, all_progress, self.last.get(&service))
         });
         let news: Vec<ServiceStatus> =
             shown.filter(|status| full || self.last.get(&status.service) != Some(status)).collect();
         if news.is_empty() {
             return Ok(Vec::new());
         }
-        self.memory.record_services(&news)?;
+        self.store.record_services(&news)?;
         let told =
             news.iter().filter_map(|status| events::of_service(self.last.get(&status.service), status, observed.now));
         let told = told.collect();

@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn progress_that_cannot_be_read_is_kept_with_what_it_has_until_the_project_is_deleted() {
         let dir = tempfile::tempdir().unwrap();
-        let db = damaged_by(&dir, "UPDATE progress SET memory = '{\"target\":\"x\"}' WHERE project = 'shop'");
+        let db = damaged_by(&dir, "UPDATE progress SET progress = '{\"target\":\"x\"}' WHERE project = 'shop'");
         let progress = db.progress().unwrap();
         assert_eq!(progress.projects.keys().collect::<Vec<_>>(), [&wiki()]);
         let unreadable = &progress.unreadable[&shop()];
@@ -293,7 +293,7 @@ mod tests {
         assert!(db.put(spec(TWO, "").unwrap(), &Owner::Api, None, &by()).unwrap().changed, "that needs no progress");
         db.save_progress(&progress.projects, &[]).unwrap();
         let text = || {
-            let sql = "SELECT memory FROM progress WHERE project = 'shop'";
+            let sql = "SELECT progress FROM progress WHERE project = 'shop'";
             db.lock().query_row(sql, [], |row| row.get::<_, String>(0)).ok()
         };
         assert_eq!(text().as_deref(), Some("{\"target\":\"x\"}"));

@@ -28,7 +28,7 @@ impl ProgressStore for Db {
     fn progress(&self) -> Result<Progress, PortError> {
         let mut progress = Progress { services: self.service_progress()?, ..Progress::default() };
         let connection = self.lock();
-        for (project, text) in read_texts(&connection, "SELECT project, memory FROM progress")? {
+        for (project, text) in read_texts(&connection, "SELECT project, progress FROM progress")? {
             match parse(&text) {
                 Ok(found) => drop(progress.projects.insert(project, found)),
                 Err(error) => {
@@ -58,12 +58,12 @@ impl ProgressStore for Db {
             let sql = "SELECT 1 FROM projects WHERE project = ?1";
             tx.query_row(sql, params![project.as_str()], |_| Ok(())).optional().map(|row| row.is_some())
         };
-        for (project, memory) in changed {
+        for (project, progress) in changed {
             if !is_there(project).map_err(failed)? {
                 continue;
             }
-            keep(&tx, project, memory).map_err(failed)?;
-            drop_unused_values(&tx, project, memory).map_err(failed)?;
+            keep(&tx, project, progress).map_err(failed)?;
+            drop_unused_values(&tx, project, progress).map_err(failed)?;
         }
         self.commit(tx, events).map_err(failed)
     }
@@ -126,7 +126,7 @@ pub(super) fn plain(error: WriteError) -> PortError {
 
 /// Reads what is remembered of one project.
 pub(super) fn read_progress(connection: &Connection, project: &ProjectId) -> Result<ProjectProgress, PortError> {
-    let text = read_text(connection, "SELECT memory FROM progress WHERE project = ?1", project)?;
+    let text = read_text(connection, "SELECT progress FROM progress WHERE project = ?1", project)?;
     text.map_or(Ok(ProjectProgress::default()), |text| parse(&text))
 }
 
@@ -163,22 +163,23 @@ fn read_texts(connection: &Connection, sql: &str) -> Result<Vec<(ProjectId, Stri
     Ok(rows.into_iter().filter_map(|(name, text)| Some((known_id(&name)?, text))).collect())
 }
 
-/// Writes a project's memory. Ports and hosts stand in tables of their own too, where no two projects can have one.
-fn keep(tx: &Transaction<'_>, project: &ProjectId, memory: &ProjectProgress) -> rusqlite::Result<()> {
-    let text = serde_json::to_string(memory).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
-    let sql = "INSERT INTO progress (project, memory) VALUES (?1, ?2) ON CONFLICT (project) DO UPDATE SET memory = ?2";
+/// Writes a project's progress. Ports and hosts stand in tables of their own too, where no two projects can have one.
+fn keep(tx: &Transaction<'_>, project: &ProjectId, progress: &ProjectProgress) -> rusqlite::Result<()> {
+    let text = serde_json::to_string(progress).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
+    let sql =
+        "INSERT INTO progress (project, progress) VALUES (?1, ?2) ON CONFLICT (project) DO UPDATE SET progress = ?2";
     tx.execute(sql, params![project.as_str(), text])?;
-    for port in memory.ports.values().flatten().flat_map(|ports| [ports.a, ports.b]) {
+    for port in progress.ports.values().flatten().flat_map(|ports| [ports.a, ports.b]) {
         tx.execute("INSERT INTO ports (port, project) VALUES (?1, ?2)", params![port, project.as_str()])?;
     }
-    for host in &memory.hosts {
+    for host in &progress.hosts {
         tx.execute("INSERT INTO hosts (host, project) VALUES (?1, ?2)", params![host.as_str(), project.as_str()])?;
     }
     Ok(())
 }
 
 /// Removes versions of values that nothing needs any more.
-fn drop_unused_values(tx: &Transaction<'_>, project: &ProjectId, memory: &ProjectProgress) -> rusqlite::Result<()> {
+fn drop_unused_values(tx: &Transaction<'_>, project: &ProjectId, progress: &ProjectProgress) -> rusqlite::Result<()> {
     let mut statement = tx.prepare_cached("SELECT kind, name, version FROM sealed WHERE project = ?1")?;
     let stored: BTreeSet<(Kind, String, u32)> = statement
         .query_map(params![project.as_str()], |row| {
@@ -186,7 +187,7 @@ fn drop_unused_values(tx: &Transaction<'_>, project: &ProjectId, memory: &Projec
             Ok((kind, row.get(1)?, row.get(2)?))
         })?
         .collect::<rusqlite::Result<_>>()?;
-    for (kind, name, version) in values::unused(memory, &stored) {
+    for (kind, name, version) in values::unused(progress, &stored) {
         let sql = "DELETE FROM sealed WHERE project = ?1 AND kind = ?2 AND name = ?3 AND version = ?4";
         tx.execute(sql, params![project.as_str(), kind.as_str(), name, version])?;
     }

@@ -31,7 +31,7 @@ CREATE TABLE sealed (
     updated_at INTEGER NOT NULL,
     PRIMARY KEY (project, kind, name, version)
 ) STRICT;
-CREATE TABLE progress (project TEXT PRIMARY KEY, memory TEXT NOT NULL) STRICT;
+CREATE TABLE progress (project TEXT PRIMARY KEY, progress TEXT NOT NULL) STRICT;
 CREATE TABLE ports (port INTEGER PRIMARY KEY, project TEXT NOT NULL) STRICT;
 CREATE TABLE hosts (host TEXT PRIMARY KEY, project TEXT NOT NULL) STRICT;
 CREATE TABLE status (project TEXT PRIMARY KEY, status TEXT NOT NULL) STRICT;
@@ -77,7 +77,7 @@ CREATE TABLE services (
     purge      INTEGER NOT NULL DEFAULT 0,
     owner      TEXT NOT NULL,
     complaint  TEXT,
-    memory     TEXT NOT NULL DEFAULT '{}'
+    progress     TEXT NOT NULL DEFAULT '{}'
 ) STRICT;
 CREATE TABLE service_status (service TEXT PRIMARY KEY, status TEXT NOT NULL) STRICT;
 ";

@@ -72,18 +72,18 @@ impl ServiceProgressStore for Db {
     }
 
     fn service_progress(&self) -> Result<BTreeMap<Service, ServiceProgress>, PortError> {
-        let rows = read_all(&self.lock(), "SELECT service, memory FROM services", pair)?;
-        let read = |(name, memory): (String, String)| {
-            Ok((named(&name)?, serde_json::from_str(&memory).map_err(|e| damaged("a service's progress", e))?))
+        let rows = read_all(&self.lock(), "SELECT service, progress FROM services", pair)?;
+        let read = |(name, progress): (String, String)| {
+            Ok((named(&name)?, serde_json::from_str(&progress).map_err(|e| damaged("a service's progress", e))?))
         };
         rows.into_iter().map(read).collect()
     }
 
     fn remember_services(&self, changed: &BTreeMap<Service, ServiceProgress>) -> Result<(), PortError> {
         self.write("remember services", |tx| {
-            changed.iter().try_for_each(|(service, memory)| {
-                let sql = "UPDATE services SET memory = ?2 WHERE service = ?1";
-                execute(tx, sql, params![service.as_str(), json(memory)])
+            changed.iter().try_for_each(|(service, progress)| {
+                let sql = "UPDATE services SET progress = ?2 WHERE service = ?1";
+                execute(tx, sql, params![service.as_str(), json(progress)])
             })
         })
         .map_err(plain)
@@ -209,11 +209,11 @@ mod tests {
     fn what_is_wanted_and_remembered_reads_back_and_goes_when_it_is_forgotten() {
         let dir = tempfile::tempdir().unwrap();
         db(&dir).put_service(PG, Version::Major(15), &Owner::Api, None, &ops()).unwrap();
-        let memory = ServiceProgress { generation: 1, before: Some([14].into()), ..ServiceProgress::default() };
+        let progress = ServiceProgress { generation: 1, before: Some([14].into()), ..ServiceProgress::default() };
         // Nobody asks for redis: nothing of it is kept.
-        db(&dir).remember_services(&[(PG, memory.clone()), (REDIS, memory.clone())].into()).unwrap();
+        db(&dir).remember_services(&[(PG, progress.clone()), (REDIS, progress.clone())].into()).unwrap();
         let db = db(&dir);
-        assert_eq!(db.service_progress().unwrap(), [(PG, memory)].into());
+        assert_eq!(db.service_progress().unwrap(), [(PG, progress)].into());
         assert_eq!(db.wanted_services().unwrap()[&PG].intent, ServiceIntent::Install(Version::Major(15)));
         db.forget_service(PG, 1).unwrap();
         assert_eq!(db.wanted_services().unwrap().len(), 1, "it is still wanted");

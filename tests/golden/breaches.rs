@@ -15,10 +15,10 @@ projects:
 
 /// Returns the promises that a step would break, as S1, S2 …
 fn broken(scene: &str, action: ProjectAction) -> String {
-    let (desired, observed, progress, _) = Scene::read(&format!("{SHOP}{scene}")).stage();
+    let (desired, observed, all_progress, _) = Scene::read(&format!("{SHOP}{scene}")).stage();
     let action = Action::Project(ProjectId::parse("shop").unwrap(), action);
     let step = Step { action: action.clone(), reason: StepReason::NotWanted };
-    let found = breaches(&Plan { steps: vec![step], look_again: None }, &desired, &observed, &progress);
+    let found = breaches(&Plan { steps: vec![step], look_again: None }, &desired, &observed, &all_progress);
     assert!(found.iter().all(|breach| breach.action == action.to_string()), "{found:?}");
     found.iter().map(|breach| breach.rule.split(':').next().unwrap_or_default()).collect()
 }
@@ -53,10 +53,10 @@ fn the_serving_release_is_not_stopped() {
     assert_eq!(broken(SERVES, ProjectAction::Stop(web(2))), "", "another one is");
     assert_eq!(broken(&format!("{SERVES}    delete: {{ keep_data: true }}\n"), ProjectAction::Stop(web(1))), "");
     let recreate = SHOP.replace("artifact: v2", "artifact: v2, deploy: { strategy: recreate }");
-    let (desired, observed, progress, _) = Scene::read(&format!("{recreate}{SERVES}")).stage();
+    let (desired, observed, all_progress, _) = Scene::read(&format!("{recreate}{SERVES}")).stage();
     let action = Action::Project(ProjectId::parse("shop").unwrap(), ProjectAction::Stop(web(1)));
     let steps = vec![Step { action, reason: StepReason::Recreate }];
-    assert_eq!(breaches(&Plan { steps, look_again: None }, &desired, &observed, &progress), []);
+    assert_eq!(breaches(&Plan { steps, look_again: None }, &desired, &observed, &all_progress), []);
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_suspended_project_is_not_touched() {
 
 #[test]
 fn a_step_of_no_project_breaks_no_promise_to_one() {
-    let (desired, observed, progress, _) = Scene::read(&format!("{SHOP}{SERVES}    hold: 1001\n")).stage();
+    let (desired, observed, all_progress, _) = Scene::read(&format!("{SHOP}{SERVES}    hold: 1001\n")).stage();
     let step = Step { action: Action::Proxy(ProxyAction::Start), reason: StepReason::ProxyDown };
-    assert_eq!(breaches(&Plan { steps: vec![step], look_again: None }, &desired, &observed, &progress), []);
+    assert_eq!(breaches(&Plan { steps: vec![step], look_again: None }, &desired, &observed, &all_progress), []);
 }

@@ -29,35 +29,35 @@ const NOW: Timestamp = Timestamp(1_000_000);
 
 #[test]
 fn a_step_that_failed_for_good_rejects_the_candidate_and_without_one_stalls_the_project() {
-    let (_, _, mut progress, _) = Scene::read(TRIAL).stage();
-    let memory = progress.projects.values_mut().next().unwrap();
+    let (_, _, mut all_progress, _) = Scene::read(TRIAL).stage();
+    let progress = all_progress.projects.values_mut().next().unwrap();
     let refused = PortError::permanent(Reason::ArtifactFailed, "there is no directory public in it");
-    retry::of_failed_step(memory, &refused, NOW);
-    let states: Vec<ReleaseState> = memory.releases.values().map(|release| release.state).collect();
+    retry::of_failed_step(progress, &refused, NOW);
+    let states: Vec<ReleaseState> = progress.releases.values().map(|release| release.state).collect();
     assert_eq!(states, [ReleaseState::Serving, ReleaseState::Rejected]);
-    assert_eq!((memory.candidate(), memory.held, &memory.backoff), (None, None, &None));
-    assert_eq!(memory.stalled.as_ref().unwrap().reason, Reason::ArtifactFailed);
+    assert_eq!((progress.candidate(), progress.held, &progress.backoff), (None, None, &None));
+    assert_eq!(progress.stalled.as_ref().unwrap().reason, Reason::ArtifactFailed);
     let refused = PortError::permanent(Reason::UnitTampered, "systemd does not read it");
-    retry::of_failed_step(memory, &refused, NOW);
-    let stall = memory.stalled.as_ref().unwrap();
+    retry::of_failed_step(progress, &refused, NOW);
+    let stall = progress.stalled.as_ref().unwrap();
     assert_eq!(
         (stall.reason, stall.message.as_str(), stall.since),
         (Reason::UnitTampered, "systemd does not read it", NOW)
     );
-    let states: Vec<ReleaseState> = memory.releases.values().map(|release| release.state).collect();
+    let states: Vec<ReleaseState> = progress.releases.values().map(|release| release.state).collect();
     assert_eq!(states, [ReleaseState::Serving, ReleaseState::Rejected]);
 }
 
 #[test]
 fn a_step_that_may_pass_is_tried_again_later() {
-    let (_, _, mut progress, _) = Scene::read(TRIAL).stage();
-    let memory = progress.projects.values_mut().next().unwrap();
-    let since = memory.backoff.as_ref().unwrap().since;
-    retry::of_failed_step(memory, &PortError::transient(Reason::DiskFull, "the disk is full"), NOW);
-    let backoff = memory.backoff.as_ref().unwrap();
+    let (_, _, mut all_progress, _) = Scene::read(TRIAL).stage();
+    let progress = all_progress.projects.values_mut().next().unwrap();
+    let since = progress.backoff.as_ref().unwrap().since;
+    retry::of_failed_step(progress, &PortError::transient(Reason::DiskFull, "the disk is full"), NOW);
+    let backoff = progress.backoff.as_ref().unwrap();
     assert_eq!((backoff.strikes, backoff.until, backoff.since), (3, NOW.after(Span::seconds(20)), since));
     assert_eq!((backoff.reason, backoff.message.as_str()), (Reason::DiskFull, "the disk is full"));
-    assert!(memory.candidate().is_some() && memory.stalled.is_none());
+    assert!(progress.candidate().is_some() && progress.stalled.is_none());
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn only_the_sites_that_caddy_refuses_are_left_out() {
 
 #[test]
 fn caddy_is_told_the_directories_of_sites_and_as_many_addresses_as_there_are_instances() {
-    let (_, _, progress, rules) = Scene::read(
+    let (_, _, all_progress, rules) = Scene::read(
         "
 projects:
   docs:
@@ -144,16 +144,17 @@ projects:
 ",
     )
     .stage();
-    let sites = routes::sites(&progress, &rules.layout);
+    let sites = routes::sites(&all_progress, &rules.layout);
     let routes: Vec<_> = sites.iter().flat_map(|site| &site.routes).collect();
     let roots: Vec<_> = routes.iter().map(|route| route.root.as_deref()).collect();
     assert_eq!(roots, [Some("/zexio/apps/docs/bundle"), Some("/zexio/apps/docs/bundle/public"), None]);
     let widths: Vec<_> = routes.iter().map(|route| (route.a.len(), route.b.len())).collect();
     assert_eq!(widths, [(0, 0), (0, 0), (2, 3)]);
-    let public: Vec<String> = routes::public_hosts(&progress, &rules.proxy).iter().map(ToString::to_string).collect();
+    let public: Vec<String> =
+        routes::public_hosts(&all_progress, &rules.proxy).iter().map(ToString::to_string).collect();
     assert_eq!(public, ["a.example.com", "c.example.com"], "the others' certificates come from elsewhere");
     let behind = zexio::render::caddyfile::Proxy { behind: Some(7480), ..rules.proxy.clone() };
-    assert!(routes::public_hosts(&progress, &behind).is_empty(), "the web server in front has the certificates");
+    assert!(routes::public_hosts(&all_progress, &behind).is_empty(), "the web server in front has the certificates");
 }
 
 /// A project that runs, with these conditions: kind, status, reason.
@@ -215,7 +216,7 @@ fn only_a_project_that_falls_by_itself_is_told_as_that() {
 
 #[test]
 fn bytes_that_failed_are_known_again_by_their_digest_or_their_address() {
-    let (_, _, progress, _) = Scene::read(
+    let (_, _, all_progress, _) = Scene::read(
         "
 projects:
   shop:
@@ -229,8 +230,8 @@ projects:
 ",
     )
     .stage();
-    let memory = progress.projects.values().next().unwrap();
-    let against = |artifact: &str| memory.veto_on(&serde_saphyr::from_str(artifact).unwrap()).map(|number| number.0);
+    let progress = all_progress.projects.values().next().unwrap();
+    let against = |artifact: &str| progress.veto_on(&serde_saphyr::from_str(artifact).unwrap()).map(|number| number.0);
     let (three, four) = ("3".repeat(64), "4".repeat(64));
     assert_eq!(against("url: https://dl.example.com/v2.tar.gz"), Some(2));
     assert_eq!(against("url: https://dl.example.com/v1.tar.gz"), None, "that one serves");
@@ -273,12 +274,12 @@ fn a_service_is_told_of_when_it_got_on_and_a_failure_with_what_its_message_does_
 
 #[test]
 fn a_host_that_is_left_out_stays_out_with_the_next_one() {
-    let (_, _, mut progress, _) = Scene::read(TRIAL).stage();
-    let memory = progress.projects.values_mut().next().unwrap();
+    let (_, _, mut all_progress, _) = Scene::read(TRIAL).stage();
+    let progress = all_progress.projects.values_mut().next().unwrap();
     let refused = |host: &str| BTreeMap::from([(host.parse().unwrap(), format!("{host} is odd"))]);
-    routes::leave_out(memory, refused("a.example.com"), "then".into(), Timestamp(1));
-    routes::leave_out(memory, refused("b.example.com"), "now".into(), NOW);
-    let quarantine = memory.quarantine.as_ref().unwrap();
+    routes::leave_out(progress, refused("a.example.com"), "then".into(), Timestamp(1));
+    routes::leave_out(progress, refused("b.example.com"), "now".into(), NOW);
+    let quarantine = progress.quarantine.as_ref().unwrap();
     assert_eq!((quarantine.since, &*quarantine.surroundings), (NOW, "now"), "all are tried again together");
     let hosts: Vec<String> = quarantine.hosts.iter().map(|(host, why)| format!("{host}: {why}")).collect();
     assert_eq!(hosts, ["a.example.com: a.example.com is odd", "b.example.com: b.example.com is odd"]);

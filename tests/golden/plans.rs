@@ -34,38 +34,38 @@ pub fn scenes() -> Vec<PathBuf> {
 
 /// Folds what was seen into what is remembered, plans, and writes both down.
 fn told(scene: &Scene) -> String {
-    let (desired, observed, mut progress, rules) = scene.stage();
+    let (desired, observed, mut all_progress, rules) = scene.stage();
     let services = scene.wanted_services();
-    let remembered_before = progress.clone();
-    advance::advance(&desired, &services, &observed, &mut progress, &rules);
-    let decided = progress.clone();
-    advance::advance(&desired, &services, &observed, &mut progress, &rules);
-    assert_eq!(progress, decided, "what was decided is decided: the same sight changes nothing more");
-    let found = plan(&desired, &services, &observed, &progress, &rules);
-    let breaches = check::breaches(&found, &desired, &observed, &progress);
+    let remembered_before = all_progress.clone();
+    advance::advance(&desired, &services, &observed, &mut all_progress, &rules);
+    let decided = all_progress.clone();
+    advance::advance(&desired, &services, &observed, &mut all_progress, &rules);
+    assert_eq!(all_progress, decided, "what was decided is decided: the same sight changes nothing more");
+    let found = plan(&desired, &services, &observed, &all_progress, &rules);
+    let breaches = check::breaches(&found, &desired, &observed, &all_progress);
     assert!(breaches.is_empty(), "the plan breaks promises: {breaches:?}");
-    let told = events::of_changes(&desired, &remembered_before, &progress, observed.now);
+    let told = events::of_changes(&desired, &remembered_before, &all_progress, observed.now);
     let trouble = scene.route_trouble();
     let past = scene.a_minute_ago(&observed);
-    let show = |observed, progress, trouble, before: &_| {
-        statuses(scene, &desired, observed, progress, &rules, trouble, before)
+    let show = |observed, all_progress, trouble, before: &_| {
+        statuses(scene, &desired, observed, all_progress, &rules, trouble, before)
     };
     let before = show(&past, &remembered_before, None, &BTreeMap::new());
-    let shown = show(&observed, &progress, trouble.as_ref(), &before);
+    let shown = show(&observed, &all_progress, trouble.as_ref(), &before);
     let turns = events::ready_changes(&before, &shown, observed.now);
     let told: String = told.iter().chain(&turns).map(event).collect();
     let shown = desired.0.iter().filter_map(|(project, wanted)| match shown.get(project) {
-        None if progress.projects.contains_key(project) => None,
+        None if all_progress.projects.contains_key(project) => None,
         None => Some(of_status(&status::unseen(project, wanted, observed.now))),
         Some(status) => Some(of_status(status)),
     });
     let services_before = services::statuses(&services, &past, &remembered_before, &BTreeMap::new());
-    let services_shown = services::statuses(&services, &observed, &progress, &services_before);
+    let services_shown = services::statuses(&services, &observed, &all_progress, &services_before);
     // The usual host has none, and nobody asks for any.
     let of_services = services_shown.values().filter(|_| scene.has_services()).map(services::of_status);
     printed(&found)
-        + &progress_of(&progress)
-        + &services::progress_of(&progress)
+        + &progress_of(&all_progress)
+        + &services::progress_of(&all_progress)
         + &next(&found)
         + &told
         + &shown.collect::<String>()
@@ -77,18 +77,18 @@ fn statuses(
     scene: &Scene,
     desired: &Desired,
     observed: &Observed,
-    progress: &Progress,
+    all_progress: &Progress,
     rules: &Rules,
     route_trouble: Option<&PortError>,
     before: &BTreeMap<ProjectId, Status>,
 ) -> BTreeMap<ProjectId, Status> {
-    let unserved = &routes::unserved(observed, progress, rules, |order| scene.differing(order));
+    let unserved = &routes::unserved(observed, all_progress, rules, |order| scene.differing(order));
     let shown = desired.0.iter().filter_map(|(project, wanted)| {
-        let (memory, seen) = (progress.projects.get(project)?, observed.projects.get(project)?);
+        let (progress, seen) = (all_progress.projects.get(project)?, observed.projects.get(project)?);
         let view = status::StatusInput {
             project,
             wanted,
-            memory,
+            progress,
             seen,
             observed,
             unserved,
@@ -169,18 +169,18 @@ pub fn seconds(at: Timestamp) -> String {
     if at.0.is_multiple_of(1000) { (at.0 / 1000).to_string() } else { format!("{}.{:03}", at.0 / 1000, at.0 % 1000) }
 }
 
-fn progress_of(progress: &Progress) -> String {
+fn progress_of(all_progress: &Progress) -> String {
     let mut text = String::new();
-    for (project, memory) in &progress.projects {
-        of_project(project, memory, &mut text).unwrap();
+    for (project, progress) in &all_progress.projects {
+        of_project(project, progress, &mut text).unwrap();
     }
     text
 }
 
-fn of_project(project: &ProjectId, memory: &ProjectProgress, text: &mut String) -> std::fmt::Result {
+fn of_project(project: &ProjectId, progress: &ProjectProgress, text: &mut String) -> std::fmt::Result {
     let number = |number: Option<ReleaseNo>| number.map_or("none".to_owned(), |number| number.to_string());
-    write!(text, "# {project}: target {}, serving {}", number(memory.target), number(memory.serving))?;
-    if let Some(trial) = &memory.trial {
+    write!(text, "# {project}: target {}, serving {}", number(progress.target), number(progress.serving))?;
+    if let Some(trial) = &progress.trial {
         let marks = [(trial.proven, ", proven"), (trial.released, ", released"), (trial.room, ", changes over")];
         let marks: String = marks.iter().filter(|(is, _)| *is).map(|(_, mark)| *mark).collect();
         write!(text, "; on trial since {}{marks}", seconds(trial.since))?;
@@ -195,20 +195,20 @@ fn of_project(project: &ProjectId, memory: &ProjectProgress, text: &mut String) 
             write!(text, "; awaits its artifact until {}", seconds(until))?;
         }
     }
-    if let Some(draining) = &memory.draining {
+    if let Some(draining) = &progress.draining {
         write!(text, "; {} drains until {}", draining.release, seconds(draining.until))?;
     }
-    if let Some(held) = memory.held {
+    if let Some(held) = progress.held {
         write!(text, "; {held} is held")?;
     }
-    if let Some(backoff) = &memory.backoff {
+    if let Some(backoff) = &progress.backoff {
         write!(text, "; backs off until {}", seconds(backoff.until))?;
     }
-    if let Some(since) = memory.suspended {
+    if let Some(since) = progress.suspended {
         write!(text, "; suspended since {}", seconds(since))?;
     }
     writeln!(text)?;
-    for (number, release) in &memory.releases {
+    for (number, release) in &progress.releases {
         let vetoed = if release.vetoed { ", vetoed" } else { "" };
         let good = if release.good { ", good" } else { "" };
         let unfetched = if release.unfetched { ", unfetched" } else { "" };
@@ -219,20 +219,20 @@ fn of_project(project: &ProjectId, memory: &ProjectProgress, text: &mut String) 
             writeln!(text, "#     ended {}: {reason}: {message}", seconds(*since))?;
         }
     }
-    let ports = memory.ports.iter().map(|(process, ports)| {
+    let ports = progress.ports.iter().map(|(process, ports)| {
         let ports: Vec<String> = ports.iter().map(|ports| format!("{}/{}", ports.a, ports.b)).collect();
         format!("{process} {}", ports.join(" "))
     });
     let parts = [
         ("ports", ports.collect::<Vec<_>>()),
-        ("hosts", memory.hosts.iter().map(ToString::to_string).collect()),
-        ("routes", memory.routes.values().flatten().map(|route| route.host.to_string()).collect()),
+        ("hosts", progress.hosts.iter().map(ToString::to_string).collect()),
+        ("routes", progress.routes.values().flatten().map(|route| route.host.to_string()).collect()),
     ];
     for (name, values) in parts.iter().filter(|(_, values)| !values.is_empty()) {
         writeln!(text, "#   {name}: {}", values.join(", "))?;
     }
-    let quarantine = memory.quarantine.as_ref().map(Quarantine::stall);
-    let stalls = [("stalled", &memory.stalled), ("waits", &memory.waits), ("quarantine", &quarantine)];
+    let quarantine = progress.quarantine.as_ref().map(Quarantine::stall);
+    let stalls = [("stalled", &progress.stalled), ("waits", &progress.waits), ("quarantine", &quarantine)];
     for (name, stall) in stalls.into_iter().filter_map(|(name, stall)| Some((name, stall.as_ref()?))) {
         let Stall { reason, message, since } = stall;
         writeln!(text, "#   {name} since {}: {reason}: {message}", seconds(*since))?;

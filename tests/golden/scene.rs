@@ -277,26 +277,26 @@ impl Scene {
         let template = format!("{}{}", self.template, include_str!("../../Caddyfile.tmpl"));
         let settings = Settings { hostname: self.hostname.clone(), ..Settings::default() };
         let rules = Rules { layout, ports: self.ports, proxy: settings.proxy(template, false) };
-        let (mut desired, mut progress) = (Desired::default(), Progress::default());
+        let (mut desired, mut all_progress) = (Desired::default(), Progress::default());
         for (name, project) in &self.projects {
             desired.0.insert(name.clone(), project.wanted(name));
-            if let Some(memory) = project.memory(name) {
-                progress.projects.insert(name.clone(), memory);
-                self.allot(name, &mut progress);
+            if let Some(progress) = project.progress(name) {
+                all_progress.projects.insert(name.clone(), progress);
+                self.allot(name, &mut all_progress);
             }
         }
-        progress.services =
-            self.services.iter().filter_map(|(service, words)| Some((*service, words.memory()?))).collect();
+        all_progress.services =
+            self.services.iter().filter_map(|(service, words)| Some((*service, words.progress()?))).collect();
         let seen = self.projects.iter().filter(|(_, project)| !project.unseen);
         let nothing = ProjectProgress::default();
         let projects = seen.map(|(name, project)| {
-            let memory = progress.projects.get(name).unwrap_or(&nothing);
-            (name.clone(), project.seen(name, memory, &rules.layout, self.now))
+            let progress = all_progress.projects.get(name).unwrap_or(&nothing);
+            (name.clone(), project.seen(name, progress, &rules.layout, self.now))
         });
         let observed = Observed {
             now: at(self.now),
             projects: projects.collect(),
-            proxy: self.proxy(&progress, &rules),
+            proxy: self.proxy(&all_progress, &rules),
             offer_again: self.offer_again,
             artifacts: match &self.artifacts {
                 Some(found) => Facet::Known(found.iter().map(|(name, came)| (digest(name), at(*came))).collect()),
@@ -309,7 +309,7 @@ impl Scene {
                 ),
             },
         };
-        (desired, observed, progress, rules)
+        (desired, observed, all_progress, rules)
     }
 
     /// Returns what is wanted of the services.
@@ -338,16 +338,16 @@ impl Scene {
         Observed { now: at(self.now - 60), ..observed.clone() }
     }
 
-    fn allot(&self, name: &ProjectId, progress: &mut Progress) {
-        let mut taken = ports::taken(progress);
-        let memory = progress.projects.get_mut(name).expect("it was just added");
-        for number in memory.releases.keys().copied().collect::<Vec<_>>() {
-            ports::allot(memory, number, &mut taken, usual_ports()).expect("there are ports enough");
+    fn allot(&self, name: &ProjectId, all_progress: &mut Progress) {
+        let mut taken = ports::taken(all_progress);
+        let progress = all_progress.projects.get_mut(name).expect("it was just added");
+        for number in progress.releases.keys().copied().collect::<Vec<_>>() {
+            ports::allot(progress, number, &mut taken, usual_ports()).expect("there are ports enough");
         }
     }
 
-    fn proxy(&self, progress: &Progress, rules: &Rules) -> Facet<ProxySeen> {
-        let text = caddyfile::text(&rules.proxy, &routes::sites(progress, &rules.layout)).ok();
+    fn proxy(&self, all_progress: &Progress, rules: &Rules) -> Facet<ProxySeen> {
+        let text = caddyfile::text(&rules.proxy, &routes::sites(all_progress, &rules.layout)).ok();
         let certificates = self.certificates.iter().map(|(host, found)| {
             let found = match found.as_deref() {
                 Some("issued") => CertificateSeen::Issued,
@@ -434,9 +434,9 @@ impl Project {
         routes.map(|route| (route.host.clone(), "it was said before".to_owned())).collect()
     }
 
-    fn memory(&self, name: &ProjectId) -> Option<ProjectProgress> {
+    fn progress(&self, name: &ProjectId) -> Option<ProjectProgress> {
         let words = self.remembered.as_ref()?;
-        let mut memory = ProjectProgress {
+        let mut progress = ProjectProgress {
             generation: words.generation.unwrap_or(self.generation),
             target: words.target.or(words.serving).map(ReleaseNo),
             serving: words.serving.map(ReleaseNo),
@@ -458,32 +458,32 @@ impl Project {
         let serving = words.serving.filter(|serving| !words.releases.contains_key(serving));
         for (number, release) in named.chain(serving.map(|serving| (serving, &usual))) {
             let spec = self.spec_of(name, release);
-            memory.releases.insert(ReleaseNo(number), self.release(&memory, number, release, &spec));
-            if memory.serving == Some(ReleaseNo(number)) {
+            progress.releases.insert(ReleaseNo(number), self.release(&progress, number, release, &spec));
+            if progress.serving == Some(ReleaseNo(number)) {
                 let routes = spec.processes.iter().map(|(name, process)| (name.clone(), process.routes.clone()));
-                memory.routes = routes.filter(|(_, routes)| !routes.is_empty()).collect();
+                progress.routes = routes.filter(|(_, routes)| !routes.is_empty()).collect();
             }
         }
-        memory.routes = words.routes.clone().unwrap_or(memory.routes);
-        if let Some(switched) = memory.trial.as_mut().and_then(|trial| trial.switched.as_mut()) {
-            switched.before = memory.routes.clone();
+        progress.routes = words.routes.clone().unwrap_or(progress.routes);
+        if let Some(switched) = progress.trial.as_mut().and_then(|trial| trial.switched.as_mut()) {
+            switched.before = progress.routes.clone();
         }
-        let routed = memory.routes.values().flatten().map(|route| route.host.clone()).collect();
-        memory.hosts = words.hosts.clone().unwrap_or(routed);
+        let routed = progress.routes.values().flatten().map(|route| route.host.clone()).collect();
+        progress.hosts = words.hosts.clone().unwrap_or(routed);
         let pair = |(a, b): &(u16, u16)| Ports { a: *a, b: *b };
-        memory.ports =
+        progress.ports =
             words.ports.iter().map(|(process, all)| (process.clone(), all.iter().map(pair).collect())).collect();
-        memory.newest = words.newest.or(memory.releases.keys().next_back().map(|last| last.0)).unwrap_or(0);
-        Some(memory)
+        progress.newest = words.newest.or(progress.releases.keys().next_back().map(|last| last.0)).unwrap_or(0);
+        Some(progress)
     }
 
-    fn release(&self, memory: &ProjectProgress, number: u32, words: &ReleaseInWords, spec: &Spec) -> Release {
+    fn release(&self, progress: &ProjectProgress, number: u32, words: &ReleaseInWords, spec: &Spec) -> Release {
         let source = spec.artifact.source().expect("a release has a source").clone();
         let content = Content::of(spec, source, &self.secrets).expect("its secrets are stored");
-        let serves = memory.serving == Some(ReleaseNo(number));
+        let serves = progress.serving == Some(ReleaseNo(number));
         let state = words.state.unwrap_or(match serves {
             true => ReleaseState::Serving,
-            false if memory.candidate() == Some(ReleaseNo(number)) => ReleaseState::Trial,
+            false if progress.candidate() == Some(ReleaseNo(number)) => ReleaseState::Trial,
             false => ReleaseState::Retired,
         });
         let good = words.good.unwrap_or(matches!(state, ReleaseState::Serving | ReleaseState::Retired));
@@ -492,7 +492,7 @@ impl Project {
             content: content.into(),
             version: spec.artifact.version.clone(),
             generation: words.generation.unwrap_or(u64::from(number)),
-            slot: words.slot.unwrap_or(if serves || memory.serving.is_none() { Slot::A } else { Slot::B }),
+            slot: words.slot.unwrap_or(if serves || progress.serving.is_none() { Slot::A } else { Slot::B }),
             state,
             created_at: at(words.since.unwrap_or(u64::from(number))),
             since: at(words.since.unwrap_or(u64::from(number))),
@@ -505,12 +505,12 @@ impl Project {
         }
     }
 
-    fn seen(&self, name: &ProjectId, memory: &ProjectProgress, layout: &Layout, now: u64) -> ObservedProject {
+    fn seen(&self, name: &ProjectId, progress: &ProjectProgress, layout: &Layout, now: u64) -> ObservedProject {
         let words = &self.seen;
         let sight = |facet: &str| words.unknown.contains(facet);
-        let units = self.units(name, memory, layout);
+        let units = self.units(name, progress, layout);
         let health = words.health.iter().map(|(stem, found)| {
-            let unit = unit_named(name, memory, stem).pop().expect("a unit");
+            let unit = unit_named(name, progress, stem).pop().expect("a unit");
             let (ok_since, last) = match found {
                 Health::Since(since) => (Some(at(*since)), "200 OK".to_owned()),
                 Health::Found(found) => (None, found.clone()),
@@ -523,7 +523,7 @@ impl Project {
             units: if sight("units") { Facet::Unknown("the bus is away".into()) } else { Facet::Known(units) },
             bundles: match sight("bundles") {
                 true => Facet::Unknown("the disk does not answer".into()),
-                false => Facet::Known(self.bundles(memory)),
+                false => Facet::Known(self.bundles(progress)),
             },
             fetches: words.fetches.iter().map(|(number, words)| (ReleaseNo(*number), fetch(words, now))).collect(),
             health,
@@ -535,30 +535,30 @@ impl Project {
                 .collect(),
         };
         let routes = words.routes.as_deref().unwrap_or("well");
-        let checks = visits::checks(name, &seen, memory).into_iter().map(|(_, visit)| (visit, routes));
+        let checks = visits::checks(name, &seen, progress).into_iter().map(|(_, visit)| (visit, routes));
         let wanted = self.wanted(name);
-        let verify = wanted.spec().and_then(|spec| visits::verify(name, spec, &seen, memory));
+        let verify = wanted.spec().and_then(|spec| visits::verify(name, spec, &seen, progress));
         let all = checks.chain(verify.zip(words.verified.as_deref()));
         seen.visits =
             all.filter(|(_, words)| *words != "not asked").map(|(visit, words)| visited(visit, words, now)).collect();
         seen
     }
 
-    fn bundles(&self, memory: &ProjectProgress) -> BundlesSeen {
+    fn bundles(&self, progress: &ProjectProgress) -> BundlesSeen {
         let words = &self.seen;
-        let there = words.prepared.unwrap_or(memory.serving.is_some() || memory.trial.is_some());
-        let serving = memory.serving.and_then(|serving| memory.release(serving));
+        let there = words.prepared.unwrap_or(progress.serving.is_some() || progress.trial.is_some());
+        let serving = progress.serving.and_then(|serving| progress.release(serving));
         let in_b = serving.filter(|release| release.slot == Slot::B);
         let markers = in_b.map(|release| release.content.web().cloned().collect());
-        let content = |number: u32| memory.release(ReleaseNo(number)).map(|release| made_from(&release.content));
+        let content = |number: u32| progress.release(ReleaseNo(number)).map(|release| made_from(&release.content));
         let releases = words.disk.iter().map(|disk| match disk {
             OnDisk::AsNamed(number) => (ReleaseNo(*number), content(*number).unwrap_or_else(|| digest("unknown"))),
             OnDisk::MadeFrom(number, name) => (ReleaseNo(*number), digest(name)),
         });
         let releases: BTreeMap<ReleaseNo, Sha256> = releases.collect();
-        let alive = memory.alive().into_iter().filter_map(|number| memory.release(number));
+        let alive = progress.alive().into_iter().filter_map(|number| progress.release(number));
         let open = alive.map(|release| release.content.sites().count()).sum::<usize>() > 0;
-        let usual_link = memory.serving.filter(|serving| releases.contains_key(serving));
+        let usual_link = progress.serving.filter(|serving| releases.contains_key(serving));
         BundlesSeen {
             link: words.link.map_or(usual_link, |link| (link > 0).then_some(ReleaseNo(link))),
             markers: words.markers.clone().or(markers).unwrap_or_default(),
@@ -571,11 +571,11 @@ impl Project {
         }
     }
 
-    fn units(&self, name: &ProjectId, memory: &ProjectProgress, layout: &Layout) -> BTreeMap<UnitId, UnitSeen> {
+    fn units(&self, name: &ProjectId, progress: &ProjectProgress, layout: &Layout) -> BTreeMap<UnitId, UnitSeen> {
         let mut units = BTreeMap::new();
         for (stem, words) in &self.seen.units {
-            for unit in unit_named(name, memory, stem) {
-                let seen = unit_seen(&unit, memory, layout, words);
+            for unit in unit_named(name, progress, stem) {
+                let seen = unit_seen(&unit, progress, layout, words);
                 units.insert(unit, seen);
             }
         }
@@ -611,9 +611,9 @@ fn visited(visit: Visit, words: &str, now: u64) -> (Visit, Visited) {
 }
 
 /// Reads `1`, `web-r1` or `web-r1-2`.
-fn unit_named(project: &ProjectId, memory: &ProjectProgress, stem: &str) -> Vec<UnitId> {
+fn unit_named(project: &ProjectId, progress: &ProjectProgress, stem: &str) -> Vec<UnitId> {
     if let Ok(number) = stem.parse() {
-        return memory.units_of(project, ReleaseNo(number));
+        return progress.units_of(project, ReleaseNo(number));
     }
     let (process, rest) = stem.rsplit_once("-r").expect("a unit like web-r1");
     let (release, instance) = rest.split_once('-').map_or((rest, None), |(release, at)| (release, at.parse().ok()));
@@ -624,13 +624,13 @@ fn unit_named(project: &ProjectId, memory: &ProjectProgress, stem: &str) -> Vec<
 
 /// Reads `running`, `starting`, `stopping`, `stopped`, `waiting`, `done`, `failed 3`, `signal 9`, `fell 2`, and after commas what is
 /// not as it should be.
-fn unit_seen(unit: &UnitId, memory: &ProjectProgress, layout: &Layout, words: &str) -> UnitSeen {
-    let work = memory.work_of(unit);
-    let release = memory.release(unit.release);
-    let serves = memory.serving == Some(unit.release);
+fn unit_seen(unit: &UnitId, progress: &ProjectProgress, layout: &Layout, words: &str) -> UnitSeen {
+    let work = progress.work_of(unit);
+    let release = progress.release(unit.release);
+    let serves = progress.serving == Some(unit.release);
     let mut seen = UnitSeen {
         text: work.zip(release).map(|(work, release)| {
-            unit::text(unit, work, &release.content, release.slot, memory.port_of(unit), layout)
+            unit::text(unit, work, &release.content, release.slot, progress.port_of(unit), layout)
         }),
         credential: true,
         enabled: serves && work.is_some_and(Work::is_daemon),

@@ -63,7 +63,7 @@ impl ServiceInWords {
     }
 
     /// Returns what is remembered of it.
-    pub fn memory(&self) -> Option<ServiceProgress> {
+    pub fn progress(&self) -> Option<ServiceProgress> {
         let words = self.remembered.as_ref()?;
         Some(ServiceProgress {
             generation: words.generation,
@@ -111,27 +111,27 @@ fn installation(service: Service, major: u32, words: &str) -> Installation {
 pub fn statuses(
     wanted: &WantedServices,
     observed: &Observed,
-    progress: &Progress,
+    all_progress: &Progress,
     before: &BTreeMap<Service, ServiceStatus>,
 ) -> BTreeMap<Service, ServiceStatus> {
     let shown = Service::ALL.into_iter().filter_map(|service| {
-        let status = services::status(service, wanted.get(&service), observed, progress, before.get(&service))?;
+        let status = services::status(service, wanted.get(&service), observed, all_progress, before.get(&service))?;
         Some((service, status))
     });
     shown.collect()
 }
 
 /// Tells what is remembered of the services.
-pub fn progress_of(progress: &Progress) -> String {
-    progress.services.iter().map(|(service, memory)| of_memory(*service, memory)).collect()
+pub fn progress_of(all_progress: &Progress) -> String {
+    all_progress.services.iter().map(|(service, progress)| of_memory(*service, progress)).collect()
 }
 
-fn of_memory(service: Service, memory: &ServiceProgress) -> String {
-    let before = memory.before.as_ref().map_or("nobody looked".to_owned(), |majors| format!("{majors:?}"));
-    let mut text = format!("# {service}: generation {}; before {before}", memory.generation);
-    text += &memory.begun.map_or(String::new(), |at| format!("; work begun {}", seconds(at)));
-    text += &memory.counted.as_ref().map_or(String::new(), |run| format!("; counted {run}"));
-    if let Some(Backoff { strikes, until, reason, message, .. }) = &memory.backoff {
+fn of_memory(service: Service, progress: &ServiceProgress) -> String {
+    let before = progress.before.as_ref().map_or("nobody looked".to_owned(), |majors| format!("{majors:?}"));
+    let mut text = format!("# {service}: generation {}; before {before}", progress.generation);
+    text += &progress.begun.map_or(String::new(), |at| format!("; work begun {}", seconds(at)));
+    text += &progress.counted.as_ref().map_or(String::new(), |run| format!("; counted {run}"));
+    if let Some(Backoff { strikes, until, reason, message, .. }) = &progress.backoff {
         text += &format!("; failed {strikes} times, next at {}: {reason}: {message}", seconds(*until));
     }
     text + "\n"

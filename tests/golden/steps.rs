@@ -21,9 +21,9 @@ use crate::scene::Scene;
 fn steps() -> BTreeMap<&'static str, Step> {
     let mut found = BTreeMap::new();
     for path in scenes() {
-        let (desired, observed, mut progress, rules) = Scene::read(&fs::read_to_string(path).unwrap()).stage();
-        advance::advance(&desired, &WantedServices::new(), &observed, &mut progress, &rules);
-        for step in plan(&desired, &WantedServices::new(), &observed, &progress, &rules).steps {
+        let (desired, observed, mut all_progress, rules) = Scene::read(&fs::read_to_string(path).unwrap()).stage();
+        advance::advance(&desired, &WantedServices::new(), &observed, &mut all_progress, &rules);
+        for step in plan(&desired, &WantedServices::new(), &observed, &all_progress, &rules).steps {
             found.entry(step.action.facts().kind).or_insert(step);
         }
     }
@@ -50,7 +50,7 @@ fn steps() -> BTreeMap<&'static str, Step> {
 fn every_kind_of_step_is_shown_and_told() {
     let now = Timestamp(1_000_000);
     let shop = ProjectProgress { generation: 3, ..ProjectProgress::default() };
-    let progress = Progress { projects: [(ProjectId::parse("shop").unwrap(), shop)].into(), ..Progress::default() };
+    let all_progress = Progress { projects: [(ProjectId::parse("shop").unwrap(), shop)].into(), ..Progress::default() };
     let error = PortError::transient(Reason::Systemd, "it was busy");
     let mut text = String::new();
     for (name, step) in steps() {
@@ -59,13 +59,13 @@ fn every_kind_of_step_is_shown_and_told() {
             Subject::Project(_) | Subject::Proxy | Subject::Artifacts => String::new(),
         };
         text += &format!("{name}: {}{service}\n", step.action.facts().sign);
-        text += &event(&events::of_step(&step, &progress, now));
-        text += &event(&events::of_failure(&step, &error, &progress, now));
+        text += &event(&events::of_step(&step, &all_progress, now));
+        text += &event(&events::of_failure(&step, &error, &all_progress, now));
     }
     for project in ["shop", "wiki"] {
         let project = ProjectId::parse(project).unwrap();
         let breach = Breach { project, action: "stop it".into(), rule: "S2: it is not stopped" };
-        text += &event(&events::of_breach(&breach, &progress, now));
+        text += &event(&events::of_breach(&breach, &all_progress, now));
     }
     crate::assert_golden("steps.txt", &text);
 }

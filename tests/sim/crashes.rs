@@ -1,4 +1,4 @@
-//! The agent dies before and after every change that it makes to the machine or to its memory.
+//! The agent dies before and after every change that it makes to the machine or to its progress.
 
 use crate::world::Life;
 

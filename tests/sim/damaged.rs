@@ -81,8 +81,8 @@ fn what_a_project_has_is_its_own_though_its_progress_cannot_be_read() {
     let stalled = machine.statuses[&thief].condition(ConditionKind::Stalled).expect("a conflict");
     assert_eq!(stalled.reason, Reason::Conflict);
     let ports = |project: &str| {
-        let memory = &machine.progress.projects[&ProjectId::parse(project).unwrap()];
-        memory.ports.values().flatten().flat_map(|ports| [ports.a, ports.b]).collect::<Vec<u16>>()
+        let progress = &machine.progress.projects[&ProjectId::parse(project).unwrap()];
+        progress.ports.values().flatten().flat_map(|ports| [ports.a, ports.b]).collect::<Vec<u16>>()
     };
     assert!(ports("blog").iter().all(|port| !ports("shop").contains(port)));
     assert_eq!(machine.sites, before, "routes wait rather than lose those that cannot be written again");

@@ -33,8 +33,8 @@ use crate::sign::{Head, Nonce, Stamp, digest, sign};
 use crate::store::{Db, MasterKey};
 use crate::trigger::{DryRun, Trigger};
 
-use super::keys::{Keys, Scope};
 use super::{ApiState, In, Origin, Slots, handle};
+use crate::keys::{Keys, Scope};
 pub use fake::Still;
 use fake::{Lines, Stopped};
 

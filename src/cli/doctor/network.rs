@@ -73,7 +73,7 @@ fn admin(socket: &Path) -> Finding {
 
 fn caddyfile(settings: &Settings) -> Vec<Finding> {
     let mend = "correct the template; `make install` puts a new one beside an edited one";
-    let rendered = crate::agent::proxy(settings).and_then(|proxy| render::caddyfile::text(&proxy, &[]));
+    let rendered = crate::template::proxy(settings).and_then(|proxy| render::caddyfile::text(&proxy, &[]));
     let empty = match rendered {
         Ok(text) => text,
         Err(cause) => return vec![wrong("caddyfile", cause, mend)],

@@ -248,9 +248,9 @@ fn tried(db: &dyn Store, state: ReleaseState, unfetched: bool) {
         evidence: None,
         unfetched,
     };
-    let mut memory = ProjectProgress { target: Some(ReleaseNo(1)), ..ProjectProgress::default() };
-    memory.releases.insert(ReleaseNo(1), release);
-    db.save_progress(&BTreeMap::from([(shop(), memory)]), &[]).unwrap();
+    let mut progress = ProjectProgress { target: Some(ReleaseNo(1)), ..ProjectProgress::default() };
+    progress.releases.insert(ReleaseNo(1), release);
+    db.save_progress(&BTreeMap::from([(shop(), progress)]), &[]).unwrap();
 }
 
 fn a_service_has_one_owner_until_it_is_let_go(db: &dyn Store) {

@@ -31,14 +31,14 @@ fn also(
     desired: &Desired,
     services: &WantedServices,
     observed: &Observed,
-    progress: &Progress,
+    all_progress: &Progress,
     rules: &Rules,
     think: impl Fn(&ProjectId, &ProjectProgress) -> Option<ProjectAction>,
 ) -> Made {
-    let mut plan = plan(desired, services, observed, progress, rules);
-    for (project, memory) in &progress.projects {
+    let mut plan = plan(desired, services, observed, all_progress, rules);
+    for (project, progress) in &all_progress.projects {
         let runs = desired.0.get(project).is_some_and(|wanted| wanted.spec().is_some());
-        if let Some(action) = think(project, memory).filter(|_| runs) {
+        if let Some(action) = think(project, progress).filter(|_| runs) {
             plan.steps.push(step(project, action));
         }
     }
@@ -51,31 +51,31 @@ fn units<'a>(observed: &'a Observed, project: &ProjectId) -> impl Iterator<Item 
 
 /// Moves traffic as soon as the candidate's unit is there.
 fn points_too_early(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
-    also(d, w, o, p, r, |project, memory| {
-        let candidate = memory.candidate()?;
-        let unit = units(o, project).find(|unit| unit.release == candidate && memory.port_of(unit).is_some())?;
-        Some(ProjectAction::Point(unit.process.clone(), memory.release(candidate)?.slot))
+    also(d, w, o, p, r, |project, progress| {
+        let candidate = progress.candidate()?;
+        let unit = units(o, project).find(|unit| unit.release == candidate && progress.port_of(unit).is_some())?;
+        Some(ProjectAction::Point(unit.process.clone(), progress.release(candidate)?.slot))
     })
 }
 
 /// Stops the old release as soon as a new one is wanted.
 fn stops_what_serves(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
-    also(d, w, o, p, r, |project, memory| {
-        let serving = memory.serving.filter(|_| memory.trial.is_some())?;
+    also(d, w, o, p, r, |project, progress| {
+        let serving = progress.serving.filter(|_| progress.trial.is_some())?;
         units(o, project).find(|unit| unit.release == serving).cloned().map(ProjectAction::Stop)
     })
 }
 
 /// Clears away the directory of what runs.
 fn removes_what_runs(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
-    also(d, w, o, p, r, |_, memory| memory.candidate().map(ProjectAction::RemoveRelease))
+    also(d, w, o, p, r, |_, progress| progress.candidate().map(ProjectAction::RemoveRelease))
 }
 
 /// Keeps no release but the one that serves.
 fn removes_the_way_back(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
-    also(d, w, o, p, r, |project, memory| {
+    also(d, w, o, p, r, |project, progress| {
         let idle = |number: &ReleaseNo| !units(o, project).any(|unit| unit.release == *number);
-        memory.last_good_before().filter(idle).filter(|_| memory.trial.is_none()).map(ProjectAction::RemoveRelease)
+        progress.last_good_before().filter(idle).filter(|_| progress.trial.is_none()).map(ProjectAction::RemoveRelease)
     })
 }
 
@@ -122,14 +122,14 @@ fn logs_a_value(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: 
 
 /// Forgets a project that does not serve.
 fn forgets_what_is_wanted(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
-    also(d, w, o, p, r, |_, memory| memory.stalled.as_ref().map(|_| ProjectAction::Forget))
+    also(d, w, o, p, r, |_, progress| progress.stalled.as_ref().map(|_| ProjectAction::Forget))
 }
 
 /// Starts a rejected release once more.
 fn tries_again(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
-    also(d, w, o, p, r, |project, memory| {
+    also(d, w, o, p, r, |project, progress| {
         let rejected =
-            |unit: &&UnitId| memory.release(unit.release).is_some_and(|one| one.state == ReleaseState::Rejected);
+            |unit: &&UnitId| progress.release(unit.release).is_some_and(|one| one.state == ReleaseState::Rejected);
         units(o, project).find(rejected).cloned().map(ProjectAction::Start)
     })
 }
@@ -193,7 +193,7 @@ fn starts_nothing(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r
 
 /// Makes the directories again in every pass.
 fn never_rests(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
-    also(d, w, o, p, r, |_, memory| memory.serving.map(|_| ProjectAction::Prepare { open: true }))
+    also(d, w, o, p, r, |_, progress| progress.serving.map(|_| ProjectAction::Prepare { open: true }))
 }
 
 /// Leaves the files of a deleted project where they are.
@@ -205,21 +205,21 @@ fn leaves_files(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: 
 
 /// Takes every major of a service away, and its data, whoever brought them.
 fn removes_what_was_there(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
-    let mut progress = p.clone();
-    progress.services.values_mut().for_each(|memory| memory.before = Some(BTreeSet::new()));
-    (plan(d, w, o, &progress, r), Vec::new())
+    let mut all_progress = p.clone();
+    all_progress.services.values_mut().for_each(|progress| progress.before = Some(BTreeSet::new()));
+    (plan(d, w, o, &all_progress, r), Vec::new())
 }
 
 /// Goes on with a project whatever it needs.
 fn waits_for_nothing(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
-    let (mut desired, mut progress) = (d.clone(), p.clone());
+    let (mut desired, mut all_progress) = (d.clone(), p.clone());
     for wanted in desired.0.values_mut() {
         if let Intent::Run(spec) = &mut wanted.intent {
             Arc::make_mut(spec).needs.clear();
         }
     }
-    advance(&desired, w, o, &mut progress, r);
-    (plan(&desired, w, o, &progress, r), Vec::new())
+    advance(&desired, w, o, &mut all_progress, r);
+    (plan(&desired, w, o, &all_progress, r), Vec::new())
 }
 
 /// Installs services and does not start their daemons.

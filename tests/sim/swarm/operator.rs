@@ -178,8 +178,8 @@ impl Operator {
     /// Goes back to the release of a unit, if it ever was good.
     pub fn go_back(&mut self, unit: &UnitId, machine: &mut Machine) {
         let which = self.own.iter().position(|own| own.project == unit.project);
-        let memory = machine.progress.projects.get(&unit.project);
-        let good = memory.and_then(|memory| memory.release(unit.release)).is_some_and(|release| release.good);
+        let progress = machine.progress.projects.get(&unit.project);
+        let good = progress.and_then(|progress| progress.release(unit.release)).is_some_and(|release| release.good);
         if let Some(which) = which.filter(|_| good) {
             self.overlay(which, &of_release(unit.release.0), machine);
         }
@@ -258,7 +258,7 @@ impl Operator {
             self.own[which].artifact = of_release(number);
             return self.put(which, None, machine);
         }
-        let kept = machine.progress.projects.get(&project).and_then(|memory| memory.release(ReleaseNo(number)));
+        let kept = machine.progress.projects.get(&project).and_then(|progress| progress.release(ReleaseNo(number)));
         if kept.is_some_and(|release| release.good) {
             self.overlay(which, &of_release(number), machine);
         }
@@ -269,8 +269,8 @@ impl Operator {
         let bad = ["good", "never-ready", "missing", "coming"];
         let kind = if self.options.bad_apps { self.chance.pick(&bad) } else { self.chance.pick(&["good", "coming"]) };
         let artifact = at(format!("https://ci.example.com/{kind}-{number}"));
-        let memory = machine.progress.projects.get(&self.own[which].project);
-        if memory.is_none_or(|memory| memory.veto_on(&artifact).is_none()) {
+        let progress = machine.progress.projects.get(&self.own[which].project);
+        if progress.is_none_or(|progress| progress.veto_on(&artifact).is_none()) {
             self.overlay_by(which, &artifact, true, machine);
         }
     }

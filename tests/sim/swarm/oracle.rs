@@ -548,13 +548,13 @@ impl Oracle {
 
     /// What is kept of a failure is shown to everybody who may read.
     fn keeps_evidence(&mut self, changed: &BTreeMap<ProjectId, ProjectProgress>) {
-        for (project, memory) in changed {
-            let refusals = memory.quarantine.iter().flat_map(|quarantine| quarantine.hosts.values());
-            let stalls = memory.stalled.iter().chain(&memory.waits).map(|stall| &stall.message).chain(refusals);
-            let ends = memory.releases.values().filter_map(|release| release.ended.as_ref()).map(|end| &end.message);
-            let evidence = memory.releases.values().filter_map(|release| release.evidence.as_ref());
+        for (project, progress) in changed {
+            let refusals = progress.quarantine.iter().flat_map(|quarantine| quarantine.hosts.values());
+            let stalls = progress.stalled.iter().chain(&progress.waits).map(|stall| &stall.message).chain(refusals);
+            let ends = progress.releases.values().filter_map(|release| release.ended.as_ref()).map(|end| &end.message);
+            let evidence = progress.releases.values().filter_map(|release| release.evidence.as_ref());
             let lines = evidence.flat_map(|evidence| evidence.findings.iter().chain(&evidence.log));
-            let backoff = memory.backoff.iter().map(|backoff| &backoff.message);
+            let backoff = progress.backoff.iter().map(|backoff| &backoff.message);
             let shown = stalls.chain(ends).chain(lines).chain(backoff).find(|text| text.contains(SENTINEL)).cloned();
             self.check(Promise::S8, shown.is_none(), || format!("{project} keeps the value of a variable: {shown:?}"));
         }

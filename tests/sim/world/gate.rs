@@ -17,7 +17,7 @@ use crate::chance::Chance;
 /// How an agent ends that a test kills.
 pub struct Death;
 
-/// Something that the agent does to the machine or to its memory.
+/// Something that the agent does to the machine or to its progress.
 #[derive(Debug, Clone, Copy)]
 pub enum Effect<'a> {
     Remember(&'a BTreeMap<ProjectId, ProjectProgress>),

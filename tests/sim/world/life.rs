@@ -156,7 +156,7 @@ impl Life {
 /// Returns an agent that works on a world.
 pub fn agent(world: &World, rules: Rules, planner: Planner) -> Loop {
     Loop {
-        memory: Arc::new(world.clone()),
+        store: Arc::new(world.clone()),
         units: Box::new(world.clone()),
         bundles: Box::new(world.clone()),
         health: Box::new(world.clone()),

@@ -40,7 +40,7 @@ pub struct Machine {
     pub progress: Progress,
     pub statuses: BTreeMap<ProjectId, Status>,
     pub events: Vec<Event>,
-    /// How often the agent wrote to its memory.
+    /// How often the agent wrote to its progress.
     pub writes: usize,
     /// How many of these were made for events alone.
     pub writes_of_events: usize,
@@ -209,10 +209,10 @@ impl Machine {
     }
 
     fn save_progress(&mut self, changed: &BTreeMap<ProjectId, ProjectProgress>) -> Result<(), PortError> {
-        for (project, memory) in changed {
+        for (project, progress) in changed {
             if self.desired.0.contains_key(project) {
-                self.progress.projects.insert(project.clone(), memory.clone());
-                self.drop_unused_values(project, memory);
+                self.progress.projects.insert(project.clone(), progress.clone());
+                self.drop_unused_values(project, progress);
             }
         }
         Ok(())

@@ -264,10 +264,10 @@ impl Machine {
     }
 
     /// Removes versions of values that nothing needs any more.
-    pub(super) fn drop_unused_values(&mut self, project: &ProjectId, memory: &ProjectProgress) {
+    pub(super) fn drop_unused_values(&mut self, project: &ProjectId, progress: &ProjectProgress) {
         let Some(stored) = self.sealed.0.get_mut(project) else { return };
         let known: BTreeSet<(Kind, String, u32)> = stored.keys().cloned().collect();
-        values::unused(memory, &known).iter().for_each(|value| drop(stored.remove(value)));
+        values::unused(progress, &known).iter().for_each(|value| drop(stored.remove(value)));
     }
 }
 
