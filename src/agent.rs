@@ -11,13 +11,13 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::cli::JoinProxy;
 use crate::heartbeat::Heartbeat;
-use crate::host::address::FetchRules;
+use crate::host::artifacts::address::FetchRules;
 use crate::host::bundles::Files;
 use crate::host::caddy::{self, Caddy, Version};
 use crate::host::disk;
 use crate::host::endings::Endings;
-use crate::host::health::Prober;
 use crate::host::packaged;
+use crate::host::probe::prober::Prober;
 use crate::host::services::{Host, packages};
 use crate::host::signals;
 use crate::host::stats::Sampler;

@@ -9,9 +9,9 @@ use tokio::sync::watch;
 
 use crate::api::{ApiState, Slots, serve};
 use crate::heartbeat::Heartbeat;
-use crate::host::address::FetchRules;
+use crate::host::artifacts::address::FetchRules;
+use crate::host::artifacts::uploads::DiskUploads;
 use crate::host::journal::Journalctl;
-use crate::host::uploads::DiskUploads;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::model::quantity::Span;

@@ -206,3 +206,25 @@ fn no_shell_runs_anywhere() {
         }
     }
 }
+
+/// Public items say what they are. A field or a variant whose name says it all needs no comment, so the compiler's own
+/// lint, which knows no difference, is not used.
+#[test]
+fn every_public_item_says_what_it_is() {
+    const ITEMS: [&str; 7] =
+        ["pub fn ", "pub async fn ", "pub struct ", "pub enum ", "pub trait ", "pub type ", "pub const "];
+    let mut all = Vec::new();
+    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut all);
+    for path in all {
+        let text = without_tests(&fs::read_to_string(&path).unwrap());
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        for (at, line) in lines
+            .iter()
+            .enumerate()
+            .filter(|(_, line)| ITEMS.iter().any(|item| line.starts_with(item)) && !line.contains('$'))
+        {
+            let above = lines[..at].iter().rev().find(|above| !above.starts_with("#[") && !above.ends_with(")]"));
+            assert!(above.is_some_and(|above| above.starts_with("///")), "{}: {line}", path.display());
+        }
+    }
+}

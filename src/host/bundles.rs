@@ -22,9 +22,10 @@ use crate::trigger::TriggerSender;
 use crate::unpack::contents::{self, Place};
 use crate::unpack::{Limits, Unpacked};
 
-use super::address::FetchRules;
-use super::unpack::{Helper, Manifest, publish, read_manifest, unpack_into};
-use super::{disk, disk_error, fetch, users};
+use super::artifacts::address::FetchRules;
+use super::artifacts::fetch;
+use super::artifacts::unpack::{Helper, Manifest, publish, read_manifest, unpack_into};
+use super::{disk, disk_error, users};
 use crate::model::reason::Reason;
 
 /// The files of all projects.

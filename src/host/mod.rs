@@ -2,31 +2,22 @@
 //!
 //! [`PortError`]: crate::port::PortError
 
-pub mod address;
+pub mod artifacts;
 pub mod bundles;
 pub mod caddy;
-pub mod certificates;
 pub mod cgroup;
 pub mod credential;
 pub mod disk;
 pub mod endings;
-pub mod fetch;
-pub mod health;
 pub mod journal;
-pub mod listener;
 pub mod packaged;
+pub mod probe;
 pub mod services;
 pub mod signals;
-pub mod sites;
-pub mod sockets;
 pub mod stats;
 pub mod systemd;
-pub mod unpack;
-pub mod uploads;
 pub mod usage;
 pub mod users;
-pub mod visit;
-pub mod visitor;
 
 use std::io;
 

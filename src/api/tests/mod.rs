@@ -20,7 +20,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::heartbeat::Heartbeat;
-use crate::host::uploads::DiskUploads;
+use crate::host::artifacts::uploads::DiskUploads;
 use crate::model::desired::Owner;
 use crate::model::layout::Layout;
 use crate::model::names::{KeyId, ProjectId, ReleaseNo};

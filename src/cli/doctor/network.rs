@@ -13,11 +13,11 @@ use serde_json::Value;
 
 use super::machine::boot;
 use super::{Finding, advice, ok, wrong};
-use crate::host::address::is_global;
+use crate::host::artifacts::address::is_global;
 use crate::host::caddy::{self, CADDYFILE, Caddy, OUR_CADDYFILE, Version};
-use crate::host::health;
-use crate::host::listener::{self, Listener};
 use crate::host::packaged;
+use crate::host::probe::listener::{self, Listener};
+use crate::host::probe::prober;
 use crate::host::systemd::Systemd;
 use crate::model::layout::SLICE;
 use crate::model::names::ProjectId;
@@ -39,7 +39,7 @@ pub fn findings(settings: &Settings, projects: &[Value]) -> Vec<Finding> {
     found.extend(behind.map(|port| rear(port, listener::on_port(port, caddy::CGROUP))));
     found.extend(proxies(&settings.caddy.trusted_proxies));
     found.push(range(&settings.ports));
-    found.extend(health::open_ports().iter().map(|(project, open)| past_caddy(project, open)));
+    found.extend(prober::open_ports().iter().map(|(project, open)| past_caddy(project, open)));
     let local = addresses();
     let resolved = resolve(public_hosts(projects));
     found.extend(resolved.iter().map(|(host, found)| judge_name(host, found.as_deref(), &local)));

@@ -1,10 +1,11 @@
 //! Caddy over its admin socket: adapts our Caddyfile together with the operator's, which imports it, checks what both mean,
 //! loads them, and writes ours where Caddy finds it when it starts. The operator's file is only read here; `join` adds its
 //! two lines.
-
 mod admin;
+pub mod certificates;
 mod config;
 pub mod join;
+mod sites;
 mod theirs;
 mod version;
 
@@ -25,11 +26,11 @@ use crate::port::{PortError, Routes};
 use crate::render::caddyfile::OURS;
 use crate::render::joined;
 
-use super::certificates::Certificates;
 use super::disk;
-use super::listener::{self, Listener};
+use crate::host::probe::listener::{self, Listener};
 use crate::model::reason::Reason;
 use admin::{Admin, Client};
+use certificates::Certificates;
 use theirs::Theirs;
 
 pub use version::{OUTDATED, Version};
@@ -438,7 +439,7 @@ impl Routes for Caddy {
     fn differing(&self, order: &RoutesOrder) -> BTreeSet<Hostname> {
         let hosts = || order.sites.iter().map(|site| &site.host);
         let Ok(live) = self.live() else { return hosts().cloned().collect() };
-        let together = self.adapt_with(&order.text).map(|meant| super::sites::differing(hosts(), &meant, &live));
+        let together = self.adapt_with(&order.text).map(|meant| sites::differing(hosts(), &meant, &live));
         match together {
             Ok(differing) if differing.is_empty() || self.adapt_files().is_ok_and(|files| files == live) => differing,
             // The operator's file is not valid or not loaded: our own routes are compared, by themselves.

@@ -15,7 +15,7 @@ mod switch;
 
 pub use artifact::{Artifact, ArtifactFrom, Label, Source, Updates, has_hidden_query, hide_query, parse_url};
 pub use command::Command;
-pub use deploy::{Deploy, OnFailure, Strategy};
+pub use deploy::{Deploy, OnFailure, Strategy, Verify};
 pub use env::{Given, Plain, Sealed, SecretUse};
 pub use hooks::{
     Built, ForgejoEvent, ForgejoHook, GenericHook, GithubEvent, GithubHook, GitlabEvent, GitlabHook, GitlabToken,

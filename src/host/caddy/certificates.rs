@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::model::names::Hostname;
 use crate::model::observed::CertificateSeen;
 
-use super::journal::Journalctl;
+use crate::host::journal::Journalctl;
 
 /// Where Caddy stores certificates: a directory for each authority, in it one for each host.
 const STORE: &str = "/var/lib/caddy/.local/share/caddy/certificates";

@@ -22,7 +22,7 @@ use crate::model::spec::Tls;
 use crate::port::Clock;
 use crate::trigger::TriggerSender;
 
-use super::health::TRANSCRIPT;
+use super::prober::TRANSCRIPT;
 use super::visit::{self, App};
 
 /// The template sets it where Caddy itself says that it got no answer.

@@ -22,8 +22,8 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstatat};
 use nix::unistd::{Gid, Uid, fchown, fchownat, syncfs};
 use serde::{Deserialize, Serialize};
 
-use super::disk_error;
 use crate::files;
+use crate::host::disk_error;
 use crate::model::names::{ProjectId, ReleaseNo, Sha256};
 use crate::model::reason::Reason;
 use crate::port::PortError;
@@ -355,7 +355,7 @@ mod tests {
     /// Runs this very program as the helper, and cuts off what the test runner says before the verdict.
     fn real_helper() -> String {
         let program = std::env::current_exe().unwrap();
-        let test = "host::unpack::tests::as_the_helper";
+        let test = "host::artifacts::unpack::tests::as_the_helper";
         let run = format!("{} --exact {test} --nocapture --test-threads=1", program.display());
         format!("out=$(ZEXIO_TEST_HELPER=1 {run}); code=$?; echo \"${{out##*... }}\"; exit $code")
     }

@@ -11,7 +11,8 @@ use crate::model::layout::Layout;
 use crate::model::names::Sha256;
 use crate::port::{PortError, Upload, Uploads};
 
-use super::{disk_error, fetch};
+use super::fetch;
+use crate::host::disk_error;
 use crate::model::reason::Reason;
 
 /// Keeps uploads on this server's disk.

@@ -5,8 +5,8 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
-use super::cgroup;
 use super::sockets::{self, Listening};
+use crate::host::cgroup;
 
 /// Who listens on a port of loopback.
 #[derive(Debug, Clone, PartialEq, Eq)]

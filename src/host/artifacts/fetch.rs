@@ -20,7 +20,7 @@ use url::Url;
 
 use super::address::{CheckedResolver, Reach, refused_address};
 pub use super::address::{FetchRules, redact};
-use super::disk_error;
+use crate::host::disk_error;
 use crate::model::names::Sha256;
 use crate::model::reason::Reason;
 use crate::port::PortError;
@@ -310,7 +310,7 @@ fn retry_after(answer: &Response<Body>) -> Option<Duration> {
 ///
 /// # Errors
 /// What the disk said.
-pub(super) fn room(directory: &Path, bytes: u64) -> io::Result<Option<String>> {
+pub fn room(directory: &Path, bytes: u64) -> io::Result<Option<String>> {
     let disk = statvfs(directory)?;
     let free = disk.blocks_available().saturating_mul(disk.fragment_size());
     // Some file systems count no inodes and say 0 of 0.

@@ -19,7 +19,7 @@ use crate::trigger::TriggerSender;
 use super::listener::{self, Listener};
 use super::visit::{self, App};
 use super::visitor::Visitor;
-use super::{systemd, users};
+use crate::host::{systemd, users};
 
 /// How many findings of a run are kept.
 pub(super) const TRANSCRIPT: usize = 20;
