@@ -1,4 +1,4 @@
-//! The daemon: puts the parts together, runs the loop until it is told to stop.
+//! The daemon: wires the parts together and runs the loop until it is stopped.
 
 use std::fs::{self, File};
 use std::os::unix::fs::OpenOptionsExt;
@@ -37,7 +37,7 @@ use crate::template;
 use crate::trigger::{self, TriggerSender};
 use crate::unpack::Limits;
 
-/// Runs the agent until it gets SIGTERM or SIGINT.
+/// Runs the agent until SIGTERM or SIGINT.
 pub fn main() -> ExitCode {
     start_log();
     match run() {
@@ -49,7 +49,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// journald writes the time and the unit beside each line.
+/// journald adds the time and the unit to each line.
 fn start_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt()
@@ -64,7 +64,7 @@ fn start_log() {
 fn run() -> Result<(), String> {
     let settings = Settings::read(Path::new(settings::FILE))?;
     let master = MasterKey::read(Path::new(settings::MASTER_KEY))?;
-    // The lock comes before anything is wiped or made: what stands in staging may be the other agent's.
+    // The lock is taken before anything is wiped or created: staging may hold another agent's files.
     disk::directory(settings.root.root(), 0o711).map_err(|e| e.to_string())?;
     let _alone = only_one(&settings)?;
     systemd::prepare().map_err(|e| e.to_string())?;
@@ -73,7 +73,7 @@ fn run() -> Result<(), String> {
     match caddy::join::migrate(Path::new(&settings.caddy.admin)) {
         Ok(None) => {}
         Ok(Some(done)) => tracing::info!("{done}"),
-        // Routes wait for it; everything else goes on.
+        // Routes wait for it; everything else continues.
         Err(error) => tracing::error!("{error}"),
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -103,7 +103,7 @@ fn run() -> Result<(), String> {
     ended
 }
 
-/// Does the package manager's work for a host service.
+/// Runs a host service's package job.
 pub fn provision(order: &PackageJob) -> ExitCode {
     packages::main(order)
 }
@@ -117,11 +117,11 @@ fn advise_newer_caddy() {
 }
 
 fn pat_the_watchdog() {
-    // Started by hand there is nobody to notify.
+    // Without systemd there is nothing to notify.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
 }
 
-/// Two loops would undo each other's work. The lock ends with the process, however it ends.
+/// Two loops would undo each other's work. The lock ends with the process, however that ends.
 fn only_one(settings: &Settings) -> Result<Flock<File>, String> {
     let path = settings.root.root().join(".lock");
     let mut options = fs::OpenOptions::new();
@@ -183,18 +183,15 @@ fn reconciler(
     })
 }
 
-/// Makes the user that unpacks artifacts, unless it is there; returns its name.
-///
-/// # Errors
-/// Says what could not be done.
+/// Creates the user that unpacks artifacts, unless it exists; returns its name.
 pub fn make_unpacker() -> Result<&'static str, String> {
     users::make_unpacker().map(|_| users::UNPACKER).map_err(|e| e.to_string())
 }
 
-/// Joins our Caddyfile to the operator's while Caddy serves on. Returns what was done, a line each.
+/// Joins our Caddyfile to the operator's while Caddy keeps serving. Returns what was done, one line each.
 ///
 /// # Errors
-/// Says what stands against it; then nothing was changed.
+/// The obstacle; nothing was then changed.
 pub fn join_proxy(settings: &Settings, how: &JoinProxy<'_>) -> Result<Vec<String>, String> {
     let ours = crate::render::caddyfile::text(&template::proxy(settings)?, &[])?;
     let socket = Path::new(&settings.caddy.admin);

@@ -6,7 +6,7 @@ use crate::model::event::{Event, Level};
 pub fn write(event: &Event) {
     let project = event.project.as_ref().map_or("-", |project| project.as_str());
     let (generation, release) = (event.generation, event.release.map(|release| release.0));
-    // Debug form: a message may hold what a server or an app said, and a line must stay one line.
+    // Debug format: a message may contain output of a server or an app, and a line must stay one line.
     let (reason, message) = (event.reason.name(), &event.message);
     match event.level {
         Level::Info => tracing::info!(project, generation, release, reason, ?message),

@@ -1,15 +1,15 @@
-//! Small files, written so that a crash leaves the old one or the new one, never a part. Whoever writes a key, a unit
-//! or a marker does it with these; what an error means to an operator is the caller's to say.
+//! Small files, written so that a crash leaves the old one or the new one, never a part. Keys, units and markers are
+//! written with these functions; the caller adds the operator's error message.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-/// Replaces a file as one step: written beside it, synced, renamed over it, the directory synced.
+/// Replaces a file atomically: written beside it, synced, renamed over it, the directory synced.
 ///
 /// # Errors
-/// What the disk said; then the old one is as it was.
+/// An I/O error; the old file is then unchanged.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let part = beside(path, "part")?;
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&part)?;
@@ -20,10 +20,10 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     written.and_then(|()| sync_parent(path))
 }
 
-/// Replaces a file as one step, as `replace` does, with the owner and the mode of another one.
+/// Replaces a file atomically, like `replace`, with the owner and the mode of another one.
 ///
 /// # Errors
-/// What the disk said; then the old one is as it was.
+/// An I/O error; the old file is then unchanged.
 pub fn replace_like(path: &Path, bytes: &[u8], like: &fs::Metadata) -> io::Result<()> {
     let part = beside(path, "part")?;
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
@@ -36,12 +36,12 @@ pub fn replace_like(path: &Path, bytes: &[u8], like: &fs::Metadata) -> io::Resul
     written.and_then(|()| sync_parent(path))
 }
 
-/// Lets a file appear whole, and only where there is none: a link fails where a rename would replace.
+/// Creates a file atomically, only if there is none: a link fails where a rename would replace.
 ///
 /// # Errors
-/// `AlreadyExists`, or what the disk said; then nothing of it is there.
+/// `AlreadyExists`, or an I/O error; no part of the file is then left.
 pub fn publish(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    // Of this process alone: another one that makes the same file must not write into this one's draft.
+    // Per process: another process that creates the same file must not write into this draft.
     let draft = beside(path, &format!("draft-{}", std::process::id()))?;
     remove(&draft)?;
     let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&draft)?;
@@ -50,10 +50,7 @@ pub fn publish(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     linked.and_then(|()| sync_parent(path))
 }
 
-/// Removes a file or link; tells whether it was there. Its directory is the caller's to sync.
-///
-/// # Errors
-/// What the disk said.
+/// Removes a file or link; returns whether it existed. The caller syncs its directory.
 pub fn remove(path: &Path) -> io::Result<bool> {
     match fs::remove_file(path) {
         Ok(()) => Ok(true),
@@ -62,30 +59,24 @@ pub fn remove(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Puts a directory's entries on disk.
-///
-/// # Errors
-/// What the disk said.
+/// Syncs a directory's entries to disk.
 pub fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Puts the entries of a path's directory on disk.
-///
-/// # Errors
-/// What the disk said.
+/// Syncs the entries of a path's directory to disk.
 pub fn sync_parent(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), sync)
 }
 
-/// The dot keeps it out of whatever reads the directory by name.
+/// The dot hides it from readers that list the directory by name.
 fn beside(path: &Path, ending: &str) -> io::Result<PathBuf> {
     let name = path.file_name().ok_or(ErrorKind::InvalidInput)?;
     Ok(path.with_file_name(format!(".{}.{ending}", name.to_string_lossy())))
 }
 
 fn fill(mut file: File, bytes: &[u8], mode: u32) -> io::Result<()> {
-    // The mode again: the umask took bits from it, and a left-over part may have another.
+    // The mode again: the umask cleared bits of it, and a left-over draft may have another.
     file.set_permissions(Permissions::from_mode(mode))?;
     file.write_all(bytes)?;
     file.sync_all()

@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::model::quantity::{Span, Timestamp};
 
-/// Felt by `/healthz` and by whoever waits, made by the loop.
+/// Written by the loop, read by `/healthz` and by waiting clients.
 #[derive(Debug, Clone)]
 pub struct Heartbeat(Arc<Beats>);
 
 #[derive(Debug)]
 struct Beats {
-    /// Another one in each run of the agent.
+    /// Different in each run of the agent.
     run: u64,
     last: AtomicU64,
     begun: AtomicU64,
@@ -22,7 +22,7 @@ struct Beats {
 
 impl Default for Heartbeat {
     fn default() -> Self {
-        // Where the system gives no random bytes, no key and no nonce can be made either.
+        // If the system gives no random bytes, no key and no nonce can be made either.
         let run = getrandom::u64().unwrap_or_default();
         let beats = Beats { run, last: AtomicU64::default(), begun: AtomicU64::default(), ended: AtomicU64::default() };
         Self(Arc::new(beats))
@@ -30,37 +30,37 @@ impl Default for Heartbeat {
 }
 
 impl Heartbeat {
-    /// Says that a pass begins; returns its number.
+    /// Marks the beginning of a pass; returns its number.
     pub fn begin(&self) -> u64 {
         self.0.begun.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    /// Says that what a pass saw is recorded.
+    /// Marks a pass's observations as recorded.
     pub fn recorded(&self, pass: u64) {
         self.0.ended.store(pass, Ordering::SeqCst);
     }
 
-    /// Marks what is written before this call: the passes after this one begin later and see it.
+    /// Returns the mark for a write before this call: later passes observe the write.
     pub fn written(&self) -> Mark {
         Mark { run: self.0.run, pass: self.0.begun.load(Ordering::SeqCst) }
     }
 
-    /// Marks what is read after this call: it is at least as new as what this pass saw.
+    /// Returns the mark for a read after this call: it is at least as new as this pass's observations.
     pub fn seen(&self) -> Mark {
         Mark { run: self.0.run, pass: self.0.ended.load(Ordering::SeqCst) }
     }
 
-    /// Says that a pass has ended.
+    /// Marks the end of a pass.
     pub fn beat(&self, now: Timestamp) {
         self.0.last.store(now.0, Ordering::Relaxed);
     }
 
-    /// Returns when the last pass ended; none: none has.
+    /// Returns when the last pass ended; none before the first.
     pub fn last(&self) -> Option<Timestamp> {
         Some(Timestamp(self.0.last.load(Ordering::Relaxed))).filter(|last| last.0 > 0)
     }
 
-    /// Tells whether a pass has ended within this span.
+    /// Returns whether a pass has ended within this span.
     pub fn is_alive(&self, now: Timestamp, within: Span) -> bool {
         self.last().is_some_and(|last| now.since(last) <= within)
     }
@@ -77,14 +77,14 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// Reads a mark.
+    /// Parses a mark.
     pub fn parse(raw: &str) -> Option<Self> {
         let (run, pass) = raw.split_once('.')?;
         Some(Self { run: u64::from_str_radix(run, 16).ok()?, pass: pass.parse().ok()? })
     }
 
-    /// Tells whether what was read under this mark was seen by a pass that began after a write was answered with the
-    /// other one. An agent that was started since saw it in each of its passes.
+    /// Returns whether what was read under this mark was observed by a pass that began after the write with the other
+    /// mark was answered. An agent that was started since then observed it in each of its passes.
     pub fn is_after(self, written: Self) -> bool {
         self.pass > if self.run == written.run { written.pass } else { 0 }
     }

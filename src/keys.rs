@@ -1,7 +1,7 @@
-//! The API keys on disk: `<kid>` holds a key, `<kid>.scope` what it may do.
+//! The API keys on disk: `<kid>` holds a key, `<kid>.scope` its scope.
 //!
-//! Both are read on every request, so that a removed key is refused at once and nothing has to be told. A file that
-//! somebody else could have written is no key.
+//! Both are read on every request, so a removed key is refused at once, without a reload. A file that another user
+//! could have written is not accepted.
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
@@ -16,25 +16,24 @@ use crate::files;
 use crate::model::names::{KeyId, ProjectId};
 use crate::sign::Key;
 
-/// Longest file that can hold a key or a scope.
+/// Longest valid key or scope file.
 const LONGEST: u64 = 256;
 
 /// What a key may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
-    /// Everything.
     Admin,
-    /// Look, at everything.
+    /// Read everything.
     Read,
-    /// Move one project's artifact, and look at that project.
+    /// Switch one project's artifact, and read that project.
     Deploy(ProjectId),
 }
 
 impl Scope {
-    /// Reads `admin`, `read` or `deploy:<project>`.
+    /// Parses `admin`, `read` or `deploy:<project>`.
     ///
     /// # Errors
-    /// Says which scopes there are.
+    /// The list of scopes.
     pub fn parse(raw: &str) -> Result<Self, String> {
         match raw.split_once(':') {
             None if raw == "admin" => Ok(Scope::Admin),
@@ -62,12 +61,12 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Uses this directory; in an installed agent it is `/etc/zexio/keys`.
+    /// Uses this directory; an installed agent uses `/etc/zexio/keys`.
     pub fn at(dir: impl Into<PathBuf>) -> Self {
         Self { dir: dir.into() }
     }
 
-    /// Returns a key and what it may do; none where it is missing or not to be trusted, which the log then explains.
+    /// Returns a key and its scope; None if it is missing or not trusted, with the reason in the log.
     pub fn find(&self, kid: &KeyId) -> Option<(Key, Scope)> {
         match self.read(kid) {
             Ok(found) => found,
@@ -85,7 +84,7 @@ impl Keys {
         Ok(Some((key, self.scope(kid)?)))
     }
 
-    /// Only root writes here, so a key without a scope file is one that root made by hand: it may do everything.
+    /// Only root writes here, so a key without a scope file was made by root by hand: it may do everything.
     fn scope(&self, kid: &KeyId) -> Result<Scope, String> {
         let path = self.scope_file(kid);
         match read_private(&path)? {
@@ -97,7 +96,7 @@ impl Keys {
     /// Lists the keys that would be accepted.
     ///
     /// # Errors
-    /// Says why the directory could not be read.
+    /// The directory could not be read.
     pub fn list(&self) -> Result<Vec<(KeyId, Scope)>, String> {
         let entries = fs::read_dir(&self.dir).map_err(|e| format!("could not read {}: {e}", self.dir.display()))?;
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
@@ -109,10 +108,10 @@ impl Keys {
         Ok(keys)
     }
 
-    /// Makes a new key. Its scope is on disk before it is: at no moment may it do more than it should.
+    /// Creates a key. Its scope is written first: at no moment may it do more than it should.
     ///
     /// # Errors
-    /// There is such a key already, or the disk refused.
+    /// The key exists already, or an I/O error.
     pub fn create(&self, kid: &KeyId, scope: &Scope) -> Result<Key, String> {
         let failed = |e: io::Error| format!("could not make key {kid} in {}: {e}", self.dir.display());
         if fs::symlink_metadata(self.key_file(kid)).is_ok() {
@@ -125,10 +124,10 @@ impl Keys {
         Ok(key)
     }
 
-    /// Gives a key new bytes and leaves it its scope, in one step: the old ones are refused from then on.
+    /// Replaces a key's bytes atomically and keeps its scope: the old ones are refused from then on.
     ///
     /// # Errors
-    /// There is no such key, its scope cannot be read, or the disk refused; then the old one is as it was.
+    /// There is no such key, its scope cannot be read, or an I/O error; the old key is then unchanged.
     pub fn rotate(&self, kid: &KeyId) -> Result<(Key, Scope), String> {
         let path = self.key_file(kid);
         if fs::symlink_metadata(&path).is_err() {
@@ -141,10 +140,7 @@ impl Keys {
         Ok((key, scope))
     }
 
-    /// Removes a key; tells whether there was one. The key goes before its scope, for the same reason.
-    ///
-    /// # Errors
-    /// Says what could not be removed.
+    /// Removes a key; returns whether it existed. The key is removed before its scope, for the same reason.
     pub fn remove(&self, kid: &KeyId) -> Result<bool, String> {
         let failed = |e: io::Error| format!("could not remove key {kid} from {}: {e}", self.dir.display());
         let removed = files::remove(&self.key_file(kid)).map_err(failed)?;
@@ -153,7 +149,7 @@ impl Keys {
         Ok(removed)
     }
 
-    /// Returns where a key stands.
+    /// Returns a key's file.
     pub fn path(&self, kid: &KeyId) -> PathBuf {
         self.key_file(kid)
     }
@@ -162,16 +158,16 @@ impl Keys {
         self.dir.join(kid.as_str())
     }
 
-    /// The dot keeps the two apart: no key id has one.
+    /// The dot separates the two: no key id has one.
     fn scope_file(&self, kid: &KeyId) -> PathBuf {
         self.dir.join(format!("{kid}.scope"))
     }
 }
 
-/// Reads a file that only its owner, who is us, can read or write; none: there is no such file.
+/// Reads a file that only its owner, who must be us, can read or write; None if there is no such file.
 fn read_private(path: &Path) -> Result<Option<Zeroizing<String>>, String> {
     let failed = |cause: &dyn fmt::Display| format!("could not read {}: {cause}", path.display());
-    // Not followed, not waited for: a link or a pipe in this place is an error, never a way elsewhere.
+    // Links are not followed and FIFOs do not block: either of them here is an error.
     let open = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC).open(path);
     let file = match open {
         Ok(file) => file,

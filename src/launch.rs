@@ -1,4 +1,4 @@
-//! What a unit starts: reads its launch blob, which PID 1 opened for it, and becomes the app.
+//! The program that a unit starts: reads its launch blob, which PID 1 decrypted for it, and execs the app.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -14,12 +14,12 @@ use crate::plan::hints::HIDDEN_HOMES;
 use crate::render::launch;
 use crate::render::unit::WAITER;
 
-/// systemd's own exit codes for "could not change directory" and "could not execute".
+/// systemd's exit codes for "could not change directory" and "could not execute".
 const EXIT_DIRECTORY: u8 = 200;
 const EXIT_EXEC: u8 = 203;
 const EXIT_CREDENTIALS: u8 = 243;
 
-/// Becomes the app; returns only when that fails, with a line that says why.
+/// Execs the app; returns only on failure, with a line that says why.
 pub fn main() -> ExitCode {
     match become_the_app() {
         Ok(never) => match never {},
@@ -30,13 +30,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// How often it is looked whether something is left.
+/// How often the unit's other processes are checked.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// Waits until nothing else of its unit runs, so that what has the stop signal already gets it only once. systemd ends
-/// it when the time is over.
+/// Waits until no other process of its unit runs, so that those which got the stop signal get it only once. On a
+/// timeout systemd kills it.
 pub fn wait_for_rest() -> ExitCode {
-    // The name that the journal shows should it be killed: no program of the app.
+    // The name that the journal shows if it is killed: not a program of the app.
     let _ = fs::write("/proc/self/comm", WAITER);
     let own = std::process::id();
     let is_alone = |group: &str| cgroup::processes(group).is_none_or(|left| left.iter().all(|pid| *pid == own));
@@ -68,7 +68,7 @@ fn become_the_app() -> Result<std::convert::Infallible, (u8, String)> {
     Err((EXIT_EXEC, explain(program, opened.directory, &error)))
 }
 
-/// The one file in the directory that systemd made for this run of this unit.
+/// The only file in the directory that systemd created for this run of this unit.
 fn read_blob() -> io::Result<Zeroizing<Vec<u8>>> {
     let directory = std::env::var_os("CREDENTIALS_DIRECTORY")
         .ok_or_else(|| io::Error::other("this is started by systemd, not by hand"))?;
@@ -76,8 +76,8 @@ fn read_blob() -> io::Result<Zeroizing<Vec<u8>>> {
     fs::read(entry.path()).map(Zeroizing::new)
 }
 
-/// Returns what of a program lies in a home that this process cannot get at: the program itself, what a link leads to, or
-/// the program in a script's first line. `env` in such a line would fail only after it was started.
+/// Returns the file of a program that lies in a home inaccessible to this process: the program itself, a link's target,
+/// or the program in a script's shebang. `env` in a shebang would fail only after it was started.
 fn hidden_home(program: &str, path: &str) -> Option<PathBuf> {
     let found = search(program, path);
     if let Some(home) = found.iter().find_map(|file| home_behind(file)) {
@@ -93,14 +93,14 @@ fn hidden_home(program: &str, path: &str) -> Option<PathBuf> {
     found.iter().all(|file| File::open(file).is_err()).then_some(home)
 }
 
-/// Returns where a program may be: what it names, or what is there of that name along the path.
+/// Returns a program's candidate paths: its own path, or the matches along PATH.
 fn search(program: &str, path: &str) -> Vec<PathBuf> {
     let along = || path.split(':').map(|directory| Path::new(directory).join(program));
     let found = if program.contains('/') { vec![PathBuf::from(program)] } else { along().collect() };
     found.into_iter().filter(|file| program.contains('/') || file.symlink_metadata().is_ok()).collect()
 }
 
-/// Follows links by hand: what lies in a hidden home cannot be asked for.
+/// Follows links by hand: a path in an inaccessible home cannot be resolved by the kernel.
 fn home_behind(file: &Path) -> Option<PathBuf> {
     let mut at = std::env::current_dir().unwrap_or_default().join(file);
     for _ in 0..16 {

@@ -1,4 +1,4 @@
-//! Zexio Agent: makes a server match a written desired state, over systemd and Caddy.
+//! Zexio Agent: reconciles a server with a declared desired state, over systemd and Caddy.
 
 pub mod agent;
 pub mod api;

@@ -1,5 +1,5 @@
-//! What is counted and timed of the agent's own work, and its text for Prometheus. Counted by whoever does the work,
-//! the loop, the doors and the database; read by `/metrics`. Every label has few values: routes, never paths.
+//! Counters and timings of the agent's own work, and their text for Prometheus. Updated by the loop, the inputs and the
+//! database; read by `/metrics`. Every label has few values: route patterns, never paths.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -26,7 +26,7 @@ use crate::model::status::{ProcessStatus, Status, Used};
 /// The content type of the text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What each project looked like after the last pass.
+/// The status of each project after the last pass.
 pub type Statuses = Arc<BTreeMap<ProjectId, Status>>;
 /// How long something took, in seconds, with labels of its own.
 type Durations<L> = Family<L, Histogram, fn() -> Histogram>;
@@ -38,7 +38,7 @@ struct StepLabels {
     outcome: &'static str,
 }
 
-/// A part of a rollout.
+/// A phase of a rollout.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PhaseLabels {
     phase: &'static str,
@@ -57,7 +57,7 @@ struct RouteLabels {
     route: &'static str,
 }
 
-/// A kind of request, and how it was answered.
+/// A kind of request, and its response code.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AnswerLabels {
     method: &'static str,
@@ -65,7 +65,7 @@ struct AnswerLabels {
     code: u16,
 }
 
-/// Everything that is counted and timed. Clones count together.
+/// Everything that is counted and timed. Clones share their counters.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Arc<Registry>,
@@ -79,15 +79,15 @@ pub struct Metrics {
 }
 
 impl Default for Metrics {
-    /// Counts for nobody.
+    /// Counters that are never read.
     fn default() -> Self {
         Self::new(PathBuf::new(), short(), AgentStats::default, |_| None)
     }
 }
 
 impl Metrics {
-    /// Counts from zero. `writes` is timed by the database at `database`; `agent` says what the agent uses, `used` what
-    /// an app's unit does.
+    /// Counts from zero. `writes` holds the write timings of the database at `database`; `agent` returns the agent's
+    /// resource usage, `used` that of an app's unit.
     pub fn new(
         database: PathBuf,
         writes: Histogram,
@@ -114,7 +114,7 @@ impl Metrics {
         Self { registry: Arc::new(registry), passes, steps, phases, rollouts, requests, answers, seen }
     }
 
-    /// Times a pass.
+    /// Records a pass and its duration.
     pub fn passed(&self, took: Duration) {
         self.passes.observe(took.as_secs_f64());
     }
@@ -125,7 +125,7 @@ impl Metrics {
         self.steps.get_or_create(&StepLabels { kind, outcome }).inc();
     }
 
-    /// Times a part of a rollout.
+    /// Records the duration of a rollout's phase.
     pub fn ended_phase(&self, phase: &'static str, took: Duration) {
         self.phases.get_or_create(&PhaseLabels { phase }).observe(took.as_secs_f64());
     }
@@ -141,7 +141,7 @@ impl Metrics {
         self.answers.get_or_create(&RouteLabels { method, route }).observe(took.as_secs_f64());
     }
 
-    /// Says what the projects look like now.
+    /// Updates the present statuses of the projects.
     pub fn see(&self, statuses: &Statuses, now: Timestamp) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let unobserved = statuses.values().filter(|status| status.observed_generation < status.generation);
@@ -152,10 +152,10 @@ impl Metrics {
         *seen = Seen { waiting: waiting.collect(), statuses: Arc::clone(statuses), at: Some(now) };
     }
 
-    /// Writes everything as Prometheus reads it.
+    /// Renders everything in Prometheus' format.
     ///
     /// # Errors
-    /// None that writing to memory brings about.
+    /// None in practice: it writes to memory.
     pub fn text(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         encode_registry(&mut text, &self.registry)?;
@@ -163,8 +163,8 @@ impl Metrics {
     }
 }
 
-/// Turns OpenMetrics' text into the older one, which Prometheus, its textfile collector and everybody else read: there
-/// a counter is declared by its whole name.
+/// Converts OpenMetrics' text to the older format, which Prometheus, its textfile collector and all other tools read:
+/// there a counter is declared by its full name.
 fn classic(text: &str) -> String {
     let counters: Vec<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
@@ -180,29 +180,29 @@ fn classic(text: &str) -> String {
     shown
 }
 
-/// Times what takes from less than a millisecond to seconds.
+/// A histogram for durations from less than a millisecond to seconds.
 pub fn short() -> Histogram {
     Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0])
 }
 
-/// Times what takes from less than a second to half an hour.
+/// A histogram for durations from less than a second to half an hour.
 fn long() -> Histogram {
     Histogram::new([0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0])
 }
 
-/// What the last pass saw.
+/// The observations of the last pass.
 #[derive(Debug, Default)]
 struct Seen {
     statuses: Statuses,
-    /// Since when a project's newest generation is neither Ready nor Stalled, as far as this agent knows.
+    /// Since when a project's newest generation has been neither Ready nor Stalled, as far as this agent knows.
     waiting: BTreeMap<ProjectId, Timestamp>,
     at: Option<Timestamp>,
 }
 
-/// Says what an app's unit uses.
+/// Returns the resource usage of an app's unit.
 type UsedBy = Box<dyn Fn(&str) -> Option<Used> + Send + Sync>;
 
-/// What is not counted but looked at when somebody asks.
+/// Values that are read at each scrape instead of counted.
 struct Looked {
     seen: Arc<Mutex<Seen>>,
     database: PathBuf,
@@ -292,7 +292,7 @@ fn projects(to: &mut DescriptorEncoder<'_>, statuses: &BTreeMap<ProjectId, Statu
     rows(to, "process_written_bytes", help, counters, used(|found| found.io_write_bytes.map(|bytes| bytes as f64)))
 }
 
-/// Adds up what a process uses; what is unknown of all of it is left out.
+/// Adds up a resource over the instances of each process; a process without a known value is left out.
 fn used(statuses: &BTreeMap<ProjectId, Status>, of: fn(&ProcessStatus) -> Option<f64>) -> Rows<'_> {
     let mut sums: BTreeMap<(&str, &str), f64> = BTreeMap::new();
     for status in statuses.values() {

@@ -1,4 +1,4 @@
-//! The doors, opened: the watched directory and the API. Each only writes what is wanted and rings the trigger.
+//! Opens the inputs: the watched directory and the API. Each only writes desired state and fires the trigger.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,19 +22,17 @@ use crate::spec_dir::{self, DesiredStores};
 use crate::store::Db;
 use crate::trigger::TriggerSender;
 
-/// What shows how the server and the agent do.
+/// Figures about the server and the agent.
 pub struct Gauges {
-    /// The server's figures.
     pub stats: Arc<dyn Stats>,
-    /// What is counted.
     pub metrics: Metrics,
 }
 
-/// Opens the doors and keeps them open until the agent is told to stop (SIGTERM or SIGINT). `opened` is called once
-/// they are: from then on the agent can be used.
+/// Opens the inputs and keeps them open until SIGTERM or SIGINT. `opened` is called once they are open: from then on
+/// the agent can be used.
 ///
 /// # Errors
-/// Says what could not be opened, and what to change.
+/// The input that could not be opened, and what to change.
 pub fn keep_open(
     settings: &Settings,
     db: Arc<Db>,
@@ -76,7 +74,7 @@ pub fn keep_open(
     })
 }
 
-/// Waits for a signal, or for the API to fail by itself.
+/// Waits for a signal, or for the API to fail.
 async fn wait_for_the_end(
     mut serving: tokio::task::JoinHandle<Result<(), String>>,
     tell: &watch::Sender<bool>,

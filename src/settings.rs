@@ -1,4 +1,4 @@
-//! `/etc/zexio/agent.yaml`: every key optional, an unknown one an error.
+//! `/etc/zexio/agent.yaml`: every key is optional, an unknown key is an error.
 
 use std::path::{Path, PathBuf};
 
@@ -9,11 +9,11 @@ use crate::model::names::Hostname;
 use crate::model::quantity::Span;
 use crate::render::caddyfile::Proxy;
 
-/// Where the settings stand.
+/// The settings file.
 pub const FILE: &str = "/etc/zexio/agent.yaml";
-/// Where the API keys stand.
+/// The directory of API keys.
 pub const KEYS: &str = "/etc/zexio/keys";
-/// Where the master key stands.
+/// The master key's file.
 pub const MASTER_KEY: &str = "/etc/zexio/master.key";
 /// The agent's socket.
 pub const SOCKET: &str = "/run/zexio/agent.sock";
@@ -24,87 +24,80 @@ pub const SOCKET: &str = "/run/zexio/agent.sock";
 pub struct Settings {
     /// Where the API listens besides its socket.
     pub listen: String,
-    /// Where everything is kept.
+    /// The directory of all of the agent's files.
     #[serde(deserialize_with = "layout")]
     pub root: Layout,
     /// The watched directory, if not `<root>/specs`.
     pub specs: Option<PathBuf>,
     /// The public name of the API.
     pub hostname: Option<Hostname>,
-    /// Caddy.
     pub caddy: Caddy,
-    /// The ports of web processes.
+    /// The ports for web processes.
     pub ports: PortRange,
-    /// What may be fetched.
     pub artifacts: Artifacts,
-    /// How long until a full look at everything although nothing rang.
+    /// Interval between full passes without a trigger.
     pub resync: Span,
-    /// How much may vanish at once.
     pub prune: Prune,
 }
 
-/// How Caddy is reached and told.
+/// How Caddy is reached and configured.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Caddy {
-    /// Its admin socket.
+    /// The admin socket.
     pub admin: String,
     /// The Caddyfile's template.
     pub template: PathBuf,
-    /// Whom the certificate authority may write to.
+    /// The ACME account's contact.
     pub email: Option<String>,
-    /// Another certificate authority.
+    /// Another ACME directory than Caddy's default.
     pub acme_ca: Option<String>,
-    /// The proxies in front of this server, as ranges of addresses: their X-Forwarded-* headers are kept.
+    /// CIDR ranges of the proxies in front of this server: their X-Forwarded-* headers are kept.
     pub trusted_proxies: Vec<String>,
-    /// The web server that has ports 80 and 443 and passes requests on to Caddy, if any.
+    /// The web server that has ports 80 and 443 and proxies to Caddy, if any.
     pub behind: Option<WebServer>,
 }
 
-/// A web server in front of Caddy, on this machine: it ends TLS.
+/// A web server in front of Caddy, on this machine: it terminates TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WebServer {
-    /// nginx.
     Nginx,
     /// Apache's httpd.
     Apache,
-    /// Any other.
     Other,
 }
 
-/// The port of loopback on which Caddy takes the requests that a web server in front passes on.
+/// The loopback port on which Caddy takes requests from a web server in front.
 pub const PORT_BEHIND: u16 = 7480;
 
-/// A range of ports, both ends in it.
+/// An inclusive range of ports.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PortRange {
-    /// The first.
     pub from: u16,
-    /// The last.
     pub to: u16,
 }
 
-/// What may be fetched, and how much of it.
+/// Which artifacts may be fetched, and their limits.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Artifacts {
-    /// URL prefixes; where there are any, nothing else is fetched.
+    /// URL prefixes; if any are set, only they may be fetched.
     pub allow: Vec<String>,
-    /// Bytes of one artifact.
+    /// Bytes per artifact.
     pub max_bytes: u64,
-    /// Bytes of one release.
+    /// Bytes per unpacked release.
     pub max_unpacked_bytes: u64,
-    /// Files of one release.
+    /// Files per release.
     pub max_entries: u64,
 }
 
-/// The guard against a directory that lost its files.
+/// The guard against a specs directory that lost its files.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Prune {
-    /// How many projects may go in one pass.
+    /// How many projects may be deleted in one pass.
     pub max: usize,
 }
 
@@ -138,12 +131,12 @@ impl Default for Caddy {
 }
 
 impl Caddy {
-    /// Returns the port on which Caddy stands behind another web server of this machine, if it does.
+    /// Returns Caddy's port behind another web server of this machine, if there is one.
     pub fn port_behind(&self) -> Option<u16> {
         self.behind.map(|_| PORT_BEHIND)
     }
 
-    /// Returns whose X-Forwarded-* headers are kept: also those of a web server in front on this machine.
+    /// Returns the proxies whose X-Forwarded-* headers are kept, including a web server in front on this machine.
     fn trusted_proxies(&self) -> Vec<String> {
         let local: &[&str] = if self.behind.is_some() { &["127.0.0.0/8", "::1"] } else { &[] };
         local.iter().map(ToString::to_string).chain(self.trusted_proxies.iter().cloned()).collect()
@@ -172,7 +165,7 @@ fn layout<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Layout, D
     Layout::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
 }
 
-/// An address, or one with the length of its prefix.
+/// An IP address or a CIDR range.
 fn is_range(text: &str) -> bool {
     let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
     let Ok(address) = address.parse::<std::net::IpAddr>() else { return false };
@@ -185,7 +178,7 @@ impl Settings {
     /// Reads the settings; a missing or empty file means the defaults.
     ///
     /// # Errors
-    /// Names the file and what is wrong in it.
+    /// The file and the invalid key.
     pub fn read(path: &Path) -> Result<Self, String> {
         match std::fs::read_to_string(path) {
             Ok(text) => Self::parse(&text).map_err(|cause| format!("could not read {}: {cause}", path.display())),
@@ -194,10 +187,10 @@ impl Settings {
         }
     }
 
-    /// Reads the settings from a text.
+    /// Parses the settings.
     ///
     /// # Errors
-    /// Says what is wrong where.
+    /// The invalid key and its position.
     pub fn parse(text: &str) -> Result<Self, String> {
         if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
             return Ok(Self::default());
@@ -231,7 +224,8 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Returns what this template is told besides the sites, and whether its Caddy keeps streams over a reload.
+    /// Returns the template's inputs besides the sites; `stream_close_delay`: whether this Caddy can keep streams open
+    /// across a reload.
     pub fn proxy(&self, template: String, stream_close_delay: bool) -> Proxy {
         Proxy {
             template,

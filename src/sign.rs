@@ -1,6 +1,6 @@
-//! The signature that every API request carries: what is signed, how it is written, how it is checked.
+//! The signature on every API request: what is signed, how it is encoded, how it is verified.
 //!
-//! Pure: no clock, no files, no sockets. Which keys there are and which nonces were seen is the server's to know.
+//! Pure: no clock, no files, no sockets. The server keeps the keys and the nonces seen.
 
 use std::fmt;
 
@@ -14,42 +14,39 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::model::names::{KeyId, Sha256};
 
-/// The header that carries the signature, as HTTP libraries want it.
+/// The signature header, in the lower case that HTTP libraries require.
 pub const HEADER: &str = "x-signature";
-/// How far a request's time may be from the server's, in seconds.
+/// Allowed clock skew of a request, in seconds.
 pub const SKEW: u64 = 300;
-/// The first signed line: another scheme can never be taken for this one.
+/// The first signed line: separates this scheme from any other.
 const SCHEME: &str = "ZEXIO1-HMAC-SHA256";
-/// What a key's text starts with, so that a leaked one can be searched for.
+/// Prefix of a key's text, so that secret scanners find a leaked one.
 const KEY_PREFIX: &str = "zxs_";
-/// Longest header that can be right; a longer one is not even looked at.
+/// Longest valid header; a longer one is not parsed.
 const LONGEST: usize = 320;
 
-/// The alphabet of keys. Both forms of the end are read; one is written.
+/// The base64 of keys. Padding is optional when reading.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &URL_SAFE,
     GeneralPurposeConfig::new().with_encode_padding(false).with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// A key's 32 bytes. It cannot be shown, only used; dropped, it is wiped.
+/// A key's 32 bytes. It has no Debug output and is zeroed on drop.
 #[derive(Clone)]
 pub struct Key(Zeroizing<[u8; 32]>);
 
-/// Why a text is no key. Never repeats the text.
+/// A text is not a key. Never repeats the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a key: zxs_ and 32 bytes in base64url")]
 pub struct BadKey;
 
 impl Key {
-    /// Keeps these bytes.
+    /// Wraps raw bytes.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(Zeroizing::new(bytes))
     }
 
-    /// Reads a key's text; white space around it is what editors leave behind.
-    ///
-    /// # Errors
-    /// The text is no key.
+    /// Parses a key's text; surrounding white space, which editors leave, is ignored.
     pub fn parse(text: &str) -> Result<Self, BadKey> {
         let body = text.trim().strip_prefix(KEY_PREFIX).ok_or(BadKey)?;
         let decoded = Zeroizing::new(BASE64.decode(body).map_err(|_| BadKey)?);
@@ -59,10 +56,7 @@ impl Key {
         Ok(key)
     }
 
-    /// Makes a new key.
-    ///
-    /// # Errors
-    /// The machine gives no random bytes.
+    /// Generates a key. Fails if the machine has no random bytes.
     pub fn generate() -> Result<Self, String> {
         let mut key = Self::from_bytes([0; 32]);
         getrandom::fill(key.0.as_mut_slice()).map_err(|e| format!("could not make a key: {e}"))?;
@@ -80,7 +74,7 @@ impl Key {
     }
 }
 
-/// Computes HMAC-SHA256 over the parts, one after the other.
+/// Computes HMAC-SHA256 over the concatenated parts.
 pub fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     let mut mac = match Hmac::<Hasher>::new_from_slice(key) {
         Ok(mac) => mac,
@@ -90,12 +84,12 @@ pub fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
-/// Tells whether two proofs are the same, in a time that does not depend on where they differ.
+/// Compares two MACs in constant time.
 pub fn same(one: &[u8], other: &[u8]) -> bool {
     one.ct_eq(other).into()
 }
 
-/// Returns the digest of a body.
+/// Returns a body's digest.
 pub fn digest(body: &[u8]) -> Sha256 {
     Sha256::of_digest(Hasher::digest(body).into())
 }
@@ -105,15 +99,12 @@ pub fn digest(body: &[u8]) -> Sha256 {
 pub struct Nonce(String);
 
 impl Nonce {
-    /// Reads a nonce.
+    /// Parses a nonce.
     pub fn parse(raw: &str) -> Option<Self> {
         is_hex(raw, 32).then(|| Self(raw.to_owned()))
     }
 
-    /// Makes a new nonce.
-    ///
-    /// # Errors
-    /// The machine gives no random bytes.
+    /// Generates a nonce. Fails if the machine has no random bytes.
     pub fn generate() -> Result<Self, String> {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes).map_err(|e| format!("could not make a nonce: {e}"))?;
@@ -126,43 +117,40 @@ impl Nonce {
     }
 }
 
-/// What of a request is signed besides its body.
+/// What is signed of a request besides its body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head<'a> {
-    /// The method, upper case.
+    /// In upper case.
     pub method: &'a str,
-    /// The host, with its port if one was sent; case does not matter.
+    /// With its port if one was sent; case-insensitive.
     pub host: &'a str,
-    /// The path as it was sent.
+    /// As sent.
     pub path: &'a str,
-    /// The query as it was sent; empty if there is none.
+    /// As sent; empty if there is none.
     pub query: &'a str,
-    /// The content type; empty if there is none; case does not matter.
+    /// Case-insensitive; empty if there is none.
     pub content_type: &'a str,
 }
 
-/// Who signs, when, which body: the header without its proof.
+/// The header without its MAC.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stamp {
-    /// The key's id.
     pub kid: KeyId,
     /// The time of signing, in seconds since 1970.
     pub time: u64,
-    /// Makes two equal requests different.
+    /// Distinguishes two otherwise equal requests.
     pub nonce: Nonce,
-    /// The body's digest.
     pub body: Sha256,
 }
 
-/// The header's value. Its `Display` is the only form that `parse` takes.
+/// The header's value. Its `Display` is the only form that `parse` accepts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signature {
-    /// What is signed with the request's head.
     pub stamp: Stamp,
     proof: [u8; 32],
 }
 
-/// Returns what is signed: ten lines, none of which can hold a line's end of its own.
+/// Returns the signed text: ten lines, none of which can contain a line break.
 pub fn canonical(head: &Head<'_>, stamp: &Stamp) -> String {
     let time = stamp.time.to_string();
     let (host, content_type) = (head.host.to_lowercase(), head.content_type.to_lowercase());
@@ -188,7 +176,7 @@ pub fn sign(key: &Key, head: &Head<'_>, stamp: Stamp) -> Signature {
 }
 
 impl Signature {
-    /// Reads a header's value: five fields in their order, nothing before, between or after them.
+    /// Parses a header's value: five fields in order, nothing before, between or after them.
     pub fn parse(raw: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(raw).ok().filter(|text| text.len() <= LONGEST)?;
         let mut fields = text.split(',');
@@ -203,12 +191,12 @@ impl Signature {
         nothing_more.then_some(Self { stamp: Stamp { kid, time, nonce, body }, proof })
     }
 
-    /// Tells whether this key signed this request, in constant time.
+    /// Whether this key signed this request, in constant time.
     pub fn is_by(&self, key: &Key, head: &Head<'_>) -> bool {
         same(&key.proof(&canonical(head, &self.stamp)), &self.proof)
     }
 
-    /// Tells whether it was made about now, by a clock in seconds since 1970.
+    /// Whether it was signed within the allowed skew of `now`, in seconds since 1970.
     pub fn is_fresh(&self, now: u64) -> bool {
         now.abs_diff(self.stamp.time) <= SKEW
     }
@@ -221,7 +209,7 @@ impl fmt::Display for Signature {
     }
 }
 
-/// Reads hex of a SHA-256, lower case only: two spellings of one proof would be two requests to whoever compares them.
+/// Parses the hex of a SHA-256, lower case only: two spellings of one MAC would look like two requests to a comparison.
 pub fn parse_proof(raw: &str) -> Option<[u8; 32]> {
     let mut proof = [0; 32];
     is_hex(raw, 64).then(|| hex::decode_to_slice(raw, &mut proof).ok()).flatten().map(|()| proof)
@@ -231,7 +219,7 @@ fn is_hex(raw: &str, length: usize) -> bool {
     raw.len() == length && raw.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Reads decimal digits without a sign or leading zeros: one time has one spelling.
+/// Parses decimal digits without a sign or leading zeros: one time has one spelling.
 pub fn parse_time(raw: &str) -> Option<u64> {
     let plain = (1..=12).contains(&raw.len()) && raw.bytes().all(|b| b.is_ascii_digit());
     let canonical = plain && (raw == "0" || !raw.starts_with('0'));
@@ -348,7 +336,7 @@ mod tests {
             let text = signature.to_string();
             assert_eq!(parsed(&text), Some(signature));
             assert!(parsed(&text).unwrap().is_by(&Key::parse(&key.text()).unwrap(), &head()));
-            // One changed digit anywhere is either no header or no signature.
+            // Any one changed digit makes it an invalid header or signature.
             let at = (round as usize * 13) % text.len();
             let mut bytes = text.into_bytes();
             bytes[at] = if bytes[at] == b'1' { b'2' } else { b'1' };

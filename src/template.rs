@@ -1,4 +1,4 @@
-//! The Caddyfile's template, as the operator wrote it: read, and tried before anything is rendered with it.
+//! The operator's Caddyfile template: read, and tried before anything is rendered with it.
 
 use std::fs;
 
@@ -6,10 +6,10 @@ use crate::host::caddy::{self, Version};
 use crate::render::caddyfile::{Proxy, try_template};
 use crate::settings::Settings;
 
-/// Reads the template, and returns what the routes are rendered with.
+/// Reads the template and returns the settings for rendering routes.
 ///
 /// # Errors
-/// The template cannot be read, or cannot be filled.
+/// The template cannot be read or rendered.
 pub fn proxy(settings: &Settings) -> Result<Proxy, String> {
     let path = &settings.caddy.template;
     let template = fs::read_to_string(path)
@@ -20,10 +20,10 @@ pub fn proxy(settings: &Settings) -> Result<Proxy, String> {
     try_template(&proxy).map(|()| proxy)
 }
 
-/// Returns the same with the template that Caddy took last; the loop judges the one on disk before it takes that.
+/// Returns the same with the last template that Caddy accepted; the loop checks the one on disk before using it.
 ///
 /// # Errors
-/// There is none, and the one on disk cannot be read or filled.
+/// There is none, and the one on disk cannot be read or rendered.
 pub fn last_good_proxy(settings: &Settings) -> Result<Proxy, String> {
     let kept = fs::read_to_string(caddy::kept_template(&settings.caddy.template)).ok();
     let kept = kept.map(|template| settings.proxy(template, Version::installed().keeps_streams()));

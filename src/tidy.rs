@@ -1,16 +1,17 @@
-//! Reads the sources and fails on a crossed line: who may import whom, and what may stand nowhere. Never taste.
+//! Reads the sources and fails on broken architecture rules: which module may import which, and what must not appear in
+//! the code. No style rules.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A part of the program, what of ours it may import, and which crates it must not know.
+/// A part of the program, which of our modules it may import, and whether it must be pure.
 struct Layer {
     name: &'static str,
     imports: &'static [&'static str],
     pure: bool,
 }
 
-/// Crates and modules that do something; whoever decides knows none of them.
+/// Crates and modules that do I/O; pure layers use none of them.
 const DOING: [&str; 12] = [
     "tokio::",
     "hyper::",
@@ -26,7 +27,7 @@ const DOING: [&str; 12] = [
     "SystemTime::now",
 ];
 
-/// Every room, the lowest floor first: each imports only rooms above it in this list.
+/// Every module, the lowest layer first: each imports only modules above it in this list.
 const LAYERS: [Layer; 23] = [
     Layer { name: "model", imports: &[], pure: true },
     Layer { name: "render", imports: &["model"], pure: true },
@@ -141,7 +142,7 @@ fn without_tests(text: &str) -> String {
     text.split("\n#[cfg(test)]").next().unwrap_or_default().to_owned()
 }
 
-/// The lines of a file that are code, with the part of ours each names.
+/// The code lines of a file that import one of our modules against the layer's rules.
 fn crossings<'a>(text: &'a str, layer: &'a Layer) -> impl Iterator<Item = &'a str> {
     text.lines().filter(|line| !line.trim_start().starts_with("//")).filter(move |line| {
         line.split("crate::").skip(1).any(|rest| {

@@ -1,4 +1,4 @@
-//! How everything outside the loop reaches it: ring, or ask what it would do. Nothing that rings acts.
+//! How everything outside the loop reaches it: trigger a pass, or request a dry run. Senders never act themselves.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -11,40 +11,38 @@ use crate::model::names::ProjectId;
 use crate::model::status::Status;
 use crate::plan::Plan;
 
-/// Rings the loop from any thread.
+/// Triggers the loop from any thread.
 #[derive(Clone)]
 pub struct TriggerSender(Sender<Trigger>);
 
-/// What the loop hears.
+/// What the loop can receive.
 pub enum Trigger {
-    /// Something changed.
     Changed,
-    /// Caddy should be offered again what it refused.
+    /// Caddy should be offered the refused routes again.
     OfferAgain,
-    /// Somebody asks for the plan.
+    /// A dry run is requested.
     Ask(Box<DryRunRequest>),
-    /// The agent is to end.
+    /// The agent should end.
     Stop,
 }
 
-/// What would the loop do?
+/// A request for what the loop would do.
 pub struct DryRunRequest {
-    /// As if this were wanted of the project.
+    /// Assume this desired state of the project.
     pub suppose: Option<(ProjectId, Wanted)>,
     /// Where the answer goes.
     pub answer: oneshot::Sender<Result<DryRun, String>>,
 }
 
-/// What the loop would do, and what each project would look like.
+/// What the loop would do, and the status of each project.
 #[derive(Default)]
 pub struct DryRun {
-    /// The steps.
     pub plan: Plan,
-    /// What each project looks like before them.
+    /// The status of each project before the steps.
     pub statuses: BTreeMap<ProjectId, Status>,
 }
 
-/// Makes a trigger and the receiver that hears it.
+/// Makes a trigger's sender and receiver.
 pub fn channel() -> (TriggerSender, TriggerReceiver) {
     let (sender, receiver) = mpsc::channel();
     (TriggerSender(sender), TriggerReceiver(receiver))
@@ -53,11 +51,11 @@ pub fn channel() -> (TriggerSender, TriggerReceiver) {
 impl TriggerSender {
     /// Wakes the loop.
     pub fn changed(&self) {
-        // The loop ends only with the agent; then nobody needs waking.
+        // The loop ends only with the agent; then no wake-up is needed.
         let _ = self.0.send(Trigger::Changed);
     }
 
-    /// Wakes the loop, to offer Caddy again what it refused.
+    /// Wakes the loop, to offer Caddy the refused routes again.
     pub fn offer_again(&self) {
         let _ = self.0.send(Trigger::OfferAgain);
     }
@@ -67,10 +65,10 @@ impl TriggerSender {
         let _ = self.0.send(Trigger::Stop);
     }
 
-    /// Asks what the loop would do now.
+    /// Returns what the loop would do now.
     ///
     /// # Errors
-    /// Says why there is no plan: the loop ended, or the database could not be read.
+    /// There is no plan: the loop ended, or the database could not be read.
     pub async fn plan(&self, suppose: Option<(ProjectId, Wanted)>) -> Result<DryRun, String> {
         let (answer, wait) = oneshot::channel();
         let ended = || "the loop has ended".to_owned();
@@ -79,11 +77,11 @@ impl TriggerSender {
     }
 }
 
-/// Hears the trigger.
+/// Receives triggers, in the loop.
 pub struct TriggerReceiver(Receiver<Trigger>);
 
 impl TriggerReceiver {
-    /// Waits for a ring or until the time is up; then returns everything that rang meanwhile.
+    /// Waits for a trigger or until the time is up; then returns all triggers received until then.
     pub fn listen(&self, at_most: Duration) -> Vec<Trigger> {
         let first = match self.0.recv_timeout(at_most) {
             Ok(ring) => ring,

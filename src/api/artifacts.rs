@@ -1,4 +1,4 @@
-//! Artifacts that are sent instead of fetched. Nobody sees one before its digest is what was signed.
+//! Artifacts that are uploaded instead of fetched. None is visible before its digest matches the signed one.
 
 use hyper::StatusCode;
 use serde_json::json;
@@ -9,13 +9,13 @@ use super::body::{self, Body};
 use super::problem::Problem;
 use super::{Answer, Call, blocking, json, slot};
 
-/// How many bytes are gathered before they are written.
+/// How many bytes are buffered before they are written.
 const BATCH: usize = 256 << 10;
 
 /// Answers `POST /v1/artifacts`.
 ///
 /// # Errors
-/// The artifact is too long, not what was signed, or cannot be written.
+/// The artifact is too long, does not match the signed digest, or cannot be written.
 pub async fn upload(call: &Call, mut body: Body<'_>) -> Answer {
     call.query(&[])?;
     let _slot = slot(&call.state.slots.uploads)?;
@@ -37,7 +37,7 @@ pub async fn upload(call: &Call, mut body: Body<'_>) -> Answer {
     }
     let sha256 = body.finish()?;
     let name = sha256.clone();
-    // Kept means that a spec that waits for this file can go on.
+    // Stored: a spec that waits for this file can continue.
     call.write(move |_| Ok(upload.keep(&name)?)).await?;
     json(StatusCode::OK, &json!({ "sha256": sha256, "bytes": bytes }))
 }

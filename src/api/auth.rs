@@ -1,4 +1,5 @@
-//! Who may come in. Everything here happens before the body is read; only its digest is left for its end.
+//! Authentication and authorisation. All of it happens before the body is read, except for the check of its digest at
+//! the end.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use super::route::Target;
 use super::{ApiState, Line, Origin, blocking};
 use crate::keys::Scope;
 
-/// How long a nonce is remembered after its request's time, in seconds: longer than its signature is accepted.
+/// How long a nonce is kept after its request's time, in seconds: longer than its signature is accepted.
 const REMEMBERED: u64 = 600;
 
 /// Returns the host that a request is for.
@@ -35,10 +36,10 @@ pub fn host(uri: &Uri, headers: &HeaderMap) -> Result<String, Problem> {
     }
 }
 
-/// Lets a request in, or says why not; returns what its body must hash to, and which key signed it.
+/// Authorises a request; returns the expected digest of its body and the key that signed it.
 ///
 /// # Errors
-/// The request is not signed as it must be, or its key may not do this.
+/// The request is not correctly signed, or its key may not do this.
 pub async fn check(
     state: &Arc<ApiState>,
     origin: &Origin,
@@ -54,10 +55,10 @@ pub async fn check(
     Ok((signature.stamp.body, signature.stamp.kid))
 }
 
-/// Finds out whether a request was signed by a key of ours just now; returns the signature, and what its key may do.
+/// Verifies that a request was signed recently by one of our keys; returns the signature and the key's scope.
 ///
 /// # Errors
-/// The request is not signed as it must be.
+/// The request is not correctly signed.
 pub async fn prove(
     state: &Arc<ApiState>,
     origin: &Origin,
@@ -73,7 +74,7 @@ pub async fn prove(
     let key = blocking(state, move |state| Ok(state.keys.find(&kid))).await?;
     let (key, scope) = key.ok_or_else(|| Problem::unproven("key_unknown", "there is no such key"))?;
     check_time(&signature, state.clock.now())?;
-    // Whoever reaches the socket reached it as `localhost`, whatever the client library calls it.
+    // A client on the socket reached it as `localhost`, whatever its library calls it.
     let host = if origin.local { "localhost" } else { &line.host };
     let (path, query) = (line.uri.path(), line.uri.query().unwrap_or_default());
     let head = Head { method: line.method.as_str(), host, path, query, content_type: &content_type };
@@ -129,14 +130,14 @@ async fn take_nonce(state: &Arc<ApiState>, signature: &Signature) -> Result<(), 
     }
 }
 
-/// A header is there twice, or is no text: nobody can say what it means.
+/// A header is repeated or is not text, so its meaning is ambiguous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ambiguous;
 
-/// Returns a header that may be there once, as text.
+/// Returns a header that may occur once, as text.
 ///
 /// # Errors
-/// It is there twice, or is no text.
+/// It is repeated or is not text.
 pub fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Ambiguous> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {

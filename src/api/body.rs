@@ -1,4 +1,4 @@
-//! A request's body: read within a limit and a time, and held against the digest that was signed.
+//! A request's body: read within a size and time limit, and checked against the signed digest.
 
 use std::time::Duration;
 
@@ -17,14 +17,14 @@ use super::problem::Problem;
 
 /// How long a sender may be silent.
 const SILENCE: Duration = Duration::from_secs(30);
-/// How long a body that is kept in memory may take as a whole.
+/// How long a body that is kept in memory may take in total.
 const WHOLE: Duration = Duration::from_secs(60);
-/// How much of a refused body is read all the same, and for how long.
+/// How much of a refused body is still read, and for how long.
 const LET_GO: usize = 4 << 20;
 const LET_GO_WITHIN: Duration = Duration::from_secs(2);
 
-/// Reads on for a while what nobody wants any more. A connection that is closed while its client still sends is reset,
-/// and the client never reads why it was refused.
+/// Drains a refused body for a while. A connection that is closed while its client still sends is reset, and the client
+/// never reads why it was refused.
 pub async fn drain(incoming: &mut In) {
     let rest = async {
         let mut left = LET_GO;
@@ -39,7 +39,7 @@ pub async fn drain(incoming: &mut In) {
     let _ = tokio::time::timeout(LET_GO_WITHIN, rest).await;
 }
 
-/// A body on its way in.
+/// An incoming body.
 pub struct Body<'a> {
     incoming: &'a mut In,
     hasher: Hasher,
@@ -48,21 +48,21 @@ pub struct Body<'a> {
     most: u64,
 }
 
-/// Refuses a body that says itself that it is too long.
+/// Refuses a body whose declared length is too long.
 ///
 /// # Errors
-/// It does.
+/// It is.
 pub fn check_length(headers: &HeaderMap, most: u64) -> Result<(), Problem> {
     if length(headers).is_some_and(|length| length > most) { Err(Problem::too_large(most)) } else { Ok(()) }
 }
 
-/// Returns how long a body says itself that it is.
+/// Returns the declared length of a body.
 pub fn length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 impl<'a> Body<'a> {
-    /// Begins; `expected` is the digest that was signed.
+    /// Starts reading; `expected` is the signed digest.
     pub fn new(incoming: &'a mut In, expected: Option<Sha256>, most: u64) -> Self {
         Self { incoming, hasher: Hasher::new(), expected, seen: 0, most }
     }
@@ -76,7 +76,7 @@ impl<'a> Body<'a> {
             let frame = tokio::time::timeout(SILENCE, self.incoming.frame()).await.map_err(|_| too_slow())?;
             let Some(frame) = frame else { return Ok(None) };
             let frame = frame.map_err(|e| Problem::bad("bad_body", format!("the body broke off: {e}")))?;
-            // Trailers are nothing to us.
+            // Trailers are ignored.
             let Ok(piece) = frame.into_data() else { continue };
             self.seen = self.seen.saturating_add(piece.len() as u64);
             if self.seen > self.most {
@@ -87,10 +87,10 @@ impl<'a> Body<'a> {
         }
     }
 
-    /// Returns the digest of what came, if it is what was signed.
+    /// Returns the digest of the received bytes, if it matches the signed one.
     ///
     /// # Errors
-    /// It is not.
+    /// It does not match.
     pub fn finish(self) -> Result<Sha256, Problem> {
         let found = Sha256::of_digest(self.hasher.finalize().into());
         match &self.expected {
@@ -101,17 +101,17 @@ impl<'a> Body<'a> {
         }
     }
 
-    /// Returns how many bytes came so far.
+    /// Returns how many bytes were received so far.
     pub fn seen(&self) -> u64 {
         self.seen
     }
 
-    /// Reads all of it.
+    /// Reads the whole body.
     ///
     /// # Errors
     /// As `piece` and `finish`.
     pub async fn read(mut self, headers: &HeaderMap) -> Result<Zeroizing<Vec<u8>>, Problem> {
-        // At once in its full length where that is known: a buffer that grows leaves copies of secrets behind.
+        // Allocated in full at once if the length is known: a buffer that grows leaves copies of secrets behind.
         let room = length(headers).unwrap_or(0).min(self.most);
         let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(room).unwrap_or(0)));
         let reading = async {
@@ -126,10 +126,10 @@ impl<'a> Body<'a> {
     }
 }
 
-/// Reads a JSON object. serde also takes an array in its place, the fields in order: nobody means that.
+/// Parses a JSON object. serde also accepts an array in its place, the fields in order: that is refused as unintended.
 ///
 /// # Errors
-/// It is no such object.
+/// It is not such an object.
 pub fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {
     let read = serde_json::from_slice(body)?;
     match body.trim_ascii_start().first() {

@@ -1,5 +1,5 @@
-//! Moves a project to another artifact that is on the server already. The rest of its spec stays as it is: nobody has to
-//! send back what reading it does not show.
+//! Moves a project to another artifact that is already on the server. The rest of its spec stays: a client need not
+//! send back what reading the spec does not show.
 
 use serde::Deserialize;
 use serde_json::json;
@@ -16,7 +16,7 @@ use super::query::content_type;
 use super::{Answer, Call};
 use crate::keys::Scope;
 
-/// The artifact that is asked for.
+/// The requested artifact.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Move {
@@ -53,8 +53,8 @@ pub async fn artifact(call: &Call) -> Answer {
     accepted(answer, suspended)
 }
 
-/// Returns the spec whose artifact may be moved by this key: everybody's who may where the spec lets it move, otherwise
-/// only by whoever may write the whole spec.
+/// Returns the spec whose artifact this key may move: any deploy key if the spec allows moves, otherwise only a key
+/// that may write the whole spec.
 fn movable<'a>(project: &ProjectId, wanted: &'a Wanted, admin: bool) -> Result<&'a Spec, Problem> {
     let spec = match &wanted.intent {
         Intent::Run(spec) => spec,

@@ -1,5 +1,5 @@
-//! What happened, as lines of JSON or as server-sent events. Whoever was away goes on where it was, by `Last-Event-ID`;
-//! whoever does not read is dropped.
+//! Events, as lines of JSON or as server-sent events. A reader that reconnects resumes by `Last-Event-ID`; a reader
+//! that does not read is dropped.
 
 use std::time::Duration;
 
@@ -21,16 +21,16 @@ use super::query::truth;
 use super::server::ended;
 use super::{Answer, ApiState, Call, blocking, slot};
 
-/// How many events wait for a reader; more are read from the database once it has taken these.
+/// How many events are queued for a reader; more are read from the database once it has read these.
 const QUEUE: usize = 64;
-/// How many events are read at once for whoever goes on.
+/// How many events are read at once for a reader that resumes.
 const PAGE: u32 = 256;
-/// How often a reader who follows gets a sign of life.
+/// How often a following reader gets a keep-alive.
 const LIFE: Duration = Duration::from_secs(15);
-/// The header in which a reader says what it had last.
+/// The header with the id of the reader's last event.
 const LAST: HeaderName = HeaderName::from_static("last-event-id");
 
-/// Answers `GET /v1/projects/{id}/events`. Those of a project that is gone are there for as long as they are kept.
+/// Answers `GET /v1/projects/{id}/events`. Those of a removed project remain available as long as they are kept.
 ///
 /// # Errors
 /// There is no such project, and no event of one.
@@ -59,7 +59,7 @@ async fn answer(call: Call, project: Option<ProjectId>) -> Answer {
         lines: Some(query.read("lines", logs::lines)?.unwrap_or(100)),
     };
     let place = slot(&call.state.slots.readers)?;
-    // Listening begins before reading: what comes in between is heard.
+    // Subscribes before reading, so that an event in between is not missed.
     let news = call.state.events.news();
     let first = asked.clone();
     let (past, newest) = call.ask(move |state| begin(state, &first)).await?;
@@ -78,12 +78,13 @@ async fn answer(call: Call, project: Option<ProjectId>) -> Answer {
 fn last_seen(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let bad = || Problem::bad("bad_header", "Last-Event-ID takes the id of an event, a number");
     let raw = only(headers, &LAST).map_err(|_| bad())?;
-    // SQLite counts up to there.
+    // SQLite's largest id.
     let id = |raw: &str| raw.parse().ok().filter(|id| i64::try_from(*id).is_ok());
     raw.map(|raw| id(raw).ok_or_else(bad)).transpose()
 }
 
-/// Reads the past, and up to where that is all of it. Whoever goes on where it was gets the past page by page instead.
+/// Reads past events, and the id up to which that is complete. A reader that resumes gets the past page by page
+/// instead.
 fn begin(state: &ApiState, asked: &EventQuery) -> Result<(Vec<Kept>, u64), Problem> {
     let newest = |project: Option<ProjectId>| {
         let found = state.events.read(&EventQuery { project, lines: Some(1), ..EventQuery::default() });
@@ -101,12 +102,12 @@ fn begin(state: &ApiState, asked: &EventQuery) -> Result<(Vec<Kept>, u64), Probl
     Ok((past, newest))
 }
 
-/// Moves events to one reader.
+/// Sends events to one reader.
 struct Pump {
     call: Call,
     events: bool,
     out: mpsc::Sender<Bytes>,
-    /// What is read next.
+    /// The id of the next event to read.
     rest: EventQuery,
 }
 
@@ -139,7 +140,7 @@ impl Pump {
         }
     }
 
-    /// Hands out all that came after what the reader has, never more of it in memory than a page.
+    /// Sends all events after the reader's last one, with at most one page in memory.
     async fn catch_up(&mut self) -> bool {
         loop {
             let asked = self.rest.clone();
@@ -162,7 +163,7 @@ impl Pump {
         true
     }
 
-    /// Sends, or gives the reader up.
+    /// Sends, or drops the reader.
     async fn send(&self, bytes: Bytes) -> bool {
         matches!(timeout(TIMEOUT, self.out.send(bytes)).await, Ok(Ok(())))
     }

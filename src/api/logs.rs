@@ -30,20 +30,20 @@ use super::{Answer, ApiState, Call, blocking, projects, slot};
 
 /// The agent's own unit.
 const AGENT: &str = "zexio-agent.service";
-/// The most lines of the past.
+/// The most past lines.
 const MOST: u32 = 10_000;
-/// How many lines wait for a reader.
+/// How many lines are queued for a reader.
 const QUEUE: usize = 256;
-/// How long a reader may take nothing before it is dropped.
+/// How long a reader may read nothing before it is dropped.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a reader who follows is told about new releases' units.
+/// How often a following reader learns of new releases' units.
 const REFRESH: Duration = Duration::from_secs(1);
-/// How many beats of `REFRESH` lie between two signs of life.
+/// How many `REFRESH` intervals lie between two keep-alives.
 const LIFE: u32 = 15;
-/// How many new releases one reader may follow: each is a process. Then the reader has to come again.
+/// How many new releases one reader may follow, since each is a process. After that the reader has to reconnect.
 const FOLLOWED: usize = 16;
 
-/// Which lines are asked for.
+/// The requested lines.
 #[derive(Debug, Clone)]
 struct Ask {
     lines: u32,
@@ -54,7 +54,7 @@ struct Ask {
     follow: bool,
 }
 
-/// Where a line comes from, as it is shown.
+/// A line's source, as shown.
 #[derive(Debug, Clone, Default)]
 struct Whose {
     process: Option<ProcessName>,
@@ -64,7 +64,7 @@ struct Whose {
 
 type Units = BTreeMap<String, Whose>;
 
-/// A line, as it is shown.
+/// A line, as shown.
 #[derive(Serialize)]
 struct Shown<'a> {
     time: Timestamp,
@@ -78,7 +78,7 @@ struct Shown<'a> {
 /// Answers `GET /v1/projects/{id}/logs`.
 ///
 /// # Errors
-/// There is no such project, or the journal cannot be asked.
+/// There is no such project, or the journal cannot be read.
 pub async fn of_project(call: Call) -> Answer {
     let query = call.query(&["lines", "process", "release", "since", "grep", "follow"])?;
     let ask = ask(&query, call.state.clock.now())?;
@@ -96,7 +96,7 @@ pub async fn of_project(call: Call) -> Answer {
 /// Answers `GET /v1/system/logs`.
 ///
 /// # Errors
-/// The journal cannot be asked.
+/// The journal cannot be read.
 pub async fn of_system(call: Call) -> Answer {
     let query = call.query(&["lines", "since", "grep", "follow"])?;
     let ask = ask(&query, call.state.clock.now())?;
@@ -114,16 +114,16 @@ fn ask(query: &Query, now: Timestamp) -> Result<Ask, Problem> {
     })
 }
 
-/// Reads how many lines of the past are asked for.
+/// Parses how many past lines are requested.
 ///
 /// # Errors
-/// It is no number, or too many.
+/// It is not a number, or too large.
 pub fn lines(raw: &str) -> Result<u32, String> {
     let fits = raw.parse().ok().filter(|lines| *lines <= MOST);
     fits.ok_or_else(|| format!("{raw:?} is not a number between 0 and {MOST}"))
 }
 
-/// Reads a moment, or how long ago it was.
+/// Parses a time, or how long ago it was.
 ///
 /// # Errors
 /// It is neither.
@@ -168,13 +168,13 @@ fn stream(call: Call, ask: Ask, units: Units, project: Option<ProjectId>) -> Ans
     Ok(response)
 }
 
-/// Tells whether server-sent events are asked for.
+/// Tells whether server-sent events are requested.
 pub fn wants_events(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     accepted.flat_map(|value| value.split(',')).any(|kind| kind.trim().starts_with("text/event-stream"))
 }
 
-/// Moves lines from the journal to one reader.
+/// Sends lines from the journal to one reader.
 struct Pump {
     call: Call,
     ask: Ask,
@@ -191,7 +191,7 @@ impl Pump {
     async fn run(mut self, first: LogLines, _place: OwnedSemaphorePermit) {
         let (merged, mut lines) = mpsc::channel(1);
         tokio::spawn(forward(first, merged.clone()));
-        // Whoever does not follow is done when the journal is: then nobody may be left who could send.
+        // Without `follow`, the stream ends with the journal: then no sender may be left.
         let merged = self.ask.follow.then_some(merged);
         let mut stop = self.call.origin.stop.clone();
         let out = self.out.clone();
@@ -222,7 +222,7 @@ impl Pump {
         }
     }
 
-    /// Sends, or gives the reader up.
+    /// Sends, or drops the reader.
     async fn send(&self, bytes: Bytes) -> bool {
         matches!(timeout(TIMEOUT, self.out.send(bytes)).await, Ok(Ok(())))
     }
@@ -241,7 +241,7 @@ impl Pump {
         Bytes::from(if self.events { format!("data: {text}\n\n") } else { format!("{text}\n") })
     }
 
-    /// Follows the units of new releases too, each from its beginning: a reader of a deploy wants its first lines.
+    /// Also follows the units of new releases, each from its beginning: a reader of a deploy wants its first lines.
     async fn refresh(&mut self, merged: Option<&Merged>) -> bool {
         let (Some(merged), Some(project)) = (merged, self.project.clone()) else { return true };
         let ask = self.ask.clone();
@@ -281,7 +281,7 @@ async fn forward(mut lines: LogLines, to: Merged) {
     }
 }
 
-/// A body of lines as they come.
+/// A body of lines as they arrive.
 pub struct Lines(pub mpsc::Receiver<Bytes>);
 
 impl Body for Lines {

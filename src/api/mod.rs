@@ -1,5 +1,5 @@
-//! The HTTP API: a door through which desired state comes in and the state of things goes out. It changes nothing on
-//! the machine; it writes desired_store and rings the trigger.
+//! The HTTP API: one of the inputs for desired state, and the place to read the observed state. It changes nothing on
+//! the machine; it writes to the desired stores and triggers the loop.
 
 pub mod artifacts;
 pub mod auth;
@@ -65,57 +65,48 @@ use route::{Endpoint, Permission, Target};
 
 pub use server::serve;
 
-/// A request's body as it comes from a connection or a test.
+/// A request's body, from a connection or a test.
 pub type In = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 /// An answer's body.
 pub type Out = UnsyncBoxBody<Bytes, Infallible>;
-/// What an endpoint comes to.
+/// The result of an endpoint.
 pub type Answer = Result<Response<Out>, Problem>;
-/// Everything the API reaches.
+/// Everything the API uses.
 pub struct ApiState {
-    /// What is remembered.
+    /// Recorded progress.
     pub memory: Arc<dyn ProgressStore>,
-    /// Where desired_store are written.
     pub desired_store: Arc<dyn DesiredStore>,
-    /// What is remembered of host services.
+    /// Recorded progress of host services.
     pub service_progress: Arc<dyn ServiceProgressStore>,
-    /// Where desired_store for host services are written.
     pub desired_services: Arc<dyn DesiredServiceStore>,
-    /// What happened.
     pub events: Arc<dyn Events>,
-    /// The journal.
     pub journal: Arc<dyn Journal>,
-    /// Where artifacts are sent.
+    /// Stores uploaded artifacts.
     pub uploads: Arc<dyn Uploads>,
-    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Rings the loop.
+    /// Triggers the loop.
     pub trigger: TriggerSender,
-    /// The API keys.
     pub keys: Keys,
-    /// The rules for artifact URLs.
     pub check_url: UrlCheck,
     /// The loop's heartbeat.
     pub heartbeat: Heartbeat,
     /// How long after a pass the loop still counts as alive: more than `resync`.
     pub pulse_within: Span,
-    /// The server's figures.
     pub stats: Arc<dyn Stats>,
-    /// What is counted.
     pub metrics: Metrics,
-    /// How much of the costly kind runs at once.
+    /// Limits for expensive requests.
     pub slots: Slots,
-    /// What is wrong with files that no project answers for.
+    /// What is wrong with files that belong to no project.
     pub troubles: FileErrors,
 }
 
-/// How much of the costly kind runs at once; more is answered with 503.
+/// How many expensive requests run at once; more are answered with 503.
 pub struct Slots {
     /// Log readers: each is a process.
     pub readers: Arc<Semaphore>,
-    /// Bodies of webhooks: they are read before anybody has proven anything.
+    /// Webhook bodies: they are read before anything is verified.
     pub hooks: Arc<Semaphore>,
-    /// Artifacts on their way in.
+    /// Artifact uploads.
     pub uploads: Arc<Semaphore>,
 }
 
@@ -126,34 +117,30 @@ impl Default for Slots {
     }
 }
 
-/// Where a request came in.
+/// The connection of a request.
 #[derive(Clone)]
 pub struct Origin {
-    /// Whether by the Unix socket.
+    /// Whether it is the Unix socket.
     pub local: bool,
-    /// Becomes true when the agent ends; streams end with it.
+    /// Becomes true when the agent stops; streams end with it.
     pub stop: watch::Receiver<bool>,
-    /// What the parser forgave.
+    /// What the parser accepted leniently.
     pub flaws: Flaws,
 }
 
-/// A request that was let in.
+/// An authorised request.
 pub struct Call {
-    /// Everything the API reaches.
     pub state: Arc<ApiState>,
-    /// Where it came in.
     pub origin: Origin,
-    /// Where it goes.
     pub target: Target,
-    /// The key that signed it; none where the route takes another proof.
+    /// The key that signed it; none if the route takes another proof.
     pub key: Option<KeyId>,
-    /// Its headers.
     pub headers: HeaderMap,
-    /// Its query, as it was sent.
+    /// The raw query.
     pub raw_query: String,
-    /// Its whole body; empty for an upload, which reads its own.
+    /// The whole body; empty for an upload, which reads its own.
     pub body: Zeroizing<Vec<u8>>,
-    /// The mark of its answer: of what it read, or of what it wrote.
+    /// The `Zexio-Pass` mark of its answer: of what it read or wrote.
     pub mark: Arc<Mutex<Mark>>,
 }
 
@@ -161,15 +148,15 @@ impl Call {
     /// Returns the project in the path.
     ///
     /// # Errors
-    /// The route has none, which only a mistake in the table could bring about.
+    /// The route has none, which only a mistake in the table could cause.
     pub fn project(&self) -> Result<ProjectId, Problem> {
         self.target.project.clone().ok_or_else(|| Problem::ours("this route names no project"))
     }
 
-    /// Returns who asks.
+    /// Returns the key that signed the request.
     ///
     /// # Errors
-    /// The route asks for no signature, which only a mistake in the table could bring about.
+    /// The route requires no signature, which only a mistake in the table could cause.
     pub fn by(&self) -> Result<By, Problem> {
         self.key.clone().map(By::Key).ok_or_else(|| Problem::ours("this route asks for no signature"))
     }
@@ -182,18 +169,18 @@ impl Call {
         self.target.name.as_deref().ok_or_else(|| Problem::ours("this route has no name"))
     }
 
-    /// Reads the query, of which these parameters are known.
+    /// Parses the query, with these known parameters.
     ///
     /// # Errors
-    /// Names the parameter that is not.
+    /// Names the unknown parameter.
     pub fn query(&self, known: &[&str]) -> Result<Query, Problem> {
         Query::parse(&self.raw_query, known)
     }
 
-    /// Does what would block, beside the runtime.
+    /// Runs blocking work off the async runtime.
     ///
     /// # Errors
-    /// What the work came to.
+    /// That of the work.
     pub async fn ask<T: Send + 'static>(
         &self,
         work: impl FnOnce(&ApiState) -> Result<T, Problem> + Send + 'static,
@@ -201,11 +188,11 @@ impl Call {
         blocking(&self.state, work).await
     }
 
-    /// Writes, and rings the trigger when it is written. In one piece: a caller who hangs up in between must not leave
-    /// a wish that nobody heard of.
+    /// Writes, then triggers the loop. In one piece: a client that hangs up in between must not leave a desired state
+    /// that the loop was never notified of.
     ///
     /// # Errors
-    /// What the work came to.
+    /// That of the work.
     pub async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&ApiState) -> Result<T, Problem> + Send + 'static,
@@ -219,10 +206,10 @@ impl Call {
     }
 }
 
-/// Does what would block, beside the runtime.
+/// Runs blocking work off the async runtime.
 ///
 /// # Errors
-/// What the work came to.
+/// That of the work.
 pub async fn blocking<T: Send + 'static>(
     state: &Arc<ApiState>,
     work: impl FnOnce(&ApiState) -> Result<T, Problem> + Send + 'static,
@@ -232,12 +219,12 @@ pub async fn blocking<T: Send + 'static>(
     done.unwrap_or_else(|_| Err(Problem::ours("the request failed inside; the agent's log says more")))
 }
 
-/// Answers a request, whatever happens.
+/// Answers a request; never fails or panics.
 pub async fn handle(state: Arc<ApiState>, origin: Origin, request: Request<In>) -> Response<Out> {
     let (head, mut incoming) = request.into_parts();
     let line = (head.method.clone(), head.uri.path().to_owned());
     let (began, metrics) = (Instant::now(), state.metrics.clone());
-    // Whoever waits for our word before sending the body sends none when the word is no.
+    // A client that waits for `100 Continue` sends no body if the request is refused.
     let sends = !head.headers.contains_key(EXPECT);
     let answer = Caught(Box::pin(answer(state, origin, head, &mut incoming))).await;
     if sends && !matches!(answer, Some(Ok(_))) {
@@ -263,7 +250,7 @@ async fn answer(state: Arc<ApiState>, origin: Origin, head: Parts, incoming: &mu
     }
     let host = auth::host(&head.uri, &head.headers)?;
     let target = match route::find(&head.method, head.uri.path()) {
-        // Which routes there are is told to whoever has a key.
+        // Which routes exist is revealed only to holders of a key.
         Err(problem) if problem.status != StatusCode::BAD_REQUEST && !route::is_open(head.uri.path()) => {
             let line = Line { method: head.method, uri: head.uri, host };
             auth::prove(&state, &origin, &line, &head.headers).await?;
@@ -305,13 +292,10 @@ async fn answer(state: Arc<ApiState>, origin: Origin, head: Parts, incoming: &mu
     dispatch(call).await.map(marked)
 }
 
-/// The first line of a request and its host, as far as they are signed.
+/// The request line and host, as far as they are signed.
 pub struct Line {
-    /// The method.
     pub method: Method,
-    /// The target.
     pub uri: Uri,
-    /// The one Host header.
     pub host: String,
 }
 
@@ -350,13 +334,13 @@ async fn dispatch(call: Call) -> Answer {
     }
 }
 
-/// Returns how long a body may be.
+/// Returns the maximum length of a body.
 fn longest_body(endpoint: Endpoint, state: &ApiState) -> u64 {
     match endpoint {
         Endpoint::PutProject => 256 << 10,
-        // The longest value, each byte of it written as `\u0061`, and what JSON has around it.
+        // The longest value, each byte written as `\u0061`, plus the JSON around it.
         Endpoint::PutSecret => 6 * Plain::LONGEST as u64 + 1024,
-        // GitHub's longest release notes in any script, encoded as a form, and some hundred assets.
+        // GitHub's longest release notes in any script, encoded as a form, plus some hundred assets.
         Endpoint::Hook => 2 << 20,
         Endpoint::GenericHook => 1 << 20,
         Endpoint::Upload => state.uploads.max_bytes(),
@@ -364,7 +348,7 @@ fn longest_body(endpoint: Endpoint, state: &ApiState) -> u64 {
     }
 }
 
-/// Takes one of the costly places, or says that all are taken.
+/// Takes a slot for an expensive request.
 ///
 /// # Errors
 /// All are taken.
@@ -372,10 +356,7 @@ pub fn slot(slots: &Arc<Semaphore>) -> Result<tokio::sync::OwnedSemaphorePermit,
     Arc::clone(slots).try_acquire_owned().map_err(|_| Problem::later("too many of these at once; try again"))
 }
 
-/// Makes an answer of a value.
-///
-/// # Errors
-/// None that our own types bring about.
+/// Makes an answer from a value.
 pub fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     let text = serde_json::to_vec(value).map_err(|e| Problem::ours(format!("could not write the answer: {e}")))?;
     Ok(respond(status, "application/json", text))
@@ -389,8 +370,8 @@ pub fn respond(status: StatusCode, content_type: &'static str, text: Vec<u8>) ->
     response
 }
 
-/// Leaves the body out and says how long it would have been. The reader of a stream is gone with it, and so is what
-/// was begun for that reader.
+/// Drops the body and keeps its length as a header. The reader of a stream goes with it, and so does what was started
+/// for that reader.
 fn without_body(response: Response<Out>) -> Response<Out> {
     let (mut head, body) = response.into_parts();
     if let Some(length) = body.size_hint().exact() {
@@ -410,7 +391,7 @@ fn refusal((method, path): &(Method, String), problem: &Problem) -> Response<Out
     response
 }
 
-/// A future that comes to nothing where it would panic: one request's mistake must not end the others.
+/// A future that returns nothing if it panics: one request's bug must not end the others.
 struct Caught<F>(Pin<Box<F>>);
 
 impl<F: Future> Future for Caught<F> {
@@ -418,7 +399,7 @@ impl<F: Future> Future for Caught<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let inner = self.0.as_mut();
-        // Nothing of a future that panicked is used again: it is dropped.
+        // A future that panicked is not used again: it is dropped.
         match catch_unwind(AssertUnwindSafe(|| inner.poll(cx))) {
             Ok(Poll::Ready(done)) => Poll::Ready(Some(done)),
             Ok(Poll::Pending) => Poll::Pending,

@@ -1,5 +1,5 @@
-//! What the parser refuses before anybody of ours has seen it, told in our own form. The parser answers such requests
-//! itself, with a bare status; that answer is the one thing it writes before it has handed a request to us.
+//! Requests that the HTTP parser refuses before our code sees them, answered in our own format. The parser answers such
+//! requests itself, with a bare status; that is the only thing it writes before it has handed us a request.
 
 use std::io;
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::problem::Problem;
 
-/// A connection that puts our words in the place of the parser's.
+/// A connection that replaces the parser's answer with ours.
 pub struct Refusing<S> {
     inner: S,
     understood: Arc<AtomicBool>,
@@ -25,13 +25,13 @@ impl<S> Refusing<S> {
         Self { inner, understood: Arc::default(), own: None }
     }
 
-    /// Returns what has to become true when a request was understood.
+    /// Returns the flag to set once a request was parsed.
     pub fn understood(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.understood)
     }
 }
 
-/// Says what the parser said, by its status line.
+/// Maps the parser's status line to a problem.
 fn as_problem(said: &[u8]) -> Vec<u8> {
     let status = said.get(9..12).and_then(|digits| StatusCode::from_bytes(digits).ok());
     let problem = match status {

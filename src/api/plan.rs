@@ -1,4 +1,4 @@
-//! What the loop would do: its plan, shown.
+//! Dry runs: the loop's plan, shown.
 
 use std::time::Duration;
 
@@ -16,17 +16,15 @@ use crate::trigger::DryRun;
 use super::problem::Problem;
 use super::{Answer, ApiState, Call, json};
 
-/// How long the loop may be busy with a pass before it answers.
+/// How long to wait for the loop while it is busy with a pass.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A step, for programs and people.
 #[derive(Debug, Serialize)]
 pub struct Shown {
-    /// Whose; null: everybody's.
+    /// None if the step affects all projects.
     project: Option<ProjectId>,
-    /// What.
     action: String,
-    /// Why.
     reason: String,
     /// `+`, `~` or `-`.
     sign: char,
@@ -62,7 +60,7 @@ pub async fn of_project(call: &Call) -> Answer {
     shown(&project, wanted.generation, &found)
 }
 
-/// Answers what would be done if this were wanted.
+/// Answers what the loop would do with this desired state.
 ///
 /// # Errors
 /// The loop does not answer.
@@ -72,7 +70,7 @@ pub async fn supposing(call: &Call, project: &ProjectId, wanted: Wanted) -> Answ
     shown(project, generation, &found)
 }
 
-/// Shows the steps of one project and those of everybody: its routes are loaded together with all others.
+/// Shows the steps of one project and those shared by all: its routes are loaded together with all others.
 fn shown(project: &ProjectId, generation: u64, found: &DryRun) -> Answer {
     let of_it = |step: &&Step| step.action.project().is_none_or(|whose| whose == project);
     let steps: Vec<Shown> = found.plan.steps.iter().filter(of_it).map(Shown::from).collect();

@@ -1,4 +1,4 @@
-//! How the API says no: `application/problem+json` with a code that programs may compare.
+//! Refusals: `application/problem+json` with a code for programs.
 
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
@@ -8,7 +8,7 @@ use crate::model::document::{Problem as Flaw, SpecError};
 use crate::model::reason::Reason;
 use crate::port::{PortError, Retry, WriteError};
 
-/// Every code there is: its status, and what it means. The description of the API and its documents are made of it.
+/// Every code with its status and meaning. The API's description and docs are made from it.
 pub const CODES: &[(&str, u16, &str)] = &[
     ("bad_request", 400, "the request does not read as HTTP"),
     ("bad_path", 400, "the path has an escape, a dot segment or an empty part"),
@@ -66,11 +66,10 @@ pub fn meaning_of(code: &str) -> &'static str {
 /// A refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The HTTP status.
     pub status: StatusCode,
-    /// The case, for programs.
+    /// The code, for programs.
     pub code: &'static str,
-    /// The case, for people.
+    /// The explanation, for people.
     pub detail: String,
     /// What is wrong where in the document.
     pub errors: Vec<Flaw>,
@@ -78,7 +77,7 @@ pub struct Problem {
     pub allow: Option<HeaderValue>,
 }
 
-/// The body's form.
+/// The body's format.
 #[derive(Serialize)]
 struct Body<'a> {
     r#type: String,
@@ -95,43 +94,43 @@ impl Problem {
         Self { status, code, detail: detail.into(), errors: Vec::new(), allow: None }
     }
 
-    /// Says that the request itself is wrong.
+    /// 400: the request itself is wrong.
     pub fn bad(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, detail)
     }
 
-    /// Says that the request does not prove who sent it.
+    /// 401: the request does not prove its sender.
     pub fn unproven(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, code, detail)
     }
 
-    /// Says that it does not go with how things are.
+    /// 409: the request conflicts with the current state.
     pub fn conflict(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, code, detail)
     }
 
-    /// Says that there is no such thing.
+    /// 404: there is no such thing.
     pub fn missing(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, code, detail)
     }
 
-    /// Says that a body is readable and wrong.
+    /// 422: the body is readable but invalid.
     pub fn invalid(errors: Vec<Flaw>) -> Self {
         let detail = SpecError { problems: errors.clone() }.to_string();
         Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail) }
     }
 
-    /// Says that something is too long.
+    /// 413: something is too long.
     pub fn too_large(most: u64) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("the body is longer than {most} bytes"))
     }
 
-    /// Says that it is our fault.
+    /// 500: the agent's fault.
     pub fn ours(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
     }
 
-    /// Says that it may work later.
+    /// 503: it may work later.
     pub fn later(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
     }

@@ -1,4 +1,4 @@
-//! Projects: what is wanted of them, and how they are.
+//! Projects: desired and observed state.
 
 use std::sync::PoisonError;
 
@@ -22,14 +22,11 @@ use super::problem::Problem;
 use super::query::content_type;
 use super::{Answer, ApiState, Call, Out, body, json, plan};
 
-/// What a spec may be sent as. Whoever says nothing sends YAML, of which JSON is a part.
+/// The content types of a spec. The default is YAML, of which JSON is a subset.
 pub const SPEC_TYPES: [&str; 5] =
     ["application/json", "application/yaml", "text/yaml", "application/x-yaml", "text/x-yaml"];
 
 /// Answers `GET /healthz`.
-///
-/// # Errors
-/// None.
 pub fn health(call: &Call) -> Answer {
     let now = call.state.clock.now();
     let alive = call.state.heartbeat.is_alive(now, call.state.pulse_within);
@@ -99,7 +96,7 @@ pub async fn put(mut call: Call) -> Answer {
 /// Answers `DELETE /v1/projects/{id}`.
 ///
 /// # Errors
-/// There is no such project, it is another owner's, or it moved.
+/// There is no such project, it belongs to another owner, or its generation changed.
 pub async fn delete(call: &Call) -> Answer {
     let keep_data = call.query(&["keep_data"])?.flag("keep_data")?;
     let expected = if_match(&call.headers)?;
@@ -110,7 +107,7 @@ pub async fn delete(call: &Call) -> Answer {
             let wanted = known(state, &id)?;
             expect(&wanted, expected)?;
             let generation = state.desired_store.delete(&id, &Owner::Api, keep_data, &by)?;
-            // The spec's own suspension goes with the spec; one that somebody asked for holds the removal.
+            // The spec's own suspension goes with the spec; a requested one holds the removal back.
             Ok((generation, wanted.hold_at(state.clock.now()).map(Hold::message)))
         })
         .await?;
@@ -143,15 +140,12 @@ pub async fn sync(call: &Call) -> Answer {
     accepted(json!({ "project": project, "generation": generation }), suspended)
 }
 
-/// Says why nothing will be done about a wish for now.
+/// Says why a desired state is not acted on for now.
 pub fn paused(state: &ApiState, wanted: &Wanted) -> Option<String> {
     wanted.pause_at(state.clock.now()).map(|pause| pause.message)
 }
 
-/// Answers that a wish is written; where the project is suspended, also that it waits.
-///
-/// # Errors
-/// None that our own types bring about.
+/// Answers that a desired state was written and, if the project is suspended, that it waits.
 pub fn accepted(mut answer: Value, suspended: Option<String>) -> Answer {
     if let Some(suspended) = suspended {
         answer["suspended"] = json!(suspended);
@@ -159,7 +153,7 @@ pub fn accepted(mut answer: Value, suspended: Option<String>) -> Answer {
     json(StatusCode::ACCEPTED, &answer)
 }
 
-/// What a rollback asks for.
+/// The body of a rollback.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Back {
@@ -169,7 +163,7 @@ struct Back {
 /// Answers `POST …/rollback`.
 ///
 /// # Errors
-/// There is nothing to go back to.
+/// There is no release to go back to.
 pub async fn rollback(call: &Call) -> Answer {
     call.query(&[])?;
     content_type(&call.headers, &["application/json"])?;
@@ -230,7 +224,7 @@ fn nothing_good(project: &ProjectId) -> Problem {
     Problem::conflict("no_good_release", detail)
 }
 
-/// Answers `GET …/releases`, the newest first.
+/// Answers `GET …/releases`, newest first.
 ///
 /// # Errors
 /// There is no such project.
@@ -263,7 +257,7 @@ fn past(number: ReleaseNo, release: &Release) -> Value {
     })
 }
 
-/// Returns what is wanted of the project in the path.
+/// Returns the desired state of the project in the path.
 ///
 /// # Errors
 /// There is no such project.
@@ -272,7 +266,7 @@ pub async fn wanted(call: &Call) -> Result<Wanted, Problem> {
     call.ask(move |state| known(state, &project)).await
 }
 
-/// Returns what is wanted of a project.
+/// Returns a project's desired state.
 ///
 /// # Errors
 /// There is no such project.
@@ -281,7 +275,7 @@ pub fn known(state: &ApiState, project: &ProjectId) -> Result<Wanted, Problem> {
     wanted.ok_or_else(|| WriteError::Unknown(project.clone()).into())
 }
 
-/// Returns what is remembered of a project.
+/// Returns a project's recorded progress.
 ///
 /// # Errors
 /// The database cannot be read.
@@ -323,7 +317,7 @@ fn expect_generation(generation: u64, expected: Option<u64>) -> Result<(), Probl
     }
 }
 
-/// Reads `If-Match`: a generation, in quotes as HTTP wants it or bare as people type it.
+/// Parses `If-Match`: a generation, quoted as in HTTP or bare as people type it.
 fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let bad = || Problem::bad("bad_if_match", "If-Match takes one generation, like \"7\"");
     let raw = super::auth::only(headers, &IF_MATCH).map_err(|_| bad())?;
@@ -343,7 +337,7 @@ fn tagged(mut response: Response<Out>, generation: u64) -> Answer {
     Ok(response)
 }
 
-/// Shows a project: its status, its spec, and the status once more by its name.
+/// Shows a project: its status fields, its spec, and the status again under `status`.
 fn view(state: &ApiState, project: &ProjectId, wanted: &Wanted, status: Option<Status>) -> Value {
     let now = state.clock.now();
     let mut status = as_wanted_now(status.unwrap_or_else(|| unseen(project, wanted, now)), wanted, now);
@@ -360,7 +354,7 @@ fn view(state: &ApiState, project: &ProjectId, wanted: &Wanted, status: Option<S
     view
 }
 
-/// A spec as it may be shown: the query of a presigned URL is a key to the artifact.
+/// A spec that is safe to show: the query of a presigned URL is a key to the artifact.
 fn shown_spec(spec: &Spec) -> Spec {
     let mut spec = spec.clone();
     spec.urls_mut().for_each(|(_, url)| *url = hide_query(url));

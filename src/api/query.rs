@@ -1,4 +1,4 @@
-//! A request's query and content type: what is not known is refused, so that a typing error is not silently ignored.
+//! A request's query and content type: unknown parameters are refused, so that a typing error is not silently ignored.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +13,10 @@ use super::problem::Problem;
 pub struct Query(BTreeMap<String, String>);
 
 impl Query {
-    /// Reads a query.
+    /// Parses a query.
     ///
     /// # Errors
-    /// Names the parameter that is unknown or comes twice.
+    /// Names the parameter that is unknown or repeated.
     pub fn parse(raw: &str, known: &[&str]) -> Result<Self, Problem> {
         let mut found = BTreeMap::new();
         for (name, value) in url::form_urlencoded::parse(raw.as_bytes()) {
@@ -30,13 +30,13 @@ impl Query {
         Ok(Self(found))
     }
 
-    /// Returns a parameter's text. What is empty is not given.
+    /// Returns a parameter's text. Empty counts as missing.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|text| !text.is_empty())
     }
 
-    /// Returns a parameter that is `true` or `false`; false where it is missing. An empty one is refused: a request
-    /// with `dry_run=` must not write because a script's variable was empty.
+    /// Returns a parameter that is `true` or `false`; false if missing. An empty one is refused: a request with
+    /// `dry_run=` must not write because a script's variable was empty.
     ///
     /// # Errors
     /// It is neither.
@@ -44,10 +44,10 @@ impl Query {
         self.0.get(name).map_or(Ok(false), |text| truth(text).map_err(|cause| bad(name, &cause)))
     }
 
-    /// Returns a parameter as what `parse` makes of it.
+    /// Returns a parameter, parsed by `parse`.
     ///
     /// # Errors
-    /// What `parse` says, with the parameter's name.
+    /// That of `parse`, with the parameter's name.
     pub fn read<T, E: ToString>(
         &self,
         name: &str,
@@ -57,7 +57,7 @@ impl Query {
     }
 }
 
-/// Reads `true` or `false`.
+/// Parses `true` or `false`.
 ///
 /// # Errors
 /// It is neither.
@@ -77,7 +77,7 @@ fn bad(name: &str, cause: &str) -> Problem {
 /// Returns the content type without its parameters, if it is one of these or missing.
 ///
 /// # Errors
-/// It is another.
+/// It is another one.
 pub fn content_type<'a>(headers: &HeaderMap, known: &[&'a str]) -> Result<Option<&'a str>, Problem> {
     let refused = |found: &str| {
         let detail = format!("content type {found:?} is not taken here; {} is", known.join(", "));

@@ -1,5 +1,5 @@
-//! A request's head as it came, before the parser tidied it: what the parser forgives, two readers of one request may
-//! understand differently.
+//! Checks a request's raw head, before the parser normalises it: where the parser is lenient, two readers of one
+//! request may understand it differently.
 
 use std::io;
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::sign::HEADER;
 
-/// What is wrong with the head of a connection's one request. Known by the time the parser has read the head.
+/// What is wrong with the head of a connection's only request. Known by the time the parser has read the head.
 #[derive(Debug, Clone, Default)]
 pub struct Flaws(Arc<Found>);
 
@@ -22,12 +22,12 @@ struct Found {
 }
 
 impl Flaws {
-    /// Tells whether white space stands around the signature: the parser strips it, so it was never compared.
+    /// Tells whether white space surrounds the signature: the parser strips it, so it was never compared.
     pub fn padded_signature(&self) -> bool {
         self.0.padded_signature.load(Ordering::Acquire)
     }
 
-    /// Tells whether the body has both a length and chunks: whoever stands before us may have believed the other one.
+    /// Tells whether the body has both a length and chunks: a proxy in front of us may have used the other one.
     pub fn two_lengths(&self) -> bool {
         self.0.two_lengths.load(Ordering::Acquire)
     }
@@ -49,7 +49,7 @@ impl Flaws {
     }
 }
 
-/// A connection that looks at its first head while it passes by.
+/// A connection that inspects its first head as it is read.
 pub struct Watched<S> {
     inner: S,
     flaws: Flaws,
@@ -74,7 +74,7 @@ impl<S> Watched<S> {
     }
 }
 
-/// Returns where the empty line is that ends a head.
+/// Returns the position of the empty line that ends a head.
 fn end_of(bytes: &[u8]) -> Option<usize> {
     let crlf = bytes.windows(3).position(|three| three == b"\n\r\n");
     let lf = bytes.windows(2).position(|two| two == b"\n\n");

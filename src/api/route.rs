@@ -1,5 +1,5 @@
-//! Which paths there are, with which methods, and what a key must be allowed to use each. The one place for all three:
-//! a route without a permission cannot be written.
+//! The paths, their methods, and the permission that each needs. The one place for all three: a route without a
+//! permission cannot be written.
 
 use hyper::header::HeaderValue;
 use hyper::{Method, StatusCode};
@@ -12,15 +12,11 @@ use crate::keys::Scope;
 /// What a path leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Endpoint {
-    /// Whether the loop lives.
+    /// Whether the loop is alive.
     Health,
-    /// All projects.
     ListProjects,
-    /// Write a project's spec.
     PutProject,
-    /// A project's spec and status.
     GetProject,
-    /// Wish a project gone.
     DeleteProject,
     /// Move a project to another artifact.
     MoveArtifact,
@@ -32,56 +28,43 @@ pub enum Endpoint {
     Rollback,
     /// A project's history.
     Releases,
-    /// Ask for a pass.
+    /// Request a pass.
     Sync,
-    /// Say stop over a project.
     Suspend,
-    /// Let it go on.
     Resume,
-    /// What happened to a project.
     ProjectEvents,
-    /// What happened.
     Events,
     /// Names and versions of a project's secrets.
     ListSecrets,
-    /// Store a secret.
     PutSecret,
-    /// Forget a secret.
     DeleteSecret,
-    /// A project's log.
     ProjectLogs,
     /// The agent's log.
     SystemLogs,
     /// The server's figures.
     SystemStats,
-    /// What is counted, for Prometheus.
+    /// Metrics for Prometheus.
     Metrics,
     /// A CI provider's webhook.
     Hook,
     /// Our own webhook, with our own signature.
     GenericHook,
-    /// Send an artifact.
     Upload,
-    /// This API's description.
     OpenApi,
-    /// All host services.
     ListServices,
-    /// One host service.
     GetService,
-    /// Wish a host service there.
     PutService,
-    /// Wish a host service gone.
     DeleteService,
 }
 
-/// What it takes to use a route.
+/// The permission that a route needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Permission {
-    /// Nothing, or a proof of the route's own.
+    /// None, or a proof of the route's own.
     Nothing,
-    /// A key that may look at everything.
+    /// A key that may read everything.
     Look,
-    /// A key that may look at everything or at this project.
+    /// A key that may read everything, or this project.
     LookAtProject,
     /// A key that may move this project's artifact.
     DeployProject,
@@ -92,7 +75,7 @@ pub enum Permission {
 }
 
 impl Permission {
-    /// Tells whether a key of this scope may; no scope but admin's reaches a project it does not name.
+    /// Tells whether a key of this scope may use it; only admin's scope reaches a project that it does not name.
     pub fn is_met_by(self, scope: &Scope, project: Option<&ProjectId>) -> bool {
         match (self, scope) {
             (Permission::Nothing, _) | (_, Scope::Admin) => true,
@@ -104,7 +87,7 @@ impl Permission {
     }
 }
 
-/// Every route. `{project}` is a project's id, `{name}` the name of something of its.
+/// Every route. `{project}` is a project's id, `{name}` the name of an item within it.
 pub const TABLE: &[(&str, &str, Endpoint, Permission)] = &[
     ("GET", "/healthz", Endpoint::Health, Permission::Nothing),
     ("GET", "/v1/projects", Endpoint::ListProjects, Permission::Look),
@@ -138,23 +121,19 @@ pub const TABLE: &[(&str, &str, Endpoint, Permission)] = &[
     ("POST", "/v1/hooks/{project}/{name}", Endpoint::Hook, Permission::Nothing),
 ];
 
-/// Where a request goes.
+/// A routed request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// What the path leads to.
     pub endpoint: Endpoint,
-    /// What it takes.
     pub permission: Permission,
-    /// The project in the path.
     pub project: Option<ProjectId>,
-    /// The name in the path.
     pub name: Option<String>,
 }
 
-/// Finds where a request goes.
+/// Routes a request.
 ///
 /// # Errors
-/// There is no such path, it does not take this method, or the project's id is none.
+/// There is no such path, it does not take this method, or the project's id is invalid.
 pub fn find(method: &Method, path: &str) -> Result<Target, Problem> {
     check_path(path)?;
     let got = as_get(method);
@@ -171,13 +150,13 @@ pub fn find(method: &Method, path: &str) -> Result<Target, Problem> {
     Err(if others.is_empty() { unknown(path) } else { not_allowed(method, &mut others) })
 }
 
-/// Tells whether a path is one of those that ask for no signature of ours.
+/// Tells whether a path takes no signature of ours.
 pub fn is_open(path: &str) -> bool {
     let route = TABLE.iter().find(|(_, pattern, ..)| matches(pattern, path).is_some());
     route.is_some_and(|(.., permission)| *permission == Permission::Nothing)
 }
 
-/// Returns the method and pattern that a request is counted under: one of the table's, or none's.
+/// Returns the method and pattern as metrics label: the table's, or `none`.
 pub fn label(method: &Method, path: &str) -> (&'static str, &'static str) {
     let of_path =
         |(_, pattern, ..): &&(&'static str, &'static str, Endpoint, Permission)| matches(pattern, path).is_some();
@@ -187,13 +166,12 @@ pub fn label(method: &Method, path: &str) -> (&'static str, &'static str) {
     })
 }
 
-/// Whatever can be got can be asked for its head: it goes where GET goes, and its answer loses its body at the end.
+/// HEAD works wherever GET does: it is routed like GET, and its answer loses its body at the end.
 fn as_get(method: &Method) -> &Method {
     if method == Method::HEAD { &Method::GET } else { method }
 }
 
-/// Nothing of ours needs an escape, a dot segment or an empty one, and each of them lets two readers of one path see
-/// two paths.
+/// Our paths need no escape, dot segment or empty segment, and each of them lets two readers of one path see two paths.
 fn check_path(path: &str) -> Result<(), Problem> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._~-/".contains(&b);
     let body = path.strip_prefix('/').unwrap_or("");
@@ -204,7 +182,7 @@ fn check_path(path: &str) -> Result<(), Problem> {
     if fits || path == "/" { Ok(()) } else { Err(Problem::bad("bad_path", "the path has parts that none of ours has")) }
 }
 
-/// Compares a path with a pattern; returns what stands for `{project}` and `{name}`.
+/// Matches a path against a pattern; returns the values of `{project}` and `{name}`.
 fn matches<'a>(pattern: &str, path: &'a str) -> Option<(Option<&'a str>, Option<&'a str>)> {
     let (mut project, mut name) = (None, None);
     let mut parts = path.split('/');

@@ -1,4 +1,4 @@
-//! Secrets: values go in and never come out.
+//! Secrets: values can be written and never read.
 
 use hyper::{Response, StatusCode};
 use serde::Deserialize;
@@ -16,10 +16,10 @@ use super::problem::Problem;
 use super::query::content_type;
 use super::{Answer, ApiState, Call, Out, json, respond};
 
-/// What a value may be sent as. Whoever says nothing sends the value itself.
+/// The content types of a value. Without one, the body is the value itself.
 pub const TYPES: [&str; 3] = ["application/json", "text/plain", "application/octet-stream"];
 
-/// Answers `GET …/secrets`. Secrets may be there before their project: its first release needs them.
+/// Answers `GET …/secrets`. Secrets may exist before their project: its first release needs them.
 ///
 /// # Errors
 /// There is neither such a project nor a secret for it.
@@ -39,7 +39,7 @@ pub async fn list(call: &Call) -> Answer {
     json(StatusCode::OK, &json!({ "project": project, "secrets": secrets }))
 }
 
-/// Answers `PUT …/secrets/{name}`: 201 where the name is new, else 204.
+/// Answers `PUT …/secrets/{name}`: 201 if the name is new, else 204.
 ///
 /// # Errors
 /// The value or the name is refused.
@@ -73,7 +73,7 @@ pub async fn delete(call: &Call) -> Answer {
     Ok(found.await?())
 }
 
-/// The secrets of a project go with it; one that came meanwhile would go unseen.
+/// A project's secrets are deleted with it; one written during the removal would be lost silently.
 fn refuse_while_deleting(state: &ApiState, project: &ProjectId) -> Result<(), Problem> {
     match state.desired_store.wanted(project)?.map(|wanted| wanted.intent) {
         Some(Intent::Delete { .. }) => Err(WriteError::Deleting(project.clone()).into()),
@@ -92,11 +92,11 @@ struct Wrapped {
     value: Plain,
 }
 
-/// Reads a value: the bytes as they are, or a JSON string. No error repeats any of it.
+/// Reads a value: the raw bytes, or a JSON string. No error quotes any of it.
 fn value(call: &Call) -> Result<Plain, Problem> {
     let invalid = |cause: String| Problem::invalid(vec![Flaw::at("value", cause)]);
     if content_type(&call.headers, &TYPES)? == Some("application/json") {
-        // serde's own words may quote what it found.
+        // serde's own message may quote the value.
         let form = || "the body must be {\"value\": \"…\"}, without NUL bytes and at most 120 KiB".to_owned();
         return object::<Wrapped>(&call.body).map(|body| body.value).map_err(|_| invalid(form()));
     }

@@ -1,5 +1,5 @@
-//! Listens on a Unix socket and a TCP address. What comes in is bounded before it is understood: connections, headers,
-//! and the time for both.
+//! Listens on a Unix socket and a TCP address. Input is bounded before it is parsed: connections, headers, and the time
+//! for both.
 
 use std::convert::Infallible;
 use std::fs;
@@ -26,20 +26,20 @@ use super::request_smuggling::{Flaws, Watched};
 use super::write_timeout::Patient;
 use super::{ApiState, In, Origin, handle};
 
-/// How many connections one listener has at once; more wait to be accepted. Each listener has its own, so that whoever
-/// fills the one from outside cannot lock out the operator at the socket.
+/// How many connections one listener has at once; more wait to be accepted. Each listener has its own limit, so that
+/// filling the TCP one from outside cannot lock the operator out of the socket.
 const CONNECTIONS: usize = 512;
-/// How long a request's head may take.
+/// How long reading a request's head may take.
 const HEAD: Duration = Duration::from_secs(10);
 /// How many headers a request may have.
 const HEADERS: usize = 100;
-/// How long a request's head may be.
+/// Maximum length of a request's head.
 const HEAD_BYTES: usize = 64 << 10;
-/// How long requests may take to their end once the agent is to end.
+/// How long requests may take to finish once the agent stops.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Serves until `stop` becomes true and what is in flight has ended, or has had its time. `opened` is called as soon as
-/// clients can connect: whoever waits for the agent's start may use it at once.
+/// Serves until `stop` becomes true and requests in flight have finished or timed out. `opened` is called as soon as
+/// clients can connect: a process that waits for the agent's start may use it at once.
 ///
 /// # Errors
 /// Names the address that could not be listened on, and what to change.
@@ -60,7 +60,7 @@ pub async fn serve(
         Some(outside) => drop(tokio::join!(local, accept_all(state, outside, stop))),
         None => local.await,
     }
-    // Left behind it would only be a name that refuses connections.
+    // If left behind, it would only be a name that refuses connections.
     let _ = fs::remove_file(&unix);
     Ok(())
 }
@@ -71,8 +71,8 @@ async fn bind_tcp(address: &str) -> Result<TcpListener, String> {
     })
 }
 
-/// Makes the socket beside its place and moves it there: it never exists with other rights than its own, and one that
-/// a crash left behind is replaced in the same step.
+/// Makes the socket under a temporary name and renames it into place: it never exists with other permissions than its
+/// own, and one that a crash left behind is replaced in the same step.
 fn bind_unix(path: &Path) -> Result<UnixListener, String> {
     let failed = |cause: &dyn std::fmt::Display| {
         format!("could not listen on {}: {cause}; its directory must exist and be the agent's", path.display())
@@ -135,7 +135,7 @@ async fn accept_all(state: Arc<ApiState>, listener: Listener, mut stop: watch::R
                 open.spawn(converse(Arc::clone(&state), origin.clone(), stream, place));
             }
             (_, Err(error)) => {
-                // Out of file descriptors, most likely: not to be met by asking again at once.
+                // Most likely out of file descriptors: retrying at once would not help.
                 tracing::warn!(%error, "could not accept a connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -143,7 +143,7 @@ async fn accept_all(state: Arc<ApiState>, listener: Listener, mut stop: watch::R
         }
     }
     drop(listener);
-    // Whatever is left after that is cut off when the set is dropped.
+    // Remaining connections are cut off when the set is dropped.
     let all = async { while open.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(GRACE, all).await;
 }
@@ -160,8 +160,8 @@ async fn converse(state: Arc<ApiState>, mut origin: Origin, stream: Box<dyn Stre
         let request = request.map(|body| -> In { body.map_err(Into::into).boxed_unsync() });
         async move { Ok::<_, Infallible>(handle(state, origin, request).await) }
     });
-    // One request a connection: nothing can hide between two of them, and the head that is watched is the one that
-    // is answered.
+    // One request per connection: nothing can hide between two of them, and the head that is checked is the one that is
+    // answered.
     let connection = http1::Builder::new()
         .keep_alive(false)
         .timer(TokioTimer::new())
@@ -182,8 +182,8 @@ async fn converse(state: Arc<ApiState>, mut origin: Origin, stream: Box<dyn Stre
     }
 }
 
-/// Waits for the agent's end.
+/// Waits for the agent to stop.
 pub async fn ended(stop: &mut watch::Receiver<bool>) {
-    // An error means that nobody is left to say it: that is the end too.
+    // An error means that the sender is gone: that is a stop too.
     let _ = stop.wait_for(|stop| *stop).await;
 }

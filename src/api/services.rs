@@ -1,4 +1,4 @@
-//! Host services: what is wanted of them, and how they are.
+//! Host services: desired and observed state.
 
 use std::collections::BTreeMap;
 
@@ -15,10 +15,10 @@ use super::problem::Problem;
 use super::query::content_type;
 use super::{Answer, ApiState, Call, json};
 
-/// What a wish may be sent as.
+/// The content types of a desired service.
 pub const TYPES: [&str; 5] = ["application/json", "application/yaml", "text/yaml", "application/x-yaml", "text/x-yaml"];
 
-/// Answers `GET /v1/services`: all there can be.
+/// Answers `GET /v1/services`: every known service.
 ///
 /// # Errors
 /// The database cannot be read.
@@ -49,7 +49,7 @@ pub async fn get(call: &Call) -> Answer {
 /// Answers `PUT /v1/services/{name}`.
 ///
 /// # Errors
-/// There is no such service or version, or the service is another owner's.
+/// There is no such service or version, or it belongs to another owner.
 pub async fn put(call: &Call) -> Answer {
     call.query(&[])?;
     content_type(&call.headers, &TYPES)?;
@@ -64,11 +64,10 @@ pub async fn put(call: &Call) -> Answer {
     json(status, &json!({ "service": service, "generation": put.generation, "version": version }))
 }
 
-/// Answers `DELETE /v1/services/{name}`. A removal that a file's disappearance asked for and the agent held back is
-/// confirmed so.
+/// Answers `DELETE /v1/services/{name}`. Also confirms a removal that a missing file requested and the agent held back.
 ///
 /// # Errors
-/// There is no such service, nobody asked for it, or it is another owner's.
+/// There is no such service, it was never requested, or it belongs to another owner.
 pub async fn delete(call: &Call) -> Answer {
     let purge = call.query(&["purge"])?.flag("purge")?;
     let (service, by) = (service(call)?, call.by()?);

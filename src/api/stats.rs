@@ -19,10 +19,10 @@ use super::problem::Problem;
 use super::server::ended;
 use super::{Answer, Call, json, respond, slot};
 
-/// Answers `GET /v1/system/stats`. The first figures of a server at which nobody looked take a second.
+/// Answers `GET /v1/system/stats`. The first figures take a second if no reader was connected before.
 ///
 /// # Errors
-/// Nobody could begin to look.
+/// The sampler could not be started.
 pub async fn of_system(call: Call) -> Answer {
     call.query(&[])?;
     if wants_events(&call.headers) {
@@ -46,7 +46,7 @@ fn stream(call: Call) -> Answer {
     Ok(response)
 }
 
-/// Sends the newest figures as they come. Whoever is slow misses some, and is dropped after a while.
+/// Sends the newest figures as they arrive. A slow reader misses some, and is dropped after a while.
 async fn pump(
     mut figures: Figures,
     out: mpsc::Sender<Bytes>,
@@ -73,9 +73,6 @@ async fn pump(
 }
 
 /// Answers `GET /metrics`.
-///
-/// # Errors
-/// None that our own types bring about.
 pub async fn metrics(call: &Call) -> Answer {
     call.query(&[])?;
     let text = call

@@ -1,5 +1,5 @@
-//! Stop, and go on: a suspension lies over a project whoever owns it, also over one that a file describes. Somebody at
-//! night must be able to say stop without finding that file.
+//! Suspend and resume: a suspension applies to a project whoever owns it, even one that a file describes. An operator
+//! at night must be able to stop it without finding that file.
 
 use hyper::StatusCode;
 use serde::Deserialize;
@@ -16,10 +16,10 @@ use super::projects::known;
 use super::query::content_type;
 use super::{Answer, Call, json};
 
-/// How long a reason may be.
+/// Maximum length of a reason.
 const LONGEST: usize = 500;
 
-/// What a suspension asks for.
+/// The body of a suspension.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Asked {
@@ -27,10 +27,10 @@ struct Asked {
     until: Option<Timestamp>,
 }
 
-/// Answers `POST …/suspend`. One that is suspended already is suspended as it is said now.
+/// Answers `POST …/suspend`. A new suspension replaces the one in force.
 ///
 /// # Errors
-/// There is no such project, or what is asked makes no sense.
+/// There is no such project, or the request makes no sense.
 pub async fn suspend(call: &Call) -> Answer {
     call.query(&[])?;
     content_type(&call.headers, &["application/json"])?;
@@ -52,7 +52,7 @@ pub async fn suspend(call: &Call) -> Answer {
 /// Answers `POST …/resume`.
 ///
 /// # Errors
-/// There is no such project, or it is its spec that says so.
+/// There is no such project, or its spec suspends it.
 pub async fn resume(call: &Call) -> Answer {
     call.query(&[])?;
     let (project, by) = (call.project()?, call.by()?);
@@ -92,7 +92,7 @@ fn check(asked: Asked, now: Timestamp) -> Result<Asked, Problem> {
     }
 }
 
-/// What a spec says is its owner's to change; to overrule it here would be undone by nothing and seen by nobody.
+/// Only the owner can change the spec; an override here would be undone by nothing and visible nowhere.
 fn refuse_where_the_spec_says_so(project: &ProjectId, wanted: &Wanted, now: Timestamp) -> Result<(), Problem> {
     let Some(spec) = wanted.spec().filter(|spec| spec.suspend.at(now).is_some()) else { return Ok(()) };
     let place = match &wanted.owner {

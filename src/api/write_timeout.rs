@@ -1,4 +1,4 @@
-//! A connection that gives up on a reader who reads nothing: else whoever stops reading a log keeps its place for ever.
+//! A connection that drops a reader who reads nothing; otherwise a stalled log reader would keep its slot for ever.
 
 use std::future::Future;
 use std::io;
@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// How long nothing may be taken of what is sent.
+/// How long a write may make no progress.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A stream whose writes end in an error when they stand still.
+/// A stream whose writes fail when they make no progress.
 pub struct Patient<S> {
     inner: S,
     waiting: Option<Pin<Box<Sleep>>>,

@@ -1,4 +1,4 @@
-//! Sends specs: to be wanted, or to see what they would come to.
+//! Sends specs: to apply them, or for a dry run.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -24,7 +24,7 @@ struct Sending {
     text: Vec<u8>,
 }
 
-/// Writes the specs; waits for their ends, if asked to. All are written before any is waited for.
+/// Writes the specs; waits for their ends if requested. All are written before any is waited for.
 ///
 /// # Errors
 /// A spec was refused, or did not become Ready.
@@ -83,7 +83,7 @@ fn wait_for_all(
     failed.map_or(Ok(()), Err)
 }
 
-/// Shows what the specs would come to, and writes nothing; tells whether there is anything to do.
+/// Shows the plan for the specs, and writes nothing; tells whether there is anything to do.
 ///
 /// # Errors
 /// A spec was refused.
@@ -114,7 +114,7 @@ pub fn dry_run(client: &Client, file: &Path, format: Format) -> Result<bool, Fai
 /// Shows a plan; tells whether there is anything in it.
 ///
 /// # Errors
-/// Nobody reads it any more.
+/// The output is closed.
 pub fn show_plan(steps: &[Value], waiting: &[Value], format: Format) -> Result<bool, Failure> {
     let shown = machine(format, &json!({ "steps": steps, "waiting": waiting }));
     say(&shown.unwrap_or_else(|| show::plan(steps, waiting, Paint::of_stdout())))?;
@@ -166,7 +166,7 @@ fn put(client: &Client, spec: &Sending, query: &str) -> Result<super::client::An
     }
 }
 
-/// Shows each flaw that the agent found in the spec where it stands.
+/// Shows each problem that the agent found, at its place in the spec.
 fn refused(spec: &Sending, status: u16, body: &[u8]) -> String {
     let flaws = failure::flaws(body);
     if flaws.is_empty() {
@@ -176,7 +176,7 @@ fn refused(spec: &Sending, status: u16, body: &[u8]) -> String {
     format!("the agent refused {} ({status})\n{}", spec.name, shown.trim_end())
 }
 
-/// What a file, a directory or standard input has to send.
+/// The documents of a file, a directory or standard input.
 #[derive(Default)]
 struct Sendings {
     services: BTreeMap<Service, Version>,
@@ -200,7 +200,7 @@ fn sendings(path: &Path) -> Result<Sendings, Failure> {
     Ok(found)
 }
 
-/// Reads a document about the host.
+/// Parses a document about the host.
 fn services(file: &Path, text: &[u8]) -> Result<BTreeMap<Service, Version>, Failure> {
     let name = file.display().to_string();
     match document::parse_any(text) {
@@ -213,7 +213,7 @@ fn services(file: &Path, text: &[u8]) -> Result<BTreeMap<Service, Version>, Fail
     }
 }
 
-/// Returns the documents that a path names: itself, or those of the directory.
+/// Returns the documents at a path: the file itself, or those of the directory.
 ///
 /// # Errors
 /// The directory cannot be read, or has none.
@@ -237,7 +237,7 @@ fn files_in(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
-/// Reads a spec as far as it takes to know whose it is; the agent checks the rest, by its own version's rules.
+/// Parses just enough of a spec to find its project; the agent checks the rest, by its own version's rules.
 fn spec(file: &Path, text: Vec<u8>) -> Result<Sending, Failure> {
     let name = file.display().to_string();
     match document::project_named_in(&text) {

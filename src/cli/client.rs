@@ -24,7 +24,7 @@ use crate::model::names::Sha256;
 use crate::settings::SOCKET;
 use crate::sign::{Head, digest};
 
-/// Longest answer that is read whole.
+/// The longest answer that is read whole.
 const LONGEST: u64 = 64 << 20;
 /// How long until the agent must have begun to answer, or to take more of an upload.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -35,47 +35,43 @@ const OCTETS: &str = "application/octet-stream";
 /// A request, without what signing adds.
 #[derive(Debug, Clone, Default)]
 pub struct Ask<'a> {
-    /// The method.
     pub method: &'a str,
-    /// The path, and after a `?` the query.
+    /// With the query, if any.
     pub target: String,
-    /// The answer's type, where it can have several; empty for the usual one.
+    /// `Accept`; empty for the default.
     pub accept: &'a str,
-    /// The body's type; empty if there is none.
+    /// `Content-Type`; empty if there is no body.
     pub content_type: &'a str,
-    /// The body.
     pub body: Vec<u8>,
 }
 
 impl<'a> Ask<'a> {
-    /// Asks for something.
+    /// Makes a GET.
     pub fn get(target: impl Into<String>) -> Self {
         Self { method: "GET", target: target.into(), ..Self::default() }
     }
 
-    /// Sends a value.
+    /// Makes a request with a JSON body.
     pub fn json(method: &'a str, target: impl Into<String>, body: &Value) -> Self {
         let body = body.to_string().into_bytes();
         Self { method, target: target.into(), content_type: "application/json", body, ..Self::default() }
     }
 }
 
-/// What the agent answered.
+/// The agent's answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// The HTTP status.
     pub status: u16,
-    /// The body.
     pub body: Vec<u8>,
-    /// Of what pass the agent's words are.
+    /// The pass that the answer is from.
     pub mark: Option<Mark>,
 }
 
 impl Answer {
-    /// Returns the body as JSON, where the agent said yes.
+    /// Returns the body of a success as JSON.
     ///
     /// # Errors
-    /// It said no, and why.
+    /// The agent refused, and why.
     pub fn value(&self) -> Result<Value, Failure> {
         match self.status {
             200..=299 if self.body.is_empty() => Ok(Value::Null),
@@ -86,22 +82,21 @@ impl Answer {
     }
 }
 
-/// Both clients' headers are those of one library.
+/// Both clients use the same library's header type.
 fn mark_in(headers: &hyper::HeaderMap) -> Option<Mark> {
     Mark::parse(headers.get(heartbeat::HEADER)?.to_str().ok()?)
 }
 
-/// Where the agent is.
+/// The agent's address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// On this machine.
+    /// The local socket.
     Socket(PathBuf),
-    /// At an address.
     Web(Url),
 }
 
 impl Place {
-    /// Reads the address that was given; none: the local socket.
+    /// Parses the given address; none: the local socket.
     ///
     /// # Errors
     /// Says what an address looks like.
@@ -132,20 +127,20 @@ impl Place {
     }
 }
 
-/// Returns the host as it is sent: with the port where it is not the scheme's own.
+/// Returns the Host header: with the port unless it is the scheme's default.
 pub fn host_of(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-/// Takes a line of an answer; its error ends the answer.
+/// Handles a line of an answer; an error ends the answer.
 type Take<'a> = &'a mut dyn FnMut(&str) -> Result<(), Failure>;
 
 /// Talks to one agent with one key.
 pub struct Client {
     place: Place,
     signer: Signer,
-    /// The mark of the newest thing that it wrote.
+    /// The mark of its newest write.
     written: Cell<Option<Mark>>,
 }
 
@@ -155,8 +150,8 @@ impl Client {
         Self { place, signer, written: Cell::default() }
     }
 
-    /// Tells whether an answer is of a pass that began after everything that was written here. An agent of a version
-    /// before says nothing of its passes.
+    /// Tells whether an answer is from a pass that began after all of this client's writes. Older agents do not report
+    /// passes.
     pub fn is_fresh(&self, answer: &Answer) -> bool {
         self.written.get().zip(answer.mark).is_none_or(|(written, seen)| seen.is_after(written))
     }
@@ -182,18 +177,18 @@ impl Client {
         Ok(answer)
     }
 
-    /// Sends a request and returns the agent's yes as JSON.
+    /// Sends a request and returns the success as JSON.
     ///
     /// # Errors
-    /// The agent could not be reached, or said no.
+    /// The agent could not be reached, or refused.
     pub fn value(&self, ask: &Ask<'_>) -> Result<Value, Failure> {
         self.send(ask)?.value()
     }
 
-    /// Sends a request and returns the agent's yes as text.
+    /// Sends a request and returns the success as text.
     ///
     /// # Errors
-    /// The agent could not be reached, said no, or answered something else.
+    /// The agent could not be reached, refused, or answered something else.
     pub fn text(&self, ask: &Ask<'_>) -> Result<String, Failure> {
         let answer = self.send(ask)?;
         match answer.status {
@@ -203,17 +198,17 @@ impl Client {
         }
     }
 
-    /// Sends a long body as it is read and returns the agent's yes as JSON.
+    /// Streams a long body and returns the success as JSON.
     ///
     /// # Errors
-    /// The agent could not be reached, or said no.
+    /// The agent could not be reached, or refused.
     pub fn upload(&self, target: &str, mut upload: Upload) -> Result<Value, Failure> {
         let ask = Ask { method: "POST", target: target.to_owned(), content_type: OCTETS, ..Ask::default() };
         let signature = self.signature(&ask, upload.sha256.clone())?;
         let answer = match &self.place {
             Place::Socket(path) => self.over_socket(path, &ask, &signature, Outgoing::of(upload), None)?,
             Place::Web(url) => {
-                // The agent says no before the body comes, if it does: 100-continue waits for that.
+                // A refusal comes before the body is sent: 100-continue waits for it.
                 let request = self.web_request(url, &ask, &signature);
                 let request = request.header("content-length", upload.bytes).header("expect", "100-continue");
                 let body = ureq::SendBody::from_reader(&mut *upload.content);
@@ -229,10 +224,10 @@ impl Client {
         answer.value()
     }
 
-    /// Sends a request and hands on each line of the answer as it comes.
+    /// Sends a request and passes on each line of the answer as it arrives.
     ///
     /// # Errors
-    /// The agent could not be reached, said no, or the lines are not wanted any more.
+    /// The agent could not be reached, refused, or the line handler failed.
     pub fn lines(&self, ask: &Ask<'_>, take: Take<'_>) -> Result<(), Failure> {
         let signature = self.sign(ask)?;
         match &self.place {
@@ -296,7 +291,7 @@ impl Client {
         let config = web_config().timeout_global(whole.then_some(TIMEOUT * 2)).build();
         let request = self.web_request(url, ask, signature);
         let agent = ureq::Agent::new_with_config(config);
-        // A body on GET or DELETE is an error to the library, an empty one too.
+        // The library treats any body on GET or DELETE as an error, even an empty one.
         let sent = match ask.method {
             "PUT" | "POST" => agent.run(request.body(ask.body.clone()).map_err(|e| not_formed(&e))?),
             _ => agent.run(request.body(()).map_err(|e| not_formed(&e))?),
@@ -392,19 +387,17 @@ impl Client {
 
 /// A long body.
 pub struct Upload {
-    /// Where it is read.
     pub content: Box<dyn Read + Send>,
-    /// How long it is.
     pub bytes: u64,
-    /// What it hashes to: it is signed before it is sent.
+    /// Known in advance: it is signed before the body is sent.
     pub sha256: Sha256,
 }
 
-/// A body on its way to the socket, and how much of it went.
+/// A body on its way to the socket, and how much of it was sent.
 struct Outgoing {
     body: UnsyncBoxBody<Bytes, io::Error>,
     sent: Arc<AtomicU64>,
-    /// Told when the agent wants the body; none: it is sent at once.
+    /// Notified when the agent wants the body; none: it is sent at once.
     go: Option<Arc<Notify>>,
 }
 
@@ -417,7 +410,7 @@ impl Outgoing {
     fn of(upload: Upload) -> Self {
         let (sent, go) = (Arc::default(), Arc::new(Notify::new()));
         let told = Arc::clone(&go);
-        // Who does not know the question does not answer it.
+        // A server that does not know 100-continue does not answer it.
         let wait = Box::pin(async move {
             let _ = tokio::time::timeout(Duration::from_secs(1), told.notified()).await;
         });
@@ -430,7 +423,7 @@ impl Outgoing {
 struct Reading {
     upload: Upload,
     sent: Arc<AtomicU64>,
-    /// Until the agent wants it: a refusal that comes while the body goes out would be lost.
+    /// Waits until the agent wants it: a refusal that arrives during the upload would be lost.
     wait: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
@@ -514,7 +507,7 @@ mod tests {
         }
     }
 
-    /// Answers one request with this, and returns what was asked.
+    /// Gives this answer to one request, and returns that request.
     fn answer_once(mut stream: impl Read + io::Write, answer: &str) -> String {
         let mut asked = Vec::new();
         let mut chunk = [0; 4096];
@@ -533,7 +526,7 @@ mod tests {
         Signer::read(Some(&dir.join("ci"))).unwrap()
     }
 
-    /// Tells whether what was asked carries a signature that holds for it.
+    /// Tells whether the request carries a valid signature.
     fn is_signed(asked: &str, method: &str, host: &str, target: &str, content_type: &str) -> bool {
         let header = asked.lines().find_map(|line| line.strip_prefix("x-signature: ")).unwrap();
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -594,7 +587,7 @@ mod tests {
         }
     }
 
-    /// Answers an upload: says yes to it first, or no at once; returns what came.
+    /// Answers an upload: accepts it first, or refuses it at once; returns what was received.
     fn answer_upload(mut stream: impl Read + io::Write, first: &str, length: usize, last: &str) -> Vec<u8> {
         let (mut asked, mut chunk) = (Vec::new(), [0; 4096]);
         let mut read = |stream: &mut dyn Read, asked: &mut Vec<u8>| {

@@ -1,4 +1,4 @@
-//! Deploys a file or a directory from here: packs it if it has to be, sends it, and moves the project to it.
+//! Deploys a local file or directory: packs it if needed, uploads it, and moves the project to it.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Seek, Write};
@@ -19,10 +19,10 @@ use crate::model::quantity::Span;
 use crate::model::spec::{Label, Spec};
 use crate::unpack::contents::{self, Place};
 
-/// Deploys what lies at a path; waits for its end, if asked to.
+/// Deploys a path; waits for the end if requested.
 ///
 /// # Errors
-/// It cannot be read or sent, the project's owner is somebody else, or it did not become Ready.
+/// It cannot be read or sent, the project belongs to another owner, or it did not become Ready.
 pub fn deploy(
     session: &Session,
     project: &ProjectId,
@@ -30,7 +30,7 @@ pub fn deploy(
     version: Option<&Label>,
     at_most: Option<Span>,
 ) -> Result<(), Failure> {
-    // Before anything is packed or sent for nothing.
+    // Checked before anything is packed or sent for nothing.
     let spec = check_movable(session, project)?;
     if path.is_dir() {
         check_contents(path, spec)?;
@@ -68,9 +68,9 @@ fn with_hint(refused: Failure) -> Failure {
     Failure { message: format!("{}\nhint: {hint}", refused.message), ..refused }
 }
 
-/// Says what the server would say of a directory: what it lacks of that which the project's processes name.
+/// Says what the server would: the files that the project's processes name and the directory lacks.
 fn check_contents(path: &Path, spec: Value) -> Result<(), Failure> {
-    // What this version cannot read, the agent judges alone.
+    // A spec that this version cannot read is left to the agent to judge.
     let Ok(spec) = serde_json::from_value::<Spec>(spec) else { return Ok(()) };
     match contents::lacks(path, &Expected::of_spec(&spec), &Place::Elsewhere) {
         Some(why) => Err(Failure::new(format!("could not deploy {}: {why}", path.display()))),
@@ -78,8 +78,8 @@ fn check_contents(path: &Path, spec: Value) -> Result<(), Failure> {
     }
 }
 
-/// Asks whether the artifact may be moved from here, and returns the project's spec. The agent decides it again when it
-/// is moved.
+/// Asks whether the artifact may be moved by this client, and returns the project's spec. The agent checks again when
+/// it is moved.
 fn check_movable(session: &Session, project: &ProjectId) -> Result<Value, Failure> {
     let answer = session.client.send(&Ask::get(format!("/v1/projects/{project}")))?;
     if answer.status == 404 {
@@ -101,8 +101,7 @@ fn refused(project: &ProjectId, view: &Value) -> Option<String> {
     ))
 }
 
-/// Opens what is to be sent: a file as it is, a directory packed into a file without a name. Says how long it is, and
-/// what it hashes to.
+/// Opens what to send: a file as it is, a directory packed into an unnamed temporary file. Returns its length and hash.
 fn artifact(path: &Path) -> Result<(File, u64, Sha256), Failure> {
     let failed = |e: io::Error| Failure::new(format!("could not read {}: {e}", path.display()));
     let mut file = match std::fs::metadata(path).map_err(failed)? {
@@ -116,7 +115,7 @@ fn artifact(path: &Path) -> Result<(File, u64, Sha256), Failure> {
     }
 }
 
-/// Reads a file from its beginning, and goes back there.
+/// Reads a file from its beginning, and rewinds it.
 fn hash(file: &mut File) -> io::Result<(u64, Sha256)> {
     let (mut hasher, mut piece, mut bytes) = (Hasher::new(), vec![0; 256 << 10], 0);
     file.rewind()?;
@@ -143,7 +142,7 @@ fn packed(directory: &Path) -> Result<File, Failure> {
     into.into_inner().map_err(|e| super::pack::could_not(directory, e.error()))
 }
 
-/// A body that shows on the terminal how much of it went.
+/// A body that shows on the terminal how much of it was sent.
 struct Shown<R> {
     from: R,
     project: ProjectId,
@@ -166,7 +165,7 @@ impl<R> Shown<R> {
         }
         self.told = Some(Instant::now());
         let line = if done { String::new() } else { bar(&self.project, self.went, self.bytes) };
-        // Progress is a courtesy: that nobody reads it stops nothing.
+        // Progress is optional: a closed stderr stops nothing.
         let mut err = io::stderr().lock();
         let _ = write!(err, "\r\x1b[K{line}").and_then(|()| err.flush());
     }

@@ -1,4 +1,4 @@
-//! How a verb ends when it does not end well: what is said, and with which exit status.
+//! How a failed verb ends: its message and exit status.
 
 use serde::Deserialize;
 
@@ -12,12 +12,11 @@ pub const CHANGES: u8 = 2;
 /// Exit status: `--wait` ended other than Ready.
 pub const NOT_READY: u8 = 3;
 
-/// Why a verb did not do what it was asked.
+/// Why a verb failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// The exit status.
     pub status: u8,
-    /// What is said; empty: nothing.
+    /// Empty: nothing is printed.
     pub message: String,
 }
 
@@ -27,12 +26,12 @@ impl Failure {
         Self { status: ERROR, message: message.into() }
     }
 
-    /// Makes the end of a wait that was in vain.
+    /// Makes the end of a wait that did not reach Ready.
     pub fn not_ready(message: impl Into<String>) -> Self {
         Self { status: NOT_READY, message: message.into() }
     }
 
-    /// Makes the end of a verb whose reader went away: nobody is left to be told.
+    /// Makes the end of a verb whose output is closed: no message can be read.
     pub fn unheard() -> Self {
         Self { status: ERROR, message: String::new() }
     }
@@ -44,7 +43,7 @@ impl From<String> for Failure {
     }
 }
 
-/// What the API says when it says no.
+/// A refusal by the API.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Problem {
@@ -63,7 +62,7 @@ struct Flaw {
     column: Option<u64>,
 }
 
-/// Reads a refusal of the API.
+/// Parses a refusal by the API.
 pub fn refusal(status: u16, body: &[u8]) -> Failure {
     let Ok(problem) = serde_json::from_slice::<Problem>(body) else {
         let start: String = String::from_utf8_lossy(body).chars().take(200).collect();
@@ -84,7 +83,7 @@ pub fn refusal(status: u16, body: &[u8]) -> Failure {
     Failure::new(said)
 }
 
-/// Returns what a refusal says is wrong where in the document that was sent.
+/// Returns the problems that a refusal lists, with their places in the document.
 pub fn flaws(body: &[u8]) -> Vec<document::Problem> {
     let errors = serde_json::from_slice::<Problem>(body).map(|problem| problem.errors).unwrap_or_default();
     let place = |flaw: &Flaw| Some(Place { line: flaw.line?, column: flaw.column? });
@@ -103,7 +102,7 @@ fn shown(flaw: &Flaw) -> String {
     format!("{place}{path}{}", clean(&flaw.message))
 }
 
-/// Says what to look at when a signature was refused.
+/// Says what to check when a signature was refused.
 fn hint(code: &str) -> Option<&'static str> {
     match code {
         "key_unknown" => Some("the agent has no such key; its file's name is the key's id: see `zexio key list` there"),

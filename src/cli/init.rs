@@ -1,4 +1,4 @@
-//! Prepares a machine: directories, keys, the user that unpacks, Caddy. Doing it twice changes nothing the second time.
+//! Prepares a machine: directories, keys, the user that unpacks, Caddy. A second run changes nothing.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, IsTerminal};
@@ -19,23 +19,22 @@ use crate::keys::{Keys, Scope};
 use crate::model::names::KeyId;
 use crate::settings::{self, Settings};
 
-/// What of `init` is the machine's side of the agent.
+/// The parts of `init` that work on the machine.
 #[derive(Clone, Copy)]
 pub struct InitHooks {
-    /// Makes the user that unpacks what came from the network, unless it is there; returns its name.
+    /// Makes the user that unpacks downloaded artifacts, if missing; returns its name.
     pub make_unpacker: fn() -> Result<&'static str, String>,
-    /// Joins our Caddyfile to the operator's; returns what was done, a line each.
+    /// Adds our Caddyfile to the operator's; returns what was done, a line each.
     pub join_proxy: fn(&Settings, &JoinProxy<'_>) -> Result<Vec<String>, String>,
 }
 
 /// What may be done to the operator's Caddy.
 #[derive(Clone, Copy)]
 pub struct JoinProxy<'a> {
-    /// Change its Caddyfile without asking.
     pub yes: bool,
-    /// Restart it where there is no other way.
+    /// Restart it if there is no other way.
     pub restart: bool,
-    /// Asks the operator; none where there is no terminal.
+    /// Asks the operator; none without a terminal.
     pub ask: Option<&'a dyn Fn(&str) -> bool>,
 }
 
@@ -49,7 +48,7 @@ pub fn init(hooks: &InitHooks, yes: bool, restart: bool, format: Format) -> Resu
     }
     let settings = Settings::read(Path::new(settings::FILE))?;
     let mut done = Done::default();
-    // Whatever stands in its way, it is said what was made until then.
+    // Even on failure, what was made until then is printed.
     let ask: &dyn Fn(&str) -> bool = &|question| prompt::agrees(question);
     let join = JoinProxy { yes, restart, ask: io::stdin().is_terminal().then_some(ask) };
     let made = prepare(&settings, hooks, &join, &mut done);
@@ -66,11 +65,11 @@ const NEXT: &str = "\
 keep a copy of /etc/zexio/master.key in a safe place: without it the stored secrets cannot be read
 ";
 
-/// What was made and what was there.
+/// What was made and what existed.
 #[derive(Debug, Default)]
 struct Done(Vec<Deed>);
 
-/// One thing that was made or was there.
+/// One thing that was made or existed.
 #[derive(Debug, Serialize)]
 struct Deed {
     did: &'static str,
@@ -97,18 +96,16 @@ fn prepare(settings: &Settings, hooks: &InitHooks, join: &JoinProxy<'_>, done: &
     Ok(())
 }
 
-/// Where everything goes.
+/// The paths of everything that `init` makes.
 pub struct Places {
     /// Directories, with their modes.
     pub directories: Vec<(PathBuf, u32)>,
-    /// The master key.
     pub master_key: PathBuf,
-    /// The API keys.
     pub keys: PathBuf,
 }
 
 impl Places {
-    /// Returns where the settings put it.
+    /// Returns the paths that the settings give.
     pub fn of(settings: &Settings) -> Self {
         let mut directories = vec![
             ("/etc/zexio".into(), 0o755),
@@ -133,11 +130,11 @@ fn make_places(places: &Places, done: &mut Done) -> Result<(), Failure> {
     make_admin(&places.keys, done)
 }
 
-/// Makes a directory, or gives the one that is there its mode. Returns a word for what was done.
+/// Makes a directory, or sets the mode of an existing one. Returns a word for what was done.
 fn make_directory(path: &Path, mode: u32) -> io::Result<&'static str> {
     match DirBuilder::new().mode(mode).create(path) {
         Ok(()) => {
-            // The umask may have taken bits away.
+            // The umask may have removed bits.
             fs::set_permissions(path, Permissions::from_mode(mode))?;
             files::sync_parent(path)?;
             Ok("made")
@@ -162,7 +159,7 @@ fn keep_directory(path: &Path, mode: u32) -> io::Result<&'static str> {
     Ok("changed")
 }
 
-/// Makes the master key where there is none. One that is there is never touched: everything stored is sealed by it.
+/// Makes the master key if there is none. An existing one is never touched: all stored secrets are sealed with it.
 fn make_master_key(path: &Path) -> io::Result<&'static str> {
     if fs::symlink_metadata(path).is_ok() {
         return Ok("there");

@@ -1,4 +1,4 @@
-//! What the command line says of itself to others: completions to shells, pages to man.
+//! The command line's own documentation: shell completions, man pages.
 
 use std::fs;
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ use super::text::say;
 /// Prints the completions for a shell.
 ///
 /// # Errors
-/// Nobody reads them any more.
+/// The output is closed.
 pub fn completions(shell: Shell) -> Result<(), Failure> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Args::command(), "zexio", &mut text);
@@ -45,7 +45,7 @@ fn pages() -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
     Ok(pages)
 }
 
-/// A verb's page, and those of what can follow it. Hidden verbs are nobody's to type.
+/// A verb's page, and those of its subcommands. Hidden verbs are not for typing.
 fn collect(command: Command, name: String, pages: &mut Vec<(PathBuf, Vec<u8>)>) -> io::Result<()> {
     for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
         collect(verb.clone(), format!("{name}-{}", verb.get_name()), pages)?;

@@ -1,5 +1,5 @@
-//! The command line. `agent`, `launch` and `unpack` are handed to whoever can do them; every other verb asks the agent,
-//! or works on this machine's own files.
+//! The command line. `agent`, `launch` and `unpack` are passed to the hooks that implement them; every other verb talks
+//! to the agent, or works on this machine's own files.
 
 mod apply;
 pub mod args;
@@ -45,29 +45,27 @@ use crate::port::{Clock, SystemClock};
 use crate::settings;
 use crate::sign::Key as SigningKey;
 
-/// Returns a plan's steps as people read them, without colours.
+/// Formats a plan's steps for people, without colours.
 pub fn plan_text(steps: &[Value]) -> String {
     show::plan(steps, &[], Paint(false))
 }
 
-/// What the command line does not do itself.
+/// The verbs that other modules implement.
 #[derive(Clone, Copy)]
 pub struct Entry {
-    /// Runs the agent.
     pub agent: fn() -> ExitCode,
-    /// Becomes an app.
+    /// Becomes an app (exec).
     pub launch: fn() -> ExitCode,
-    /// Waits for the rest of an app.
+    /// Waits for the app's other processes to exit.
     pub wait_for_rest: fn() -> ExitCode,
-    /// Unpacks an artifact.
     pub unpack: fn(Vec<String>) -> ExitCode,
-    /// Does the package manager's work for a host service.
+    /// Runs the package manager for a host service.
     pub provision: fn(&PackageJob) -> ExitCode,
     /// The machine's part of `init`.
     pub init: InitHooks,
 }
 
-/// Does what the command line says.
+/// Runs a verb.
 pub fn run(entry: Entry) -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
@@ -105,7 +103,7 @@ pub fn run(entry: Entry) -> ExitCode {
     end(done)
 }
 
-/// Refuses another form for what has only one.
+/// Refuses an output format that the verb does not have.
 fn only_text(format: Format, why: &str) -> Result<(), Failure> {
     match format {
         Format::Table => Ok(()),
@@ -113,7 +111,7 @@ fn only_text(format: Format, why: &str) -> Result<(), Failure> {
     }
 }
 
-/// Prints the schema: as JSON, which editors read, unless YAML is asked for.
+/// Prints the schema: as JSON, which editors read, unless YAML is requested.
 fn schema(format: Format) -> Result<(), Failure> {
     let text = machine(format, &schema::schema()).filter(|_| format == Format::Yaml);
     say(&text.unwrap_or_else(schema::text))
@@ -124,7 +122,7 @@ fn version(format: Format) -> Result<(), Failure> {
     say(&machine(format, &json!({ "version": VERSION })).unwrap_or(format!("zexio {VERSION}\n")))
 }
 
-/// Says what is wrong with the command line. Status 2 is taken: it means that `plan` found changes.
+/// Reports a usage error. Status 2 is taken: it means that `plan` found changes.
 fn usage(error: &clap::Error) -> ExitCode {
     let status = if error.use_stderr() { ERROR } else { 0 };
     let _ = error.print();
@@ -141,7 +139,7 @@ fn end(done: Result<(), Failure>) -> ExitCode {
 
 fn connect(agent: Option<&str>, key: Option<&Path>) -> Result<Client, Failure> {
     let place = Place::parse(agent)?;
-    // Without a socket there is no agent, and that is what to say; not that the key cannot be read.
+    // Without a socket there is no agent; report that, not that the key cannot be read.
     if let Place::Socket(path) = &place
         && let Err(e) = path.symlink_metadata()
     {
@@ -153,7 +151,7 @@ fn connect(agent: Option<&str>, key: Option<&Path>) -> Result<Client, Failure> {
     Ok(Client::new(place, Signer::read(key)?))
 }
 
-/// A verb's means: whom it asks, how it answers.
+/// What a verb needs: the client and the output format.
 struct Session {
     client: Client,
     format: Format,
@@ -164,7 +162,7 @@ impl Session {
         SystemClock.now()
     }
 
-    /// Asks, and shows the answer as it is or as people read it.
+    /// Sends a request, and shows the answer raw or formatted for people.
     fn show(&self, ask: &Ask<'_>, people: impl FnOnce(&Value) -> Result<String, Failure>) -> Result<(), Failure> {
         let answer = self.client.value(ask)?;
         match machine(self.format, &answer) {
@@ -173,7 +171,7 @@ impl Session {
         }
     }
 
-    /// Says that something was done.
+    /// Reports that something was done.
     fn done(&self, answer: &Value, people: &str) -> Result<(), Failure> {
         say(&machine(self.format, answer).unwrap_or_else(|| format!("{people}\n")))
     }
@@ -228,7 +226,7 @@ fn ask(session: &Session, verb: Verb) -> Result<(), Failure> {
             finish(session, &project, generation_in(&answer)?, wait.wait)
         }
         Verb::Sync { project, prune, wait } => sync(session, project, prune, wait.wait),
-        // These need no agent and were done before.
+        // These need no agent and ran earlier.
         Verb::Init { .. }
         | Verb::Agent
         | Verb::Launch
@@ -241,7 +239,7 @@ fn ask(session: &Session, verb: Verb) -> Result<(), Failure> {
     }
 }
 
-/// Says in a paragraph how a project is; where its newest release failed, also what that release showed.
+/// Explains a project's state in a paragraph; if its newest release failed, with that release's evidence.
 fn why(session: &Session, project: &ProjectId) -> Result<(), Failure> {
     session.show(&Ask::get(format!("/v1/projects/{project}")), |view| {
         let status = show::status_of(view)?;
@@ -260,7 +258,7 @@ fn why(session: &Session, project: &ProjectId) -> Result<(), Failure> {
 /// How many warnings `why` shows.
 const LATELY: usize = 5;
 
-/// Shows the newest warnings of the last day: what is well again is not forgotten yet.
+/// Shows the newest warnings of the last day, including those already resolved.
 fn lately(session: &Session, project: &ProjectId) -> Result<String, Failure> {
     let mut warnings = Vec::new();
     let events = Ask::get(format!("/v1/projects/{project}/events{}", query(&[("since", "24h".to_owned())])));
@@ -299,14 +297,14 @@ fn statuses(answer: &Value) -> Result<Vec<Status>, Failure> {
     show::list(answer, "projects").iter().map(show::status_of).collect()
 }
 
-/// Shows the files of the watched directory that stand for no project of their own.
+/// Shows the watched directory's files that belong to no project.
 fn troubles(answer: &Value) -> String {
     let Some(troubles) = answer.get("file_troubles").and_then(Value::as_object) else { return String::new() };
     let said = troubles.iter().filter_map(|(file, message)| Some((file, message.as_str()?)));
     said.map(|(file, message)| format!("file {}: {}\n", text::clean(file), text::clean(message))).collect()
 }
 
-/// How long between two looks of `status --watch`.
+/// How long between two polls of `status --watch`.
 const BEAT: Duration = Duration::from_secs(2);
 
 fn status(session: &Session, project: Option<&ProjectId>, watch: bool) -> Result<(), Failure> {
@@ -327,7 +325,7 @@ fn status(session: &Session, project: Option<&ProjectId>, watch: bool) -> Result
             Format::Yaml => Ok(format!("---\n{}", yaml(&answer))),
         });
         let shown = match shown {
-            // The agent may be restarted while it is watched.
+            // The agent may restart during the watch.
             Err(failure) if unreached < wait::BEARABLE => {
                 unreached += 1;
                 if session.format == Format::Table { format!("{}\n", failure.message) } else { before.clone() }
@@ -351,7 +349,7 @@ fn status(session: &Session, project: Option<&ProjectId>, watch: bool) -> Result
     }
 }
 
-/// Checks a moment, or how long ago it was. It is sent as it is written: "ten minutes ago" is by the agent's clock.
+/// Checks a time, or how long ago it was. It is sent as written: "ten minutes ago" is by the agent's clock.
 fn since_when(raw: &str) -> Result<String, Failure> {
     match Timestamp::parse(raw).is_ok() || Span::parse(raw).is_ok() {
         true => Ok(raw.to_owned()),
@@ -366,13 +364,13 @@ fn logs(session: &Session, target: &str) -> Result<(), Failure> {
         said(format, line, show::log_line)
     })?;
     if !any {
-        // Beside the output: a program that reads it gets the nothing that there is.
+        // On stderr: a program that reads stdout gets the empty result.
         let _ = writeln!(std::io::stderr(), "no line of the log is what was asked for");
     }
     Ok(())
 }
 
-/// Shows events: lines of JSON, or what follows "data:" where they are server-sent ones.
+/// Shows events: lines of JSON, or the text after "data:" of server-sent ones.
 fn events(session: &Session, target: &str) -> Result<(), Failure> {
     let format = session.format;
     session.client.lines(&Ask::get(target), &mut |line| match line.strip_prefix("data: ") {
@@ -399,7 +397,7 @@ fn suspend(session: &Session, project: &ProjectId, reason: Option<String>, until
     session.done(&answer, &format!("{project}  suspended until {until}"))
 }
 
-/// Reads a moment, or how long until then.
+/// Parses a time, or how long until then.
 fn until_when(raw: &str, now: Timestamp) -> Result<Timestamp, Failure> {
     let wrong = || Failure::new(format!("{raw:?} is neither a time like 2026-12-01T08:00:00Z nor a span like 2h"));
     if let Ok(moment) = Timestamp::parse(raw) {
@@ -409,7 +407,7 @@ fn until_when(raw: &str, now: Timestamp) -> Result<Timestamp, Failure> {
     Ok(now.after(Span(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))))
 }
 
-/// Says that a wish waits, where its project is suspended: nothing is more puzzling than a wish that nothing comes of.
+/// Says that a change waits because its project is suspended: otherwise a change without effect is most puzzling.
 fn waits(answer: &Value) -> String {
     let suspended = answer.get("suspended").and_then(Value::as_str);
     suspended.map_or(String::new(), |why| format!("; it waits, since the project is suspended: {}", text::clean(why)))
@@ -427,10 +425,10 @@ fn rollback(session: &Session, project: &ProjectId, to: Option<u32>, at_most: Op
     finish(session, project, generation, at_most)
 }
 
-/// Waits until a project is Ready, if asked to.
+/// Waits until a project is Ready, if requested.
 ///
 /// # Errors
-/// It came to another end, or the time is up.
+/// It failed, or the time is up.
 fn finish(session: &Session, project: &ProjectId, generation: u64, at_most: Option<Span>) -> Result<(), Failure> {
     let Some(at_most) = at_most else { return Ok(()) };
     let said = wait::for_ready(&session.client, project, generation, at_most)?;
@@ -475,7 +473,7 @@ fn secret(session: &Session, verb: &Secret) -> Result<(), Failure> {
             };
             let answer = session.client.value(&ask)?;
             session.done(&answer, &format!("{project}  {name}  stored"))?;
-            // A secret changes no generation: whichever is wanted then is waited for.
+            // A secret changes no generation: this waits for the one desired at that time.
             finish(session, project, 0, wait.wait)
         }
         Secret::List { project } => session.show(&Ask::get(format!("/v1/projects/{project}/secrets")), |answer| {
@@ -490,7 +488,7 @@ fn secret(session: &Session, verb: &Secret) -> Result<(), Failure> {
     }
 }
 
-/// Asks for a pass over each project; with `prune`, over those whose removal was held back, which then go.
+/// Requests a pass over each project; with `prune`, over those whose removal was held back, which are then removed.
 fn sync(session: &Session, project: Option<ProjectId>, prune: bool, at_most: Option<Span>) -> Result<(), Failure> {
     let mut answers = if prune && project.is_none() { service::confirm_removals(session)? } else { Vec::new() };
     let projects = match project {

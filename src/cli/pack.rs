@@ -1,5 +1,5 @@
-//! Packs a directory into a tar.zst: the same directory gives the same bytes, whoever packs it and wherever it lies.
-//! Nothing is followed out of it, and what could not be unpacked on the server is refused here.
+//! Packs a directory into a tar.zst: the same directory gives the same bytes, for any user and at any path. No link is
+//! followed out of it, and what could not be unpacked on the server is refused here.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -13,12 +13,12 @@ use tar::{Builder, EntryType, Header};
 use super::failure::Failure;
 use crate::unpack::{is_junk, is_system_program};
 
-/// The server strips a lone directory at the top. With one of ours there, none of the user's is taken for it.
+/// The server strips a lone top-level directory. With one of ours there, none of the user's is stripped.
 const TOP: &str = "bundle";
 /// zstd's own default; its higher levels take many times as long for a few percent.
 const LEVEL: i32 = 3;
 
-/// Packs a directory; returns how many files went in.
+/// Packs a directory; returns how many files it packed.
 ///
 /// # Errors
 /// Names the file that could not be packed, and why.
@@ -33,7 +33,7 @@ pub fn pack(root: &Path, into: impl Write) -> Result<u64, Failure> {
     }
 }
 
-/// Says that something could not be packed, and what to do about it.
+/// Says that something could not be packed, and how to fix it.
 pub fn could_not(path: &Path, cause: &io::Error) -> Failure {
     let hint = match cause.kind() {
         io::ErrorKind::StorageFull => "; TMPDIR can name a directory with more room",
@@ -48,7 +48,7 @@ struct Packer<W: Write> {
 }
 
 impl<W: Write> Packer<W> {
-    /// Adds what a directory holds; `below` is its path from the root.
+    /// Adds a directory's contents; `below` is its path from the root.
     fn directory(&mut self, path: &Path, below: &Path) -> Result<(), Failure> {
         self.add(&mut header(EntryType::Directory, 0o755, 0), below, io::empty()).map_err(|e| could_not(path, &e))?;
         let names = names(path).map_err(|e| could_not(path, &e))?;
@@ -73,7 +73,7 @@ impl<W: Write> Packer<W> {
     }
 
     fn file(&mut self, path: &Path, below: &Path) -> io::Result<()> {
-        // Not followed, should a link have taken its place since it was looked at; not waited for, should a pipe.
+        // Does not follow a link, nor wait for a pipe, that replaced the file since it was examined.
         let flags = O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
         let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
         let found = file.metadata()?;
@@ -121,7 +121,7 @@ fn names(directory: &Path) -> io::Result<Vec<OsString>> {
     Ok(names)
 }
 
-/// Tells whether a link leads to a place in the directory, from what is written in it alone.
+/// Tells whether a link leads to a place in the directory, from its target text alone.
 fn stays_inside(link: &Path, target: &Path) -> bool {
     let mut at = link.parent().map_or_else(PathBuf::new, Path::to_path_buf);
     target.components().all(|part| match part {
@@ -135,7 +135,7 @@ fn stays_inside(link: &Path, target: &Path) -> bool {
     })
 }
 
-/// A file that has to be as long as its header says.
+/// A file that must be as long as its header says.
 struct Exact {
     file: File,
     left: u64,

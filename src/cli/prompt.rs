@@ -1,4 +1,4 @@
-//! Asks people: for a secret without showing it, for a yes before something goes.
+//! Prompts: for a secret without echo, for a confirmation before a removal.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, IsTerminal, Read, Write};
@@ -9,11 +9,11 @@ use zeroize::Zeroizing;
 
 use super::failure::Failure;
 
-/// Longest value that is read; the agent takes less.
+/// The longest value that is read; the agent takes less.
 const LONGEST: u64 = 1 << 20;
 
-/// Reads a secret's value: from a file, from a prompt on a terminal, or from standard input. One newline at its end
-/// is dropped, because nobody means the one that `echo` and editors put there.
+/// Reads a secret's value: from a file, from a prompt on a terminal, or from standard input. One newline at its end is
+/// dropped, because `echo` and editors add it and it is never intended.
 ///
 /// # Errors
 /// It could not be read, or it was cancelled.
@@ -45,10 +45,10 @@ fn without_newline(mut value: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
     value
 }
 
-/// Asks a person for a yes in words. A script is not asked: whoever wrote it has said it.
+/// Asks a person to confirm in words. A script is not asked: its author has decided.
 ///
 /// # Errors
-/// The answer was another.
+/// The answer was another one.
 pub fn confirm(question: &str, expected: &str) -> Result<(), Failure> {
     if !io::stdin().is_terminal() {
         return Ok(());
@@ -61,7 +61,7 @@ pub fn confirm(question: &str, expected: &str) -> Result<(), Failure> {
     }
 }
 
-/// Asks a person whether to go on; an empty answer is a yes.
+/// Asks a person whether to continue; an empty answer is a yes.
 pub fn agrees(question: &str) -> bool {
     let mut answer = String::new();
     let asked = write!(io::stderr(), "{question} ").and_then(|()| io::stdin().lock().read_line(&mut answer));
@@ -101,7 +101,7 @@ fn ask_silently(question: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     typed.ok_or_else(|| Failure::new("nothing was done"))
 }
 
-/// Reads what is typed up to the end of the line; none: Ctrl-C.
+/// Reads up to the end of the line; none on Ctrl-C.
 fn read_line(from: &mut impl Read) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
     let mut typed = Zeroizing::new(Vec::with_capacity(4096));
     let mut byte = [0];

@@ -14,10 +14,10 @@ use crate::model::reason::Reason;
 use crate::model::services::Service;
 use crate::plan::services::{PackageJob, Task as Work, waits_for_somebody};
 
-/// Does what is asked of host services.
+/// Runs a verb on host services.
 ///
 /// # Errors
-/// The agent said no, or what was waited for came to another end.
+/// The agent refused, or the wait failed.
 pub fn service(session: &Session, verb: ServiceVerb) -> Result<(), Failure> {
     match verb {
         ServiceVerb::List => {
@@ -45,7 +45,7 @@ fn finish(session: &Session, service: Service, at_most: Option<Span>) -> Result<
     if session.format == Format::Table { say(&format!("{service}  {said}\n")) } else { Ok(()) }
 }
 
-/// Waits until a service is as it is wanted.
+/// Waits until a service is in its desired state.
 ///
 /// # Errors
 /// It failed, or the time is up.
@@ -53,10 +53,10 @@ pub fn for_service(client: &Client, service: Service, at_most: Span) -> Result<S
     watch(&place(service), service.as_str(), client, at_most, |view, fresh| Ok(judge(&view.unwrap_or_default(), fresh)))
 }
 
-/// Asks for a service as it stands in a document; returns the generation of the wish, and whether it is new.
+/// Requests the service in a document; returns the desired generation, and whether it is new.
 ///
 /// # Errors
-/// The agent said no.
+/// The agent refused.
 pub fn put(client: &Client, service: Service, version: &str) -> Result<(u64, &'static str), Failure> {
     let before = client.value(&Ask::get(place(service)))?;
     let body = if version == service.usual() { json!({}) } else { json!({ "version": version }) };
@@ -70,10 +70,10 @@ pub fn put(client: &Client, service: Service, version: &str) -> Result<(u64, &'s
     Ok((generation, outcome))
 }
 
-/// Confirms the removals of services that were held back; returns what the agent answered to each.
+/// Confirms removals of services that were held back; returns the agent's answer to each.
 ///
 /// # Errors
-/// The agent said no.
+/// The agent refused.
 pub fn confirm_removals(session: &Session) -> Result<Vec<Value>, Failure> {
     let answer = session.client.value(&Ask::get("/v1/services"))?;
     let held =
@@ -90,10 +90,10 @@ pub fn confirm_removals(session: &Session) -> Result<Vec<Value>, Failure> {
     Ok(answers)
 }
 
-/// Reads what the package manager is to do, as the agent writes it.
+/// Parses a package job as the agent writes it.
 ///
 /// # Errors
-/// The version is none of the service's.
+/// The service has no such version.
 pub fn order(
     task: Task,
     service: Service,
@@ -116,8 +116,8 @@ fn text<'a>(view: &'a Value, key: &str) -> &'a str {
     view[key].as_str().unwrap_or_default()
 }
 
-/// Judges what the agent says of a service for somebody who waits. As with projects, a failure that may pass is no end:
-/// the agent tries again, and says when.
+/// Judges the agent's status of a service for a wait. As with projects, a temporary failure is not final: the agent
+/// retries, and reports when.
 fn judge(view: &Value, fresh: bool) -> WaitState {
     let said = format!("{}: {}", clean(text(view, "reason")), clean(text(view, "message")));
     let desired = &view["desired"];

@@ -1,4 +1,4 @@
-//! Shows what the agent answered to people. Pure: values and a moment in, text out.
+//! Formats the agent's answers for people. Pure: values and a time in, text out.
 
 use serde_json::Value;
 
@@ -8,22 +8,22 @@ use crate::model::names::ReleaseNo;
 use crate::model::quantity::Timestamp;
 use crate::model::status::{Condition, ConditionKind, ProcessStatus, ProjectState, Status};
 
-/// Reads a project's status out of the API's view of it.
+/// Parses a project's status out of the API's view of it.
 ///
 /// # Errors
-/// Says what of it could not be read.
+/// Says what could not be parsed.
 pub fn status_of(view: &Value) -> Result<Status, Failure> {
     let status = view.get("status").filter(|status| status.is_object()).unwrap_or(view);
     serde_json::from_value(status.clone())
         .map_err(|e| Failure::new(format!("could not read the status in the agent's answer: {e}")))
 }
 
-/// Returns the list under a key, or the value itself where it is one.
+/// Returns the list under a key, or the value itself if it is a list.
 pub fn list<'a>(answer: &'a Value, key: &str) -> &'a [Value] {
     answer.get(key).unwrap_or(answer).as_array().map_or(&[], Vec::as_slice)
 }
 
-/// Returns what matters most about a project now.
+/// Returns the most important message about a project now.
 pub fn leading(status: &Status) -> Option<&Condition> {
     let held = |kind: ConditionKind| status.condition(kind).filter(|condition| condition.holds);
     held(ConditionKind::Stalled)
@@ -33,7 +33,7 @@ pub fn leading(status: &Status) -> Option<&Condition> {
         .or_else(|| status.condition(ConditionKind::Ready))
 }
 
-/// Shows all projects, one a line.
+/// Formats all projects, one a line.
 pub fn overview(statuses: &[Status], now: Timestamp, paint: Paint) -> String {
     if statuses.is_empty() {
         return "no projects yet; `zexio apply -f shop.yaml` makes one\n".into();
@@ -65,7 +65,7 @@ fn row(status: &Status, now: Timestamp) -> Vec<String> {
     ]
 }
 
-/// Colours the state's word in each line. After the layout, because colour has no width.
+/// Colours the state in each line. After the layout, because colour has no width.
 fn coloured(plain: &str, statuses: &[Status], paint: Paint) -> String {
     let mut lines = plain.lines();
     let mut text = lines.next().map(|line| format!("{line}\n")).unwrap_or_default();
@@ -86,7 +86,7 @@ fn colour(state: ProjectState) -> Colour {
     }
 }
 
-/// Shows one project in full.
+/// Formats one project in full.
 pub fn project(status: &Status, now: Timestamp, paint: Paint) -> String {
     let state = paint.put(colour(status.state), status.state.name());
     let rejected: Vec<String> = status.rejected.iter().map(ToString::to_string).collect();
@@ -166,7 +166,7 @@ fn routes(status: &Status) -> String {
     if rows.is_empty() { String::new() } else { table(&["ROUTE", "TO", "STATE"], &rows) }
 }
 
-/// Says in a paragraph why a project is as it is.
+/// Explains a project's state in a paragraph.
 pub fn why(status: &Status, now: Timestamp) -> String {
     let project = &status.project;
     let serving = match status.serving {
@@ -212,7 +212,7 @@ pub fn why(status: &Status, now: Timestamp) -> String {
 /// How many of a failed release's last log lines are shown; `history -o json` has them all.
 const LAST_LINES: usize = 20;
 
-/// Shows what a release showed when it failed.
+/// Formats a failed release's evidence.
 pub fn evidence(number: ReleaseNo, releases: &[Value]) -> String {
     let release =
         releases.iter().find(|release| release.get("number").and_then(Value::as_u64) == Some(u64::from(number.0)));
@@ -229,7 +229,7 @@ pub fn evidence(number: ReleaseNo, releases: &[Value]) -> String {
     part(format!("What release {number} showed:"), &findings) + &part("Its last log lines:".to_owned(), shown)
 }
 
-/// Shows a plan: its steps, and what stands still.
+/// Formats a plan: its steps, and what is waiting.
 pub fn plan(steps: &[Value], waiting: &[Value], paint: Paint) -> String {
     let nothing = if steps.is_empty() { "nothing to do\n" } else { "" };
     let line = |step: &Value| {
@@ -250,7 +250,7 @@ pub fn plan(steps: &[Value], waiting: &[Value], paint: Paint) -> String {
     nothing.chars().map(String::from).chain(steps.iter().map(line)).chain(waiting.iter().map(still)).collect()
 }
 
-/// Shows a project's releases.
+/// Formats a project's releases.
 pub fn history(releases: &[Value], now: Timestamp) -> String {
     let row = |release: &Value| {
         let part = |key: &str| release.get(key).and_then(scalar).unwrap_or("-".into());
@@ -266,7 +266,7 @@ pub fn history(releases: &[Value], now: Timestamp) -> String {
 
 const HISTORY: [&str; 6] = ["RELEASE", "STATE", "VERSION", "SHA256", "MADE", "WHY IT ENDED"];
 
-/// Shows a project's secrets, by name.
+/// Formats a project's secrets, by name.
 pub fn secrets(secrets: &[Value], now: Timestamp) -> String {
     let row = |secret: &Value| {
         let part = |key: &str| secret.get(key).and_then(scalar).unwrap_or("-".into());
@@ -277,7 +277,7 @@ pub fn secrets(secrets: &[Value], now: Timestamp) -> String {
     if rows.is_empty() { "no secrets\n".into() } else { table(&["NAME", "VERSION", "UPDATED"], &rows) }
 }
 
-/// Shows one line of a log: a JSON object, or whatever else came.
+/// Formats one line of a log: a JSON object, or any other text.
 pub fn log_line(raw: &str) -> String {
     let Ok(Value::Object(entry)) = serde_json::from_str::<Value>(raw) else { return clean(raw) };
     let first = |keys: &[&str]| keys.iter().find_map(|key| entry.get(*key).and_then(scalar));
@@ -290,7 +290,7 @@ pub fn log_line(raw: &str) -> String {
     parts.iter().filter(|part| !part.is_empty()).map(|part| clean(part)).collect::<Vec<_>>().join("  ")
 }
 
-/// Shows an event: a JSON object, or whatever else came.
+/// Formats an event: a JSON object, or any other text.
 pub fn event(raw: &str) -> String {
     let Ok(Value::Object(entry)) = serde_json::from_str::<Value>(raw) else { return clean(raw) };
     let part = |key: &str| entry.get(key).and_then(scalar).unwrap_or_default();
@@ -318,7 +318,7 @@ fn dash(value: Option<impl ToString>) -> String {
     value.map_or("-".into(), |value| value.to_string())
 }
 
-/// Writes an amount of memory as people read it.
+/// Formats an amount of memory for people.
 pub fn size(bytes: u64) -> String {
     let mut amount = bytes as f64;
     for unit in ["B", "K", "M", "G"] {
@@ -330,12 +330,12 @@ pub fn size(bytes: u64) -> String {
     format!("{amount:.1}T")
 }
 
-/// Writes how long ago something was, in its two largest units at most.
+/// Formats how long ago something was, in at most two units.
 fn age(since: Timestamp, now: Timestamp) -> String {
     span(now.since(since).0 / 1000)
 }
 
-/// Writes a span of time in its two largest units at most.
+/// Formats a duration in at most two units.
 pub fn span(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds}s"),

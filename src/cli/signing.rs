@@ -1,4 +1,4 @@
-//! The client's key: which one, and what it makes of a request.
+//! The client's key, and the signature that it makes for a request.
 
 use std::path::{Path, PathBuf};
 
@@ -19,10 +19,10 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// Reads the key; its file's name is its id. None given: `admin`.
+    /// Reads the key; its file's name is its id. Default: `admin`.
     ///
     /// # Errors
-    /// Names the file and what to do.
+    /// Names the file and the fix.
     pub fn read(given: Option<&Path>) -> Result<Self, Failure> {
         let path = given.map_or_else(|| PathBuf::from(KEYS).join("admin"), Path::to_owned);
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -42,12 +42,12 @@ impl Signer {
     /// Returns the X-Signature of a request that is sent now.
     ///
     /// # Errors
-    /// The machine gives no random bytes.
+    /// The machine provides no random bytes.
     pub fn header(&self, head: &Head<'_>, body: &[u8]) -> Result<String, Failure> {
         self.header_of_digest(head, digest(body))
     }
 
-    /// Returns the X-Signature of a request whose body hashes to this and that is sent now.
+    /// Returns the X-Signature of a request that is sent now and whose body has this hash.
     ///
     /// # Errors
     /// As `header`.
@@ -62,7 +62,7 @@ impl Signer {
     }
 }
 
-/// A request as `zexio sign` is told it.
+/// The request given to `zexio sign`.
 pub struct Target {
     method: String,
     host: String,
@@ -71,7 +71,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// Reads method and URL. The path stays as it was written: what curl sends is what must be signed.
+    /// Parses method and URL. The path stays as written: what curl sends is what must be signed.
     ///
     /// # Errors
     /// Says what a URL looks like.
@@ -87,7 +87,7 @@ impl Target {
         Ok(Self { method, host, path: path.to_owned(), query: query.to_owned() })
     }
 
-    /// Returns what is signed.
+    /// Returns the signed text.
     pub fn head<'a>(&'a self, content_type: &'a str) -> Head<'a> {
         Head { method: &self.method, host: &self.host, path: &self.path, query: &self.query, content_type }
     }

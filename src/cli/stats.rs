@@ -1,4 +1,4 @@
-//! Shows what the server has and uses, once or as it goes on; hands the agent's metrics to whoever collects them.
+//! Shows the server's figures, once or continuously; exports the agent's metrics.
 
 use std::path::Path;
 
@@ -15,15 +15,15 @@ use crate::model::stats::{Disk, SystemStats};
 
 const STATS: &str = "/v1/system/stats";
 
-/// Shows the figures of this moment.
+/// Shows the current figures.
 ///
 /// # Errors
-/// The agent could not be reached, or said no.
+/// The agent could not be reached, or refused.
 pub fn once(session: &Session) -> Result<(), Failure> {
     session.show(&Ask::get(STATS), shown)
 }
 
-/// Shows the figures once a second: over each other for people, one after the other for programs.
+/// Shows the figures once a second: redrawn in place for people, one after the other for programs.
 ///
 /// # Errors
 /// As `once`.
@@ -42,7 +42,7 @@ pub fn watch(session: &Session) -> Result<(), Failure> {
     })
 }
 
-/// Prints the agent's metrics, or replaces a file with them in one step: who reads it never reads half of it.
+/// Prints the agent's metrics, or replaces a file with them atomically: a reader never sees half of it.
 ///
 /// # Errors
 /// As `once`, or the file could not be written.

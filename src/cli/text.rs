@@ -1,4 +1,4 @@
-//! Text for a terminal: columns, colour where it is welcome, and nothing in it that the terminal would obey.
+//! Text for a terminal: columns, colour where supported, and no control characters.
 
 use std::io::{IsTerminal, Write};
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::args::Format;
 use super::failure::Failure;
 
-/// Escapes what a terminal would take for an order. Logs and messages hold what apps wrote.
+/// Escapes control characters. Logs and messages hold what apps wrote.
 pub fn clean(raw: &str) -> String {
     let mut shown = String::with_capacity(raw.len());
     for c in raw.chars() {
@@ -20,7 +20,7 @@ pub fn clean(raw: &str) -> String {
     shown
 }
 
-/// Lays rows out in columns under a heading.
+/// Formats rows in columns under a heading.
 pub fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
     let heading: Vec<String> = heading.iter().map(|word| (*word).to_owned()).collect();
     let all: Vec<Vec<String>> =
@@ -35,16 +35,16 @@ pub fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
     all.iter().map(|row| line(row) + "\n").collect()
 }
 
-/// Says something on standard output.
+/// Prints a line on standard output.
 ///
 /// # Errors
-/// Nobody reads it any more.
+/// The output is closed.
 pub fn say(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|_| Failure::unheard())
 }
 
-/// Writes a value for programs; none: it is to be shown to people.
+/// Formats a value for programs; none if it is for people.
 pub fn machine(format: Format, value: &Value) -> Option<String> {
     match format {
         Format::Table => None,
@@ -53,29 +53,26 @@ pub fn machine(format: Format, value: &Value) -> Option<String> {
     }
 }
 
-/// Writes a value as YAML.
+/// Formats a value as YAML.
 pub fn yaml(value: &Value) -> String {
     let text = serde_saphyr::to_string(value).unwrap_or_else(|_| format!("{value:#}"));
     if text.ends_with('\n') { text } else { text + "\n" }
 }
 
-/// The colours.
+/// Colour of a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Colour {
-    /// Well.
     Green,
-    /// On its way.
     Yellow,
-    /// Not well.
     Red,
 }
 
-/// Colours text, where colour is welcome.
+/// Colours text, where colour is supported.
 #[derive(Debug, Clone, Copy)]
 pub struct Paint(pub bool);
 
 impl Paint {
-    /// Colours only on a terminal, and not where NO_COLOR is set.
+    /// Colours only on a terminal, and not if NO_COLOR is set.
     pub fn of_stdout() -> Self {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self(std::io::stdout().is_terminal() && !refused)

@@ -1,4 +1,4 @@
-//! Checks spec files without an agent, and points at what is wrong.
+//! Checks spec files without an agent, and points at the problems.
 
 use std::path::{Path, PathBuf};
 
@@ -16,10 +16,10 @@ use crate::port::{Clock, SystemClock};
 /// How much of a line is shown.
 const WIDEST: usize = 160;
 
-/// Checks each file and says what is wrong with it.
+/// Checks each file and prints its problems.
 ///
 /// # Errors
-/// At least one is not fine; what is wrong was said.
+/// At least one is invalid; its problems were printed.
 pub fn validate(files: &[PathBuf], format: Format) -> Result<(), Failure> {
     let mut found = Vec::new();
     let named: Vec<Vec<PathBuf>> = files.iter().map(|path| files_at(path)).collect::<Result<_, _>>()?;
@@ -53,7 +53,7 @@ fn shown(file: &Path, text: &[u8], problems: &[Problem]) -> String {
     problems.iter().map(|problem| pointed(&file.display().to_string(), text, problem)).collect()
 }
 
-/// Shows a problem with the line it is in, and a caret under its place.
+/// Shows a problem with its line, and a caret under its place.
 pub fn pointed(file: &str, text: &[u8], problem: &Problem) -> String {
     let path = if problem.path.is_empty() { String::new() } else { format!("{}: ", clean(&problem.path)) };
     let (file, message) = (clean(file), clean(&problem.message));
@@ -62,9 +62,10 @@ pub fn pointed(file: &str, text: &[u8], problem: &Problem) -> String {
     let text = String::from_utf8_lossy(text);
     let at = usize::try_from(place.line.saturating_sub(1)).unwrap_or(usize::MAX);
     let Some(line) = text.lines().nth(at) else { return head };
-    // A tab is as wide as the terminal likes; one space is as wide as its caret.
+    // A tab's width depends on the terminal; one space is as wide as its caret.
     let before = usize::try_from(place.column.saturating_sub(1)).unwrap_or(0).min(line.chars().count());
-    // A terminal may be a CI's, whose log many read: of such a line its key is shown, if that is all there is before.
+    // The terminal may be a CI's log, which many can read: of such a line only its key is shown, if nothing else
+    // precedes it.
     let private =
         document::is_private(&problem.path) && (line.contains("secret") || !problem.path.starts_with("hooks"));
     let key: String = line.chars().take(before).collect();

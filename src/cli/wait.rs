@@ -1,4 +1,4 @@
-//! Waits for the end of a rollout: a pure judgement of each status, and the loop that asks for the next one.
+//! Waits for the end of a rollout: a pure judgement of each status, and the loop that polls.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -12,33 +12,31 @@ use crate::model::quantity::Span;
 use crate::model::reason::Reason;
 use crate::model::status::{ConditionKind, Status};
 
-/// How long between two looks.
+/// How long between two polls.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How long a route that fails may still mend by itself: in this time it was asked three times, the last one long after the
-/// switch.
+/// How long a failing route may still recover by itself: in this time it is checked three times, the last one long
+/// after the switch.
 const MAY_MEND: Duration = Duration::from_secs(15);
-/// How many failures to reach the agent in a row are borne: it may be restarted while it is waited for.
+/// How many failures in a row to reach the agent are tolerated: it may restart during the wait.
 pub const BEARABLE: u32 = 20;
 
-/// What a status means to somebody who waits for a generation.
+/// What a status means for a wait for a generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WaitState {
-    /// Not yet; what goes on.
+    /// Not done yet; what is in progress.
     Going(String),
-    /// It came to its end and does not work. An end only if it stays so for a while.
+    /// Finished, but does not work. The wait ends only if this persists for a while.
     Failing(String),
-    /// It came to a good end.
     Ready(String),
-    /// It came to another end.
     Failed(String),
 }
 
-/// Judges a status for somebody who waits for a generation to be Ready. `fresh`: a pass made it that began after what
-/// was written here; what was wrong before may be mended by that, also where it changed no generation.
+/// Judges a status for a wait for a generation to be Ready. `fresh`: the status is from a pass that began after our
+/// write; that pass may have fixed what was wrong before, even if no generation changed.
 pub fn judge(generation: u64, status: &Status, fresh: bool) -> WaitState {
     let held = |kind: ConditionKind| status.condition(kind).filter(|condition| condition.holds);
     let holds = |kind: ConditionKind| held(kind).is_some();
-    // What stops a project makes it unready. Another file that claims it too does not, and is not what is waited for.
+    // What stalls a project also makes it unready. The claim of a second file does not, and is not waited for.
     let unready = status.condition(ConditionKind::Ready).filter(|ready| !ready.holds);
     let stalled =
         held(ConditionKind::Stalled).filter(|stalled| unready.is_some_and(|ready| ready.reason == stalled.reason));
@@ -62,7 +60,7 @@ pub fn judge(generation: u64, status: &Status, fresh: bool) -> WaitState {
 /// Waits until a generation of a project is Ready.
 ///
 /// # Errors
-/// It came to another end, or the time is up.
+/// It failed, or the time is up.
 pub fn for_ready(client: &Client, project: &ProjectId, generation: u64, at_most: Span) -> Result<String, Failure> {
     let look = |answer: Option<serde_json::Value>, fresh: bool| match answer {
         None => Ok(WaitState::Failed("there is no such project".into())),
@@ -92,10 +90,10 @@ fn place(project: &ProjectId) -> String {
     format!("/v1/projects/{project}")
 }
 
-/// Looks at a place again and again until its turn has come to an end.
+/// Polls a path until its state is final.
 ///
 /// # Errors
-/// It came to another end than a good one, or the time is up.
+/// It failed, or the time is up.
 pub fn watch(
     place: &str,
     name: &str,
@@ -131,7 +129,7 @@ pub fn watch(
     }
 }
 
-/// Takes for an end what has failed for long enough. `since`: since when it fails.
+/// Treats what has failed for long enough as final. `since`: when the failure began.
 fn end_what_fails(turn: WaitState, since: &mut Option<Instant>, now: Instant) -> WaitState {
     match turn {
         WaitState::Failing(said) if now.duration_since(*since.get_or_insert(now)) >= MAY_MEND => {
@@ -145,15 +143,15 @@ fn end_what_fails(turn: WaitState, since: &mut Option<Instant>, now: Instant) ->
     }
 }
 
-/// Returns what is there, none where nothing is, and whether a pass has seen what was written here.
+/// Returns the answer, none on a 404, and whether it is from a pass that saw our write.
 fn ask(client: &Client, place: &str) -> Result<(Option<serde_json::Value>, bool), Failure> {
     let answer = client.send(&Ask::get(place))?;
     let found = if answer.status == 404 { None } else { Some(answer.value()?) };
     Ok((found, client.is_fresh(&answer)))
 }
 
-/// Tells how far it is: a line on standard error that changes. In a script's log it would only hide what the script
-/// says; how it ended is told there all the same.
+/// Reports progress: one updated line on standard error. In a script's log it would only hide the script's own output;
+/// the outcome is printed there all the same.
 struct Progress {
     name: String,
     live: bool,
@@ -174,7 +172,7 @@ impl Progress {
         self.told = true;
         let since = show::span(self.began.elapsed().as_secs());
         let mut err = std::io::stderr().lock();
-        // Progress is a courtesy: that nobody reads it stops nothing.
+        // Progress is optional: a closed stderr stops nothing.
         let _ = write!(err, "\r\x1b[K{}  {since}  {}", self.name, first_line(said)).and_then(|()| err.flush());
     }
 
@@ -186,7 +184,7 @@ impl Progress {
     }
 }
 
-/// A line that wraps could not be written over.
+/// A line that wraps could not be overwritten.
 fn first_line(said: &str) -> String {
     said.chars().take(70).collect()
 }
@@ -216,7 +214,7 @@ mod tests {
         let going = |reason: Reason| WaitState::Going(format!("{reason}: m"));
         let ready = [(ConditionKind::Ready, true, Reason::Serving)];
         let run = [
-            // The old generation serves and says Ready: that is not the end.
+            // The old generation serves and reports Ready: that is not the end.
             (status(7, 6, &ready), going(Reason::Serving)),
             (
                 status(
@@ -251,7 +249,7 @@ mod tests {
             (ConditionKind::Stalled, true, Reason::HealthCheckFailed),
         ];
         assert_eq!(judge(7, &status(7, 7, &stalled), true), WaitState::Failed("HealthCheckFailed: m".into()));
-        // Stalled is what the generation before it was.
+        // Stalled is about the generation before.
         assert_eq!(judge(8, &status(8, 7, &stalled), true), WaitState::Going("HealthCheckFailed: m".into()));
     }
 
@@ -296,7 +294,7 @@ mod tests {
         assert_eq!(judge(7, &beside(&[ready]), true), WaitState::Ready("Serving: m".into()));
         let trial = [(ConditionKind::Ready, false, Reason::Trial), (ConditionKind::Reconciling, true, Reason::Trial)];
         assert_eq!(judge(7, &beside(&trial), true), WaitState::Going("Trial: m".into()));
-        // A host that another project has is one.
+        // A host that another project has is such a case.
         assert_eq!(
             judge(7, &beside(&[(ConditionKind::Ready, false, Reason::Conflict)]), true),
             WaitState::Failed("Conflict: m".into())

@@ -1,4 +1,5 @@
-//! A project's directories, its user, its markers and its link; and the fetches that fill its releases, beside the loop.
+//! A project's directories, its user, its markers and its link; and the fetches that fill its releases, beside the
+//! loop.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -35,7 +36,7 @@ pub struct Files {
     fetches: Fetches,
 }
 
-/// What a fetch works with.
+/// What a fetch needs.
 #[derive(Clone)]
 struct Works {
     layout: Layout,
@@ -47,21 +48,18 @@ struct Works {
 
 type Fetches = Arc<Mutex<BTreeMap<(ProjectId, ReleaseNo), Arc<Fetch>>>>;
 
-/// One fetch: what it has come to, written by its thread, read by the loop.
+/// A fetch's progress, written by its thread and read by the loop.
 struct Fetch {
     stop: AtomicBool,
     bytes: AtomicU64,
-    /// 0 where the server does not say.
+    /// Total bytes; 0 if the server does not say.
     of: AtomicU64,
     unpacking: AtomicBool,
     failed: Mutex<Option<FetchSeen>>,
 }
 
 impl Files {
-    /// Sets up the directories that all projects share, and wipes what an earlier run left half done.
-    ///
-    /// # Errors
-    /// Says what could not be made.
+    /// Creates the directories that all projects share, and wipes what an earlier run left unfinished.
     pub fn open(
         layout: &Layout,
         rules: FetchRules,
@@ -78,10 +76,10 @@ impl Files {
         self.fetches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Moves a path out of sight at once; its end may take as long as it takes.
+    /// Moves a path to the trash at once; its deletion may take any time.
     fn discard(&self, path: &Path) -> Result<(), PortError> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
-        // The trash is emptied at each start, so a number that starts again finds nothing in its way.
+        // The trash is emptied at each start, so restarting the counter causes no collision.
         let trash = self.layout.trash().join(COUNT.fetch_add(1, Ordering::Relaxed).to_string());
         match fs::rename(path, &trash) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -92,10 +90,7 @@ impl Files {
     }
 }
 
-/// Makes the directories that all projects share, and wipes what an earlier run left half done.
-///
-/// # Errors
-/// Says what could not be made.
+/// Creates the directories that all projects share, and wipes what an earlier run left unfinished.
 pub fn prepare_root(layout: &Layout) -> Result<(), PortError> {
     for (path, mode) in layout.shared() {
         disk::directory(&path, mode)?;
@@ -162,7 +157,7 @@ impl Bundles for Files {
         let run = move || {
             let done = works.run(&key.0, &order, &fetch);
             match done {
-                // The release on disk says the rest.
+                // The release on disk shows the rest.
                 Ok(()) => drop(fetches.lock().unwrap_or_else(PoisonError::into_inner).remove(&key)),
                 Err(error) => fetch.fail(&error, &*works.clock),
             }
@@ -244,7 +239,7 @@ fn names_in(directory: &Path) -> Result<Vec<String>, PortError> {
     }
 }
 
-/// A release is there when its manifest is: it is the last thing that is written of it.
+/// A release exists once its manifest does: the manifest is written last.
 fn releases(layout: &Layout, project: &ProjectId) -> Result<BTreeMap<ReleaseNo, Sha256>, PortError> {
     let directory = layout.releases(project);
     let found = names_in(&directory)?.into_iter().filter_map(|name| {
@@ -254,11 +249,11 @@ fn releases(layout: &Layout, project: &ProjectId) -> Result<BTreeMap<ReleaseNo, 
     Ok(found.collect())
 }
 
-/// A link that cannot be read is not one that leads nowhere.
+/// An unreadable link is not a missing one.
 fn linked(bundle: &Path) -> Result<Option<ReleaseNo>, PortError> {
     match fs::read_link(bundle) {
         Ok(target) => Ok(numbered(&target)),
-        // Not there, or somebody's file or directory in its place.
+        // Missing, or a foreign file or directory in its place.
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => Ok(None),
         Err(error) => Err(disk_error(&format!("read {}", bundle.display()), &error)),
     }
@@ -297,7 +292,7 @@ impl Fetch {
 impl Works {
     fn run(&self, project: &ProjectId, order: &FetchOrder, fetch: &Fetch) -> Result<(), PortError> {
         let want = order.source.sha256().or(order.sha256.as_ref());
-        // What is here already is not fetched again: that is what makes a way back independent of the network.
+        // What is already here is not fetched again, so a rollback does not depend on the network.
         let here = want.and_then(|want| self.artifact_named(want.as_str(), Some(want)).ok());
         let (artifact, sha256) = match (here, &order.source) {
             (Some(here), _) => here,
@@ -344,8 +339,8 @@ impl Works {
         }
     }
 
-    /// Keeps a file that has a name of its own under its digest too: who put it there may replace or remove it, and what
-    /// came from it may be wanted again.
+    /// Keeps a named file under its digest too: its owner may replace or remove it, and its content may be wanted
+    /// again.
     fn keep(
         &self,
         project: &ProjectId,
@@ -387,13 +382,13 @@ impl Works {
             let manifest = Manifest { project: project.clone(), release: order.release, sha256, bytes };
             publish(&tree, &self.layout.releases(project), order.release.0, &manifest)
         });
-        // After a failure too: what a bomb left is as large as the limits let it grow.
+        // After a failure too: what a bomb left is as large as the limits allow.
         remove_tree(&staging);
         done
     }
 }
 
-/// A release that lacks what its processes name is no release: that is seen here, before anything starts.
+/// A release that lacks what its processes name is rejected here, before anything starts.
 fn has_what_is_expected(tree: &Path, expected: &Expected, unpacked: &Unpacked) -> Result<(), PortError> {
     let place = Place::Server { stripped: unpacked.stripped.as_deref() };
     contents::lacks(tree, expected, &place).map_or(Ok(()), |why| Err(PortError::permanent(Reason::ArtifactFailed, why)))

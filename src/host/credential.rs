@@ -1,5 +1,5 @@
-//! Seals launch blobs as systemd credentials: only PID 1 of this machine opens them, only for the unit they are named
-//! for. `systemd-creds` does it; systemd 252 has no call for it.
+//! Seals launch blobs as systemd credentials: only this machine's PID 1 can open them, only for the unit they are named
+//! for. Done by `systemd-creds`: systemd 252 has no D-Bus call for it.
 
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
@@ -9,7 +9,7 @@ use crate::port::PortError;
 
 const PROGRAM: &str = "/usr/bin/systemd-creds";
 
-/// A blob that is being sealed, beside whoever waits for it.
+/// A running sealing process, so that the caller can work in parallel.
 pub struct Sealing {
     name: String,
     child: Child,
@@ -17,10 +17,7 @@ pub struct Sealing {
 }
 
 impl Sealing {
-    /// Begins to seal a blob under a credential's name.
-    ///
-    /// # Errors
-    /// Says why the program could not be run.
+    /// Starts to seal a blob under a credential's name.
     pub fn begin(name: &str, blob: &[u8]) -> Result<Self, PortError> {
         let mut child = Command::new(PROGRAM)
             .args(["encrypt", &format!("--name={name}"), "-", "-"])
@@ -30,7 +27,7 @@ impl Sealing {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|e| failed(name, &format!("could not run {PROGRAM}: {e}")))?;
-        // It reads all of its input before it writes, so writing first cannot lock up.
+        // It reads all of its input before it writes, so writing first cannot deadlock.
         let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(blob));
         Ok(Self { name: name.to_owned(), child, written })
     }
@@ -38,7 +35,7 @@ impl Sealing {
     /// Waits for the sealed blob.
     ///
     /// # Errors
-    /// Says what the program said; never shows the blob.
+    /// The program's message; never the blob.
     pub fn end(self) -> Result<Vec<u8>, PortError> {
         let output = self.child.wait_with_output().map_err(|e| failed(&self.name, &e.to_string()))?;
         match (self.written, output.status.success() && !output.stdout.is_empty()) {

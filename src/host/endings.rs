@@ -1,4 +1,4 @@
-//! The last words of units: their newest lines, and which of their processes systemd had to kill.
+//! The last output of units: their newest lines, and which of their processes systemd had to kill.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -13,11 +13,11 @@ use crate::trigger::TriggerSender;
 
 use super::journal::{Journalctl, Message};
 
-/// journald writes a line a little later than systemd says it.
+/// journald writes a line slightly later than systemd logs it.
 const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The message id of "Failed with result", the last that systemd says of a unit's run that failed.
+/// The message id of "Failed with result", systemd's last message about a failed run.
 const FAILED: &str = "d9b373ed55a64feb8242e02dbe79a49c";
 
 /// A run of a unit.
@@ -33,7 +33,7 @@ pub struct Endings {
 }
 
 impl Endings {
-    /// Begins to read what it is asked for, in a thread of its own.
+    /// Starts a thread that reads on request.
     ///
     /// # Errors
     /// The thread could not be started.
@@ -61,7 +61,7 @@ impl Tail for Endings {
     fn forced_stops(&self, failed: &[(&UnitId, &UnitSeen)]) -> Vec<ForcedStop> {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         asked.retain(|unit, _| failed.iter().any(|(failed, _)| *failed == unit));
-        // What failed before this agent was started was told by the one before.
+        // Failures from before this agent's start were reported by the previous agent.
         let new = failed.iter().filter(|(_, seen)| seen.since.is_none_or(|since| since >= self.since));
         for (unit, run) in new.filter_map(|(unit, seen)| Some((*unit, seen.invocation.as_ref()?))) {
             if asked.insert(unit.clone(), run.clone()).as_ref() != Some(run) {
@@ -85,14 +85,14 @@ fn read_when_whole(journal: &Journalctl, unit: &UnitId, run: &str) -> Vec<Killed
     killed_for_their_time(&said)
 }
 
-/// systemd kills for other reasons too, such as a first process that left others behind; it says before why.
+/// systemd kills for other reasons too, such as a main process that left children behind; it logs the reason before.
 fn killed_for_their_time(said: &[Message]) -> Vec<Killed> {
     let from = said.iter().position(|message| message.text.contains(" timed out. Killing")).unwrap_or(said.len());
     let killed = said.iter().skip(from).filter_map(|message| killed(&message.text));
     killed.filter(|killed| killed.program != crate::render::unit::WAITER).collect()
 }
 
-/// Reads `zexio-….service: Killing process 1299 (python3) with signal SIGKILL.`
+/// Parses `zexio-….service: Killing process 1299 (python3) with signal SIGKILL.`
 fn killed(text: &str) -> Option<Killed> {
     let (pid, rest) = text.split_once(": Killing process ")?.1.split_once(" (")?;
     let (program, _) = rest.rsplit_once(") with signal ")?;

@@ -1,7 +1,7 @@
-//! The journal, read through `journalctl`: it knows every version of the files, and can be killed.
+//! The journal, read through `journalctl`: it reads every version of the files, and can be killed.
 //!
-//! Lines are chosen by fields that only journald itself can write. Whatever a program says of itself (its identifier,
-//! its `UNIT=`) decides nothing.
+//! Lines are selected by fields that only journald can write. What a program claims about itself (its identifier, its
+//! `UNIT=`) is ignored.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -20,16 +20,16 @@ use crate::model::quantity::Timestamp;
 use crate::model::reason::Reason;
 use crate::port::{Clock, Journal, LogLine, LogLines, LogQuery, PortError, SystemClock, Tail};
 
-/// How many lines wait for their reader.
+/// How many lines are queued for a reader.
 const QUEUE: usize = 256;
-/// How long a reader may take nothing before it is dropped.
+/// How long a reader may read nothing before it is dropped.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// Longest line of journalctl's that is read; a byte can take four characters there.
+/// Longest line of journalctl's output; a byte can take four characters there.
 const LONGEST: usize = 4 << 20;
-/// How much of the past is held to be turned around, newest last.
+/// How much of the past is buffered in order to reverse it, newest last.
 const HELD: usize = 8 << 20;
 
-/// Reads the journal of this server.
+/// Reads this server's journal.
 pub struct Journalctl {
     program: PathBuf,
 }
@@ -41,7 +41,7 @@ impl Default for Journalctl {
 }
 
 impl Journalctl {
-    /// Uses another program in journalctl's place.
+    /// Uses another program in place of journalctl.
     pub fn at(program: impl Into<PathBuf>) -> Self {
         Self { program: program.into() }
     }
@@ -50,7 +50,7 @@ impl Journalctl {
 impl Journal for Journalctl {
     fn read(&self, query: LogQuery) -> Result<LogLines, PortError> {
         let (send, lines) = mpsc::channel(QUEUE);
-        // Without a unit to ask for, journalctl would show everybody's lines.
+        // Without a unit, journalctl would show every unit's lines.
         if query.units.is_empty() {
             return Ok(lines);
         }
@@ -76,13 +76,13 @@ impl Tail for Journalctl {
 }
 
 impl Journalctl {
-    /// Returns the newest messages of a unit, oldest first; none where the journal cannot be read.
+    /// Returns a unit's newest messages, oldest first; none if the journal cannot be read.
     pub fn newest_of(&self, unit: &str, lines: u32) -> Vec<String> {
         let entries = self.newest_now(BTreeSet::from([unit.to_owned()]), lines);
         entries.into_iter().map(|Entry { line, .. }| line.message).collect()
     }
 
-    /// Returns what systemd itself said of a run of a unit, oldest first; nothing where the journal cannot be read.
+    /// Returns systemd's own messages about a run of a unit, oldest first; none if the journal cannot be read.
     pub fn said_by_systemd(&self, unit: &str, run: &str) -> Vec<Message> {
         let output = std::process::Command::new(&self.program)
             .args(["--output=json", "--all", "--no-pager", "--quiet", "--lines=1000"])
@@ -101,7 +101,7 @@ impl Journalctl {
         entries.map(message).collect()
     }
 
-    /// Reads for the loop, which is no async.
+    /// Reads for the loop, which is not async.
     fn newest_now(&self, units: BTreeSet<String>, lines: u32) -> Vec<Entry> {
         let (send, _nobody) = mpsc::channel(1);
         let reader = Reader { program: self.program.clone(), units, grep: None, send };
@@ -121,16 +121,15 @@ fn is_unit(name: &str) -> bool {
     name.ends_with(".service") && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._@".contains(&b))
 }
 
-/// What systemd said of a unit.
+/// A message of systemd's about a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// The words.
     pub text: String,
-    /// What kind of message it is, where systemd says so.
+    /// The MESSAGE_ID, if any.
     pub id: Option<String>,
 }
 
-/// Reads for one caller.
+/// A read for one caller.
 struct Reader {
     program: PathBuf,
     units: BTreeSet<String>,
@@ -138,7 +137,7 @@ struct Reader {
     send: mpsc::Sender<Result<LogLine, PortError>>,
 }
 
-/// A line with its place in the journal.
+/// A line with its journal cursor.
 struct Entry {
     line: LogLine,
     cursor: String,
@@ -147,7 +146,7 @@ struct Entry {
 impl Reader {
     async fn run(self, query: LogQuery, now: Timestamp) {
         if let Err(error) = self.read(&query, now).await {
-            // A reader who is gone needs no reason.
+            // A disconnected reader needs no reason.
             let _ = timeout(TIMEOUT, self.send.send(Err(error))).await;
         }
     }
@@ -167,7 +166,7 @@ impl Reader {
         }
         let from = match (cursor, query.lines) {
             (Some(cursor), _) => format!("--after-cursor={cursor}"),
-            // Nothing came before: then from when we looked, so that what came meanwhile is not lost.
+            // No earlier line: start at the time of reading, so that lines written since are not lost.
             (None, Some(_)) => at(query.since.map_or(now, |since| since.max(now))),
             (None, None) => at(query.since.unwrap_or(now)),
         };
@@ -181,7 +180,7 @@ impl Reader {
             return Ok(Vec::new());
         }
         let mut args = vec!["--reverse".to_owned()];
-        // Which lines match is told here: not every journalctl can, and its patterns may take for ever.
+        // Filtered here: not every journalctl can, and its patterns may take forever.
         args.extend(self.grep.is_none().then(|| format!("--lines={lines}")));
         args.extend(since.map(at));
         let mut output = self.start(&args, None)?;
@@ -205,8 +204,9 @@ impl Reader {
         Ok(found)
     }
 
-    /// Passes on lines as they come. By itself `--follow` keeps to the boot that /proc tells of, and in a container the
-    /// agent may see another one there than journald does; `--merge` keeps to none, but reads other machines' lines too.
+    /// Passes on lines as they arrive. By default `--follow` is limited to the boot id in /proc, and in a container the
+    /// agent may see another one there than journald does; `--merge` has no such limit, but reads other machines' lines
+    /// too.
     async fn rest(&self, from: String, follow: bool) -> Result<(), PortError> {
         let machine = machine().filter(|_| follow);
         let mut args = vec![from];
@@ -264,19 +264,19 @@ fn failed(program: &Path, cause: &dyn std::fmt::Display) -> PortError {
     )
 }
 
-/// Says a moment as journalctl reads it: seconds with their fraction.
+/// Formats a time for journalctl: seconds with their fraction.
 fn at(moment: Timestamp) -> String {
     format!("--since=@{}.{:03}", moment.0 / 1000, moment.0 % 1000)
 }
 
-/// Returns by which name journald knows this server.
+/// Returns the machine id under which journald knows this server.
 fn machine() -> Option<String> {
     let id = std::fs::read_to_string("/etc/machine-id").ok()?.trim().to_owned();
     (id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())).then_some(id)
 }
 
-/// Chooses what the units wrote, what systemd itself says of them, and what journald says that it left out. Exact fields
-/// instead of `-u`: that would also count lines of other programs about the unit, of which some can be written by anybody.
+/// Selects the units' own output, systemd's messages about them, and journald's notes about dropped lines. Exact fields
+/// instead of `-u`: that would also match lines of other programs about the unit, some of which any user can write.
 fn matches(units: &BTreeSet<String>, machine: Option<&str>) -> Vec<String> {
     let machine = machine.map(|id| format!("_MACHINE_ID={id}"));
     let those = |field: &str, trusted: Option<&str>| -> Vec<String> {
@@ -287,7 +287,7 @@ fn matches(units: &BTreeSet<String>, machine: Option<&str>) -> Vec<String> {
     told.into_iter().fold(those("_SYSTEMD_UNIT", None), |all, more| [all, more].join(&"+".to_owned()))
 }
 
-/// A running journalctl. Dropped, it is killed.
+/// A running journalctl, killed on drop.
 struct Output {
     child: Child,
     program: PathBuf,
@@ -295,7 +295,7 @@ struct Output {
 }
 
 impl Output {
-    /// Returns the next line of these units.
+    /// Returns these units' next line.
     async fn next(&mut self, units: &BTreeSet<String>) -> Result<Option<Entry>, PortError> {
         loop {
             let line = read_line(&mut self.lines).await.map_err(|e| failed(&self.program, &e))?;
@@ -312,7 +312,7 @@ impl Output {
     }
 }
 
-/// Reads up to a line's end; a line beyond all measure is read and left out.
+/// Reads up to a line's end; an overlong line is read and dropped.
 async fn read_line(from: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Option<Vec<u8>>> {
     let (mut line, mut any) = (Vec::new(), false);
     loop {
@@ -335,13 +335,13 @@ async fn read_line(from: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Op
     }
 }
 
-/// Reads an entry, if it is one of these units': by what journald says of its writer.
+/// Parses an entry, if journald's own fields say that one of these units wrote it.
 fn entry(line: &[u8], units: &BTreeSet<String>) -> Option<Entry> {
     let fields: Value = serde_json::from_slice(line).ok()?;
     let field = |name: &str| fields.get(name).and_then(Value::as_str);
     let written_by = field("_SYSTEMD_UNIT").filter(|unit| units.contains(*unit));
     let told_by_systemd = || field("UNIT").filter(|unit| field("_PID") == Some("1") && units.contains(*unit));
-    // Only journald itself writes by this transport: that so many lines came too fast to be kept.
+    // Only journald itself writes by this transport: lines came too fast to be kept.
     let told_by_journald =
         || field("OBJECT_SYSTEMD_UNIT").filter(|unit| field("_TRANSPORT") == Some("driver") && units.contains(*unit));
     let unit = written_by.or_else(told_by_systemd).or_else(told_by_journald)?.to_owned();
@@ -355,8 +355,8 @@ fn entry(line: &[u8], units: &BTreeSet<String>) -> Option<Entry> {
     Some(Entry { line, cursor: field("__CURSOR")?.to_owned() })
 }
 
-/// Reads a message: a text; its bytes, where it is not printable; a list of either, where it was given twice; null,
-/// where it has none.
+/// Reads a message: a string; bytes if it is not printable; a list of either if the field was repeated; null if there
+/// is none.
 fn text(message: &Value) -> String {
     match message {
         Value::String(text) => text.clone(),
@@ -417,7 +417,7 @@ mod tests {
         assert!(entry(b"not json", &units()).is_none());
     }
 
-    /// A program in journalctl's place that notes how it was called.
+    /// A program in place of journalctl that records how it was called.
     fn stub(dir: &Path, body: &str) -> Journalctl {
         let path = dir.join("journalctl");
         fs::write(&path, format!("#!/bin/sh\necho \"$@\" >> {}/calls\n{body}\n", dir.display())).unwrap();

@@ -1,4 +1,4 @@
-//! The adapters: each does one thing to this server or to the network, and says in a [`PortError`] why it could not.
+//! The adapters: each does one thing to this server or to the network, and reports failure as a [`PortError`].
 //!
 //! [`PortError`]: crate::port::PortError
 
@@ -24,7 +24,7 @@ use std::io;
 use crate::model::reason::Reason;
 use crate::port::PortError;
 
-/// Makes the error for a file operation of ours: the disk may be emptied or repaired, so it may pass.
+/// The error for one of our file operations: disk space may be freed or the disk repaired, so it is transient.
 fn disk_error(what: &str, error: &io::Error) -> PortError {
     let (reason, mend) = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {

@@ -1,12 +1,12 @@
-//! What a distribution made of a program: of fixes that it put into an old version only its package's version tells.
+//! Fixes that a distribution backported into an old version: only the package's version shows them.
 
 use std::process::{Command, Stdio};
 
-/// The first package of Caddy that has the fixes of the known holes (CVE-2026-27585, CVE-2026-27587 to 27590 and their
-/// kin), by the version that Caddy says of itself. This list is the one place.
+/// The first package of Caddy with the fixes of the known vulnerabilities (CVE-2026-27585, CVE-2026-27587 to 27590 and
+/// related), by Caddy's upstream version. This list is the only place.
 const MENDED: [(&str, &str); 1] = [("2.6.2", "2.6.2-12+deb13u1")];
 
-/// Returns the version of Caddy's package, where that has the fixes which the version before lacked.
+/// Returns the version of Caddy's package if it has fixes that its upstream version lacks.
 pub fn mended_caddy() -> Option<String> {
     let query = ["--show", "--showformat=${Version}", "caddy"];
     let found = Command::new("/usr/bin/dpkg-query").args(query).env_clear().stdin(Stdio::null()).output().ok()?;
@@ -19,7 +19,7 @@ fn is_mended(package: &str, is_at_least: impl Fn(&str, &str) -> bool) -> bool {
     MENDED.iter().any(|(version, first)| *version == upstream && is_at_least(package, first))
 }
 
-/// The order of versions is dpkg's own.
+/// Version order is dpkg's.
 fn is_at_least(package: &str, other: &str) -> bool {
     let compare = ["--compare-versions", package, "ge", other];
     let status =

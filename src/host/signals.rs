@@ -1,5 +1,5 @@
-//! Rings the trigger when systemd says that a unit of ours changed. Hearing nothing is no proof that nothing happened: the
-//! loop looks at everything once in a while anyway.
+//! Fires the trigger when systemd signals a change of one of our units. Missing signals prove nothing: the loop
+//! observes everything at intervals anyway.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,8 +12,7 @@ use dbus::blocking::{BlockingSender, Connection};
 use super::services::catalogue::may_be_a_daemon;
 use crate::trigger::TriggerSender;
 
-/// What is listened for: state changes of units, and the ends of jobs. Nothing else, since a start and a stop send
-/// 25 kB of signals.
+/// Subscriptions: unit state changes and finished jobs. Nothing else, since a start and a stop send 25 kB of signals.
 const MATCHES: [&str; 3] = [
     "type='signal',sender='org.freedesktop.systemd1',path_namespace='/org/freedesktop/systemd1/unit',\
      interface='org.freedesktop.DBus.Properties',member='PropertiesChanged',arg0='org.freedesktop.systemd1.Unit'",
@@ -23,18 +22,18 @@ const MATCHES: [&str; 3] = [
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(500);
-/// News of this long are one ring: the end of a job comes as several signals, and an app that has just started is
-/// often ready before it is looked at.
+/// Signals within this time become one trigger: a finished job sends several, and an app that has just started is often
+/// ready before it is observed.
 const GATHER: Duration = Duration::from_millis(10);
 
-/// Listens in a thread of its own until told to stop: a connection that nobody drains stalls.
+/// Listens in its own thread until stopped: a connection that is not drained stalls.
 pub fn listen(trigger: TriggerSender, stop: Arc<AtomicBool>) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         while !stop.load(Ordering::Relaxed) {
             if let Err(error) = listen_once(&trigger, &stop) {
                 tracing::warn!("could not listen to systemd: {}; tries again", error.message().unwrap_or("unknown"));
             }
-            // Whatever was missed while there was no connection is seen now.
+            // Observes whatever was missed without a connection.
             trigger.changed();
             std::thread::sleep(TICK);
         }
@@ -68,23 +67,23 @@ fn listen_once(trigger: &TriggerSender, stop: &AtomicBool) -> Result<(), dbus::E
     Ok(())
 }
 
-/// Waits for signals; tells whether there was news.
+/// Waits for signals; returns whether any of them matters.
 fn hear(bus: &Connection, at_most: Duration) -> Result<bool, dbus::Error> {
     bus.channel().read_write(Some(at_most)).map_err(|()| dbus::Error::new_failed("the bus closed the connection"))?;
     let heard = std::iter::from_fn(|| bus.channel().pop_message());
     Ok(heard.filter(|message| concerns_us(message) && !is_on_its_way(message)).count() > 0)
 }
 
-/// A unit with a job waiting is heard of again when the job ends. Until then PID 1 is busy setting it up, and whoever
-/// asks it how it gets on only makes that take longer.
+/// A unit with a queued job is signalled again when the job ends. Until then PID 1 is busy setting it up, and queries
+/// only slow that down.
 fn is_on_its_way(message: &dbus::Message) -> bool {
     let (_, changed) = message.get2::<String, PropMap>();
     let job = changed.and_then(|changed| changed.get("Job")?.0.as_iter()?.next()?.as_u64());
     job.is_some_and(|job| job != 0)
 }
 
-/// Our units, Caddy's and the host services', not the slice they are in, which changes with each of them. The bus writes `zexio-` as
-/// `zexio_2d` in a path and as it is in a name.
+/// Our units, Caddy's and the host services', not their slice, which changes with each of them. D-Bus escapes `zexio-`
+/// as `zexio_2d` in a path but not in a name.
 fn concerns_us(message: &dbus::Message) -> bool {
     let path = message.path().map(|path| path.to_string()).unwrap_or_default();
     if let Some((_, unit)) = path.split_once("/unit/") {

@@ -1,5 +1,5 @@
-//! The server's own figures. One thread looks once a second while somebody reads, and ends with the last reader: nobody
-//! asks, nothing runs. All readers share what it sees, and whoever is slow misses some of it.
+//! The server's own figures. One thread samples once a second while there are readers, and ends with the last one:
+//! without readers nothing runs. All readers share the samples, and a slow one misses some.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,9 +19,9 @@ use crate::model::stats::{AgentStats, Cpu, Disk, Load, Memory, Swap, SystemStats
 use crate::model::status::Used;
 use crate::port::{Clock, Figures, PortError, Stats, SystemClock};
 
-/// How often is looked.
+/// The sampling interval.
 const BEAT: Duration = Duration::from_secs(1);
-/// File systems that keep files on this server. A network's is not asked: it may never answer.
+/// Local file systems. A network file system is not queried: it may never answer.
 const LOCAL: [&str; 14] = [
     "bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "jfs", "ntfs", "ntfs3", "reiserfs", "vfat", "xfs",
     "zfs",
@@ -29,7 +29,7 @@ const LOCAL: [&str; 14] = [
 
 type Slot = Arc<Mutex<Option<watch::Sender<Option<Arc<SystemStats>>>>>>;
 
-/// Looks at this server.
+/// Samples this server.
 pub struct Sampler {
     running: Slot,
     begun: Instant,
@@ -37,7 +37,7 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Begins to count the agent's own time; looks at nothing yet.
+    /// Starts counting the agent's own CPU time; samples nothing yet.
     pub fn new() -> Self {
         Self { running: Slot::default(), begun: Instant::now(), usage: Usage::default() }
     }
@@ -77,7 +77,7 @@ fn lock(slot: &Slot) -> MutexGuard<'_, Option<watch::Sender<Option<Arc<SystemSta
     slot.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A look that panicked ends its readers, and the next one starts anew.
+/// A panic while sampling disconnects the readers, and the next one starts over.
 struct Cleared<'a>(&'a Slot);
 
 impl Drop for Cleared<'_> {
@@ -93,7 +93,7 @@ fn look_until_alone(slot: &Slot, begun: Instant) {
     let mut system = System::new();
     system.refresh_cpu_usage();
     loop {
-        // A processor's use is what happened between two looks, so the first answer takes a beat too.
+        // CPU usage is the difference between two samples, so the first answer takes one interval too.
         thread::sleep(BEAT);
         let seen = Arc::new(look(&mut system, begun));
         let mut running = lock(slot);
@@ -142,7 +142,7 @@ struct Mount {
     kind: String,
 }
 
-/// Returns the local file systems, each once: what is bound to several places is shown at the shortest.
+/// Returns the local file systems, each once: one with several bind mounts is shown at its shortest path.
 fn mounts(table: &str) -> Vec<Mount> {
     let mut found: BTreeMap<String, Mount> = BTreeMap::new();
     for line in table.lines() {
@@ -166,7 +166,7 @@ fn mounts(table: &str) -> Vec<Mount> {
     mounts
 }
 
-/// The kernel writes a space, a tab, a newline and a backslash of a path as octal numbers.
+/// The kernel escapes a space, a tab, a newline and a backslash of a path as octal numbers.
 fn unescaped(path: &str) -> String {
     [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
         .iter()
@@ -175,7 +175,7 @@ fn unescaped(path: &str) -> String {
 
 fn disks(table: &str) -> Vec<Disk> {
     let measured = mounts(table).into_iter().filter_map(|mount| {
-        // One that the agent may not see has no figures.
+        // One that the agent may not access has no figures.
         let found = statvfs(Path::new(&mount.path)).ok()?;
         let inodes = Some(found.files()).filter(|count| *count > 0);
         Some(Disk {

@@ -1,7 +1,8 @@
-//! What an app's processes use, read from the kernel when it is asked for: the loop may have looked a minute ago.
+//! The resource usage of an app's processes, read from the kernel on request: the loop's last observation may be a
+//! minute old.
 //!
-//! Memory is the sum of the processes' proportional set sizes. What a cgroup was charged for is another matter: it
-//! counts every file that the app ever read, and not the pages that another cgroup touched first.
+//! Memory is the sum of the processes' proportional set sizes. What a cgroup is charged for differs: it counts every
+//! file that the app ever read, and not the pages that another cgroup touched first.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,16 +15,16 @@ use nix::unistd::{SysconfVar, sysconf};
 use crate::model::layout::Layout;
 use crate::model::status::Used;
 
-/// How long what was read is good enough: to add up a large process takes the kernel some milliseconds.
+/// Cache time: adding up a large process takes the kernel some milliseconds.
 const FRESH: Duration = Duration::from_secs(2);
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// What was read of each unit, and when.
+/// The readings per unit, with their time.
 #[derive(Default)]
 pub struct Usage(Mutex<BTreeMap<String, (Instant, Option<Used>)>>);
 
 impl Usage {
-    /// Returns what a unit uses; none: nothing of it runs.
+    /// Returns a unit's usage; None if it has no process.
     pub fn of(&self, unit: &str) -> Option<Used> {
         if let Some((_, used)) = self.known().get(unit).filter(|(read, _)| read.elapsed() < FRESH) {
             return *used;
@@ -59,13 +60,13 @@ fn read(cgroup: &str) -> Option<Used> {
     let tasks = first(&[("", "pids.current"), ("pids", "pids.current")]).and_then(|text| text.trim().parse().ok());
     Some(Used {
         memory_bytes: Some(processes.iter().map(|process| process.memory_bytes).sum()),
-        // What has ended is missing here, but for the children that were waited for.
+        // Exited processes are missing here, except for children that were waited for.
         cpu_seconds: counted.or_else(|| Some(processes.iter().map(|process| process.cpu_seconds).sum())),
         tasks: tasks.or_else(|| Some(processes.iter().map(|process| process.tasks).sum())),
     })
 }
 
-/// What one process uses.
+/// The usage of one process.
 struct Process {
     memory_bytes: u64,
     cpu_seconds: f64,
@@ -73,7 +74,7 @@ struct Process {
 }
 
 impl Process {
-    /// Reads a process; none: it has ended.
+    /// Reads a process; None if it has exited.
     fn read(place: &Path) -> Option<Self> {
         let text = |name: &str| fs::read_to_string(place.join(name)).ok();
         let kibibytes = text("smaps_rollup")
@@ -86,14 +87,14 @@ impl Process {
     }
 }
 
-/// Returns the number behind a name at a line's beginning.
+/// Returns the number after a name at the start of a line.
 fn named(text: &str, name: &str) -> Option<u64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
     rest.split_whitespace().next()?.parse().ok()
 }
 
-/// Reads a process's own time with that of the children it waited for, and its threads. Its name, in parentheses, may
-/// hold anything.
+/// Parses the CPU time of a process including the children it waited for, and its thread count. Its name, in
+/// parentheses, may contain anything.
 fn ticks_and_tasks(stat: &str) -> Option<(u64, u64)> {
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let number = |at: usize| fields.get(at)?.parse::<u64>().ok();

@@ -1,4 +1,4 @@
-//! System users: one for each project, one for the helper that unpacks. Made and removed by the distribution's own
+//! System users: one per project, and one for the helper that unpacks. Created and removed by the distribution's own
 //! programs, with fixed arguments.
 
 use std::path::Path;
@@ -11,37 +11,28 @@ use crate::model::names::ProjectId;
 use crate::model::reason::Reason;
 use crate::port::PortError;
 
-/// The user that unpacks artifacts: it owns nothing and may do nothing.
+/// The user that unpacks artifacts: it owns nothing and has no privileges.
 pub const UNPACKER: &str = "zexio-unpack";
 
-/// Makes the user that unpacks artifacts, unless it is there.
-///
-/// # Errors
-/// Says what the program said.
+/// Creates the user that unpacks artifacts, unless it exists.
 pub fn make_unpacker() -> Result<(Uid, Gid), PortError> {
     make(UNPACKER, Path::new("/nonexistent"))
 }
 
-/// Returns a user's ids, if there is one of this name.
-///
-/// # Errors
-/// Says why the user database could not be read.
+/// Returns a user's ids, if it exists.
 pub fn find(name: &str) -> Result<Option<(Uid, Gid)>, PortError> {
     let found = User::from_name(name)
         .map_err(|e| PortError::transient(Reason::UserFailed, format!("could not look up user {name}: {e}")))?;
     Ok(found.map(|user| (user.uid, user.gid)))
 }
 
-/// Returns the project whose user this is, if it is one's.
+/// Returns the project whose user this is, if any.
 pub fn project_of(uid: u32) -> Option<ProjectId> {
     let user = User::from_uid(Uid::from_raw(uid)).ok()??;
     user.name.strip_prefix(USER_PREFIX)?.parse().ok()
 }
 
-/// Makes a system user that cannot log in, unless it is there.
-///
-/// # Errors
-/// Says what the program said.
+/// Creates a system user that cannot log in, unless it exists.
 pub fn make(name: &str, home: &Path) -> Result<(Uid, Gid), PortError> {
     if let Some(ids) = find(name)? {
         return Ok(ids);
@@ -55,10 +46,7 @@ pub fn make(name: &str, home: &Path) -> Result<(Uid, Gid), PortError> {
     })
 }
 
-/// Removes a user, if it is there.
-///
-/// # Errors
-/// Says what the program said.
+/// Removes a user, if it exists.
 pub fn remove(name: &str) -> Result<(), PortError> {
     if find(name)?.is_none() { Ok(()) } else { run("/usr/sbin/userdel", &[name], &format!("remove user {name}")) }
 }

@@ -1,11 +1,12 @@
-//! Calendar expressions of systemd, judged without it: whether it would read one, and whether the moment ever comes.
+//! Checks systemd's calendar expressions without systemd: whether it would read one, and whether the time ever comes.
 //!
-//! It follows systemd's own reader (calendarspec.c) step by step, so that a spec is checked where it is written: also
-//! on a machine without systemd. What people write instead, above all cron's five fields, is told in systemd's words.
+//! It follows systemd's own parser (calendarspec.c) step by step, so that a spec is checked where it is written, even
+//! on a machine without systemd. Other notations, above all cron's five fields, are answered with the systemd
+//! equivalent.
 
 use std::collections::BTreeSet;
 
-/// The time zones of the tz database, one a line.
+/// The time zones of the tz database, one per line.
 const ZONES: &str = include_str!("zones.txt");
 const YEARS: (u32, u32) = (1970, 2199);
 const ALL_DAYS: u8 = 0b111_1111;
@@ -14,10 +15,10 @@ const LONGEST: usize = 100;
 const MOST_PARTS: usize = 240;
 const SECOND: u64 = 1_000_000;
 
-/// Says what is wrong with an expression, and what would be right.
+/// Checks an expression; the error says what is wrong and what would be right.
 ///
 /// # Errors
-/// systemd would not read it, or the moment never comes.
+/// systemd would not read it, or the time never comes.
 pub fn check(raw: &str) -> Result<(), String> {
     match Expression::parse(raw) {
         None => Err(advice(raw)),
@@ -28,14 +29,14 @@ pub fn check(raw: &str) -> Result<(), String> {
     }
 }
 
-/// Tells whether the moment comes again after this one, in milliseconds since 1970. It may have passed within the last
-/// day: when a day ends depends on the server's time zone.
+/// Returns whether the expression matches a time after this one, in milliseconds since 1970. It may have passed within
+/// the last day: when a day ends depends on the server's time zone.
 pub fn comes_after(raw: &str, millis: u64) -> bool {
     let yesterday = Day::of_number((millis / 86_400_000).saturating_sub(1));
     Expression::parse(raw).is_none_or(|expression| expression.comes_from(yesterday))
 }
 
-/// Says what to write instead of a text that is no calendar expression.
+/// Returns what to write instead of a text that is no calendar expression.
 pub fn advice(raw: &str) -> String {
     if raw.len() > LONGEST {
         return format!("a calendar expression has at most {LONGEST} characters");
@@ -63,7 +64,7 @@ pub fn advice(raw: &str) -> String {
     )
 }
 
-/// One part of a chain: a number, or a range, or every so many from a number on.
+/// One part of a chain: a number, a range, or a repetition from a number on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Part {
     start: u64,
@@ -71,10 +72,10 @@ struct Part {
     repeat: u64,
 }
 
-/// Numbers that match; none: all do.
+/// Numbers that match; None: all do.
 type Chain = Option<Vec<Part>>;
 
-/// What an expression says of days. Each time of a day that can be written comes on each day.
+/// The days that an expression matches. Every valid time of day occurs on each day.
 #[derive(Debug)]
 struct Expression {
     weekdays: u8,
@@ -127,7 +128,7 @@ impl Expression {
         fits.then_some(found)
     }
 
-    /// Tells whether there is a day that matches, from this one on.
+    /// Returns whether a day matches, from this one on.
     fn comes_from(&self, from: Day) -> bool {
         (from.year..=YEARS.1).filter(|year| matches(&self.year, u64::from(*year))).any(|year| {
             (1..=12).filter(|month| matches(&self.month, u64::from(*month))).any(|month| {
@@ -169,14 +170,14 @@ fn matches(chain: &Chain, number: u64) -> bool {
     chain.as_ref().is_none_or(|parts| parts.iter().any(|part| part.matches(number)))
 }
 
-/// Checks a chain as systemd does: a repetition has to come at least once.
+/// Checks a chain as systemd does: a repetition has to occur at least once.
 fn is_valid(chain: &Chain, from: u64, to: u64, end_of_month: bool) -> bool {
     let mut parts = chain.clone().unwrap_or_default();
     parts.sort();
     parts.dedup();
     parts.iter().enumerate().all(|(at, part)| {
         let Part { start, stop, repeat } = *part;
-        // systemd takes the last three days off anew for each part that follows another.
+        // systemd takes off the last three days again for each part that follows another.
         let to = if end_of_month { to.saturating_sub(3 * (at as u64 + 1)) } else { to };
         let fits = match stop {
             Some(stop) => (from..=to).contains(&stop) && start + repeat <= stop,
@@ -187,7 +188,7 @@ fn is_valid(chain: &Chain, from: u64, to: u64, end_of_month: bool) -> bool {
     })
 }
 
-/// Two digits are a year of our time.
+/// Expands a two-digit year to one of our time.
 fn full_year(year: u64) -> u64 {
     match year {
         0..70 => year + 2000,
@@ -241,7 +242,7 @@ fn is_zone(name: &str) -> bool {
     ZONES.lines().any(|zone| zone == name)
 }
 
-/// Returns the last word of an expression that would be one without it, if it could be meant as a time zone.
+/// Returns the last word of an expression that would be valid without it, if it could be meant as a time zone.
 fn wrong_zone(raw: &str) -> Option<(&str, Option<&'static str>)> {
     let (text, zone) = raw.rsplit_once(' ')?;
     let is_word = zone.starts_with(|c: char| c.is_ascii_alphabetic());
@@ -252,7 +253,7 @@ fn wrong_zone(raw: &str) -> Option<(&str, Option<&'static str>)> {
     Some((zone, nearest.map(|(_, known)| known)))
 }
 
-/// Reads what systemd reads, from left to right.
+/// Parses what systemd parses, from left to right.
 struct Reader<'a> {
     text: &'a [u8],
     at: usize,
@@ -331,7 +332,7 @@ impl Reader<'_> {
         let begin = self.at;
         let first = self.chain(false)?;
         if matches!(self.peek(), 0 | b':') {
-            // It was a time.
+            // It is a time, not a date.
             self.at = begin;
             return Some(found);
         }
@@ -417,7 +418,7 @@ impl Reader<'_> {
         if !matches!(self.peek(), 0 | b' ' | b',' | b'-' | b'~' | b':') {
             return None;
         }
-        // A range is as long as its repetitions; one in which none comes is a number.
+        // A range is as long as its repetitions; one without any is a number.
         if let Some(end) = stop.filter(|end| *end > start && repeat > 0) {
             stop = Some(end - (end - start) % repeat);
         }
@@ -446,7 +447,7 @@ impl Reader<'_> {
         std::str::from_utf8(digits).ok()?.parse().ok()
     }
 
-    /// Reads millionths, rounded.
+    /// Reads a fraction as millionths, rounded.
     fn fraction(&mut self) -> Option<u64> {
         let begin = self.at;
         while self.peek().is_ascii_digit() {
@@ -462,7 +463,7 @@ impl Reader<'_> {
 const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const CRON_DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
-/// Writes five fields of cron as systemd does. Where both a day of the month and one of the week are given, cron means
+/// Translates five fields of cron to systemd. If both a day of the month and one of the week are given, cron means
 /// either of them: two expressions.
 fn of_cron(raw: &str) -> Option<Vec<String>> {
     let words: Vec<&str> = raw.split_whitespace().collect();
@@ -497,7 +498,7 @@ fn of_cron(raw: &str) -> Option<Vec<String>> {
     lines.iter().all(|line| Expression::parse(line).is_some()).then_some(lines)
 }
 
-/// Writes one field of cron as systemd does.
+/// Translates one field of cron to systemd.
 fn field(raw: &str, from: u64, to: u64, names: &[&str]) -> Option<String> {
     if raw == "*" {
         return Some("*".to_owned());
@@ -532,7 +533,7 @@ fn field_part(raw: &str, from: u64, to: u64, names: &[&str]) -> Option<String> {
             }
         }
     };
-    // A step that leads past the end comes once.
+    // A step that leads past the end occurs once.
     let last = range.split_once('-').map_or(Some(to), |(_, last)| number(last))?;
     let first = range.split('-').next().and_then(number).unwrap_or(from);
     Some(match step {
@@ -542,7 +543,7 @@ fn field_part(raw: &str, from: u64, to: u64, names: &[&str]) -> Option<String> {
     })
 }
 
-/// Writes cron's days of the week as systemd does; none where every day is meant.
+/// Translates cron's days of the week to systemd; None if every day is meant.
 fn cron_days(raw: &str) -> Option<Option<String>> {
     let number = |text: &str| {
         let named = CRON_DAYS.iter().position(|name| text.eq_ignore_ascii_case(name)).map(|at| at as u64);
@@ -582,7 +583,7 @@ fn cron_days(raw: &str) -> Option<Option<String>> {
     Some(Some(names.collect::<Vec<_>>().join(",")))
 }
 
-/// Writes `every 5 minutes` and its like as systemd does.
+/// Translates `every 5 minutes` and the like to systemd.
 fn of_words(raw: &str) -> Option<String> {
     let lower = raw.to_ascii_lowercase();
     let text = lower.trim().trim_start_matches("every").trim();

@@ -1,4 +1,4 @@
-//! What the operator asked for.
+//! The desired state: what the operator asked for.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,12 +15,12 @@ use super::spec::{
     Calendar, Command, Limits, Process, Ready, ReleaseCommand, Sandbox, Sealed, SiteDirectory, Source, Spec, Stop,
 };
 
-/// Everything the operator asked for.
+/// The desired state of everything.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Desired(pub BTreeMap<ProjectId, Wanted>);
 
 impl Desired {
-    /// Lets projects stand still whose progress could not be read: nothing is known of what was begun.
+    /// Halts the projects whose progress could not be read: it is unknown what was begun.
     pub fn stop_at_unreadable(&mut self, progress: &Progress) {
         for (project, unreadable) in &progress.unreadable {
             if let Some(wanted) = self.0.get_mut(project) {
@@ -30,54 +30,51 @@ impl Desired {
     }
 }
 
-/// What is wanted of one project.
+/// The desired state of one project.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
     /// Grows with every change.
     pub generation: u64,
-    /// What it comes to.
     pub intent: Intent,
     /// Who may change it.
     pub owner: Owner,
     /// The stored secrets and their newest versions.
     pub secrets: BTreeMap<SecretName, u32>,
-    /// Why the last thing that was asked could not be taken.
+    /// Why the last request could not be accepted.
     pub complaint: Option<Complaint>,
-    /// Whether somebody said stop, whatever the spec says.
+    /// A suspension by an operator, whatever the spec says.
     pub hold: Option<Hold>,
-    /// Whether a webhook moved the artifact: its event may come before the bytes are there.
+    /// Whether a webhook moved the artifact; its event may arrive before the bytes do.
     pub moved: bool,
 }
 
-/// A stop that lies over a project, whoever owns it, until it is resumed or its time is over.
+/// A suspension of a project, whatever its owner, until it is resumed or its time is over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
-    /// Who said so.
+    /// Who asked for it.
     pub by: String,
-    /// When.
     pub since: Timestamp,
-    /// Why.
     pub reason: Option<String>,
     /// When it ends by itself.
     pub until: Option<Timestamp>,
 }
 
 impl Hold {
-    /// Says in a sentence what it means.
+    /// Describes it in a sentence.
     pub fn message(&self) -> String {
         paused(&format!(", by {}", self.by), self.reason.as_deref(), self.until)
     }
 
-    /// Tells whether it is not over.
+    /// Returns whether it has not ended.
     pub fn holds_at(&self, now: Timestamp) -> bool {
         self.until.is_none_or(|until| now < until)
     }
 }
 
-/// What keeps the agent's hands off a project now.
+/// What suspends a project now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pause {
-    /// In a sentence: until when, by whom, why.
+    /// Until when, by whom and why, in a sentence.
     pub message: String,
     /// When it ends by itself.
     pub until: Option<Timestamp>,
@@ -88,24 +85,23 @@ fn paused(by: &str, reason: Option<&str>, until: Option<Timestamp>) -> String {
     format!("nothing is changed {until}{by}: {}", reason.unwrap_or("no reason given"))
 }
 
-/// What a project's wish comes to.
+/// What a project should become.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Intent {
-    /// Run this. Shared: it is large, many look at it, and nobody changes it.
+    /// Run this spec. Shared because it is large, has many readers and never changes.
     Run(Arc<Spec>),
-    /// Be gone.
     Delete {
         /// Whether the app's data stays.
         keep_data: bool,
     },
     /// Nothing yet: its first file could not be read.
     Nothing,
-    /// Unknown: what is stored of the project could not be read. The sentence says what, why, and what to do.
+    /// The stored record could not be read. The sentence says what, why, and what to do.
     Unreadable(String),
 }
 
 impl Wanted {
-    /// Returns the spec, where one is wanted.
+    /// Returns the spec, if one is wanted.
     pub fn spec(&self) -> Option<&Spec> {
         match &self.intent {
             Intent::Run(spec) => Some(spec),
@@ -113,12 +109,12 @@ impl Wanted {
         }
     }
 
-    /// Returns the stop that somebody said and that is not over. It holds a removal too.
+    /// Returns the operator's suspension, if it has not ended. It also halts a removal.
     pub fn hold_at(&self, now: Timestamp) -> Option<&Hold> {
         self.hold.as_ref().filter(|hold| hold.holds_at(now))
     }
 
-    /// Returns what keeps the agent's hands off now: a stop that somebody said, or the spec's own.
+    /// Returns what suspends the project now: an operator's suspension or the spec's own.
     pub fn pause_at(&self, now: Timestamp) -> Option<Pause> {
         if let Some(hold) = self.hold_at(now) {
             return Some(Pause { message: hold.message(), until: hold.until });
@@ -132,9 +128,9 @@ impl Wanted {
 /// Who may change a project's spec.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Owner {
-    /// Whoever calls the API.
+    /// Any caller of the API.
     Api,
-    /// A file in the watched directory, by its name.
+    /// A file in the watched directory, by name.
     File(String),
 }
 
@@ -154,33 +150,32 @@ impl fmt::Display for Owner {
     }
 }
 
-/// Why something that was asked could not be taken. What was asked before stays wanted.
+/// Why a request could not be accepted. The previous desired state stays in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Complaint {
-    /// What kind of problem it is.
     #[serde(flatten)]
     pub kind: ComplaintKind,
     /// One paragraph for the operator.
     pub message: String,
 }
 
-/// What stops something that was asked. Stored by the name that users see as the reason.
+/// The kind of a complaint. Stored by the name that users see as the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reason")]
 pub enum ComplaintKind {
-    /// A file or a spec cannot be read.
+    /// A file or spec cannot be read.
     SpecInvalid,
-    /// Another file claims the project too. That is shown, and stops nothing.
+    /// Another file claims the project too. That is shown and blocks nothing.
     Conflict,
     /// A removal that followed from a missing file is held back.
     PruneRefused {
-        /// What ends it. Complaints of versions before do not say, and wait for the operator.
+        /// What ends it. Complaints of earlier versions do not say, and wait for the operator.
         #[serde(default)]
         until: HeldUntil,
     },
 }
 
-/// What ends a removal's being held back, beside the file's return.
+/// What ends the holding back of a removal, besides the file's return.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HeldUntil {
@@ -203,12 +198,12 @@ impl ComplaintKind {
 }
 
 impl Complaint {
-    /// Tells whether it is about another file that claims the project too: that is told, and stops nothing.
+    /// Returns whether another file claims the project too; that is reported and blocks nothing.
     pub fn is_of_another_file(&self) -> bool {
         self.kind == ComplaintKind::Conflict
     }
 
-    /// Tells whether it holds a removal back, so that the operator can confirm it.
+    /// Returns whether it holds a removal back, so that the operator can confirm it.
     pub fn holds_a_removal(&self) -> bool {
         matches!(self.kind, ComplaintKind::PruneRefused { .. })
     }
@@ -217,60 +212,51 @@ impl Complaint {
 /// What a release is made of. Two specs with equal content run the same release; routes are not part of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
-    /// What to run.
     pub source: Source,
     /// Variables, by the version of their value.
     pub env: BTreeMap<EnvName, Sealed>,
     /// Variables that are secrets, by the version of their value.
     pub secrets: BTreeMap<EnvName, SecretVersion>,
-    /// The processes.
     pub processes: BTreeMap<ProcessName, Work>,
-    /// What each may use.
     pub limits: Ceiling,
-    /// How closed each is.
     pub sandbox: Sandbox,
 }
 
-/// A secret's value at one time.
+/// One version of a secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretVersion {
     /// The stored secret.
     pub name: SecretName,
-    /// Its version.
     pub version: u32,
 }
 
-/// One process as a release runs it: without its routes.
+/// One process as a release runs it, without its routes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Work {
-    /// What kind of process it is.
     pub kind: Kind,
-    /// The command; a site has none.
+    /// None for a static site.
     pub run: Option<Command>,
-    /// When it is ready; none: as soon as it stays up.
+    /// None: ready as soon as it stays up.
     pub ready: Option<Ready>,
     /// Whether it speaks HTTP/2 without TLS.
     #[serde(default, skip_serializing_if = "is_false")]
     pub h2c: bool,
-    /// How it is stopped.
     pub stop: Stop,
-    /// How many run side by side.
     pub instances: u32,
 }
 
-/// What kind of process it is.
+/// The kind of a process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// It listens on ports of its own.
+    /// Listens on ports of its own.
     Web,
-    /// It runs all the time and listens on nothing of ours.
+    /// Runs all the time and has no port of ours.
     Worker,
-    /// It runs when a calendar says so.
+    /// Runs on a calendar.
     Scheduled(Calendar),
-    /// It is a directory that Caddy serves.
+    /// A directory that Caddy serves.
     Site {
-        /// The directory.
         directory: SiteDirectory,
         /// Whether unknown paths get its index.
         spa: bool,
@@ -278,7 +264,7 @@ pub enum Kind {
         #[serde(default, skip_serializing_if = "is_false")]
         clean_urls: bool,
     },
-    /// It runs once, before the release gets traffic, for at most this long.
+    /// Runs once, before the release gets traffic, for at most this long.
     Release(Span),
 }
 
@@ -309,7 +295,7 @@ impl Work {
         Self { kind, run: Some(command.run.clone()), ready: None, h2c: false, stop: Stop::default(), instances: 1 }
     }
 
-    /// Tells whether it runs all the time.
+    /// Returns whether it runs all the time.
     pub fn is_daemon(&self) -> bool {
         matches!(self.kind, Kind::Web | Kind::Worker)
     }
@@ -325,12 +311,10 @@ fn works(spec: &Spec) -> BTreeMap<ProcessName, Work> {
     processes.chain(command).collect()
 }
 
-/// What each process may use, with nothing left open.
+/// What each process may use, with all defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ceiling {
-    /// Memory.
     pub memory: Option<Bytes>,
-    /// Processor time.
     pub cpu: Option<CpuShare>,
     /// Threads and processes.
     pub tasks: u32,
@@ -343,10 +327,10 @@ impl From<&Limits> for Ceiling {
 }
 
 impl Content {
-    /// Returns what a spec's release is made of.
+    /// Returns the content of a spec's release.
     ///
     /// # Errors
-    /// Names the secrets that are not stored.
+    /// Some of its secrets are not stored; their names.
     pub fn of(spec: &Spec, source: Source, stored: &BTreeMap<SecretName, u32>) -> Result<Self, Vec<SecretName>> {
         let missing: Vec<SecretName> =
             spec.secrets.iter().filter(|used| !stored.contains_key(&used.name)).map(|used| used.name.clone()).collect();
@@ -367,7 +351,7 @@ impl Content {
         })
     }
 
-    /// Tells whether both make the same release.
+    /// Returns whether both make the same release.
     pub fn same_as(&self, other: &Self) -> bool {
         let Self { source, env, secrets, processes, limits, sandbox } = other;
         self.source.same_as(source)

@@ -1,4 +1,4 @@
-//! Reads a spec document, YAML or JSON, into a checked `Document`, or says what is wrong where.
+//! Reads a spec document, YAML or JSON, into a checked `Document`, or reports what is wrong and where.
 //!
 //! The text becomes a tree first (which refuses duplicate keys and keeps every line and column), then the typed spec.
 
@@ -23,7 +23,6 @@ pub const LONGEST: usize = 256 * 1024;
 /// What is wrong with a document: at least one problem.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct SpecError {
-    /// Each with its place.
     pub problems: Vec<Problem>,
 }
 
@@ -36,20 +35,20 @@ impl fmt::Display for SpecError {
     }
 }
 
-/// One thing that is wrong.
+/// One problem in a document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// The field: `processes.web.ready.within`; empty for the whole document.
     pub path: String,
     /// What is wrong, and what would be right.
     pub message: String,
-    /// Where, from 1; missing where no single place is at fault.
+    /// From 1; None if no single place is at fault.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
 }
 
 impl Problem {
-    /// Makes a problem of a field.
+    /// Creates a problem for a field.
     pub fn at(path: impl Into<String>, message: impl Into<String>) -> Self {
         Self { path: path.into(), message: message.into(), place: None }
     }
@@ -70,16 +69,14 @@ impl fmt::Display for Problem {
 /// A line and a column, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Place {
-    /// The line.
     pub line: u64,
-    /// The column.
     pub column: u64,
 }
 
 /// Reads a document.
 ///
 /// # Errors
-/// Every problem that could be found, with its field and place.
+/// Every problem found, with its field and place.
 pub fn parse(text: &[u8]) -> Result<Document, SpecError> {
     let tree = Tree::complete(text)?;
     if tree.value.get("kind").is_some() {
@@ -93,11 +90,9 @@ pub fn parse(text: &[u8]) -> Result<Document, SpecError> {
     if problems.is_empty() { Ok(document) } else { Err(SpecError { problems }) }
 }
 
-/// What a document is about.
+/// The subject of a document.
 pub enum Subject {
-    /// A project.
     Project(Box<Document>),
-    /// The services of the host.
     Host(BTreeMap<Service, Version>),
 }
 
@@ -112,10 +107,10 @@ pub fn parse_any(text: &[u8]) -> Result<Subject, SpecError> {
     }
 }
 
-/// Refuses a document that was read for problems that were found after that.
+/// Refuses a parsed document for problems found afterwards.
 ///
 /// # Errors
-/// The problems, each with its place, if there are any.
+/// The problems, each with its place, if any.
 pub fn located(text: &[u8], problems: Vec<Problem>) -> Result<(), SpecError> {
     if problems.is_empty() {
         return Ok(());
@@ -126,14 +121,14 @@ pub fn located(text: &[u8], problems: Vec<Problem>) -> Result<(), SpecError> {
     }
 }
 
-/// Tells whether a text is a document about the host, however wrong the rest of it is.
+/// Returns whether a text is a document about the host, however wrong the rest of it is.
 pub fn is_about_host(text: &[u8]) -> bool {
     kind_of(text) == Some(HOST)
 }
 
 const HOST: &str = "host";
 
-/// Returns what a document says of its kind, as far as it is one of those known.
+/// Returns a document's kind, if it is a known one.
 fn kind_of(text: &[u8]) -> Option<&'static str> {
     let tree = Tree::read(text).ok()?;
     tree.value.get("kind").and_then(Value::as_str).filter(|kind| *kind == HOST).map(|_| HOST)
@@ -199,7 +194,7 @@ fn services(text: &[u8]) -> Result<BTreeMap<Service, Version>, SpecError> {
     if problems.is_empty() { Ok(found) } else { Err(SpecError { problems }) }
 }
 
-/// Reads what is asked of one service: `{}` or `{"version": …}`.
+/// Reads the request for one service: `{}` or `{"version": …}`.
 ///
 /// # Errors
 /// As `parse`.
@@ -209,12 +204,12 @@ pub fn parse_service(service: Service, text: &[u8]) -> Result<Version, SpecError
     asked.version_of(service).map_err(|why| SpecError::from(tree.locate(Problem::at("version", why))))
 }
 
-/// Tells whether a text is a document at all: a mapping that can be read, whatever its keys mean.
+/// Returns whether a text is a document at all: a mapping that can be read, whatever its keys mean.
 pub fn is_readable(text: &[u8]) -> bool {
     Tree::read(text).is_ok()
 }
 
-/// Returns the project that a document names, also when the rest of it is wrong.
+/// Returns the project that a document names, even if the rest of it is wrong.
 pub fn project_named_in(text: &[u8]) -> Option<super::names::ProjectId> {
     Tree::read(text).ok()?.value.get("project")?.as_str()?.parse().ok()
 }
@@ -236,7 +231,8 @@ fn typed<T: serde::de::DeserializeOwned>(value: &Value) -> Result<T, Problem> {
     })
 }
 
-/// A key of its own type is refused at the mapping around it; the message begins with the key, and that is the place.
+/// serde refuses a key of a checked type at the mapping around it; the message begins with the key, and that is the
+/// place.
 fn path_of_bad_key(value: &Value, path: String, message: &str) -> String {
     let around = path.split('.').filter(|part| !part.is_empty()).try_fold(value, |value, part| match value {
         Value::Array(items) => items.get(part.parse::<usize>().ok()?),
@@ -253,7 +249,7 @@ fn join(path: &str, part: &str) -> String {
     if path.is_empty() { part.to_owned() } else { format!("{path}.{part}") }
 }
 
-/// Turns serde's wording into ours: the unknown field joins the path, its nearest relative is named.
+/// Turns serde's wording into ours: adds the unknown field to the path and names the closest known one.
 fn reword(path: String, message: &str) -> Problem {
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     let found = quoted.first().copied().unwrap_or_default();
@@ -282,12 +278,12 @@ fn reword(path: String, message: &str) -> Problem {
 
 const UNKNOWN_KEY: &str = "unknown key";
 
-/// Tells whether what stands at a path may be the value of a secret, or hold one.
+/// Returns whether the value at a path may be a secret's value, or contain one.
 pub fn is_private(path: &str) -> bool {
     matches!(path.split('.').next(), Some("env" | "secrets" | "hooks"))
 }
 
-/// Says what is there and what should be, in words of the document instead of Rust's.
+/// Describes what was found and what was expected, in the document's terms instead of Rust's.
 fn wrong_kind(found: &str, wanted: &str, private: bool) -> String {
     let value = found.split('`').nth(1);
     let found = match (found.split_whitespace().next(), value) {
@@ -313,7 +309,7 @@ fn wrong_kind(found: &str, wanted: &str, private: bool) -> String {
     format!("{found} stands where {wanted} is expected{hint}")
 }
 
-/// Names the key that does what one from other tools does there.
+/// Returns the key that does here what one from other tools does.
 fn meant(path: &str, found: &str) -> Option<String> {
     let parts: Vec<&str> = path.split('.').filter(|part| !part.is_empty()).collect();
     let said = match (parts.as_slice(), found) {
@@ -345,7 +341,7 @@ fn meant(path: &str, found: &str) -> Option<String> {
 }
 
 fn suggestion(found: &str, known: &[&str]) -> Option<String> {
-    // What is far longer than any of them is near to none, and costs time.
+    // A name much longer than all of them is close to none, and comparing it costs time.
     if found.len() > 64 {
         return None;
     }
@@ -354,7 +350,7 @@ fn suggestion(found: &str, known: &[&str]) -> Option<String> {
     nearest.map(|(_, name)| format!("did you mean {name}?"))
 }
 
-/// Says where a key belongs that is right somewhere else, or what may stand here.
+/// Says where a key belongs that is valid elsewhere, or what is valid here.
 fn elsewhere(found: &str, known: &[&str]) -> String {
     match schema::parents_of(found).as_slice() {
         [] => format!("known here: {}", known.join(", ")),
@@ -362,13 +358,13 @@ fn elsewhere(found: &str, known: &[&str]) -> String {
     }
 }
 
-/// The document as a JSON value, without `x-` keys, and where each of its fields stands.
+/// The document as a JSON value, without `x-` keys, and the place of each of its fields.
 struct Tree {
     value: Value,
     root: Node,
 }
 
-/// Where a field's key and its value stand.
+/// Where a field's key and its value are.
 #[derive(Clone, Copy)]
 struct Spot {
     key: Place,
@@ -382,7 +378,7 @@ impl Tree {
         }
         let text = std::str::from_utf8(text)
             .map_err(|e| Problem::at("", format!("not UTF-8 from byte {} on", e.valid_up_to())))?;
-        // Only true and false are booleans: `tls: off` and `ANSWER: no` mean the words that are written.
+        // Only true and false are booleans: `tls: off` and `ANSWER: no` mean the words as written.
         let options = serde_saphyr::options! {
             strict_booleans: true,
             budget: serde_saphyr::budget! { max_depth: DEEPEST, flow_nesting_limit: DEEPEST },
@@ -398,7 +394,7 @@ impl Tree {
         }
     }
 
-    /// Reads a document in which each key has a value.
+    /// Reads a document and requires that each key has a value.
     fn complete(text: &[u8]) -> Result<Self, SpecError> {
         let tree = Self::read(text).map_err(SpecError::from)?;
         let message = "has no value; give it one, or leave it out";
@@ -408,7 +404,7 @@ impl Tree {
         if problems.is_empty() { Ok(tree) } else { Err(SpecError { problems }) }
     }
 
-    /// Gives a problem the place of its field, or of the nearest field around it that has one, and a length to read.
+    /// Adds the place of the field, or of the nearest enclosing field that has one, and shortens the message.
     fn locate(&self, problem: Problem) -> Problem {
         let mut problem = self.placed(problem);
         // `NAME=value` as a key.
@@ -437,15 +433,15 @@ impl Tree {
         problem
     }
 
-    /// Tells whether a message speaks of the field's own name.
+    /// Returns whether a message is about the field's own name.
     fn is_key_at_fault(&self, problem: &Problem) -> bool {
         let key = problem.path.rsplit('.').next().unwrap_or_default();
         problem.message.starts_with(&format!("{key:?} is not "))
     }
 }
 
-/// JSON is YAML but for two things that JSON's writers do: surrogate pairs in escapes, and control characters as they
-/// are. Returns a JSON text with both spelled as YAML has them, any other text as it is.
+/// JSON is YAML except for two things that JSON writers produce: surrogate pairs in escapes, and raw control
+/// characters. Returns a JSON text with both spelled as in YAML, any other text unchanged.
 fn respelled(text: &str) -> Cow<'_, str> {
     let is_json = text.trim_start().starts_with('{') && serde_json::from_str::<de::IgnoredAny>(text).is_ok();
     if !is_json {
@@ -458,7 +454,7 @@ fn respelled(text: &str) -> Cow<'_, str> {
     while let Some(c) = rest.chars().next() {
         let (length, spelling) = match pair(rest) {
             Some(paired) => (12, format!("\\U{:08x}", u32::from(paired))),
-            // An escape is kept whole: its second character is no beginning of another.
+            // An escape is kept whole: its second character does not begin another one.
             None if c == '\\' => (2, rest[..2].to_owned()),
             None if matches!(c, '\u{7f}'..='\u{9f}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}') => {
                 (c.len_utf8(), format!("\\u{:04x}", u32::from(c)))
@@ -471,7 +467,7 @@ fn respelled(text: &str) -> Cow<'_, str> {
     Cow::Owned(respelled)
 }
 
-/// Cuts a text that quotes more of the document than anybody reads.
+/// Truncates a text that quotes more of the document than is useful.
 fn clip(text: &mut String, most: usize) {
     if text.len() > most {
         text.truncate(text.floor_char_boundary(most));
@@ -489,7 +485,7 @@ fn parse_problem(error: &serde_saphyr::Error) -> Problem {
     Problem { path: String::new(), message, place }
 }
 
-/// The parser speaks to whoever programs with it; to whoever writes a spec its terms and its advice mean little.
+/// Translates the parser's messages: its terms and advice are for programmers and mean little to the author of a spec.
 fn as_problem(message: &str) -> String {
     if let Some((what, _)) = message.split_once(", set DuplicateKeyPolicy") {
         let key = what.trim_start_matches("duplicate mapping key: ");
@@ -510,7 +506,7 @@ fn as_problem(message: &str) -> String {
     said.to_owned()
 }
 
-/// A value and where it stands.
+/// A value and its place.
 struct Node {
     kind: Kind,
     place: Place,
@@ -522,22 +518,22 @@ enum Kind {
     Table(Vec<(String, Place, Node)>),
 }
 
-/// How much a document may mean: its aliases can repeat a part of it over and over, and each value costs memory.
+/// The allowed size of a document: its aliases can repeat a part of it over and over, and each value costs memory.
 #[derive(Clone, Copy)]
 struct Size {
     values: usize,
     bytes: usize,
 }
 
-/// How deep a document may be nested, which is twice as deep as a spec is. Each level is a few calls on the stack of
-/// whoever reads it, and a thread's is small.
+/// The deepest nesting allowed, twice a spec's. Each level takes a few calls on the reader's stack, and a thread's
+/// stack is small.
 const DEEPEST: usize = 16;
 
-/// Far more than any spec of the longest document needs.
+/// Far more than any spec of the longest allowed document needs.
 const MOST: Size = Size { values: 20_000, bytes: 1 << 20 };
 
 thread_local! {
-    // A Deserialize has no place of its own to count in, and one document is read at a time on a thread.
+    // A Deserialize has no place of its own for a counter, and a thread reads one document at a time.
     static SIZE_LEFT: Cell<Size> = const { Cell::new(MOST) };
 }
 
@@ -556,11 +552,11 @@ fn spend<E: de::Error>(more: usize, bytes: usize) -> Result<(), E> {
     }
 }
 
-/// How many problems are told of one document.
+/// How many problems are reported for one document.
 const MOST_PROBLEMS: usize = 20;
 
 impl Node {
-    /// Returns the spec of a project as the agent shows it, its status left out; any other document as it is.
+    /// Returns a project's spec as the agent shows it, without its status; any other document unchanged.
     fn without_status(mut self) -> Self {
         if let Kind::Table(entries) = &mut self.kind {
             let has = |wanted: &str| entries.iter().any(|(key, ..)| key == wanted);
@@ -593,7 +589,7 @@ impl Node {
         }
     }
 
-    /// Finds the keys that have no value, in their order.
+    /// Finds the keys that have no value, in order.
     fn find_empty(&self, path: &str, found: &mut Vec<String>) {
         let name = path.rsplit('.').next().unwrap_or_default();
         match &self.kind {
@@ -608,7 +604,7 @@ impl Node {
         }
     }
 
-    /// Returns where a field stands.
+    /// Returns the place of a field.
     fn spot(&self, path: &str) -> Option<Spot> {
         if path.is_empty() {
             return Some(Spot { key: self.place, value: self.place });
@@ -630,7 +626,7 @@ impl Node {
         }
     }
 
-    /// Returns where a value stands that is one word; for more than that, its key says it better.
+    /// Returns the place of a one-word value; for a longer one, its key is the better place.
     fn value_place(&self) -> Option<Place> {
         matches!(&self.kind, Kind::Scalar(value) if !value.is_null()).then_some(self.place)
     }

@@ -1,5 +1,5 @@
-//! What was decided, done and seen, for whoever asks afterwards: the same words as the status, never a value of a
-//! variable or secret.
+//! The event log: what was decided, done and observed, in the same words as the status; never a value of a variable or
+//! secret.
 
 use std::fmt;
 
@@ -9,54 +9,49 @@ use super::names::{KeyId, ProjectId, ReleaseNo};
 use super::quantity::Timestamp;
 use super::reason::Reason;
 
-/// How long a message may be. Servers and Caddy say as much as they like; the rest is cut off.
+/// The longest message. Servers and Caddy can send any amount; the rest is cut off.
 const LONGEST: usize = 2_000;
 
-/// Something that happened, before it is kept.
+/// An event before it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// When it happened.
     pub time: Timestamp,
-    /// To which project; none: to the whole machine.
+    /// None: the whole machine.
     pub project: Option<ProjectId>,
-    /// Under which generation of it.
     pub generation: Option<u64>,
-    /// To which release of it.
     pub release: Option<ReleaseNo>,
-    /// Whether somebody should look at it.
     pub level: Level,
-    /// What happened or was asked for; programs may compare it.
+    /// Machine-readable.
     pub reason: Reason,
     /// A sentence for people.
     pub message: String,
 }
 
-/// Whether somebody should look at an event.
+/// Whether an event needs attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// As it should be.
+    /// As expected.
     Info,
-    /// Not as it should be.
+    /// Needs attention.
     Warning,
 }
 
-/// An event as it is kept. One that happens again soon is one event that counts.
+/// A stored event. One that happens again soon is counted, not stored again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
     /// Grows with every event, and when one happens again.
     pub id: u64,
-    /// What happened, first.
+    /// The first occurrence.
     #[serde(flatten)]
     pub event: Event,
-    /// How often.
+    /// Number of occurrences.
     pub count: u64,
-    /// When it last happened.
     pub last_seen: Timestamp,
 }
 
 impl Event {
-    /// Makes an event that is as it should be.
+    /// Creates an event that is as expected.
     pub fn info(time: Timestamp, reason: Reason, message: impl Into<String>) -> Self {
         let mut message = message.into();
         if let Some((end, _)) = message.char_indices().nth(LONGEST) {
@@ -65,23 +60,23 @@ impl Event {
         Self { time, project: None, generation: None, release: None, level: Level::Info, reason, message }
     }
 
-    /// Makes an event that somebody should look at.
+    /// Creates an event that needs attention.
     pub fn warning(time: Timestamp, reason: Reason, message: impl Into<String>) -> Self {
         Self { level: Level::Warning, ..Self::info(time, reason, message) }
     }
 
-    /// Says whose it is.
+    /// Sets the project and its generation.
     pub fn of(self, project: &ProjectId, generation: u64) -> Self {
         Self { project: Some(project.clone()), generation: Some(generation), ..self }
     }
 
-    /// Says to which release it happened.
+    /// Sets the release.
     pub fn to(self, release: Option<ReleaseNo>) -> Self {
         Self { release, ..self }
     }
 }
 
-/// Who wrote what is wanted, and through which door.
+/// Who changed the desired state, and through which input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum By {
     /// A request that this key signed.
@@ -93,7 +88,7 @@ pub enum By {
 }
 
 impl By {
-    /// Tells whether it was a webhook, of a text that was made of one of these.
+    /// Returns whether the text of a displayed `By` names a webhook.
     pub fn is_webhook(written: &str) -> bool {
         written.starts_with("webhook ")
     }

@@ -11,11 +11,10 @@ const PATH: &str = "PATH";
 /// What must be in an artifact.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Expected {
-    /// The commands, by their process; the release command has a name of its own.
+    /// The commands by process; the release command has a name of its own.
     pub commands: BTreeMap<String, Command>,
-    /// The directories that Caddy serves.
     pub sites: BTreeMap<ProcessName, SiteDirectory>,
-    /// Whether the spec sets PATH, so that a program's name may mean another place.
+    /// Whether the spec sets PATH, so that a program's name may resolve to another place.
     pub own_path: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Checks what must fit together within one spec; each value alone is checked by its type.
+//! Checks the rules that span several values of a spec; each value alone is checked by its type.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use super::spec::{
     has_hidden_query, hide_query, parse_url,
 };
 
-/// Returns everything that does not fit, in the order of the document's keys.
+/// Returns every broken rule, in the order of the document's keys.
 pub fn problems(spec: &Document) -> Vec<Problem> {
     let mut found = Vec::new();
     artifact(&spec.artifact, &mut found);
@@ -52,10 +52,10 @@ pub fn problems(spec: &Document) -> Vec<Problem> {
     found
 }
 
-/// Puts the stored URLs in the place of those that stand as they are shown, their query hidden.
+/// Restores the stored URLs where the spec has them as shown, with their query hidden.
 ///
 /// # Errors
-/// Names those for which none is stored.
+/// The URLs without a stored one.
 pub fn restore(spec: &mut Document, stored: Option<&Spec>) -> Vec<Problem> {
     let mut stored = stored.cloned();
     let mut known: BTreeMap<&str, &mut String> = stored.iter_mut().flat_map(Spec::urls_mut).collect();
@@ -72,8 +72,8 @@ pub fn restore(spec: &mut Document, stored: Option<&Spec>) -> Vec<Problem> {
 const HIDDEN: &str =
     "this is a URL as zexio shows it, its query hidden, and no such URL is stored here; write the URL itself";
 
-/// Returns what a file in the watched directory cannot say: a file holds all of a spec, so nothing in it stands for what
-/// is stored.
+/// Returns what a file in the watched directory cannot contain: a file holds the whole spec, so nothing in it stands
+/// for a stored value.
 pub fn in_a_file(spec: &mut Document) -> Vec<Problem> {
     let sealed = spec.env.iter().filter(|(_, value)| value.clear().is_none());
     let sealed = sealed.map(|(name, _)| {
@@ -85,8 +85,8 @@ pub fn in_a_file(spec: &mut Document) -> Vec<Problem> {
     sealed.collect::<Vec<_>>().into_iter().chain(restore(spec, None)).collect()
 }
 
-/// Returns the schedules that are over, so that they never come again. One that stands in the stored spec is left: it
-/// came while it stood there.
+/// Returns the schedules that are over and never match again. One that is also in the stored spec is accepted: its time
+/// came while it was there.
 pub fn over(spec: &Document, stored: Option<&Spec>, now: Timestamp) -> Vec<Problem> {
     let is_over = |(name, process): (&ProcessName, &Process)| {
         let schedule = process.schedule.as_ref()?;
@@ -100,7 +100,7 @@ pub fn over(spec: &Document, stored: Option<&Spec>, now: Timestamp) -> Vec<Probl
 
 fn artifact(artifact: &Artifact, found: &mut Vec<Problem>) {
     match &artifact.from {
-        // One whose query is hidden stands for the stored one, which is looked up where there is a store (`restore`).
+        // A URL with a hidden query stands for the stored one, which is looked up where there is a store (`restore`).
         ArtifactFrom::Source(Source::Url { url, .. }) if !has_hidden_query(url) => {
             let why =
                 parse_url(url).err().map(|why| format!("{why}; one looks like https://example.com/shop-1.8.2.tar.gz"));
@@ -111,7 +111,7 @@ fn artifact(artifact: &Artifact, found: &mut Vec<Problem>) {
     }
 }
 
-/// No work fits into a time of nothing; systemd even takes a 0 for no limit at all.
+/// No work fits into zero time; systemd even takes a 0 for no limit at all.
 fn times(spec: &Document, found: &mut Vec<Problem>) {
     let mut bounds = vec![("deploy.deadline".to_owned(), spec.deploy.deadline)];
     bounds.extend(spec.deploy.verify.as_ref().map(|verify| ("deploy.verify.within".to_owned(), verify.within)));
@@ -141,7 +141,7 @@ fn variables(spec: &Document, found: &mut Vec<Problem>) {
     }
 }
 
-/// A process is one of three things, and each bears only what it can mean.
+/// A process has one of three kinds, and only the keys that make sense for its kind.
 fn kind(name: &ProcessName, process: &Process, found: &mut Vec<Problem>) {
     let at = |field: &str| format!("processes.{name}{field}");
     let mut refuse = |field: &str, there: bool, why: &str| {
@@ -168,7 +168,7 @@ fn kind(name: &ProcessName, process: &Process, found: &mut Vec<Problem>) {
     refuse(".routes", timed && !process.routes.is_empty(), "a process with a schedule gets no requests");
 }
 
-/// What has no port cannot be handed one.
+/// A process without a port cannot be given one.
 fn ports(spec: &Document, found: &mut Vec<Problem>) {
     let processes = spec.processes.iter().filter(|(_, process)| !process.is_web());
     let runs = processes.filter_map(|(name, process)| Some((format!("processes.{name}.run"), process.run.as_ref()?)));
@@ -192,7 +192,7 @@ fn readiness(path: &str, process: &Process, after: Span, deadline: Span, found: 
     }
 }
 
-/// One host has one kind of certificate, and each of its paths one destination.
+/// A host has one kind of certificate, and each of its paths one destination.
 fn routes(spec: &Document, found: &mut Vec<Problem>) {
     let mut tls: BTreeMap<&Hostname, Tls> = BTreeMap::new();
     let mut taken = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! Where everything stands on disk. The one place that knows a path's form.
+//! Where everything is on disk. The only place that knows the form of a path.
 
 use std::path::{Path, PathBuf};
 
@@ -14,17 +14,17 @@ pub const LAUNCHER: &str = "/usr/bin/zexio";
 /// The slice that apps run in.
 pub const SLICE: &str = "zexio-apps.slice";
 
-/// The agent's directory on disk, and what stands where in it.
+/// The agent's directory and its layout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     root: PathBuf,
 }
 
 impl Layout {
-    /// Checks the root: absolute, and of characters that mean nothing to a unit file or a Caddyfile.
+    /// Checks the root: absolute, and only characters without meaning to a unit file or a Caddyfile.
     ///
     /// # Errors
-    /// Says what a root looks like.
+    /// The root is not such a path.
     pub fn parse(root: &str) -> Result<Self, String> {
         let plain = root.bytes().all(|b| b.is_ascii_alphanumeric() || b"._/-".contains(&b));
         let fits = plain
@@ -39,8 +39,8 @@ impl Layout {
     pub fn root(&self) -> &Path {
         &self.root
     }
-    /// Returns the directories that all projects share, with their modes, parents first. Apps and Caddy reach what
-    /// is theirs, and see no names on the way.
+    /// Returns the directories that all projects share, with their modes, parents first. Apps and Caddy reach their own
+    /// files through them, and see no names on the way.
     pub fn shared(&self) -> [(PathBuf, u32); 7] {
         [
             (self.root.clone(), 0o711),
@@ -68,7 +68,7 @@ impl Layout {
     pub fn staging(&self) -> PathBuf {
         self.root.join("staging")
     }
-    /// Returns where removed directories wait for their end; wiped at start.
+    /// Returns where removed directories wait for deletion; wiped at start.
     pub fn trash(&self) -> PathBuf {
         self.root.join("trash")
     }
@@ -80,11 +80,11 @@ impl Layout {
     pub fn app(&self, project: &ProjectId) -> PathBuf {
         self.apps().join(project.as_str())
     }
-    /// Returns where a project's releases stand.
+    /// Returns the directory of a project's releases.
     pub fn releases(&self, project: &ProjectId) -> PathBuf {
         self.app(project).join("releases")
     }
-    /// Returns one release.
+    /// Returns the directory of one release.
     pub fn release(&self, project: &ProjectId, release: ReleaseNo) -> PathBuf {
         self.releases(project).join(release.to_string())
     }
@@ -92,7 +92,7 @@ impl Layout {
     pub fn bundle(&self, project: &ProjectId) -> PathBuf {
         self.app(project).join("bundle")
     }
-    /// Returns what the app may write.
+    /// Returns the directory that the app may write.
     pub fn data(&self, project: &ProjectId) -> PathBuf {
         self.app(project).join("data")
     }
@@ -100,7 +100,7 @@ impl Layout {
     pub fn fronts(&self) -> PathBuf {
         self.root.join("fronts")
     }
-    /// Returns the marker of a web process: there while slot b serves.
+    /// Returns the marker of a web process; it exists while slot b serves.
     pub fn marker(&self, project: &ProjectId, process: &ProcessName) -> PathBuf {
         self.fronts().join(project.as_str()).join(process.as_str())
     }
@@ -108,7 +108,7 @@ impl Layout {
     pub fn unit_file(unit: &UnitId) -> PathBuf {
         Path::new(UNIT_DIR).join(unit.name())
     }
-    /// Returns the file of the timer beside a unit.
+    /// Returns the file of a unit's timer.
     pub fn timer_file(unit: &UnitId) -> PathBuf {
         Path::new(UNIT_DIR).join(unit.timer())
     }
@@ -116,21 +116,21 @@ impl Layout {
     pub fn credential(unit: &UnitId) -> PathBuf {
         Path::new(CREDENTIAL_DIR).join(format!("{}.cred", unit.name()))
     }
-    /// Returns a unit's cgroup, as systemd names it: a dash in a slice's name is a step in its path.
+    /// Returns a unit's cgroup, as systemd names it: a dash in a slice's name is a level of its path.
     pub fn cgroup(unit: &UnitId) -> String {
         Self::cgroup_named(&unit.name())
     }
-    /// Returns the cgroup of an app's unit by its whole name.
+    /// Returns the cgroup of an app's unit by its full name.
     pub fn cgroup_named(unit: &str) -> String {
         format!("/zexio.slice/{SLICE}/{unit}")
     }
-    /// Returns the link by which systemd tells which run of a unit this is.
+    /// Returns the link in which systemd keeps the invocation id of a unit's run.
     pub fn invocation(unit: &UnitId) -> PathBuf {
         Path::new("/run/systemd/units").join(format!("invocation:{}", unit.name()))
     }
 }
 
-/// What the name of a project's system user begins with.
+/// The prefix of the name of a project's system user.
 pub const USER_PREFIX: &str = "zx-";
 
 /// Returns the system user of a project.

@@ -1,4 +1,4 @@
-//! The nouns: what users ask for, what the machine shows, what must be remembered. Pure data; no input or output.
+//! The data types: what users ask for, what the machine shows, what must be recorded. Pure data; no I/O.
 
 pub mod calendar;
 pub mod desired;

@@ -1,4 +1,4 @@
-//! Enums whose variants have a fixed name on the wire: the name, the list of all and both directions from one table.
+//! Enums whose variants have a fixed name on the wire: the names, the list of all and both conversions from one table.
 
 /// Defines such an enum.
 macro_rules! named {
@@ -10,7 +10,7 @@ macro_rules! named {
         }
 
         impl $type {
-            /// All of them, in the order of the API's description.
+            /// All variants, in the order of the API's description.
             pub const ALL: &[Self] = &[$(Self::$variant),+];
 
             /// Returns its name in the API.

@@ -1,17 +1,17 @@
 //! The names that users and files are made of: project, process, host, variable, digest, key.
 //!
-//! Each type's only constructor is `parse`, so whoever holds one need not check it again.
+//! Each type's only constructor is `parse`, so a value needs no further check.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Says which name was refused, and what a right one looks like.
+/// The refused name, and what a valid one looks like.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}not {kind}: {rule}", raw.as_ref().map(|raw| format!("{raw:?} is ")).unwrap_or_default())]
 pub struct BadName {
-    /// The text as it came in, cut to 80 characters and before a `=`; none where it may be the value of a secret.
+    /// The text as it arrived, cut to 80 characters and before a `=`; None if it may be the value of a secret.
     pub raw: Option<String>,
     /// What it should have been, with its article: "a project id".
     pub kind: &'static str,
@@ -31,7 +31,7 @@ impl BadName {
 
 const SECRET: &str = "a secret's name";
 
-/// Makes a type around a checked string: parse, show, order and serde all go through the check.
+/// Defines a type around a checked string: parsing, display, order and serde all go through the check.
 macro_rules! checked_name {
     ($(#[$doc:meta])* $name:ident, $kind:literal, $rule:literal, $check:expr) => {
         $(#[$doc])*
@@ -43,7 +43,7 @@ macro_rules! checked_name {
             /// Checks the text and keeps it.
             ///
             /// # Errors
-            /// Names the text and the rule it breaks.
+            /// The text breaks the type's rule; the error names both.
             pub fn parse(raw: &str) -> Result<Self, BadName> {
                 let check: fn(&str) -> bool = $check;
                 if check(raw) { Ok(Self(raw.to_owned())) } else { Err(BadName::new(raw, $kind, $rule)) }
@@ -98,8 +98,8 @@ checked_name!(
 );
 
 checked_name!(
-    /// A host that Caddy serves: lower-case letters, digits and hyphens in at least two labels, so that nothing
-    /// in it can mean something to a Caddyfile.
+    /// A host that Caddy serves: lower-case letters, digits and hyphens in at least two labels, so that nothing in it
+    /// is special to a Caddyfile.
     Hostname, "a host name",
     "lower case, at least two labels, no scheme, port, path or wildcard, like shop.example.com",
     is_hostname
@@ -129,7 +129,7 @@ checked_name!(
 );
 
 impl Sha256 {
-    /// Returns the name of a digest.
+    /// Makes one from a raw digest.
     pub fn of_digest(digest: [u8; 32]) -> Self {
         Self(hex::encode(digest))
     }
@@ -147,7 +147,7 @@ checked_name!(
 );
 
 impl From<Sha256> for ArtifactName {
-    /// Returns the name of the file that is kept under its digest.
+    /// Returns the name of the file stored under its digest.
     fn from(Sha256(digest): Sha256) -> Self {
         Self(digest)
     }
@@ -201,7 +201,7 @@ fn is_variable(raw: &str) -> bool {
         && raw.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-/// Variables that systemd, the launcher or the agent sets; a spec that set them too would change who wins.
+/// Variables that systemd, the launcher or the agent sets; a spec that also set them would change which value wins.
 pub(super) const RESERVED_NAMES: [&str; 18] = [
     "HOME",
     "USER",
@@ -222,7 +222,7 @@ pub(super) const RESERVED_NAMES: [&str; 18] = [
     "DATA_DIR",
     "BASH_ENV",
 ];
-/// How the other ones begin.
+/// Prefixes of the other ones.
 pub(super) const RESERVED_PREFIXES: [&str; 4] = ["WATCHDOG_", "LISTEN_", "SYSTEMD_", "ZEXIO_"];
 
 fn is_reserved(raw: &str) -> bool {
@@ -277,14 +277,12 @@ impl fmt::Display for Slot {
 /// The two fixed ports of a web process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Ports {
-    /// Slot a's.
     pub a: u16,
-    /// Slot b's.
     pub b: u16,
 }
 
 impl Ports {
-    /// Returns the port of one slot.
+    /// Returns the port of a slot.
     pub fn of(self, slot: Slot) -> u16 {
         match slot {
             Slot::A => self.a,
@@ -294,16 +292,13 @@ impl Ports {
 }
 
 /// The systemd unit of one process of one release: `zexio-<project>-<process>-r<n>.service`, with `-<i>` before the
-/// suffix where the process has several instances.
+/// suffix if the process has several instances.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct UnitId {
-    /// Whose.
     pub project: ProjectId,
-    /// Which process.
     pub process: ProcessName,
-    /// Of which release.
     pub release: ReleaseNo,
-    /// Which instance, from 1; none where there is only one.
+    /// From 1; None if there is only one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<u32>,
 }
@@ -315,18 +310,18 @@ impl UnitId {
         format!("{}.service", self.stem())
     }
 
-    /// Returns the name of the timer beside it.
+    /// Returns the name of its timer.
     pub fn timer(&self) -> String {
         format!("{}.timer", self.stem())
     }
 
-    /// Returns the name without a suffix.
+    /// Returns the name without its suffix.
     pub fn stem(&self) -> String {
         let instance = self.instance.map(|instance| format!("-{instance}")).unwrap_or_default();
         format!("zexio-{}-{}-r{}{instance}", self.project, self.process, self.release)
     }
 
-    /// Returns where the instance's ports stand among those of its process.
+    /// Returns the position of the instance's ports among those of its process.
     pub fn index(&self) -> usize {
         self.instance.map_or(0, |instance| instance.saturating_sub(1) as usize)
     }

@@ -1,4 +1,4 @@
-//! What the machine shows. Everything here is read anew and may be thrown away.
+//! The machine's observed state. Read again in each pass; safe to discard.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,17 +10,16 @@ use super::quantity::{Bytes, Timestamp};
 use super::services::ServicesSeen;
 use super::spec::Tls;
 
-/// A facet of the machine. One that could not be read is not an empty one: no step may depend on it.
+/// One facet of the machine. Unreadable is not empty: no step may depend on an unknown facet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Facet<T> {
-    /// Read.
     Known(T),
-    /// Not read, and why.
+    /// Could not be read, and why.
     Unknown(String),
 }
 
 impl<T> Facet<T> {
-    /// Returns what was read.
+    /// Returns the value, if known.
     pub fn known(&self) -> Option<&T> {
         match self {
             Facet::Known(value) => Some(value),
@@ -29,62 +28,55 @@ impl<T> Facet<T> {
     }
 }
 
-/// Everything that a pass saw.
+/// Everything that a pass observed.
 #[derive(Debug, Clone)]
 pub struct Observed {
     /// The machine's clock at the start of the pass.
     pub now: Timestamp,
-    /// What belongs to each project that was looked at.
+    /// The projects that this pass observed.
     pub projects: BTreeMap<ProjectId, ObservedProject>,
-    /// Caddy.
     pub proxy: Facet<ProxySeen>,
-    /// The services of the host.
     pub services: Facet<ServicesSeen>,
-    /// The artifacts on the server that are named by their digest, and when each came.
+    /// The artifacts stored under their digest, and when each arrived.
     pub artifacts: Facet<BTreeMap<Sha256, Timestamp>>,
-    /// Whether an operator asked, since the last pass, to offer Caddy again what it refused.
+    /// Whether an operator asked, since the last pass, to retry what Caddy refused.
     pub offer_again: bool,
 }
 
-/// What belongs to one project.
+/// The observed state of one project.
 #[derive(Debug, Clone)]
 pub struct ObservedProject {
-    /// Its units: files, or loaded, or both.
+    /// Units that have a file, are loaded, or both.
     pub units: Facet<BTreeMap<UnitId, UnitSeen>>,
-    /// Its files and its user.
+    /// Files and system user.
     pub bundles: Facet<BundlesSeen>,
-    /// The fetches that run beside the loop, or how they ended.
+    /// Fetches in the background, or how they ended.
     pub fetches: BTreeMap<ReleaseNo, FetchSeen>,
-    /// What the readiness probes found.
+    /// Results of the readiness probes.
     pub health: BTreeMap<UnitId, Probed>,
-    /// Where it listens so that others than this machine may reach it, past Caddy.
+    /// Ports on which other machines can reach it, bypassing Caddy.
     pub open: BTreeSet<OpenPort>,
-    /// What Caddy answered to the agent's own requests.
+    /// Caddy's answers to the agent's own requests.
     pub visits: BTreeMap<Visit, Visited>,
 }
 
-/// A request to Caddy as a visitor's.
+/// A request to Caddy like a visitor's.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Visit {
-    /// The project.
     pub project: ProjectId,
     /// The release that has the traffic.
     pub release: ReleaseNo,
-    /// The process that is to answer.
+    /// The process that should answer.
     pub process: ProcessName,
-    /// The public name.
     pub host: Hostname,
-    /// Where the host's certificate comes from.
     pub tls: Tls,
-    /// The path.
     pub path: String,
-    /// The port of the app; a static site has none.
+    /// The app's port; None for a static site.
     pub port: Option<u16>,
     /// Whether the app speaks HTTP/2 without TLS.
     pub h2c: bool,
-    /// The run of the app: a new run is asked again.
+    /// The invocation id of the app's unit: a new run is requested again.
     pub run: Option<String>,
-    /// What the answer decides.
     pub purpose: Purpose,
 }
 
@@ -93,36 +85,34 @@ pub struct Visit {
 pub enum Purpose {
     /// Whether a release keeps the traffic that it just got.
     Verify {
-        /// Since when it has the traffic.
+        /// When it got the traffic.
         since: Timestamp,
-        /// Until when it must have answered well.
+        /// The deadline for a good answer.
         until: Timestamp,
     },
-    /// Whether Caddy gets an answer from the app at all.
+    /// Whether Caddy gets any answer from the app.
     Check,
 }
 
-/// What a visit found, the last time.
+/// The latest result of a visit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Visited {
-    /// When.
     pub at: Timestamp,
     /// Whether the answer was 2xx or 3xx.
     pub well: bool,
-    /// Whether Caddy got no answer from the app, and said so itself.
+    /// Whether Caddy itself reported that the app did not answer.
     pub unanswered: bool,
-    /// The finding in a sentence.
+    /// The result in a sentence.
     pub last: String,
-    /// The newest findings, each with its moment, where it was not the same as before.
+    /// The newest results, each with its time; repeats are left out.
     pub transcript: Vec<String>,
 }
 
-/// An address on which something listens.
+/// An address and port on which something listens.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OpenPort {
-    /// The address, which may stand for all of the machine's: `0.0.0.0` or `::`.
+    /// The address; `0.0.0.0` or `::` for all of the machine's.
     pub address: String,
-    /// The port.
     pub port: u16,
 }
 
@@ -134,80 +124,75 @@ impl std::fmt::Display for OpenPort {
 }
 
 impl ObservedProject {
-    /// Tells whether nothing of the project is left; where a facet is unknown, something may be.
+    /// Returns whether nothing of the project is left; an unknown facet counts as something left.
     pub fn is_gone(&self, keep_data: bool) -> bool {
         let no_units = self.units.known().is_some_and(BTreeMap::is_empty);
         no_units && self.bundles.known().is_some_and(|bundles| bundles.is_gone(keep_data))
     }
 }
 
-/// One unit.
+/// The observed state of one unit.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UnitSeen {
-    /// The text of its file, where it has one.
+    /// The text of its file, if any.
     pub text: Option<String>,
-    /// Whether its launch blob is there.
+    /// Whether its launch blob exists.
     pub credential: bool,
-    /// Whether it starts at boot.
     pub enabled: bool,
-    /// What systemd says of it.
     pub state: ActiveState,
-    /// systemd's finer word: `running`, `auto-restart`, `dead` …
+    /// systemd's SubState: `running`, `auto-restart`, `dead` …
     pub sub_state: String,
-    /// Its main process.
+    /// PID of its main process.
     pub pid: Option<u32>,
-    /// Its run; a new one at each start.
+    /// systemd's invocation id; new at each start.
     pub invocation: Option<String>,
-    /// Since when it has its state.
+    /// When it entered its state.
     pub since: Option<Timestamp>,
-    /// How often systemd restarted it since it was last started.
+    /// How often systemd restarted it since its last start.
     pub restarts: u32,
     /// How its last main process ended.
     pub exit: Option<Exit>,
-    /// Memory in use; unknown where the machine does not account it.
+    /// Memory in use; None if the machine does not account for it.
     pub memory_bytes: Option<u64>,
-    /// Processor time used, in nanoseconds; unknown where the machine does not account it.
+    /// Processor time used, in nanoseconds; None if the machine does not account for it.
     pub cpu_nanos: Option<u64>,
-    /// Tasks that are there; unknown where the machine does not account them.
+    /// Number of tasks; None if the machine does not account for them.
     pub tasks: Option<u64>,
-    /// Bytes read from disks; unknown where the machine does not account them.
+    /// Bytes read from disks; None if the machine does not account for them.
     pub io_read_bytes: Option<u64>,
-    /// Bytes written to disks; unknown where the machine does not account them.
+    /// Bytes written to disks; None if the machine does not account for them.
     pub io_write_bytes: Option<u64>,
-    /// Its file changed since systemd read it.
+    /// Whether its file changed since systemd read it.
     pub needs_reload: bool,
-    /// How systemd judges its last run: `success`, `exit-code`, `oom-kill`, `timeout` …
+    /// systemd's verdict on its last run: `success`, `exit-code`, `oom-kill`, `timeout` …
     pub result: String,
-    /// It was killed by SIGKILL, and this machine does not say whether the kernel did it for want of memory: cgroups of
-    /// version 1 do not.
+    /// Whether it was killed by SIGKILL on a machine that does not say whether the kernel did it for lack of memory:
+    /// cgroups v1 do not.
     pub killed_unexplained: bool,
-    /// The timer beside it.
     pub timer: Option<TimerSeen>,
 }
 
-/// A timer beside a unit.
+/// The timer of a unit.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TimerSeen {
-    /// The text of its file, where it has one.
+    /// The text of its file, if any.
     pub text: Option<String>,
-    /// Whether it counts.
     pub active: bool,
-    /// Whether it starts at boot.
     pub enabled: bool,
 }
 
 impl UnitSeen {
-    /// Tells whether its command ran to its end and is remembered as done.
+    /// Returns whether its command ran to its end and systemd keeps the unit active as done.
     pub fn is_done(&self) -> bool {
         self.state == ActiveState::Active && self.sub_state == "exited"
     }
 
-    /// Tells whether the kernel killed it for want of memory.
+    /// Returns whether the kernel killed it for lack of memory.
     pub fn is_out_of_memory(&self) -> bool {
         self.result == "oom-kill"
     }
 
-    /// Says how its last main process ended, where systemd still knows. `limit`: of its memory.
+    /// Describes how its last main process ended, if systemd still knows. `limit` is its memory limit.
     pub fn ending(&self, limit: Option<Bytes>) -> Option<String> {
         match (self.exit, limit) {
             (_, Some(limit)) if self.is_out_of_memory() => {
@@ -223,12 +208,12 @@ impl UnitSeen {
         }
     }
 
-    /// Tells whether its timer counts.
+    /// Returns whether its timer is active.
     pub fn is_timed(&self) -> bool {
         self.timer.as_ref().is_some_and(|timer| timer.active)
     }
 
-    /// Tells whether a process of it may be alive.
+    /// Returns whether one of its processes may be alive.
     pub fn is_up(&self) -> bool {
         !matches!(self.state, ActiveState::Inactive | ActiveState::Failed)
     }
@@ -238,18 +223,13 @@ impl UnitSeen {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ActiveState {
-    /// Up.
     Active,
-    /// Reading its configuration again.
     Reloading,
-    /// Down.
     #[default]
     Inactive,
-    /// Down, and not on purpose.
     Failed,
-    /// Coming up, or waiting for its next try.
+    /// Starting, or waiting for its next restart.
     Activating,
-    /// Going down.
     Deactivating,
 }
 
@@ -257,9 +237,7 @@ pub enum ActiveState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Exit {
-    /// With this status.
     Status(i32),
-    /// By this signal.
     Signal(i32),
 }
 
@@ -272,38 +250,35 @@ impl std::fmt::Display for Exit {
     }
 }
 
-/// Processes of a unit that systemd killed, since they were still there when the time of their stop was over.
+/// Processes of a unit that systemd killed because they outlived its stop timeout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForcedStop {
-    /// The unit.
     pub unit: UnitId,
-    /// The processes, in the order in which they were killed.
+    /// In the order in which they were killed.
     pub killed: Vec<Killed>,
 }
 
-/// A process that was killed.
+/// A killed process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Killed {
-    /// Its process id.
     pub pid: u32,
-    /// The name of its program.
     pub program: String,
 }
 
-/// A project's files and its user.
+/// A project's files and system user.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct BundlesSeen {
-    /// The releases on disk and what they were made from.
+    /// The releases on disk, each with the digest it was made from.
     pub releases: BTreeMap<ReleaseNo, Sha256>,
-    /// Where the bundle link points.
+    /// The release that the bundle link points to.
     pub link: Option<ReleaseNo>,
-    /// The markers that exist.
+    /// The processes whose marker exists.
     pub markers: BTreeSet<ProcessName>,
     /// Whether the system user exists.
     pub user: bool,
     /// Whether the project's directory exists, apart from its data.
     pub directory: bool,
-    /// Whether Caddy may pass through the directory, to a static site.
+    /// Whether Caddy may traverse the directory to serve a static site.
     pub open: bool,
     /// Whether the data directory exists.
     pub data: bool,
@@ -318,68 +293,63 @@ impl BundlesSeen {
     }
 }
 
-/// A fetch beside the loop.
+/// A background fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FetchSeen {
-    /// It runs.
     Running {
-        /// Bytes so far.
+        /// Bytes received so far.
         bytes: u64,
-        /// Of how many, where the server says.
+        /// Total size, if the server sent it.
         of: Option<u64>,
-        /// Whether the bytes are all there and the archive is being unpacked.
+        /// Whether all bytes are there and the archive is being unpacked.
         unpacking: bool,
     },
-    /// It failed.
     Failed {
-        /// When.
         at: Timestamp,
-        /// Why.
         error: PortError,
     },
 }
 
-/// What the probes of one run of a unit found.
+/// Probe results for one run of a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probed {
-    /// The run.
+    /// systemd's invocation id of the run.
     pub invocation: Option<String>,
-    /// When it was probed last.
+    /// Time of the last probe.
     pub at: Timestamp,
-    /// Since when every probe succeeded; none: the last one failed.
+    /// Since when every probe succeeded; None if the last one failed.
     pub ok_since: Option<Timestamp>,
-    /// How many there were.
+    /// Number of probes.
     pub tries: u32,
-    /// The last findings that differed, oldest first, each with the moment it was first made.
+    /// The last results that differed, oldest first, each with the time it first occurred.
     pub transcript: Vec<String>,
-    /// What the last probe found.
+    /// The last probe's result.
     pub last: String,
 }
 
-/// Caddy.
+/// The observed state of Caddy.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ProxySeen {
     /// Whether its admin socket answers.
     pub up: bool,
     /// Whether systemd runs it.
     pub runs: bool,
-    /// The text of our own Caddyfile.
+    /// The text of our Caddyfile.
     pub text: Option<String>,
-    /// Whether it serves our hosts as that text says, whatever else it serves.
+    /// Whether it serves our hosts as our Caddyfile says, whatever else it serves.
     pub live: bool,
     /// Why no routes can be loaded: the operator's Caddyfile does not import ours.
     pub apart: Option<String>,
-    /// A digest of what surrounds our sites; read only while Caddy refuses one of them.
+    /// A digest of the configuration around our sites; read only while Caddy refuses one of them.
     pub surroundings: Option<String>,
-    /// The certificates of the hosts that are to have a public one.
+    /// Certificates of the hosts that need a public one.
     pub certificates: BTreeMap<Hostname, CertificateSeen>,
 }
 
 /// A host's public certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CertificateSeen {
-    /// Caddy has it.
     Issued,
-    /// Caddy does not have it yet; why not, where its log says so.
+    /// Not there yet; the reason, if Caddy's log has one.
     Missing(Option<String>),
 }

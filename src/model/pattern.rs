@@ -1,5 +1,4 @@
-//! A pattern that lines are chosen by: a regular expression that takes time in proportion to what it is given, whatever
-//! it says.
+//! A pattern that selects lines: a regular expression that takes time in proportion to its input, whatever the pattern.
 
 use regex::{Regex, RegexBuilder};
 
@@ -11,7 +10,7 @@ const LONGEST: usize = 1024;
 pub struct Pattern(Regex);
 
 impl Pattern {
-    /// Returns it as it was written.
+    /// Returns it as written.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
@@ -19,7 +18,7 @@ impl Pattern {
     /// Reads a pattern.
     ///
     /// # Errors
-    /// It is too long, or no regular expression.
+    /// It is too long or not a regular expression.
     pub fn parse(raw: &str) -> Result<Self, String> {
         if raw.len() > LONGEST {
             return Err(format!("a pattern has at most {LONGEST} bytes, this one {}", raw.len()));
@@ -28,13 +27,13 @@ impl Pattern {
         built.map(Self).map_err(|e| format!("{raw:?} is no regular expression: {}", cause(&e)))
     }
 
-    /// Tells whether it occurs in a text.
+    /// Returns whether it occurs in a text.
     pub fn is_in(&self, text: &str) -> bool {
         self.0.is_match(text)
     }
 }
 
-/// The library draws the pattern over several lines first; its last line says what is wrong.
+/// The library first draws the pattern over several lines; its last line says what is wrong.
 fn cause(error: &regex::Error) -> String {
     let text = error.to_string();
     let last = text.lines().last().unwrap_or_default();

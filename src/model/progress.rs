@@ -1,4 +1,5 @@
-//! The little that no machine can show and that must outlive the agent: which release is which, ports, who has a host.
+//! Recorded progress: the little that no machine can show and that must outlive the agent: which release is which,
+//! ports, who owns a host.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,30 +14,28 @@ use super::reason::Reason;
 use super::services::{Service, ServiceProgress};
 use super::spec::{Artifact, Label, Route};
 
-/// What is remembered of everything.
+/// The recorded progress of everything.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Progress {
-    /// Of each project.
     pub projects: BTreeMap<ProjectId, ProjectProgress>,
-    /// Of each service that is wanted.
+    /// Services that are wanted.
     pub services: BTreeMap<Service, ServiceProgress>,
-    /// The projects whose progress is stored and could not be read. It is never replaced.
+    /// Projects whose stored progress could not be read. It is never overwritten.
     pub unreadable: BTreeMap<ProjectId, Unreadable>,
 }
 
 /// What is known of a project whose progress could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Unreadable {
-    /// Why.
     pub why: String,
-    /// Its ports. No other project may get one.
+    /// No other project may get one of these ports.
     pub ports: BTreeSet<u16>,
-    /// Its hosts, which Caddy serves.
+    /// Hosts that Caddy serves for it.
     pub hosts: BTreeSet<Hostname>,
 }
 
 impl Unreadable {
-    /// Says why, and what to do.
+    /// Describes the cause and what to do.
     pub fn message(&self) -> String {
         format!(
             "{}; its processes run on and nothing of it is changed. Run the agent that wrote it, restore the database from a backup, or delete the project and put it again",
@@ -46,7 +45,7 @@ impl Unreadable {
 }
 
 impl Progress {
-    /// Returns the project that has a host.
+    /// Returns the project that owns a host.
     pub fn owner_of(&self, host: &Hostname) -> Option<&ProjectId> {
         let known = self.projects.iter().map(|(project, memory)| (project, &memory.hosts));
         let unreadable = self.unreadable.iter().map(|(project, unreadable)| (project, &unreadable.hosts));
@@ -54,82 +53,82 @@ impl Progress {
     }
 }
 
-/// What is remembered of one project.
+/// The recorded progress of one project.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ProjectProgress {
-    /// The generation that `target` was made of.
+    /// The generation that `target` was made from.
     pub generation: u64,
     /// The newest generation that became Ready or Stalled.
     pub observed_generation: u64,
-    /// The release that is wanted.
+    /// The wanted release.
     pub target: Option<ReleaseNo>,
     /// The release that has the traffic.
     pub serving: Option<ReleaseNo>,
-    /// The rollout of the target, while there is one.
+    /// The rollout of the target, if any.
     pub trial: Option<Trial>,
-    /// The release that lost the traffic and keeps its last requests.
+    /// The release that lost the traffic and is finishing its last requests.
     pub draining: Option<Draining>,
-    /// A rejected release that is left running to be looked at.
+    /// A rejected release left running for inspection.
     pub held: Option<ReleaseNo>,
-    /// Two ports for each instance of a web process, for as long as it exists.
+    /// Two ports for each instance of a web process, as long as the process exists.
     pub ports: BTreeMap<ProcessName, Vec<Ports>>,
-    /// The hosts that are this project's.
+    /// The hosts that this project owns.
     pub hosts: BTreeSet<Hostname>,
-    /// The routes that hold: those of the newest spec whose release serves.
+    /// The active routes: those of the newest spec whose release serves.
     pub routes: BTreeMap<ProcessName, Vec<Route>>,
-    /// Hosts that Caddy does not take; they are left out so that the others hold.
+    /// Hosts that Caddy refuses, left out so that the others stay active.
     pub quarantine: Option<Quarantine>,
     /// Every release still known.
     pub releases: BTreeMap<ReleaseNo, Release>,
-    /// The number of the newest release ever.
+    /// The highest release number ever assigned.
     pub newest: u32,
     /// What stops the project until something changes.
     pub stalled: Option<Stall>,
-    /// What the next rollout waits for, without anybody having to change something.
+    /// What the next rollout waits for without needing a change.
     pub waits: Option<Stall>,
-    /// Failures in a row that may pass, and when the next try is.
+    /// Transient failures in a row, and when the next attempt is.
     pub backoff: Option<Backoff>,
-    /// Since when it is suspended: a rollout's deadline does not run meanwhile.
+    /// Since when it is suspended; a rollout's deadline does not run during that time.
     pub suspended: Option<Timestamp>,
-    /// The generation whose release became the target; 0 where an earlier agent, which did not write it, saw to that.
+    /// The generation whose release became the target; 0 if an earlier agent, which did not write it, set the target.
     #[serde(skip_serializing_if = "is_zero")]
     pub aimed: u64,
 }
 
-/// A rollout.
+/// The rollout of one release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trial {
     /// When it began; its deadline counts from here.
     pub since: Timestamp,
-    /// Whether the release was seen healthy for long enough: from here on traffic moves, whatever else happens.
+    /// Whether the release was healthy for long enough: from then on traffic moves, whatever else happens.
     pub proven: bool,
-    /// Whether its release command has succeeded: it runs once.
+    /// Whether its release command succeeded; it runs once.
     #[serde(default)]
     pub released: bool,
     /// Whether the processes that must not run twice have changed over: those of the serving release are stopped, and
     /// those of this one started.
     #[serde(default)]
     pub room: bool,
-    /// What goes wrong in getting its artifact, for now.
+    /// Transient failures to fetch its artifact.
     pub fetch: Option<Backoff>,
-    /// Until when its artifact is waited for, which a webhook named and no server has.
+    /// Until when to wait for an artifact that a webhook named and no server has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub awaits: Option<Timestamp>,
-    /// The runs of its units that had begun before it did, by the unit's name.
+    /// The runs of its units that began before the rollout, by unit name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub earlier: BTreeMap<String, EarlierRun>,
-    /// The traffic that it has while it is verified.
+    /// The traffic it has while it is verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switched: Option<Switched>,
 }
 
-/// A run of a unit that had begun before the trial of its release.
+/// A run of a unit that began before the rollout of its release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EarlierRun {
-    /// systemd's name of the run.
+    /// systemd's invocation id.
     pub invocation: String,
-    /// How often systemd had restarted the unit, where it goes on counting from there.
+    /// How often systemd had restarted the unit, if its count continues from there.
     pub restarts: Option<u32>,
 }
 
@@ -137,22 +136,22 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// A release that has the traffic and is being verified: it serves only after that.
+/// A release that has the traffic and is being verified; it counts as serving only after that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Switched {
-    /// Since when it has the traffic.
+    /// When it got the traffic.
     pub since: Timestamp,
-    /// The routes that held before, to go back to.
+    /// The routes active before, to return to.
     pub before: BTreeMap<ProcessName, Vec<Route>>,
 }
 
 impl Trial {
-    /// Returns when the rollout has to be done. Its time runs once the artifact is there.
+    /// Returns the rollout's deadline. The time starts once the artifact is there.
     pub fn deadline(&self, span: Span) -> Timestamp {
         self.awaits.unwrap_or(self.since).max(self.since).after(span)
     }
 
-    /// Begins one.
+    /// Begins a rollout.
     pub fn begin<'a>(now: Timestamp, units: impl Iterator<Item = (&'a UnitId, &'a UnitSeen)>) -> Self {
         let earlier = units.filter_map(|(id, unit)| {
             let goes_on = unit.is_up() && unit.state != ActiveState::Deactivating;
@@ -171,75 +170,71 @@ impl Trial {
         }
     }
 
-    /// Tells whether a unit came into its state since the trial began, by a run that began since then. What fell before,
-    /// in months of service or when it was tried the last time, and how a run from before ends, is not held against a
-    /// release that is gone back to.
+    /// Returns whether a unit entered its state since the rollout began, by a run that began since then. A failure
+    /// before that, in months of service or in an earlier attempt, and the end of an earlier run do not count against a
+    /// release that is rolled back to.
     pub fn saw(&self, id: &UnitId, unit: &UnitSeen) -> bool {
         let is_earlier =
             self.earlier.get(&id.name()).is_some_and(|run| unit.invocation.as_ref() == Some(&run.invocation));
         !is_earlier && unit.since.is_none_or(|since| since >= self.since)
     }
 
-    /// Counts how often runs of a unit ended that began since the trial did.
+    /// Counts how often runs of a unit ended that began after the rollout did.
     pub fn falls(&self, id: &UnitId, unit: &UnitSeen) -> u32 {
         let before = self.earlier.get(&id.name()).and_then(|run| run.restarts);
-        // The end of the earlier run was one of its restarts.
+        // The end of the earlier run counts as one of its restarts.
         let restarts =
             before.filter(|before| unit.restarts > *before).map_or(unit.restarts, |before| unit.restarts - before - 1);
-        // What fell and waits for its next start is not among its restarts yet.
+        // A unit that failed and waits for its next start is not among its restarts yet.
         restarts + u32::from(unit.exit.is_some())
     }
 }
 
-/// A release that drains.
+/// A draining release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Draining {
-    /// Which.
     pub release: ReleaseNo,
-    /// Until when it keeps its requests.
+    /// Until when it may finish its requests.
     pub until: Timestamp,
 }
 
-/// A release: numbered, never changed once it ran.
+/// A numbered release; never changed once it ran.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
-    /// What it is made of. Shared: it is large, and what is remembered is compared and copied in every pass.
+    /// What it is made of. Shared because it is large, and progress is compared and copied in every pass.
     pub content: Arc<Content>,
-    /// The digest of its artifact, once known.
+    /// Its artifact's digest, once known.
     pub sha256: Option<Sha256>,
-    /// A label for people.
     pub version: Option<Label>,
-    /// The generation that first asked for it; once it failed, the one for which it did.
+    /// The generation that first requested it; after a failure, the one for which it failed.
     pub generation: u64,
-    /// Where its web processes run.
+    /// The slot of its web processes.
     pub slot: Slot,
-    /// What has become of it.
     pub state: ReleaseState,
-    /// When it was first asked for.
+    /// When it was first requested.
     pub created_at: Timestamp,
-    /// When it got its state.
+    /// When it entered its state.
     pub since: Timestamp,
-    /// Whether it was ever healthy: only such a release can be gone back to.
+    /// Whether it was ever healthy; only such a release can be rolled back to.
     pub good: bool,
-    /// Its place in the order in which releases got the traffic, the last time it did; clocks jump, this does not.
+    /// Its position in the order in which releases last got the traffic; clock jumps do not change it.
     #[serde(default)]
     pub turn: u32,
-    /// Why it ended.
     pub ended: Option<Stall>,
-    /// Whether it was rolled back from: nothing but its owner's spec brings it back.
+    /// Whether it was rolled back from; only its owner's spec can bring it back.
     #[serde(default)]
     pub vetoed: bool,
     /// What it showed when it failed.
     #[serde(default)]
     pub evidence: Option<Evidence>,
-    /// Whether it failed before its artifact was here: nothing speaks against another try.
+    /// Whether it failed before its artifact arrived; nothing prevents another attempt.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unfetched: bool,
 }
 
 impl Release {
-    /// Tells whether it has an artifact's bytes, as far as that can be known before they are here. The same place means
-    /// other bytes under another version.
+    /// Returns whether it has an artifact's bytes, as far as that is known before they arrive. The same place under
+    /// another version means other bytes.
     pub fn is_of(&self, artifact: &Artifact) -> bool {
         match (artifact.sha256(), &self.sha256) {
             (Some(asked), Some(known)) => asked == known,
@@ -250,7 +245,7 @@ impl Release {
         }
     }
 
-    /// Tells whether an artifact's version is this release's, or says nothing.
+    /// Returns whether an artifact's version is this release's, or not given.
     pub fn has_version(&self, artifact: &Artifact) -> bool {
         artifact.sha256().is_some() || artifact.version.is_none() || artifact.version == self.version
     }
@@ -259,54 +254,50 @@ impl Release {
 /// What a release showed when it failed, kept as long as the release.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Evidence {
-    /// How its processes ended, and what the last probe of each found, a line each.
+    /// How its processes ended, and the last probe result of each, one per line.
     pub findings: Vec<String>,
     /// Its last log lines.
     pub log: Vec<String>,
 }
 
-/// What has become of a release.
+/// The state of a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReleaseState {
-    /// On its way.
+    /// Being rolled out.
     Trial,
     /// It has the traffic.
     Serving,
     /// It had the traffic.
     Retired,
-    /// It failed.
     Rejected,
-    /// A newer one was asked for before it was done.
+    /// A newer one was requested before it was done.
     Superseded,
 }
 
-/// Why something ended or stands still.
+/// Why something ended or is stalled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stall {
-    /// The kind of cause.
     pub reason: Reason,
     /// One paragraph for the operator.
     pub message: String,
-    /// Since when.
     pub since: Timestamp,
 }
 
-/// Hosts that are left out of Caddy's routes.
+/// Hosts left out of Caddy's routes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quarantine {
-    /// Since when.
     pub since: Timestamp,
-    /// Which, and why in Caddy's words.
+    /// The hosts, each with Caddy's error.
     #[serde(default)]
     pub hosts: BTreeMap<Hostname, String>,
-    /// A digest of what surrounded our sites: the operator's Caddyfile, its imports, the template.
+    /// A digest of the configuration around our sites: the operator's Caddyfile, its imports, the template.
     #[serde(default)]
     pub surroundings: String,
 }
 
 impl Quarantine {
-    /// Returns what to tell of it.
+    /// Returns the stall to report.
     pub fn stall(&self) -> Stall {
         let each = self.hosts.iter().map(|(host, why)| format!("{host} is left out, since Caddy refuses it: {why}"));
         let each = each.collect::<Vec<_>>().join("; ");
@@ -318,25 +309,24 @@ impl Quarantine {
     }
 }
 
-/// Failures that may pass.
+/// Transient failures.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backoff {
-    /// How many in a row.
+    /// Failures in a row.
     pub strikes: u32,
-    /// Not before.
+    /// Earliest time of the next attempt.
     pub until: Timestamp,
-    /// The last one.
+    /// The last failure's reason.
     pub reason: Reason,
-    /// The last one.
     pub message: String,
-    /// When the last one was; one failure is counted once.
+    /// When the last failure was; each failure is counted once.
     pub last: Timestamp,
-    /// Since when it goes wrong.
+    /// Since when it has been failing.
     pub since: Timestamp,
 }
 
 impl Backoff {
-    /// Shortens a wait that a clock which jumped back has left too far ahead: nothing waits longer than if it began now.
+    /// Shortens a wait that a backward clock jump made too long: no wait is longer than if it began now.
     pub fn clamp_to_now(&mut self, now: Timestamp) {
         if self.last > now {
             self.until = now.after(self.until.since(self.last));
@@ -345,19 +335,19 @@ impl Backoff {
         self.since = self.since.min(now);
     }
 
-    /// Lets the next try be at once, and the count begin again.
+    /// Makes the next attempt immediate and resets the count.
     pub fn begin_again(&mut self, now: Timestamp) {
         (self.strikes, self.until, self.since) = (0, now, now);
     }
 
-    /// Says how often it failed.
+    /// Describes how often it failed.
     pub fn times(&self) -> String {
         if self.strikes == 1 { "once".to_owned() } else { format!("{} times", self.strikes) }
     }
 }
 
 impl ProjectProgress {
-    /// Returns a release.
+    /// Returns a release by its number.
     pub fn release(&self, number: ReleaseNo) -> Option<&Release> {
         self.releases.get(&number)
     }
@@ -368,14 +358,14 @@ impl ProjectProgress {
         if switched { self.target } else { self.serving }
     }
 
-    /// Ends a rollout that did not come to its end. The routes that it brought go with it.
+    /// Ends an unfinished rollout and drops the routes that it brought.
     pub fn end_trial(&mut self) {
         if let Some(switched) = self.trial.take().and_then(|trial| trial.switched) {
             self.routes = switched.before;
         }
     }
 
-    /// Returns the release that is on trial.
+    /// Returns the release being rolled out.
     pub fn candidate(&self) -> Option<ReleaseNo> {
         self.trial.as_ref().and(self.target)
     }
@@ -386,8 +376,8 @@ impl ProjectProgress {
         others.max_by_key(|(_, release)| (release.turn, release.since)).map(|(number, _)| *number)
     }
 
-    /// Returns the release that a rollback without a number goes to: the serving one where a newer one failed or is
-    /// still on its way, else the last good one before it.
+    /// Returns the release that a rollback without a number goes to: the serving one if a newer one failed or is still
+    /// being rolled out, else the last good one before it.
     pub fn way_back(&self) -> Option<ReleaseNo> {
         let unfinished = self.serving.filter(|serving| self.target != Some(*serving));
         unfinished
@@ -395,21 +385,21 @@ impl ProjectProgress {
             .or_else(|| self.last_good_before())
     }
 
-    /// Returns the release that stands against an artifact: it has the same bytes, and it failed or was rolled back
-    /// from. A door that moves artifacts by itself must not bring it back; its owner's spec may.
+    /// Returns the release that vetoes an artifact: it has the same bytes, and it failed or was rolled back from. An
+    /// input that moves artifacts by itself must not bring it back; its owner's spec may.
     pub fn veto_on(&self, artifact: &Artifact) -> Option<ReleaseNo> {
         let failed = |release: &Release| release.state == ReleaseState::Rejected && !release.unfetched;
         let stands = |release: &Release| (release.vetoed || failed(release)) && release.is_of(artifact);
         self.releases.iter().rev().find(|(_, release)| stands(release)).map(|(number, _)| *number)
     }
 
-    /// Tells whether an artifact was asked for and could not be fetched, at least not yet.
+    /// Returns whether an artifact was requested and could not be fetched, at least not yet.
     pub fn lacks(&self, artifact: &Artifact) -> bool {
         let newest = self.releases.iter().rev().find(|(_, release)| release.is_of(artifact));
         newest.is_some_and(|(number, _)| self.is_missing(*number))
     }
 
-    /// Tells whether the artifact of the wanted release could not be fetched, at least not yet.
+    /// Returns whether the target's artifact could not be fetched, at least not yet.
     pub fn lacks_its_artifact(&self) -> bool {
         self.target.is_some_and(|number| self.is_missing(number))
     }
@@ -426,7 +416,7 @@ impl ProjectProgress {
         [self.serving, self.candidate(), draining, self.held].into_iter().flatten().collect()
     }
 
-    /// Tells whether Caddy refused a host, which is left out for now.
+    /// Returns whether Caddy refused a host, which is left out for now.
     pub fn leaves_out(&self, host: &Hostname) -> bool {
         self.quarantine.as_ref().is_some_and(|quarantine| quarantine.hosts.contains_key(host))
     }
@@ -449,7 +439,7 @@ impl ProjectProgress {
         Some(UnitId { project: project.clone(), process: process.clone(), release, instance: None })
     }
 
-    /// Returns the unit of a release's command, where it has one that has not run yet.
+    /// Returns the unit of a release's command, if it has one that has not run yet.
     pub fn command_unit(&self, project: &ProjectId, release: ReleaseNo) -> Option<UnitId> {
         let open = self.trial.as_ref().is_some_and(|trial| !trial.released && !trial.proven);
         self.command_of(project, release).filter(|_| open && self.target == Some(release))
@@ -460,7 +450,7 @@ impl ProjectProgress {
         self.release(unit.release)?.content.processes.get(&unit.process)
     }
 
-    /// Returns the port that a unit listens on; none where it listens on nothing of ours.
+    /// Returns the port that a unit listens on; None if it has no port of ours.
     pub fn port_of(&self, unit: &UnitId) -> Option<u16> {
         let release = self.release(unit.release)?;
         let work = release.content.processes.get(&unit.process).filter(|work| work.kind == Kind::Web);

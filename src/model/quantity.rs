@@ -6,15 +6,15 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A moment, in milliseconds since 1970, UTC.
+/// A time in milliseconds since 1970, UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// Reads a time of RFC 3339: `2026-12-01T08:00:00Z`, `2026-12-01T09:00:00.5+01:00`.
+    /// Reads an RFC 3339 time: `2026-12-01T08:00:00Z`, `2026-12-01T09:00:00.5+01:00`.
     ///
     /// # Errors
-    /// Says what form is expected.
+    /// The text has another form; the message shows the right one.
     pub fn parse(raw: &str) -> Result<Self, String> {
         let wrong = || format!("{raw:?} is not a time like 2026-12-01T08:00:00Z");
         let (local, east) =
@@ -26,12 +26,12 @@ impl Timestamp {
         local.checked_add_signed(-east).map(Self).ok_or_else(before)
     }
 
-    /// Returns the moment this much later.
+    /// Returns the time this much later.
     pub fn after(self, span: Span) -> Self {
         Self(self.0.saturating_add(span.0))
     }
 
-    /// Returns how long ago `earlier` was; zero where it is not earlier.
+    /// Returns the time since `earlier`; zero if it is not earlier.
     pub fn since(self, earlier: Self) -> Span {
         Span(self.0.saturating_sub(earlier.0))
     }
@@ -45,7 +45,7 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// Splits the offset off a time of RFC 3339: how many milliseconds its clock is ahead of UTC.
+/// Splits the offset off an RFC 3339 time: how many milliseconds its clock is ahead of UTC.
 fn without_offset(raw: &str) -> Option<(&str, i64)> {
     if let Some(local) = raw.strip_suffix(['Z', 'z']) {
         return Some((local, 0));
@@ -65,12 +65,12 @@ fn without_offset(raw: &str) -> Option<(&str, i64)> {
     Some((local, sign * (two(hours, 23)? * 60 + two(minutes, 59)?) * 60_000))
 }
 
-/// A length of time, in milliseconds; written `250ms`, `10s`, `5m`, `1h 30m`.
+/// A duration in milliseconds; written `250ms`, `10s`, `5m`, `1h 30m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Span(pub u64);
 
 impl Span {
-    /// Returns so many seconds.
+    /// Creates a span of seconds.
     pub const fn seconds(n: u64) -> Self {
         Self(n * 1000)
     }
@@ -78,7 +78,7 @@ impl Span {
     /// Reads `250ms`, `10s`, `5m`, `1h 30m`; a day at most.
     ///
     /// # Errors
-    /// Says what form is expected.
+    /// The text has another form; the message shows the right one.
     pub fn parse(raw: &str) -> Result<Self, String> {
         let span =
             humantime::parse_duration(raw).map_err(|_| format!("{raw:?} is not a time span like 250ms, 10s or 5m"))?;
@@ -88,7 +88,7 @@ impl Span {
         }
     }
 
-    /// Returns it as the standard library's type.
+    /// Converts it to the standard library's type.
     pub fn as_duration(self) -> Duration {
         Duration::from_millis(self.0)
     }
@@ -115,7 +115,7 @@ impl Bytes {
     /// Reads `64K`, `512M`, `2G` or a plain number of bytes.
     ///
     /// # Errors
-    /// Says what form is expected.
+    /// The text has another form; the message shows the right one.
     pub fn parse(raw: &str) -> Result<Self, String> {
         let wrong = || format!("{raw:?} is not an amount of memory like 512M or 2G");
         let (digits, unit) = raw.split_at(raw.find(|c: char| !c.is_ascii_digit()).unwrap_or(raw.len()));
@@ -150,7 +150,7 @@ impl CpuShare {
     /// Reads `150%`.
     ///
     /// # Errors
-    /// Says what form is expected.
+    /// The text has another form; the message shows the right one.
     pub fn parse(raw: &str) -> Result<Self, String> {
         raw.strip_suffix('%')
             .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))
@@ -167,7 +167,7 @@ impl fmt::Display for CpuShare {
     }
 }
 
-/// Lets a quantity be read from and written as its text.
+/// Implements serde for a quantity as its text.
 macro_rules! serde_as_text {
     ($($name:ident: $form:literal),* $(,)?) => {$(
         impl Serialize for $name {

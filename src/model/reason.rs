@@ -1,5 +1,5 @@
-//! Every reason that a condition, an event, a backoff or an error can have: its name on the wire, what it means and what
-//! mends it. `docs/operations.md`, the API's description and `zexio why` are made from this one table.
+//! Every reason that a condition, an event, a backoff or an error can have: its name on the wire, its meaning and its
+//! fix. `docs/operations.md`, the API's description and `zexio why` are made from this one table.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,14 +8,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 macro_rules! reasons {
     ($($group:literal { $($name:ident: $means:literal => $mend:literal,)+ })+) => {
-        /// Why something is as it is, was done, or could not be done.
+        /// Why something is in its state, was done, or could not be done.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Reason {
             $($(#[doc = $means] $name,)+)+
         }
 
         impl Reason {
-            /// All of them, in groups with a heading.
+            /// All reasons, in groups with a heading.
             pub const GROUPS: &[(&str, &[Self])] = &[$(($group, &[$(Self::$name),+])),+];
 
             /// Returns its name on the wire.
@@ -28,7 +28,7 @@ macro_rules! reasons {
                 match self { $($(Self::$name => $means,)+)+ }
             }
 
-            /// Returns what mends it; "Nothing." where nothing is wrong.
+            /// Returns what fixes it; "Nothing." if nothing is wrong.
             pub fn mending(self) -> &'static str {
                 match self { $($(Self::$name => $mend,)+)+ }
             }
@@ -270,7 +270,7 @@ reasons! {
 }
 
 impl Reason {
-    /// Returns all of them.
+    /// Returns all reasons.
     pub fn all() -> impl Iterator<Item = Self> {
         Self::GROUPS.iter().flat_map(|(_, reasons)| reasons.iter().copied())
     }
@@ -301,7 +301,7 @@ impl Serialize for Reason {
     }
 }
 
-// A row or an answer of another version must read, whatever reason it has: the message beside it says the matter.
+// A row or an answer of another version must be readable, whatever its reason: the message beside it explains it.
 impl<'de> Deserialize<'de> for Reason {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;

@@ -1,4 +1,4 @@
-//! What a store keeps of what is wanted from one project, part by part as it was asked for.
+//! What a store keeps of a project's desired state, part by part as it was requested.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,12 +9,11 @@ use super::names::SecretName;
 use super::quantity::Timestamp;
 use super::spec::{Artifact, Spec};
 
-/// A project's record.
+/// A project's stored record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// Grows with every change.
     pub generation: u64,
-    /// What the project should become.
     pub goal: Goal,
     /// Who may change it.
     pub owner: Owner,
@@ -24,7 +23,7 @@ pub struct Record {
     pub overlay: Option<Overlay>,
     /// Why the last request could not be accepted.
     pub complaint: Option<Complaint>,
-    /// A suspension that was asked for besides the spec's own.
+    /// A suspension by an operator, besides the spec's own.
     pub hold: Option<Hold>,
     /// A part that is stored and could not be read. It is missing above, and only a write that replaces it may be saved.
     pub damage: Option<Damage>,
@@ -33,23 +32,21 @@ pub struct Record {
 /// A stored part that could not be read: it is damaged, or a newer agent wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
-    /// The part. If there are more, the overlay counts first: the others come again with a whole spec.
+    /// The part. If there are more, the overlay comes first: the others return with a whole spec.
     pub part: Part,
-    /// Why.
     pub why: String,
 }
 
 /// A part of a record that may be damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// The artifact that replaces the spec's.
     Overlay,
-    /// The rest.
+    /// Any other part.
     Other,
 }
 
 impl Damage {
-    /// Says why, and what to do.
+    /// Describes the cause and what to do.
     pub fn message(&self) -> String {
         let spec = match self.part {
             Part::Overlay => "put the whole spec again, if it is no file's",
@@ -65,9 +62,7 @@ impl Damage {
 /// What a project should become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Goal {
-    /// Run its spec.
     Run,
-    /// Be removed.
     Delete {
         /// Whether the app's data stays.
         keep_data: bool,
@@ -76,17 +71,16 @@ pub enum Goal {
     Nothing,
 }
 
-/// An artifact that replaces the spec's: a webhook's, or an earlier release.
+/// An artifact that replaces the spec's: from a webhook, or of an earlier release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overlay {
-    /// The artifact.
     pub artifact: Artifact,
-    /// Who asked for it, as `By` shows itself.
+    /// Who asked for it, as `By` displays itself.
     pub by: String,
 }
 
 impl Record {
-    /// Returns what is wanted, with the newest versions of the stored secrets.
+    /// Returns the desired state, with the newest versions of the stored secrets.
     pub fn wanted(&self, secrets: BTreeMap<SecretName, u32>) -> Wanted {
         let intent = match (self.goal, &self.spec, &self.damage) {
             (Goal::Delete { keep_data }, ..) => Intent::Delete { keep_data },
@@ -112,12 +106,12 @@ impl Record {
         }
     }
 
-    /// Tells whether a removal was asked for.
+    /// Returns whether a removal was requested.
     pub fn is_leaving(&self) -> bool {
         matches!(self.goal, Goal::Delete { .. })
     }
 
-    /// Tells whether a suspension holds now. A removal under it has not begun, or stands still.
+    /// Returns whether a suspension is in force now. A removal under it has not begun, or is halted.
     pub fn is_suspended(&self, now: Timestamp) -> bool {
         self.hold.as_ref().is_some_and(|hold| hold.holds_at(now))
     }

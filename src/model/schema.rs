@@ -1,6 +1,7 @@
-//! The spec language as a JSON Schema, made from the types that read it: what an editor completes, explains and refuses.
+//! The spec language as a JSON Schema, made from the types that read it: what an editor completes, explains and
+//! rejects.
 //!
-//! It leaves out what only a whole spec can show (`fit`), and what is checked against the server.
+//! It leaves out the rules that need the whole spec (`fit`) and the checks against the server.
 
 use std::borrow::Cow;
 
@@ -32,7 +33,7 @@ pub fn schema() -> Value {
 }
 
 /// Returns a project's spec as components of an OpenAPI 3.1 document: `Spec`, and the parts that it refers to. Their
-/// names begin with Spec too, so that none is that of another component.
+/// names begin with Spec too, so that they do not clash with another component.
 pub fn components() -> Map<String, Value> {
     let mut settings = SchemaSettings::draft2020_12();
     settings.definitions_path = COMPONENTS.into();
@@ -49,7 +50,7 @@ pub fn components() -> Map<String, Value> {
     .collect()
 }
 
-/// Returns a spec that says no more than it must, and where it can be reached.
+/// Returns a minimal spec that can be reached.
 fn example() -> Value {
     json!({
         "zexio": 1,
@@ -59,7 +60,7 @@ fn example() -> Value {
     })
 }
 
-/// Where OpenAPI has its schemas.
+/// Where OpenAPI keeps its schemas.
 const COMPONENTS: &str = "/components/schemas";
 
 fn refer_to_spec_parts(schema: &mut Value) {
@@ -75,7 +76,7 @@ fn refer_to_spec_parts(schema: &mut Value) {
     }
 }
 
-/// Describes a type in draft 7 and without references, because that is what editors know best.
+/// Describes a type in draft 7 and without references, which editors support best.
 fn of<T: JsonSchema>(title: &str) -> Value {
     let mut settings = SchemaSettings::draft07();
     settings.inline_subschemas = true;
@@ -87,7 +88,7 @@ fn of<T: JsonSchema>(title: &str) -> Value {
     schema
 }
 
-/// Says in words what a text should have looked like: editors show their users the bare pattern otherwise.
+/// Describes in words what a text should look like: editors otherwise show their users the bare pattern.
 fn word_patterns(schema: &mut Value) {
     match schema {
         Value::Object(table) => {
@@ -107,7 +108,7 @@ pub fn text() -> String {
     format!("{:#}\n", schema())
 }
 
-/// Returns where else in a spec a key may stand: `deploy` for `drain`.
+/// Returns where else in a spec a key is valid: `deploy` for `drain`.
 pub fn parents_of(key: &str) -> Vec<String> {
     let mut found = Vec::new();
     collect_parents(&of::<Document>(""), key, "", &mut found);
@@ -130,8 +131,8 @@ fn collect_parents(schema: &Value, key: &str, path: &str, found: &mut Vec<String
     }
 }
 
-/// Says of each mapping that `x-` keys are ignored in it, and of each value that it has to be there: a key without a
-/// value is a mistake, not a default.
+/// Adds to each mapping that `x-` keys are ignored in it, and to each value that it is required: a key without a value
+/// is a mistake, not a default.
 fn polish(schema: &mut Value) {
     match schema {
         Value::Object(table) => {
@@ -177,7 +178,7 @@ fn allow_extensions(table: &mut Map<String, Value>) {
     }
 }
 
-/// Describes texts: what a right one looks like, and the pattern it matches.
+/// Describes texts: what a valid one looks like, and the pattern it matches.
 macro_rules! texts {
     ($($name:ident: $title:literal, $pattern:expr, $most:literal;)*) => {$(
         impl JsonSchema for $name {
@@ -191,7 +192,7 @@ macro_rules! texts {
     )*};
 }
 
-/// A header may begin with `x-` too, so nothing is ignored beside it.
+/// A header may begin with `x-` too, so no other keys are ignored beside it.
 const HEADER: &str = "^[A-Za-z0-9][A-Za-z0-9-]*$";
 
 texts! {
@@ -300,7 +301,7 @@ impl JsonSchema for Suspend {
     }
 }
 
-/// Returns what no variable of a spec may be called, because the system or the agent sets it.
+/// Returns the names that a spec's variables may not have, because the system or the agent sets them.
 pub(super) fn reserved_variables() -> Value {
     let prefixes: Vec<String> = RESERVED_PREFIXES.iter().map(|prefix| format!("^{prefix}")).collect();
     json!({ "not": { "anyOf": [{ "enum": RESERVED_NAMES }, { "pattern": prefixes.join("|") }] } })

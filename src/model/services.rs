@@ -1,5 +1,5 @@
-//! Host services: programs of the distribution that projects may need. A closed list; nothing else can be asked for.
-//! What is wanted of them, what the machine shows, what is remembered, and how that is shown.
+//! Host services: programs of the distribution that projects may need. A closed list; nothing else can be requested.
+//! Their desired state, observed state, recorded progress and status.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,15 +14,15 @@ use super::progress::Backoff;
 use super::quantity::Timestamp;
 use super::reason::Reason;
 
-/// What can be asked of a service.
+/// What can be requested of a service.
 struct Row {
     name: &'static str,
     default: DefaultVersion,
-    /// A major, to show how one is written.
+    /// A major, as an example of how one is written.
     example: &'static str,
 }
 
-/// What a service is where no major of it is asked for.
+/// The version of a service if no major is requested.
 #[derive(Clone, Copy)]
 enum DefaultVersion {
     /// The newest even major: the ones with long-term support.
@@ -31,7 +31,7 @@ enum DefaultVersion {
     Distribution,
 }
 
-/// Makes the services of a table, so that each is in every list of them.
+/// Defines the services from a table, so that each is in every list of them.
 macro_rules! services {
     ($($(#[$doc:meta])* $service:ident: $name:literal, $default:ident, $example:literal;)+) => {
         /// A host service.
@@ -73,10 +73,10 @@ impl Service {
         Self::ALL.map(Self::as_str).join(", ")
     }
 
-    /// Reads the version that is asked for; none: the usual one.
+    /// Reads the requested version; None means the default.
     ///
     /// # Errors
-    /// Says which versions can be asked for.
+    /// The version cannot be requested; the message lists those that can.
     pub fn version(self, raw: Option<&str>) -> Result<Version, String> {
         let Some(raw) = raw else { return Ok(Version::Default) };
         let major =
@@ -90,7 +90,7 @@ impl Service {
         }
     }
 
-    /// Returns what the usual version is called.
+    /// Returns the name of the default version.
     pub fn usual(self) -> &'static str {
         match self.row().default {
             DefaultVersion::NewestEven => "lts",
@@ -98,7 +98,7 @@ impl Service {
         }
     }
 
-    /// Tells whether a major can be the usual version.
+    /// Returns whether a major can be the default version.
     pub fn can_be_default(self, major: u32) -> bool {
         match self.row().default {
             DefaultVersion::NewestEven => major.is_multiple_of(2),
@@ -123,17 +123,17 @@ impl FromStr for Service {
     }
 }
 
-/// Which version of a service is wanted.
+/// The wanted version of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
-    /// The newest long-term one of Node.js, the distribution's own of the others.
+    /// The newest LTS major of Node.js, the distribution's own of the others.
     Default,
-    /// Any of this major.
+    /// Any version of this major.
     Major(u32),
 }
 
 impl Version {
-    /// Returns it as it is asked for.
+    /// Returns it as it is requested.
     pub fn shown(self, service: Service) -> String {
         match self {
             Self::Default => service.usual().to_owned(),
@@ -142,50 +142,48 @@ impl Version {
     }
 }
 
-/// What is wanted of one service.
+/// The desired state of one service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedService {
     /// Grows with every change.
     pub generation: u64,
-    /// What it comes to.
     pub intent: ServiceIntent,
     /// Who may change it.
     pub owner: Owner,
-    /// Why the last thing that was asked could not be taken.
+    /// Why the last request could not be accepted.
     pub complaint: Option<Complaint>,
 }
 
-/// What a service's wish comes to.
+/// What should become of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServiceIntent {
-    /// Be there, and run where it is a daemon.
+    /// Installed, and running if it is a daemon.
     Install(Version),
-    /// Be gone.
     Remove {
-        /// Its data too.
+        /// Whether its data is deleted too.
         purge: bool,
     },
 }
 
-/// What is wanted of all services.
+/// The desired state of all services.
 pub type WantedServices = BTreeMap<Service, WantedService>;
 
-/// What the machine shows of a service.
+/// The observed state of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ServiceSeen {
-    /// What is installed, by major; only PostgreSQL can have more than one.
+    /// The installed majors; only PostgreSQL can have more than one.
     pub installed: BTreeMap<u32, Installation>,
-    /// Whether data of it lies on the disk.
+    /// Whether its data exists on disk.
     pub data: bool,
-    /// The package manager's work for it, while it runs or has failed.
+    /// Its package job, while that runs or has failed.
     pub work: Option<PackageJobSeen>,
 }
 
-/// What the machine shows of all services.
+/// The observed state of all services.
 pub type ServicesSeen = BTreeMap<Service, ServiceSeen>;
 
 impl ServiceSeen {
-    /// Tells whether the package manager is at work for it.
+    /// Returns whether a package job runs for it.
     pub fn is_in_work(&self) -> bool {
         self.work.as_ref().is_some_and(|work| work.running)
     }
@@ -194,100 +192,90 @@ impl ServiceSeen {
 /// One installed major of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installation {
-    /// Its version, as the program itself says.
+    /// The version as the program itself reports it.
     pub version: String,
-    /// Whether the package manager was done with it: not unpacked only, not half configured.
+    /// Whether the package manager finished: not just unpacked, not half configured.
     pub whole: bool,
-    /// Its daemon, where it has one.
+    /// Its daemon, if any.
     pub daemon: Option<DaemonSeen>,
 }
 
-/// A service's daemon, which systemd runs.
+/// A service's daemon, run by systemd.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DaemonSeen {
-    /// Its unit.
     pub unit: String,
-    /// How it is.
     pub state: ActiveState,
-    /// Whether it starts at boot.
     pub enabled: bool,
 }
 
 impl DaemonSeen {
-    /// Tells whether it serves.
+    /// Returns whether it serves.
     pub fn runs(&self) -> bool {
         matches!(self.state, ActiveState::Active | ActiveState::Reloading)
     }
 }
 
-/// The package manager's work, in a unit of its own.
+/// A job of the package manager, in a unit of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackageJobSeen {
-    /// Whether it goes on.
     pub running: bool,
-    /// What it said last of itself.
+    /// Its own last message.
     pub said: String,
-    /// How it ended.
     pub exit: Option<Exit>,
-    /// Its run.
+    /// systemd's invocation id.
     pub invocation: String,
-    /// Its last log lines, once it has failed.
+    /// Its last log lines, if it failed.
     pub log: Vec<String>,
 }
 
-/// What is remembered of a service that is wanted.
+/// The recorded progress of a wanted service.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ServiceProgress {
-    /// The generation that the rest is about.
+    /// The generation that the other fields are about.
     pub generation: u64,
-    /// The majors that were there when it was first asked for; none: nobody could look yet. They stay when nobody asks
-    /// for it any more.
+    /// The majors installed before it was first requested; None if that could not be observed yet. They stay when the
+    /// service is no longer requested.
     pub before: Option<BTreeSet<u32>>,
-    /// When work was begun for this generation whose end was not seen yet.
+    /// When work began for this generation whose end was not observed yet.
     pub begun: Option<Timestamp>,
-    /// The failed work that was counted last, by its run.
+    /// The invocation id of the last failed job that was counted.
     pub counted: Option<String>,
-    /// Failures in a row, and when the next try is.
+    /// Failures in a row, and when the next attempt is.
     pub backoff: Option<Backoff>,
     /// The last log lines of the last failure.
     pub evidence: Vec<String>,
 }
 
 named! {
-    /// A service's state in one word, a part of the API.
+    /// A service's state in one word; part of the API.
     pub enum ServiceState {
-        /// The machine could not be asked.
+        /// The machine could not be observed.
         Unknown = "unknown",
-        /// It is not installed.
         Absent = "absent",
-        /// The package manager installs it.
+        /// The package manager is installing it.
         Installing = "installing",
-        /// It is installed, and has no daemon.
+        /// Installed; it has no daemon.
         Installed = "installed",
-        /// Its daemon is starting.
         Starting = "starting",
-        /// Its daemon runs.
         Running = "running",
-        /// The package manager removes it.
+        /// The package manager is removing it.
         Removing = "removing",
-        /// It is not as it is wanted, and a try failed.
+        /// Not in its desired state after a failed attempt.
         Failed = "failed",
     }
 }
 
-/// How a service is, as the API shows it.
+/// A service's status, as the API shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceStatus {
-    /// Which.
     pub service: Service,
-    /// The generation that was looked at; 0 where nobody asks for it.
+    /// The observed generation; 0 if the service is not requested.
     pub observed_generation: u64,
-    /// The installed version, as the program itself says.
+    /// The installed version, as the program itself reports it.
     pub installed: Option<String>,
-    /// In one word.
     pub state: ServiceState,
-    /// Why it has its state; programs may compare it.
+    /// Machine-readable.
     pub reason: Reason,
     /// A sentence for people.
     pub message: String,
@@ -297,7 +285,7 @@ pub struct ServiceStatus {
     pub since: Timestamp,
 }
 
-/// Returns the unit in which the package manager works for a service. No app's unit has an `@`.
+/// Returns the unit of a service's package job. No app's unit has an `@`.
 pub fn work_unit(service: Service) -> String {
     format!("zexio-host@{service}.service")
 }

@@ -1,5 +1,5 @@
-//! Folds what was seen into what is remembered, before anything is planned. Whatever it decides is durable before the
-//! first step that follows from it.
+//! Folds what was observed into the recorded progress, before planning. Its decisions are durable before the first step
+//! that follows from them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use super::retry;
 use super::verdict::{Case, Verdict};
 use super::{Rules, ports, routes, services, target, visits};
 
-/// A request may have looked at the marker before the switch and dial after it.
+/// A request may have read the marker before the switch and dial after it.
 const SHORTEST_DRAIN: Span = Span::seconds(1);
 
-/// Folds what was seen of every project that was looked at.
+/// Folds the observations of every observed project into its progress.
 pub fn advance(
     desired: &Desired,
     services: &WantedServices,
@@ -45,14 +45,15 @@ pub fn advance(
             Intent::Run(spec) => {
                 let progress = all_progress.projects.entry(project.clone()).or_default();
                 wake(progress, observed.now);
-                // A switch that is complete is a fact, also where the next wish came before it was written down.
+                // A complete switch is a fact, even if a newer spec arrived before it was recorded.
                 promote_what_was_switched(project, seen, progress, spec, observed.now);
                 let switching = progress.trial.as_ref().is_some_and(|trial| trial.proven);
                 if switching && (seen.units.known().is_none() || seen.bundles.known().is_none()) {
-                    // Whether it has the traffic by now cannot be seen; nobody else is aimed at before that.
+                    // Whether it has the traffic by now cannot be observed; no other target is set before that is
+                    // known.
                     continue;
                 }
-                // What has a part of the traffic gets the rest first: the release before it may have fallen meanwhile.
+                // A release with part of the traffic gets the rest first: the release before it may have failed by now.
                 let taken = !is_half_switched(project, seen, progress)
                     && target::select(project, wanted, spec, observed, all_progress, rules);
                 let progress = all_progress.projects.entry(project.clone()).or_default();
@@ -64,7 +65,7 @@ pub fn advance(
                 if taken {
                     take_routes(spec, progress);
                 } else {
-                    // What fails meanwhile is the release of an earlier wish: this one was not tried yet.
+                    // Any failure is that of an earlier generation's release: this generation was not tried yet.
                     progress.stalled = stalled;
                     if let Some((number, generation)) = tried
                         && let Some(release) = progress.releases.get_mut(&number)
@@ -77,7 +78,7 @@ pub fn advance(
     }
 }
 
-/// A suspension is over: the time that a rollout stood still is not its own.
+/// Ends a suspension: the time for which a rollout stood still does not count against it.
 fn wake(progress: &mut ProjectProgress, now: Timestamp) {
     let Some(since) = progress.suspended.take() else { return };
     if let Some(trial) = &mut progress.trial {
@@ -90,7 +91,7 @@ fn wake(progress: &mut ProjectProgress, now: Timestamp) {
     }
 }
 
-/// A project that is to be gone wants no release and no route; its hosts are free once nothing of it is left.
+/// A project that should be deleted needs no release and no route; its hosts are free once nothing of it is left.
 fn clear_target(progress: &mut ProjectProgress, generation: u64) {
     progress.generation = generation;
     progress.target = None;
@@ -125,7 +126,7 @@ fn roll(
     ports::give_back(progress);
 }
 
-/// A clock that jumped back leaves moments that lie too far ahead. Nothing waits longer than if it began now.
+/// After the clock jumped back, recorded moments lie too far ahead. No wait becomes longer than if it began now.
 fn clamp_to_now(progress: &mut ProjectProgress, deploy: &Deploy, now: Timestamp) {
     if let Some(draining) = &mut progress.draining {
         draining.until = draining.until.min(now.after(deploy.drain.max(SHORTEST_DRAIN)));
@@ -144,8 +145,8 @@ fn clamp_to_now(progress: &mut ProjectProgress, deploy: &Deploy, now: Timestamp)
     }
 }
 
-/// The routes of the newest spec hold once its release serves. A spec that could not be taken, since another project
-/// has one of its hosts, changes none.
+/// Activates the routes of the newest spec once its release serves. A spec that was refused because another project has
+/// one of its hosts changes no route.
 fn take_routes(spec: &Spec, progress: &mut ProjectProgress) {
     if progress.serving == progress.target {
         progress.routes = routes_of(spec);
@@ -158,7 +159,7 @@ fn routes_of(spec: &Spec) -> BTreeMap<ProcessName, Vec<Route>> {
     routes.filter(|(_, routes)| !routes.is_empty()).collect()
 }
 
-/// A release whose artifact had no digest has one as soon as it is on disk.
+/// Fills in the digest of a release that had none, as soon as its artifact is on disk.
 fn learn_digests(progress: &mut ProjectProgress, bundles: &BundlesSeen) {
     for (number, sha256) in &bundles.releases {
         if let Some(release) = progress.releases.get_mut(number) {
@@ -167,7 +168,7 @@ fn learn_digests(progress: &mut ProjectProgress, bundles: &BundlesSeen) {
     }
 }
 
-/// The rollout's own time begins when an artifact that was waited for is there.
+/// The rollout's own time begins when the artifact it waited for has arrived.
 fn end_the_wait_for_an_artifact(progress: &mut ProjectProgress, bundles: &BundlesSeen, now: Timestamp) {
     let on_disk = progress.candidate().is_some_and(|candidate| bundles.releases.contains_key(&candidate));
     if let Some(trial) = progress.trial.as_mut().filter(|_| on_disk) {
@@ -178,7 +179,7 @@ fn end_the_wait_for_an_artifact(progress: &mut ProjectProgress, bundles: &Bundle
     }
 }
 
-/// Another address or another version with the same bytes behind it is no new release.
+/// Another address or version with the same bytes behind it is no new release.
 fn stay_where_nothing_is_new(progress: &mut ProjectProgress) {
     let (Some(candidate), Some(serving)) = (progress.candidate(), progress.serving) else { return };
     let (Some(new), Some(old)) = (progress.release(candidate), progress.release(serving)) else { return };
@@ -229,7 +230,7 @@ fn count_fetch_failure(
     reject(progress, candidate, Rejection { reason: error.reason, message, hold, fetched: false }, now);
 }
 
-/// A release command that ran to its end does not run again, whatever happens to the agent or the machine after.
+/// A release command that ran to its end does not run again, whatever happens to the agent or the machine later.
 fn note_release_command(project: &ProjectId, seen: &ObservedProject, progress: &mut ProjectProgress) {
     let command = progress.candidate().and_then(|candidate| progress.command_unit(project, candidate));
     let done = command
@@ -240,8 +241,9 @@ fn note_release_command(project: &ProjectId, seen: &ObservedProject, progress: &
     }
 }
 
-/// What must not run twice changes over only once all else of the new release is ready, so that a bad release is known
-/// by then. It does so once: a release that wavers after that is no reason to change back and forth.
+/// A process that must not run twice changes over only once the rest of the new release is ready, so that a bad release
+/// is known by then. It changes over only once: a release that becomes unready later does not make it change back and
+/// forth.
 fn make_room(project: &ProjectId, seen: &ObservedProject, progress: &mut ProjectProgress, spec: &Spec, now: Timestamp) {
     let (Some(candidate), Some(trial)) = (progress.candidate(), progress.trial.clone()) else { return };
     let case = Case { project, candidate, progress, trial: &trial, deploy: &spec.deploy, seen, now };
@@ -270,16 +272,16 @@ fn judge(project: &ProjectId, seen: &ObservedProject, progress: &mut ProjectProg
     }
 }
 
-/// A proof holds only until the switch begins: a candidate that fell in between must prove itself anew. A switch that
-/// has begun is carried through, since going back would be a switch too.
+/// A proof of health holds only until the switch begins: a candidate that failed before that must prove itself again. A
+/// switch that has begun is completed, since going back would be a switch too.
 fn switch_has_begun(candidate: ReleaseNo, seen: &ObservedProject, progress: &ProjectProgress) -> bool {
     let (Some(bundles), Some(release)) = (seen.bundles.known(), progress.release(candidate)) else { return true };
     let pointed = release.content.web().any(|process| super::rollout::slot_pointed(bundles, process) == release.slot);
     bundles.link == Some(candidate) || progress.serving.is_some() && pointed
 }
 
-/// Tells whether a proven candidate that runs has a part of the traffic. One that fell or whose files are gone does not
-/// count: it would hold the next wish up for good.
+/// Returns whether a proven candidate that runs has part of the traffic. One that failed or whose files are gone does
+/// not count: it would block the next generation forever.
 fn is_half_switched(project: &ProjectId, seen: &ObservedProject, progress: &ProjectProgress) -> bool {
     let proven = progress.trial.as_ref().is_some_and(|trial| trial.proven);
     let Some(candidate) = progress.candidate().filter(|_| proven) else { return false };
@@ -293,17 +295,15 @@ fn is_half_switched(project: &ProjectId, seen: &ObservedProject, progress: &Proj
 
 /// Why a rollout ends.
 pub struct Rejection {
-    /// What kind of failure it is.
     pub reason: Reason,
-    /// What happened.
     pub message: String,
-    /// Whether the release stays up to be looked at.
+    /// Whether the release stays up for inspection.
     pub hold: bool,
-    /// Whether its artifact was here.
+    /// Whether its artifact was on disk.
     pub fetched: bool,
 }
 
-/// Ends a rollout that failed. What served before goes on serving; the project is stalled until its spec changes.
+/// Ends a rollout that failed. The serving release keeps serving; the project is stalled until its spec changes.
 pub fn reject(progress: &mut ProjectProgress, number: ReleaseNo, why: Rejection, now: Timestamp) {
     let Rejection { reason, message, hold, fetched } = why;
     let serves = match progress.serving {
@@ -318,7 +318,7 @@ pub fn reject(progress: &mut ProjectProgress, number: ReleaseNo, why: Rejection,
     };
     progress.end(number, ReleaseState::Rejected, Some(Stall { message, ..stall.clone() }), now);
     if let Some(release) = progress.releases.get_mut(&number) {
-        // A later generation that changed nothing of it asked for it too: it failed for that one.
+        // A later generation with the same release asked for it too: it failed for that one.
         release.generation = progress.generation;
         release.unfetched = !fetched;
     }
@@ -328,8 +328,8 @@ pub fn reject(progress: &mut ProjectProgress, number: ReleaseNo, why: Rejection,
     progress.backoff = None;
 }
 
-/// The switch is a fact of the machine: markers, link and boot order. Only when it shows them is the new release the
-/// serving one.
+/// Promotes the candidate once the machine shows the switch: markers, link and boot order. Only then is it the serving
+/// release.
 fn promote_what_was_switched(
     project: &ProjectId,
     seen: &ObservedProject,
@@ -366,20 +366,20 @@ fn promote_what_was_switched(
         (release.good, release.turn) = (true, turns + 1);
     }
     if spec.artifact.release().is_none() {
-        // A different version has arrived and holds: what was left behind is history.
+        // A different version has been promoted: vetoes on the releases left behind are void.
         progress.releases.values_mut().for_each(|release| release.vetoed = false);
     }
     if let Some(old) = old {
         let why = Stall { reason: Reason::Replaced, message: format!("release {candidate} took over"), since: now };
         progress.end(old, ReleaseState::Retired, Some(why), now);
-        // What was stopped before has no request left to finish.
+        // What was stopped before the switch has no request left to finish.
         let works = is_at_work(old, seen, progress);
         let until = if works { now.after(spec.deploy.drain.max(SHORTEST_DRAIN)) } else { now };
         progress.draining = Some(Draining { release: old, until });
     }
 }
 
-/// Tells whether a release may still have requests to finish: a process of it runs, or Caddy may look into its site.
+/// Returns whether a release may still have requests to finish: one of its processes runs, or Caddy may read its site.
 pub fn is_at_work(number: ReleaseNo, seen: &ObservedProject, progress: &ProjectProgress) -> bool {
     let has_site = progress.release(number).is_some_and(|release| release.content.sites().next().is_some());
     let runs = seen.units.known().is_none_or(|units| {
@@ -389,15 +389,15 @@ pub fn is_at_work(number: ReleaseNo, seen: &ObservedProject, progress: &ProjectP
     has_site || runs
 }
 
-/// What the verification of a release that has the traffic came to.
+/// The result of verifying a release that has the traffic.
 enum Verified {
     Well,
     NotYet,
     Not(String),
 }
 
-/// Verifies a candidate that has the traffic, through Caddy and by the routes of its own spec: they hold from now on, and
-/// those from before come back if it fails. It serves, and the release before it drains, only after that.
+/// Verifies a candidate that has the traffic, through Caddy and by the routes of its own spec: they are active from now
+/// on, and the earlier ones come back if it fails. Only after that does it serve, and the release before it drain.
 fn verify(
     project: &ProjectId,
     seen: &ObservedProject,
@@ -406,7 +406,7 @@ fn verify(
     now: Timestamp,
 ) -> Verified {
     let Some(route) = spec.verified_route() else { return Verified::Well };
-    // A newer spec that could not be taken has no say in what is routed.
+    // A newer spec that was refused does not affect routing.
     if !progress.hosts.contains(&route.1.host) {
         return Verified::Well;
     }
@@ -421,7 +421,7 @@ fn verify(
     let Some(visit) = visits::verify(project, spec, seen, progress) else { return Verified::NotYet };
     match seen.visits.get(&visit) {
         Some(found) if found.well => Verified::Well,
-        // Only what was found after the time was up can say that it was not enough.
+        // Only a result from after the timeout can show that the time was not enough.
         Some(found) if matches!(visit.purpose, Purpose::Verify { until, .. } if found.at >= until) => {
             let within = spec.deploy.verify.as_ref().map(|verify| verify.within).unwrap_or_default();
             Verified::Not(format!("it had the traffic and was not verified within {within}; {}", found.last))
@@ -430,7 +430,7 @@ fn verify(
     }
 }
 
-/// Tells whether the machine gives a release the traffic, now and after a boot.
+/// Returns whether the machine gives a release the traffic, now and after a boot.
 pub fn has_traffic(project: &ProjectId, number: ReleaseNo, seen: &ObservedProject, progress: &ProjectProgress) -> bool {
     let (Some(release), Some(bundles), Some(units)) =
         (progress.release(number), seen.bundles.known(), seen.units.known())
@@ -446,7 +446,7 @@ pub fn has_traffic(project: &ProjectId, number: ReleaseNo, seen: &ObservedProjec
     progress.units_of(project, number).iter().all(starts_at_boot) && pointed && bundles.link == Some(number)
 }
 
-/// A command that a calendar started is left to finish; it holds up nobody.
+/// Ends a drain. A process that a calendar started is left to finish, and holds nothing up.
 fn end_drain(seen: &ObservedProject, progress: &mut ProjectProgress, now: Timestamp) {
     let Some((draining, units)) = progress.draining.as_ref().zip(seen.units.known()) else { return };
     let mut left = units.iter().filter(|(unit, _)| unit.release == draining.release);
@@ -455,12 +455,12 @@ fn end_drain(seen: &ObservedProject, progress: &mut ProjectProgress, now: Timest
     }
 }
 
-/// Forgets the oldest releases that nobody needs. The last good one is needed: it is what a rollback goes to.
+/// Drops the oldest releases that are not needed. The last good one is needed: it is the rollback target.
 fn retire(progress: &mut ProjectProgress, keep: usize) {
     let mut needed = progress.alive();
     needed.extend(progress.target);
     needed.extend(progress.last_good_before());
-    // One that was never here goes first: however often a fetch is tried, it takes no release away to go back to.
+    // A release that was never on disk goes first: however often a fetch is retried, it evicts no rollback target.
     let mut rest: Vec<(bool, Timestamp, ReleaseNo)> = progress
         .releases
         .iter()

@@ -1,4 +1,4 @@
-//! Which artifacts on the server nobody needs. Those that an operator put there under a name of his own stay.
+//! Which artifacts on the server are unused. Those that an operator stored under a name of their own stay.
 
 use std::collections::BTreeSet;
 
@@ -11,13 +11,13 @@ use crate::model::spec::Source;
 
 use super::{Action, Plan, Step, StepReason};
 
-/// How long an artifact stays that nobody names: one that was sent ahead waits for its spec.
+/// How long an unreferenced artifact is kept: one that was uploaded ahead waits for its spec.
 const TIMEOUT: Span = Span::seconds(86_400);
 
-/// Adds the removals of artifacts that no kept release and no spec names.
+/// Adds the removals of artifacts that no kept release and no spec references.
 pub fn steps(desired: &Desired, observed: &Observed, all_progress: &Progress, plan: &mut Plan) {
     let Some(artifacts) = observed.artifacts.known() else { return };
-    // What cannot be read may name any of them.
+    // An unreadable spec may reference any of them.
     if desired.0.values().any(|wanted| matches!(wanted.intent, Intent::Unreadable(_))) {
         return;
     }

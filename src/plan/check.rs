@@ -1,4 +1,4 @@
-//! A second look at a plan, by rules that are simpler than the planner: a plan that breaks one is not carried out.
+//! Checks a plan by rules that are simpler than the planner's: steps that break one are not taken.
 
 use crate::model::desired::{Desired, Intent, Work};
 use crate::model::names::{ProjectId, UnitId};
@@ -11,15 +11,13 @@ use super::{Action, Plan, ProjectAction, Step};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{action}: {rule}")]
 pub struct Breach {
-    /// Whose plan.
     pub project: ProjectId,
-    /// What was planned.
     pub action: String,
-    /// The promise it would break.
+    /// The guarantee that it would break.
     pub rule: &'static str,
 }
 
-/// Returns the steps that would break a promise.
+/// Returns the steps that would break a guarantee.
 pub fn breaches(plan: &Plan, desired: &Desired, observed: &Observed, all_progress: &Progress) -> Vec<Breach> {
     plan.steps.iter().filter_map(|step| breach(step, desired, observed, all_progress)).collect()
 }

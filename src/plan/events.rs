@@ -1,5 +1,5 @@
-//! What a pass has to tell: what it decided, did and saw, as events. Their reasons and words are those of the status and
-//! of the plan; whoever carries it out adds none.
+//! The events of a pass: what it decided, did and observed. Their reasons and texts are those of the status and the
+//! plan; the executor adds none.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ use super::Step;
 use super::check::Breach;
 use super::status::UNREADABLE;
 
-/// Tells what was decided: how what is remembered changed.
+/// Returns the events for decisions: how the recorded progress changed.
 pub fn of_changes(desired: &Desired, before: &Progress, after: &Progress, now: Timestamp) -> Vec<Event> {
     let nothing = ProjectProgress::default();
     let mut told = Vec::new();
@@ -71,7 +71,7 @@ fn decisions(old: &ProjectProgress, new: &ProjectProgress, now: Timestamp) -> Ve
     let rejected = rejected_now(old, new);
     match new_stall(&old.stalled, &new.stalled) {
         Some(event) => told.push(event.to(rejected)),
-        // It failed while a newer wish waits: that one does not stall for it.
+        // It failed while a newer generation waits: that one does not stall for it.
         None => told.extend(rejected.and_then(|number| failed_release(number, new))),
     }
     let why = |progress: &ProjectProgress| progress.quarantine.as_ref().map(Quarantine::stall);
@@ -80,7 +80,7 @@ fn decisions(old: &ProjectProgress, new: &ProjectProgress, now: Timestamp) -> Ve
 }
 
 fn failed_fetch(old: Option<Backoff>, new: Option<Backoff>) -> Option<Event> {
-    // None is counted of a fetch that begins anew because it was asked for again.
+    // A fetch that restarts on request has no failures counted.
     let new = new.filter(|new| new.strikes > 0 && old.is_none_or(|old| old.strikes != new.strikes))?;
     Some(Event::warning(new.last, new.reason, new.message))
 }
@@ -121,13 +121,13 @@ fn pause(
     }
 }
 
-/// Tells what was done.
+/// Returns the event for a step that was taken.
 pub fn of_step(step: &Step, all_progress: &Progress, now: Timestamp) -> Event {
     let event = Event::info(now, step.reason.reason(), format!("{}: {}", step.action, step.reason));
     whose(event, step, all_progress)
 }
 
-/// Tells what could not be done.
+/// Returns the event for a step that failed.
 pub fn of_failure(step: &Step, error: &PortError, all_progress: &Progress, now: Timestamp) -> Event {
     let event = Event::warning(now, error.reason, format!("could not {}: {}", step.action, error.message));
     whose(event, step, all_progress)
@@ -139,9 +139,9 @@ fn whose(event: Event, step: &Step, all_progress: &Progress) -> Event {
     event.of(project, generation).to(step.action.facts().release)
 }
 
-/// Names the processes that were killed, since they did not end within the time that their stop has.
+/// Names the processes that were killed because they did not stop within their stop timeout.
 pub fn of_forced_stop(stop: &ForcedStop, all_progress: &Progress, now: Timestamp) -> Event {
-    /// So many are named.
+    /// At most this many processes are named.
     const NAMED: usize = 10;
     let ForcedStop { unit, killed } = stop;
     let progress = all_progress.projects.get(&unit.project);
@@ -155,14 +155,15 @@ pub fn of_forced_stop(stop: &ForcedStop, all_progress: &Progress, now: Timestamp
     Event::warning(now, Reason::StopForced, message).of(&unit.project, generation).to(Some(unit.release))
 }
 
-/// Tells of a step that must not be taken.
+/// Returns the event for a step that must not be taken.
 pub fn of_breach(breach: &Breach, all_progress: &Progress, now: Timestamp) -> Event {
     let generation = all_progress.projects.get(&breach.project).map_or(0, |progress| progress.generation);
     let message = format!("a planned step would break a promise and is not taken: {breach}");
     Event::warning(now, Reason::Internal, message).of(&breach.project, generation)
 }
 
-/// Tells how far a service is that somebody asks for: each word of the package manager, and what it said where it failed.
+/// Returns the events for the progress of a desired service: each message of the package manager, with its output if it
+/// failed.
 pub fn of_service(before: Option<&ServiceStatus>, status: &ServiceStatus, now: Timestamp) -> Option<Event> {
     let same = |old: &&ServiceStatus| {
         (&old.state, &old.reason, &old.message) == (&status.state, &status.reason, &status.message)
@@ -180,7 +181,8 @@ pub fn of_service(before: Option<&ServiceStatus>, status: &ServiceStatus, now: T
     Some(Event::warning(now, status.reason, message + &words))
 }
 
-/// Tells what was seen: a project that is Ready now, or is not any more without anybody's doing.
+/// Returns the events for what was observed: a project became Ready, or stopped being Ready without a decision or
+/// request.
 pub fn ready_changes(
     before: &BTreeMap<ProjectId, Status>,
     after: &BTreeMap<ProjectId, Status>,
@@ -190,7 +192,7 @@ pub fn ready_changes(
     pairs.flat_map(|(old, new)| failed_runs(old, new).into_iter().chain(ready_change(old, new, now))).collect()
 }
 
-/// Names the runs by a schedule that ended badly since the last look.
+/// Names the scheduled runs that failed since the last observation.
 fn failed_runs(old: &Status, new: &Status) -> Vec<Event> {
     let known: BTreeSet<(&str, Timestamp)> = old
         .processes
@@ -208,17 +210,17 @@ fn failed_runs(old: &Status, new: &Status) -> Vec<Event> {
 
 fn ready_change(old: &Status, new: &Status, now: Timestamp) -> Option<Event> {
     let (was, is) = (old.condition(ConditionKind::Ready)?, new.condition(ConditionKind::Ready)?);
-    // Whatever else makes a project unready was decided, and told as that.
+    // Anything else that makes a project unready was decided, and emitted as a decision.
     let stops = new.condition(ConditionKind::Stalled).is_some_and(|stalled| stalled.reason == is.reason);
     let undecided = old.generation == new.generation && new.candidate.is_none() && !stops;
     let event = match (was.holds, is.holds) {
-        // The one stall that nothing decided.
+        // The only stall that is not a decision.
         (_, false) if stops && is.reason == UNREADABLE && was.reason != UNREADABLE => {
             Event::warning(now, is.reason, &is.message)
         }
         (false, true) => Event::info(now, is.reason, &is.message),
         (true, false) if undecided => Event::warning(now, is.reason, &is.message),
-        // No decision says it, also of a release that was never Ready.
+        // No decision covers it, even for a release that was never Ready.
         (false, false)
             if [Reason::OutOfMemory, Reason::RouteFailing].contains(&is.reason) && was.reason != is.reason =>
         {

@@ -1,4 +1,4 @@
-//! What the last lines of a release that failed are about, where its author could not know how this server is: what to
+//! Explains the last log lines of a failed release where its author could not know how this server is set up: what to
 //! change is added to the reason.
 
 use std::path::Path;
@@ -8,7 +8,7 @@ use crate::model::names::ProcessName;
 /// How many of the last lines are read.
 const LINES: usize = 40;
 
-/// What programs say of a port, a lock or an account that another one has.
+/// What programs print about a port, a lock or an account that is in use.
 const TAKEN: [&str; 22] = [
     "address already in use",
     "address in use",
@@ -34,23 +34,23 @@ const TAKEN: [&str; 22] = [
     "only one bot instance",
 ];
 
-/// The directories of people.
+/// Home directories.
 const HOMES: [&str; 3] = ["/root/", "/home/", "/run/user/"];
-/// What programs say of a file that they cannot get at.
+/// What programs print about a file that they cannot access.
 const OUT_OF_REACH: [&str; 6] =
     ["permission denied", "eacces", "no such file", "not found", "cannot find", "cannot open"];
 
-/// How the standard streams are opened by a path.
+/// The paths by which programs open the standard streams.
 const STREAMS: [&str; 5] = ["/dev/stdout", "/dev/stderr", "/proc/self/fd/1", "/proc/self/fd/2", "/dev/fd/"];
-/// What programs say of a socket that is opened by a path.
+/// What programs print about a socket that is opened by a path.
 const NO_DEVICE: [&str; 5] = ["no such device or address", "enxio", "errno 6", "os error 6", "(6:"];
 
-/// What programs say where they may not write.
+/// What programs print where they may not write.
 const NOT_WRITABLE: [&str; 6] =
     ["read-only file system", "readonly file system", "erofs", "errno 30", "os error 30", "readonly database"];
-/// What they also say of a file that they may not run or a port that they may not have.
+/// What they also print about a file that they may not execute or a port that they may not bind.
 const DENIED: [&str; 3] = ["permission denied", "eacces", "access to the path"];
-/// What is denied in a line that is not about writing.
+/// What a line with a denied access contains if it is not about writing.
 const NOT_WRITING: [&str; 12] = [
     "could not run \"",
     "exec",
@@ -69,11 +69,10 @@ const NOT_WRITING: [&str; 12] = [
 /// The directories of a release that an app may ask for.
 #[derive(Debug, Clone, Copy)]
 pub struct Places<'a> {
-    /// Its files.
+    /// The release's files.
     pub release: &'a Path,
-    /// The project's data.
     pub data: &'a Path,
-    /// The user that it runs as, where no sandbox keeps it from the rest of the server.
+    /// The user that it runs as, if no sandbox isolates it from the rest of the server.
     pub unconfined: Option<&'a str>,
 }
 
@@ -85,7 +84,7 @@ pub fn of(log: &[String], beside: &[ProcessName], places: Places<'_>) -> Vec<Str
         let has = |line: &String, words: &[&str]| words.iter().any(|word| line.contains(word));
         lower.iter().any(|line| has(line, first) && (second.is_empty() || has(line, second)))
     };
-    // The launcher's own word: what it could not start, and why.
+    // The launcher's own message: what it could not start, and why.
     let launch = messages.iter().find(|message| message.starts_with("could not run \"")).map(|said| (*said).to_owned());
     let homes = says(&HOMES, &OUT_OF_REACH) && !launch.as_ref().is_some_and(|said| said.contains(HIDDEN_HOMES));
     let homes = homes.then(|| HIDDEN_HOMES.to_owned());
@@ -100,7 +99,7 @@ pub fn of(log: &[String], beside: &[ProcessName], places: Places<'_>) -> Vec<Str
     launch.into_iter().chain(homes).chain(streams).chain(unwritable).chain(twice).collect()
 }
 
-/// Says of a line that tells of a write that was refused where an app may write instead.
+/// For a line about a refused write, returns where an app may write instead.
 fn unwritable(line: &str, Places { release, data, unconfined }: Places<'_>) -> Option<String> {
     let lower = line.to_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
@@ -140,7 +139,7 @@ fn file_in(line: &str) -> Option<&str> {
         text.contains('/') && !text.contains("//") && !is_date && is_name(text)
     };
     let words: Vec<&str> = line.split([' ', '(', ')', ',', '<', '>', '[', ']']).collect();
-    // `in FILE on line 3` and `FILE:3:in` are where the program stood.
+    // In `in FILE on line 3` and `FILE:3:in`, FILE is the program's own source.
     let mut bare = words.iter().enumerate().rev().filter_map(|(i, word)| {
         let where_it_stood = i > 0 && ["in", "at", "from"].contains(&words[i - 1]);
         Some(word.trim_end_matches([':', '.', ';'])).filter(|word| !where_it_stood && is_path(word))
@@ -149,13 +148,13 @@ fn file_in(line: &str) -> Option<&str> {
     quoted.iter().rev().find(is_clear).copied().or_else(|| bare.next()).or_else(|| quoted.last().copied())
 }
 
-/// What an app does not see of the server, and what to do instead.
+/// Which parts of the server are hidden from apps, and what to do instead.
 pub const HIDDEN_HOMES: &str = "apps cannot get at homes (/root, /home, /run/user): install it for all, as under /usr/local, or put it into the artifact";
 
 const STREAM: &str = "an app's output is a socket to the journal, which cannot be opened as /dev/stdout: let it write to its \
      standard output, as most programs do without a log file, or to a file in $DATA_DIR";
 
-/// A line begins with its time.
+/// Strips the timestamp at the beginning of a line.
 fn message(line: &str) -> &str {
     line.split_once(' ').map_or(line, |(_, message)| message)
 }

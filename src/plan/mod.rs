@@ -1,5 +1,5 @@
-//! What is to be done, as a value. `advance` folds what was seen into the little that is remembered; `plan` then says
-//! which steps lead from there to what is wanted. Both are pure: the same input gives the same plan.
+//! Planning, as pure functions: `advance` folds what was observed into the recorded progress, then `plan` returns the
+//! steps from there to the desired state. The same input gives the same plan.
 
 pub mod accept;
 pub mod advance;
@@ -32,28 +32,27 @@ pub use step::{
     Action, FetchOrder, FollowUp, ProjectAction, ProxyAction, RoutesOrder, ServiceAction, Step, StepReason, UnitOrder,
 };
 
-/// What the plan needs to know besides what is wanted and what is there.
+/// What planning needs to know besides desired and observed state.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// Where everything stands on disk.
     pub layout: Layout,
-    /// The ports that web processes get, first to last.
+    /// The ports for web processes, first to last.
     pub ports: (u16, u16),
-    /// The Caddyfile's template and what it is told.
+    /// The Caddyfile's template and its inputs.
     pub proxy: Proxy,
 }
 
-/// What is to be done now, and when to look again although nothing rang.
+/// The steps to take now, and when to run the next pass even if nothing triggers one.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
-    /// In order. A step that fails halts the later ones of its project, never its neighbours'.
+    /// In order. A step that fails halts the later ones of its project, never those of other projects.
     pub steps: Vec<Step>,
-    /// The next moment at which time alone changes something.
+    /// The next moment at which the passing of time alone changes something.
     pub look_again: Option<Timestamp>,
 }
 
 impl Plan {
-    /// Asks for another look at this moment at the latest.
+    /// Asks for a pass at this moment at the latest.
     pub fn look_at(&mut self, moment: Timestamp) {
         self.look_again = Some(self.look_again.map_or(moment, |other| other.min(moment)));
     }
@@ -66,15 +65,13 @@ impl Plan {
 /// What every project's steps depend on besides the project.
 #[derive(Clone, Copy)]
 pub struct PassContext<'a> {
-    /// The moment.
     pub now: Timestamp,
-    /// Whether Caddy has the routes that are wanted, or is not there to have any.
+    /// Whether Caddy has the desired routes, or is not installed.
     pub routed: bool,
-    /// The rules.
     pub rules: &'a Rules,
 }
 
-/// Says what is to be done, of everything that was seen.
+/// Plans the steps for everything that was observed.
 pub fn plan(
     desired: &Desired,
     services: &WantedServices,

@@ -1,4 +1,4 @@
-//! Gives every web process its two ports.
+//! Allocates the two ports of every web process.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ pub fn taken(all_progress: &Progress) -> BTreeSet<u16> {
 /// Gives each instance of a release's web processes two ports, unless it has them.
 ///
 /// # Errors
-/// Says how many ports there are when none is left.
+/// No port is left; says how many there are.
 pub fn allot(
     progress: &mut ProjectProgress,
     release: ReleaseNo,

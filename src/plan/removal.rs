@@ -1,4 +1,4 @@
-//! The steps of a project that is to be gone, in the order that costs no visitor an error: routes, processes, units,
+//! The steps of a project that should be deleted, in the order that causes visitors no error: routes, processes, units,
 //! files, progress. Its row stays until nothing of it is left.
 
 use crate::model::names::ProjectId;

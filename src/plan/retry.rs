@@ -1,4 +1,4 @@
-//! What becomes of a failure: it is tried again after a while, or it waits for somebody to change something.
+//! What follows a failure: it is retried after a while, or waits until a person changes something.
 
 use crate::model::failure::{PortError, Retry};
 use crate::model::progress::{Backoff, ProjectProgress, Stall};
@@ -7,7 +7,7 @@ use crate::model::quantity::{Span, Timestamp};
 use super::advance::Rejection;
 use crate::model::reason::Reason;
 
-/// Counts a failure that may pass: the next try waits 5 s, 10 s, … 5 min, or as long as the other side asked.
+/// Counts a transient failure: the next try waits 5 s, 10 s, … 5 min, or as long as the other side asked.
 pub fn record_failure(before: Option<&Backoff>, error: &PortError, now: Timestamp) -> Backoff {
     let strikes = before.map_or(0, |old| old.strikes) + 1;
     let own = Span::seconds(5 << (strikes - 1).min(6)).min(Span::seconds(300));
@@ -22,11 +22,11 @@ pub fn record_failure(before: Option<&Backoff>, error: &PortError, now: Timestam
     }
 }
 
-/// How long an artifact is waited for that a webhook named. CI makes a release and uploads to it, in this order.
+/// How long to wait for an artifact that a webhook named. CI creates a release and then uploads to it.
 pub const ARTIFACT_WAIT: Span = Span::seconds(30 * 60);
 
-/// Counts a failure to find an artifact that is waited for: the next try comes after half of the time that it took so
-/// far, 5 s at least and two minutes at most.
+/// Counts a failure to find an expected artifact: the next try comes after half of the time waited so far, at least 5 s
+/// and at most two minutes.
 pub fn await_artifact(before: Option<&Backoff>, error: &PortError, now: Timestamp, until: Timestamp) -> Backoff {
     let struck = record_failure(before, error, now);
     let wait = Span((now.since(struck.since).0 / 2).clamp(5_000, 120_000));
@@ -34,8 +34,8 @@ pub fn await_artifact(before: Option<&Backoff>, error: &PortError, now: Timestam
     Backoff { until: now.after(wait).min(until), reason: Reason::Fetching, message, ..struck }
 }
 
-/// Folds a failed step into a project's progress: a candidate's lasting failure rejects it, any other lasting failure
-/// stalls the project, a passing one waits for its next try.
+/// Folds a failed step into a project's progress: a permanent failure of a candidate rejects it, any other permanent
+/// failure stalls the project, a transient one is retried.
 pub fn of_failed_step(progress: &mut ProjectProgress, error: &PortError, now: Timestamp) {
     match (error.retry, progress.candidate()) {
         (Retry::Later, _) => progress.backoff = Some(record_failure(progress.backoff.as_ref(), error, now)),

@@ -1,4 +1,4 @@
-//! The steps of a project that is to run: bring a release up, give it the traffic, let the old one go. A rollback is
+//! The steps of a project that should run: bring a release up, give it the traffic, drain the old one. A rollback is
 //! the same with an older release as its target; healing is the same with the serving one.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,13 +23,13 @@ struct ProjectContext<'a> {
     units: &'a BTreeMap<UnitId, UnitSeen>,
     bundles: &'a BundlesSeen,
     progress: &'a ProjectProgress,
-    /// Whether Caddy has the routes that are wanted.
+    /// Whether Caddy has the desired routes.
     routed: bool,
     now: Timestamp,
     rules: &'a Rules,
 }
 
-/// Adds the steps of a project that is to run.
+/// Adds the steps of a project that should run.
 pub fn steps(
     project: &ProjectId,
     spec: &Spec,
@@ -58,8 +58,8 @@ pub fn slot_pointed(bundles: &BundlesSeen, process: &ProcessName) -> Slot {
     if bundles.markers.contains(process) { Slot::B } else { Slot::A }
 }
 
-/// Tells whether a unit's process must not run in two releases at once. One that the spec has no more may have another
-/// name in it by now.
+/// Returns whether a unit's process must not run in two releases at once. A process that is no longer in the spec
+/// may have been renamed.
 pub fn runs_once(spec: &Spec, progress: &ProjectProgress, unit: &UnitId) -> bool {
     let work = progress.work_of(unit);
     let recreates = |process| spec.strategy_of(process) == Strategy::Recreate;
@@ -89,7 +89,7 @@ impl ProjectContext<'_> {
     fn stop_unwanted(&self, plan: &mut Plan) {
         let draining = self.progress.draining.as_ref();
         let wanted = self.wanted_units();
-        // Also a release without a unit drains: a site, which Caddy may look into until then.
+        // A release without a unit drains too: a site, which Caddy may read until then.
         draining.into_iter().filter(|draining| self.now < draining.until).for_each(|d| plan.look_at(d.until));
         for (unit, seen) in self.units {
             let drains = draining.filter(|draining| draining.release == unit.release);
@@ -121,19 +121,19 @@ impl ProjectContext<'_> {
         }
     }
 
-    /// Returns the units of the serving release, of the candidate, and of one that is held to be looked at.
+    /// Returns the units of the serving release, of the candidate, and of a failed one that is kept for inspection.
     fn wanted_units(&self) -> BTreeSet<UnitId> {
         let alive = self.progress.alive();
         let units = alive.iter().flat_map(|number| self.progress.units_of(self.project, *number));
         units.chain(self.command()).collect()
     }
 
-    /// Returns the candidate's release command, while it is still to run.
+    /// Returns the candidate's release command until it has run.
     fn command(&self) -> Option<UnitId> {
         self.progress.command_unit(self.project, self.progress.candidate()?)
     }
 
-    /// Keeps the serving release up and pointed at, unless a proven candidate is taking over.
+    /// Keeps the serving release up and its slot active, unless a proven candidate is taking over.
     fn serve(&self, spec: &Spec, plan: &mut Plan) {
         let Some(serving) = self.progress.serving else { return };
         let room = self.progress.trial.as_ref().is_some_and(|trial| trial.room);
@@ -141,12 +141,13 @@ impl ProjectContext<'_> {
         let ups =
             ups.filter(|(unit, seen)| seen.state != ActiveState::Deactivating && runs_once(spec, self.progress, unit));
         ups.for_each(|(unit, _)| plan.push(self.project, ProjectAction::Stop(unit.clone()), StepReason::Recreate));
-        // A release that failed in its place is on its way out, unless it is held to be looked at.
+        // A release that failed in the same slot is being stopped, unless it is kept for inspection.
         match self.progress.held.is_some() || self.slot_is_free_for(serving) {
             true => self.bring_up(serving, spec, StepReason::ServingDamaged, plan),
             false => plan.look_at(self.now.after(Span::seconds(1))),
         }
-        // While what must not run twice changes over, the serving release is no whole one to go back to.
+        // While a process that must not run twice changes over, the serving release is incomplete: traffic cannot go
+        // back to it.
         let mut units = self.progress.units_of(self.project, serving).into_iter();
         let changes_over = room && units.any(|unit| runs_once(spec, self.progress, &unit));
         if !changes_over && self.progress.trial.as_ref().is_none_or(|trial| !trial.proven) {
@@ -181,7 +182,7 @@ impl ProjectContext<'_> {
         }
     }
 
-    /// Its artifact, then its release command, then its processes.
+    /// Brings the candidate up: its artifact, then its release command, then its processes.
     fn bring_up_candidate(&self, candidate: ReleaseNo, spec: &Spec, plan: &mut Plan) {
         if !self.bundles.releases.contains_key(&candidate) {
             return self.fetch(candidate, plan);
@@ -195,7 +196,8 @@ impl ProjectContext<'_> {
         }
     }
 
-    /// Caddy's configuration must name more or fewer instances, or another protocol, before they get traffic.
+    /// Returns whether Caddy's configuration must name more or fewer instances, or another protocol, before they get
+    /// traffic.
     fn changes_width(&self, candidate: ReleaseNo) -> bool {
         let widths = |number: ReleaseNo| -> Option<Vec<(u32, bool)>> {
             let content = &self.progress.release(number)?.content;
@@ -220,8 +222,8 @@ impl ProjectContext<'_> {
         })
     }
 
-    /// What must not run twice runs in the serving release until the candidate is ready to take over, and has no
-    /// neighbour. A release that is held to be looked at is none: it is looked at as it is.
+    /// A process that must not run twice stays in the serving release until the candidate is ready to take over, and
+    /// never runs beside another. A release that is kept for inspection does not count: it is left as it is.
     fn has_place(&self, unit: &UnitId, spec: &Spec) -> bool {
         let is_neighbour = |other: &UnitId, seen: &UnitSeen| {
             let held = self.progress.held == Some(other.release);
@@ -263,8 +265,8 @@ impl ProjectContext<'_> {
         };
         let written_timer = seen.timer.as_ref().and_then(|timer| timer.text.as_ref());
         let rewritten = seen.text.as_ref() != Some(&text) || written_timer != timer.as_ref();
-        // A unit that systemd holds in memory must be read again; one it never saw needs no reload, which is what
-        // keeps reloads off the way of a deploy.
+        // A unit that systemd has loaded must be read again; one it never loaded needs no reload, which keeps reloads
+        // out of a deploy.
         let stale = seen.needs_reload || rewritten && (seen.text.is_some() || seen.is_up());
         if rewritten || !seen.credential {
             let launch = Launch::of(unit, work, &release.content, port, &self.rules.layout);
@@ -313,7 +315,7 @@ impl ProjectContext<'_> {
         }
     }
 
-    /// A daemon starts at boot; what runs by a calendar counts from now on, and its forerunner's timer no more.
+    /// A daemon starts at boot; a scheduled process's timer is armed from now on, and its predecessor's disarmed.
     fn let_start_at_boot(&self, unit: UnitId, reason: StepReason, plan: &mut Plan) {
         let Some(seen) = self.units.get(&unit) else { return };
         if self.progress.work_of(&unit).is_some_and(Work::is_daemon) {
@@ -332,8 +334,7 @@ impl ProjectContext<'_> {
         }
     }
 
-    /// Removes what no known release needs: old releases on disk, fetches for them, markers of processes that are no
-    /// more.
+    /// Removes what no known release needs: old releases on disk, fetches for them, markers of removed processes.
     fn tidy(&self, plan: &mut Plan) {
         let used = |number: &ReleaseNo| self.units.keys().any(|unit| unit.release == *number);
         let known = |number: &ReleaseNo| self.progress.releases.contains_key(number);
@@ -352,9 +353,8 @@ impl ProjectContext<'_> {
 
 /// Whether a running unit is left to finish.
 pub enum OnRunning<'a> {
-    /// No: everything stops.
     Stop,
-    /// What a calendar started is; a daemon never finishes by itself.
+    /// Only what a calendar started; a daemon never finishes by itself.
     LetTimedFinish(&'a ProjectProgress),
 }
 

@@ -1,4 +1,4 @@
-//! What Caddy is to serve: the routes that hold, of every project whose serving release has the process.
+//! What Caddy should serve: the active routes of every project whose serving release has the process.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,16 +18,16 @@ use crate::render::caddyfile::{self, Proxy, Site, SiteRoute};
 
 use super::{Action, Plan, ProxyAction, RoutesOrder, Rules, Step, StepReason};
 
-/// Refused routes are offered again after this long, whatever stood against them.
+/// Refused routes are offered again after this long, whatever the reason for the refusal.
 const QUARANTINE: Span = Span::seconds(600);
 
-/// Adds the step that Caddy needs, if any; tells whether it has the routes that are wanted, or is not there.
+/// Adds the step that Caddy needs, if any; returns whether it has the desired routes, or is not installed.
 pub fn steps(observed: &Observed, all_progress: &Progress, rules: &Rules, plan: &mut Plan) -> bool {
     let Facet::Known(proxy) = &observed.proxy else { return true };
     let sites = sites(all_progress, &rules.layout);
     let Ok(text) = caddyfile::text(&rules.proxy, &sites) else { return true };
     if all_progress.projects.values().any(|progress| progress.quarantine.is_some()) {
-        // What stands against a host is the operator's to change, and a change is seen by looking.
+        // What blocks a host is for the operator to change, and the change is found only by observing.
         plan.look_at(observed.now.after(Span::seconds(2)));
     }
     if !proxy.runs {
@@ -44,7 +44,7 @@ pub fn steps(observed: &Observed, all_progress: &Progress, rules: &Rules, plan: 
         return false;
     }
     if proxy.apart.is_some() {
-        // The operator's to change; what is there goes on.
+        // For the operator to change; the present routes keep working.
         plan.look_at(observed.now.after(Span::seconds(2)));
         return true;
     }
@@ -55,21 +55,20 @@ pub fn steps(observed: &Observed, all_progress: &Progress, rules: &Rules, plan: 
     false
 }
 
-/// Returns why Caddy keeps the routes that it has: those of a project whose progress could not be read cannot be written
-/// again.
+/// Returns why Caddy keeps its present routes: those of a project whose progress could not be read cannot be rendered.
 pub fn held_up(all_progress: &Progress) -> Option<PortError> {
     let (project, _) = all_progress.unreadable.iter().find(|(_, unreadable)| !unreadable.hosts.is_empty())?;
     let message = format!("Caddy keeps the routes that it has, since those of project {project} could not be read");
     Some(PortError::transient(Reason::Database, message))
 }
 
-/// Tells whether Caddy serves this text now and will after a restart.
+/// Returns whether Caddy serves this text now and will after a restart.
 pub fn has(proxy: &ProxySeen, text: &str) -> bool {
     proxy.up && proxy.live && proxy.text.as_deref() == Some(text)
 }
 
-/// Returns the hosts that Caddy does not serve as they are wanted. Each is judged by itself, so that one whose routes
-/// wait or are refused says nothing of the others. `differing` compares what Caddy has with an order, host by host.
+/// Returns the hosts that Caddy does not serve as desired. Each is judged by itself, so that one whose routes wait or
+/// are refused does not affect the others. `differing` compares what Caddy has with an order, host by host.
 pub fn unserved(
     observed: &Observed,
     all_progress: &Progress,
@@ -86,8 +85,8 @@ pub fn unserved(
     }
 }
 
-/// Finds the hosts that Caddy refuses, by adding one project after the other to those it takes, and of a project that
-/// it does not take, one host after the other. `refuses` says why it does not take these sites, if it does not.
+/// Finds the hosts that Caddy refuses, by adding one project after the other to those it accepts, and for a refused
+/// project, one host after the other. `refuses` returns why it refuses these sites, if it does.
 pub fn culprits(
     sites: &[Site],
     mut refuses: impl FnMut(&[Site]) -> Option<String>,
@@ -118,7 +117,7 @@ pub fn culprits(
     found
 }
 
-/// Leaves hosts out of a project's routes; those that it leaves out already stay out.
+/// Leaves hosts out of a project's routes; those that are out already stay out.
 pub fn leave_out(
     progress: &mut ProjectProgress,
     refused: BTreeMap<Hostname, String>,
@@ -130,8 +129,8 @@ pub fn leave_out(
     progress.quarantine = Some(Quarantine { since: now, hosts, surroundings });
 }
 
-/// Lets Caddy be offered again what it refused: once what surrounds our sites is another, when an operator asks for it,
-/// and after a while.
+/// Lets Caddy be offered refused routes again: once the configuration around our sites changes, when an operator asks
+/// for it, and after a while.
 pub fn offer_again(progress: &mut ProjectProgress, observed: &Observed) {
     let surroundings = observed.proxy.known().and_then(|proxy| proxy.surroundings.as_ref());
     progress.quarantine = progress.quarantine.take().filter(|quarantine| {
@@ -140,7 +139,7 @@ pub fn offer_again(progress: &mut ProjectProgress, observed: &Observed) {
     });
 }
 
-/// Returns the hosts that are to have a public certificate; none where the web server in front of Caddy ends TLS.
+/// Returns the hosts that need a public certificate; none if the web server in front of Caddy ends TLS.
 pub fn public_hosts(all_progress: &Progress, proxy: &Proxy) -> BTreeSet<Hostname> {
     if proxy.behind.is_some() {
         return BTreeSet::new();
@@ -149,7 +148,7 @@ pub fn public_hosts(all_progress: &Progress, proxy: &Proxy) -> BTreeSet<Hostname
     routes.filter(|route| route.tls == Tls::Auto).map(|route| route.host.clone()).collect()
 }
 
-/// Returns the sites that Caddy is to serve, by host.
+/// Returns the sites that Caddy should serve, by host.
 pub fn sites(all_progress: &Progress, layout: &Layout) -> Vec<Site> {
     let mut sites: BTreeMap<Hostname, Site> = BTreeMap::new();
     for (project, progress) in &all_progress.projects {
@@ -196,8 +195,8 @@ fn add_sites(project: &ProjectId, progress: &ProjectProgress, layout: &Layout, s
     }
 }
 
-/// The bundle link leads to the serving release, and Caddy follows it anew for each request: a deploy of a site is the
-/// link's change.
+/// The bundle link leads to the serving release, and Caddy follows it for each request: deploying a site means changing
+/// the link.
 fn root(work: &Work, bundle: &Path) -> Option<String> {
     match &work.kind {
         Kind::Site { directory, .. } if directory.as_str() == "." => Some(bundle.display().to_string()),
@@ -206,7 +205,7 @@ fn root(work: &Work, bundle: &Path) -> Option<String> {
     }
 }
 
-/// Returns the addresses of a slot: as many as the release in it has instances; where it is empty, as many as the
+/// Returns the addresses of a slot: as many as the release in it has instances; for an empty slot as many as the
 /// serving release has, so that a deploy of the same width changes nothing here.
 fn upstreams(progress: &ProjectProgress, process: &ProcessName, serving: &Work, slot: Slot) -> Vec<String> {
     let width =
@@ -215,12 +214,12 @@ fn upstreams(progress: &ProjectProgress, process: &ProcessName, serving: &Work, 
     ports.map(|ports| format!("127.0.0.1:{}", ports.of(slot))).collect()
 }
 
-/// Tells what the release in a slot speaks; where it is empty, the serving one.
+/// Returns whether the release in a slot speaks h2c; for an empty slot, whether the serving one does.
 fn speaks_h2c(progress: &ProjectProgress, process: &ProcessName, serving: &Work, slot: Slot) -> bool {
     works_in(progress, process, slot).last().unwrap_or(serving).h2c
 }
 
-/// Returns what the releases that are in a slot run as a process, the newest last.
+/// Returns what the releases in a slot run for a process, the newest last.
 fn works_in<'a>(progress: &'a ProjectProgress, process: &'a ProcessName, slot: Slot) -> impl Iterator<Item = &'a Work> {
     let alive = progress.alive().into_iter().filter_map(|number| progress.release(number));
     alive.filter(move |release| release.slot == slot).filter_map(|release| release.content.processes.get(process))

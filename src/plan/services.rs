@@ -1,5 +1,5 @@
-//! Host services: which version is meant, what is to be done for one, and how it is. What nobody asked for is never
-//! touched; what was there before somebody asked stays when nobody asks any more.
+//! Host services: which version matches, what to do for a service, and its status. A service without a request is never
+//! touched; what was installed before the first request stays after the last one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -17,33 +17,30 @@ use crate::model::services::{
 
 use super::{Action, Plan, ServiceAction, Step, StepReason, retry};
 
-/// Exit status of the work where the wanted version is not on offer.
+/// Exit status of the package job if the desired version is not available.
 pub const NOT_ON_OFFER: i32 = 3;
-/// Exit status of the work where there is no package manager that it knows.
+/// Exit status of the package job if it finds no supported package manager.
 pub const NO_MANAGER: i32 = 4;
 
-/// How long until a version that was not on offer is looked for again: somebody must add a source first.
+/// How long until an unavailable version is looked for again: a person must add a source first.
 const OFFER_RETRY: Span = Span::seconds(600);
 
-/// Work for the package manager.
+/// A job for the package manager.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackageJob {
-    /// For which service.
     pub service: Service,
-    /// What to do.
     pub task: Task,
 }
 
-/// What the package manager can be asked to do for a service.
+/// What the package manager can do for a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Task {
     /// Install it, or finish installing it.
     Install(Version),
-    /// Remove it.
     Remove {
-        /// Which majors of it; what else is there stays.
+        /// The majors to remove; others stay.
         majors: BTreeSet<u32>,
-        /// Its data too.
+        /// Whether its data goes too.
         purge: bool,
     },
 }
@@ -55,7 +52,7 @@ impl fmt::Display for PackageJob {
 }
 
 impl Task {
-    /// Says what is done, in words.
+    /// Describes the task in words.
     pub fn text(&self, service: Service) -> String {
         match self {
             Self::Install(version) => format!("install {service} {}", version.shown(service)),
@@ -65,7 +62,7 @@ impl Task {
     }
 }
 
-/// Returns the installed version that is what is meant.
+/// Returns the installed version that matches the desired one.
 pub fn matching(service: Service, version: Version, seen: &ServiceSeen) -> Option<&Installation> {
     match version {
         Version::Major(major) => seen.installed.get(&major),
@@ -75,12 +72,12 @@ pub fn matching(service: Service, version: Version, seen: &ServiceSeen) -> Optio
     }
 }
 
-/// Returns the major that the usual version is, of those that there are.
+/// Returns the default major among the available ones.
 pub fn default_major(service: Service, majors: impl Iterator<Item = u32>) -> Option<u32> {
     majors.filter(|major| service.can_be_default(*major)).max()
 }
 
-/// Folds what was seen into what is remembered, before anything is planned.
+/// Folds what was observed into the recorded progress, before anything is planned.
 pub fn advance(wanted: &WantedServices, observed: &Observed, all_progress: &mut Progress) {
     all_progress.services.retain(|service, _| wanted.contains_key(service));
     for (service, wish) in wanted {
@@ -88,7 +85,7 @@ pub fn advance(wanted: &WantedServices, observed: &Observed, all_progress: &mut 
         progress.backoff.iter_mut().for_each(|backoff| backoff.clamp_to_now(observed.now));
         let Some(seen) = sight_of(*service, observed) else { continue };
         if progress.generation != wish.generation {
-            // Work that goes on was begun for the wish before: however it ends, this one has not failed.
+            // A job that is running was started for an earlier generation: its failure is not this generation's.
             let begun = seen.work.as_ref().map(|work| work.invocation.clone());
             let (before, counted) = (progress.before.take(), begun.or_else(|| progress.counted.take()));
             *progress = ServiceProgress { generation: wish.generation, before, counted, ..ServiceProgress::default() };
@@ -129,7 +126,7 @@ fn fold(service: Service, wish: &WantedService, seen: &ServiceSeen, progress: &m
     }
 }
 
-/// Tells whether the packages are as they are to be, whatever the daemon does.
+/// Returns whether the packages are as desired, whatever the daemon does.
 fn is_there(service: Service, wish: &WantedService, seen: &ServiceSeen, progress: &ServiceProgress) -> bool {
     match wish.intent {
         ServiceIntent::Install(version) => matching(service, version, seen).is_some_and(|found| found.whole),
@@ -140,7 +137,7 @@ fn is_there(service: Service, wish: &WantedService, seen: &ServiceSeen, progress
     }
 }
 
-/// Returns the majors that are there because somebody asked for the service.
+/// Returns the majors that were installed because of a request.
 fn brought(seen: &ServiceSeen, progress: &ServiceProgress) -> BTreeSet<u32> {
     let Some(before) = &progress.before else { return BTreeSet::new() };
     seen.installed.keys().copied().filter(|major| !before.contains(major)).collect()
@@ -175,12 +172,12 @@ fn count(progress: &mut ServiceProgress, work: &PackageJobSeen, now: Timestamp) 
     progress.counted = Some(work.invocation.clone());
 }
 
-/// Tells whether a failure stays until somebody changes something, although it is tried again.
+/// Returns whether a failure persists until a person changes something, although it is retried.
 pub fn waits_for_somebody(reason: Reason) -> bool {
     matches!(reason, Reason::VersionUnavailable | Reason::NoPackageManager)
 }
 
-/// Adds what is to be done for the services, at most one step for each.
+/// Adds the steps for the services, at most one for each.
 pub fn steps(wanted: &WantedServices, observed: &Observed, all_progress: &Progress, plan: &mut Plan) {
     for (service, wish) in wanted {
         let (Some(seen), Some(progress)) = (sight_of(*service, observed), all_progress.services.get(service)) else {
@@ -227,15 +224,15 @@ fn step(
     }
 }
 
-/// What keeps a project waiting for its services.
+/// Why a project waits for its services.
 pub enum Lack {
-    /// Nobody asks for one of them: nothing happens until somebody does.
+    /// One of them has no request: nothing happens until there is one.
     Unwanted(String),
-    /// One is asked for and does not run yet.
+    /// One is requested and does not run yet.
     NotYet(String),
 }
 
-/// Returns what a project lacks of the services that it needs.
+/// Returns which of its services a project lacks.
 pub fn lack(
     needs: &BTreeSet<Service>,
     observed: &Facet<BTreeMap<Service, ServiceSeen>>,
@@ -263,7 +260,7 @@ pub fn lack(
     })
 }
 
-/// Folds what a project lacks into its progress; tells whether its rollout has to wait.
+/// Folds the services that a project lacks into its progress; returns whether its rollout must wait.
 pub fn hold(
     needs: &BTreeSet<Service>,
     project: &ProjectId,
@@ -291,7 +288,7 @@ pub fn hold(
     progress.waits.is_some() || progress.stalled.as_ref().is_some_and(|stall| stall.reason == Reason::DependencyMissing)
 }
 
-/// Says how a service is; `before` is how it was, so that "since" stays. None where it could not be looked at.
+/// Computes a service's status; `before` is the previous one, which keeps "since". None if it could not be observed.
 pub fn status(
     service: Service,
     wish: Option<&WantedService>,
@@ -367,7 +364,7 @@ fn wanted_state(service: Service, wish: &WantedService, seen: &ServiceSeen, prog
                     format!("{service} {} runs as {}", found.version, daemon.unit),
                 );
             }
-            // It is down for a reason only once it was started in vain.
+            // Report it as down only after one failed start.
             Some(daemon)
                 if progress.backoff.as_ref().is_none_or(|backoff| backoff.strikes < 2)
                     || daemon.state == ActiveState::Activating =>
@@ -400,26 +397,25 @@ fn in_work(what: &str, seen: &ServiceSeen) -> String {
     }
 }
 
-/// A package that can be had.
+/// A package that is available.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
-    /// The major that it is.
     pub major: u32,
     /// Its exact version, as the package manager names it.
     pub exact: String,
 }
 
-/// Chooses from what is on offer.
+/// Chooses from the available packages.
 ///
 /// # Errors
-/// What is wanted is not on offer; says what is.
+/// The desired version is not available; says which ones are.
 pub fn choose(service: Service, version: Version, offers: &[Offer]) -> Result<&Offer, String> {
     let majors: BTreeSet<u32> = offers.iter().map(|offer| offer.major).collect();
     let major = match version {
         Version::Major(major) => Some(major),
         Version::Default => default_major(service, majors.iter().copied()),
     };
-    // The first of a major is the newest: that is how package managers list them.
+    // The first of a major is the newest: package managers list them in that order.
     offers.iter().find(|offer| Some(offer.major) == major).ok_or_else(|| {
         let listed: Vec<String> = majors.iter().map(ToString::to_string).collect();
         let there = if listed.is_empty() { "none is".to_owned() } else { format!("on offer: {}", listed.join(", ")) };

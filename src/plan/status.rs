@@ -1,4 +1,4 @@
-//! Says what a project looks like, from what is wanted, remembered and seen. Never from intent alone.
+//! Computes a project's status from its desired state, recorded progress and observations. Never from intent alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,30 +17,27 @@ use crate::model::reason::Reason;
 use crate::model::spec::{Route, Tls};
 use crate::model::status::{Condition, ConditionKind, LastRun, ProcessStatus, ProjectState, RouteStatus, Status};
 
-/// What a project's status is made from.
+/// The inputs of a project's status.
 pub struct StatusInput<'a> {
-    /// Whose.
     pub project: &'a ProjectId,
-    /// What is wanted.
     pub wanted: &'a Wanted,
-    /// What is remembered.
     pub progress: &'a ProjectProgress,
-    /// What was seen of it.
+    /// What was observed of the project.
     pub seen: &'a ObservedProject,
-    /// What was seen of everything.
+    /// What was observed of the whole machine.
     pub observed: &'a Observed,
-    /// The hosts, of every project, that Caddy does not serve as they are wanted.
+    /// The hosts of all projects that Caddy does not serve as desired.
     pub unserved: &'a BTreeSet<Hostname>,
-    /// Why Caddy did not take them.
+    /// Why Caddy refused the routes.
     pub route_trouble: Option<&'a PortError>,
-    /// Why a changed template does not hold.
+    /// Why a changed template is not used.
     pub template_trouble: Option<&'a str>,
 }
 
-/// One finding: the reason's name and a sentence.
+/// A reason and a sentence.
 type Finding = (Reason, String);
 
-/// Says what a project looks like; `before` is what it looked like, so that "since" stays.
+/// Computes a project's status; `before` is the previous one, which keeps "since".
 pub fn of(view: &StatusInput<'_>, before: Option<&Status>) -> Status {
     let now = view.observed.now;
     let conditions: Vec<Condition> = findings(view, before)
@@ -71,7 +68,7 @@ pub fn of(view: &StatusInput<'_>, before: Option<&Status>) -> Status {
     }
 }
 
-/// Tells whether what is not as it should be was so before: what is wanted was taken up and came to an end.
+/// Returns whether the project was as desired before: the desired state was acted on, and the rollout has ended.
 fn has_fallen(view: &StatusInput<'_>) -> bool {
     let progress = view.progress;
     let settled = progress.observed_generation == view.wanted.generation || down_process(view).is_some();
@@ -85,7 +82,8 @@ fn state(intent: &Intent, conditions: &[Condition], fallen: bool) -> ProjectStat
         _ if has(ConditionKind::Suspended) => ProjectState::Suspended,
         Intent::Delete { .. } => ProjectState::Deleting,
         _ if has(ConditionKind::Ready) => ProjectState::Running,
-        // What systemd did not tell may run all the same, and what Caddy was not asked yet may answer.
+        // A unit whose state systemd did not report may still run, and a route that Caddy was not asked about may still
+        // answer.
         _ if doing(Reason::Unknown) || fallen && doing(Reason::RouteCheck) => ProjectState::Unknown,
         _ if has(ConditionKind::Reconciling) && fallen => ProjectState::Down,
         _ if has(ConditionKind::Reconciling) => ProjectState::Deploying,
@@ -94,19 +92,17 @@ fn state(intent: &Intent, conditions: &[Condition], fallen: bool) -> ProjectStat
     }
 }
 
-/// A project for which there is nothing to do, although it is not as it should be.
+/// A project that has no steps although it is not as desired.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Waiting {
-    /// Which.
     pub project: ProjectId,
-    /// Why; programs may compare it.
+    /// Programs may compare it.
     pub reason: Reason,
-    /// Why, as a sentence.
     pub message: String,
 }
 
-/// Returns what stands still and why. Without it "nothing to do" could mean that all is well, or that a secret is
-/// missing.
+/// Returns which projects are stuck and why. Without it "nothing to do" could mean that all is well, or that a secret
+/// is missing.
 pub fn who_waits(plan: &Plan, statuses: &BTreeMap<ProjectId, Status>) -> Vec<Waiting> {
     let has_steps = |project: &ProjectId| plan.steps.iter().any(|step| step.action.project() == Some(project));
     let still = statuses.values().filter(|status| !has_steps(&status.project));
@@ -128,7 +124,7 @@ fn findings(view: &StatusInput<'_>, before: Option<&Status>) -> Vec<(ConditionKi
         Some(finding) => (ConditionKind::Ready, false, finding.clone()),
     });
     let suspended = suspended(view);
-    // Whatever is not as it is wanted is being worked on, unless nothing more happens by itself.
+    // Anything that differs from the desired state is being worked on, unless nothing more happens by itself.
     let works = view.wanted.intent != Intent::Nothing && suspended.is_none();
     let doing = match unready {
         Some(why) => Some(reconciling(view).unwrap_or(why)),
@@ -150,14 +146,14 @@ fn stalled(view: &StatusInput<'_>) -> Option<Finding> {
     }
     let complaint = view.wanted.complaint.as_ref().filter(|complaint| !complaint.is_of_another_file()).map(finding);
     if complaint.is_some() || is_put_off(view) {
-        // What stopped an older generation says nothing of this one, which nobody has tried yet.
+        // What stopped an older generation does not apply to this one, which has not been tried yet.
         return complaint;
     }
     let standing = view.progress.stalled.clone().or_else(|| view.progress.quarantine.as_ref().map(Quarantine::stall));
     standing.map(|stall| (stall.reason, stall.message))
 }
 
-/// The reason where what is stored of a project could not be read.
+/// The reason if a project's stored state could not be read.
 pub const UNREADABLE: Reason = Reason::Database;
 
 /// Returns why nothing can be done for a project of which a part could not be read.
@@ -168,7 +164,7 @@ fn unreadable(wanted: &Wanted) -> Option<Finding> {
     }
 }
 
-/// Returns what is told of another file that claims the project too. The project goes on without it.
+/// Returns the finding about another file that claims the project too. The project keeps running without it.
 fn contested(wanted: &Wanted) -> Option<Finding> {
     wanted.complaint.as_ref().filter(|complaint| complaint.is_of_another_file()).map(finding)
 }
@@ -177,7 +173,7 @@ fn finding(complaint: &Complaint) -> Finding {
     (complaint.kind.reason().to_owned(), complaint.message.clone())
 }
 
-/// Tells whether what is wanted now came while the project was suspended: no pass has taken it up.
+/// Returns whether the present desired state arrived while the project was suspended: no pass has acted on it.
 fn is_put_off(view: &StatusInput<'_>) -> bool {
     let is_run = matches!(view.wanted.intent, Intent::Run(_));
     is_run && suspended(view).is_some() && view.progress.generation != view.wanted.generation
@@ -192,7 +188,7 @@ fn suspension(wanted: &Wanted, now: Timestamp) -> Option<Finding> {
     Some((Reason::Suspended, pause.message))
 }
 
-/// Returns why the project is not what is wanted; none when it is.
+/// Returns why the project is not as desired; none if it is.
 fn unready(view: &StatusInput<'_>, stalled: Option<&Finding>, before: Option<&Status>) -> Option<Finding> {
     if let Some(finding) = stalled {
         return Some(finding.clone());
@@ -230,8 +226,8 @@ fn unready(view: &StatusInput<'_>, stalled: Option<&Finding>, before: Option<&St
     down_process(view).or_else(|| pending_routes(view)).or_else(|| failing_routes(view, before))
 }
 
-/// Returns which routes lead to an app that Caddy gets no answer from. What just got the traffic is called well only
-/// after Caddy was asked.
+/// Returns which routes lead to an app that Caddy gets no answer from. A release that just got the traffic counts as
+/// well only after Caddy was asked.
 fn failing_routes(view: &StatusInput<'_>, before: Option<&Status>) -> Option<Finding> {
     let checks = visits::checks(view.project, view.seen, view.progress);
     let failing: Vec<&str> = unanswered(view, &checks).map(|(_, said)| said).collect();
@@ -246,7 +242,7 @@ fn failing_routes(view: &StatusInput<'_>, before: Option<&Status>) -> Option<Fin
     open.map(|(route, _)| (Reason::RouteCheck, format!("{} is asked through Caddy for the first time", route.host)))
 }
 
-/// Returns the routes that Caddy gets no answer on, and what it says.
+/// Returns the routes that Caddy gets no answer on, and what it reports.
 fn unanswered<'a>(
     view: &StatusInput<'a>,
     checks: &'a [(&'a Route, Visit)],
@@ -258,7 +254,7 @@ fn unanswered<'a>(
     })
 }
 
-/// Returns why Caddy does not serve hosts of this project as they are wanted; none when it does.
+/// Returns why Caddy does not serve hosts of this project as desired; none if it does.
 fn pending_routes(view: &StatusInput<'_>) -> Option<Finding> {
     let hosts = view.progress.routes.values().flatten().map(|route| &route.host);
     let pending: BTreeSet<&Hostname> = hosts.filter(|host| view.unserved.contains(*host)).collect();
@@ -328,7 +324,8 @@ fn serving_message(view: &StatusInput<'_>) -> String {
     format!("release {serving}{named} serves{runs}{limits}{certificates}{open}{template}")
 }
 
-/// What listens for more than this machine is reached without Caddy: without its certificate, redirects and log.
+/// An app that listens on more than the loopback interface is reachable without Caddy: without its certificate,
+/// redirects and log.
 fn open_ports(view: &StatusInput<'_>) -> String {
     let units = view.seen.units.known().into_iter().flatten().map(|(unit, _)| unit);
     let ports: BTreeMap<u16, &UnitId> = units.filter_map(|unit| Some((view.progress.port_of(unit)?, unit))).collect();
@@ -341,7 +338,7 @@ fn open_ports(view: &StatusInput<'_>) -> String {
     told.collect()
 }
 
-/// systemd takes a limit and says nothing where the kernel cannot enforce it.
+/// systemd accepts a limit silently even if the kernel cannot enforce it.
 fn unenforced_limits(view: &StatusInput<'_>) -> Option<&'static str> {
     let serving = view.progress.serving?;
     let limited = view.progress.release(serving)?.content.limits.memory.is_some();
@@ -414,7 +411,7 @@ fn trial_message(view: &StatusInput<'_>, candidate: ReleaseNo) -> String {
     }
 }
 
-/// A release that was stopped before the new one started has nothing to finish.
+/// A release that was stopped before the new one started has no requests to finish.
 fn draining(view: &StatusInput<'_>) -> Option<Finding> {
     let works = |number| super::advance::is_at_work(number, view.seen, view.progress);
     let draining = view.progress.draining.as_ref().filter(|draining| works(draining.release))?;
@@ -474,7 +471,7 @@ fn processes(view: &StatusInput<'_>) -> Vec<ProcessStatus> {
     shown
 }
 
-/// Returns how the last run of a process with a schedule ended, while systemd knows: not after a boot.
+/// Returns how the last run of a scheduled process ended, while systemd knows: not after a boot.
 fn last_run(progress: &ProjectProgress, unit: &UnitId, seen: &UnitSeen) -> Option<LastRun> {
     progress.work_of(unit).filter(|work| matches!(work.kind, Kind::Scheduled(_)))?;
     let limit = progress.release(unit.release).and_then(|release| release.content.limits.memory);
@@ -486,7 +483,7 @@ fn last_run(progress: &ProjectProgress, unit: &UnitId, seen: &UnitSeen) -> Optio
     Some(LastRun { ended: seen.since?, success: seen.state == ActiveState::Inactive, result })
 }
 
-/// A job that fails takes no traffic and keeps the project Ready, but it has to be said.
+/// A failed job takes no traffic and keeps the project Ready, but must be reported.
 fn failed_runs(view: &StatusInput<'_>) -> String {
     let units = view.seen.units.known().into_iter().flatten();
     let units = units.filter(|(unit, _)| Some(unit.release) == view.progress.serving);
@@ -543,15 +540,15 @@ fn template_trouble(view: &StatusInput<'_>) -> String {
     trouble.map_or_else(String::new, |why| format!("; the changed template of the Caddyfile does not hold: {why}"))
 }
 
-/// A certificate that cannot be had is no reason to call a running app broken, but it has to be said.
+/// A missing certificate does not make a running app broken, but must be reported.
 fn missing_certificates(view: &StatusInput<'_>) -> String {
     let routes = view.progress.routes.values().flatten();
     let missing = routes.filter_map(|route| Some((route, certificate(view, route).filter(|state| state != "issued")?)));
     missing.map(|(route, state)| format!("; certificate of {}: {state}", route.host)).collect()
 }
 
-/// Brings what the last pass saw up to what is wanted now: whoever says stop, or go on, sees it said at once, and not
-/// only after the next pass.
+/// Updates the status of the last pass to the present desired state: a suspension or its end shows at once, not only
+/// after the next pass.
 pub fn as_wanted_now(mut status: Status, wanted: &Wanted, now: Timestamp) -> Status {
     status.generation = wanted.generation;
     status.owner = wanted.owner.to_string();
@@ -585,7 +582,7 @@ pub fn as_wanted_now(mut status: Status, wanted: &Wanted, now: Timestamp) -> Sta
     status
 }
 
-/// Returns the status of a project that no pass has seen yet.
+/// Returns the status of a project before its first pass.
 pub fn unseen(project: &ProjectId, wanted: &Wanted, now: Timestamp) -> Status {
     let complaint = wanted.complaint.as_ref().filter(|complaint| !complaint.is_of_another_file());
     let stalled = unreadable(wanted).or_else(|| complaint.map(finding));

@@ -1,4 +1,4 @@
-//! The steps: what the loop can do to the machine, by what it changes, and what is known of each before it is taken.
+//! The steps: what the loop can do to the machine, by subject, and the facts about each step.
 
 use std::fmt;
 
@@ -12,127 +12,115 @@ use crate::render::launch::Launch;
 
 use super::services::Task;
 
-/// One thing to do, and why.
+/// One action, and why it is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// What is done.
     pub action: Action,
-    /// Why.
     pub reason: StepReason,
 }
 
-/// What the loop can do to the machine, by what it changes. The executor has no choice left.
+/// What the loop can do to the machine, by subject. Executing a step involves no decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// To one project.
     Project(ProjectId, ProjectAction),
-    /// To Caddy, for all projects.
+    /// On Caddy, for all projects.
     Proxy(ProxyAction),
-    /// To a host service.
     Service(Service, ServiceAction),
-    /// Remove an artifact.
     RemoveArtifact(Sha256),
 }
 
 /// What the loop can do to a project.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProjectAction {
-    /// Make the project's user and directories.
+    /// Create the project's user and directories.
     Prepare {
-        /// Whether Caddy may pass through, to a static site.
+        /// Whether Caddy may enter the directories, for a static site.
         open: bool,
     },
-    /// Get a release's artifact and unpack it, beside the loop.
+    /// Fetch a release's artifact and unpack it, in the background.
     Fetch(Box<FetchOrder>),
-    /// End a fetch that is not needed any more.
+    /// Cancel a fetch that is no longer needed.
     CancelFetch(ReleaseNo),
     /// Write a unit's launch blob and file, and its timer's.
     WriteUnit(Box<UnitOrder>),
     /// Let systemd read its files again.
     ReloadSystemd,
-    /// Start a unit, after making sure that systemd read what was written.
+    /// Start a unit, after checking that systemd read what was written.
     Start(UnitId),
     /// Let a unit start at boot.
     Enable(UnitId),
-    /// Let a unit's timer count, now and after a boot.
+    /// Arm a unit's timer, now and after a boot.
     ArmTimer(UnitId),
-    /// Let a unit's timer count no more; what it started finishes.
+    /// Disarm a unit's timer; what it started finishes.
     DisarmTimer(UnitId),
     /// Move a web process's traffic to a slot.
     Point(ProcessName, Slot),
-    /// Point the bundle link.
+    /// Point the bundle link at a release.
     Link(ReleaseNo),
-    /// Stop a unit.
     Stop(UnitId),
     /// Remove a stopped unit's file and launch blob.
     RemoveUnit(UnitId),
-    /// Remove a release from disk.
     RemoveRelease(ReleaseNo),
-    /// Remove the marker of a process that is no more.
+    /// Remove the marker of a removed process.
     RemoveMarker(ProcessName),
     /// Remove the project's directories and user.
     RemoveFiles {
-        /// All but the app's data and its user.
+        /// Keep the app's data and its user.
         keep_data: bool,
     },
-    /// Forget the project.
     Forget,
 }
 
 /// What the loop can do to Caddy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProxyAction {
-    /// Load these routes, and write them so that Caddy comes back with them.
+    /// Load these routes, and write them so that Caddy has them after a restart.
     LoadRoutes(Box<RoutesOrder>),
-    /// Start it.
     Start,
 }
 
 /// What the loop can do to a host service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServiceAction {
-    /// Let the package manager work for it, beside the loop and the agent.
+    /// Run the package manager, in a process outside the loop and the agent.
     Packages(Task),
-    /// Start its daemon, by its unit.
+    /// Start its daemon's unit.
     Start(String),
     /// Let its daemon start at boot.
     Enable,
-    /// Forget that it was wanted.
+    /// Delete its record.
     Forget,
 }
 
 /// What a step changes. A step that fails halts the later ones of the same subject, and no others.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
-    /// Caddy.
     Proxy,
     /// The artifacts on the server.
     Artifacts,
-    /// A host service.
     Service(Service),
-    /// A project.
     Project(ProjectId),
 }
 
-/// When to see what a step came to.
+/// When to observe a step's effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FollowUp {
     /// In the next pass, at once.
     AtOnce,
-    /// A little later: systemd does it beside the loop, and says when it is done.
+    /// A little later: systemd does it in the background, and reports when it is done.
     Soon,
 }
 
 /// What is known of a step before it is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
-    /// Its kind, for counting.
+    /// Its kind, for the metrics.
     pub kind: &'static str,
-    /// Whether it adds (`+`), changes (`~`) or removes (`-`): the marker that a shown plan gives it.
+    /// Whether it adds (`+`), changes (`~`) or removes (`-`): its marker in a displayed plan.
     pub sign: char,
-    /// The release that it is about.
+    /// The release that it concerns.
     pub release: Option<ReleaseNo>,
-    /// When to see what it came to.
+    /// When to observe its effect.
     pub follow_up: FollowUp,
     /// What it does, in words.
     pub text: String,
@@ -160,7 +148,7 @@ impl Action {
         }
     }
 
-    /// Returns the project that the step changes; none: it is for all projects, or for the host.
+    /// Returns the project that the step changes; none if it is for all projects, or for the host.
     pub fn project(&self) -> Option<&ProjectId> {
         match self {
             Self::Project(project, _) => Some(project),
@@ -168,7 +156,7 @@ impl Action {
         }
     }
 
-    /// Returns all that is known of the step.
+    /// Returns the facts about the step.
     pub fn facts(&self) -> Facts {
         match self {
             Self::Project(_, action) => action.facts(),
@@ -260,72 +248,64 @@ impl fmt::Display for Action {
 pub struct RoutesOrder {
     /// The Caddyfile.
     pub text: String,
-    /// The sites that it must come to.
+    /// The sites that Caddy must serve after the load.
     pub sites: Vec<Site>,
 }
 
 /// A release to fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchOrder {
-    /// Which.
     pub release: ReleaseNo,
-    /// From where.
     pub source: Source,
-    /// What it must be, where that is known.
+    /// The artifact's digest, if known.
     pub sha256: Option<Sha256>,
-    /// What must be in it.
+    /// What the artifact must contain.
     pub expected: Expected,
 }
 
 /// A unit to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnitOrder {
-    /// Which.
     pub unit: UnitId,
-    /// Its file's text.
     pub text: String,
-    /// Its timer's text, where it has one.
+    /// The timer file's text, if any.
     pub timer: Option<String>,
-    /// What its launcher is told; secret values by name only.
+    /// What its launcher gets; secret values by name only.
     pub launch: Launch,
 }
 
 /// Why a step is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StepReason {
-    /// The project is new here.
     ProjectNew,
-    /// A release is wanted that is not on disk.
+    /// A desired release is not on disk.
     ReleaseMissing,
-    /// A candidate is to be tried.
+    /// A candidate should be tried.
     CandidateWanted,
     /// The candidate was healthy for long enough.
     CandidateHealthy,
-    /// The serving release lacks something.
+    /// A part of the serving release is missing.
     ServingDamaged,
     /// An app that cannot run twice makes room.
     Recreate,
-    /// Its drain is over.
     Drained,
     /// It belongs to no release that should run.
     NotWanted,
     /// Nothing that is kept needs it.
     Retention,
-    /// The project is to be gone.
     ProjectDeleted,
-    /// The routes that hold are not those of Caddy.
+    /// Caddy's routes are not the active ones.
     RoutesDiffer,
-    /// Caddy does not run.
     ProxyDown,
     /// A unit's file changed since systemd read it.
     UnitChanged,
-    /// A wanted host service is not there as it is wanted.
+    /// A desired host service is missing or not as desired.
     ServiceMissing,
-    /// A wanted host service's daemon is down, or would be after a boot.
+    /// A desired host service's daemon is down, or would be after a boot.
     ServiceDown,
-    /// A host service is not wanted any more.
+    /// A host service is no longer desired.
     ServiceUnwanted,
-    /// A host service is gone as far as it was brought.
+    /// What was installed of a host service is removed.
     ServiceGone,
 }
 

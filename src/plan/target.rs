@@ -1,4 +1,4 @@
-//! Finds the release that a spec asks for: one that is known already, or a new one.
+//! Selects the release that a spec asks for: a known one, or a new one.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::model::spec::{Artifact, ArtifactFrom, Source, Spec};
 use super::{Rules, ports, services};
 use crate::model::reason::Reason;
 
-/// Makes the wanted release the target, or says in the project's progress what stands in the way. Tells whether nothing
+/// Makes the desired release the target, or records in the project's progress what blocks it. Returns whether nothing
 /// does.
 pub fn select(
     project: &ProjectId,
@@ -70,8 +70,8 @@ pub fn select(
     true
 }
 
-/// To an earlier agent the version was a label that meant nothing, so the target may have another one than the spec. It
-/// is not fetched again for that.
+/// Earlier agents ignored the version, so the target may have another one than the spec. That alone does not fetch it
+/// again.
 fn take_the_version_for_its(progress: &mut ProjectProgress, spec: &Spec) {
     let target = progress.target.and_then(|number| progress.releases.get_mut(&number));
     let source = spec.artifact.source();
@@ -80,7 +80,7 @@ fn take_the_version_for_its(progress: &mut ProjectProgress, spec: &Spec) {
     }
 }
 
-/// Says who else has one of the hosts.
+/// Returns who already has one of the hosts, as a message.
 fn conflict(project: &ProjectId, hosts: &BTreeSet<Hostname>, all_progress: &Progress, rules: &Rules) -> Option<String> {
     if let Some(own) = rules.proxy.hostname.as_ref().filter(|own| hosts.contains(own)) {
         return Some(format!("{own} is the agent's own, as agent.yaml says in `hostname`; name another host here"));
@@ -93,8 +93,8 @@ fn conflict(project: &ProjectId, hosts: &BTreeSet<Hostname>, all_progress: &Prog
     })
 }
 
-/// Tells whether the wanted release is on trial, serves, or has failed already: what it needs was there when it began,
-/// and a service that falls later stops nobody.
+/// Returns whether the desired release is on trial, serves, or has failed already: the services it needs were there
+/// when it began, and one that goes down later blocks no rollout.
 fn is_under_way(wanted: &Wanted, spec: &Spec, progress: &ProjectProgress) -> bool {
     let Some((number, target)) = progress.target.and_then(|number| Some((number, progress.release(number)?))) else {
         return false;
@@ -110,7 +110,7 @@ fn is_under_way(wanted: &Wanted, spec: &Spec, progress: &ProjectProgress) -> boo
     same && (progress.trial.is_some() || progress.serving == Some(number) || rejected)
 }
 
-/// Stalls that this module makes hold only as long as their cause does.
+/// Stalls from this module last only as long as their cause.
 const MINE: [Reason; 4] = [Reason::Conflict, Reason::SecretMissing, Reason::ReleaseUnknown, Reason::PortsExhausted];
 
 fn unstall_what_is_mended(progress: &mut ProjectProgress) {
@@ -167,8 +167,9 @@ fn earlier_release(number: ReleaseNo, spec: &Spec, progress: &ProjectProgress) -
     }
 }
 
-/// A release with the same content is the same release, unless its artifact has no digest and another version now. One that failed is tried again only for a new generation, and
-/// then as a new release, so that what is known of the old try stays.
+/// A release with the same content is the same release, unless its artifact has no digest and another version now. One
+/// that failed is retried only for a new generation, and then as a new release, so that the record of the failed try
+/// stays.
 fn known_release(
     progress: &ProjectProgress,
     artifact: &Artifact,
@@ -210,8 +211,8 @@ fn new_release(
     ReleaseNo(progress.newest)
 }
 
-/// A URL without a digest means the bytes of the last good release that came from it under the same version: a presigned
-/// one has expired by the time that a variable changes, and such a change brings no other artifact.
+/// A URL without a digest means the bytes of the last good release that came from it under the same version: a
+/// presigned URL has expired by the time a variable changes, and such a change brings no other artifact.
 fn known_bytes(progress: &ProjectProgress, artifact: &Artifact, source: &Source) -> Option<Sha256> {
     let from_there =
         |release: &&Release| release.good && release.content.source == *source && release.has_version(artifact);
@@ -219,7 +220,7 @@ fn known_bytes(progress: &ProjectProgress, artifact: &Artifact, source: &Source)
     last.sha256.clone()
 }
 
-/// Whoever goes back to an earlier release means that the one left behind is not to come again by itself.
+/// After a rollback to an earlier release, the one left behind must not return by itself.
 fn veto_what_is_left(progress: &mut ProjectProgress, spec: &Spec, number: ReleaseNo) {
     let left = progress.target.filter(|target| spec.artifact.release().is_some() && *target != number);
     if let Some(release) = left.and_then(|left| progress.releases.get_mut(&left)) {
@@ -227,11 +228,11 @@ fn veto_what_is_left(progress: &mut ProjectProgress, spec: &Spec, number: Releas
     }
 }
 
-/// Points the project at a release. A rollout that was on its way to another one ends here.
+/// Sets the project's target release. A rollout to another one ends here.
 fn set_target(project: &ProjectId, progress: &mut ProjectProgress, number: ReleaseNo, observed: &Observed) {
     let now = observed.now;
-    // It is on trial, serves or was rejected: there is no way from a target but these. One that failed for an earlier
-    // generation, and is asked for by its number again, is tried again.
+    // A target is on trial, serves or was rejected; there are no other states. One that failed for an earlier
+    // generation, and is requested again by its number, is tried again.
     let failed_before = progress
         .release(number)
         .is_some_and(|release| release.state == ReleaseState::Rejected && release.generation != progress.generation);

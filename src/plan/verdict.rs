@@ -1,4 +1,5 @@
-//! Whether a candidate is good: its release command ran well, and each of its processes has been ready for long enough.
+//! Whether a candidate is healthy: its release command succeeded, and each of its processes has been ready for long
+//! enough.
 
 use crate::model::desired::Work;
 use crate::model::names::{ProjectId, ReleaseNo, UnitId};
@@ -8,45 +9,33 @@ use crate::model::quantity::{Span, Timestamp};
 use crate::model::reason::Reason;
 use crate::model::spec::{Check, Deploy, Ready};
 
-/// A process that fell this often within its trial does not come up by itself.
+/// A process that failed this often within its trial does not come up by itself.
 const FALLS: u32 = 3;
 
-/// What is to be thought of a candidate.
+/// The verdict on a candidate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Nothing yet; at this moment time alone may change that.
+    /// None yet; at this moment the passing of time alone may change that.
     Wait(Timestamp),
     /// It was healthy for long enough.
     Healthy,
-    /// It is not to get traffic.
-    Reject {
-        /// What kind of failure it is.
-        reason: Reason,
-        /// What it showed.
-        message: String,
-    },
+    /// It must not get traffic.
+    Reject { reason: Reason, message: String },
 }
 
-/// A candidate before its judge.
+/// What a verdict is based on.
 pub struct Case<'a> {
-    /// Whose.
     pub project: &'a ProjectId,
-    /// Which release.
     pub candidate: ReleaseNo,
-    /// What is remembered of the project.
     pub progress: &'a ProjectProgress,
-    /// Its trial.
     pub trial: &'a Trial,
-    /// What is asked of it.
     pub deploy: &'a Deploy,
-    /// What the machine shows of it.
     pub seen: &'a ObservedProject,
-    /// The present.
     pub now: Timestamp,
 }
 
 impl Case<'_> {
-    /// Judges the candidate by what the machine shows of it. The first that speaks against it decides.
+    /// Judges the candidate by what was observed. The first part that fails decides.
     pub fn verdict(&self) -> Verdict {
         let deadline = self.trial.deadline(self.deploy.deadline);
         let Some(parts) = self.part_verdicts() else { return Verdict::Wait(deadline) };
@@ -64,7 +53,7 @@ impl Case<'_> {
         Verdict::Wait(soonest.unwrap_or(deadline).min(deadline))
     }
 
-    /// Tells whether all is well with the candidate but for some of its processes, which do not run yet.
+    /// Returns whether the candidate is healthy except for some of its processes, which do not run yet.
     pub fn is_ready_but_for(&self, waits: impl Fn(&UnitId) -> bool) -> bool {
         let Some(units) = self.seen.units.known() else { return false };
         let is_well = |id: &UnitId| match self.progress.work_of(id) {
@@ -76,7 +65,7 @@ impl Case<'_> {
             && self.progress.units_of(self.project, self.candidate).iter().all(is_well)
     }
 
-    /// Judges its command, its processes and its files, in this order; none where the units cannot be seen.
+    /// Judges its command, its processes and its files, in this order; none if the units could not be observed.
     fn part_verdicts(&self) -> Option<Vec<Verdict>> {
         let units = self.seen.units.known()?;
         let command = self.progress.command_unit(self.project, self.candidate);
@@ -84,7 +73,7 @@ impl Case<'_> {
         let processes = self.progress.units_of(self.project, self.candidate).into_iter();
         let processes = processes.map(|id| match (self.progress.work_of(&id), units.get(&id)) {
             (Some(work), unit) if work.is_daemon() => self.of_daemon(&id, work, unit),
-            // What runs by a calendar proves nothing before its time; that it was written is all there is to see.
+            // A scheduled process proves nothing before its time; only that its unit was written can be observed.
             (_, Some(unit)) if unit.text.is_some() => Verdict::Healthy,
             _ => self.soon(),
         });
@@ -96,7 +85,7 @@ impl Case<'_> {
         if on_disk { Verdict::Healthy } else { Verdict::Wait(self.trial.deadline(self.deploy.deadline)) }
     }
 
-    /// A release command has to run to its end once, and well.
+    /// A release command must run to its end once, and succeed.
     fn of_command(&self, id: &UnitId, unit: Option<&UnitSeen>) -> Verdict {
         let failed = |unit: &&UnitSeen| unit.state == ActiveState::Failed && self.trial.saw(id, unit);
         let Some(unit) = unit.filter(failed) else { return self.soon() };
@@ -110,7 +99,7 @@ impl Case<'_> {
     }
 
     fn of_daemon(&self, id: &UnitId, work: &Work, unit: Option<&UnitSeen>) -> Verdict {
-        // One that stops or was stopped, as that of a release which drained, is started anew.
+        // One that stops or was stopped, like that of a release that drained, is started again.
         let is_on = |unit: &&UnitSeen| !matches!(unit.state, ActiveState::Deactivating | ActiveState::Inactive);
         let Some(unit) = unit.filter(is_on) else { return self.soon() };
         let found = match (self.fall_of(id, unit), &work.ready) {
@@ -129,11 +118,11 @@ impl Case<'_> {
         }
     }
 
-    /// Tells how a process fell that does not come up by itself.
+    /// Describes the failure of a process that does not come up by itself.
     fn fall_of(&self, id: &UnitId, unit: &UnitSeen) -> Option<String> {
         let falls = self.trial.falls(id, unit);
-        // systemd shows how a process ended only until the next one starts; one more fall is waited for rather than
-        // judge without that.
+        // systemd shows how a process ended only until the next one starts; wait for one more failure rather than judge
+        // without that.
         let often = falls > FALLS || falls == FALLS && unit.exit.is_some();
         if !self.trial.saw(id, unit) || !often && unit.state != ActiveState::Failed {
             return None;
@@ -143,7 +132,7 @@ impl Case<'_> {
         Some(if falls > 1 { format!("{how}, {falls} times since it was started") } else { how })
     }
 
-    /// Returns since when a process has told systemd that it is ready.
+    /// Returns since when a process has reported to systemd that it is ready.
     fn told_since(&self, ready: &Ready, unit: &UnitSeen) -> Result<Option<Timestamp>, String> {
         if unit.state == ActiveState::Activating && self.now >= self.asked_since(unit).after(ready.within) {
             return Err(not_ready(ready, "it did not notify systemd"));
@@ -159,8 +148,8 @@ impl Case<'_> {
         unit: &UnitSeen,
     ) -> Result<Option<Timestamp>, String> {
         match probed {
-            // Only a probe made after the time was up can say that it was not enough: an agent that slept meanwhile
-            // must look once more.
+            // Only a probe made after the timeout can show that the time was not enough: an agent that slept until then
+            // must probe once more.
             Some(Probed { ok_since: None, at, last, .. }) if *at >= self.asked_since(unit).after(ready.within) => {
                 Err(not_ready(ready, last))
             }
@@ -177,7 +166,7 @@ impl Case<'_> {
         (unit.state == ActiveState::Active).then_some(unit.since.unwrap_or(self.now))
     }
 
-    /// A release that is gone back to may run already: it is asked since its trial began.
+    /// The target of a rollback may run already: it is probed from the start of its trial.
     fn asked_since(&self, unit: &UnitSeen) -> Timestamp {
         unit.since.unwrap_or(self.now).max(self.trial.since)
     }
@@ -187,7 +176,7 @@ impl Case<'_> {
     }
 
     fn past_deadline(&self) -> String {
-        // A fetch that failed was counted before anything is judged.
+        // A failed fetch was counted before anything is judged.
         let stood_at = match (self.seen.fetches.get(&self.candidate), &self.trial.fetch) {
             (Some(FetchSeen::Running { .. }), _) => "its artifact was still being fetched".to_owned(),
             (_, Some(backoff)) => format!("its artifact could not be had: {}", backoff.message),

@@ -1,5 +1,5 @@
-//! Which requests the agent sends to Caddy as a visitor would: to verify a release that just got the traffic, and to see
-//! that each route leads to an app that speaks what Caddy expects.
+//! Which requests the agent sends to Caddy as a visitor would: to verify a release that just got the traffic, and to
+//! check that each route leads to an app that speaks the expected protocol.
 
 use crate::model::desired::{Kind, Work};
 use crate::model::names::{ProcessName, ProjectId, ReleaseNo};
@@ -36,7 +36,8 @@ pub fn checks<'a>(
     visits.collect()
 }
 
-/// The path that a readiness check asks is made to be asked often; where the route does not take it, its first path.
+/// The readiness check's path is made to be requested often; if the route does not cover it, the route's first path is
+/// used.
 fn path_of(route: &Route, work: &Work) -> String {
     match work.ready.as_ref().map(|ready| &ready.check) {
         Some(Check::Http { path, .. }) if route.takes(path.as_str()) => path.as_str().to_owned(),
@@ -44,7 +45,7 @@ fn path_of(route: &Route, work: &Work) -> String {
     }
 }
 
-/// A route that is asked, and for what.
+/// A route to request, and the reason.
 struct Asked<'a> {
     process: &'a ProcessName,
     route: &'a Route,

@@ -1,4 +1,4 @@
-//! Keeps what a release showed when it failed, before its units are stopped and removed.
+//! Keeps the evidence of a failed release before its units are stopped and removed.
 
 use crate::model::desired::{Desired, Wanted, Work};
 use crate::model::layout::{Layout, user_of};
@@ -13,7 +13,7 @@ use crate::port::Tail;
 /// How many log lines are kept of a release.
 const LINES: u32 = 100;
 
-/// Gathers the evidence of every rejected release that has none yet, and adds to its reason what its log is about.
+/// Gathers the evidence of every rejected release that has none yet, and adds hints from its log to its reason.
 pub fn gather(desired: &Desired, observed: &Observed, all_progress: &mut Progress, layout: &Layout, tail: &dyn Tail) {
     for (project, seen) in &observed.projects {
         let Some(progress) = all_progress.projects.get_mut(project) else { continue };
@@ -38,7 +38,7 @@ pub fn gather(desired: &Desired, observed: &Observed, all_progress: &mut Progres
     }
 }
 
-/// Returns the processes of a release that fell while the old release ran beside them.
+/// Returns the processes of a release that failed while the old release ran beside them.
 fn failed_beside(
     spec: &Spec,
     progress: &ProjectProgress,
@@ -50,7 +50,7 @@ fn failed_beside(
     let failed = units().filter(|(unit, seen)| {
         let hands_over = spec.strategy_of(&unit.process) == Strategy::Handover;
         old_runs && unit.release == number && hands_over && progress.work_of(unit).is_some_and(Work::is_daemon)
-            // One that serves on without its second port, or waits for its lock, is not ready.
+            // A process that keeps running without its second port, or waits for its lock, is not ready.
             && (seen.exit.is_some() || seen.restarts > 0 || progress.work_of(unit).is_some_and(|work| work.ready.is_some()))
     });
     let mut failed: Vec<(bool, ProcessName)> =
@@ -65,7 +65,7 @@ fn explain(progress: &mut ProjectProgress, number: ReleaseNo, hints: &[String]) 
     for hint in hints {
         ended.message = format!("{}; {hint}", ended.message);
     }
-    // The stall says what happened, and then what serves meanwhile.
+    // The stall's message says what happened, and then what still serves.
     if let Some(stall) =
         progress.stalled.as_mut().filter(|stall| stall.message.starts_with(&format!("release {number} ")))
     {
@@ -97,13 +97,13 @@ fn of_release(
         findings.push(format!("{}: asked through Caddy; the last findings:", visit.process));
         findings.extend(visited.transcript.iter().map(|line| format!("  {line}")));
     }
-    // A release whose artifact never came has no unit, and so no last words.
+    // A release whose artifact never arrived has no unit, and so no log.
     let named: Vec<UnitId> = units.into_iter().map(|(unit, _)| unit.clone()).collect();
     let log = if named.is_empty() { Vec::new() } else { tail.tail(&named, LINES) };
     Evidence { findings, log }
 }
 
-/// What became of its artifact, if nothing did.
+/// Describes how its fetch failed, if it did.
 fn failure(fetch: &FetchSeen) -> Option<String> {
     match fetch {
         FetchSeen::Failed { at, error } => Some(format!("artifact: {at} {}: {}", error.reason, error.message)),

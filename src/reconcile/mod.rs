@@ -1,5 +1,4 @@
-//! The loop: one thread that runs passes. Whatever rings the trigger only asks for a pass; nothing else changes the
-//! machine.
+//! The loop: one thread that runs passes, and alone changes the machine. The trigger only requests a pass.
 
 mod crash;
 mod evidence;
@@ -19,11 +18,11 @@ use crate::trigger::{DryRunRequest, Trigger, TriggerReceiver};
 
 use pass::Loop;
 
-/// An idle loop shows at least this often that it is alive.
+/// An idle loop reports at least this often that it is alive.
 const BEAT: Duration = Duration::from_secs(10);
 
-/// Runs passes until the trigger says stop. `beat` is called at least every ten seconds while the loop is alive: it pats
-/// the watchdog.
+/// Runs passes until the trigger stops the loop. `beat` is called at least every ten seconds while the loop is alive:
+/// it keeps systemd's watchdog alive.
 pub fn run(
     reconciler: &mut Loop,
     ear: &TriggerReceiver,
@@ -35,7 +34,7 @@ pub fn run(
     let mut full_look_due = clock.now();
     loop {
         let now = clock.now();
-        // A clock that jumped back must not put the full look off.
+        // A clock that jumped back must not postpone the full observation.
         let full = now >= full_look_due || full_look_due > now.after(resync);
         if full {
             full_look_due = now.after(resync);
@@ -55,7 +54,7 @@ pub fn run(
     }
 }
 
-/// Rests until the next reason for a pass, answering questions meanwhile; false when the loop is to end.
+/// Waits for the next reason for a pass and answers dry-run requests until then; false if the loop should end.
 fn rest(
     reconciler: &mut Loop,
     ear: &TriggerReceiver,
@@ -64,7 +63,7 @@ fn rest(
     resync: Span,
     beat: &dyn Fn(),
 ) -> bool {
-    // Counted by the clock that never jumps.
+    // Measured with the monotonic clock.
     let (begun, whole) = (Instant::now(), until.since(clock.now()).min(resync).as_duration());
     loop {
         beat();
@@ -86,7 +85,7 @@ fn rest(
 }
 
 fn answer(reconciler: &mut Loop, question: DryRunRequest) {
-    // Nobody waits any more: then nobody needs the answer.
+    // If the receiver is gone, the answer is not needed.
     let _ = question.answer.send(reconciler.dry_run(question.suppose));
 }
 

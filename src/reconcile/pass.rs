@@ -1,4 +1,4 @@
-//! One pass: read what is wanted, look at the machine, fold, plan, check, apply, record. Nothing in it waits.
+//! One pass: read the desired state, observe the machine, fold, plan, check, apply, record. Nothing in it waits.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,62 +28,59 @@ use crate::port::{Bundles, Clock, Health, ProbeOrder, ProbeRequest, ProgressStor
 use crate::render::caddyfile::{self, Proxy, Site};
 use crate::trigger::DryRun;
 
-/// How long until Caddy is offered routes again that it did not take.
+/// How long until Caddy is offered refused routes again.
 const ROUTE_RETRY: Span = Span::seconds(10);
 
-/// How long systemd is left alone with what it was asked for, unless it tells that it is done: to be asked how it gets
-/// on only holds it up.
+/// How long systemd is not asked about the jobs it was given, unless it reports that they are done: asking only slows
+/// them down.
 const LEAVE_ALONE: Span = Span(250);
 
-/// Everything the loop works with. Between two passes it keeps nothing that cannot be thrown away.
+/// Everything the loop works with. What it keeps between two passes can be lost at any time.
 pub struct Loop {
-    /// What is wanted and remembered.
+    /// Desired state and recorded progress.
     pub store: Arc<dyn ProgressStore>,
-    /// systemd.
     pub units: Box<dyn Units>,
     /// Directories, users, artifacts.
     pub bundles: Box<dyn Bundles>,
-    /// Readiness.
+    /// Readiness probes.
     pub health: Box<dyn Health>,
-    /// Caddy.
     pub routes: Box<dyn Routes>,
-    /// The services of the host.
+    /// Host services.
     pub services: HostServices,
-    /// The last words of what failed.
+    /// The last log lines of failed units.
     pub tail: Box<dyn Tail>,
-    /// Time.
     pub clock: Arc<dyn Clock>,
-    /// What the plan needs to know.
+    /// The inputs of planning.
     pub rules: Rules,
-    /// Makes the plan: `checked_plan`, or in a proof one that is broken on purpose.
+    /// Makes the plan: `checked_plan`, or in a test one that is broken on purpose.
     pub planner: Planner,
-    /// Whose turn it is to be first.
+    /// Which project goes first in the next pass.
     pub turn: usize,
     /// How many passes in a row took a step.
     pub busy: u32,
-    /// Why Caddy could not be given its routes, the last time that was tried.
+    /// Why the last attempt to load Caddy's routes failed.
     pub route_trouble: Option<PortError>,
-    /// Whether the next pass offers Caddy again what it refused.
+    /// Whether the next pass offers Caddy the refused routes again.
     pub offer_again: bool,
-    /// Why the template that is on disk does not hold; the one before does.
+    /// Why the template on disk is not used; the one before stays active.
     pub template_trouble: Option<String>,
-    /// What each project looked like after the last pass.
+    /// The status of each project after the last pass.
     pub last: Statuses,
-    /// How many passes recorded what they saw.
+    /// How many passes recorded their observations.
     pub recorded: u64,
-    /// What was told and is not on disk yet.
+    /// Events not yet persisted.
     pub pending: PendingEvents,
-    /// What is counted of the loop's work.
+    /// Counters and timings of the loop's work.
     pub metrics: Metrics,
-    /// What rollouts are at, for the metrics.
+    /// The phases of the running rollouts, for the metrics.
     pub phases: Phases,
 }
 
-/// Says what is to be done, of everything that is wanted, seen and remembered, and what it left out of it.
+/// Plans from desired state, observations and progress; also returns the steps it left out.
 pub type Planner = fn(&Desired, &WantedServices, &Observed, &Progress, &Rules) -> (Plan, Vec<Breach>);
 
-/// Plans, and leaves out the steps of a project whose plan would break a promise. That is a fault of ours: the project
-/// stands still, and is told of.
+/// Plans, and leaves out the steps of a project whose plan would break a guarantee. That is a bug of ours: the project
+/// stands still, and an event reports it.
 pub fn checked_plan(
     desired: &Desired,
     services: &WantedServices,
@@ -106,7 +103,7 @@ struct Snapshot {
 }
 
 impl Loop {
-    /// Runs one pass; returns when to look again although nothing rang. `full`: record every status, changed or not.
+    /// Runs one pass; returns when to run the next even without a trigger. `full`: record every status, changed or not.
     pub fn pass(&mut self, full: bool) -> Option<Timestamp> {
         match self.converge(full) {
             Ok(look_again) => look_again,
@@ -118,10 +115,10 @@ impl Loop {
         }
     }
 
-    /// Returns what a pass would do and see now, as if this were wanted. Changes nothing.
+    /// Returns what a pass would do and observe now, with this desired state assumed. Changes nothing.
     ///
     /// # Errors
-    /// Says what could not be read.
+    /// Something could not be read.
     pub fn dry_run(&mut self, suppose: Option<(ProjectId, Wanted)>) -> Result<DryRun, String> {
         let mut view = self.look(suppose, false).map_err(|e| e.to_string())?;
         advance::advance(&view.desired, &view.services, &view.observed, &mut view.progress, &self.rules);
@@ -145,11 +142,11 @@ impl Loop {
         self.pending.push(breaches.iter().map(|breach| events::of_breach(breach, &view.progress, view.observed.now)));
         let advanced = view.progress.clone();
         if !plan.steps.iter().any(|step| matches!(step.action, Action::Proxy(ProxyAction::LoadRoutes(_)))) {
-            // Caddy has them: it took them and only its answer was lost, or nobody wants them any more.
+            // Caddy has them: it loaded them and only its answer was lost, or they are no longer desired.
             self.route_trouble = routes::held_up(&view.progress);
         }
         let follow_up = self.apply(&plan, &mut view);
-        // An app may be ready before its start is looked at.
+        // An app may be ready before its start is observed.
         self.health.look(&probes(&view.desired, &view.observed.projects, &view.progress, Some(&plan)));
         let unserved = self.unserved(&view);
         let visits = visits(&view, &unserved);
@@ -166,8 +163,8 @@ impl Loop {
         Ok(self.next_look(follow_up, view.observed.now, plan.look_again.into_iter().chain(soon).min()))
     }
 
-    /// After steps comes another pass: it sees what they came to. Many such passes in a row mean steps without effect;
-    /// then the loop slows down rather than spin.
+    /// After steps comes another pass, which observes their effect. Many such passes in a row mean steps without
+    /// effect; then the loop slows down rather than spin.
     fn next_look(
         &mut self,
         follow_up: Option<FollowUp>,
@@ -184,8 +181,8 @@ impl Loop {
         soon.into_iter().chain(planned).chain(retry).min()
     }
 
-    /// Takes a template that was changed, once Caddy takes what it makes of the sites that hold. Until then the one before
-    /// holds.
+    /// Activates a changed template once Caddy accepts what it renders for the active sites. Until then the one before
+    /// stays active.
     fn read_template(&mut self, view: &Snapshot, full: bool) {
         let again = full && self.template_trouble.is_some();
         let Some(read) = self.routes.template(again) else { return };
@@ -284,7 +281,7 @@ impl Loop {
         self.pending.push(stops.iter().map(|stop| events::of_forced_stop(stop, &view.progress, view.observed.now)));
     }
 
-    /// Tells what was decided, and puts it on disk.
+    /// Emits the events for what was decided, and saves the progress.
     fn save_progress(&mut self, before: &Progress, view: &Snapshot) -> Result<(), PortError> {
         let after = &view.progress;
         let changed: BTreeMap<ProjectId, ProjectProgress> = after
@@ -303,7 +300,7 @@ impl Loop {
         Ok(())
     }
 
-    /// Takes the steps in order; returns when to see what they came to. A failure halts its project for this pass.
+    /// Takes the steps in order; returns when to observe their effect. A failure halts its project for this pass.
     fn apply(&mut self, plan: &Plan, view: &mut Snapshot) -> Option<FollowUp> {
         let (mut touched, mut halted, mut failed) = (BTreeMap::new(), BTreeSet::new(), None);
         for step in self.in_turn(&plan.steps) {
@@ -323,7 +320,7 @@ impl Loop {
                 }
                 Err(error) => {
                     self.fail(step, &error, view);
-                    // What a failure was folded into progress, as it is, for the next pass to go by.
+                    // The failure is already folded into the progress, which the next pass acts on.
                     failed = Some(FollowUp::AtOnce);
                     halted.insert(subject);
                 }
@@ -339,8 +336,8 @@ impl Loop {
         touched.into_values().chain(failed).min()
     }
 
-    /// Each pass starts with the next project in turn, so that one with slow steps does not starve the others. What
-    /// belongs to no project comes first: all of them need Caddy.
+    /// Each pass starts with the next project in turn, so that one with slow steps does not starve the others. Steps
+    /// without a project come first: all projects need Caddy.
     fn in_turn<'a>(&mut self, steps: &'a [Step]) -> Vec<&'a Step> {
         let projects: Vec<&ProjectId> =
             steps.iter().filter_map(|step| step.action.project()).collect::<BTreeSet<_>>().into_iter().collect();
@@ -395,8 +392,8 @@ impl Loop {
             ProjectAction::RemoveMarker(process) => self.bundles.point(project, process, Slot::A),
             ProjectAction::RemoveFiles { keep_data } => self.bundles.remove_all(project, *keep_data),
             ProjectAction::Forget => {
-                // Even if this fails the project may be gone, and a new one may have its name by now: nothing more of
-                // it is written.
+                // Even if this fails the project may be deleted, and a new one may have its name by now: nothing more
+                // of it is written.
                 view.progress.projects.remove(project);
                 let generation = view.desired.0.get(project).map_or(0, |wanted| wanted.generation);
                 self.store.forget(project, generation)
@@ -419,13 +416,13 @@ impl Loop {
                 self.route_trouble = Some(error.clone());
             }
             Action::Service(service, _) => HostServices::fail(*service, error, &mut view.progress, now),
-            // The plan has them again as long as they are needed; nothing is counted.
+            // The plan repeats them as long as they are needed; no failures are counted.
             Action::Proxy(ProxyAction::Start) | Action::RemoveArtifact(_) => {}
         }
     }
 
-    /// Leaves out the hosts that Caddy refuses, so that the others are taken. Where none alone is at fault, the template
-    /// is.
+    /// Leaves out the hosts that Caddy refuses, so that the others are loaded. If no single host is at fault, the
+    /// template is.
     fn quarantine(&self, order: &RoutesOrder, view: &mut Snapshot) {
         let refuses = |sites: &[Site]| {
             let text = caddyfile::text(&self.rules.proxy, sites);
@@ -500,7 +497,7 @@ impl Loop {
     }
 }
 
-/// Returns what is to be probed: the web processes of candidates while they run, and from when a plan starts them.
+/// Returns what to probe: the web processes of candidates while they run, and those that a plan starts.
 fn probes(
     desired: &Desired,
     projects: &BTreeMap<ProjectId, ObservedProject>,
@@ -540,7 +537,7 @@ fn probes(
     orders
 }
 
-/// Returns what Caddy is to be asked: by the routes that it has, for projects that are not suspended.
+/// Returns what to request from Caddy: on the routes that it has, for projects that are not suspended.
 fn visits(view: &Snapshot, unserved: &BTreeSet<Hostname>) -> BTreeSet<Visit> {
     let mut found = BTreeSet::new();
     for (project, seen) in &view.observed.projects {
@@ -556,7 +553,7 @@ fn visits(view: &Snapshot, unserved: &BTreeSet<Hostname>) -> BTreeSet<Visit> {
     found
 }
 
-/// Tells whether two statuses differ in more than when they were seen and how much they used.
+/// Returns whether two statuses differ in more than the time of observation and the resource usage.
 fn differ(old: &Status, new: &Status) -> bool {
     let Status {
         project,

@@ -1,5 +1,5 @@
-//! What passes told and did not write yet. It reaches the log at once, and the disk with the next write that is made
-//! anyway: telling makes no deploy wait for the disk.
+//! Events that passes emitted and did not persist yet. They reach the log at once, and the disk with the next write
+//! that happens anyway: no deploy waits for the disk because of an event.
 
 use crate::event_log;
 use crate::model::event::Event;
@@ -12,27 +12,28 @@ const MOST: usize = 64;
 pub struct PendingEvents(Vec<Event>);
 
 impl PendingEvents {
-    /// Tells events.
+    /// Logs events and queues them for the disk.
     pub fn push(&mut self, events: impl IntoIterator<Item = Event>) {
         self.0.extend(events.into_iter().inspect(event_log::write));
     }
 
-    /// Returns what is to be written.
+    /// Returns the events to write.
     pub fn unwritten(&self) -> &[Event] {
         &self.0
     }
 
-    /// Says that all of it was written.
+    /// Marks all of them as written.
     pub fn written(&mut self) {
         self.0.clear();
     }
 
-    /// Tells whether a write of its own is due: another pass follows a busy one at once, and will most likely write.
+    /// Returns whether they need a write of their own: after a busy pass another follows at once, and will most likely
+    /// write.
     pub fn is_due(&self, busy: bool) -> bool {
         !self.0.is_empty() && (!busy || self.0.len() >= MOST)
     }
 
-    /// Drops the oldest of what a disk that refuses keeps waiting.
+    /// Drops the oldest events that wait because the disk fails.
     pub fn bound(&mut self) {
         let surplus = self.0.len().saturating_sub(MOST * 4);
         self.0.drain(..surplus);

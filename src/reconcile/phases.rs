@@ -1,5 +1,6 @@
-//! Times the parts of rollouts for the metrics, by comparing what each pass sees with what the one before saw. Kept in
-//! memory alone: after a restart of the agent only the whole of a rollout is still known, and decisions need none of it.
+//! Times the phases of rollouts for the metrics, by comparing each pass's observations with the previous pass's. Kept
+//! in memory only: after a restart of the agent only the duration of a whole rollout is known, and no decision depends
+//! on phases.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +10,12 @@ use crate::model::observed::Observed;
 use crate::model::progress::{Progress, ProjectProgress, ReleaseState};
 use crate::model::quantity::Timestamp;
 
-/// What rollouts are at, and since when.
+/// The present phases of rollouts, and since when.
 #[derive(Debug, Default)]
 pub struct Phases(BTreeMap<(ProjectId, &'static str), (ReleaseNo, Timestamp)>);
 
 impl Phases {
-    /// Compares with the pass before; what ended since is timed.
+    /// Compares with the previous pass, and records how long the phases that ended took.
     pub fn follow(&mut self, observed: &Observed, all_progress: &Progress, metrics: &Metrics) {
         let mut current = BTreeMap::new();
         for (project, progress) in &all_progress.projects {
@@ -42,8 +43,8 @@ impl Phases {
     }
 }
 
-/// Returns what a project's rollouts are at. A disk that could not be read is taken for one without the release: the
-/// fetch is then timed until it can be.
+/// Returns the present phases of a project's rollouts. A disk that could not be read counts as one without the release:
+/// the fetch is timed until it can be read.
 fn phases(
     progress: &ProjectProgress,
     on_disk: impl Fn(ReleaseNo) -> Option<bool>,

@@ -1,4 +1,4 @@
-//! The host's services in a pass: looked at, folded, worked on and recorded beside the projects.
+//! The host services in a pass: observed, folded, changed and recorded beside the projects.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,31 +18,31 @@ use crate::port::{ServiceProgressStore, Services};
 
 /// What the loop works with for host services.
 pub struct HostServices {
-    /// What is wanted and remembered.
+    /// Desired state and recorded progress.
     pub store: Arc<dyn ServiceProgressStore>,
     /// The package manager and the daemons.
     pub host: Box<dyn Services>,
-    /// How each service was after the last pass.
+    /// The status of each service after the last pass.
     pub last: BTreeMap<Service, ServiceStatus>,
 }
 
 impl HostServices {
-    /// Goes on from what was recorded, so that a restart of the agent is no news.
+    /// Continues from the recorded statuses, so that a restart of the agent emits no event.
     pub fn new(store: Arc<dyn ServiceProgressStore>, host: Box<dyn Services>) -> Self {
         let last = store.service_statuses().unwrap_or_default();
         Self { store, host, last }
     }
 
-    /// Looks at the services; closely where somebody cares how they are.
+    /// Observes the services; closely if they are requested or needed.
     pub fn look(&self, wanted: &WantedServices, desired: &Desired, full: bool) -> Facet<ServicesSeen> {
         let needed = || desired.0.values().filter_map(|wanted| wanted.spec()).any(|spec| !spec.needs.is_empty());
         sight(self.host.look(full || !wanted.is_empty() || needed()))
     }
 
-    /// Remembers what changed.
+    /// Saves the progress that changed.
     ///
     /// # Errors
-    /// Says why the database could not be written.
+    /// The database could not be written.
     pub fn save_progress(&self, before: &Progress, after: &Progress) -> Result<(), PortError> {
         let is_news =
             |(service, progress): &(&Service, &ServiceProgress)| before.services.get(service) != Some(progress);
@@ -54,7 +54,7 @@ impl HostServices {
     /// Takes a step.
     ///
     /// # Errors
-    /// Says why it could not be taken.
+    /// It could not be taken.
     pub fn take(
         &self,
         service: Service,
@@ -71,7 +71,7 @@ impl HostServices {
             }
             ServiceAction::Start(unit) => {
                 self.host.start(unit)?;
-                // Counted before it is known to fail: a daemon that falls at once must not be started in a circle.
+                // Counted before a failure is known: a daemon that fails at once must not be restarted in a loop.
                 if let Some(progress) = all_progress.services.get_mut(&service) {
                     let fell = PortError::transient(
                         Reason::ServiceDown,
@@ -82,7 +82,7 @@ impl HostServices {
             }
             ServiceAction::Enable => self.host.enable(service)?,
             ServiceAction::Forget => {
-                // Whatever is answered, it may be gone, and be asked for anew by now: nothing more of it is written.
+                // Whatever the result, it may be deleted and requested again by now: nothing more of it is written.
                 let generation = all_progress.services.remove(&service).map_or(0, |progress| progress.generation);
                 self.store.forget_service(service, generation)?;
             }
@@ -97,10 +97,10 @@ impl HostServices {
         }
     }
 
-    /// Records how the services are, where that is news; returns what is to be told of it.
+    /// Records the statuses that changed; returns the events to emit.
     ///
     /// # Errors
-    /// Says why the database could not be written.
+    /// The database could not be written.
     pub fn record(
         &mut self,
         wanted: &WantedServices,

@@ -1,4 +1,4 @@
-//! Our own Caddyfile: the operator's template, filled with the sites that hold.
+//! Our Caddyfile: the operator's template, filled with the active sites.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -10,46 +10,43 @@ use crate::model::spec::{HeaderName, HeaderText, Tls};
 
 use super::joined;
 
-/// What the template is told besides the sites.
+/// What the template gets besides the sites.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Proxy {
-    /// The template's text.
     #[serde(skip)]
     pub template: String,
     /// Caddy's admin socket.
     pub admin: String,
     /// The directory of the markers.
     pub fronts: String,
-    /// The proxies in front of this server whose X-Forwarded-* headers are believed.
+    /// The proxies in front of this server whose X-Forwarded-* headers are trusted.
     pub trusted_proxies: Vec<String>,
-    /// The port of loopback on which every site listens, without TLS, where another web server stands in front.
+    /// The loopback port on which every site listens, without TLS, if another web server is in front.
     pub behind: Option<u16>,
-    /// Whom the certificate authority may write to.
+    /// The contact address for the certificate authority.
     pub email: Option<String>,
-    /// Another certificate authority than Caddy's own choice.
+    /// A certificate authority other than Caddy's default.
     pub acme_ca: Option<String>,
     /// The public name of the agent's API.
     pub hostname: Option<Hostname>,
-    /// Where that API listens.
+    /// The address on which that API listens.
     pub api: String,
-    /// Whether this Caddy keeps streams open over a reload when told to (2.7 and newer).
+    /// Whether this Caddy can keep streams open over a reload (2.7 and newer).
     pub stream_close_delay: bool,
-    /// Whether this Caddy's compression passes each piece of an answer on at once (2.11 and newer).
+    /// Whether this Caddy's compression flushes each piece of a response at once (2.11 and newer).
     pub encode_flushes: bool,
 }
 
-/// One host.
+/// The site of one host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Site {
-    /// Whose: a host has one owner.
+    /// A host has one owner.
     pub project: ProjectId,
-    /// The host.
     pub host: Hostname,
-    /// Where its certificate comes from.
     pub tls: Tls,
     /// The site it redirects to.
     pub redirect: Option<String>,
-    /// Where its requests go, the first match wins.
+    /// Where its requests go; the first match wins.
     pub routes: Vec<SiteRoute>,
 }
 
@@ -58,11 +55,9 @@ pub struct Site {
 pub struct SiteRoute {
     /// A name for its matchers, unique within the file.
     pub name: String,
-    /// The paths; every one where it is missing.
+    /// None: every path.
     pub path: Option<RoutePath>,
-    /// Whose.
     pub project: ProjectId,
-    /// Which process.
     pub process: ProcessName,
     /// Slot a's addresses.
     pub a: Vec<String>,
@@ -78,7 +73,7 @@ pub struct SiteRoute {
     pub spa: bool,
     /// Whether `/about` finds about.html.
     pub clean_urls: bool,
-    /// Headers that its answers get.
+    /// Headers added to its responses.
     pub headers: BTreeMap<HeaderName, HeaderText>,
 }
 
@@ -118,9 +113,9 @@ pub fn try_template(proxy: &Proxy) -> Result<(), String> {
 /// Fills the template.
 ///
 /// # Errors
-/// Says in which line of the template what is wrong.
+/// The template is wrong; the message names the line.
 pub fn text(proxy: &Proxy, sites: &[Site]) -> Result<String, String> {
-    // Every pass asks twice, and most passes change nothing: what it came to the last time is at hand.
+    // Every pass calls this twice, and most passes change nothing, so the last result is kept.
     NEWEST.with_borrow_mut(|newest| match newest {
         Some(known) if known.0 == *proxy && known.1 == sites => Ok(known.2.clone()),
         _ => {
@@ -146,7 +141,7 @@ fn fill(proxy: &Proxy, sites: &[Site]) -> Result<String, String> {
     environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
     environment
         .render_named_str("Caddyfile.tmpl", &proxy.template, minijinja::value::Serde(Context { proxy, sites }))
-        // A template of a version before has global options; they are the operator's Caddyfile's now.
+        // A template of an earlier version has global options; they belong to the operator's Caddyfile now.
         .map(|text| format!("{OURS}\n{}\n", joined::split_global(text.trim()).1.trim()))
         .map_err(|error| format!("could not fill Caddyfile.tmpl: {error:#}"))
 }

@@ -1,16 +1,16 @@
-//! The operator's Caddyfile: as much of its syntax as joining our file to it takes. Caddy itself says what it means.
+//! The operator's Caddyfile: as much of its syntax as joining our file to it takes. What it means is left to Caddy.
 
 use std::ops::Range;
 
-/// A word of a Caddyfile, and where it stands.
+/// A word of a Caddyfile, and its place.
 struct Word<'a> {
     text: &'a str,
     place: Range<usize>,
     /// From 1.
     line: usize,
-    /// How many blocks are open around it.
+    /// Number of blocks open around it.
     depth: usize,
-    /// Whether a line begins with it.
+    /// Whether it is the first on its line.
     first: bool,
 }
 
@@ -67,7 +67,7 @@ fn word_end(text: &str, start: usize) -> usize {
     }
 }
 
-/// `<<MARK` goes on until a line that holds the mark alone.
+/// `<<MARK` continues until a line with the mark alone.
 fn heredoc_end(text: &str, start: usize, end: usize) -> Option<usize> {
     let mark = text[start..end].strip_prefix("<<").filter(|mark| !mark.is_empty() && !mark.starts_with('<'))?;
     let body = line_end(text, end) + 1;
@@ -84,9 +84,9 @@ fn heredoc_end(text: &str, start: usize, end: usize) -> Option<usize> {
 /// A line of the operator's Caddyfile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// Its number, from 1.
+    /// From 1.
     pub number: usize,
-    /// What follows the directive's name in it.
+    /// The words after the directive's name.
     pub arguments: Vec<String>,
 }
 
@@ -98,7 +98,7 @@ fn global(text: &str) -> Option<Range<usize>> {
     Some(open.place.start..close.place.end)
 }
 
-/// Splits a text into its global block, if it has one, and the rest.
+/// Splits a text into its global block, if any, and the rest.
 pub fn split_global(text: &str) -> (Option<&str>, String) {
     match global(text) {
         Some(block) => {
@@ -120,7 +120,7 @@ pub fn option(text: &str, name: &str) -> Option<Line> {
     Some(Line { number: line, arguments: arguments.map(|word| word.text.trim_matches('"').to_owned()).collect() })
 }
 
-/// Returns the line outside of every block in which a word stands, as a site's address does.
+/// Returns the line of a word outside every block, such as a site's address.
 pub fn line_of(text: &str, wanted: impl Fn(&str) -> bool) -> Option<usize> {
     let words = words(text);
     let mut outside = words.iter().filter(|word| word.depth == 0);
@@ -137,14 +137,14 @@ pub fn imported(text: &str) -> Vec<String> {
     imports.map(|(_, argument)| argument.text.trim_matches(['"', '`']).to_owned()).collect()
 }
 
-/// Tells whether the distribution's Caddyfile was left as it came: nothing but its welcome page on port 80.
+/// Returns whether the distribution's Caddyfile is unmodified: only its welcome page on port 80.
 pub fn is_untouched(text: &str) -> bool {
     let found: Vec<&str> = words(text).into_iter().map(|word| word.text).collect();
     found.is_empty() || found == [":80", "{", "root", "*", "/usr/share/caddy", "file_server", "}"]
 }
 
-/// Finds the paths of the lines that import our file outside of every block. Relative paths are relative to the
-/// directory of the Caddyfile.
+/// Finds the paths of the lines outside every block that import our file. Relative paths are relative to the directory
+/// of the Caddyfile.
 fn imports(text: &str, path: &str) -> Vec<Range<usize>> {
     let name = path.rsplit('/').next().unwrap_or(path);
     let words = words(text);
@@ -160,12 +160,12 @@ fn imports(text: &str, path: &str) -> Vec<Range<usize>> {
     of_ours.map(|(_, argument)| argument.place.clone()).collect()
 }
 
-/// Tells whether a Caddyfile imports our file.
+/// Returns whether a Caddyfile imports our file.
 pub fn is_joined(text: &str, path: &str) -> bool {
     !imports(text, path).is_empty()
 }
 
-/// Finds a line whose pattern takes our file in as well: `import *.caddyfile`.
+/// Finds a line whose pattern matches our file too: `import *.caddyfile`.
 pub fn pattern_of_ours(text: &str, path: &str) -> Option<Line> {
     let (directory, name) = path.rsplit_once('/')?;
     let words = words(text);
@@ -179,7 +179,7 @@ pub fn pattern_of_ours(text: &str, path: &str) -> Option<Line> {
     found.map(|(directive, argument)| Line { number: directive.line, arguments: vec![argument.text.to_owned()] })
 }
 
-/// Tells whether a name fits a pattern: `*` stands for any characters, `?` for one.
+/// Returns whether a name matches a pattern: `*` stands for any characters, `?` for one.
 pub fn fits(name: &str, pattern: &str) -> bool {
     let (mut name, mut pattern) = (name.chars(), pattern.chars());
     match pattern.next() {
@@ -193,7 +193,7 @@ pub fn fits(name: &str, pattern: &str) -> bool {
     }
 }
 
-/// Has a Caddyfile import another file in place of ours, to try that one.
+/// Replaces the import of our file with another file, to try that one.
 pub fn with_other_import(text: &str, path: &str, other: &str) -> String {
     let mut tried = text.to_owned();
     for place in imports(text, path).into_iter().rev() {
@@ -202,7 +202,7 @@ pub fn with_other_import(text: &str, path: &str, other: &str) -> String {
     tried
 }
 
-/// Adds the line that imports our file, unless it is there.
+/// Adds the line that imports our file, if missing.
 pub fn with_import(text: &str, path: &str) -> String {
     if is_joined(text, path) {
         return text.to_owned();
@@ -212,7 +212,7 @@ pub fn with_import(text: &str, path: &str) -> String {
     format!("{text}{gap}import {path}{newline}")
 }
 
-/// Sets the admin endpoint in the global block, which is made where there is none. Another one stays as a comment.
+/// Sets the admin endpoint in the global block, which is added if missing. Another endpoint stays as a comment.
 pub fn with_admin(text: &str, admin: &str) -> String {
     let newline = newline(text);
     let Some(block) = global(text) else {
@@ -229,12 +229,12 @@ pub fn with_admin(text: &str, admin: &str) -> String {
     format!("{}{newline}\tadmin {admin}{}", &text[..at], rest_of_line(&text[at..], newline))
 }
 
-/// What stands behind the opening brace in its line goes into a line of its own.
+/// Moves what follows the opening brace to a line of its own.
 fn rest_of_line<'a>(rest: &'a str, newline: &str) -> std::borrow::Cow<'a, str> {
     if rest.starts_with(['\r', '\n']) { rest.into() } else { format!("{newline}\t{}", rest.trim_start()).into() }
 }
 
-/// Comments out the lines of an option, with its block if it has one, and puts another line before them.
+/// Comments out the lines of an option, with its block if any, and puts another line before them.
 fn replace_option(text: &str, number: usize, line: &str) -> String {
     let words = words(text);
     let mut of_line = words.iter().filter(|word| word.line == number);
@@ -260,7 +260,7 @@ fn newline(text: &str) -> &'static str {
     if text.contains("\r\n") { "\r\n" } else { "\n" }
 }
 
-/// Returns the Caddyfile of a server that had none of its own: with these global options, or those that are usual.
+/// Returns the Caddyfile of a server that had none: with these global options, or the default ones.
 pub fn fresh(admin: &str, options: Option<&str>, path: &str) -> String {
     let usual = format!("{{\n\tadmin {admin}\n\tskip_install_trust\n}}");
     format!(

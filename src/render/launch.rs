@@ -1,5 +1,5 @@
-//! What a unit's launcher is told: directory, command, variables. It travels as a systemd credential, sealed on disk
-//! and opened by PID 1 for this unit alone.
+//! What a unit's launcher gets: directory, command, variables. It travels as a systemd credential, sealed on disk and
+//! opened by PID 1 for this unit alone.
 
 use std::collections::BTreeMap;
 
@@ -10,16 +10,15 @@ use crate::model::layout::Layout;
 use crate::model::names::{EnvName, UnitId};
 use crate::model::spec::Sealed;
 
-/// The one variable of the agent's that a spec may set: with what the agent would set filled in for `$PATH`.
+/// The only variable of the agent's that a spec may set; `$PATH` in it stands for the agent's value.
 const PATH: &str = "PATH";
 const HEAD: &str = "zexio-launch-1";
 
-/// What a launcher is told, with the sealed values still by name and version.
+/// What a launcher gets, with the sealed values still by name and version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Launch {
-    /// The directory to start in.
+    /// The working directory.
     pub directory: String,
-    /// The command.
     pub words: Vec<String>,
     /// Variables that the agent sets.
     pub own: BTreeMap<String, String>,
@@ -30,7 +29,7 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// Returns what the launcher of one process is told.
+    /// Returns what the launcher of one process gets.
     pub fn of(unit: &UnitId, work: &Work, content: &Content, port: Option<u16>, layout: &Layout) -> Self {
         let data = layout.data(&unit.project).display().to_string();
         let mut own: BTreeMap<String, String> = [
@@ -72,7 +71,7 @@ impl Launch {
                 name => put(&[name, "=", value]),
             }
         }
-        // The agent's own come last and so win, should a name ever be in both; PATH alone is the spec's where it has it.
+        // The agent's own come last and so win if a name is in both; only PATH is the spec's, if set.
         let has_path = opened.keys().any(|name| name.as_str() == PATH);
         let own = self.own.iter().filter(|(name, _)| *name != PATH || !has_path);
         own.for_each(|(name, value)| put(&[name, "=", value]));
@@ -80,21 +79,19 @@ impl Launch {
     }
 }
 
-/// A blob, read.
+/// An opened blob.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Opened<'a> {
-    /// The directory to start in.
+    /// The working directory.
     pub directory: &'a str,
-    /// The command.
     pub words: Vec<&'a str>,
-    /// The variables.
     pub variables: Vec<(&'a str, &'a str)>,
 }
 
 /// Reads a blob.
 ///
 /// # Errors
-/// Says that it is not one; never shows what it holds.
+/// It is not a blob; the error never shows its content.
 pub fn open(blob: &[u8]) -> Result<Opened<'_>, &'static str> {
     let text = std::str::from_utf8(blob).map_err(|_| "the launch blob is not UTF-8")?;
     let mut parts = text.strip_suffix('\0').ok_or("the launch blob is cut off")?.split('\0');

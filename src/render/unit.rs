@@ -1,7 +1,7 @@
-//! The text of an app's unit file: a constant with checked names, numbers and words of our own in it, nothing else.
+//! The text of an app's unit file: a constant, filled only with checked names, numbers and words of our own.
 //!
-//! systemd ends a line at a bare carriage return, takes a leading `+` for "as root" and expands `%`; so no text of a
-//! user reaches this file. Command, variables and directory travel in the launch blob.
+//! systemd ends a line at a bare carriage return, takes a leading `+` for "as root" and expands `%`; so no user text
+//! reaches this file. Command, variables and directory travel in the launch blob.
 
 use crate::model::desired::{Content, Kind, Work};
 use crate::model::layout::{LAUNCHER, Layout, SLICE, user_of};
@@ -9,7 +9,7 @@ use crate::model::names::{ReleaseNo, Slot, UnitId};
 use crate::model::quantity::Span;
 use crate::model::spec::{Calendar, Check, Sandbox, StopSignal, StopTo};
 
-/// How the journal names the program that waits until nothing of a unit is left.
+/// The journal's name for the program that waits until nothing of a unit is left.
 pub const WAITER: &str = "zexio-wait";
 
 /// Returns the name under which systemd hands a unit its launch blob. The blob is sealed for this name alone.
@@ -26,8 +26,8 @@ pub fn text(unit: &UnitId, work: &Work, content: &Content, slot: Slot, port: Opt
     let (stop_timeout, signal, stop_to) = (work.stop.within.0, signal(work.stop.signal), stop_to(work.stop.to));
     let (limits, sandbox) = (limits(content), sandbox(unit, content.sandbox, layout));
     let own = own_section(unit, slot, port);
-    // StartLimitIntervalSec: systemd goes on restarting an app whatever happens, since the agent may be away. A release
-    // that falls during its trial is stopped by the agent. All in one piece: every pass compares it.
+    // StartLimitIntervalSec: systemd keeps restarting an app whatever happens, since the agent may be away. A release
+    // that fails during its rollout is stopped by the agent. All in one piece: every pass compares it.
     format!(
         "\
 # Written by zexio for one release and never changed after; change the spec instead.
@@ -59,7 +59,7 @@ WantedBy=multi-user.target
     )
 }
 
-/// Returns the text of the timer beside a unit.
+/// Returns the text of a unit's timer.
 pub fn timer_text(unit: &UnitId, calendar: &Calendar, slot: Slot) -> String {
     let lines = [
         "# Written by zexio for one release and never changed after; change the spec instead.".to_owned(),
@@ -68,7 +68,7 @@ pub fn timer_text(unit: &UnitId, calendar: &Calendar, slot: Slot) -> String {
         String::new(),
         "[Timer]".to_owned(),
         format!("OnCalendar={}", calendar.as_str()),
-        // A run that fell into the machine's absence is made up for once.
+        // A run missed while the machine was off is made up for once.
         "Persistent=yes".to_owned(),
         "AccuracySec=1s".to_owned(),
         String::new(),
@@ -85,7 +85,7 @@ fn describe(unit: &UnitId) -> String {
     format!("zexio app {}, process {}, release {}{instance}", unit.project, unit.process, unit.release)
 }
 
-/// A daemon is kept up by systemd; a command runs to its end; the release command is then remembered as done.
+/// systemd keeps a daemon up; a command runs to its end; the release command then stays active as done.
 fn way_of_running(work: &Work) -> &'static str {
     match &work.kind {
         Kind::Release(_) => "Type=oneshot\nRemainAfterExit=yes",
@@ -97,8 +97,8 @@ fn way_of_running(work: &Work) -> &'static str {
     }
 }
 
-/// What is not ready within its time is rejected by the agent, which says so. systemd's own time is for when the agent
-/// is away, and longer: else the process would be killed before it is judged, and look as if it had fallen.
+/// The agent rejects a process that is not ready in time, and says so. systemd's own timeout is for when the agent is
+/// away, and longer: otherwise the process would be killed before it is judged, and look as if it had failed.
 const GRACE: Span = Span::seconds(30);
 
 fn start_timeout(work: &Work) -> String {
@@ -118,7 +118,7 @@ fn own_section(unit: &UnitId, slot: Slot, port: Option<u16>) -> String {
     )
 }
 
-/// Returns the unit that a file of ours is for, by its own section; none where it is not ours.
+/// Returns the unit of one of our files, from its own section; None if the file is not ours.
 pub fn owner(text: &str) -> Option<UnitId> {
     let section = text.split_once("\n[X-Zexio]\n")?.1;
     let value = |key: &str| section.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
@@ -145,8 +145,8 @@ pub fn described(description: &str) -> Option<UnitId> {
 }
 
 /// With control-group alone, systemd sends the signal again to what is left when the first process has ended, and a
-/// program that handles it once dies of the second. So before that a program of ours waits until nothing is left. What
-/// is still there after TimeoutStopSec is killed by systemd, and not asked once more.
+/// program that handles it once dies of the second. So a program of ours first waits until nothing is left. What is
+/// still there after TimeoutStopSec is killed by systemd without another signal to stop.
 fn stop_to(to: StopTo) -> String {
     match to {
         StopTo::All => {
@@ -178,10 +178,10 @@ fn limits(content: &Content) -> String {
     )
 }
 
-/// What every runtime we know bears. No MemoryDenyWriteExecute (V8 and other JITs die of it), no ProcSubset=pid (Node
-/// sees no processors), AF_NETLINK open (`os.networkInterfaces()` throws without it), system calls refused with EPERM
-/// rather than a kill. Without capabilities nobody becomes another user, and servers such as gunicorn die where they may
-/// not even ask to become who they are.
+/// What every runtime we know tolerates. No MemoryDenyWriteExecute (V8 and other JITs die of it), no ProcSubset=pid
+/// (Node sees no processors), AF_NETLINK open (`os.networkInterfaces()` throws without it), system calls refused with
+/// EPERM rather than a kill. Without capabilities no process can become another user, and servers such as gunicorn die
+/// if they may not even ask to become who they are.
 const STANDARD: &str = "\
 UMask=0077
 NoNewPrivileges=yes
@@ -220,7 +220,7 @@ fn sandbox(unit: &UnitId, sandbox: Sandbox, layout: &Layout) -> String {
     let root = layout.root().display();
     let release = layout.release(&unit.project, unit.release);
     let data = layout.data(&unit.project);
-    // Of the agent's directory an app sees its own release and its own data.
+    // Of the agent's directory an app sees only its own release and its own data.
     let view =
         format!("TemporaryFileSystem={root}:ro\nBindReadOnlyPaths={}\nBindPaths={}", release.display(), data.display());
     match sandbox {

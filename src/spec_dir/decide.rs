@@ -1,6 +1,6 @@
-//! Says what a look at the watched directory means. Pure: what the files hold, what is wanted and what was seen before
-//! go in; what is to be written comes out. A file that is not there is the weakest of all evidence, so it takes two
-//! looks, an unchanged directory and a small number before anything goes.
+//! Decides what an observation of the watched directory means. Pure: what the files hold, the desired state and earlier
+//! observations go in; what to write comes out. A missing file is the weakest of all evidence, so a removal takes two
+//! observations, an unchanged directory and a small number.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,26 +9,25 @@ use crate::model::desired::{Complaint, ComplaintKind, Desired, HeldUntil, Intent
 use crate::model::names::ProjectId;
 use crate::model::services::{Service, ServiceIntent, Version, WantedServices};
 
-/// How long before a file is missed one may come that may be it under a new name: editors copy first.
+/// How long before a file goes missing its copy under a new name may appear: editors copy first.
 const TOGETHER: Duration = Duration::from_secs(10);
-/// How long a file must be gone before that means anything.
+/// How long a file must be missing before that means anything.
 pub const GONE_FOR: Duration = Duration::from_secs(2);
-/// How long a file must be wrong before anybody is told: editors and copies write in pieces.
+/// How long a file must be invalid before that is reported: editors and copies write in pieces.
 pub const WRONG_FOR: Duration = Duration::from_millis(500);
-/// The key among the troubles that stands for the directory itself.
+/// The key of the directory itself among the file errors.
 pub const DIRECTORY: &str = ".";
 
 /// The SHA-256 of a file.
 pub type Digest = [u8; 32];
 
-/// What a look at the directory showed.
+/// An observation of the directory.
 #[derive(Debug, Clone)]
 pub enum Listing {
-    /// Nothing, and why: it is gone, or cannot be read.
+    /// It is missing or unreadable, and why.
     Lost(String),
-    /// Its files.
     Read {
-        /// Which directory it is; another one under the same path has another identity.
+        /// The directory's identity; another directory under the same path has another one.
         identity: String,
         /// By name.
         files: BTreeMap<String, File>,
@@ -38,107 +37,94 @@ pub enum Listing {
 /// A file in the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
-    /// Of its bytes; none where they were not read.
+    /// None if the bytes were not read.
     pub digest: Option<Digest>,
-    /// What they say.
     pub holds: Holds,
 }
 
 /// What a file holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Holds {
-    /// The spec of a project.
     Spec(ProjectId),
-    /// The services of the host.
     Host(BTreeMap<Service, Version>),
-    /// Services of the host that cannot be used; what is wrong, and what to do.
+    /// Host services that cannot be used: what is wrong, and how to fix it.
     BrokenHost(String),
-    /// Nothing that can be used.
+    /// Nothing usable.
     Nothing {
-        /// The project that it names all the same.
+        /// The project that it names nevertheless.
         named: Option<ProjectId>,
-        /// What is wrong with it, and what to do.
+        /// What is wrong, and how to fix it.
         why: String,
     },
 }
 
-/// What earlier looks left behind.
+/// What earlier observations left.
 #[derive(Debug, Clone, Default)]
 pub struct Prior {
-    /// The directory whose files are the ones that are wanted; none: it was never noted.
+    /// The directory that the desired state came from; none if it was never recorded.
     pub identity: Option<String>,
     /// What was written from each file since the agent started.
     pub taken: BTreeMap<String, (ProjectId, Digest)>,
-    /// Doubts that only time settles.
     pub doubts: Doubts,
 }
 
-/// Doubts that only time settles.
+/// Suspicions that only time settles. The times are when each began.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Doubts {
-    /// The projects whose file is not there, and since when.
+    /// The projects whose file is missing.
     pub absent: BTreeMap<ProjectId, Duration>,
-    /// Since when the file with the host's services is not there.
+    /// The file with the host's services is missing.
     pub host_absent: Option<Duration>,
-    /// Since when the directory itself cannot be read.
+    /// The directory itself cannot be read.
     pub lost: Option<Duration>,
-    /// The files that are wrong, and since when.
+    /// The invalid files.
     pub broken: BTreeMap<String, Duration>,
-    /// The files that want another file's project.
+    /// The files that claim another file's project.
     pub contesting: BTreeSet<String>,
 }
 
-/// What is to be written.
+/// A write to the desired stores.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// Take a file's spec.
+    /// Apply a file's spec.
     Put(ProjectId, String),
-    /// Let a file take over the project of one that is gone.
+    /// Let a file take over the project of a missing one.
     Adopt {
-        /// Which.
         project: ProjectId,
-        /// Whose it was.
         from: Owner,
-        /// Whose it is.
         to: Owner,
     },
-    /// Tell what stops a project's file from being taken; none: nothing does.
+    /// Record why a project's file is not applied; none clears it.
     Complain(ProjectId, Owner, Option<Complaint>),
-    /// Let a project go.
     Delete(ProjectId, Owner),
-    /// Ask for a service.
     PutService {
-        /// Which.
         service: Service,
-        /// Which version of it.
         version: Version,
-        /// The file that asks.
         file: String,
-        /// Whose it was, whose file is gone.
+        /// The previous owner, whose file is missing.
         heir_of: Option<Owner>,
     },
-    /// Let a service go.
     DropService(Service, Owner),
-    /// Tell what stops a service from being let go; none: nothing does.
+    /// Record why a service's removal is held back; none clears it.
     ComplainOfService(Service, Owner, Option<Complaint>),
-    /// Note which directory it is.
+    /// Record the directory's identity.
     Note(String),
 }
 
-/// What a look comes to.
+/// The result of an observation.
 #[derive(Debug, Clone, Default)]
 pub struct Verdict {
     /// In order.
     pub decisions: Vec<Decision>,
-    /// What is wrong with files, by name.
+    /// Errors of files, by name.
     pub troubles: BTreeMap<String, String>,
-    /// What only another look will settle.
+    /// What only another observation will settle.
     pub doubts: Doubts,
-    /// When that look is due, if nothing stirs before.
+    /// When that observation is due, if nothing changes before.
     pub look_again: Option<Duration>,
 }
 
-/// Says what is to be written after a look at the directory.
+/// Decides what to write after an observation of the directory.
 pub fn decide(
     listing: &Listing,
     known: &Desired,
@@ -169,28 +155,28 @@ struct Look<'a> {
     prior: &'a Prior,
     now: Duration,
     verdict: Verdict,
-    /// The file that stands for each project now.
+    /// The file that owns each project now.
     holders: BTreeMap<ProjectId, String>,
-    /// The files that want a project which is another's.
+    /// The files that claim another owner's project.
     contested: BTreeMap<ProjectId, Vec<String>>,
 }
 
-/// Who may have a project, as one file sees it.
+/// Who may own a project, from one file's point of view.
 enum Claim {
-    /// It is this file's already.
+    /// This file owns it already.
     Mine,
-    /// Nobody has it.
+    /// It has no owner.
     Free,
-    /// It was this owner's, whose file is gone.
+    /// Its owner's file is missing.
     Left(Owner),
-    /// It is another's, who keeps it.
+    /// Another owner keeps it.
     Taken(Owner),
     /// Not now, and why.
     No(String),
 }
 
 impl Look<'_> {
-    /// A directory that is not there says nothing about its files: how long each is gone counts from when it is back.
+    /// A missing directory says nothing about its files: how long each is missing counts from the directory's return.
     fn lost(&mut self, why: &str) {
         self.verdict.troubles.insert(DIRECTORY.into(), why.to_owned());
         let since = self.prior.doubts.lost.unwrap_or(self.now);
@@ -206,7 +192,7 @@ impl Look<'_> {
         self.refuse_drops(&hostless, why);
     }
 
-    /// A file that was here before keeps its project, also while it cannot be read.
+    /// A known file keeps its project, even while it cannot be read.
     fn keep_holders(&mut self, files: &BTreeMap<String, File>) {
         for (project, wanted) in &self.known.0 {
             let Owner::File(name) = &wanted.owner else { continue };
@@ -232,7 +218,7 @@ impl Look<'_> {
                 sound.push((project.clone(), Owner::File(name.clone())));
             }
         }
-        // Nothing is wrong with these but that another file may claim them too.
+        // Nothing is wrong with these, except that another file may claim them too.
         for (project, owner) in sound {
             let complaint = self.contested.get(&project).map(|files| conflict(files, &owner));
             self.complain(&project, &owner, complaint);
@@ -248,7 +234,7 @@ impl Look<'_> {
         }
     }
 
-    /// Makes a project this file's, if it may be; otherwise says who has it.
+    /// Makes this file a project's owner, if allowed; otherwise says who owns it.
     fn claim(&mut self, name: &str, project: &ProjectId) -> bool {
         let to = Owner::File(name.to_owned());
         match self.standing(name, project) {
@@ -292,8 +278,8 @@ impl Look<'_> {
         }
     }
 
-    /// A new name for the same file takes over at once. A file that wanted another's project all along waits until
-    /// that one is really gone: an editor may be about to put it back.
+    /// A renamed file takes over at once. A file that claimed another's project before waits until that file is really
+    /// gone: an editor may be about to put it back.
     fn inherit(&mut self, name: &str, project: &ProjectId, from: Owner) -> Claim {
         if !self.prior.doubts.contesting.contains(name) || self.gone_for_long(project) {
             return Claim::Left(from);
@@ -330,7 +316,7 @@ impl Look<'_> {
         }
     }
 
-    /// Tells whether a file is wrong for long enough; where not yet, asks for another look.
+    /// Tells whether a file was invalid for long enough; if not, schedules another observation.
     fn wrong_for_long(&mut self, name: &str) -> bool {
         let since = self.prior.doubts.broken.get(name).copied().unwrap_or(self.now);
         self.verdict.doubts.broken.insert(name.to_owned(), since);
@@ -345,14 +331,14 @@ impl Look<'_> {
         self.verdict.doubts.broken.get(name).is_some_and(|since| self.now >= *since + WRONG_FOR)
     }
 
-    /// A file that got a new name and is half written still stands for the project that it names.
+    /// A renamed and half-written file still stands for the project that it names.
     fn hold_named(&mut self, name: &str, named: Option<&ProjectId>) {
         if let Some(project) = self.guess(name, named) {
             self.holders.entry(project).or_insert_with(|| name.to_owned());
         }
     }
 
-    /// Returns the project that a wrong file is most likely about.
+    /// Returns the project that an invalid file is most likely about.
     fn guess(&self, name: &str, named: Option<&ProjectId>) -> Option<ProjectId> {
         let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
         named.cloned().or_else(|| stem.parse().ok())
@@ -404,7 +390,7 @@ impl Look<'_> {
         }
         match (guard, stranger) {
             (Some(why), _) => self.refuse_prune(&project, owner, why),
-            // What was refused stays so: files that come back one by one must not take the last one with them.
+            // What was refused stays refused: files that return one by one must not make the last one's removal pass.
             (None, _) if self.prior_refused(&project) => {}
             (None, Some(file)) if self.was_wrong_for_long(file) => {
                 let cure = format!("Mend {file}, or run `zexio sync {project} --prune` to remove the project");
@@ -416,8 +402,8 @@ impl Look<'_> {
         }
     }
 
-    /// Returns a file that cannot be read, of which nobody knows what it is about, and that was not there before another
-    /// one was missed: it may be that one under a new name.
+    /// Returns an unreadable file of unknown content that was not there before another one went missing: it may be that
+    /// one under a new name.
     fn stranger<'f>(&self, files: &'f BTreeMap<String, File>, missed: Option<Duration>) -> Option<&'f str> {
         let missed = missed.unwrap_or(self.now);
         let is_new = |name: &String| self.prior.doubts.broken.get(name).is_none_or(|since| *since + TOGETHER >= missed);
@@ -429,7 +415,7 @@ impl Look<'_> {
         unread.map(|(name, _)| name).find(|name| is_new(name) && !is_known(name)).map(String::as_str)
     }
 
-    /// A project of which nothing was ever wanted goes with its file.
+    /// A project that never had a spec goes with its file.
     fn drop_placeholders(&mut self) {
         let empty: Vec<(ProjectId, Owner)> = self
             .known
@@ -466,7 +452,7 @@ impl Look<'_> {
         self.complain(project, owner, Some(held_back(owner, HeldUntil::Confirmed, why, cure)));
     }
 
-    /// Tells whether a project's file is gone for long enough; where not yet, asks for another look.
+    /// Tells whether a project's file was missing for long enough; if not, schedules another observation.
     fn gone_for_long(&mut self, project: &ProjectId) -> bool {
         let since = self.prior.doubts.absent.get(project).copied().unwrap_or(self.now);
         self.verdict.doubts.absent.insert(project.clone(), since);
@@ -477,7 +463,7 @@ impl Look<'_> {
         long
     }
 
-    /// Complains only where that changes something.
+    /// Records a complaint only if that changes something.
     fn complain(&mut self, project: &ProjectId, owner: &Owner, complaint: Option<Complaint>) {
         let standing = self.known.0.get(project);
         let placeholder_goes = complaint.is_none() && standing.is_some_and(|w| w.intent == Intent::Nothing);
@@ -493,7 +479,7 @@ impl Look<'_> {
 
 /// The file that sets the host's services: there is one.
 impl Look<'_> {
-    /// Takes the services of the file that has them; returns those whose file is gone.
+    /// Applies the services of the file that owns them; returns those whose file is missing.
     fn take_host(&mut self, files: &BTreeMap<String, File>) -> Vec<(Service, Owner)> {
         let hosts: Vec<&String> =
             files.iter().filter(|(_, file)| matches!(file.holds, Holds::Host(_))).map(|(name, _)| name).collect();
@@ -502,7 +488,7 @@ impl Look<'_> {
         let stands = |name: &&str| files.get(*name).is_some_and(|file| !matches!(file.holds, Holds::Spec(_)));
         let holder = match owner {
             Some(owner) if stands(&owner) => Some(owner.to_owned()),
-            // Another file that wanted the services all along waits until their own is really gone.
+            // Another file that claimed the services before waits until their own file is really gone.
             Some(_) => hosts
                 .iter()
                 .find(|name| !self.was_contesting(name) || self.host_gone_for_long())
@@ -565,7 +551,7 @@ impl Look<'_> {
         self.services_from_files().any(|(_, owner)| file_of(&owner) == Some(name))
     }
 
-    /// The services that were wanted stay so; the file's fault is told with them.
+    /// The services stay desired; the file's error is reported with them.
     fn judge_broken_host(&mut self, name: &str, why: &str) {
         if !self.wrong_for_long(name) {
             return;
@@ -627,7 +613,7 @@ impl Look<'_> {
         waits_for_the_operator(self.services.get(&service).and_then(|wanted| wanted.complaint.as_ref()))
     }
 
-    /// Tells whether the file with the services is gone for long enough; where not yet, asks for another look.
+    /// Tells whether the file with the services was missing for long enough; if not, schedules another observation.
     fn host_gone_for_long(&mut self) -> bool {
         let since = *self.verdict.doubts.host_absent.get_or_insert(self.prior.doubts.host_absent.unwrap_or(self.now));
         let long = self.now >= since + GONE_FOR;
@@ -655,14 +641,14 @@ fn may_be_it(file: &str) -> String {
     format!("{file} cannot be read and may be that file under a new name")
 }
 
-/// Says that something stays although its file is gone.
+/// Says that something stays although its file is missing.
 fn held_back(owner: &Owner, until: HeldUntil, why: &str, cure: &str) -> Complaint {
     let file = file_of(owner).unwrap_or_default();
     let message = format!("{file} is gone, but {why}; nothing was removed. {cure}");
     Complaint { kind: ComplaintKind::PruneRefused { until }, message }
 }
 
-/// Says that files claim a project that is another's, who keeps it.
+/// Says that files claim a project that another owner keeps.
 fn conflict(files: &[String], owner: &Owner) -> Complaint {
     let claim = if files.len() == 1 { "claims" } else { "claim" };
     let (whose, cure) = match owner {

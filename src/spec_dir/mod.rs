@@ -1,5 +1,5 @@
-//! The watched directory: the door for those who write files. It looks whenever something stirs there, decides, writes
-//! what is wanted, and rings. It never touches the machine.
+//! The watched directory: the input for people who write files. On every change it observes the directory, decides,
+//! writes the desired state, and triggers the loop. It never touches the machine.
 
 pub mod decide;
 pub mod scan;
@@ -22,16 +22,16 @@ use decide::{DIRECTORY, Decision, File, Listing, Prior, Verdict};
 use scan::Specs;
 use watcher::DirWatcher;
 
-/// Under which key the directory's identity is noted.
+/// The key under which the directory's identity is recorded.
 const IDENTITY: &str = "specs.identity";
-/// How long until the next try after something could not be written.
+/// How long until a failed write is retried.
 const RETRY: Duration = Duration::from_secs(5);
-/// How often to look where nothing can tell that something stirs.
+/// How often to observe if no watch is possible.
 const POLL: Duration = Duration::from_secs(30);
-/// How often to look although nothing changed: a watch can be lost without a word.
+/// How often to observe although nothing changed: a watch can be lost silently.
 const RESYNC: Duration = Duration::from_secs(300);
 
-/// Watches the directory, on a thread of its own, until it is told to stop.
+/// Watches the directory, on a thread of its own, until it is stopped.
 pub fn watch(
     dir: PathBuf,
     stores: DesiredStores,
@@ -47,16 +47,14 @@ pub fn watch(
     std::thread::spawn(move || door.serve(&stop))
 }
 
-/// Where this door reads and writes what is wanted.
+/// Where this input reads and writes desired state.
 #[derive(Clone)]
 pub struct DesiredStores {
-    /// DesiredStore for projects.
     pub desired_store: Arc<dyn DesiredStore>,
-    /// What is wanted of projects.
+    /// The projects' desired state.
     pub memory: Arc<dyn ProgressStore>,
-    /// DesiredStore for host services.
     pub desired_services: Arc<dyn DesiredServiceStore>,
-    /// What is wanted of host services.
+    /// The host services' desired state.
     pub service_progress: Arc<dyn ServiceProgressStore>,
 }
 
@@ -68,7 +66,7 @@ struct Reader {
     prune_max: usize,
     troubles: FileErrors,
     prior: Prior,
-    /// What the last look showed, so that only what changed is parsed.
+    /// What the last observation showed, so that only changed files are parsed.
     files: BTreeMap<String, File>,
     began: Instant,
 }
@@ -77,7 +75,7 @@ impl Reader {
     fn serve(&mut self, stop: &AtomicBool) {
         let mut watcher = DirWatcher::idle();
         while !stop.load(Ordering::Relaxed) {
-            // Listening begins before looking: what changes in between is heard.
+            // Watches before it observes, so that a change in between is not missed.
             watcher.watch(&self.dir);
             let again = self.look();
             let at_most = if watcher.is_watching() { RESYNC } else { POLL };
@@ -85,7 +83,7 @@ impl Reader {
         }
     }
 
-    /// Looks once; returns how long until the next look, where one is due.
+    /// Observes once; returns how long until the next observation, if one is due.
     fn look(&mut self) -> Option<Duration> {
         let known = self.stores.memory.desired();
         let known = known.and_then(|known| Ok((known, self.stores.service_progress.wanted_services()?)));
@@ -105,7 +103,7 @@ impl Reader {
         if failed { Some(due.map_or(RETRY, |due| due.min(RETRY))) } else { due }
     }
 
-    /// Writes what was decided; returns whether something could not be written.
+    /// Writes the decisions; returns whether a write failed.
     fn carry_out(&mut self, verdict: &mut Verdict, listing: &Listing, specs: &mut Specs) -> bool {
         let mut failed = BTreeSet::new();
         let (mut wrote, mut any_failed) = (false, false);
@@ -193,7 +191,7 @@ impl Reader {
         listing: &Listing,
         specs: &mut Specs,
     ) -> Result<bool, WriteError> {
-        // Only a file whose spec was admitted leads here; were it otherwise, the next look would say so.
+        // Only a file whose spec was admitted leads here; otherwise the next observation would report it.
         let Some(document) = specs.remove(file).and_then(|spec| spec.admitted(&self.check_url)) else {
             return Ok(false);
         };
@@ -213,7 +211,7 @@ impl Reader {
         }
     }
 
-    /// Shows what is wrong with files, and logs what is new of it.
+    /// Publishes the errors of files, and logs new ones.
     fn tell(&self, troubles: &BTreeMap<String, String>) {
         let mut shown = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
         for (file, message) in troubles.iter().filter(|(file, message)| shown.get(*file) != Some(message)) {

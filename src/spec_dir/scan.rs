@@ -1,5 +1,5 @@
-//! Reads the watched directory. Its files become root's orders, so each is opened without following anything and
-//! checked on the open file, before a byte of it is read.
+//! Reads the watched directory. Root acts on its files, so each is opened without following links and checked on the
+//! open file, before a byte of it is read.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,14 +21,14 @@ use crate::model::document::{self, Subject};
 use crate::model::quantity::Timestamp;
 use crate::plan::accept::admit::{Admitted, Origin, UrlCheck, admit};
 
-/// The specs that the files hold, by file.
+/// The files' specs, by file.
 pub type Specs = BTreeMap<String, Found>;
 
 /// A file's spec.
 pub enum Found {
-    /// It is new, and was read.
+    /// New or changed; it was parsed.
     New(Box<Admitted>),
-    /// The file is as it was at the look before; most of these are never asked for.
+    /// Unchanged since the last observation; most of these are never needed.
     Unchanged(Zeroizing<Vec<u8>>, Timestamp),
 }
 
@@ -45,7 +45,7 @@ impl Found {
     }
 }
 
-/// Reads the directory; what was read before and did not change is not parsed again.
+/// Reads the directory; unchanged files are not parsed again.
 pub fn read(dir: &Path, before: &BTreeMap<String, File>, check_url: &UrlCheck) -> (Listing, Specs) {
     match list(dir) {
         Ok((open, identity, names)) => {
@@ -61,7 +61,7 @@ pub fn read(dir: &Path, before: &BTreeMap<String, File>, check_url: &UrlCheck) -
     }
 }
 
-/// Returns which directory stands under a path now; none where none does.
+/// Returns the identity of the directory under a path now, if any.
 pub fn identity(dir: &Path) -> Option<String> {
     fs::metadata(dir).ok().map(|meta| identity_of(&meta))
 }
@@ -93,13 +93,13 @@ fn list(dir: &Path) -> Result<(fs::File, String, Vec<String>), String> {
     Ok((open, identity_of(&meta), names))
 }
 
-/// Tells whether a name is a spec's, and not one that an editor or a copy made for a moment.
+/// Tells whether a name is a spec's, and not an editor's or a copy's temporary file.
 fn is_spec_name(name: &str) -> bool {
     let fits = name.ends_with(".yaml") || name.ends_with(".yml");
     fits && !name.starts_with(['.', '~', '#']) && !name.chars().any(char::is_control)
 }
 
-/// Returns who else could change what this holds, and what to do about it.
+/// Returns who else could change the contents, and how to fix it.
 fn loose(meta: &fs::Metadata, mode: &str) -> Option<String> {
     let euid = geteuid().as_raw();
     if meta.uid() != 0 && meta.uid() != euid {
@@ -109,7 +109,7 @@ fn loose(meta: &fs::Metadata, mode: &str) -> Option<String> {
     writable.then(|| format!("others may write it (mode {:04o}); `chmod {mode}` it", meta.mode() & 0o7777))
 }
 
-/// Reads one file; none where it is gone by now.
+/// Reads one file; none if it is gone by now.
 fn look(dir: &fs::File, name: &str, before: Option<&File>, check_url: &UrlCheck) -> Option<(File, Option<Found>)> {
     match guarded(dir, name) {
         Ok(None) => None,

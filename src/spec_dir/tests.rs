@@ -1,4 +1,4 @@
-//! The door as a whole: a real directory, a real watcher, a real database.
+//! The whole input: a real directory, a real watcher, a real database.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,7 @@ use crate::model::services::{Service, ServiceIntent, Version};
 use crate::store::{Db, MasterKey};
 use crate::trigger::channel;
 
-/// A watched directory, ended with the test.
+/// A watched directory that stops with the test.
 struct Watched {
     dir: tempfile::TempDir,
     db: Arc<Db>,

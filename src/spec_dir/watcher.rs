@@ -1,5 +1,5 @@
-//! Hears that something changed in the directory. What exactly does not matter: every look is a full one, so a lost or
-//! merged event costs nothing.
+//! Notices that something changed in the directory. What exactly does not matter: every observation is a full one, so a
+//! lost or merged event costs nothing.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,31 +11,31 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
 use super::scan;
 
-/// How long nothing may stir before a look: an editor saves in several steps.
+/// How long the directory must be quiet before an observation: an editor saves in several steps.
 const QUIET: Duration = Duration::from_millis(300);
-/// How long a look waits at most while something keeps stirring.
+/// How long an observation waits at most while changes keep coming.
 const TIMEOUT: Duration = Duration::from_secs(3);
 /// How soon a stop is noticed.
 const NAP: Duration = Duration::from_millis(500);
 
-/// Listens to one directory.
+/// Watches one directory.
 pub struct DirWatcher {
     changed: Receiver<()>,
     sender: SyncSender<()>,
     watcher: Option<RecommendedWatcher>,
-    /// The path that is listened to, and which directory stood under it; none: none did.
+    /// The watched path, and the directory's identity under it; none if there was none.
     place: (PathBuf, Option<String>),
 }
 
 impl DirWatcher {
-    /// Makes an watcher that hears nothing yet.
+    /// Makes a watcher that watches nothing yet.
     pub fn idle() -> Self {
-        // One place: that something changed is all there is to say, however often.
+        // Capacity one: that something changed is the whole message, however often.
         let (sender, changed) = sync_channel(1);
         Self { changed, sender, watcher: None, place: (PathBuf::new(), None) }
     }
 
-    /// Listens to the directory that stands under this path now.
+    /// Watches the directory that is under this path now.
     pub fn watch(&mut self, dir: &Path) {
         let place = (dir.to_owned(), scan::identity(dir));
         if self.is_watching() && self.place == place {
@@ -49,7 +49,7 @@ impl DirWatcher {
         }
         match self.begin(dir) {
             Ok(watcher) => self.watcher = Some(watcher),
-            // Tried again with every look, said once.
+            // Retried with every observation, logged once.
             Err(error) if news => {
                 tracing::warn!(dir = ?dir, error = %error, "could not watch; looking every 30 s instead")
             }
@@ -57,7 +57,7 @@ impl DirWatcher {
         }
     }
 
-    /// Tells whether anything would be heard.
+    /// Tells whether it watches anything.
     pub fn is_watching(&self) -> bool {
         self.watcher.is_some()
     }
@@ -71,7 +71,7 @@ impl DirWatcher {
                 return;
             }
             match self.changed.recv_timeout(left.min(NAP)) {
-                // A mount or unmount over the path stirs nothing in the directory that is watched.
+                // A mount or unmount over the path causes no event in the watched directory.
                 Err(RecvTimeoutError::Timeout) if self.stands() => {}
                 Err(RecvTimeoutError::Timeout) => return,
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => return self.settle(),
@@ -79,7 +79,7 @@ impl DirWatcher {
         }
     }
 
-    /// Tells whether there is still the same directory under the path, or still none.
+    /// Tells whether the path still leads to the same directory, or still to none.
     fn stands(&self) -> bool {
         scan::identity(&self.place.0) == self.place.1
     }
@@ -92,7 +92,7 @@ impl DirWatcher {
     fn begin(&self, dir: &Path) -> notify::Result<RecommendedWatcher> {
         let sender = self.sender.clone();
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            // An error or an overflow means that something was missed: a reason to look like any other.
+            // An error or an overflow means that an event was missed: a reason to observe like any other.
             if event.map_or(true, |event| matters(&event)) {
                 let _ = sender.try_send(());
             }
@@ -102,7 +102,8 @@ impl DirWatcher {
     }
 }
 
-/// Tells whether an event can mean a change. Opening and reading do not: a look does both, and would hear itself.
+/// Tells whether an event can mean a change. Opening and reading do not: an observation does both, and would trigger
+/// itself.
 pub(super) fn matters(event: &Event) -> bool {
     match event.kind {
         EventKind::Access(kind) => kind == AccessKind::Close(AccessMode::Write),

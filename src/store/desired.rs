@@ -1,4 +1,5 @@
-//! The inputs' side: loads what is stored, asks `plan::accept` what becomes of it, and saves that, in one transaction each.
+//! The inputs' side: loads stored state, applies a rule of `plan::accept`, and saves the result, in one transaction
+//! each.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +37,7 @@ impl DesiredStore for Db {
         let project = document.project().clone();
         let by = By::File(String::new());
         let change = put(&tx, &self.sealer, document, owner, None, &by)?;
-        // Dropped without a commit: everything was real, and nothing of it stays.
+        // Dropped without a commit: the write was real, and nothing of it stays.
         let Write::Save(record) = change.write else { return Err(WriteError::Unknown(project)) };
         Ok(record.wanted(listed_secrets(&tx, &project)?))
     }
@@ -143,7 +144,7 @@ impl DesiredStore for Db {
 
     fn take_nonce(&self, key: &KeyId, nonce: &str, expires: Timestamp) -> Result<bool, WriteError> {
         self.write("remember a nonce", |tx| {
-            // Judged by the request's own time, so that a clock that jumps back brings no nonce to life again.
+            // Judged by the request's own time, so that a clock that jumps back makes no expired nonce valid again.
             let old = i64::try_from(expires.0.saturating_sub(1_200_000)).unwrap_or(0);
             execute(tx, "DELETE FROM nonces WHERE expires < ?1", params![old])?;
             let sql = "INSERT OR IGNORE INTO nonces (key, nonce, expires) VALUES (?1, ?2, ?3)";
@@ -210,7 +211,7 @@ fn deliveries(tx: &Transaction<'_>, project: &ProjectId, delivery: &Delivery) ->
 }
 
 impl Db {
-    /// Carries out what a rule of `plan::accept` decides on a project.
+    /// Applies the decision of a `plan::accept` rule on a project.
     fn change<T>(
         &self,
         what: &str,
@@ -232,7 +233,7 @@ impl Db {
         })
     }
 
-    /// Runs one write: everything of it is on disk when it returns, or nothing is.
+    /// Runs one write: when it returns, everything of it is on disk, or nothing.
     pub(super) fn write<T>(
         &self,
         what: &str,
@@ -245,7 +246,7 @@ impl Db {
         Ok(done)
     }
 
-    /// Runs one write and keeps what it tells, both or neither; then the log tells it too.
+    /// Runs one write and stores its event, both or neither; then logs the event.
     pub(super) fn write_with_event<T>(
         &self,
         what: &str,
@@ -286,7 +287,7 @@ pub(super) fn json(value: &impl serde::Serialize) -> String {
 
 const COLUMNS: &str = "project, generation, intent, keep_data, owner, spec, overlay, overlay_by, complaint, hold";
 
-/// A project's row as it stands.
+/// A project's row, unparsed.
 struct Row {
     project: String,
     generation: u64,
@@ -331,7 +332,7 @@ impl Row {
             overlay: overlay.map(|artifact| Overlay { artifact, by }),
             spec: part::<Spec>(&mut damage, Part::Other, self.spec, "a spec"),
             complaint: part(&mut damage, Part::Other, self.complaint, "a complaint"),
-            // Whoever suspended it meant it: the stop stands, although what it said is lost.
+            // The suspension was deliberate: it stands, although its details are lost.
             hold: parsed(self.hold, "a suspension").unwrap_or_else(|error| {
                 Some(Hold { by: "zexio".into(), since: Timestamp(0), reason: Some(error.message), until: None })
             }),
@@ -340,7 +341,7 @@ impl Row {
     }
 }
 
-/// Reads a part of a record, and notes the first that could not be read.
+/// Parses a part of a record, and notes the first that could not be read.
 fn part<T: serde::de::DeserializeOwned>(
     damage: &mut Option<Damage>,
     part: Part,
@@ -353,7 +354,7 @@ fn part<T: serde::de::DeserializeOwned>(
     })
 }
 
-/// Returns what a record means. Without its secrets nothing of it can be run.
+/// Returns the desired state of a record. Without its secrets it cannot run.
 fn wanted(record: Record, secrets: Secrets) -> Wanted {
     match secrets {
         Ok(secrets) => record.wanted(secrets),
@@ -400,7 +401,7 @@ pub(super) fn parsed<T: serde::de::DeserializeOwned>(text: Option<String>, what:
     text.map(|text| serde_json::from_str(&text).map_err(|e| damaged(what, e))).transpose()
 }
 
-/// Reads everything that is wanted.
+/// Reads the whole desired state.
 pub(super) fn read_desired(connection: &Connection) -> Result<BTreeMap<ProjectId, Wanted>, PortError> {
     let failed = |e: rusqlite::Error| refused("read projects", &e);
     let sql = format!("SELECT {COLUMNS} FROM projects");
@@ -415,7 +416,7 @@ pub(super) fn read_desired(connection: &Connection) -> Result<BTreeMap<ProjectId
     Ok(found.collect())
 }
 
-/// Returns a stored project's id. A row under a name that no project can have is none: it is logged and left.
+/// Returns a stored project's id. A row with an invalid project name is logged and left alone.
 pub(super) fn known_id(name: &str) -> Option<ProjectId> {
     let known = ProjectId::parse(name);
     known.inspect_err(|error| tracing::error!(name, "left a row of the database alone: {error}")).ok()

@@ -1,4 +1,5 @@
-//! What happened, kept: written in the transaction of what it tells of, bounded, and shown to whoever asks or follows.
+//! The stored events: written in the transaction of what they report, bounded, and shown to clients that list or follow
+//! them.
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use tokio::sync::watch;
@@ -12,12 +13,12 @@ use crate::port::{EventQuery, Events};
 
 use super::{Db, damaged, refused};
 
-/// How many events are kept of one project: a deploy takes about ten, so that is the last hundred of them.
+/// How many events are kept of one project: a deploy takes about ten, so these are the last hundred deploys.
 const PER_PROJECT: u32 = 1_000;
-/// How many are kept in all: some megabytes, and no project that is gone fills the disk.
+/// How many are kept in all: some megabytes, so that deleted projects do not fill the disk.
 const IN_ALL: u32 = 10_000;
-/// Among how many of its project's newest an event is looked for that it repeats. More than one, since failures come in
-/// turns: two processes that fall, a fetch and what waits for it.
+/// An event is checked for being a repetition against this many of its project's newest. More than one, since failures
+/// alternate: two processes that fail, a fetch and what waits for it.
 const REPEATS: u32 = 8;
 
 impl Events for Db {
@@ -34,7 +35,7 @@ impl Events for Db {
 type Row = (Option<String>, String, Kept);
 
 fn read(connection: &Connection, query: &EventQuery) -> rusqlite::Result<Vec<Row>> {
-    // Of what came after an event the first, else the newest; the oldest first in either case.
+    // With `after`, the first events after it, else the newest; the oldest first in either case.
     let order = if query.after.is_some() { "ASC" } else { "DESC" };
     let sql = format!(
         "SELECT * FROM (
@@ -73,7 +74,7 @@ fn whole((project, level, kept): Row) -> Result<Kept, PortError> {
     Ok(Kept { event: Event { project, level, ..kept.event }, ..kept })
 }
 
-/// Keeps events, and as many of the older ones as there is room for.
+/// Stores events, and drops older ones that exceed the limits.
 fn keep(tx: &Transaction<'_>, events: &[Event]) -> rusqlite::Result<()> {
     for event in events {
         let (count, first) = take_repeated(tx, event)?.unwrap_or((0, event.time));
@@ -101,8 +102,8 @@ fn keep(tx: &Transaction<'_>, events: &[Event]) -> rusqlite::Result<()> {
     events.last().map_or(Ok(()), |_| prune(tx, events))
 }
 
-/// Removes the event that this one repeats, and returns how often it happened, and when first. The two become one with a
-/// new id: whoever follows hears of it.
+/// Removes the event that this one repeats, and returns how often it happened, and when first. The two become one with
+/// a new id, so that followers get it.
 fn take_repeated(tx: &Transaction<'_>, event: &Event) -> rusqlite::Result<Option<(u64, Timestamp)>> {
     let sql = "DELETE FROM events WHERE id = (
             SELECT id FROM (SELECT * FROM events WHERE project IS ?1 ORDER BY id DESC LIMIT ?2)
@@ -131,7 +132,7 @@ fn prune(tx: &Transaction<'_>, events: &[Event]) -> rusqlite::Result<()> {
 }
 
 impl Db {
-    /// Ends a write together with what it tells, and wakes whoever follows once that is on disk.
+    /// Commits a write together with its events, and wakes followers once that is on disk.
     pub(super) fn commit(&self, tx: Transaction<'_>, events: &[Event]) -> rusqlite::Result<()> {
         keep(&tx, events)?;
         tx.commit()?;
@@ -206,7 +207,7 @@ mod tests {
         let db = db(&dir);
         let mut news = db.news();
         for at in 0..50 {
-            // Two take turns, and another project's are between them.
+            // Two alternate, and another project's are between them.
             db.record(&[], &[event("shop", at, Trial), event("blog", at, Trial), event("shop", at, Serving)]).unwrap();
         }
         assert!(news.has_changed().unwrap());

@@ -1,4 +1,4 @@
-//! SQLite: what is wanted and what is remembered. One connection writes and reads; the values of variables and secrets
+//! SQLite: desired state and recorded progress. One connection writes and reads; the values of variables and secrets
 //! are sealed before they reach it.
 
 mod desired;
@@ -27,16 +27,16 @@ pub use seal::{MasterKey, Sealer};
 pub struct Db {
     connection: Mutex<Connection>,
     sealer: Sealer,
-    /// Counts the writes that kept events.
+    /// Counts the writes that stored events.
     told: watch::Sender<u64>,
     writes: Histogram,
 }
 
 impl Db {
-    /// Opens the database, makes it if it is not there, brings its tables up to date.
+    /// Opens the database, creates it if it is missing, migrates its tables.
     ///
     /// # Errors
-    /// The file is damaged, of a newer agent, or the disk refuses; the apps run on meanwhile.
+    /// The file is damaged, of a newer agent, or the disk fails; the apps keep running.
     pub fn open(path: &Path, master: &MasterKey) -> Result<Self, String> {
         let shown = path.display();
         let connection = Connection::open(path).map_err(|e| format!("could not open database {shown}: {e}"))?;
@@ -51,23 +51,23 @@ impl Db {
         })
     }
 
-    /// A panic in another thread leaves no half-done transaction behind, so a poisoned lock is as good as a whole one.
+    /// A panic in another thread leaves no half-done transaction behind, so a poisoned lock is as good as any.
     fn lock(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// As `lock`, for a write: it is timed from when its turn comes until it is on disk.
+    /// As `lock`, for a write: timed from when the lock is acquired until the write is on disk.
     fn lock_to_write(&self) -> Writing<'_> {
         Writing { connection: self.lock(), began: Instant::now(), writes: &self.writes }
     }
 
-    /// Returns how long writes took so far, and take from now on.
+    /// Returns the histogram of write durations, which keeps counting.
     pub fn writes(&self) -> Histogram {
         self.writes.clone()
     }
 }
 
-/// A connection that is written with.
+/// A connection that is being written with.
 struct Writing<'a> {
     connection: MutexGuard<'a, Connection>,
     began: Instant,
@@ -94,7 +94,7 @@ impl Drop for Writing<'_> {
     }
 }
 
-/// Says what the database could not do. A full or read-only disk may be mended without a change of spec.
+/// Describes a failed database operation. A full or read-only disk may be fixed without a change of spec.
 fn refused(what: &str, error: &rusqlite::Error) -> PortError {
     let (reason, mend) = match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => {
@@ -106,7 +106,7 @@ fn refused(what: &str, error: &rusqlite::Error) -> PortError {
     PortError::transient(reason, format!("could not {what} in the database: {error}{mend}"))
 }
 
-/// Says that a row of our own does not read back.
+/// Reports a row of our own that cannot be parsed.
 fn damaged(what: &str, error: impl Display) -> PortError {
     PortError::transient(Reason::Database, format!("could not read {what} from the database: {error}"))
 }
@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(held(&db(&dir)), Some((2, Some(hold.clone()))));
         db(&dir).delete(&shop(), &file, false, &by()).unwrap();
         assert_eq!(held(&db(&dir)), Some((3, Some(hold))));
-        // The removal waits, so the same spec takes it back.
+        // The removal waits, so the same spec reverts it.
         assert!(db(&dir).put(spec(TWO, "").unwrap(), &file, None, &by()).unwrap().changed);
         assert!(db(&dir).wanted(&shop()).unwrap().unwrap().spec().is_some());
         db(&dir).delete(&shop(), &file, false, &by()).unwrap();

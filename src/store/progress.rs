@@ -1,4 +1,4 @@
-//! The loop's side: reads what is wanted, keeps what must be remembered.
+//! The loop's side: reads the desired state, saves progress.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -48,12 +48,13 @@ impl ProgressStore for Db {
         let mut connection = self.lock_to_write();
         let failed = |e: rusqlite::Error| refused("remember progress", &e);
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-        // Everything is taken back before anything is given out: a port may move from one project to another at once.
+        // Everything is released before anything is assigned: a port may move from one project to another in one write.
         for project in changed.keys() {
             tx.execute("DELETE FROM ports WHERE project = ?1", params![project.as_str()]).map_err(failed)?;
             tx.execute("DELETE FROM hosts WHERE project = ?1", params![project.as_str()]).map_err(failed)?;
         }
-        // A project that is forgotten leaves nothing: where only the answer to that was lost, the loop still knows it.
+        // A deleted project leaves nothing: if only the answer to the deletion was lost, the loop still knows the
+        // project.
         let is_there = |project: &ProjectId| {
             let sql = "SELECT 1 FROM projects WHERE project = ?1";
             tx.query_row(sql, params![project.as_str()], |_| Ok(())).optional().map(|row| row.is_some())
@@ -124,7 +125,7 @@ pub(super) fn plain(error: WriteError) -> PortError {
     }
 }
 
-/// Reads what is remembered of one project.
+/// Reads one project's progress.
 pub(super) fn read_progress(connection: &Connection, project: &ProjectId) -> Result<ProjectProgress, PortError> {
     let text = read_text(connection, "SELECT progress FROM progress WHERE project = ?1", project)?;
     text.map_or(Ok(ProjectProgress::default()), |text| parse(&text))
@@ -135,12 +136,12 @@ fn read_text(connection: &Connection, sql: &str, project: &ProjectId) -> Result<
     statement.query_row(params![project.as_str()], |row| row.get(0)).optional().map_err(|e| refused("read", &e))
 }
 
-/// A status of an older form is no loss: the next pass writes a new one.
+/// A status in an older format is no loss: the next pass writes a new one.
 fn parse_status(text: &str) -> Option<Status> {
     serde_json::from_str(text).ok()
 }
 
-/// Reads what a project has that no other may get, though its progress could not be read.
+/// Reads the ports and hosts that a project owns, though its progress could not be read.
 fn what_it_has(connection: &Connection, project: &ProjectId, why: String) -> rusqlite::Result<Unreadable> {
     let mut ports = connection.prepare_cached("SELECT port FROM ports WHERE project = ?1")?;
     let ports = ports.query_map(params![project.as_str()], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
@@ -163,7 +164,7 @@ fn read_texts(connection: &Connection, sql: &str) -> Result<Vec<(ProjectId, Stri
     Ok(rows.into_iter().filter_map(|(name, text)| Some((known_id(&name)?, text))).collect())
 }
 
-/// Writes a project's progress. Ports and hosts stand in tables of their own too, where no two projects can have one.
+/// Writes a project's progress. Ports and hosts are also in tables of their own, which keep them unique among projects.
 fn keep(tx: &Transaction<'_>, project: &ProjectId, progress: &ProjectProgress) -> rusqlite::Result<()> {
     let text = serde_json::to_string(progress).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
     let sql =
@@ -178,7 +179,7 @@ fn keep(tx: &Transaction<'_>, project: &ProjectId, progress: &ProjectProgress) -
     Ok(())
 }
 
-/// Removes versions of values that nothing needs any more.
+/// Removes versions of values that are no longer needed.
 fn drop_unused_values(tx: &Transaction<'_>, project: &ProjectId, progress: &ProjectProgress) -> rusqlite::Result<()> {
     let mut statement = tx.prepare_cached("SELECT kind, name, version FROM sealed WHERE project = ?1")?;
     let stored: BTreeSet<(Kind, String, u32)> = statement

@@ -1,9 +1,9 @@
-//! The tables, and the pragmas that keep an acknowledged write.
+//! The tables, and the pragmas that make acknowledged writes durable.
 
 use rusqlite::Connection;
 
-/// What leads from one version of the tables to the next, from none on. Databases of all of them are out there: a step
-/// is only ever added, at the end.
+/// The migrations from each version of the tables to the next, beginning with none. Databases of all versions exist: a
+/// step is only ever added, at the end.
 const STEPS: &[&str] = &[TABLES, EVENTS, HOLDS, SERVICES];
 
 const TABLES: &str = "
@@ -45,7 +45,7 @@ CREATE TABLE deliveries (
 CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 ";
 
-/// AUTOINCREMENT: no id comes twice, also when the newest event was removed.
+/// AUTOINCREMENT: no id is used twice, even if the newest event was removed.
 const EVENTS: &str = "
 CREATE TABLE events (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -62,12 +62,12 @@ CREATE TABLE events (
 CREATE INDEX events_of_project ON events (project, id);
 ";
 
-/// A suspension that somebody asked for, over the spec.
+/// A requested suspension, which overrides the spec.
 const HOLDS: &str = "
 ALTER TABLE projects ADD COLUMN hold TEXT;
 ";
 
-/// A row of `services` is a wish; what is seen of a service that nobody asked for is worth a status too.
+/// A row of `services` is a request; a service without one still has a status.
 const SERVICES: &str = "
 CREATE TABLE services (
     service    TEXT PRIMARY KEY,
@@ -82,7 +82,7 @@ CREATE TABLE services (
 CREATE TABLE service_status (service TEXT PRIMARY KEY, status TEXT NOT NULL) STRICT;
 ";
 
-/// Sets the connection up and makes or checks the tables.
+/// Configures the connection and creates, migrates or checks the tables.
 pub fn prepare(connection: &Connection) -> Result<(), String> {
     settle(connection).map_err(|e| e.to_string())?;
     let found: String =
@@ -109,7 +109,7 @@ fn settle(connection: &Connection) -> rusqlite::Result<()> {
     )
 }
 
-/// Takes all steps, or none.
+/// Runs all steps, or none.
 fn climb(connection: &Connection, missing: &[&str]) -> rusqlite::Result<()> {
     let version = STEPS.len();
     let done = connection
@@ -121,7 +121,7 @@ fn climb(connection: &Connection, missing: &[&str]) -> rusqlite::Result<()> {
 mod tests {
     use super::*;
 
-    /// Makes a database as the agent of that version made it.
+    /// Creates a database as the agent of that version did.
     fn of_version(version: usize) -> Connection {
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch(&STEPS[..version].concat()).unwrap();

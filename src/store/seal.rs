@@ -13,15 +13,16 @@ use hkdf::Hkdf;
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
-/// The key that all others come from: 32 bytes from the system's random source, kept in a file only root can read.
+/// The key that all others are derived from: 32 bytes from the system's random source, in a file that only root can
+/// read.
 pub struct MasterKey(Zeroizing<[u8; 32]>);
 
 impl MasterKey {
-    /// Reads the key file: 64 hex digits, mode 0600, owned by whoever runs the agent.
+    /// Reads the key file: 64 hex digits, mode 0600, owned by the agent's user.
     ///
     /// # Errors
-    /// Says what is wrong with the file and how to mend it. A wrong mode is refused, not mended: who could read the
-    /// key until now may have.
+    /// What is wrong with the file and how to fix it. A wrong mode is refused, not fixed: the key may have been read
+    /// already.
     pub fn read(path: &Path) -> Result<Self, String> {
         let shown = path.display();
         let meta = std::fs::symlink_metadata(path)
@@ -39,7 +40,7 @@ impl MasterKey {
         Self::parse(text.trim()).ok_or_else(|| format!("could not use master key {shown}: it must be 64 hex digits"))
     }
 
-    /// Reads 64 hex digits.
+    /// Parses 64 hex digits.
     pub fn parse(text: &str) -> Option<Self> {
         let mut key = Zeroizing::new([0; 32]);
         hex::decode_to_slice(text, key.as_mut_slice()).ok()?;
@@ -47,37 +48,34 @@ impl MasterKey {
     }
 }
 
-/// Seals and opens values under a key made from the master key.
+/// Seals and opens values with a key derived from the master key.
 pub struct Sealer {
     cipher: Aes256Gcm,
     id: String,
 }
 
-/// Which value: what a sealed body is bound to.
+/// The identity of a value, to which its sealed body is bound.
 #[derive(Debug, Clone, Copy)]
 pub struct Label<'a> {
     /// `env` or `secret`.
     pub kind: &'a str,
-    /// Whose.
     pub project: &'a str,
-    /// Its name.
     pub name: &'a str,
-    /// Its version.
     pub version: u32,
 }
 
 /// A sealed value, as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedBody {
-    /// Under which key.
+    /// The id of the key it is sealed with.
     pub key: String,
-    /// Drawn at random for this value.
+    /// Random, drawn for this value.
     pub nonce: [u8; 12],
     /// Ciphertext and tag.
     pub body: Vec<u8>,
 }
 
-/// Why a value could not be sealed or opened. It never says more.
+/// Why a value could not be sealed or opened. It never contains more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealError(&'static str);
 
@@ -88,7 +86,7 @@ impl fmt::Display for SealError {
 }
 
 impl Sealer {
-    /// Makes the sealer of a master key.
+    /// Derives the sealer from a master key.
     pub fn new(master: &MasterKey) -> Self {
         let mut key = Zeroizing::new([0u8; 32]);
         // 32 bytes are less than HKDF's limit of 255 blocks, so expanding cannot fail.
@@ -114,7 +112,7 @@ impl Sealer {
     /// Opens a value.
     ///
     /// # Errors
-    /// It was sealed under another key, or for another project, name or version, or it is damaged.
+    /// It was sealed with another key, or for another project, name or version, or it is damaged.
     pub fn open(&self, label: Label<'_>, sealed: &SealedBody) -> Result<Zeroizing<String>, SealError> {
         if sealed.key != self.id {
             return Err(SealError(
@@ -180,7 +178,7 @@ mod tests {
                 prop_assert_eq!(sealer(one).open(there.label(), &sealed).is_ok(), there == mine);
             }
             prop_assert_eq!(sealer(two).open(mine.label(), &sealed).is_ok(), one == two);
-            // Also where the row claims to be of the other key.
+            // Even if the row claims to be of the other key.
             let claimed = SealedBody { key: sealer(two).id, ..sealed };
             prop_assert_eq!(sealer(two).open(mine.label(), &claimed).is_ok(), one == two);
         }

@@ -1,4 +1,4 @@
-//! Host services in the database: what is wanted of them, what is remembered, how they were last seen.
+//! Host services in the database: their desired state, progress and last status.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use super::{Db, damaged, refused};
 
 const COLUMNS: &str = "service, generation, intent, version, purge, owner, complaint";
 
-/// A row as it stands.
+/// A row, unparsed.
 type Texts = (String, u64, String, Option<String>, bool, String, Option<String>);
 
 fn texts(row: &Row<'_>) -> rusqlite::Result<Texts> {
@@ -91,7 +91,7 @@ impl ServiceProgressStore for Db {
 
     fn service_statuses(&self) -> Result<BTreeMap<Service, ServiceStatus>, PortError> {
         let rows = read_all(&self.lock(), "SELECT service, status FROM service_status", pair)?;
-        // A status of an older form is no loss: the next pass writes a new one.
+        // A status in an older format is no loss: the next pass writes a new one.
         let read = |(name, status): (String, String)| Some((name.parse().ok()?, serde_json::from_str(&status).ok()?));
         Ok(rows.into_iter().filter_map(read).collect())
     }
@@ -150,7 +150,7 @@ impl DesiredServiceStore for Db {
 }
 
 impl Db {
-    /// Carries out what a rule of `plan::accept` decides on a service.
+    /// Applies the decision of a `plan::accept` rule on a service.
     fn change_service<T>(
         &self,
         what: &str,
@@ -210,7 +210,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         db(&dir).put_service(PG, Version::Major(15), &Owner::Api, None, &ops()).unwrap();
         let progress = ServiceProgress { generation: 1, before: Some([14].into()), ..ServiceProgress::default() };
-        // Nobody asks for redis: nothing of it is kept.
+        // There is no request for redis: nothing of it is kept.
         db(&dir).remember_services(&[(PG, progress.clone()), (REDIS, progress.clone())].into()).unwrap();
         let db = db(&dir);
         assert_eq!(db.service_progress().unwrap(), [(PG, progress)].into());

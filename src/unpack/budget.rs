@@ -1,4 +1,4 @@
-//! The counters that end a decompression bomb: over what comes out of a decoder, and over what is written.
+//! The counters that stop a decompression bomb: over a decoder's output, and over what is written.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, Read};
@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::{Code, Limits, UnpackError};
 
-/// Small archives may be as dense as they like.
+/// Small archives may have any ratio.
 const RATIO_FROM: u64 = 10 << 20;
 /// Long names and extended attributes of one entry. A decoder keeps these in memory before we see the entry.
 const HEADERS_AT_MOST: u64 = 1 << 20;
@@ -40,7 +40,7 @@ impl Budget {
     }
 }
 
-/// Watches a stream from outside of the decoder that owns it. The verdict is kept here because decoders wrap errors.
+/// Meters a stream from outside the decoder that owns it. The verdict is kept here because decoders wrap errors.
 #[derive(Debug, Clone)]
 pub(super) struct Meter(Rc<Inner>);
 
@@ -52,7 +52,7 @@ struct Inner {
     at_end: Cell<bool>,
 }
 
-/// A stream whose bytes are counted.
+/// A metered stream.
 pub(super) struct Metered<R> {
     inner: R,
     meter: Meter,
@@ -72,7 +72,7 @@ impl Meter {
         Metered { inner, meter: self.clone() }
     }
 
-    /// From here on only headers may be read, and not many.
+    /// From here on only headers may be read, up to a limit.
     pub(super) fn expect_headers(&self) {
         self.0.headers_left.set(Some(HEADERS_AT_MOST));
     }
@@ -82,12 +82,12 @@ impl Meter {
         self.0.headers_left.set(None);
     }
 
-    /// Tells whether the stream had nothing more to give.
+    /// Whether the stream reached its end.
     pub(super) fn at_end(&self) -> bool {
         self.0.at_end.get()
     }
 
-    /// Returns why a read failed: a limit of ours, or else damage.
+    /// Attributes a failed read to a limit of ours or to damage.
     pub(super) fn blame(&self, error: io::Error) -> UnpackError {
         self.0.tripped.borrow_mut().take().unwrap_or_else(|| UnpackError::damaged(error))
     }

@@ -1,6 +1,6 @@
-//! Whether a tree holds the programs and directories that a release expects of it; and if not, what it has instead.
+//! Whether a tree holds the programs and directories that a release needs, and if not, what it has instead.
 //!
-//! It refuses only what could not start anyhow, so that a release is rejected with its reason and not after a trial.
+//! It refuses only what could not start anyway, so that a release is rejected with its reason instead of after a trial.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read};
@@ -13,28 +13,28 @@ use super::tree::{is_junk, is_program, is_system_program};
 use crate::model::expected::Expected;
 use crate::model::spec::Command;
 
-/// Where launched programs are looked for by their name.
+/// The PATH of launched programs.
 const USUAL_PATH: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 /// How much of a file is read: the kernel reads as much of a script's first line.
 const HEAD: u64 = 256;
 const MOST_LINKS: usize = 40;
-/// How many names are compared to find one that was meant.
+/// How many names are compared to find a similar one.
 const MOST_NAMES: usize = 100_000;
-/// How many names at the top are shown.
+/// How many top-level names a message lists.
 const SHOWN: usize = 8;
 
-/// Where the tree lies.
+/// Where the tree is.
 pub enum Place<'a> {
-    /// On the server that runs it.
+    /// The server that runs it.
     Server {
-        /// The directory that everything lay in, and that was left out.
+        /// The lone top directory that was left out.
         stripped: Option<&'a str>,
     },
-    /// Where it was made: what that machine has installed says nothing.
+    /// Another machine: what is installed there proves nothing.
     Elsewhere,
 }
 
-/// Says what a release lacks in its tree, if anything. A program without the right to be run gets it.
+/// Describes what a release lacks in its tree, if anything. A program without execute permission gets it.
 pub fn lacks(root: &Path, expected: &Expected, place: &Place<'_>) -> Option<String> {
     let tree = Tree { root, place };
     let sites = expected.sites.iter().filter(|(_, site)| !tree.has_directory(site.as_str()));
@@ -60,16 +60,15 @@ enum Wanted {
     Directory,
 }
 
-/// What a path in the tree leads to.
+/// What a path in the tree resolves to.
 enum Found {
-    /// A file, by its real path.
+    /// A file, by its resolved path.
     File(PathBuf),
     Directory,
-    /// Nothing there.
     Nothing,
-    /// A link whose end is not in the tree, or not there.
+    /// A link that leads outside the tree, or nowhere.
     DeadLink(PathBuf),
-    /// A link to a program of the system.
+    /// A link to a system program.
     System,
 }
 
@@ -82,11 +81,11 @@ impl Tree<'_> {
         fs::symlink_metadata(self.root.join(path)).is_ok_and(|meta| meta.is_dir())
     }
 
-    /// Says why a command could not start.
+    /// Explains why a command could not start.
     fn judge(&self, whose: &str, command: &Command, own_path: bool) -> Option<String> {
         let (program, arguments) = command.words().split_first()?;
         let flaw = match program {
-            // A place on the server, or one that is known only at the start.
+            // A path on the server, or one that is known only on start.
             _ if program.starts_with('/') || program.contains('$') => None,
             _ if !program.contains('/') => self.judge_name(whose, program, own_path),
             _ => self.judge_program(whose, program),
@@ -96,7 +95,7 @@ impl Tree<'_> {
         flaw.or_else(|| self.judge_script(whose, program, script()?))
     }
 
-    /// A program that is named without a place is looked for on the server, and never in the artifact.
+    /// A program named without a path is looked up on the server, never in the artifact.
     fn judge_name(&self, whose: &str, name: &str, own_path: bool) -> Option<String> {
         let is_installed = || USUAL_PATH.iter().any(|directory| Path::new(directory).join(name).exists());
         let is_ours = || matches!(self.find(name), Found::File(_));
@@ -116,7 +115,7 @@ impl Tree<'_> {
         }
     }
 
-    /// A file that an interpreter is given to run.
+    /// A script that an interpreter runs.
     fn judge_script(&self, whose: &str, program: &str, script: &str) -> Option<String> {
         match self.find(&bare(script)) {
             Found::Nothing => Some(self.missing(script, &format!("{whose} runs with {program}"), Wanted::File)),
@@ -139,7 +138,7 @@ impl Tree<'_> {
                 ));
             }
             if self.on_server() {
-                // What cannot be changed is said by the start.
+                // If the mode cannot be changed, the start reports it.
                 let _ = fs::set_permissions(path, Permissions::from_mode(0o755));
             }
         }
@@ -159,7 +158,7 @@ impl Tree<'_> {
         ))
     }
 
-    /// Returns the python that lies in the same directory.
+    /// Returns the python in the same directory.
     fn python_beside(&self, program: &str) -> Option<String> {
         let python = format!("{}/python", program.rsplit_once('/')?.0);
         matches!(self.find(&bare(&python)), Found::File(_) | Found::System).then_some(python)
@@ -186,7 +185,7 @@ impl Tree<'_> {
         })
     }
 
-    /// Follows a path as the kernel would, and says what is at its end.
+    /// Resolves a path as the kernel would.
     fn find(&self, path: &str) -> Found {
         let mut at = self.root.join(path);
         for _ in 0..MOST_LINKS {
@@ -210,7 +209,7 @@ impl Tree<'_> {
         path.strip_prefix(self.root).unwrap_or(path).to_owned()
     }
 
-    /// Says that something is not there, and what is: the nearest name, or what lies at the top.
+    /// Describes what is missing, and what exists instead: the nearest name, or the top-level names.
     fn missing(&self, path: &str, who: &str, wanted: Wanted) -> String {
         let what = match wanted {
             Wanted::File => "",
@@ -286,7 +285,7 @@ fn collect(directory: &Path, prefix: &str, wanted: Wanted, names: &mut Vec<Strin
     }
 }
 
-/// Says how little a name is like the one that was meant; none where it is not like it.
+/// Returns a name's distance from the expected one; None if they are not similar.
 fn unlikeness(meant: &str, name: &str) -> Option<usize> {
     let depth = name.matches('/').count();
     let (meant_base, name_base) = (base(meant), base(name));
@@ -314,12 +313,12 @@ fn base(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// Returns a path without the parts that mean nothing.
+/// Returns a path without its no-op components.
 fn bare(path: &str) -> String {
     path.split('/').filter(|part| !matches!(*part, "" | ".")).collect::<Vec<_>>().join("/")
 }
 
-/// Returns the file that an interpreter runs, where that is certain.
+/// Returns the script that an interpreter runs, if that is certain.
 fn script_of<'a>(program: &str, arguments: &'a [String]) -> Option<&'a String> {
     let name = base(program);
     if name == "java" {
@@ -336,7 +335,7 @@ fn script_of<'a>(program: &str, arguments: &'a [String]) -> Option<&'a String> {
     suffixes.iter().any(|suffix| script.ends_with(suffix)).then_some(script)
 }
 
-/// Tells whether a word is a flag that takes no other word with it, as far as that is certain.
+/// Whether a word is a flag without a separate argument, as far as that is certain.
 fn stands_alone(word: &str, python: bool) -> bool {
     const OF_NODE: [&str; 4] = ["--no-", "--enable-", "--expose-", "--trace-"];
     match word.strip_prefix("--") {
@@ -354,7 +353,7 @@ fn is_shell(name: &str) -> bool {
 
 fn head(path: &Path) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
-    // A pipe in its place is not waited for.
+    // A FIFO in its place does not block.
     let file: File = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path)?;
     file.take(HEAD).read_to_end(&mut head)?;
     Ok(head)
@@ -364,7 +363,7 @@ fn first_line(head: &[u8]) -> Option<&[u8]> {
     head.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()
 }
 
-/// Tells whether a script's first line ends as lines of Windows do: the kernel takes the return for a part of the name.
+/// Whether a script's first line ends in CRLF: the kernel takes the CR as part of the interpreter's name.
 fn ends_in_return(head: &[u8]) -> bool {
     first_line(head).is_some_and(|line| line.ends_with(b"\r"))
 }
@@ -389,7 +388,7 @@ mod tests {
     use super::*;
     use crate::model::spec::SiteDirectory;
 
-    /// Makes a tree of files: a name that ends in `*` may be run, `a->b` is a link.
+    /// Creates a tree of files: a name that ends in `*` is executable, `a->b` is a link.
     fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         for (name, content) in files {

@@ -1,14 +1,14 @@
-//! What a file is, by its first bytes alone: names and content types are a stranger's word.
+//! Detects a file's kind by its first bytes alone: names and content types are untrusted.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
 use super::{Code, UnpackError};
 
-/// One tar header; all magics lie within.
+/// One tar header; all magic numbers lie within.
 const HEAD: u64 = 512;
 
-/// What can be unpacked.
+/// The kinds that can be unpacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Tar,
@@ -17,7 +17,7 @@ pub(super) enum Kind {
     Executable,
 }
 
-/// A compression around one stream.
+/// A compression of a single stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Packed {
     Gzip,
@@ -35,21 +35,21 @@ impl Packed {
     }
 }
 
-/// Reads the first bytes, fewer only if there are no more.
+/// Reads the first bytes, fewer only at the end of the file.
 pub(super) fn head(source: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     source.take(HEAD).read_to_end(&mut head)?;
     Ok(head)
 }
 
-/// Says what a file is, and leaves it at its start.
+/// Detects a file's kind, and rewinds it.
 pub(super) fn of_file(artifact: &mut File) -> Result<Kind, UnpackError> {
     let head = head(artifact).map_err(UnpackError::damaged)?;
     artifact.seek(SeekFrom::Start(0)).map_err(UnpackError::damaged)?;
     of(&head).map_err(|found| neither("the artifact", &found))
 }
 
-/// Says what begins like this, or what it looks like instead.
+/// Detects the kind from the first bytes, or describes what they look like instead.
 pub(super) fn of(head: &[u8]) -> Result<Kind, String> {
     let tar = head.get(257..262) == Some(b"ustar");
     match (by_first_bytes(head), tar) {
@@ -73,7 +73,7 @@ fn by_first_bytes(head: &[u8]) -> Option<Kind> {
     MAGICS.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, kind)| *kind)
 }
 
-/// Names what people upload by mistake: above all the login page that a download link led to.
+/// Names what people upload by mistake, above all the login page behind a download link.
 fn looks_like(head: &[u8]) -> String {
     const MAGICS: [(&[u8], &str); 5] = [
         (b"BZh", "a bzip2 file"),
@@ -96,7 +96,7 @@ fn looks_like(head: &[u8]) -> String {
     }
 }
 
-/// Makes the error for a file, or the inside of one, that is nothing we can run.
+/// The error for a file, or its decompressed content, that is nothing we can run.
 pub(super) fn neither(shown: &str, found: &str) -> UnpackError {
     let wanted = match shown {
         "the artifact" => "a tar, zip, gzip, zstd, xz or executable file",

@@ -1,7 +1,7 @@
-//! The unprivileged helper that turns an archive from a stranger into a tree of files.
+//! The unprivileged helper that unpacks an untrusted archive into a tree of files.
 //!
-//! It judges every entry itself: a library's own `unpack` silently skips what it dislikes, and follows what it
-//! should not. One bad entry refuses the whole archive. It knows no secrets, and can write only where it stands.
+//! It checks every entry itself: a library's own `unpack` silently skips some entries, and follows links that it should
+//! not. One bad entry refuses the whole archive. It has no secrets, and can write only to its working directory.
 
 mod budget;
 pub mod contents;
@@ -29,22 +29,22 @@ use kind::{Kind, Packed};
 use tree::{EntryName, Tree};
 pub use tree::{MANIFEST, is_junk, is_system_program};
 
-/// The 128 MiB that the zstd tool itself accepts without being asked.
+/// The 128 MiB that the zstd tool itself accepts by default.
 const ZSTD_WINDOW_LOG: u32 = 27;
 const XZ_MEMORY: u64 = 256 << 20;
 const ADDRESS_SPACE: u64 = 1 << 30;
 const OPEN_FILES: u64 = 64;
 
-/// How much an archive may make of itself. Counted while writing: what headers say is the archive's own word.
+/// Limits on an archive's content. Counted while writing: the sizes in headers are untrusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes written, and bytes that come out of the compression.
+    /// Bytes written, and bytes decompressed.
     pub max_bytes: u64,
     /// Files, directories and links.
     pub max_entries: u64,
     /// Bytes written per byte of the artifact, once 10 MiB are written.
     pub max_ratio: u64,
-    /// Names in one path.
+    /// Components of one path.
     pub max_depth: u64,
 }
 
@@ -71,14 +71,14 @@ impl Limits {
     }
 }
 
-/// What came out of an archive.
+/// The result of unpacking an archive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unpacked {
-    /// Files, directories and links, those that no entry named but a path needed included.
+    /// Files, directories and links, including implied parent directories.
     pub entries: u64,
     /// Bytes in files.
     pub bytes: u64,
-    /// The directory that everything lay in, and that was left out.
+    /// The lone top directory that was left out, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stripped: Option<String>,
 }
@@ -87,9 +87,8 @@ pub struct Unpacked {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct UnpackError {
-    /// For the program.
     pub code: Code,
-    /// For the operator: names the entry.
+    /// For the operator; names the entry.
     pub message: String,
 }
 
@@ -101,21 +100,21 @@ pub enum Code {
     ArchiveTooLarge,
     /// More entries than the limits allow.
     TooManyEntries,
-    /// A path with more names or bytes than the limits allow.
+    /// A path with more components or bytes than the limits allow.
     PathTooDeep,
-    /// Not a kind we know, or two kinds at once.
+    /// An unknown kind, or two kinds at once.
     TypeMismatch,
     /// A path or link that leads, or could lead, out of the tree.
     PathEscapes,
-    /// An entry that is no file, directory or link, or has a name we do not write.
+    /// An entry that is not a file, directory or link, or has a name that we do not write.
     EntryForbidden,
-    /// Two entries that claim one path.
+    /// Two entries for one path.
     DuplicateEntry,
-    /// Cut short, altered, or followed by something else.
+    /// Truncated, corrupt, or followed by trailing data.
     Damaged,
-    /// No room; the only one that may pass.
+    /// The only transient one.
     DiskFull,
-    /// The helper itself could not work.
+    /// The helper itself failed.
     Failed,
 }
 
@@ -138,11 +137,11 @@ impl UnpackError {
     }
 }
 
-/// Unpacks an artifact of any kind we know into an empty directory. If everything lies in one directory, that
-/// directory itself is left out. A jar is kept whole, and what macOS adds to archives for itself is left out.
+/// Unpacks an artifact of any known kind into an empty directory. A lone top directory is left out. A jar is kept
+/// whole, and the files that macOS adds to archives are left out.
 ///
 /// # Errors
-/// Names the entry and the rule. What was already written stays: the caller throws the directory away.
+/// The entry and the rule. What was already written stays: the caller deletes the directory.
 pub fn unpack(mut artifact: File, into: &Path, limits: &Limits) -> Result<Unpacked, UnpackError> {
     let length = artifact.seek(SeekFrom::End(0)).map_err(UnpackError::damaged)?;
     artifact.seek(SeekFrom::Start(0)).map_err(UnpackError::damaged)?;
@@ -163,7 +162,7 @@ pub fn unpack(mut artifact: File, into: &Path, limits: &Limits) -> Result<Unpack
     tree.finish()
 }
 
-/// Opens a decoder that reads all members or frames and fails on anything behind the last one.
+/// Opens a decoder that reads all members or frames and fails on trailing data.
 fn decompressor(packed: Packed, artifact: File) -> io::Result<Box<dyn Read>> {
     let source = BufReader::with_capacity(64 << 10, artifact);
     Ok(match packed {
@@ -190,10 +189,10 @@ fn unpack_stream(source: Box<dyn Read>, shown: &str, meter: &Meter, tree: &mut T
     }
 }
 
-/// Runs as the helper process: the artifact is standard input, the tree the current directory, the verdict one line
-/// of JSON on standard output.
+/// Runs as the helper process: reads the artifact from standard input, writes the tree to the current directory and the
+/// verdict, one line of JSON, to standard output.
 pub fn main_from_stdin(args: &[String]) -> ExitCode {
-    // Where memory is short it is this process that goes, not the agent. Best effort: the unpacking works without.
+    // Under memory pressure this process is killed, not the agent. Best effort: unpacking works without.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
     let result = run(args);
     let line = match &result {
@@ -215,19 +214,19 @@ fn run(args: &[String]) -> Result<Unpacked, UnpackError> {
     unpack(File::from(artifact), Path::new("."), &limits)
 }
 
-/// Gives up what unpacking never needs, so that a flaw in a decoder has less to work with.
+/// Drops every privilege that unpacking does not need, so that a vulnerability in a decoder is worth less.
 fn confine(limits: &Limits) -> nix::Result<()> {
     prctl::set_no_new_privs()?;
-    // A helper whose agent is gone writes for nobody.
+    // A helper whose agent exited has no use.
     prctl::set_pdeathsig(Signal::SIGKILL)?;
-    // Blocked, so that a file over the limit is a failed write with a message and not a death without one.
+    // Blocked, so that a file over the limit is a failed write with a message, not a silent kill.
     SigSet::from(Signal::SIGXFSZ).thread_block()?;
     stat::umask(stat::Mode::from_bits_truncate(0o022));
     for (resource, most) in [
         (Resource::RLIMIT_FSIZE, limits.max_bytes),
         (Resource::RLIMIT_AS, ADDRESS_SPACE),
         (Resource::RLIMIT_NOFILE, OPEN_FILES),
-        // Whoever took over a decoder could otherwise leave a child behind that writes on after the verdict.
+        // An exploited decoder could otherwise leave a child behind that writes after the verdict.
         (Resource::RLIMIT_NPROC, 0),
         (Resource::RLIMIT_CORE, 0),
     ] {

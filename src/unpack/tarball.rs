@@ -8,9 +8,9 @@ use super::budget::Meter;
 use super::tree::{EntryName, Tree};
 use super::{Code, UnpackError};
 
-/// Puts every entry into the tree, and refuses whatever follows the archive's end.
+/// Puts every entry into the tree, and refuses trailing data.
 pub(super) fn unpack(source: impl Read, meter: &Meter, tree: &mut Tree) -> Result<(), UnpackError> {
-    // The first header was counted when the kind was found out.
+    // The first header was counted when the kind was detected.
     let mut archive = Archive::new(source);
     put_all(&mut archive, meter, tree)?;
     if meter.at_end() {
@@ -64,7 +64,7 @@ fn put_file(
     meter: &Meter,
     tree: &mut Tree,
 ) -> Result<(), UnpackError> {
-    // Old archives mean a directory by it, newer tools a file: we do not guess.
+    // In old archives this means a directory, in newer ones a file: we do not guess.
     if shown.ends_with('/') {
         return Err(forbidden(shown, "a file's name may not end with /"));
     }
@@ -91,7 +91,7 @@ fn target(entry: &Entry<'_, impl Read>) -> Result<Vec<u8>, UnpackError> {
     target.ok_or_else(|| UnpackError::damaged("a link has no target"))
 }
 
-/// Refuses the extensions that the reader would not apply, and that others would.
+/// Refuses the extensions that this reader would not apply and others would.
 fn check_extensions(entry: &mut Entry<'_, impl Read>, shown: &str, meter: &Meter) -> Result<(), UnpackError> {
     let global = entry.header().entry_type() == EntryType::XGlobalHeader;
     let Some(extensions) = entry.pax_extensions().map_err(|error| meter.blame(error))? else { return Ok(()) };

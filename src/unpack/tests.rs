@@ -1,4 +1,4 @@
-//! Archives good and bad, through the same door that the helper uses.
+//! Good and bad archives, through the same input that the helper uses.
 
 use std::fs;
 use std::io::{Cursor, Write};
@@ -10,7 +10,7 @@ use zip::write::SimpleFileOptions;
 
 use super::*;
 
-/// One entry: its kind, its name, and its content or target.
+/// One entry: its type, its name, and its content or target.
 type Item = (EntryType, &'static str, &'static str);
 
 const FILE: EntryType = EntryType::Regular;
@@ -18,7 +18,7 @@ const DIR: EntryType = EntryType::Directory;
 const SYMLINK: EntryType = EntryType::Symlink;
 const HARDLINK: EntryType = EntryType::Link;
 
-/// Writes names and targets into the header as they are: the library would refuse the bad ones.
+/// Writes names and targets into the header unchanged: the library would refuse the bad ones.
 fn header(kind: EntryType, name: &[u8], body: &[u8], mode: u32) -> Header {
     let mut header = Header::new_ustar();
     header.as_mut_bytes()[..name.len()].copy_from_slice(name);
@@ -88,7 +88,7 @@ fn unpack_with(bytes: &[u8], limits: &Limits) -> Result<(Unpacked, Vec<String>),
     Ok((unpacked, listing))
 }
 
-/// Shows a tree as `dir/`, `file=content`, `program*=content`, `link->target`.
+/// Lists a tree as `dir/`, `file=content`, `program*=content`, `link->target`.
 fn list(dir: &Path, prefix: &str, listing: &mut Vec<String>) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();

@@ -1,7 +1,7 @@
-//! The tree being written: what is where, which names may be, and where links may lead.
+//! The tree being written: what exists where, which names are allowed, and where links may lead.
 //!
-//! While files are written there is no link on the disk at all, so nothing can be written through one. Links come
-//! last, when all that they could lead to is known.
+//! While files are written there is no link on disk, so nothing can be written through one. Links come last, when all
+//! possible targets are known.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
@@ -12,16 +12,16 @@ use std::path::{Path, PathBuf};
 use super::budget::Budget;
 use super::{Code, Limits, UnpackError, Unpacked};
 
-/// The agent's own mark on a finished release, which no archive may bring along.
+/// The agent's own marker of a finished release, which no archive may contain.
 pub const MANIFEST: &str = ".zexio-release.json";
 const LONGEST_NAME: usize = 255;
-/// Leaves room below the kernel's 4096 for where releases lie.
+/// Leaves room below the kernel's 4096 for the releases directory.
 const LONGEST_PATH: usize = 2048;
 const LONGEST_TARGET: usize = 1024;
 /// The kernel follows as many.
 const MOST_LINKS: usize = 40;
 
-/// A path that stays in the tree: names joined by `/`, no `.` or `..`. Empty for the root itself.
+/// A path inside the tree: names joined by `/`, no `.` or `..`. Empty for the root.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct EntryName(String);
 
@@ -36,7 +36,7 @@ impl EntryName {
         Self("app.jar".to_owned())
     }
 
-    /// Tells whether it is what macOS leaves in archives beside the files: notes of its own, and no part of the app.
+    /// Whether it is a metadata file that macOS adds to archives, not part of the app.
     pub(super) fn is_junk(&self) -> bool {
         self.0.split('/').any(is_junk)
     }
@@ -67,30 +67,29 @@ impl EntryName {
         Ok(Self(path))
     }
 
-    /// Returns the directories above, outermost first.
+    /// Returns the parent directories, outermost first.
     fn parents(&self) -> impl Iterator<Item = &str> {
         self.0.match_indices('/').map(|(end, _)| &self.0[..end])
     }
 }
 
-/// Tells whether a name is one that macOS leaves in directories and archives for itself.
+/// Whether a name is one that macOS adds to directories and archives.
 pub fn is_junk(name: &str) -> bool {
     matches!(name, "__MACOSX" | ".DS_Store") || name.starts_with("._")
 }
 
-/// Tells whether a link may lead there although it is outside of the artifact: to a program of the system, as those of
-/// a virtual environment do.
+/// Whether a link may lead outside the artifact: to a system program, like those of a virtual environment.
 pub fn is_system_program(target: &str) -> bool {
     let name = target.strip_prefix("/usr/bin/").unwrap_or_default();
     !matches!(name, "" | "." | "..") && !name.contains('/')
 }
 
-/// Tells whether a file begins as a program or a script does.
+/// Whether a file starts like a program or a script.
 pub(super) fn is_program(head: &[u8]) -> bool {
     head.starts_with(b"#!") || head.starts_with(b"\x7fELF")
 }
 
-/// Returns bytes as text that looks the same to every reader and in every terminal.
+/// Decodes bytes as text that looks the same to every reader and in every terminal.
 fn text(raw: &[u8]) -> Result<&str, &'static str> {
     let text = std::str::from_utf8(raw).map_err(|_| "is not UTF-8")?;
     if text.chars().any(char::is_control) {
@@ -116,9 +115,9 @@ pub(super) struct Tree<'a> {
     budget: Budget,
     entries: u64,
     nodes: BTreeMap<String, Node>,
-    /// Whether any file came with the right to be run.
+    /// Whether any file came with execute permission.
     has_modes: bool,
-    /// The files that begin as programs do and came without that right.
+    /// Files that start like programs and came without execute permission.
     without_mode: Vec<String>,
 }
 
@@ -136,19 +135,19 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// Checks an entry's name, and counts the entry: one that is refused later has cost its share.
+    /// Checks an entry's name, and counts the entry, even if it is refused later.
     pub(super) fn name(&mut self, raw: &[u8]) -> Result<EntryName, UnpackError> {
         self.entries += 1;
         self.check_count()?;
         self.path(raw)
     }
 
-    /// Checks a path that is no entry of its own: a hard link's target.
+    /// Checks a path that is not an entry of its own: a hard link's target.
     pub(super) fn path(&self, raw: &[u8]) -> Result<EntryName, UnpackError> {
         EntryName::parse(raw, &self.limits)
     }
 
-    /// Makes a directory. A second entry for it is fine: many tools write them.
+    /// Creates a directory. A second entry for it is fine: many tools write them.
     pub(super) fn dir(&mut self, name: &EntryName) -> Result<(), UnpackError> {
         self.make_parents(name)?;
         match self.nodes.get(&name.0) {
@@ -159,7 +158,7 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// Writes a file and returns its size. Of its mode only "may be executed" is kept.
+    /// Writes a file and returns its size. Only the execute bit of its mode is kept.
     pub(super) fn file(
         &mut self,
         name: EntryName,
@@ -192,7 +191,7 @@ impl<'a> Tree<'a> {
         Ok(self.budget.used - before)
     }
 
-    /// Remembers a link; it is made once the tree is complete.
+    /// Records a link; it is created once the tree is complete.
     pub(super) fn symlink(&mut self, name: EntryName, target: &[u8]) -> Result<(), UnpackError> {
         let refuse = |code, rule: &str| {
             let target = String::from_utf8_lossy(target);
@@ -211,7 +210,7 @@ impl<'a> Tree<'a> {
         self.claim(&name, Node::Link(target.to_owned()))
     }
 
-    /// Gives an earlier file a second name.
+    /// Hard-links an earlier file.
     pub(super) fn hardlink(&mut self, name: EntryName, target: &EntryName) -> Result<(), UnpackError> {
         if self.nodes.get(&target.0) != Some(&Node::File) {
             let rule = format!("{:?} is not an earlier file of the archive", target.0);
@@ -225,7 +224,7 @@ impl<'a> Tree<'a> {
         linked.map_err(|error| UnpackError::writing(&name.0, &error))
     }
 
-    /// Leaves out a lone top directory and makes the links.
+    /// Strips a lone top directory and creates the links.
     pub(super) fn finish(mut self) -> Result<Unpacked, UnpackError> {
         if !self.nodes.values().any(|node| *node == Node::File) {
             return Err(UnpackError::damaged("it holds no files"));
@@ -245,7 +244,8 @@ impl<'a> Tree<'a> {
         Ok(Unpacked { entries: self.nodes.len() as u64, bytes: self.budget.used, stripped })
     }
 
-    /// An archive in which nothing may be run was made where files have no such right: on Windows, or by a CI's store.
+    /// An archive without any executable was made where files have no execute bit: on Windows, or by a CI's artifact
+    /// store.
     fn give_modes(&self) -> Result<(), UnpackError> {
         self.without_mode.iter().try_for_each(|path| {
             let given = fs::set_permissions(self.at(path), Permissions::from_mode(0o755));
@@ -253,7 +253,7 @@ impl<'a> Tree<'a> {
         })
     }
 
-    /// Makes sure that a path is free, that all above it are directories, and takes it.
+    /// Reserves a free path whose parents are all directories.
     fn claim(&mut self, name: &EntryName, node: Node) -> Result<(), UnpackError> {
         self.make_parents(name)?;
         if name.0.is_empty() || self.nodes.contains_key(&name.0) {
@@ -309,7 +309,7 @@ impl<'a> Tree<'a> {
         let nodes = std::mem::take(&mut self.nodes);
         let nodes = nodes.into_iter().filter_map(|(path, node)| Some((path.strip_prefix(&inside)?.to_owned(), node)));
         self.nodes = nodes.collect();
-        // The directory may hold something of its own name, so it steps aside first.
+        // The directory may contain an entry of its own name, so it is renamed first.
         let aside = (0..).map(|n| format!(".top-{n}")).find(|name| !self.nodes.contains_key(name.as_str()));
         let aside = self.root.join(aside.unwrap_or_default());
         fs::rename(self.root.join(top), &aside)?;
@@ -332,8 +332,8 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
-    /// Walks where the kernel would walk, links on the way included. What does not exist may be named, as long as it
-    /// would lie inside.
+    /// Resolves a link as the kernel would, including links on the way. A missing target is allowed if it would lie
+    /// inside.
     fn check_link(&self, path: &str, target: &str) -> Result<(), &'static str> {
         let mut at: Vec<&str> = path.split('/').collect();
         at.pop();

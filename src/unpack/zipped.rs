@@ -10,11 +10,11 @@ use super::{Code, UnpackError};
 
 const END_RECORD: u64 = 22;
 const END_MAGIC: &[u8; 4] = b"PK\x05\x06";
-/// The part of a Unix mode that says what kind of entry it is.
+/// The file type bits of a Unix mode.
 const KIND_OF_MODE: u32 = 0o170_000;
 const LONGEST_TARGET: u64 = 4096;
 
-/// What makes a zip archive a jar, which is run as it is.
+/// Marks a zip archive as a jar, which is run as it is.
 const MANIFEST: &str = "META-INF/MANIFEST.MF";
 
 /// Puts every entry into the tree, or the whole file if it is a jar. The file must be one zip archive from its first
@@ -30,7 +30,7 @@ pub(super) fn unpack(mut artifact: File, length: u64, tree: &mut Tree) -> Result
     if archive.has_duplicate_names() {
         return Err(UnpackError::new(Code::DuplicateEntry, "could not accept the archive: two entries have one name"));
     }
-    // A reader that goes by the local headers must see the same archive as one that goes by the directory.
+    // A reader that uses the local headers must see the same archive as one that uses the central directory.
     archive.validate_header_consistency().map_err(UnpackError::damaged)?;
     if archive.index_for_name(MANIFEST).is_some() {
         whole.seek(SeekFrom::Start(0)).map_err(UnpackError::damaged)?;
@@ -40,15 +40,14 @@ pub(super) fn unpack(mut artifact: File, length: u64, tree: &mut Tree) -> Result
     (0..archive.len()).try_for_each(|index| put(&mut archive, index, tree))
 }
 
-/// Tells whether a script has a jar behind it, as Spring Boot makes them to be run without `java -jar`.
-/// The file is left at its start.
+/// Whether a script has a jar appended, as Spring Boot makes them to run without `java -jar`. Rewinds the file.
 pub(super) fn has_jar(artifact: &mut File) -> bool {
     let archive = artifact.try_clone().ok().and_then(|file| ZipArchive::new(BufReader::new(file)).ok());
     let has = archive.is_some_and(|archive| archive.index_for_name(MANIFEST).is_some());
     has & artifact.seek(SeekFrom::Start(0)).is_ok()
 }
 
-/// Tells whether the end record that was used ends where the file ends.
+/// Whether the end record that was used ends where the file ends.
 fn ends_with_record(file: &mut File, length: u64, comment: u64) -> io::Result<bool> {
     let Some(at) = length.checked_sub(END_RECORD + comment) else { return Ok(false) };
     let mut magic = [0; 4];
@@ -57,7 +56,7 @@ fn ends_with_record(file: &mut File, length: u64, comment: u64) -> io::Result<bo
     Ok(magic == *END_MAGIC)
 }
 
-/// What the directory says about an entry.
+/// An entry's metadata in the central directory.
 struct About {
     raw: Vec<u8>,
     shown: String,
@@ -86,7 +85,7 @@ fn put(archive: &mut ZipArchive<BufReader<File>>, index: usize, tree: &mut Tree)
 
 fn about(archive: &ZipArchive<BufReader<File>>, index: usize) -> Result<About, UnpackError> {
     let entry = archive.by_index_data(index).map_err(UnpackError::damaged)?;
-    // The format has only /; old tools of Windows write \ all the same, and mean that.
+    // The format allows only /; old Windows tools write \ and mean /.
     let raw: Vec<u8> = entry.name_raw().iter().map(|byte| if *byte == b'\\' { b'/' } else { *byte }).collect();
     let shown = String::from_utf8_lossy(&raw).into_owned();
     if entry.encrypted() {

@@ -1,4 +1,4 @@
-//! Webhooks of Forgejo and Gitea: GitHub's payloads under headers of their own.
+//! Webhooks of Forgejo and Gitea: GitHub's payloads under their own headers.
 
 use hyper::header::{HeaderMap, HeaderName};
 use serde::Deserialize;
@@ -10,7 +10,7 @@ use super::super::auth::only;
 use super::release::{News, Release, Rules};
 use super::{Heard, Problem, check_repo, parse, payload, sig_bad, sig_malformed, sig_missing};
 
-/// Each is over the same body with the same secret, so the first one that came is as good as another.
+/// All carry the same signature (same body, same secret), so the first one present will do.
 static SIGNATURES: [(HeaderName, &str, &str); 3] = [
     (HeaderName::from_static("x-forgejo-signature"), "X-Forgejo-Signature", ""),
     (HeaderName::from_static("x-gitea-signature"), "X-Gitea-Signature", ""),
@@ -34,15 +34,15 @@ struct Repository {
     full_name: String,
 }
 
-/// Checks and reads a delivery.
+/// Verifies and reads a delivery.
 ///
 /// # Errors
-/// It is not the provider's, or of another repository, or lacks something.
+/// It is not from the provider, is for another repository, or lacks a field.
 pub fn hear(hook: &ForgejoHook, secret: &str, headers: &HeaderMap, body: &[u8]) -> Result<Heard, Problem> {
     check_proof(secret, headers, body)?;
     let payload: Payload = parse(&payload(headers, body)?)?;
     check_repo(&hook.repo, &payload.repository.full_name)?;
-    // A draft that is published over a tag which is there, and a pre-release that is promoted, come as `updated`.
+    // A draft published over an existing tag, and a promoted pre-release, arrive as `updated`.
     let (release, news) = match (&payload.release, payload.action.as_deref()) {
         (Some(release), Some("published")) => (release, News::Published),
         (Some(release), Some("updated")) => (release, News::Edited),

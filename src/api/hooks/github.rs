@@ -1,5 +1,5 @@
-//! GitHub's webhooks: signed over the raw body, without a time. The delivery's id is not signed, so what keeps an old
-//! body from coming back is the event's own time.
+//! GitHub's webhooks: signed over the raw body, without a time. The delivery's id is not signed, so the event's own
+//! time is what prevents the replay of an old body.
 
 use hyper::header::{HeaderMap, HeaderName};
 use serde::Deserialize;
@@ -45,10 +45,10 @@ struct Run {
     created_at: Option<Timestamp>,
 }
 
-/// Checks and reads a delivery.
+/// Verifies and reads a delivery.
 ///
 /// # Errors
-/// It is not GitHub's, or of another repository, or lacks something.
+/// It is not from GitHub, is for another repository, or lacks a field.
 pub fn hear(hook: &GithubHook, secret: &str, headers: &HeaderMap, body: &[u8]) -> Result<Heard, Problem> {
     check_proof(secret, headers, body)?;
     if only(headers, &EVENT) == Ok(Some("ping")) {
@@ -61,7 +61,7 @@ pub fn hear(hook: &GithubHook, secret: &str, headers: &HeaderMap, body: &[u8]) -
         _ => return Err(Problem::bad("bad_header", "a delivery has exactly one X-GitHub-Delivery header")),
     };
     match (hook.event, &payload.release, &payload.workflow_run, payload.action.as_deref()) {
-        // A full release comes as both; a pre-release that becomes one as `released` alone.
+        // A full release sends both; a promoted pre-release sends `released` alone.
         (GithubEvent::Release, Some(release), _, Some(action @ ("published" | "released"))) => {
             let news = if action == "released" { News::Promoted } else { News::Published };
             let rules = Rules { artifact: &hook.artifact, tags: hook.tags.as_ref(), prereleases: hook.prereleases };
@@ -87,8 +87,8 @@ fn check_proof(secret: &str, headers: &HeaderMap, body: &[u8]) -> Result<(), Pro
     if same(&hmac(secret.as_bytes(), &[body]), &proof) { Ok(()) } else { Err(sig_bad()) }
 }
 
-/// Says why a run deploys nothing. One for a pull request builds a stranger's commit on a branch that the stranger
-/// named; it belongs to this repository all the same.
+/// Says why a run deploys nothing. A run for a pull request builds an outsider's commit on a branch that the outsider
+/// named, although it belongs to this repository.
 fn unwanted(hook: &GithubHook, payload: &Payload, run: &Run) -> Option<String> {
     if run.conclusion.as_deref() != Some("success") {
         return Some("the run did not succeed".to_owned());
@@ -98,7 +98,7 @@ fn unwanted(hook: &GithubHook, payload: &Payload, run: &Run) -> Option<String> {
     if of_fork || run.event.as_deref().is_some_and(|event| event.starts_with("pull_request")) {
         return Some("the run is for a pull request".to_owned());
     }
-    // A run says no more than a name, of a branch or of a tag, so `tags` decides for both.
+    // A run carries only a name, of a branch or of a tag, so `tags` decides for both.
     match &hook.tags {
         Some(tags) => other_tag(Some(tags), run.head_branch.as_deref()),
         None => other_branch(&hook.artifact, run.head_branch.as_deref(), payload.repository.default_branch.as_deref()),

@@ -1,4 +1,4 @@
-//! GitLab's webhooks: Standard Webhooks where it signs, a plain token where an older one cannot.
+//! GitLab's webhooks: Standard Webhooks where it signs, a plain token for older versions that cannot.
 
 use hyper::header::{HeaderMap, HeaderName};
 use serde::Deserialize;
@@ -15,7 +15,7 @@ use super::{
 
 const TOKEN: HeaderName = HeaderName::from_static("x-gitlab-token");
 
-/// How far GitLab's clock may be ahead of ours before a release counts as announced for later.
+/// How far GitLab's clock may be ahead of ours before a release counts as scheduled.
 const AHEAD: Span = Span::seconds(300);
 
 #[derive(Deserialize)]
@@ -56,10 +56,10 @@ struct Pipeline {
     created_at: Option<Timestamp>,
 }
 
-/// Checks and reads a delivery.
+/// Verifies and reads a delivery.
 ///
 /// # Errors
-/// It is not GitLab's, or of another repository, or lacks something.
+/// It is not from GitLab, is for another repository, or lacks a field.
 pub fn hear(
     hook: &GitlabHook,
     secret: &str,
@@ -89,8 +89,8 @@ pub fn hear(
     }
 }
 
-/// Compares digests, not texts: that takes the same time for a token of any length. The body's own digest stands for
-/// the id that such a delivery lacks.
+/// Compares digests, not texts: that takes the same time for a token of any length. The body's digest serves as the id,
+/// which such a delivery lacks.
 fn check_token(secret: &str, headers: &HeaderMap, body: &[u8]) -> Result<String, Problem> {
     let token = only(headers, &TOKEN).map_err(|_| sig_malformed("X-Gitlab-Token", "the hook's secret"))?;
     let token = token.ok_or_else(|| sig_missing("X-Gitlab-Token"))?;
@@ -101,7 +101,7 @@ fn check_token(secret: &str, headers: &HeaderMap, body: &[u8]) -> Result<String,
     }
 }
 
-/// A release whose day lies ahead is GitLab's pre-release; no event comes when that day does.
+/// A release dated in the future is GitLab's pre-release; GitLab sends no event when that day comes.
 fn release(hook: &GitlabHook, payload: &Payload, id: String, edited: bool, now: Timestamp) -> Result<Heard, Problem> {
     let tag = payload.tag.clone();
     if let Some(why) = other_tag(hook.tags.as_ref(), tag.as_deref()) {
@@ -121,7 +121,7 @@ fn timeless(field: &str) -> Problem {
     Problem::invalid(vec![Flaw::at(field, "it is missing, and which event is newer is told by it")])
 }
 
-/// Says why a pipeline deploys nothing: see GitHub's.
+/// Says why a pipeline deploys nothing; see GitHub's.
 fn unwanted(hook: &GitlabHook, payload: &Payload, pipeline: &Pipeline) -> Option<String> {
     if pipeline.status != "success" {
         return Some("the pipeline did not succeed".to_owned());

@@ -1,23 +1,21 @@
-//! What of an event becomes part of the artifact's URL, and its version.
+//! The parts of an event that go into the artifact's URL and version.
 
 use super::{Bump, Flaw, Label, Problem};
 
-/// What of an event may become part of a URL.
+/// The parts of an event that may go into a URL.
 #[derive(Debug, Default, Clone)]
 pub struct Marks {
-    /// The tag; of a workflow run, the tag or the branch.
+    /// The tag; for a workflow run, the tag or the branch.
     pub tag: Option<String>,
-    /// The commit.
     pub sha: Option<String>,
-    /// The run's number.
     pub run: Option<String>,
 }
 
 impl Marks {
-    /// Builds the artifact's URL from its template. Each mark stays one segment of the path, or one value of the query.
+    /// Builds the artifact's URL from its template. Each mark stays within one path segment or one query value.
     ///
     /// # Errors
-    /// The event lacks a mark, or it has characters that no tag needs.
+    /// The event lacks a mark, or the mark has characters that no tag needs.
     pub fn bump(&self, template: &str) -> Result<Bump, Problem> {
         let mut url = template.to_owned();
         for (name, mark) in [("tag", &self.tag), ("sha", &self.sha), ("run", &self.run)] {
@@ -38,7 +36,8 @@ impl Marks {
         Ok(Bump { url: Some(url), file: None, sha256: None, version: self.version(template) })
     }
 
-    /// Names the version by what tells the URL from others. Several runs may build the same URL: then the run tells.
+    /// Names the version by the mark that distinguishes the URL from others. If several runs can build the same URL,
+    /// the run's number does.
     fn version(&self, template: &str) -> Option<Label> {
         let of_template = |name: &str, mark: &Option<String>| mark.clone().filter(|_| template.contains(name));
         let named = of_template("{sha}", &self.sha).or(of_template("{run}", &self.run));
@@ -58,7 +57,7 @@ fn is_mark(raw: &str) -> bool {
         && raw.split('/').all(|part| !matches!(part, "." | ".."))
 }
 
-/// Encodes a mark as one segment. GitHub writes the tags in its addresses like this, and S3 reads a bare `+` as a space.
+/// Encodes a mark as one segment. GitHub's URLs encode tags like this, and S3 reads a bare `+` as a space.
 fn encoded(mark: &str) -> String {
     mark.replace('@', "%40").replace('/', "%2F").replace('+', "%2B")
 }

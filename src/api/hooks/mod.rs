@@ -1,6 +1,6 @@
-//! Webhooks: a delivery from CI becomes a wish for another artifact, and nothing else.
+//! Webhooks: a delivery from CI changes a project's desired artifact, and nothing else.
 //!
-//! Which proof is asked for comes from the project's spec, never from the headers: else whoever sends chooses the
+//! The project's spec decides which proof is required, never the headers: otherwise the sender could choose the
 //! weakest.
 
 pub mod forgejo;
@@ -33,26 +33,25 @@ use super::query::content_type;
 use super::{Answer, ApiState, Call, json};
 use marks::Marks;
 
-/// Another artifact, as our own body form names it.
+/// Another artifact, in our own body format.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bump {
-    /// Where it is.
     #[serde(default)]
     pub url: Option<String>,
-    /// Or the digest of one that is on the server already: what an upload answered.
+    /// Or the digest of one already on the server, as answered by the upload.
     #[serde(default)]
     pub file: Option<Sha256>,
-    /// What it must hash to.
+    /// The expected SHA-256.
     #[serde(default)]
     pub sha256: Option<Sha256>,
-    /// A label for people.
+    /// A version label for people.
     #[serde(default)]
     pub version: Option<Label>,
 }
 
 impl Bump {
-    /// Reads our own body form.
+    /// Parses our own body format.
     ///
     /// # Errors
     /// Says what is wrong with it.
@@ -61,38 +60,33 @@ impl Bump {
     }
 }
 
-/// A delivery that was proven.
+/// A verified delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moved {
-    /// Its id.
     pub id: String,
-    /// When what it tells of happened: an older one must not undo a newer one.
+    /// When the event happened: an older event must not undo a newer one.
     pub made: Timestamp,
-    /// What it asks for.
     pub bump: Bump,
-    /// The tag, if the event is about an edit of a release: it is taken only if that makes a newer release ready.
+    /// The tag, if the event is an edit of a release: it counts only if that makes a newer release ready.
     pub edited: Option<String>,
 }
 
-/// What a proven request means.
+/// What a verified request means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
-    /// A greeting.
+    /// A ping.
     Ping,
-    /// Nothing for us, and why.
+    /// Nothing to do, and why.
     Nothing(String),
-    /// A release that is not ready yet, by its tag, and why. An edit of it may make it ready.
+    /// A release that is not ready yet; a later edit may make it ready.
     Unready {
-        /// The tag.
         tag: String,
-        /// Why.
         why: String,
     },
-    /// Another artifact.
     Delivery(Moved),
 }
 
-/// Which provider a request is for, with what its project says of it.
+/// The provider of a request, with its settings in the project's spec.
 enum Asked {
     Forgejo(ForgejoHook),
     Github(GithubHook),
@@ -129,7 +123,7 @@ impl Asked {
         }
     }
 
-    /// Returns the content types in which the provider sends.
+    /// Returns the content types that the provider sends.
     fn types(&self) -> &'static [&'static str] {
         match self {
             Asked::Forgejo(_) | Asked::Github(_) => &["application/json", FORM],
@@ -151,7 +145,7 @@ impl Asked {
 /// Answers `POST /v1/hooks/{id}/{provider}`.
 ///
 /// # Errors
-/// The request is not proven, or asks for what it may not.
+/// The request fails verification or asks for something not allowed.
 pub async fn provider(call: &Call) -> Answer {
     let (project, provider) = (call.project()?, call.name()?.to_owned());
     let id = project.clone();
@@ -173,15 +167,15 @@ pub async fn provider(call: &Call) -> Answer {
     }
 }
 
-/// Names the note of the last release that was not ready when its provider told of it.
+/// Returns the key of the record of the last release that was not ready when its provider reported it.
 fn unready_note(project: &ProjectId, provider: &str) -> String {
     format!("hook {provider} of {project}: not ready")
 }
 
-/// Answers `POST /v1/hooks/{id}/generic`, which came with our own signature.
+/// Answers `POST /v1/hooks/{id}/generic`, which carries our own signature.
 ///
 /// # Errors
-/// It asks for what it may not.
+/// It asks for something not allowed.
 pub async fn generic(call: &Call) -> Answer {
     call.query(&[])?;
     content_type(&call.headers, &["application/json"])?;
@@ -204,11 +198,11 @@ pub async fn generic(call: &Call) -> Answer {
     }
 }
 
-/// A delivery that was taken.
+/// An accepted delivery.
 struct Taken {
     generation: u64,
     changed: bool,
-    /// Whether it names the same place under another version.
+    /// Whether it names the same URL with another version.
     same_place: bool,
 }
 
@@ -235,8 +229,8 @@ impl Taken {
     }
 }
 
-/// Finds what a project says of a provider. An unknown project and an unknown provider are told in the same words:
-/// nothing has been proven yet.
+/// Finds a project's settings for a provider. An unknown project and an unknown provider get the same answer: nothing
+/// is verified yet.
 fn configured(
     state: &ApiState,
     project: &ProjectId,
@@ -260,7 +254,7 @@ fn spec_of(state: &ApiState, project: &ProjectId) -> Result<Spec, Problem> {
     spec.ok_or_else(|| Problem::conflict("no_spec", format!("project {project} has no spec that a hook could move")))
 }
 
-/// Makes the artifact that a bump asks for, if the project lets webhooks move it and the rules let us fetch it.
+/// Makes the artifact that a bump requests, if the project lets webhooks change it and the rules let us fetch it.
 fn artifact(state: &ApiState, spec: &Spec, bump: Bump) -> Result<Artifact, Problem> {
     if spec.artifact.updates != Updates::Webhook {
         let detail = format!("webhooks may not move {}: its spec needs artifact.updates: webhook", spec.project);
@@ -278,7 +272,7 @@ fn artifact(state: &ApiState, spec: &Spec, bump: Bump) -> Result<Artifact, Probl
     Ok(Artifact { from: ArtifactFrom::Source(source), version, updates: spec.artifact.updates })
 }
 
-/// Takes a delivery once, and only if it is no older than the last one. Everything that could refuse it comes first:
+/// Accepts a delivery once, and only if it is no older than the last one. Every check that could refuse it comes first:
 /// a provider that sends it again uses the same id.
 async fn take(call: &Call, project: &ProjectId, spec: &Spec, provider: &'static str, proven: Moved) -> Answer {
     let artifact = artifact(&call.state, spec, proven.bump)?;
@@ -289,7 +283,7 @@ async fn take(call: &Call, project: &ProjectId, spec: &Spec, provider: &'static 
         .write(move |state| match vetoed(state, &whose, &artifact)? {
             Some(why) => Ok(Err(why)),
             None => {
-                // A release that was told of before it was ready is no edit of one that was taken.
+                // A release that was reported before it was ready is not an edit of a deployed one.
                 let note = state.desired_store.note(&unready_note(&whose, provider));
                 let edited = delivery.edited && note != edited;
                 let put = state.desired_store.deliver(&whose, &artifact, &Delivery { edited, ..delivery })?;
@@ -307,7 +301,7 @@ async fn take(call: &Call, project: &ProjectId, spec: &Spec, provider: &'static 
     }
 }
 
-/// What failed, or was rolled back from, is not brought back by a webhook: only its owner's spec may.
+/// A webhook cannot bring back a release that failed or was rolled back; only the owner's spec can.
 fn vetoed(state: &ApiState, project: &ProjectId, artifact: &Artifact) -> Result<Option<String>, Problem> {
     let memory = state.memory.progress_of(project)?;
     let why = |release| {
@@ -318,7 +312,7 @@ fn vetoed(state: &ApiState, project: &ProjectId, artifact: &Artifact) -> Result<
     Ok(memory.veto_on(artifact).map(why))
 }
 
-/// Acknowledges what changes nothing: a provider must not take it for a failure.
+/// Acknowledges a delivery that changes nothing, so that the provider does not count it as failed.
 async fn ignored(call: &Call, project: &ProjectId, why: String) -> Answer {
     let generation = super::projects::wanted(call).await?.generation;
     json(StatusCode::ACCEPTED, &json!({ "project": project, "generation": generation, "ignored": why }))
@@ -332,10 +326,11 @@ fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     })
 }
 
-/// The content type of a form, which GitHub's page for a new webhook proposes.
+/// The content type of a form, the default on GitHub's page for a new webhook.
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// Returns the JSON of a delivery: its body, or a form's one field `payload`. The signature is over the body as it came.
+/// Returns the JSON of a delivery: its body, or a form's only field `payload`. The signature covers the body as
+/// received.
 fn payload<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<Cow<'a, [u8]>, Problem> {
     if content_type(headers, &["application/json", FORM])? != Some(FORM) {
         return Ok(Cow::Borrowed(body));
@@ -347,7 +342,7 @@ fn payload<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<Cow<'a, [u8]>, Pro
     }
 }
 
-/// Reads a provider's time: RFC 3339, or as GitLab writes it, `2026-11-26 11:00:00 +0100` or `… UTC`.
+/// Parses a provider's time: RFC 3339, or as GitLab writes it, `2026-11-26 11:00:00 +0100` or `… UTC`.
 fn moment(raw: &str) -> Result<Timestamp, String> {
     let written = raw.trim().replacen(' ', "T", 1);
     let (time, zone) = written.split_once(' ').unwrap_or((&written, ""));
@@ -361,7 +356,7 @@ fn moment(raw: &str) -> Result<Timestamp, String> {
     read.ok_or_else(|| format!("{raw:?} is not a time like 2026-12-01T08:00:00Z"))
 }
 
-/// A provider's time, as `moment` reads it.
+/// A provider's time, parsed by `moment`.
 fn read_moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
     let raw: Option<Cow<'de, str>> = Option::deserialize(deserializer)?;
     raw.filter(|raw| !raw.is_empty()).map(|raw| moment(&raw).map_err(serde::de::Error::custom)).transpose()
@@ -380,9 +375,9 @@ fn other_tag(tags: Option<&TagPattern>, tag: Option<&str>) -> Option<String> {
     }
 }
 
-/// Refuses an event of another repository than the one the project names.
+/// Refuses an event for another repository than the one in the project's spec.
 fn check_repo(expected: &str, found: &str) -> Result<(), Problem> {
-    // No provider has two repositories that differ in the case of their letters alone.
+    // No provider has two repositories whose names differ only in case.
     if expected.eq_ignore_ascii_case(found) {
         return Ok(());
     }
@@ -390,8 +385,8 @@ fn check_repo(expected: &str, found: &str) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::FORBIDDEN, "repo", format!("the event is of {found:?}; this hook takes {expected:?}")))
 }
 
-/// Says why a run on this branch deploys nothing. Without it every push to every branch would: a template that names
-/// the tag chooses for itself, another means the default branch.
+/// Says why a run on this branch deploys nothing. Without this check every push to every branch would deploy. A
+/// template that names the tag selects by itself; any other means the default branch.
 fn other_branch(template: &str, branch: Option<&str>, default: Option<&str>) -> Option<String> {
     match (branch, default) {
         (Some(branch), Some(default)) if branch != default && !template.contains("{tag}") => {

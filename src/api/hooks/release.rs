@@ -1,4 +1,4 @@
-//! A release as GitHub, Forgejo and Gitea tell of it.
+//! A release as GitHub, Forgejo and Gitea report it.
 
 use serde::Deserialize;
 
@@ -15,39 +15,37 @@ pub struct Release {
     draft: bool,
     #[serde(default)]
     prerelease: bool,
-    /// A draft has none.
+    /// None for a draft.
     #[serde(default, deserialize_with = "read_moment")]
     published_at: Option<Timestamp>,
     #[serde(default, deserialize_with = "read_moment")]
     updated_at: Option<Timestamp>,
 }
 
-/// What happened to it.
+/// What happened to the release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum News {
-    /// It was published now.
     Published,
-    /// It is a full release now; it may have been published as a pre-release before others that were taken.
+    /// Now a full release; possibly published as a pre-release before others that were deployed.
     Promoted,
-    /// It was edited, and may have been published long ago.
+    /// Edited; possibly published long ago.
     Edited,
 }
 
-/// What a hook says of releases.
+/// What a hook's spec says about releases.
 pub struct Rules<'a> {
     /// The template of the artifact's URL.
     pub artifact: &'a str,
-    /// Which tags are this project's.
+    /// Tags that belong to this project.
     pub tags: Option<&'a TagPattern>,
-    /// Whether pre-releases count.
     pub prereleases: bool,
 }
 
 impl Release {
-    /// Says what the release means for a project.
+    /// Returns what the release means for a project.
     ///
     /// # Errors
-    /// It lacks something, or its tag cannot be part of a URL.
+    /// It lacks a field, or its tag cannot be part of a URL.
     pub fn heard(&self, rules: &Rules<'_>, id: &str, news: News) -> Result<Heard, Problem> {
         let tag = self.tag_name.clone();
         if let Some(why) = other_tag(rules.tags, Some(&tag)) {

@@ -14,31 +14,29 @@ use super::{Bump, Heard, Moved, Problem, sig_bad, sig_malformed, sig_missing};
 const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIME: HeaderName = HeaderName::from_static("webhook-timestamp");
 const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
-/// How many signatures a header may list; a sender that changes its key has two.
+/// How many signatures a header may list; a sender that rotates its key has two.
 const MOST: usize = 8;
 
-/// What was proven.
+/// A verified delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proven {
-    /// The message's id.
     pub id: String,
-    /// When it was sent.
     pub time: Timestamp,
 }
 
-/// Checks and reads a delivery of our own body form.
+/// Verifies and reads a delivery in our own body format.
 ///
 /// # Errors
-/// It is not proven, or not of that form.
+/// It fails verification or has another format.
 pub fn hear(secret: &str, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Result<Heard, Problem> {
     let Proven { id, time } = check(secret, headers, body, now)?;
     Ok(Heard::Delivery(Moved { id, made: time, bump: Bump::parse(body)?, edited: None }))
 }
 
-/// Checks a message's proof.
+/// Verifies a message's signature.
 ///
 /// # Errors
-/// A header is missing or malformed, no signature fits, or the message is not of now.
+/// A header is missing or malformed, no signature matches, or the timestamp is too far from now.
 pub fn check(secret: &str, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Result<Proven, Problem> {
     let id = header(headers, &ID)?;
     // A dot in the id would let two different messages be signed as one text.
@@ -71,7 +69,7 @@ fn key(secret: &str) -> Result<Zeroizing<Vec<u8>>, Problem> {
     Ok(key)
 }
 
-/// Takes a message of which one signature fits; those of other versions are not ours to judge.
+/// Accepts a message if one signature matches; signatures of other versions are ignored.
 fn check_any(header: &str, proof: &[u8; 32]) -> Result<(), Problem> {
     let signatures: Vec<&str> = header.split(' ').filter_map(|part| part.strip_prefix("v1,")).collect();
     if signatures.is_empty() || signatures.len() > MOST {

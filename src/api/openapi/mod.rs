@@ -1,5 +1,6 @@
-//! The API's own description, OpenAPI 3.1: built of the route table, so that no route is missing and none is invented.
-//! What no table knows stands in `operation.rs` and `schemas.yaml`, and the API's tests hold every answer against it.
+//! The API's own description, OpenAPI 3.1: built from the route table, so that no route is missing and none is
+//! invented. What no table holds is in `operation.rs` and `schemas.yaml`, and the API's tests check every answer
+//! against it.
 
 mod operation;
 #[cfg(test)]
@@ -21,25 +22,23 @@ use crate::model::schema;
 use crate::model::services::{Service, ServiceState};
 use crate::model::status::{ConditionKind, ProjectState};
 
-/// The forms of what is sent and answered.
+/// Schemas of requests and answers.
 const SCHEMAS: &str = include_str!("schemas.yaml");
 
-/// How a request is signed, for whoever reads only this.
+/// How to sign a request, for readers of this document alone.
 const SIGNATURE: &str = "v1,kid=<kid>,t=<unix seconds>,n=<32 hex>,d=<sha256 hex of the body>,s=<hmac hex>. \
     s is HMAC-SHA256 with the key's 32 bytes over ten lines joined by \\n: ZEXIO1-HMAC-SHA256, kid, t, n, method, \
     host (lower case, with the port if sent), raw path, raw query, content type (lower case), d. \
-    A request that writes is taken once for each n.";
+    A request that writes is accepted once for each n.";
 
-/// What the header of an answer means, for somebody who waits for what they wrote.
-const PASS: &str = "<run of the agent>.<number of a pass>. Of a look: the findings of this pass are in it. Of a write: the newest pass that may have begun before it. A status is about a write once the look's \
-    number is greater, or its run is another one and its number is not 0.";
+/// What the header of an answer means, for a client that waits for its own write.
+const PASS: &str = "<run of the agent>.<number of a pass>. Of a read: the pass whose findings it shows. Of a write: the \
+    newest pass that may have begun before it. A status covers a write once the read's number is greater, or its run is \
+    another one and its number is not 0.";
 
 static DOCUMENT: LazyLock<Result<Value, String>> = LazyLock::new(document);
 
 /// Answers `GET /v1/openapi.json`.
-///
-/// # Errors
-/// None that our own tables bring about.
 pub fn describe(call: &Call) -> Answer {
     call.query(&[])?;
     let document = DOCUMENT.as_ref().map_err(|cause| Problem::ours(cause.clone()))?;
@@ -53,7 +52,7 @@ fn names<T>(all: impl Iterator<Item = T>, name: fn(T) -> &'static str) -> Vec<&'
 /// Builds the description.
 ///
 /// # Errors
-/// `schemas.yaml` does not read.
+/// `schemas.yaml` cannot be parsed.
 fn document() -> Result<Value, String> {
     let mut schemas: Map<String, Value> =
         serde_saphyr::from_str(SCHEMAS).map_err(|e| format!("could not read the schemas of the API: {e}"))?;
@@ -76,8 +75,8 @@ fn document() -> Result<Value, String> {
         "info": {
             "title": "Zexio Agent",
             "version": env!("CARGO_PKG_VERSION"),
-            "summary": "What is wanted of a server goes in; how it is comes out.",
-            "description": "Wherever GET is answered, HEAD is too: the same head, and no body.",
+            "summary": "Write the desired state of a server; read its observed state.",
+            "description": "Every path that takes GET takes HEAD too: the same headers, and no body.",
             "license": { "name": "MIT", "identifier": "MIT" },
         },
         "servers": [{ "url": "http://127.0.0.1:7470" }],
@@ -103,7 +102,7 @@ fn shown(told: &Operation, method: &str, pattern: &str, permission: Permission) 
         shown["x-scopes"] = json!(scopes(permission));
     }
     if let Some(body) = &told.body {
-        // What is neither is the value itself.
+        // Any other type is the value itself.
         let schema = |kind: &str| match kind {
             "text/plain" | "application/octet-stream" => json!({ "type": "string", "minLength": 1 }),
             _ => reference(body.schema),
@@ -143,7 +142,7 @@ fn responses(told: &Operation, method: &str, pattern: &str, permission: Permissi
     for answer in &told.answers {
         let mut shown = json!({ "description": answer.what });
         for (kind, schema) in &answer.content {
-            // OpenAPI 3.1 has no word for a stream of documents.
+            // OpenAPI 3.1 cannot describe a stream of documents.
             shown["content"][*kind] = match *kind {
                 "application/json" => json!({ "schema": reference(schema) }),
                 _ if schema.is_empty() => json!({ "schema": { "type": "string" } }),
@@ -170,7 +169,7 @@ fn responses(told: &Operation, method: &str, pattern: &str, permission: Permissi
             "description": told.collect::<Vec<String>>().join("; "),
             "content": { "application/problem+json": { "schema": schema } },
         });
-        // Whether the loop lives is told in the same form whether it does or not.
+        // `/healthz` answers 503 with its own schema too.
         if let Some(own) = responses.get(&status.to_string()) {
             shown["content"]["application/json"] = own["content"]["application/json"].clone();
         }
@@ -179,7 +178,7 @@ fn responses(told: &Operation, method: &str, pattern: &str, permission: Permissi
     responses
 }
 
-/// Returns the codes with which a route may refuse: its own, and those that follow from what it is.
+/// Returns the codes with which a route may refuse: its own, and those that follow from its properties.
 fn codes(told: &Operation, method: &str, pattern: &str, permission: Permission) -> BTreeSet<&'static str> {
     let mut codes: BTreeSet<&'static str> = told.codes.iter().copied().collect();
     codes.extend(["bad_request", "bad_header", "bad_host", "bad_path", "bad_body", "too_slow", "too_large"]);

@@ -1,5 +1,5 @@
-//! What the route table does not say of a route: what it takes, what it answers, and why it refuses. A new endpoint does
-//! not compile without it.
+//! What the route table does not say about a route: input, answers, and refusals. A new endpoint does not compile
+//! without it.
 
 use super::super::projects::SPEC_TYPES;
 use super::super::route::Endpoint;
@@ -7,53 +7,46 @@ use super::super::secrets::TYPES as SECRET_TYPES;
 use super::super::services::TYPES as SERVICE_TYPES;
 
 const JSON: &[&str] = &["application/json"];
-const LINES: (&str, &str, &str) = ("lines", "Lines", "how many of the newest; 100 where it is not said");
+const LINES: (&str, &str, &str) = ("lines", "Lines", "how many of the newest; 100 by default");
 const SINCE: (&str, &str, &str) = ("since", "Since", "a time, or how long ago it was");
-const FOLLOW: (&str, &str, &str) = ("follow", "Flag", "whether to go on with what comes; the answer does not end");
+const FOLLOW: (&str, &str, &str) = ("follow", "Flag", "whether to continue with new ones; the answer does not end");
 
-/// What is told of a route.
+/// The description of a route.
 pub struct Operation {
-    /// Its name for generated clients.
+    /// `operationId`, used by generated clients.
     pub id: &'static str,
-    /// What it does.
     pub summary: &'static str,
-    /// The form of `{name}` in its path.
+    /// The schema of `{name}` in its path.
     pub name: &'static str,
-    /// Parameters in the query: name, schema, meaning.
+    /// Query parameters: name, schema, meaning.
     pub query: Vec<(&'static str, &'static str, &'static str)>,
-    /// Whether other parameters are refused.
+    /// Whether unknown parameters are refused.
     pub checks_query: bool,
-    /// Whether a parameter that is empty counts as not given.
+    /// Whether an empty parameter counts as missing.
     pub blanks: bool,
-    /// Headers: the same.
+    /// Name, schema, meaning.
     pub headers: Vec<(&'static str, &'static str, &'static str)>,
-    /// What is sent.
     pub body: Option<Sent>,
-    /// What comes back when all is well.
+    /// Answers on success.
     pub answers: Vec<Answered>,
     /// Codes of refusals beyond those that every such route has.
     pub codes: Vec<&'static str>,
 }
 
-/// A body.
+/// A request body.
 pub struct Sent {
-    /// Its content types.
     pub types: &'static [&'static str],
-    /// Its form.
     pub schema: &'static str,
-    /// Whether it may be missing.
     pub required: bool,
 }
 
 /// An answer.
 pub struct Answered {
-    /// Its status.
     pub status: u16,
-    /// What it means.
     pub what: &'static str,
-    /// Content types, each with the form of the whole or of each line or event.
+    /// Content types, each with the schema of the whole, or of each line or event.
     pub content: Vec<(&'static str, &'static str)>,
-    /// Whether it has the generation as ETag.
+    /// Whether it carries the generation as ETag.
     pub etag: bool,
 }
 
@@ -99,7 +92,7 @@ impl Operation {
     fn stream(mut self, schema: &'static str) -> Self {
         self.blanks = true;
         let content = [("application/x-ndjson", schema), ("text/event-stream", schema)];
-        self.answer(200, "A line of JSON each; server-sent events where they are accepted", &content, false)
+        self.answer(200, "One line of JSON each; server-sent events if the request accepts them", &content, false)
     }
 
     fn codes(mut self, codes: &[&'static str]) -> Self {
@@ -123,78 +116,82 @@ fn does(id: &'static str, summary: &'static str) -> Operation {
     }
 }
 
-/// Tells of an endpoint what the route table does not.
+/// Returns the description of an endpoint.
 pub fn operation(endpoint: Endpoint) -> Operation {
     match endpoint {
-        Endpoint::Health => does("health", "Whether the loop has finished a pass lately")
+        Endpoint::Health => does("health", "Whether the loop finished a pass recently")
             .any_query()
-            .json(200, "It has", "Health")
-            .json(503, "It has not", "Health"),
+            .json(200, "The loop finished a pass recently", "Health")
+            .json(503, "The loop finished no pass recently", "Health"),
         Endpoint::OpenApi => does("openapi", "This document").json(200, "OpenAPI 3.1", "Anything"),
-        Endpoint::ListProjects => does("listProjects", "All projects, spec and status").json(200, "All", "Projects"),
-        Endpoint::GetProject => {
-            does("getProject", "A project's spec and status").tagged(200, "Both", "Project").codes(&["unknown_project"])
+        Endpoint::ListProjects => {
+            does("listProjects", "All projects, spec and status").json(200, "All projects", "Projects")
         }
-        Endpoint::PutProject => does("putProject", "Write what is wanted of a project")
-            .query(&[("dry_run", "Flag", "whether to answer the plan and write nothing")])
-            .header("If-Match", "IfMatch", "the generation that it must have; else 412")
+        Endpoint::GetProject => does("getProject", "A project's spec and status")
+            .tagged(200, "The project's spec and status", "Project")
+            .codes(&["unknown_project"]),
+        Endpoint::PutProject => does("putProject", "Write a project's desired state")
+            .query(&[("dry_run", "Flag", "whether to return the plan and write nothing")])
+            .header("If-Match", "IfMatch", "the generation that the project must have; else 412")
             .takes(&SPEC_TYPES, "Spec", true)
-            .json(200, "It is changed or equal; of a dry run the plan", "WrittenOrPlan")
-            .tagged(201, "It is new", "Written")
+            .json(200, "The spec was changed, or is the same; for a dry run, the plan", "WrittenOrPlan")
+            .tagged(201, "The project was created", "Written")
             .codes(&["unreadable", "invalid", "bad_if_match", "moved", "owned", "deleting"]),
-        Endpoint::DeleteProject => does("deleteProject", "Wish a project gone: routes, processes, releases, secrets")
-            .query(&[("keep_data", "Flag", "whether its data directory stays")])
-            .header("If-Match", "IfMatch", "the generation that it must have; else 412")
-            .json(202, "It will go", "Accepted")
+        Endpoint::DeleteProject => does("deleteProject", "Delete a project: routes, processes, releases, secrets")
+            .query(&[("keep_data", "Flag", "whether to keep its data directory")])
+            .header("If-Match", "IfMatch", "the generation that the project must have; else 412")
+            .json(202, "The project will be deleted", "Accepted")
             .codes(&["unknown_project", "bad_if_match", "moved", "owned", "deleting"]),
         Endpoint::ProjectPlan => does("planProject", "The steps the loop would take for a project now")
-            .json(200, "None when it is as it should be", "ProjectPlan")
+            .json(200, "The steps; none if the project is in its desired state", "ProjectPlan")
             .codes(&["unknown_project"]),
-        Endpoint::Plan => does("plan", "The steps the loop would take now").json(200, "All", "Plan"),
+        Endpoint::Plan => {
+            does("plan", "The steps the loop would take now").json(200, "The steps of all projects", "Plan")
+        }
         Endpoint::Rollback => does("rollback", "Go back to a release that was good")
             .takes(JSON, "Rollback", false)
-            .json(202, "It is wanted", "RolledBack")
+            .json(202, "The rollback was requested", "RolledBack")
             .codes(&["unknown_project", "unknown_release", "never_good", "no_good_release", "deleting"]),
         Endpoint::MoveArtifact => does("moveArtifact", "Move a project to an artifact that is on the server")
             .takes(JSON, "Move", true)
-            .json(202, "It is wanted, or was already", "Moved")
+            .json(202, "The artifact was requested, or already is the desired one", "Moved")
             .codes(&["unknown_project", "no_spec", "updates_fixed", "owned", "deleting"]),
         Endpoint::Releases => does("listReleases", "A project's history, the newest first")
             .json(200, "Every release still known", "Releases")
             .codes(&["unknown_project"]),
-        Endpoint::Sync => {
-            does("sync", "Ask for a pass now, and for another try where the artifact could not be fetched")
-                .query(&[("prune", "Flag", "whether to confirm a removal that was refused")])
-                .json(202, "It is asked for", "Accepted")
-                .codes(&["unknown_project", "deleting"])
-        }
-        Endpoint::Suspend => does("suspend", "Say stop: the project is watched and not changed")
+        Endpoint::Sync => does("sync", "Request a pass now, and retry an artifact that could not be fetched")
+            .query(&[("prune", "Flag", "whether to confirm a removal that was refused")])
+            .json(202, "The pass was requested", "Accepted")
+            .codes(&["unknown_project", "deleting"]),
+        Endpoint::Suspend => does("suspend", "Suspend a project: it is observed and not changed")
             .takes(JSON, "Suspension", false)
-            .json(202, "It is suspended", "Suspended")
+            .json(202, "The project is suspended", "Suspended")
             .codes(&["unknown_project", "invalid"]),
-        Endpoint::Resume => does("resume", "Let it go on")
-            .json(202, "It goes on", "Suspended")
+        Endpoint::Resume => does("resume", "Resume a suspended project")
+            .json(202, "The project is resumed", "Suspended")
             .codes(&["unknown_project", "suspended_by_spec"]),
-        Endpoint::ProjectEvents => events(does("listProjectEvents", "What was decided, done and seen of a project"))
-            .codes(&["unknown_project"]),
-        Endpoint::Events => events(does("listEvents", "What was decided, done and seen")),
+        Endpoint::ProjectEvents => {
+            events(does("listProjectEvents", "A project's events: decisions, actions, observations"))
+                .codes(&["unknown_project"])
+        }
+        Endpoint::Events => events(does("listEvents", "All events: decisions, actions, observations")),
         Endpoint::ListSecrets => does("listSecrets", "Names and versions, never values")
-            .json(200, "All of the project's", "Secrets")
+            .json(200, "The project's secrets", "Secrets")
             .codes(&["unknown_project"]),
         Endpoint::PutSecret => does("putSecret", "Store a secret")
             .takes(&SECRET_TYPES, "SecretValue", true)
-            .json(201, "It is new", "SecretStored")
-            .answer(204, "It has a new version", &[], false)
+            .json(201, "The secret was created", "SecretStored")
+            .answer(204, "The secret has a new version", &[], false)
             .codes(&["invalid", "deleting"]),
-        Endpoint::DeleteSecret => does("deleteSecret", "Forget a secret")
-            .answer(204, "It is forgotten", &[], false)
+        Endpoint::DeleteSecret => does("deleteSecret", "Delete a secret")
+            .answer(204, "The secret was deleted", &[], false)
             .codes(&["unknown_secret"]),
         Endpoint::ProjectLogs => does("projectLogs", "A project's log")
             .query(&[
                 LINES,
                 SINCE,
-                ("process", "ProcessName", "of which process"),
-                ("release", "ReleaseNo", "of which release"),
+                ("process", "ProcessName", "only lines of this process"),
+                ("release", "ReleaseNo", "only lines of this release"),
                 ("grep", "Grep", "a regular expression that a line must match"),
                 FOLLOW,
             ])
@@ -205,37 +202,37 @@ pub fn operation(endpoint: Endpoint) -> Operation {
             .stream("LogLine"),
         Endpoint::SystemStats => does("systemStats", "The server's figures").answer(
             200,
-            "Those of now; each second where server-sent events are accepted",
+            "The current figures; every second if the request accepts server-sent events",
             &[("application/json", "SystemStats"), ("text/event-stream", "SystemStats")],
             false,
         ),
-        Endpoint::Metrics => does("metrics", "What is counted, for Prometheus").answer(
+        Endpoint::Metrics => does("metrics", "Metrics for Prometheus").answer(
             200,
-            "Prometheus' text",
+            "Metrics in Prometheus' text format",
             &[(crate::metrics::CONTENT_TYPE, "")],
             false,
         ),
-        Endpoint::ListServices => does("listServices", "Host services: what is wanted, what is there").json(
+        Endpoint::ListServices => does("listServices", "All host services: desired and observed state").json(
             200,
-            "All there can be",
+            "All known services, requested or not",
             "Services",
         ),
-        Endpoint::GetService => does("getService", "A host service: what is wanted, what is there")
+        Endpoint::GetService => does("getService", "A host service: desired and observed state")
             .name("Service")
-            .json(200, "Both", "ServiceView")
+            .json(200, "The service's desired and observed state", "ServiceView")
             .codes(&["unknown_service"]),
-        Endpoint::PutService => does("putService", "Ask for a host service")
+        Endpoint::PutService => does("putService", "Request a host service")
             .name("Service")
             .takes(&SERVICE_TYPES, "ServiceWish", true)
-            .json(200, "It is changed or equal", "ServiceWritten")
-            .json(201, "It is new", "ServiceWritten")
+            .json(200, "The request was changed, or is the same", "ServiceWritten")
+            .json(201, "The service was requested", "ServiceWritten")
             .codes(&["unknown_service", "invalid", "owned", "deleting"]),
-        Endpoint::DeleteService => does("deleteService", "Ask for a host service to be gone")
+        Endpoint::DeleteService => does("deleteService", "Remove a host service")
             .name("Service")
-            .query(&[("purge", "Flag", "whether its data goes too")])
-            .json(202, "It will go", "ServiceGoes")
+            .query(&[("purge", "Flag", "whether to delete its data too")])
+            .json(202, "The service will be removed", "ServiceGoes")
             .codes(&["unknown_service", "owned", "deleting"]),
-        Endpoint::Hook => does("hook", "A CI provider's webhook, proven by the provider's own signature")
+        Endpoint::Hook => does("hook", "A CI provider's webhook, verified by the provider's own signature")
             .any_query()
             .name("Provider")
             .header("X-Hub-Signature-256", "Text", "github, forgejo: sha256=<hex HMAC of the body>")
@@ -249,21 +246,21 @@ pub fn operation(endpoint: Endpoint) -> Operation {
             .header("webhook-timestamp", "Text", "standard, gitlab: unix seconds")
             .header("webhook-signature", "Text", "standard, gitlab: v1,<base64>")
             .takes(&["application/json", "application/x-www-form-urlencoded"], "Anything", true)
-            .json(202, "It is taken, it changes nothing, or it is a greeting", "HeardOrPing")
+            .json(202, "The delivery was accepted, changes nothing, or is a ping", "HeardOrPing")
             .codes(&["sig_missing", "sig_malformed", "sig_bad", "clock_skew", "repo", "unknown_hook"])
             .codes(&["unknown_project", "hook_unready", "updates_fixed", "deleting", "invalid"]),
-        Endpoint::GenericHook => does("genericHook", "Another artifact, proven by a key of ours")
+        Endpoint::GenericHook => does("genericHook", "A new artifact, signed with an API key of the agent")
             .takes(JSON, "Bump", true)
-            .json(202, "It is taken, or it changes nothing", "Heard")
+            .json(202, "The delivery was accepted, or changes nothing", "Heard")
             .codes(&["unknown_project", "updates_fixed", "no_spec", "deleting", "invalid"]),
-        Endpoint::Upload => does("upload", "Send an artifact; a spec then names it as artifact.file")
+        Endpoint::Upload => does("upload", "Upload an artifact; a spec then names it as artifact.file")
             .takes(&["*/*"], "Bytes", true)
-            .json(200, "It is kept", "Uploaded"),
+            .json(200, "The artifact was stored", "Uploaded"),
     }
 }
 
 fn events(told: Operation) -> Operation {
     told.query(&[LINES, SINCE, ("reason", "Reason", "only those with this reason"), FOLLOW])
-        .header("Last-Event-ID", "EventId", "go on after this event")
+        .header("Last-Event-ID", "EventId", "continue after this event")
         .stream("Event")
 }

@@ -1,4 +1,4 @@
-//! The description against the routes, the sources, and every answer of the tests.
+//! Checks the description against the routes, the sources, and every answer of the tests.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -14,7 +14,7 @@ use super::super::tests::{Bench, ask};
 use super::*;
 use crate::model::document;
 
-/// Holds an answer against what is told of its route: status, content type, headers, form, code.
+/// Checks an answer against the description of its route: status, content type, headers, schema, code.
 pub fn hold_against(method: &str, target: &str, status: StatusCode, headers: &HeaderMap, text: &str) {
     let told = DOCUMENT.as_ref().unwrap();
     let case = format!("{method} {target}: {status} {text}");
@@ -80,7 +80,7 @@ async fn whoever_may_look_gets_the_description() {
     assert_eq!(bench.send(ask("GET", "/v1/openapi.json").by("ci")).await.outcome(), (403, "scope".to_owned()));
 }
 
-/// The parts of a spec bear names of their own, so that none takes the place of another schema.
+/// The parts of a spec have names of their own, so that none replaces another schema.
 #[test]
 fn the_form_of_a_spec_is_the_one_that_editors_get() {
     let of_put = reference("Spec");
@@ -129,7 +129,7 @@ fn no_two_routes_have_one_name() {
     assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{names:?}");
 }
 
-/// Whoever sends a parameter that nobody knows is told which are known.
+/// A client that sends an unknown parameter gets the list of known ones.
 #[tokio::test]
 async fn the_parameters_of_a_route_are_those_that_it_takes() {
     let bench = Bench::new();
@@ -151,7 +151,7 @@ async fn the_parameters_of_a_route_are_those_that_it_takes() {
     }
 }
 
-/// Every code in the sources is told of, and every one that is told of is in the sources.
+/// Every code in the sources is documented, and every documented one is in the sources.
 #[test]
 fn the_codes_are_those_of_the_sources() {
     let api = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api");

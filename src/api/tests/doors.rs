@@ -150,7 +150,7 @@ async fn a_hook_takes_only_its_own_projects_proof_for_its_own_provider() {
         let elsewhere = Ask { target: target.into(), ..github("v2", at, "d", "gh-secret") };
         assert_eq!(bench.send_bare(elsewhere).await.outcome(), (404, "unknown_hook".to_owned()), "{target}");
     }
-    // The generic hook has no other proof than ours.
+    // The generic hook has no proof but our signature.
     let generic = Ask { target: "/v1/hooks/shop/generic".into(), ..github("v2", at, "d", "gh-secret") };
     assert_eq!(bench.send_bare(generic).await.outcome(), (401, "sig_missing".to_owned()));
     let long = Ask { body: vec![b' '; (2 << 20) + 1], ..github("v2", at, "d", "gh-secret") };
@@ -279,7 +279,7 @@ async fn a_head_is_that_of_the_answer_without_its_body() {
     let as_get = bench.signature(&ask("GET", "/v1/projects"));
     let refused = bench.send_bare(ask("HEAD", "/v1/projects").header("x-signature", as_get)).await;
     assert_eq!(refused.status, 401, "the method is signed");
-    // A reader who takes nothing leaves the place to others.
+    // A reader that reads nothing frees its slot for others.
     let free = || bench.state.slots.readers.available_permits();
     let all = free();
     for target in ["/v1/projects/shop/logs?follow=true", "/v1/events?follow=true", "/v1/system/stats"] {
@@ -309,7 +309,7 @@ async fn the_socket_is_roots_alone_takes_localhost_and_ends_when_told() {
     let bench = Bench::new();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("agent.sock");
-    // What a crash leaves behind is in nobody's way.
+    // A socket that a crash left behind does not get in the way.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let serving = tokio::spawn(super::super::serve(
         Arc::clone(&bench.state),
@@ -351,7 +351,7 @@ async fn the_socket_is_roots_alone_takes_localhost_and_ends_when_told() {
     let padded = request.replace(&signature, &format!("{signature} "));
     let answer = raw(&path, &padded).await;
     assert!(answer.starts_with("HTTP/1.1 401") && answer.contains("sig_malformed"), "{answer}");
-    // Whoever sends more than is taken still reads why: the connection is not cut off under the sender.
+    // A client that sends too much can still read why: the connection is not cut off while it sends.
     let long = 1 << 20;
     let head = format!("PUT /v1/projects/shop HTTP/1.1\r\nHost: a\r\nContent-Length: {long}\r\n\r\n");
     let answer = raw(&path, &format!("{head}{}", "x".repeat(long))).await;

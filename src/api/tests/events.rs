@@ -1,4 +1,4 @@
-//! What happened, read and followed; stop, and go on.
+//! Events, read and followed; suspend and resume.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::api::Out;
 use crate::model::event::Event;
 use crate::model::reason::Reason;
 
-/// Lets something happen; the database numbers it.
+/// Records an event; the database numbers it.
 fn happen(bench: &Bench, at: u64, project: &str, reason: &str) {
     let reason = Reason::named(reason).unwrap();
     let event = Event::info(Timestamp(at * 1000), reason, format!("first line\n\ndata: forged at {at}"));
@@ -29,7 +29,7 @@ async fn events_are_lines_of_json_and_are_chosen_by_what_is_asked() {
         ("/v1/events?lines=1", vec![3]),
         ("/v1/events?reason=Trial", vec![1, 2]),
         ("/v1/events?since=1970-01-01T00:00:02Z", vec![2, 3]),
-        // There is no such project any more, and its events are there.
+        // The project no longer exists, but its events do.
         ("/v1/projects/shop/events", vec![1, 3]),
     ] {
         let answered = bench.send(ask("GET", target)).await;
@@ -44,7 +44,7 @@ async fn events_are_lines_of_json_and_are_chosen_by_what_is_asked() {
     assert_eq!((own("ci").await.status, own("other").await.status), (200, 403));
 }
 
-/// A reader who follows, fed one piece at a time.
+/// A following reader, fed one piece at a time.
 async fn follow(bench: &Bench, ask: Ask) -> Out {
     let signature = bench.signature(&ask);
     let mut request = Request::builder().method("GET").uri(&ask.target).header(HOST, ask.host);
@@ -62,7 +62,7 @@ async fn follow(bench: &Bench, ask: Ask) -> Out {
     response.into_body()
 }
 
-/// Returns the next event, without signs of life.
+/// Returns the next event, without keep-alives.
 async fn next(body: &mut Out) -> Option<String> {
     loop {
         let frame = tokio::time::timeout(Duration::from_secs(30), body.frame()).await.expect("something comes")?;
@@ -93,7 +93,7 @@ async fn a_follower_gets_the_past_then_what_comes_and_goes_on_where_it_was() {
     assert!(next(&mut body).await.unwrap().starts_with("id: 3\n"));
     let once = bench.send(ask("GET", "/v1/events?lines=1").header("last-event-id", "1")).await;
     assert_eq!(ids(&once.text), [2, 3], "all that came since, and then the end");
-    // The database was restored, and has not come as far as this reader had seen.
+    // The database was restored, and is behind what this reader had seen.
     let mut body = follow(&bench, again("900")).await;
     happen(&bench, 4, "shop", "Trial");
     assert!(next(&mut body).await.unwrap().starts_with("id: 4\n"));
@@ -110,7 +110,7 @@ async fn a_follower_hears_a_sign_of_life_and_one_who_does_not_read_is_dropped() 
     for id in 1..500 {
         happen(&bench, id, "shop", "Trial");
     }
-    // The place is free again although the body is still held.
+    // The slot is free again although the body is still held.
     let dropped = async {
         while bench.state.slots.readers.available_permits() == places {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -132,7 +132,7 @@ async fn a_project_is_suspended_by_whom_and_why_and_goes_on_when_it_is_resumed()
         bench.send(ask("POST", &format!("/v1/projects/shop/{verb}")).body("application/json", body.to_owned()))
     };
     bench.changes().await;
-    // A file's project too: the stop is no change of its spec.
+    // Also for a file's project: suspending does not change its spec.
     bench.hand_over(&Owner::Api, &file());
     let asked = json!({ "reason": "the disk is being moved", "until": "2026-12-01T08:00:00Z" });
     let answered = post("suspend", &asked.to_string()).await;

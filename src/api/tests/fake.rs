@@ -1,4 +1,4 @@
-//! A journal of fixed lines, a server that looks the same, a clock that stands.
+//! A journal of fixed lines, a server with constant figures, a stopped clock.
 
 use std::sync::{Arc, Mutex};
 
@@ -26,7 +26,7 @@ impl Journal for Lines {
     }
 }
 
-/// A server that looks the same each time it is looked at.
+/// A server with the same figures at each sample.
 pub struct Still(pub tokio::sync::watch::Sender<Option<Arc<SystemStats>>>);
 
 impl Default for Still {
@@ -57,7 +57,7 @@ impl Stats for Still {
     }
 }
 
-/// A clock that stands.
+/// A stopped clock.
 pub struct Stopped(pub Timestamp);
 
 impl Clock for Stopped {

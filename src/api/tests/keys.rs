@@ -1,4 +1,4 @@
-//! Who may come in.
+//! Authentication and authorisation.
 
 use super::*;
 
@@ -102,7 +102,7 @@ async fn which_routes_there_are_is_told_to_whoever_has_a_key() {
         let allow = told.headers.get("allow").map(|allow| allow.to_str().unwrap());
         assert_eq!(allow, (outcome.0 == 405).then_some("GET, HEAD, PUT, DELETE"), "{target}");
     }
-    // These take no signature of ours, whatever the method.
+    // These take none of our signatures, whatever the method.
     for (target, allow) in [("/healthz", "GET, HEAD"), ("/v1/hooks/shop/github", "POST")] {
         let refused = bench.send_bare(ask("PUT", target)).await;
         assert_eq!((refused.status, refused.headers["allow"].to_str().unwrap()), (405, allow), "{target}");

@@ -1,4 +1,4 @@
-//! The API over a real database: requests in, answers out, and what they left behind.
+//! The API over a real database: requests, answers, and what they wrote.
 
 mod doors;
 mod events;
@@ -67,7 +67,7 @@ pub struct Bench {
     _dir: tempfile::TempDir,
 }
 
-/// What came back.
+/// An answer.
 pub struct Answered {
     pub status: u16,
     headers: HeaderMap,
@@ -184,7 +184,7 @@ impl Bench {
         self.send_bare(ask.header("x-signature", signature)).await
     }
 
-    /// Sends as it is.
+    /// Sends without signing.
     async fn send_bare(&self, ask: Ask) -> Answered {
         let mut request = Request::builder().method(ask.method).uri(&ask.target);
         if !ask.host.is_empty() {
@@ -205,7 +205,7 @@ impl Bench {
         Answered { status: head.status.as_u16(), headers: head.headers, text }
     }
 
-    /// Puts a project as the API would.
+    /// Writes a project as the API would.
     pub async fn given(&self, project: &str, rest: &str) {
         let put = ask("PUT", &format!("/v1/projects/{project}")).body("application/yaml", spec(project, rest));
         assert_eq!(self.send(put).await.status, 201);
@@ -216,7 +216,7 @@ impl Bench {
         self.db.set_secret(&shop(), &name.parse().unwrap(), &value).unwrap();
     }
 
-    /// Remembers releases of the shop, of which some were good; the last serves.
+    /// Records releases of the shop, of which some were good; the last one serves.
     fn history(&self, good: &[bool]) {
         let wanted = self.db.wanted(&shop()).unwrap().unwrap();
         let spec = wanted.spec().unwrap();
@@ -247,13 +247,13 @@ impl Bench {
         self.db.save_progress(&[(shop(), memory)].into(), &[]).unwrap();
     }
 
-    /// Hands the shop to another owner.
+    /// Gives the shop to another owner.
     fn hand_over(&self, from: &Owner, to: &Owner) {
         self.db.adopt(&shop(), from, to).unwrap();
     }
 
     async fn changes(&self) -> usize {
-        // The loop hears in order: once it has answered, it has heard what came before.
+        // The loop handles messages in order: once it has answered, it has handled the earlier ones.
         self.state.trigger.plan(None).await.unwrap();
         self.changes.swap(0, Ordering::SeqCst)
     }
@@ -267,7 +267,7 @@ impl Bench {
     }
 }
 
-/// A loop that counts changes, and would prepare whatever is supposed.
+/// A loop that counts changes, and accepts any dry run.
 fn answering_loop() -> (crate::trigger::TriggerSender, Arc<AtomicUsize>) {
     let (trigger, receiver) = crate::trigger::channel();
     let changes = Arc::new(AtomicUsize::new(0));

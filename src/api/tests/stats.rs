@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 
-/// Reads the events of an answer until there are so many.
+/// Reads an answer's events until there are this many.
 async fn events(bench: &Bench, count: usize, between: impl Fn(usize)) -> (Vec<Value>, super::super::Out) {
     let get = ask("GET", "/v1/system/stats").header("accept", "text/event-stream");
     let signature = bench.signature(&get);
@@ -82,7 +82,7 @@ async fn metrics_count_requests_by_route_and_need_a_signature() {
     assert_eq!(bench.send(ask("GET", "/metrics").by("ci")).await.outcome(), (403, "scope".to_owned()));
 }
 
-/// Returns every word of a text that is spelled like a metric of ours.
+/// Returns every word of a text that is spelled like one of our metrics.
 fn names(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     words.filter(|word| word.starts_with("zexio_")).map(str::to_owned).collect()

@@ -1,4 +1,4 @@
-//! What requests write, and what they show.
+//! Write requests and their answers.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! The agent's own files: each is there, root's, and no more open than it should be.
+//! The agent's own files: each exists, is owned by root, and is no more accessible than it should be.
 
 use std::fs;
 use std::io;
@@ -11,7 +11,7 @@ use crate::model::names::KeyId;
 use crate::settings::{self, Settings};
 use crate::store::MasterKey;
 
-/// Examines the files; what is fine is one line.
+/// Examines the files; those without a problem share one line.
 pub fn findings(settings: &Settings) -> Vec<Finding> {
     let places = Places::of(settings);
     let is_missing = |path: &Path| fs::symlink_metadata(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound);
@@ -33,7 +33,7 @@ pub fn findings(settings: &Settings) -> Vec<Finding> {
     found
 }
 
-/// What the owner of a file must be: root, or whoever examines it.
+/// The required owner of a file: root, or the user who runs the check.
 fn owner() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
@@ -57,7 +57,7 @@ fn directory(path: &Path, mode: u32) -> Option<Finding> {
     }
 }
 
-/// A file or socket that root alone may reach.
+/// A file or socket that only root may access.
 fn private(path: &Path, where_missing: &str) -> Option<Finding> {
     let shown = path.display();
     match fs::symlink_metadata(path) {

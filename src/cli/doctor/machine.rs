@@ -12,9 +12,9 @@ use crate::host::users;
 use crate::model::layout::LAUNCHER;
 use crate::settings::Settings;
 
-/// The oldest systemd whose units have all that ours say.
+/// The oldest systemd that knows every setting in our units.
 const OLDEST_SYSTEMD: u32 = 250;
-/// What apps are accounted and limited by.
+/// The cgroup controllers that account and limit apps.
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 
 /// Examines the machine.
@@ -41,13 +41,13 @@ fn version(asked: Result<String, String>) -> Finding {
     }
 }
 
-/// Reads `252.39-1~deb12u2`, `v255`.
+/// Parses `252.39-1~deb12u2`, `v255`.
 fn number(version: &str) -> Option<u32> {
     let digits = version.trim_start_matches(|c: char| !c.is_ascii_digit());
     digits.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
-/// The controllers of the machine's cgroups, and which version these are.
+/// The machine's cgroup controllers, and their version.
 fn controllers() -> (u8, Vec<String>) {
     match fs::read_to_string("/sys/fs/cgroup/cgroup.controllers") {
         Ok(text) => (2, text.split_whitespace().map(str::to_owned).collect()),
@@ -111,7 +111,7 @@ fn launcher(there: bool) -> Finding {
     }
 }
 
-/// Tells whether a service comes back after a boot.
+/// Tells whether a service starts at boot.
 pub fn boot(unit: &str, systemd: &Systemd) -> Finding {
     judge_boot(unit, systemd.unit_words(unit).map_err(|e| e.message))
 }
@@ -152,7 +152,7 @@ fn disk(path: &Path) -> Finding {
     }
 }
 
-/// What a file system has.
+/// The free space of a file system.
 struct Room {
     bytes: u64,
     free: u64,
@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(of(50 << 30, 9_000), State::Advice);
         assert_eq!(of(100 << 20, 90_000), State::Wrong);
         assert_eq!(of(50 << 30, 10), State::Wrong);
-        // btrfs counts no inodes.
+        // btrfs does not count inodes.
         let room = Room { bytes: 100 << 30, free: 50 << 30, inodes: 0, inodes_free: 0 };
         assert_eq!(judge_disk(Path::new("/zexio"), &room).state, State::Ok);
     }

@@ -1,6 +1,6 @@
-//! Examines this machine and says how to mend what is wrong. It reads, and changes nothing.
+//! Examines this machine and says how to fix what is wrong. It reads, and changes nothing.
 //!
-//! What cannot work is wrong; what works and could be better is advice.
+//! What cannot work is an error; what works and could be better is advice.
 
 mod files;
 mod machine;
@@ -23,11 +23,10 @@ use super::failure::{ERROR, Failure};
 use super::text::{self, Colour, Paint, clean, say};
 use crate::settings::{self, Settings};
 
-/// How something is.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum State {
-    /// As it should be.
     Ok,
     /// It works, and could be better.
     Advice,
@@ -35,13 +34,13 @@ enum State {
     Wrong,
 }
 
-/// What was found of one thing.
+/// A finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Finding {
     check: &'static str,
     state: State,
     message: String,
-    /// What mends it.
+    /// How to fix it.
     mend: Option<String>,
 }
 
@@ -57,10 +56,10 @@ fn wrong(check: &'static str, message: impl Into<String>, mend: impl Into<String
     Finding { check, state: State::Wrong, message: message.into(), mend: Some(mend.into()) }
 }
 
-/// Examines the machine and shows what was found.
+/// Examines the machine and shows the findings.
 ///
 /// # Errors
-/// Something is wrong; it was said.
+/// Something is wrong; it was printed.
 pub fn doctor(agent: Option<&str>, key: Option<&Path>, format: Format) -> Result<(), Failure> {
     if matches!(Place::parse(agent)?, Place::Web(_)) {
         return Err(Failure::new("could not examine another machine: run `zexio doctor` there, without --agent"));
@@ -100,10 +99,10 @@ fn examine(agent: Option<&str>, key: Option<&Path>) -> Vec<Finding> {
     findings
 }
 
-/// How long an agent that was just started may take for its first pass.
+/// How long a just started agent may take for its first pass.
 const FIRST_PASS: Duration = Duration::from_secs(15);
 
-/// Reaches the agent and asks whether its loop lives.
+/// Connects to the agent and asks whether its loop is alive.
 fn reach(agent: Option<&str>, key: Option<&Path>) -> (Option<Client>, Finding) {
     let look = "`systemctl status zexio-agent` and `journalctl -u zexio-agent -n 50` say more";
     let asked = connect(agent, key).and_then(|client| Ok((health(&client)?, client)));
@@ -114,7 +113,7 @@ fn reach(agent: Option<&str>, key: Option<&Path>) -> (Option<Client>, Finding) {
     }
 }
 
-/// Asks for the agent's health; of one that was just started, after its first pass.
+/// Asks for the agent's health; if just started, waits for its first pass.
 fn health(client: &Client) -> Result<Answer, Failure> {
     let began = Instant::now();
     loop {

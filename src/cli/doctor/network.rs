@@ -1,4 +1,4 @@
-//! What the world meets: Caddy, the ports, the names of public hosts.
+//! What clients reach: Caddy, the ports, the names of public hosts.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -25,10 +25,10 @@ use crate::model::observed::OpenPort;
 use crate::render::{self, caddyfile::OURS};
 use crate::settings::{PortRange, Settings};
 
-/// How long names may take to resolve, all together.
+/// Total time for names to resolve.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Examines what the world meets.
+/// Examines what clients reach.
 pub fn findings(settings: &Settings, projects: &[Value]) -> Vec<Finding> {
     let mut found =
         vec![version(&Version::installed(), packaged::mended_caddy()), boot("caddy.service", &Systemd::default())];
@@ -102,7 +102,7 @@ fn caddyfile(settings: &Settings) -> Vec<Finding> {
     troubles.into_iter().map(|(what, mend)| wrong("caddyfile", what, mend)).collect()
 }
 
-/// Judges who has a port that visitors come to. `behind`: where Caddy listens, if another web server stands in front.
+/// Judges which process has a public port. `behind`: Caddy's address, if another web server stands in front.
 fn front(port: u16, listener: Listener, behind: Option<u16>) -> Finding {
     match (listener, behind) {
         (Listener::Stranger(who), Some(_)) => ok("ports", format!("{who} listens on {port}, in front of Caddy")),
@@ -197,10 +197,10 @@ fn public_hosts(projects: &[Value]) -> BTreeSet<String> {
     hosts.filter(|host| !host.starts_with('*')).map(str::to_owned).collect()
 }
 
-/// What a name came to, or why it did not.
+/// A name's addresses, or why it did not resolve.
 type Resolved = Result<Vec<IpAddr>, String>;
 
-/// Resolves all at once: a name server that does not answer costs its patience only once.
+/// Resolves all at once: a name server that does not answer costs its timeout only once.
 fn resolve(hosts: BTreeSet<String>) -> Vec<(String, Resolved)> {
     let (tell, told) = mpsc::channel();
     for host in hosts.clone() {

@@ -1,4 +1,4 @@
-//! The hosts that projects want: whether visitors reach each of them. What the agent's last pass saw is judged here.
+//! The projects' hosts: whether clients reach each of them. This judges what the agent's last pass observed.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use super::{Finding, advice, ok, wrong};
 use crate::cli::show;
 use crate::model::status::{ProjectState, Status};
 
-/// Judges each project's hosts, and what keeps a project from what is wanted.
+/// Judges each project's hosts, and what keeps a project from its desired state.
 pub fn findings(projects: &[Value]) -> Vec<Finding> {
     let (mut found, mut served) = (Vec::new(), 0);
     for view in projects {

@@ -1,12 +1,12 @@
-//! Host services that somebody asks for: whether each is there as it is wished. The agent has looked; what it saw is
-//! judged here.
+//! Desired host services: whether each is installed and running. The agent has observed them; this judges what it
+//! observed.
 
 use serde_json::Value;
 
 use super::{Finding, advice, ok, wrong};
 use crate::model::reason::Reason;
 
-/// Judges the services that are wanted.
+/// Judges the desired services.
 pub fn findings(services: &[Value]) -> Vec<Finding> {
     services.iter().filter(|view| view["desired"].is_object()).map(judge).collect()
 }

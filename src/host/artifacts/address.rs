@@ -1,7 +1,7 @@
 //! Which URLs may be fetched, and which addresses may be dialled for them.
 //!
-//! A URL in a spec is a stranger's wish that this server connect somewhere, so an address inside the server or its
-//! network is refused at both ends: when the URL is read, and again on the very address that is dialled.
+//! A URL in a spec makes this server connect somewhere on another party's request, so an address inside the server or
+//! its network is refused twice: when the URL is read, and again on the address that is dialled.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -19,34 +19,34 @@ use crate::port::PortError;
 /// What the operator allows to be fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchRules {
-    /// URL prefixes. When there are any, every URL must start with one, and may then be http or point inside.
+    /// URL prefixes. If any are set, every URL must start with one of them, and may then be http or point inside.
     pub allow: Vec<String>,
-    /// The most that one artifact may weigh.
+    /// Largest artifact, in bytes.
     pub max_bytes: u64,
 }
 
 /// Which addresses a URL may lead to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reach {
-    /// The operator named the prefix: wherever it leads.
+    /// The operator named the prefix: any address.
     Anywhere,
-    /// Plain http to this very machine: nowhere else, whatever a hosts file says.
+    /// Plain http to this machine, and nowhere else, whatever a hosts file says.
     ThisMachine,
-    /// Everything else: only what the whole internet can reach.
+    /// Everything else: only globally reachable addresses.
     Internet,
 }
 
 impl FetchRules {
-    /// Returns the URL in its normal form if the rules allow it. Asks nobody: the same text has the same answer when
-    /// a spec is checked and when it is fetched.
+    /// Returns the URL in normalized form if the rules allow it. Does no I/O: the same text gets the same answer when a
+    /// spec is checked and when it is fetched.
     ///
     /// # Errors
-    /// `UrlForbidden` with the rule it breaks, `AddressForbidden` with the host.
+    /// `UrlForbidden` with the broken rule, `AddressForbidden` with the host.
     pub fn check_url(&self, url: &str) -> Result<Url, PortError> {
         self.admit(url).map(|(url, _)| url)
     }
 
-    /// Checks a URL and says how far it may reach.
+    /// Checks a URL and returns how far it may reach.
     pub(crate) fn admit(&self, raw: &str) -> Result<(Url, Reach), PortError> {
         let url = parse_url(raw).map_err(|rule| forbidden("the artifact's URL", rule))?;
         let reach = self.reach_of(raw, &url).map_err(|rule| forbidden(&host_of(&url), rule))?;
@@ -56,8 +56,8 @@ impl FetchRules {
         }
     }
 
-    /// Like [`admit`], for a redirect's target: the fetched server chose it, so this machine is not open to it
-    /// unless the operator named it.
+    /// Like [`admit`], for a redirect's target: the remote server chose it, so loopback is not allowed unless the
+    /// operator named it.
     ///
     /// [`admit`]: Self::admit
     pub(crate) fn admit_redirect(&self, from: &Url, to: &Url) -> Result<(Url, Reach), PortError> {
@@ -85,7 +85,7 @@ impl FetchRules {
     }
 }
 
-/// Returns a URL without what may be secret in it: user info, query and fragment.
+/// Returns a URL without the parts that may be secret: user info, query and fragment.
 pub fn redact(url: &str) -> String {
     match Url::parse(url) {
         Ok(mut url) if url.has_host() => {
@@ -112,14 +112,14 @@ fn host_of(url: &Url) -> String {
     format!("a URL of {}", url.host_str().unwrap_or_default())
 }
 
-/// Tells whether the text itself, not what a parser makes of it, names this machine: `127.1` and `2130706433` do not.
+/// Whether the text itself, not what a parser makes of it, names this machine: `127.1` and `2130706433` do not.
 fn names_this_machine(raw: &str) -> bool {
     ["http://127.0.0.1", "http://[::1]", "http://localhost"]
         .iter()
         .any(|start| raw.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':', '?'])))
 }
 
-/// Tells whether the URL lies under the prefix, compared part by part: `https://a.com` does not admit
+/// Whether the URL lies under the prefix, compared component by component: `https://a.com` does not admit
 /// `https://a.com.evil.com`, nor `/shop` admit `/shopping`.
 fn is_under(prefix: &str, url: &Url) -> bool {
     let Ok(prefix) = Url::parse(prefix) else { return false };
@@ -133,12 +133,12 @@ fn is_under(prefix: &str, url: &Url) -> bool {
 fn path_is_under(prefix: &str, path: &str) -> bool {
     let Some(rest) = path.strip_prefix(prefix) else { return false };
     let at_boundary = prefix.ends_with('/') || rest.is_empty() || rest.starts_with('/');
-    // Encoded slashes are text to the parser; a server may still decode them and then climb.
+    // Encoded slashes are text to the parser; a server may still decode them and then traverse upwards.
     let decoded = path.to_ascii_lowercase().replace("%2f", "/").replace("%5c", "/").replace("%2e", ".");
     at_boundary && !decoded.split('/').any(|part| part == "..")
 }
 
-/// Tells what can be known without asking a name server.
+/// What is known without DNS.
 fn points_inside(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(ip)) => !is_global_v4(ip),
@@ -151,7 +151,7 @@ fn points_inside(url: &Url) -> bool {
     }
 }
 
-/// Tells whether an address may be dialled by anyone's wish.
+/// Whether an address may be dialled on behalf of a spec.
 pub fn is_global(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => is_global_v4(ip),
@@ -160,7 +160,7 @@ pub fn is_global(ip: IpAddr) -> bool {
 }
 
 fn is_global_v4(ip: Ipv4Addr) -> bool {
-    /// First address and prefix length. The last is a cloud's metadata service behind a public address.
+    /// Network and prefix length. The last is a cloud's metadata service behind a public address.
     const INSIDE: [(u32, u32); 16] = [
         (0x0000_0000, 8),
         (0x0a00_0000, 8),
@@ -183,7 +183,7 @@ fn is_global_v4(ip: Ipv4Addr) -> bool {
     !INSIDE.iter().any(|(first, length)| (ip ^ first) >> (32 - length) == 0)
 }
 
-/// Only 2000::/3 is handed out; within it, tunnels carry an IPv4 address that nobody has checked.
+/// Only 2000::/3 is allocated; within it, tunnels embed an IPv4 address that was not checked.
 fn is_global_v6(ip: Ipv6Addr) -> bool {
     let [a, b, ..] = ip.segments();
     let handed_out = a & 0xe000 == 0x2000;
@@ -193,14 +193,14 @@ fn is_global_v6(ip: Ipv6Addr) -> bool {
     handed_out && !protocol_or_teredo && !documentation && !six_to_four
 }
 
-/// Resolves names and keeps only the addresses that the URL may reach. The caller dials what this returns, so a name
-/// that answers differently the second time gains nothing.
+/// Resolves names and keeps only the addresses that the URL may reach. The caller dials what this returns, so DNS
+/// rebinding gains nothing.
 #[derive(Debug)]
 pub(crate) struct CheckedResolver {
     pub(crate) reach: Reach,
 }
 
-/// Travels through the HTTP client's error to say that the name was found but only leads inside.
+/// Carried through the HTTP client's error: the name resolved, but only to internal addresses.
 #[derive(Debug, thiserror::Error)]
 #[error("{host} has no public address")]
 struct OnlyInside {
@@ -230,7 +230,7 @@ impl Reach {
     }
 }
 
-/// Returns the error to show if the resolver refused every address.
+/// Returns the error to report if the resolver refused every address.
 pub(crate) fn refused_address(error: &ureq::Error) -> Option<PortError> {
     let ureq::Error::Io(error) = error else { return None };
     let inside = error.get_ref()?.downcast_ref::<OnlyInside>()?;

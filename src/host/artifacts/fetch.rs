@@ -1,7 +1,7 @@
-//! Brings one artifact from its URL to this disk, and proves that it is the one that was asked for.
+//! Downloads one artifact from its URL to this disk, and verifies its digest.
 //!
-//! Nothing here decides whether to try again: every error says whether it may pass. Nothing of an answer but its
-//! status, its length and its hash ever reaches a message: the body may come from a service that trusts this server.
+//! No retries are decided here: every error says whether it is transient. Only a response's status, length and hash
+//! ever reach a message: the body may come from a service that trusts this server.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -30,28 +30,27 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 const IDLE_AT_MOST: Duration = Duration::from_secs(30);
 const HEADERS_WITHIN: Duration = Duration::from_secs(60);
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
-/// What stays free after a download: the database and the running projects must still be able to write.
+/// Kept free after a download: the database and the running projects must still be able to write.
 const RESERVE: u64 = 256 << 20;
-/// How much may be written before the free space is looked at again.
+/// How much is written between two checks of the free space.
 const ROOM_CHECK_EVERY: u64 = 64 << 20;
 
-/// One artifact, complete and verified, in a file that the caller renames to where it belongs.
+/// One complete and verified artifact, in a file that the caller renames into place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {
-    /// The hash of what is in the file.
+    /// Of the file's content.
     pub sha256: Sha256,
-    /// Its size.
     pub bytes: u64,
-    /// Where it lies; flushed to the disk.
+    /// Synced to disk.
     pub path: PathBuf,
 }
 
-/// Fetches a URL into a new file in the directory `into`, telling `seen` how far it is and giving up when `stop` is
-/// set. On any error nothing is left behind.
+/// Downloads a URL into a new file in the directory `into`, reports progress to `seen`, and aborts when `stop` is set.
+/// On any error no file is left.
 ///
 /// # Errors
-/// `UrlForbidden`, `AddressForbidden`, `HashMismatch` and `ArtifactTooLarge` last; so does `ArtifactFailed` when the
-/// server refuses the artifact, or says that it is not there. Everything else may pass.
+/// `UrlForbidden`, `AddressForbidden`, `HashMismatch` and `ArtifactTooLarge` are permanent; so is `ArtifactFailed` if
+/// the server refuses the artifact or does not have it. Everything else is transient.
 pub fn fetch(
     url: &str,
     want: Option<&Sha256>,
@@ -89,7 +88,7 @@ pub fn hash_file(path: &Path) -> io::Result<(Sha256, u64)> {
     }
 }
 
-/// What every step of one download needs.
+/// The parameters of one download.
 struct Job<'a> {
     shown: String,
     rules: &'a FetchRules,
@@ -99,7 +98,7 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Follows redirects by hand: each target is a new URL from a stranger and passes the whole check again.
+    /// Follows redirects by hand: each target is a new untrusted URL and passes the whole check again.
     fn open(&self, raw: &str) -> Result<Response<Body>, PortError> {
         let (mut url, mut reach) = self.rules.admit(raw)?;
         for _ in 0..=MOST_REDIRECTS {
@@ -111,7 +110,7 @@ impl Job<'_> {
         Err(self.failed(&format!("more than {MOST_REDIRECTS} redirects")))
     }
 
-    /// A new agent for each hop: a kept connection would skip the address check of the next one.
+    /// A new agent for each hop: a kept-alive connection would skip the next hop's address check.
     fn ask(&self, url: &Url, reach: Reach) -> Result<Response<Body>, PortError> {
         let config = Agent::config_builder()
             .proxy(None)
@@ -140,7 +139,7 @@ impl Job<'_> {
         let host = url.host_str().unwrap_or_default();
         match error {
             ureq::Error::BadUri(_) | ureq::Error::Http(_) => self.failed("the URL cannot be sent as it is"),
-            // Its text may quote the answer.
+            // Its text may quote the response.
             ureq::Error::Protocol(_) => {
                 self.may_pass(Reason::ArtifactFailed, &format!("{host} does not speak HTTP/1.1"))
             }
@@ -169,13 +168,13 @@ impl Job<'_> {
         let mut sink = Sink { to: &file, hash: Hasher::new(), bytes: 0 };
         self.copy(answer.into_body(), length, &mut sink)?;
         let (sha256, bytes) = (sink.sha256(), sink.bytes);
-        // Once: after a failed fsync the pages count as written, and a second one would lie.
+        // Once: after a failed fsync the pages count as written, and a second one would wrongly succeed.
         file.sync_all().map_err(|error| self.disk(&error))?;
         Ok(Fetched { sha256, bytes, path: part.keep() })
     }
 
     fn copy(&self, body: Body, length: Option<u64>, sink: &mut Sink<&File>) -> Result<(), PortError> {
-        // One byte more than allowed shows that there is more; the reader's own limit is a second net.
+        // One byte over the limit shows that there is more; the reader's own limit is a second guard.
         let mut body = body.into_with_config().limit(self.rules.max_bytes.saturating_add(2)).reader();
         let mut rate = Rate::since(Instant::now());
         let mut room_checked = 0;
@@ -270,7 +269,7 @@ impl Job<'_> {
     }
 }
 
-/// Says what a refusal usually means and what helps. The agent has no login anywhere.
+/// Explains what a status usually means and what helps. The agent has no credentials for any server.
 fn meaning(status: u16) -> &'static str {
     match status {
         401 => {
@@ -289,7 +288,7 @@ fn meaning(status: u16) -> &'static str {
     }
 }
 
-/// Returns where an answer sends us on to, if it does.
+/// Returns the target of a redirect, if it is one.
 fn redirect_target(url: &Url, answer: &Response<Body>) -> Option<Url> {
     if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
         return None;
@@ -300,20 +299,17 @@ fn redirect_target(url: &Url, answer: &Response<Body>) -> Option<Url> {
     Some(target)
 }
 
-/// Reads the seconds form only: a date would need this server's clock to be right, which may be what is wrong.
+/// Parses the seconds form only: a date would need this server's clock to be right, which may be what is wrong.
 fn retry_after(answer: &Response<Body>) -> Option<Duration> {
     let seconds = answer.headers().get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER))
 }
 
-/// Says what is missing where a directory's disk has no room for so many bytes.
-///
-/// # Errors
-/// What the disk said.
+/// Explains what is missing if a directory's file system has no room for so many bytes.
 pub fn room(directory: &Path, bytes: u64) -> io::Result<Option<String>> {
     let disk = statvfs(directory)?;
     let free = disk.blocks_available().saturating_mul(disk.fragment_size());
-    // Some file systems count no inodes and say 0 of 0.
+    // Some file systems count no inodes and report 0 of 0.
     if disk.files() > 0 && disk.files_available() == 0 {
         return Ok(Some("disk full: no inodes free".to_owned()));
     }
@@ -327,12 +323,12 @@ pub fn room(directory: &Path, bytes: u64) -> io::Result<Option<String>> {
     }))
 }
 
-/// Rounds up: nothing is needed only where it is.
+/// Rounds up: 0 is shown only for 0.
 fn mebibytes(bytes: u64) -> String {
     format!("{} MiB", bytes.div_ceil(1 << 20))
 }
 
-/// Returns what would have to be free, if it is not.
+/// Returns how many bytes would have to be free, if they are not.
 fn missing_room(free: u64, rest: u64) -> Option<u64> {
     let need = rest.saturating_add(RESERVE);
     (free < need).then_some(need)
@@ -358,7 +354,7 @@ impl<W: Write> Sink<W> {
     }
 }
 
-/// Ends a server that sends just enough to never be idle.
+/// Aborts a server that sends just enough to never be idle.
 struct Rate {
     since: Instant,
     bytes: u64,
@@ -372,7 +368,7 @@ impl Rate {
         Self { since: now, bytes: 0 }
     }
 
-    /// Counts, and judges each window once it is over.
+    /// Counts bytes, and checks each window at its end.
     fn fast_enough(&mut self, now: Instant, bytes: u64) -> bool {
         self.bytes += bytes;
         if now.duration_since(self.since) < Self::WINDOW {
@@ -383,7 +379,7 @@ impl Rate {
     }
 }
 
-/// The file being written; gone with this value unless it is kept.
+/// The file being written; removed on drop unless it is kept.
 struct Part {
     path: Option<PathBuf>,
 }

@@ -1,8 +1,8 @@
-//! The privileged side of unpacking: lets a helper without rights do the work, then takes the tree over and
+//! The privileged side of unpacking: an unprivileged helper does the work, then this takes ownership of the tree and
 //! publishes it as a release.
 //!
-//! What the helper leaves is treated as hostile: it read bytes that a stranger wrote. Every step goes by open
-//! directories and never through a link.
+//! The helper's output is treated as hostile: it parsed untrusted bytes. Every step uses open directory descriptors and
+//! never follows a link.
 
 use std::collections::HashSet;
 use std::ffi::{CStr, CString};
@@ -35,45 +35,42 @@ const LONGEST_VERDICT: u64 = 64 << 10;
 /// More than any limit allows: only a helper that broke out of its limits gets here.
 const DEEPEST: usize = 1024;
 
-/// Who unpacks.
+/// The unprivileged helper process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Helper {
     /// The user `zexio-unpack`, who owns nothing else.
     pub uid: u32,
-    /// Its group.
     pub gid: u32,
-    /// What runs as `<program> unpack <limits>`.
+    /// Run as `<program> unpack <limits>`.
     pub program: PathBuf,
 }
 
 impl Helper {
-    /// Returns this program as the helper: the running file itself, also while an upgrade replaces the one on disk.
+    /// Returns this program as the helper: the running executable, even while an upgrade replaces the one on disk.
     pub fn this_program(uid: u32, gid: u32) -> Self {
         Self { uid, gid, program: PathBuf::from("/proc/self/exe") }
     }
 }
 
-/// What a finished release says about itself. A directory without it was never finished.
+/// A finished release's own record. A directory without it was never finished.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Whose release.
     pub project: ProjectId,
-    /// Which.
     pub release: ReleaseNo,
-    /// The artifact it was unpacked from.
+    /// The digest of the artifact that it was unpacked from.
     pub sha256: Sha256,
-    /// That artifact's size.
+    /// The artifact's size.
     pub bytes: u64,
 }
 
-/// How a failure to unpack begins.
+/// Prefix of unpacking errors.
 const UNPACKING: &str = "could not unpack the artifact: ";
 
-/// Unpacks an artifact into `staging/tree`, which afterwards belongs to root and is on the disk. The helper's user
-/// must be able to pass through the directories above.
+/// Unpacks an artifact into `staging/tree`, which is then owned by root and synced to disk. The helper's user must be
+/// able to traverse the parent directories.
 ///
 /// # Errors
-/// `ArtifactFailed` lasts and names the entry; `DiskFull`, `DiskFailed` and `HelperFailed` may pass.
+/// `ArtifactFailed` is permanent and names the entry; `DiskFull`, `DiskFailed` and `HelperFailed` are transient.
 pub fn unpack_into(artifact: &Path, staging: &Path, helper: &Helper, limits: &Limits) -> Result<Unpacked, PortError> {
     let tree = staging.join("tree");
     make_tree(&tree, helper).map_err(|error| disk_error(&format!("make {}", tree.display()), &error))?;
@@ -85,11 +82,10 @@ pub fn unpack_into(artifact: &Path, staging: &Path, helper: &Helper, limits: &Li
     Ok(unpacked)
 }
 
-/// Writes the manifest, last of all, and moves the tree to `releases_dir/<number>` in one step. Doing it again after
-/// it was done changes nothing.
+/// Writes the manifest, last of all, and atomically renames the tree to `releases_dir/<number>`. Idempotent.
 ///
 /// # Errors
-/// `ReleaseExists` lasts: the number is taken by something else. `DiskFull` and `DiskFailed` may pass.
+/// `ReleaseExists` is permanent: something else has the number. `DiskFull` and `DiskFailed` are transient.
 pub fn publish(tree: &Path, releases_dir: &Path, number: u32, manifest: &Manifest) -> Result<(), PortError> {
     let release = releases_dir.join(number.to_string());
     if read_manifest(&release).as_ref() == Some(manifest) {
@@ -108,7 +104,7 @@ pub fn publish(tree: &Path, releases_dir: &Path, number: u32, manifest: &Manifes
     })
 }
 
-/// Returns what a release says about itself; nothing if it was never finished.
+/// Returns a release's manifest; None if it was never finished.
 pub fn read_manifest(release_dir: &Path) -> Option<Manifest> {
     let mut text = String::new();
     File::open(release_dir.join(MANIFEST)).ok()?.take(LONGEST_VERDICT).read_to_string(&mut text).ok()?;
@@ -129,7 +125,7 @@ fn write_manifest(tree: &Path, manifest: &Manifest) -> io::Result<()> {
     files::sync(tree)
 }
 
-/// Starts afresh: what an earlier try left may be half a tree.
+/// Starts from scratch: an earlier attempt may have left half a tree.
 fn make_tree(tree: &Path, helper: &Helper) -> io::Result<()> {
     match fs::remove_dir_all(tree) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -167,15 +163,15 @@ fn run_helper(
     judge(status, &verdict.join().unwrap_or_default())
 }
 
-/// Reads so much and no more: a helper that talks on runs into a closed pipe.
+/// Reads up to a limit: a helper that writes more gets a closed pipe.
 fn read_verdict(stdout: impl Read) -> String {
     let mut text = Vec::new();
-    // What came before an error is judged as it is.
+    // After a read error, what was read before it is parsed.
     let _ = stdout.take(LONGEST_VERDICT).read_to_end(&mut text);
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// Waits for the helper's end, and ends it if that does not come in time.
+/// Waits for the helper to exit, and kills it on a timeout.
 fn wait(child: &mut Child, within: Duration) -> io::Result<Option<ExitStatus>> {
     let started = Instant::now();
     loop {
@@ -197,7 +193,7 @@ fn judge(status: ExitStatus, verdict: &str) -> Result<Unpacked, PortError> {
         return serde_json::from_str(line).map_err(|_| helper_failed("it gave no verdict"));
     }
     let Ok(UnpackError { code, message }) = serde_json::from_str(line) else {
-        // The limits end a decoder that wants too much memory like this.
+        // A decoder that exceeds the memory limit ends like this.
         return Err(artifact_failed(&format!("the helper ended with {status}")));
     };
     let message: String = message.chars().filter(|c| !c.is_control()).take(1000).collect();
@@ -209,7 +205,7 @@ fn judge(status: ExitStatus, verdict: &str) -> Result<Unpacked, PortError> {
 }
 
 fn artifact_failed(cause: &str) -> PortError {
-    // The helper says it in the same words where no entry is at fault.
+    // The helper uses the same words if no entry is at fault.
     let cause = cause.strip_prefix(UNPACKING).unwrap_or(cause);
     PortError::permanent(Reason::ArtifactFailed, format!("{UNPACKING}{cause}"))
 }
@@ -218,7 +214,7 @@ fn helper_failed(cause: &str) -> PortError {
     PortError::transient(Reason::HelperFailed, format!("could not run the unpack helper: {cause}"))
 }
 
-/// Makes the tree root's, from the top down: below a directory that is root's, the helper's user moves nothing.
+/// Gives the tree to root, from the top down: below a directory that root owns, the helper's user can move nothing.
 fn take_over(tree: &Path, helper: &Helper) -> io::Result<()> {
     let top = OpenOptions::new().read(true).custom_flags((OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits()).open(tree)?;
     let top = OwnedFd::from(top);
@@ -226,13 +222,13 @@ fn take_over(tree: &Path, helper: &Helper) -> io::Result<()> {
     if fstatat(&top, MANIFEST, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok() {
         return Err(invalid(format!("{MANIFEST:?} belongs to the agent")));
     }
-    // Its result counts: it is the only word on whether what the helper wrote is on the disk.
+    // Must not be ignored: it alone reports whether what the helper wrote is on disk.
     Ok(syncfs(&top)?)
 }
 
 struct TakeOver {
     helper: u32,
-    /// The files already root's, for their second names.
+    /// Inodes of files already given to root, for their further hard links.
     taken: HashSet<u64>,
 }
 
@@ -266,7 +262,7 @@ impl TakeOver {
         }
     }
 
-    /// A hard link to somebody else's file would hand that file over.
+    /// A hard link to a file of another owner would hand that file over.
     fn check_owner(&self, stat: &FileStat) -> io::Result<()> {
         match stat.st_uid == self.helper || self.taken.contains(&stat.st_ino) {
             true => Ok(()),
@@ -275,7 +271,7 @@ impl TakeOver {
     }
 }
 
-/// The owner first: changing it clears the setuid bits that a mode set before would keep.
+/// The owner first: chown clears the setuid bits, which a mode set before would not.
 fn take(what: &OwnedFd, mode: u32) -> io::Result<()> {
     fchown(what, Some(Uid::from_raw(0)), Some(Gid::from_raw(0)))?;
     Ok(fchmod(what.as_fd(), Mode::from_bits_truncate(mode))?)
@@ -293,7 +289,7 @@ fn names(dir: &OwnedFd) -> io::Result<Vec<CString>> {
     Ok(names)
 }
 
-/// Never through a link, and never waiting for a FIFO's other end.
+/// Never follows a link, and never blocks on a FIFO.
 fn open_flags() -> OFlag {
     OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC
 }
@@ -312,19 +308,19 @@ mod tests {
 
     const NOBODY: u32 = 65534;
 
-    /// A directory that the helper's user may pass through, as the agent's own is.
+    /// A directory that the helper's user may traverse, like the agent's own.
     fn place() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).unwrap();
         dir
     }
 
-    /// Only root gives files away. A test that is skipped in silence says nothing, so it fails.
+    /// Only root can chown. A silently skipped test proves nothing, so it fails.
     fn needs_root() {
         assert!(nix::unistd::geteuid().is_root(), "run this as root: it hands files to another user");
     }
 
-    /// Makes a helper of a few lines of shell.
+    /// Creates a helper from a few lines of shell.
     fn script(dir: &Path, lines: &str) -> Helper {
         let program = dir.join("helper");
         fs::write(&program, format!("#!/bin/sh\n{lines}\n")).unwrap();
@@ -343,7 +339,7 @@ mod tests {
 
     const DONE: &str = r#"echo '{"entries":1,"bytes":1}'"#;
 
-    /// Runs as the helper when a script below asks this very program to.
+    /// Acts as the helper when a script below runs this test binary.
     #[test]
     fn as_the_helper() {
         if std::env::var_os("ZEXIO_TEST_HELPER").is_some() {
@@ -352,7 +348,7 @@ mod tests {
         }
     }
 
-    /// Runs this very program as the helper, and cuts off what the test runner says before the verdict.
+    /// Runs this test binary as the helper, and cuts off the test runner's output before the verdict.
     fn real_helper() -> String {
         let program = std::env::current_exe().unwrap();
         let test = "host::artifacts::unpack::tests::as_the_helper";

@@ -1,4 +1,4 @@
-//! Artifacts that are sent to the server: written beside, seen only whole.
+//! Uploaded artifacts: written to staging, visible only once complete.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -15,7 +15,7 @@ use super::fetch;
 use crate::host::disk_error;
 use crate::model::reason::Reason;
 
-/// Keeps uploads on this server's disk.
+/// Stores uploads on this server's disk.
 pub struct DiskUploads {
     staging: PathBuf,
     artifacts: PathBuf,
@@ -24,7 +24,7 @@ pub struct DiskUploads {
 }
 
 impl DiskUploads {
-    /// Keeps uploads of at most so many bytes where the layout says.
+    /// Stores uploads up to a size in bytes at the layout's paths.
     pub fn new(layout: &Layout, max_bytes: u64) -> Self {
         Self { staging: layout.staging(), artifacts: layout.artifacts(), max_bytes, count: AtomicU64::new(0) }
     }
@@ -51,7 +51,7 @@ impl Uploads for DiskUploads {
     }
 }
 
-/// A file in staging; removed unless it was moved away.
+/// A file in staging; removed on drop unless it was moved away.
 struct DiskUpload {
     file: File,
     path: PathBuf,
@@ -76,7 +76,7 @@ impl Upload for DiskUpload {
 
 impl Drop for DiskUpload {
     fn drop(&mut self) {
-        // Gone already where it was kept; what cannot be removed goes when staging is wiped.
+        // Already gone if it was kept; what cannot be removed goes when staging is wiped.
         let _ = fs::remove_file(&self.path);
     }
 }

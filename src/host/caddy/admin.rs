@@ -1,4 +1,4 @@
-//! Caddy's admin endpoint: where it is, and one request to it.
+//! Caddy's admin endpoint: where it is, and single requests to it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,25 +16,24 @@ use crate::port::PortError;
 use super::config::settled;
 use super::{DRAFTS, REFUSED, down};
 
-/// Where Caddy listens for orders unless its Caddyfile says otherwise.
+/// Caddy's admin address unless its Caddyfile says otherwise.
 pub const DEFAULT: &str = "localhost:2019";
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where Caddy is asked.
+/// Caddy's admin address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admin {
-    /// On a socket.
     Socket(PathBuf),
-    /// On an address with a port.
+    /// Host and port.
     Address(String),
 }
 
-/// A connection to either.
+/// A connection of either kind.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Admin {
-    /// Reads where a configuration has it; none: it is switched off.
+    /// Reads the admin address from a configuration; None if the endpoint is switched off.
     pub fn of(config: &Value) -> Option<Self> {
         if config.pointer("/admin/disabled").and_then(Value::as_bool) == Some(true) {
             return None;
@@ -46,7 +45,7 @@ impl Admin {
         })
     }
 
-    /// Returns its port.
+    /// Returns the port.
     pub fn port(&self) -> Option<u16> {
         match self {
             Self::Socket(_) => None,
@@ -64,7 +63,7 @@ impl Admin {
         })
     }
 
-    /// On its socket Caddy 2.6 takes no host but the empty one; newer ones take that too.
+    /// On its socket Caddy 2.6 accepts only the empty host; newer versions accept that too.
     fn host(&self) -> &str {
         match self {
             Self::Socket(_) => "",
@@ -82,23 +81,17 @@ impl std::fmt::Display for Admin {
     }
 }
 
-/// Asks Caddy, from a thread that is not async.
+/// A blocking client of the admin endpoint.
 pub struct Client(tokio::runtime::Runtime);
 
 impl Client {
-    /// Makes one.
-    ///
-    /// # Errors
-    /// Says why its runtime could not start.
+    /// Creates a client. Fails if its runtime cannot start.
     pub fn new() -> Result<Self, String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.map(Self).map_err(|e| format!("could not start a runtime: {e}"))
     }
 
-    /// Returns what Caddy serves now.
-    ///
-    /// # Errors
-    /// Says why it could not be asked.
+    /// Returns the configuration that Caddy serves now.
     pub fn live(&self, admin: &Admin) -> Result<Value, PortError> {
         let (status, body) = self.call(admin, Method::GET, "/config/", "", Vec::new())?;
         if !status.is_success() {
@@ -110,10 +103,10 @@ impl Client {
             .map_err(|e| down(format!("could not read Caddy's configuration: {e}")))
     }
 
-    /// Returns what a text means. A refusal is in Caddy's own words.
+    /// Adapts a Caddyfile to JSON. A refusal is in Caddy's own words.
     ///
     /// # Errors
-    /// `RouteRefused`, or why it could not be asked.
+    /// `RouteRefused`, or the connection error.
     pub fn adapt(&self, admin: &Admin, text: &str) -> Result<Value, PortError> {
         let (status, body) = self.call(admin, Method::POST, "/adapt", "text/caddyfile", text.as_bytes().to_vec())?;
         if !status.is_success() {
@@ -124,10 +117,10 @@ impl Client {
         Ok(settled(answer.get("result").cloned().unwrap_or_default(), &DRAFTS))
     }
 
-    /// Has Caddy serve a configuration.
+    /// Loads a configuration.
     ///
     /// # Errors
-    /// `RouteRefused` in Caddy's own words, or why it could not be asked.
+    /// `RouteRefused` in Caddy's own words, or the connection error.
     pub fn load(&self, admin: &Admin, config: &Value) -> Result<(), PortError> {
         let (status, body) =
             self.call(admin, Method::POST, "/load", "application/json", config.to_string().into_bytes())?;
@@ -151,7 +144,7 @@ impl Client {
     }
 }
 
-/// Caddy's own words, which quote nothing but the configuration.
+/// Caddy's own error message, which quotes nothing but the configuration.
 fn said(body: &[u8]) -> String {
     let said =
         serde_json::from_slice::<Value>(body).ok().and_then(|value| value.get("error")?.as_str().map(str::to_owned));
@@ -183,7 +176,7 @@ async fn exchange(
     Ok((status, body))
 }
 
-/// Tells whether a process listens on a socket, and which.
+/// Returns the process that listens on a socket, if any.
 pub fn listener_of(socket: &Path) -> Option<i32> {
     use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
     let stream = std::os::unix::net::UnixStream::connect(socket).ok()?;

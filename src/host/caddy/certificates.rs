@@ -1,5 +1,5 @@
-//! Which public certificates Caddy has, and why it lacks one: from where it stores them and from its log. Asking the
-//! hosts themselves would cost a handshake each.
+//! Which public certificates Caddy has, and why one is missing: from its storage and its log. Asking the hosts
+//! themselves would cost a handshake each.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,14 +13,14 @@ use crate::model::observed::CertificateSeen;
 
 use crate::host::journal::Journalctl;
 
-/// Where Caddy stores certificates: a directory for each authority, in it one for each host.
+/// Caddy's certificate storage: a directory per authority, with one per host.
 const STORE: &str = "/var/lib/caddy/.local/share/caddy/certificates";
-/// How long an answer of the log is good.
+/// How long a result from the log is cached.
 const FRESH: Duration = Duration::from_secs(5);
-/// How much of the log is read.
+/// How many lines of the log are read.
 const LINES: u32 = 500;
 
-/// Looks for certificates.
+/// Observes certificates.
 pub struct Certificates {
     store: PathBuf,
     journal: Journalctl,
@@ -34,7 +34,7 @@ impl Default for Certificates {
 }
 
 impl Certificates {
-    /// Returns which of these hosts have a certificate. Where Caddy keeps them elsewhere, nothing can be said of any.
+    /// Returns which of these hosts have a certificate. If Caddy stores them elsewhere, none is known.
     pub fn look(&mut self, hosts: &BTreeSet<Hostname>) -> BTreeMap<Hostname, CertificateSeen> {
         let Ok(authorities) = fs::read_dir(&self.store) else { return BTreeMap::new() };
         let authorities: Vec<PathBuf> = authorities.filter_map(Result::ok).map(|entry| entry.path()).collect();
@@ -70,7 +70,7 @@ fn file_of(authority: &Path, host: &Hostname) -> PathBuf {
     authority.join(host.as_str()).join(format!("{host}.crt"))
 }
 
-/// A line of Caddy's log about a certificate that it could not get: the host and the cause.
+/// Parses a line of Caddy's log about a certificate that it could not get: the host and the cause.
 fn trouble(line: &str) -> Option<(String, String)> {
     let entry: Value = serde_json::from_str(line).ok()?;
     let field = |name: &str| entry.get(name).and_then(Value::as_str);

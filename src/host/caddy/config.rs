@@ -1,4 +1,4 @@
-//! What a configuration of Caddy serves, read from its JSON: by host, and whose.
+//! What a Caddy configuration serves, read from its JSON: by host, and by owner.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -8,14 +8,14 @@ use serde_json::Value;
 use crate::plan::RoutesOrder;
 use crate::render::caddyfile::Site;
 
-/// Where requests come in: the listener's addresses and the host; an empty host is every one that no other takes.
+/// Where requests arrive: the listener's addresses and the host; an empty host matches every host that has no site.
 pub type Place = (String, String);
 
 /// The routes of each place, in the order in which they are tried.
 pub type Served = BTreeMap<Place, Vec<Value>>;
 
-/// Returns what is served where. Two configurations that serve the same at a place have equal routes there, whatever else
-/// they serve.
+/// Returns the routes per place. Two configurations that serve the same at a place have equal routes there, whatever
+/// else they serve.
 pub fn served(config: &Value) -> Served {
     let mut found = Served::new();
     for server in config.pointer("/apps/http/servers").and_then(Value::as_object).into_iter().flatten().map(|(_, s)| s)
@@ -45,7 +45,7 @@ fn add_route(route: &Value, listen: &str, found: &mut Served) {
     }
 }
 
-/// Groups are numbered through the whole configuration, so the number says how many there are before.
+/// Groups are numbered across the whole configuration, so the number depends on how many come before.
 fn without_groups(value: &mut Value) {
     match value {
         Value::Object(table) => {
@@ -57,8 +57,8 @@ fn without_groups(value: &mut Value) {
     }
 }
 
-/// Names the files that drafts stand for, and sorts what has no order: Caddy hides from visitors the files that it was
-/// configured by, under the names that they had.
+/// Replaces draft paths by the files they stand for, and sorts what has no order: Caddy hides the files that it was
+/// configured from, under the names they had.
 pub fn settled(mut value: Value, drafts: &[(&str, &str)]) -> Value {
     settle(&mut value, drafts);
     value
@@ -86,7 +86,7 @@ fn texts(value: Option<&Value>) -> impl Iterator<Item = &str> {
     value.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
 }
 
-/// Returns the places of `before` that `after` does not serve at all, and the apps beside HTTP that it lacks.
+/// Returns the places of `before` that `after` does not serve at all, and the apps other than HTTP that it lacks.
 pub fn lost(before: &Value, after: &Value) -> Vec<String> {
     let there: BTreeSet<Place> = served(after).into_keys().collect();
     let places = served(before).into_keys().filter(|place| !there.contains(place)).map(|place| shown(&place));
@@ -96,17 +96,17 @@ pub fn lost(before: &Value, after: &Value) -> Vec<String> {
     places.chain(apps.map(|name| format!("Caddy's app {name}"))).collect()
 }
 
-/// Names a place as people do: the host; without one, the port.
+/// Formats a place for people: the host, or the port if there is no host.
 pub fn shown((listen, host): &Place) -> String {
     if host.is_empty() { listen.clone() } else { host.clone() }
 }
 
-/// Returns the names of what is served, each once.
+/// Returns the names of what is served, without duplicates.
 pub fn names(config: &Value) -> Vec<String> {
     served(config).keys().map(shown).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// Returns the hosts of our own file whose routes are not served as it says, whatever else is.
+/// Returns the hosts of our file whose live routes differ from it; other sites are ignored.
 pub fn differing_routes(live: &Value, ours: &Value) -> BTreeSet<String> {
     let by_host = |config: &Value| {
         let mut hosts: BTreeMap<String, Vec<Value>> = BTreeMap::new();
@@ -120,8 +120,9 @@ pub fn differing_routes(live: &Value, ours: &Value) -> BTreeSet<String> {
     ours.into_iter().filter(differs).map(|(host, _)| host).collect()
 }
 
-/// Returns the hosts of our own file that the whole serves at no place just as that file says. Caddy takes a host twice if
-/// it is written in two ways, like `a.com` and `a.com:443`, and makes one site of both, in which the first one answers.
+/// Returns the hosts of our file that the whole configuration serves at no place as that file says. Caddy accepts a
+/// host twice if it is spelled in two ways, like `a.com` and `a.com:443`, and merges both into one site, in which the
+/// first one answers.
 pub fn covered(whole: &Value, ours: &Value) -> BTreeSet<String> {
     let whole = served(whole);
     let is_there = |(place, routes): &(Place, Vec<Value>)| {
@@ -131,8 +132,8 @@ pub fn covered(whole: &Value, ours: &Value) -> BTreeSet<String> {
     named.filter(|entry| !is_there(entry)).map(|((_, host), _)| host).collect()
 }
 
-/// Returns what a load would change although it is not ours: places that are served in another way, or no more.
-/// `ours`: what our own file means, before and after.
+/// Returns what a load would change outside our sites: places that are served differently, or no longer. `ours`: what
+/// our own file means, before and after.
 pub fn foreign_changes(live: &Value, meant: &Value, ours: [&Value; 2]) -> Vec<String> {
     let hosts: BTreeSet<String> = ours
         .iter()
@@ -151,11 +152,8 @@ pub fn foreign_changes(live: &Value, meant: &Value, ours: [&Value; 2]) -> Vec<St
     all.into_iter().filter(|place| live.get(*place) != meant.get(*place)).map(shown).collect()
 }
 
-/// Looks at what Caddy made of the text: whatever the template and the checks before it missed is caught here. The
-/// admin socket stays where tenants cannot reach it, every wanted host is there, and its requests go to its own ports.
-///
-/// # Errors
-/// Says what would be wrong.
+/// Checks the adapted configuration, which catches whatever the template and the earlier checks missed: the admin
+/// socket stays where tenants cannot reach it, every desired host is present, and its requests go to its own ports.
 pub fn check(meant: &Value, order: &RoutesOrder, socket: &Path) -> Result<(), String> {
     let admin = meant.pointer("/admin/listen").and_then(Value::as_str).unwrap_or(super::admin::DEFAULT);
     if admin.split('|').next() != Some(&format!("unix/{}", socket.display())) {
@@ -179,12 +177,12 @@ pub fn check(meant: &Value, order: &RoutesOrder, socket: &Path) -> Result<(), St
     Ok(())
 }
 
-/// Returns where the requests of a site are to go.
+/// Returns the upstream addresses of a site.
 fn dials_of(site: &Site) -> BTreeSet<String> {
     site.routes.iter().flat_map(|route| route.a.iter().chain(&route.b)).cloned().collect()
 }
 
-/// Returns where the requests of each host may go.
+/// Returns the upstream addresses that each host may use.
 fn dials_by_host(meant: &Value) -> BTreeMap<String, BTreeSet<String>> {
     let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for ((_, host), routes) in served(meant) {

@@ -1,5 +1,5 @@
-//! Joins our Caddyfile to the operator's, while Caddy serves on: two lines into theirs, one load, no restart. Whatever
-//! stands against it is told, and then nothing is changed.
+//! Joins our Caddyfile to the operator's while Caddy keeps serving: two lines into theirs, one load, no restart. An
+//! obstacle is reported, and then nothing is changed.
 
 use std::fs;
 use std::os::unix::fs::chown;
@@ -23,42 +23,41 @@ use super::{CADDYFILE, CGROUP, OUR_CADDYFILE, PROGRAM};
 use super::{config, disk, invalid, listener, read_ours, sites, without_drafts, write_like};
 use listener::Listener;
 
-/// The draft of the operator's file. The agent has others.
+/// The draft of the operator's file. The agent uses other drafts.
 pub const DRAFT: &str = "/etc/caddy/.zexio-init-draft";
-/// What makes the directory of the admin socket at each boot. It belongs to the line in the Caddyfile, not to a package.
+/// Creates the admin socket's directory at each boot. It belongs to the line in the Caddyfile, not to a package.
 const TMPFILES: &str = "/etc/tmpfiles.d/zexio-caddy.conf";
-/// What made it in versions before.
+/// What created it in earlier versions.
 const OLD_DROP_IN: &str = "/usr/lib/systemd/system/caddy.service.d/zexio.conf";
-/// Global options of the operator's that hold for our sites too.
+/// The operator's global options that apply to our sites too.
 const SHARED_OPTIONS: [&str; 7] =
     ["http_port", "https_port", "auto_https", "local_certs", "default_bind", "acme_ca", "cert_issuer"];
-/// How long Caddy may take to come up.
+/// How long Caddy may take to start.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 const NO_ENDPOINT: &str = "Caddy runs, and does not answer on its admin endpoint; `zexio init --restart-caddy` restarts it; \
                            nothing was changed";
 
-/// What to join, and what is allowed for it.
+/// What to join, and what is allowed in the process.
 pub struct Order<'a> {
-    /// Caddy's admin socket.
     pub socket: &'a Path,
-    /// Our Caddyfile, where there is none yet.
+    /// The text for our Caddyfile if there is none yet.
     pub ours: &'a str,
-    /// Whether the operator's Caddyfile may be changed unasked.
+    /// Whether the operator's Caddyfile may be changed without asking.
     pub yes: bool,
-    /// Whether Caddy may be restarted where there is no other way.
+    /// Whether Caddy may be restarted if there is no other way.
     pub restart: bool,
-    /// Whether another web server has ports 80 and 443, as it should.
+    /// Whether another web server owns ports 80 and 443 by design.
     pub behind: bool,
 }
 
-/// Asks the operator; none where there is no terminal.
+/// Asks the operator; None without a terminal.
 pub type Ask<'a> = Option<&'a dyn Fn(&str) -> bool>;
 
-/// Joins our Caddyfile to the operator's. Returns what was done or left, a line each.
+/// Joins our Caddyfile to the operator's. Returns what was done or left alone, one line each.
 ///
 /// # Errors
-/// Says what stands against it; then Caddy and its file are as they were.
+/// The obstacle; Caddy and its file are then unchanged.
 pub fn join(order: &Order<'_>, ask: Ask<'_>) -> Result<Vec<String>, PortError> {
     let systemd = Systemd::default();
     let unit = systemd.proxy_unit()?;
@@ -85,7 +84,7 @@ pub fn join(order: &Order<'_>, ask: Ask<'_>) -> Result<Vec<String>, PortError> {
     Ok(done)
 }
 
-/// Says who has a port that Caddy needs.
+/// Describes who owns a port that Caddy needs.
 fn taken(port: u16) -> Option<String> {
     match listener::on_port(port, CGROUP) {
         Listener::Stranger(who) => Some(format!(
@@ -100,7 +99,7 @@ fn against(cause: &str) -> PortError {
     PortError::permanent(Reason::RoutePending, cause)
 }
 
-/// Makes the directory of the admin socket, now and at each boot. In it nobody but Caddy and root reaches the socket.
+/// Creates the admin socket's directory, now and at each boot. In it only Caddy and root can reach the socket.
 fn make_socket_directory(socket: &Path, user: &str) -> Result<String, PortError> {
     let failed = |what: &str, e: &dyn std::fmt::Display| against(&format!("could not {what}: {e}"));
     let directory = socket.parent().filter(|directory| directory.parent().is_some_and(|above| above != Path::new("/")));
@@ -126,11 +125,8 @@ fn make_socket_directory(socket: &Path, user: &str) -> Result<String, PortError>
     Ok(format!("{shown} is there for Caddy's admin socket, after a boot too ({TMPFILES})"))
 }
 
-/// Splits a Caddyfile of a version before, which was all ours: its global options become the operator's file, its sites
-/// ours. Both mean the same as before, so nothing is loaded.
-///
-/// # Errors
-/// Says what could not be written.
+/// Splits a Caddyfile of an earlier version, which was all ours: its global options become the operator's file, its
+/// sites ours. Both mean the same as before, so nothing is loaded.
 pub fn migrate(socket: &Path) -> Result<Option<String>, PortError> {
     let Some(old) = fs::read_to_string(CADDYFILE).ok().filter(|text| text.starts_with(OURS)) else { return Ok(None) };
     let (options, sites) = joined::split_global(&old);
@@ -144,13 +140,13 @@ fn admin_text(socket: &Path) -> String {
     format!("unix/{}", socket.display())
 }
 
-/// Writes the operator's file, through a link if it is one, with the owner and mode that it has.
+/// Writes the operator's file, through a symlink if it is one, and keeps its owner and mode.
 fn write_main(text: &str) -> Result<(), PortError> {
     let path = fs::canonicalize(CADDYFILE).unwrap_or_else(|_| CADDYFILE.into());
     write_like(&path, text, fs::metadata(&path).ok().as_ref())
 }
 
-/// Keeps a copy of the operator's file, under a name that is free. A copy that is there already is enough.
+/// Keeps a copy of the operator's file under a free name. An existing identical copy is enough.
 fn keep_copy(text: &str) -> Result<Option<PathBuf>, PortError> {
     let names = std::iter::once(String::new()).chain((2..1000).map(|n| format!(".{n}")));
     for name in names {
@@ -174,16 +170,16 @@ struct Joining<'a> {
     client: Client,
 }
 
-/// The operator's file as it is, and as it is to be.
+/// The operator's file, before and after.
 struct Files {
-    /// None: there is no file.
+    /// None if there is no file.
     old: Option<String>,
     new: String,
-    /// Whether nobody has written anything into it.
+    /// Whether it is still as the distribution shipped it.
     untouched: bool,
-    /// What the old one means.
+    /// What the old file means.
     current: Value,
-    /// What the new one means, with ours.
+    /// What the new file means, with ours.
     meant: Value,
 }
 
@@ -218,7 +214,7 @@ impl Joining<'_> {
         self.join_running(unit, &files, agreed, done)
     }
 
-    /// Works out the new file and what both mean.
+    /// Computes the new file and what both mean.
     fn files(&self, old: Option<String>, untouched: bool, pid: u32) -> Result<Files, PortError> {
         let admin = admin_text(self.order.socket);
         let Some(text) = old.clone().filter(|_| !untouched) else {
@@ -310,7 +306,7 @@ impl Joining<'_> {
             return Err(back(format!("{} would not be served with zexio's file", lost.join(", "))));
         }
         self.write(files, done).map_err(|error| back(error.message))?;
-        // As Caddy's own user reads it, which is how it comes back.
+        // Read as Caddy's own user, which is how Caddy starts with it.
         if let Err(error) = self.client.adapt(&socket, &format!("import {CADDYFILE}\n")) {
             if let Some(old) = &files.old {
                 write_main(old)?;
@@ -321,7 +317,7 @@ impl Joining<'_> {
         self.enable(unit)
     }
 
-    /// Nothing is loaded over what Caddy serves of the operator's and the file does not say.
+    /// Refuses to load over live configuration of the operator's that their file does not contain.
     fn no_edit_waits(&self, files: &Files, live: &Value, pid: u32) -> Result<(), PortError> {
         if files.untouched || *live == files.current {
             return Ok(());
@@ -341,8 +337,8 @@ impl Joining<'_> {
         )))
     }
 
-    /// Caddy does not run, so nothing is served. Its own configuration is started first: with its environment it says
-    /// what the file means.
+    /// Caddy does not run, so nothing is served. It is first started with its own configuration: with its environment
+    /// it can adapt the file.
     fn join_stopped(
         &self,
         unit: &ProxyUnit,
@@ -405,7 +401,7 @@ impl Joining<'_> {
         }
     }
 
-    /// What of the operator's global options holds for our sites too.
+    /// Names the operator's global options that apply to our sites too.
     fn notes(&self, files: &Files) -> Vec<String> {
         let text = files.old.as_deref().unwrap_or_default();
         let found = SHARED_OPTIONS.iter().filter_map(|name| Some((name, joined::option(text, name)?)));
@@ -421,7 +417,7 @@ impl Joining<'_> {
     fn endpoint(&self, current: &Value) -> Option<(Admin, Value)> {
         let socket = Admin::Socket(self.order.socket.into());
         let places = [Some(socket), Admin::of(current), Some(Admin::Address(admin::DEFAULT.to_owned()))];
-        // Only if it is Caddy that listens there: anybody on this machine could.
+        // Only if Caddy listens there: any user of this machine could.
         let is_caddys =
             |admin: &Admin| admin.port().is_none_or(|port| listener::on_port(port, CGROUP) == Listener::Ours);
         let mut places = places.into_iter().flatten().filter(is_caddys);
@@ -484,18 +480,18 @@ fn is_active(unit: &ProxyUnit) -> bool {
     ["active", "reloading"].contains(&unit.state.as_str())
 }
 
-/// What stands against joining, and what to do about it.
+/// What prevents joining, and what to do about it.
 pub type Obstacle = (String, String);
 
 fn stands_against((what, mend): Obstacle) -> PortError {
     against(&format!("{what}; {mend}; nothing was changed"))
 }
 
-/// Tries whether `zexio init --yes` would join our Caddyfile to the operator's; changes nothing. A Caddy that is stopped
-/// says nothing before it is started.
+/// Checks whether `zexio init --yes` would join our Caddyfile to the operator's; changes nothing. A stopped Caddy
+/// cannot be checked before it is started.
 ///
 /// # Errors
-/// Says what stands against it.
+/// The obstacle.
 pub fn dry_run(socket: &Path) -> Result<(), PortError> {
     let systemd = Systemd::default();
     let unit = systemd.proxy_unit()?;
@@ -516,7 +512,7 @@ pub fn dry_run(socket: &Path) -> Result<(), PortError> {
     }
 }
 
-/// Finds what makes `zexio init` refuse to join our Caddyfile to the operator's, as far as that is seen at a glance.
+/// Finds an obvious reason for `zexio init` to refuse to join our Caddyfile to the operator's.
 pub fn obstacle(theirs: &Theirs) -> Option<Obstacle> {
     let systemd = Systemd::default();
     let unit = systemd.proxy_unit().ok();
@@ -536,7 +532,7 @@ fn without_admin(place: &str) -> Obstacle {
     )
 }
 
-/// Finds a Caddy that does not come back with the Caddyfile.
+/// Detects a Caddy that would not start with the Caddyfile.
 fn other_way(systemd: &Systemd, unit: &ProxyUnit, there: bool) -> Option<Obstacle> {
     let mend = format!("let caddy.service run `caddy run --config {CADDYFILE}`, then `zexio init` again");
     if systemd.unit_words("caddy-api.service").is_ok_and(|(state, _)| state == "active") {
@@ -558,13 +554,13 @@ fn other_way(systemd: &Systemd, unit: &ProxyUnit, there: bool) -> Option<Obstacl
     (!there).then(|| (format!("Caddy runs, and there is no {CADDYFILE} that says what it serves"), mend))
 }
 
-/// Reads the operator's files as the Caddy that runs does.
+/// Reads the operator's files as the running Caddy does.
 fn theirs(pid: u32) -> Theirs {
     Theirs::read(Path::new(CADDYFILE), Path::new(OUR_CADDYFILE), i32::try_from(pid).ok().filter(|pid| *pid > 0))
 }
 
-/// Tells whether the directory of the distribution's welcome page holds that page alone: with other files in it the
-/// Caddyfile that the distribution brought serves somebody's site.
+/// Whether the directory of the distribution's welcome page holds that page alone: with other files in it, the
+/// Caddyfile that the distribution shipped serves a real site.
 fn welcome_page_is_untouched() -> bool {
     let only = fs::read_dir("/usr/share/caddy")
         .map(|entries| entries.flatten().all(|entry| entry.file_name() == "index.html"));
@@ -574,7 +570,7 @@ fn welcome_page_is_untouched() -> bool {
     only.unwrap_or(true) && !changed
 }
 
-/// Asks the installed Caddy what a file means, in the environment of the one that runs.
+/// Adapts a file with the installed Caddy, in the environment of the running one.
 fn adapt(path: &str, pid: u32) -> Result<Value, String> {
     let environment = fs::read(format!("/proc/{pid}/environ")).ok().filter(|bytes| !bytes.is_empty());
     let environment = environment.unwrap_or_else(|| b"HOME=/var/lib/caddy\0PATH=/usr/bin:/bin".to_vec());

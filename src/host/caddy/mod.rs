@@ -1,6 +1,7 @@
-//! Caddy over its admin socket: adapts our Caddyfile together with the operator's, which imports it, checks what both mean,
-//! loads them, and writes ours where Caddy finds it when it starts. The operator's file is only read here; `join` adds its
-//! two lines.
+//! Caddy over its admin socket: adapts our Caddyfile together with the operator's, which imports it, checks the result,
+//! loads it, and writes ours where Caddy reads it on start. The operator's file is only read here; `join` adds its two
+//! lines.
+
 mod admin;
 pub mod certificates;
 mod config;
@@ -35,39 +36,38 @@ use theirs::Theirs;
 
 pub use version::{OUTDATED, Version};
 
-/// Where Caddy reads its configuration when it starts: the operator's file.
+/// The operator's file, which Caddy reads on start.
 pub const CADDYFILE: &str = "/etc/caddy/Caddyfile";
 /// Our own file, which the operator's imports.
 pub const OUR_CADDYFILE: &str = "/etc/caddy/zexio.caddyfile";
-/// Drafts of both, to try them before they are loaded. They stand beside the real ones, since Caddy looks up relative
-/// imports from the importing file's directory.
+/// Drafts of both, to adapt them before they are loaded. They stand beside the real ones, since Caddy resolves relative
+/// imports against the importing file's directory.
 const DRAFT: &str = "/etc/caddy/.zexio-draft";
 const OUR_DRAFT: &str = "/etc/caddy/.zexio-draft-sites";
-/// What each draft stands for.
+/// The file that each draft stands for.
 const DRAFTS: [(&str, &str); 3] = [(join::DRAFT, CADDYFILE), (OUR_DRAFT, OUR_CADDYFILE), (DRAFT, CADDYFILE)];
-/// The cgroup of its unit.
+/// The cgroup of Caddy's unit.
 pub const CGROUP: &str = "/system.slice/caddy.service";
-/// The reason of everything that Caddy, or the check of what it made, does not take.
+/// The reason for everything that Caddy, or the check of the adapted result, refuses.
 const REFUSED: Reason = Reason::RouteRefused;
-/// The reason of what waits for the operator.
+/// The reason while the operator has to act.
 const PENDING: Reason = Reason::RoutePending;
 const PROGRAM: &str = "/usr/bin/caddy";
-/// How long a Caddy that was seen to be well is believed to be. Somebody may change what it serves behind its file.
+/// How long a cached proof that Caddy is healthy is trusted. What Caddy serves may be changed without its file.
 const REREAD: Duration = Duration::from_secs(2);
 
-/// Caddy.
+/// The Caddy adapter.
 pub struct Caddy {
     socket: PathBuf,
     client: Client,
-    /// The template, and how its file was when it was read last.
+    /// The template, and its file's stamp when it was last read.
     template: Option<(PathBuf, Cell<Stamp>)>,
     certificates: RefCell<Certificates>,
-    /// That all was as it should be.
     well: RefCell<Option<Well>>,
 }
 
-/// A Caddy that was seen to serve what its file says. It is believed to for a while, as long as it is the same process
-/// and the same files: most passes have nothing to do with routes.
+/// Cached proof that Caddy serves what its file says, trusted for a while as long as the process and the files are the
+/// same: most passes have nothing to do with routes.
 struct Well {
     process: i32,
     read: Instant,
@@ -75,7 +75,7 @@ struct Well {
     main: Stamp,
 }
 
-/// What changes when a file does.
+/// Changes when a file does.
 type Stamp = Option<(u64, i64, i64, u64)>;
 
 fn stamp(path: &Path) -> Stamp {
@@ -83,10 +83,7 @@ fn stamp(path: &Path) -> Stamp {
 }
 
 impl Caddy {
-    /// Makes the adapter for an admin socket.
-    ///
-    /// # Errors
-    /// Says why its runtime could not start.
+    /// Creates the adapter for an admin socket. Fails if its runtime cannot start.
     pub fn new(socket: &Path) -> Result<Self, String> {
         Ok(Self {
             socket: socket.to_path_buf(),
@@ -103,13 +100,13 @@ impl Caddy {
         Self { template: Some((path.to_path_buf(), Cell::new(None))), ..self }
     }
 
-    /// Tells why Caddy does not take a text of ours by itself.
+    /// Returns why Caddy refuses a text of ours on its own, if it does.
     pub fn refuses(&self, text: &str) -> Option<String> {
         self.adapt(text).err().filter(|error| error.reason == REFUSED).map(|error| error.message)
     }
 
-    /// Where Caddy listens for us. A Caddyfile without our line may have moved it to Caddy's own default; it is asked
-    /// there only if it is Caddy that listens: anybody on this machine could.
+    /// Where Caddy's admin endpoint is. A Caddyfile without our line may have moved it to Caddy's default; that is used
+    /// only if Caddy listens there: any user of this machine could.
     fn admin(&self) -> Admin {
         let gone = std::os::unix::net::UnixStream::connect(&self.socket).is_err();
         let default = Admin::Address(admin::DEFAULT.to_owned());
@@ -128,19 +125,19 @@ impl Caddy {
         self.client.adapt(&self.admin(), text)
     }
 
-    /// Returns what a text of ours means by itself.
+    /// Adapts a text of ours on its own.
     fn adapt_alone(&self, text: &str) -> Result<Value, PortError> {
         let _draft = Draft::write(&[(OUR_DRAFT, text)])?;
         self.adapt(&format!("import {OUR_DRAFT}\n"))
     }
 
-    /// Returns what the files on disk mean together.
+    /// Adapts the files on disk together.
     fn adapt_files(&self) -> Result<Value, PortError> {
         self.adapt(&format!("import {CADDYFILE}\n"))
     }
 
-    /// Returns what a text of ours means together with the operator's file; refuses it in Caddy's words, or names what
-    /// is wrong with the operator's.
+    /// Adapts a text of ours together with the operator's file; refuses it in Caddy's words, or names what is wrong
+    /// with the operator's.
     fn adapt_with(&self, text: &str) -> Result<Value, PortError> {
         let main = read_main()?;
         if !joined::is_joined(&main, OUR_CADDYFILE) {
@@ -154,7 +151,7 @@ impl Caddy {
         self.adapt(&format!("import {DRAFT}\n")).map_err(|error| self.blame(error))
     }
 
-    /// Says whose fault a refusal is.
+    /// Attributes a refusal to our file or the operator's.
     fn blame(&self, error: PortError) -> PortError {
         if error.reason != REFUSED {
             return error;
@@ -175,7 +172,7 @@ impl Caddy {
         PortError::transient(REFUSED, format!("{message}; Caddy serves on as before"))
     }
 
-    /// Refuses what would not serve each host of ours, and only as ours.
+    /// Refuses a result that does not serve each host of ours, and only as ours.
     fn checked(&self, meant: Value, order: &RoutesOrder) -> Result<Value, PortError> {
         let refused = |cause| PortError::transient(REFUSED, format!("the new routes were not loaded: {cause}"));
         if let Some((host, place)) = self.shared(&meant, &self.adapt_alone(&order.text)?) {
@@ -192,15 +189,15 @@ impl Caddy {
         Theirs::read(Path::new(CADDYFILE), Path::new(OUR_CADDYFILE), admin::listener_of(&self.socket))
     }
 
-    /// Says that the files on disk are refused together for a site of ours that the operator has added to theirs. Caddy
-    /// serves ours on, and nothing can be loaded before one of both is gone.
+    /// The error for files on disk that Caddy refuses together because the operator added a site of ours to theirs.
+    /// Caddy still serves ours, and nothing can be loaded before one of the two is removed.
     fn clash(&self, refused: &PortError) -> Option<PortError> {
         let said = without_drafts(&refused.message);
         let (site, place) = self.theirs().ambiguous_site(&said)?;
         self.serves_ours(theirs::host_of(site)).then(|| added(site, &place))
     }
 
-    /// Tells whether Caddy serves a host just as our own file says.
+    /// Whether Caddy serves a host exactly as our file says.
     fn serves_ours(&self, host: &str) -> bool {
         let (Some(text), Ok(live)) = (read_ours(), self.live()) else { return false };
         self.adapt_alone(&text).is_ok_and(|ours| {
@@ -208,7 +205,7 @@ impl Caddy {
         })
     }
 
-    /// Finds a host of ours that is the operator's too, and the place where it is.
+    /// Finds a host of ours that the operator's file also has, and where.
     fn shared(&self, whole: &Value, ours: &Value) -> Option<(String, String)> {
         let mut covered = config::covered(whole, ours).into_iter().peekable();
         covered.peek()?;
@@ -216,8 +213,8 @@ impl Caddy {
         covered.find_map(|host| Some((theirs.site(&host)?, host))).map(|(place, host)| (host, place))
     }
 
-    /// Refuses a load that would change what Caddy serves besides our sites: the operator's file was edited and is not
-    /// loaded, or was loaded from elsewhere. That is the operator's to decide.
+    /// Refuses a load that would change what Caddy serves besides our sites: the operator's file was edited but not
+    /// loaded, or the live configuration was loaded from elsewhere. That is the operator's decision.
     fn leaves_theirs(&self, live: &Value, meant: &Value, order: &RoutesOrder) -> Result<(), PortError> {
         match self.adapt_files() {
             Ok(files) if files == *live => return Ok(()),
@@ -240,7 +237,7 @@ impl Caddy {
         ))
     }
 
-    /// Says that no route can be loaded, since the operator's file does not import ours.
+    /// Explains why no route can be loaded if the operator's file does not import ours.
     fn apart(&self, live: Option<&Value>) -> Option<String> {
         let main = match fs::read_to_string(CADDYFILE) {
             Ok(main) if joined::is_joined(&main, OUR_CADDYFILE) || main.starts_with(OURS) => return None,
@@ -257,14 +254,14 @@ impl Caddy {
 }
 
 impl Caddy {
-    /// Tells whether it answers on its admin endpoint.
+    /// Whether Caddy answers on its admin endpoint.
     pub fn answers(&self) -> bool {
         self.live().is_ok()
     }
 
-    /// Finds what is wrong between the operator's Caddyfile, ours, and what Caddy serves: what, and how to mend it.
+    /// Finds conflicts between the operator's Caddyfile, ours, and what Caddy serves: each with its fix.
     pub fn troubles(&self) -> Vec<(String, String)> {
-        // A Caddy that does not answer is a finding of its own; its file is looked at all the same.
+        // A Caddy that does not answer is a finding of its own; its file is checked all the same.
         let live = self.live().ok();
         if let Some(why) = self.apart(live.as_ref()) {
             let refused = join::dry_run(&self.socket).err().map(|error| error.message);
@@ -316,7 +313,7 @@ fn copies() -> Vec<String> {
     names.filter(|name| name.starts_with("Caddyfile.before-zexio")).map(|name| format!("/etc/caddy/{name}")).collect()
 }
 
-/// Counts sites, says whose, and names the first few.
+/// Formats the number of sites, their owner and the first few names.
 fn sites(names: &[String], whose: &str) -> String {
     let shown = names.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
     let more = if names.len() > 5 { ", …" } else { "" };
@@ -324,7 +321,7 @@ fn sites(names: &[String], whose: &str) -> String {
     format!("{} {plural} {whose} ({shown}{more})", names.len())
 }
 
-/// Where the template is kept that Caddy took last.
+/// Where the last template that Caddy accepted is kept.
 pub fn kept_template(path: &Path) -> PathBuf {
     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     path.with_file_name(format!(".{name}.good"))
@@ -339,8 +336,7 @@ fn read_ours() -> Option<String> {
     fs::read_to_string(OUR_CADDYFILE).ok().filter(|text| text.starts_with(OURS))
 }
 
-/// Files that are there for as long as this lives, for Caddy to read. They hold what the operator's file holds, so they
-/// are as closed as that one.
+/// Temporary files for Caddy to read, removed on drop. They contain the operator's file, so they get the same mode.
 struct Draft(Vec<&'static str>);
 
 impl Draft {
@@ -354,7 +350,7 @@ impl Draft {
     }
 }
 
-/// Writes a file with the owner and mode of another; one that is readable for all where there is no other.
+/// Writes a file with the owner and mode of another; world-readable if there is no other.
 fn write_like(path: &Path, text: &str, like: Option<&fs::Metadata>) -> Result<(), PortError> {
     match like {
         Some(like) => files::replace_like(path, text.as_bytes(), like)
@@ -371,14 +367,14 @@ impl Drop for Draft {
     }
 }
 
-/// Names the files that the drafts stand for.
+/// Replaces draft paths in a message by the files they stand for.
 fn without_drafts(said: &str) -> String {
     let said = DRAFTS.iter().fold(said.to_owned(), |said, (draft, real)| said.replace(draft, real));
     let start = ["caddyfile adapter: ", "caddyfile: "].into_iter().find_map(|end| Some(said.find(end)? + end.len()));
     said[start.unwrap_or(0)..].to_owned()
 }
 
-/// Says which line of which file is not valid: `FILE:LINE: cause` or `FILE:LINE - cause` in Caddy's words.
+/// Extracts the line and file that are not valid: `FILE:LINE: cause` or `FILE:LINE - cause` in Caddy's words.
 fn invalid(said: &str) -> String {
     let said = without_drafts(said);
     let found = said.split_whitespace().filter(|word| word.starts_with('/')).find_map(|word| {
@@ -442,7 +438,7 @@ impl Routes for Caddy {
         let together = self.adapt_with(&order.text).map(|meant| sites::differing(hosts(), &meant, &live));
         match together {
             Ok(differing) if differing.is_empty() || self.adapt_files().is_ok_and(|files| files == live) => differing,
-            // The operator's file is not valid or not loaded: our own routes are compared, by themselves.
+            // The operator's file is not valid or not loaded: compare our own routes alone.
             _ => match self.adapt_alone(&order.text) {
                 Ok(ours) => {
                     let (differing, there) = (config::differing_routes(&live, &ours), config::names(&ours));
@@ -472,7 +468,7 @@ impl Routes for Caddy {
         if fs::read_to_string(&kept).is_ok_and(|known| known == text) {
             return;
         }
-        // Without the copy a start with a broken template waits for the operator; no more is lost.
+        // Without the copy, a start with a broken template waits for the operator; nothing else is lost.
         let _ = disk::replace(&kept, text.as_bytes(), 0o644);
     }
 
@@ -489,12 +485,12 @@ impl Routes for Caddy {
                 _ => error,
             })?;
         }
-        // Only what Caddy took is written: it must come back with it by itself.
+        // Only a configuration that Caddy accepted is written: Caddy must be able to start with it.
         disk::replace(Path::new(OUR_CADDYFILE), order.text.as_bytes(), 0o644)
     }
 }
 
-/// Says that the operator's files have a site that Caddy serves as ours, in an edit that is not loaded.
+/// The error for a site that Caddy serves as ours and that an edit of the operator's, not loaded yet, also has.
 fn added(site: &str, place: &str) -> PortError {
     let message = format!(
         "{site} was added in {place}, and zexio serves it by {OUR_CADDYFILE}: take it out of one of both, and the new routes \

@@ -1,4 +1,4 @@
-//! What Caddy's configuration, as JSON, says of one host: two configurations may be compared host by host.
+//! What Caddy's JSON configuration says about one host, so that two configurations can be compared host by host.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,16 +6,16 @@ use serde_json::{Value, json};
 
 use crate::model::names::Hostname;
 
-/// Returns those of the hosts that the two configurations serve differently.
+/// Returns the hosts that the two configurations serve differently.
 pub fn differing<'a>(hosts: impl Iterator<Item = &'a Hostname>, meant: &Value, live: &Value) -> BTreeSet<Hostname> {
     let (meant, live) = (by_host(meant), by_host(live));
     let served = |host: &str| meant.get(host).is_some_and(|parts| live.get(host) == Some(parts));
     hosts.filter(|host| !served(host.as_str())).cloned().collect()
 }
 
-/// Collects what concerns each host: its routes, each with the addresses where its server listens, and its settings for
-/// TLS. What Caddy counts through the whole configuration, like the names of servers and of groups of routes, is left
-/// out or counted again: another host's route would change it.
+/// Collects each host's configuration: its routes, each with its server's listen addresses, and its TLS settings. What
+/// Caddy numbers across the whole configuration, like server names and route groups, is left out or renumbered: another
+/// host's route would change it.
 fn by_host(config: &Value) -> BTreeMap<&str, BTreeSet<String>> {
     let mut found: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     let mut add = |host, part: Value| {
@@ -60,7 +60,7 @@ fn without(value: &Value, key: &str) -> Value {
     value
 }
 
-/// Copies a route without the hosts that share it, and with its groups counted from its own first one.
+/// Copies a route without the hosts that share it, and with its groups numbered from its own first one.
 fn of_any_host(route: &Value) -> Value {
     let mut route = counted(route, &mut BTreeMap::new());
     for one in route.get_mut("match").and_then(Value::as_array_mut).into_iter().flatten() {
@@ -90,7 +90,8 @@ fn counted(value: &Value, groups: &mut BTreeMap<String, usize>) -> Value {
 mod tests {
     use super::*;
 
-    /// What Caddy 2.6.2 makes of two sites, the first with paths; `shift`: as if another site with paths came before.
+    /// What Caddy 2.6.2 generates for two sites, the first with paths; `shift`: as if another site with paths came
+    /// before.
     fn config(shift: usize, dial: &str, internal: &[&str]) -> Value {
         let handle = |n: usize, dial: &str| {
             json!({ "group": format!("group{n}"), "handle": [{ "handler": "subroute", "routes": [

@@ -1,4 +1,4 @@
-//! The operator's Caddyfile with the files that it imports, as Caddy reads them. Our own file is left out.
+//! The operator's Caddyfile with its imports, as Caddy reads them. Our own file is left out.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,21 +8,21 @@ use sha2::{Digest, Sha256};
 
 use crate::render::joined;
 
-/// More files than this are no configuration of a person's; an import that leads to itself ends here too.
+/// Limit on files; it also ends an import cycle.
 const MOST: usize = 1000;
 
 /// The operator's files.
 #[derive(Debug)]
 pub struct Theirs {
-    /// The Caddy that runs.
+    /// The running Caddy's pid.
     process: Option<i32>,
-    /// Each with its text, the main one first.
+    /// Each with its text, the main file first.
     files: Vec<(PathBuf, String)>,
 }
 
 impl Theirs {
-    /// Reads a Caddyfile and what it imports, but for `ours`. `process`: the Caddy that runs, whose environment variables
-    /// are filled in.
+    /// Reads a Caddyfile and its imports, except `ours`. `process`: the running Caddy, whose environment variables are
+    /// substituted.
     pub fn read(main: &Path, ours: &Path, process: Option<i32>) -> Self {
         let variables = process.map(variables_of).unwrap_or_default();
         let (mut found, mut next) = (Vec::<(PathBuf, String)>::new(), vec![main.to_path_buf()]);
@@ -39,19 +39,19 @@ impl Theirs {
         Self { process, files: found }
     }
 
-    /// Returns the site that Caddy calls ambiguous, and where it stands: `line 3 of /etc/caddy/Caddyfile`. None if Caddy
+    /// Returns the site that Caddy calls ambiguous, and where it is: `line 3 of /etc/caddy/Caddyfile`. None if Caddy
     /// said something else or no file has it.
     pub fn ambiguous_site<'a>(&self, said: &'a str) -> Option<(&'a str, String)> {
         let site = said.split("ambiguous site definition: ").nth(1)?.split_whitespace().next()?;
         Some((site, self.site(host_of(site))?))
     }
 
-    /// Says where a host has a site.
+    /// Returns where a host has a site.
     pub fn site(&self, host: &str) -> Option<String> {
         self.line(|text| joined::line_of(text, |word| host_of(word) == host))
     }
 
-    /// Says where the admin endpoint is switched off.
+    /// Returns where the admin endpoint is switched off.
     pub fn admin_off(&self) -> Option<String> {
         let off = |text: &str| {
             let line =
@@ -65,7 +65,7 @@ impl Theirs {
         self.files.iter().find_map(|(path, text)| Some(format!("line {} of {}", find(text)?, path.display())))
     }
 
-    /// Returns a digest that is another one when any of it changes, or a text of ours beside it, or Caddy was restarted.
+    /// Returns a digest that changes with any of the files, with our text, and when Caddy is restarted.
     pub fn fingerprint(&self, beside: &str) -> String {
         let mut hasher = Sha256::new();
         hasher.update(format!("{:?} {}\n{beside}", self.process, beside.len()));
@@ -92,7 +92,7 @@ fn variables_of(process: i32) -> BTreeMap<String, String> {
     pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-/// Fills in `{$NAME}` and `{$NAME:default}`, as Caddy does before it reads anything else.
+/// Substitutes `{$NAME}` and `{$NAME:default}`, as Caddy does before it parses anything.
 fn filled_in(text: &str, variables: &BTreeMap<String, String>) -> String {
     let (mut made, mut rest) = (String::with_capacity(text.len()), text);
     while let Some((before, after)) = rest.split_once("{$") {
@@ -105,15 +105,15 @@ fn filled_in(text: &str, variables: &BTreeMap<String, String>) -> String {
     made + rest
 }
 
-/// Returns the files that an import takes in, in order. Without a wildcard it may be a snippet: then there is no such
-/// file.
+/// Returns the files that an import matches, in order. Without a wildcard it may be a snippet: then no such file
+/// exists.
 fn matching(directory: &Path, pattern: &str) -> Vec<PathBuf> {
     let mut found = vec![PathBuf::new()];
     for part in directory.join(pattern).components() {
         found = found.into_iter().flat_map(|base| step(base, part)).collect();
     }
     found.retain(|path| path.is_file());
-    // They are taken from the end.
+    // They are popped from the end.
     found.sort_by(|one, other| other.cmp(one));
     found
 }
@@ -131,7 +131,7 @@ fn step(mut base: PathBuf, part: Component<'_>) -> Vec<PathBuf> {
     let fits = |entry: &fs::DirEntry| {
         let entry = entry.file_name();
         let entry = entry.to_string_lossy();
-        // Caddy leaves out hidden files, among them the drafts of ours.
+        // Caddy skips hidden files, among them our drafts.
         joined::fits(&entry, &name) && !entry.starts_with('.')
     };
     entries.filter(fits).map(|entry| entry.path()).collect()
@@ -141,7 +141,7 @@ fn step(mut base: PathBuf, part: Component<'_>) -> Vec<PathBuf> {
 mod tests {
     use super::*;
 
-    /// The files of an operator, and what is read of them.
+    /// The operator's files, and what is read from them.
     fn theirs(files: &[(&str, &str)]) -> (tempfile::TempDir, Theirs) {
         let directory = tempfile::tempdir().unwrap();
         for (name, text) in files {

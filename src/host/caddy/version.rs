@@ -4,27 +4,27 @@ use std::process::{Command, Stdio};
 
 use super::PROGRAM;
 
-/// What to know of an outdated Caddy.
+/// Explains an outdated Caddy.
 pub const OUTDATED: &str =
     "it works, but lacks fixes of known holes; Caddy 2.11.9 or newer comes from its own repository";
 
-/// The version of a Caddy: its numbers as far as they could be read, none where it could not be asked.
+/// A Caddy version: the numbers that could be parsed; empty if Caddy could not be run.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(Vec<u32>);
 
 impl Version {
-    /// Asks the Caddy of this machine.
+    /// Runs this machine's Caddy to get its version.
     pub fn installed() -> Self {
         let output = Command::new(PROGRAM).arg("version").env_clear().stdin(Stdio::null()).output();
         Self::parse(&output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default())
     }
 
-    /// Tells whether there is one that answers.
+    /// Whether the version could be read.
     pub fn is_known(&self) -> bool {
         !self.0.is_empty()
     }
 
-    /// Tells whether it has what the agent needs: 2.6.2 and newer do.
+    /// Whether it has what the agent needs: 2.6.2 and newer do.
     pub fn is_enough(&self) -> bool {
         self.0 >= vec![2, 6, 2]
     }
@@ -39,19 +39,19 @@ impl Version {
         )
     }
 
-    /// Tells whether it keeps streams open over a change of routes when it is told to: 2.7 and newer do. An older one
-    /// cuts WebSockets when routes change; deploys change none.
+    /// Whether it can keep streams open across a change of routes: 2.7 and newer can. An older one cuts WebSockets when
+    /// routes change; deploys change none.
     pub fn keeps_streams(&self) -> bool {
         self.0 >= vec![2, 7]
     }
 
-    /// Tells whether its compression passes each piece of an answer on at once: 2.11 and newer do. An older one keeps
-    /// them until it has enough.
+    /// Whether its compression flushes each chunk of an answer at once: 2.11 and newer do. An older one buffers until
+    /// it has enough.
     pub fn encode_flushes(&self) -> bool {
         self.0 >= vec![2, 11]
     }
 
-    /// Tells whether it lacks fixes of known holes (CVE-2026-27586 and its kin). It works all the same.
+    /// Whether it lacks fixes of known vulnerabilities (CVE-2026-27586 and related). It works all the same.
     pub fn is_outdated(&self) -> bool {
         self.0 < vec![2, 11, 9]
     }

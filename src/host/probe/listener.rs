@@ -1,4 +1,4 @@
-//! Who listens on a port: the app, nobody, or a stranger who would be taken for it.
+//! Who listens on a port: the app, no process, or a foreign process that would be mistaken for the app.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,20 +8,19 @@ use std::ops::RangeInclusive;
 use super::sockets::{self, Listening};
 use crate::host::cgroup;
 
-/// Who listens on a port of loopback.
+/// The owner of a loopback port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listener {
     /// A process of the cgroup.
     Ours,
-    /// A process of the cgroup, where a connection to 127.0.0.1 may not reach it.
+    /// A process of the cgroup, but a connection to 127.0.0.1 may not reach it.
     Elsewhere(SocketAddr),
-    /// Nobody.
     Nobody,
-    /// Somebody else, as far as can be said who.
+    /// A process outside the cgroup, described as far as possible.
     Stranger(String),
 }
 
-/// Finds who listens on a TCP port, as seen from a cgroup.
+/// Finds who listens on a TCP port, relative to a cgroup.
 pub fn on_port(port: u16, cgroup: &str) -> Listener {
     let sockets = sockets::listening(Some(port));
     if sockets.is_empty() {
@@ -36,12 +35,12 @@ pub fn on_port(port: u16, cgroup: &str) -> Listener {
     Listener::Stranger(holder(&names).unwrap_or_else(|| "an unknown process".to_owned()))
 }
 
-/// Finds on which TCP ports the processes of a cgroup listen.
+/// Finds the TCP sockets that a cgroup's processes listen on.
 pub fn of_cgroup(cgroup: &str) -> BTreeSet<SocketAddr> {
     held_by(&processes(cgroup), sockets::listening(None).into_iter()).iter().map(at).collect()
 }
 
-/// Finds which users listen where others than this machine may reach them.
+/// Finds which users listen where other machines can reach them.
 pub fn open_to_others() -> Vec<(u32, SocketAddr)> {
     let open = sockets::listening(None).into_iter().filter(|socket| !socket.address.to_canonical().is_loopback());
     open.map(|socket| (socket.uid, at(&socket))).collect()
@@ -51,7 +50,7 @@ fn at(socket: &Listening) -> SocketAddr {
     SocketAddr::new(socket.address, socket.port)
 }
 
-/// One for all of IPv6 mostly takes IPv4 as well; whether it does, only a connection shows.
+/// A socket on all of IPv6 usually accepts IPv4 as well; only a connection shows whether it does.
 fn takes_ipv4_of_loopback(address: IpAddr) -> bool {
     address.is_unspecified() || address.to_canonical() == IpAddr::V4(Ipv4Addr::LOCALHOST)
 }
@@ -64,7 +63,7 @@ fn held_by(pids: &[u32], sockets: impl Iterator<Item = Listening>) -> Vec<Listen
     sockets.filter(|socket| pids.iter().any(|pid| holds(*pid, &BTreeSet::from([shown(*socket)])))).collect()
 }
 
-/// Finds who listens on a TCP port of a range and runs outside of a slice: the port, and who as far as can be said.
+/// Finds processes outside a slice that listen on a TCP port of a range: the port, and a description.
 pub fn strangers(range: RangeInclusive<u16>, slice: &str) -> Vec<(u16, String)> {
     let open: Vec<_> = sockets::listening(None).into_iter().filter(|socket| range.contains(&socket.port)).collect();
     let inside = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|text| text.contains(slice));
@@ -119,8 +118,8 @@ mod tests {
 
     #[test]
     fn a_port_on_which_nobody_listens_is_nobodys() {
-        // Bound, so that nobody else gets the port meanwhile, but not listening. A listener that was closed would not
-        // do: a program that another test starts holds a copy of it until it is executed.
+        // Bound, so that no other process gets the port, but not listening. A closed listener would not do: a program
+        // that another test starts holds a copy of it until it is executed.
         let bound = tokio::net::TcpSocket::new_v4().unwrap();
         bound.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let port = bound.local_addr().unwrap().port();

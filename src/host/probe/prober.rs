@@ -1,4 +1,4 @@
-//! Readiness probes, each in a thread of its own beside the loop. What they found is a cache: a new agent probes anew.
+//! Readiness probes, each in its own thread beside the loop. The results are a cache: a new agent probes again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -21,32 +21,32 @@ use super::visit::{self, App};
 use super::visitor::Visitor;
 use crate::host::{systemd, users};
 
-/// How many findings of a run are kept.
+/// How many results of a run are kept.
 pub(super) const TRANSCRIPT: usize = 20;
 
-/// How old it may be what is open to others: the passes of a rollout follow close upon one another.
+/// Cache time of the publicly open ports: the passes of a rollout follow each other closely.
 const LOOKS_AGAIN: Duration = Duration::from_secs(2);
 
-/// From this age on it is looked where else an app listens.
+/// From this age on, other ports that the app listens on are looked up.
 const EXPLAINS: Duration = Duration::from_millis(300);
 
-/// For so long it is no news that a run is not ready: nothing is, at first.
+/// A failed probe within this time is not reported: no run is ready immediately.
 const EARLY: Duration = Duration::from_secs(1);
 
 /// The pause after the first probe of a run.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(3);
 
-/// The probes that run.
+/// The running probes.
 pub struct Prober {
     clock: Arc<dyn Clock>,
     trigger: TriggerSender,
     probes: Mutex<BTreeMap<UnitId, Probe>>,
     visitor: Visitor,
-    /// What is open to others than this machine, and when that was looked at.
+    /// The publicly open ports, and when they were read.
     open: Mutex<Option<(Instant, OpenPorts)>>,
 }
 
-/// The ports that projects have open to others than this machine.
+/// The ports per project that other machines can reach.
 type OpenPorts = BTreeMap<ProjectId, BTreeSet<OpenPort>>;
 
 struct Probe {
@@ -56,7 +56,7 @@ struct Probe {
 }
 
 impl Prober {
-    /// Makes a prober without probes. `behind`: where Caddy listens, if another web server stands in front of it.
+    /// Creates a prober without probes. `behind`: Caddy's port, if another web server stands in front of it.
     pub fn new(clock: Arc<dyn Clock>, trigger: TriggerSender, behind: Option<u16>) -> Self {
         let visitor = Visitor::new(clock.clone(), trigger.clone(), behind);
         Self { clock, trigger, probes: Mutex::default(), visitor, open: Mutex::default() }
@@ -129,7 +129,7 @@ impl Health for Prober {
     }
 }
 
-/// Finds which projects' users listen where others than this machine may reach them, past Caddy.
+/// Finds which projects' users listen where other machines can reach them, bypassing Caddy.
 pub fn open_ports() -> OpenPorts {
     let mut found = OpenPorts::new();
     for (uid, at) in listener::open_to_others() {
@@ -141,23 +141,21 @@ pub fn open_ports() -> OpenPorts {
     found
 }
 
-/// An app that is still coming up is asked at shorter intervals the younger it is, so that the waiting adds little to
-/// what its start takes anyway.
+/// The younger a starting app, the shorter the interval, so that waiting adds little to its start time.
 fn pause(interval: Span, is_ready: bool, age: Duration) -> Duration {
     let interval = interval.as_duration();
     if is_ready { interval } else { (age / 40).max(SHORTEST_PAUSE).min(interval) }
 }
 
-/// Probes once; returns which run was probed and what was found. None: none runs, or it ended meanwhile.
+/// Probes once; returns the probed run and the result. None if there is no run, or it ended during the probe.
 fn probe_run(order: &ProbeOrder, runtime: &Runtime, age: Duration) -> Option<(String, Result<String, String>)> {
     let run = systemd::invocation_of(&order.unit)?;
     let result = probe_once(order, runtime, age);
     (systemd::invocation_of(&order.unit).as_ref() == Some(&run)).then_some((run, result))
 }
 
-/// Writes a finding down; returns whether the run is ready, and what was found. A new run is probed anew: that the old
-/// one was ready says nothing of it. But an app that falls again and again is explained by what its earlier runs showed,
-/// so that is kept.
+/// Records a result; returns whether the run is ready, and the result. A new run starts unready, whatever the old one
+/// was. But the results of earlier runs are kept, since they explain an app that crashes repeatedly.
 fn note(found: &Mutex<Option<Probed>>, run: String, result: Result<String, String>, at: Timestamp) -> (bool, String) {
     let mut held = found.lock().unwrap_or_else(PoisonError::into_inner);
     let same = held.as_ref().filter(|probed| probed.invocation.as_ref() == Some(&run));
@@ -181,7 +179,7 @@ fn probe_once(order: &ProbeOrder, runtime: &Runtime, age: Duration) -> Result<St
     match listener::on_port(order.port, &cgroup) {
         Listener::Ours => {}
         Listener::Elsewhere(at) => return Err(format!("it listens on {at}, not on 127.0.0.1; bind to $HOST")),
-        // To look at everything that it has open takes longer than a young app's pause between two probes.
+        // Looking up all of its open ports takes longer than a young app's pause between two probes.
         Listener::Nobody if age < EXPLAINS => return Err(nothing_listens(order.port, &BTreeSet::new())),
         Listener::Nobody => return Err(nothing_listens(order.port, &listener::of_cgroup(&cgroup))),
         Listener::Stranger(who) => return Err(format!("port {} is taken by {who}", order.port)),
@@ -199,7 +197,7 @@ fn nothing_listens(port: u16, others: &BTreeSet<SocketAddr>) -> String {
     if shown.is_empty() { said } else { format!("{said}; it listens on {}; bind to $PORT", shown.join(" and ")) }
 }
 
-/// An app that listens on all of IPv6 may have kept IPv4 out.
+/// An app that listens on all of IPv6 may have excluded IPv4.
 fn without_ipv4(port: u16) -> String {
     format!("could not connect to 127.0.0.1:{port}, though it listens on [::]:{port}; bind to $HOST")
 }
@@ -215,7 +213,7 @@ fn connect(port: u16, timeout: Duration) -> Result<String, String> {
     })
 }
 
-/// What answers 2xx or 3xx is well.
+/// 2xx and 3xx are healthy.
 fn get(port: u16, request: &ProbeRequest, timeout: Duration, runtime: &Runtime) -> Result<String, String> {
     let path = request.path.as_str();
     let shown = format!("GET {path} on port {port}");

@@ -1,5 +1,5 @@
-//! Which TCP ports are listened on, as the kernel says over netlink: the way `ss` asks. /proc/net/tcp says the same, but
-//! to read it walks every slot for connections there is, 2 ms on a machine with much memory.
+//! The listening TCP ports, from the kernel over netlink, as `ss` does. /proc/net/tcp has the same data, but reading it
+//! walks every slot of the connection table, 2 ms on a machine with much memory.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,23 +11,22 @@ use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, Stat
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use netlink_sys::{Socket, SocketAddr};
 
-/// A socket that listens.
+/// A listening socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Listening {
-    /// The address, which may stand for all of the machine's.
+    /// May be the unspecified address.
     pub address: IpAddr,
-    /// The port.
     pub port: u16,
-    /// How /proc names it among a process's files.
+    /// Its inode, as in /proc/<pid>/fd.
     pub inode: u64,
-    /// The user that made it.
+    /// The user that created it.
     pub uid: u32,
 }
 
-/// Returns the sockets that listen, of both address families: of one port, or all.
+/// Returns the listening sockets of both address families: of one port, or all.
 pub fn listening(port: Option<u16>) -> Vec<Listening> {
     let asked: io::Result<Vec<_>> = [AF_INET, AF_INET6].into_iter().map(|family| ask(family, port)).collect();
-    // Some containers have no such socket.
+    // Some containers have no netlink socket.
     let mut found = asked.map_or_else(|_| tables(), |families| families.concat());
     found.retain(|socket| port.is_none_or(|port| port == socket.port));
     found
@@ -54,7 +53,7 @@ fn ask(family: u8, port: Option<u16>) -> io::Result<Vec<Listening>> {
                 NetlinkPayload::Error(refused) => return Err(refused.to_io()),
                 _ => {}
             }
-            // Messages begin at multiples of four.
+            // Messages are aligned to four bytes.
             let length = (message.header.length as usize).next_multiple_of(4).max(4);
             rest = rest.get(length..).unwrap_or_default();
         }
@@ -80,8 +79,8 @@ fn tables() -> Vec<Listening> {
     tables.iter().flat_map(|table| table.lines().skip(1)).filter_map(row).collect()
 }
 
-/// A line of /proc/net/tcp: number, local address, remote address, state (0A: listening), … , user (the eighth), …, inode
-/// (the tenth).
+/// A line of /proc/net/tcp: number, local address, remote address, state (0A: listening), … , user (the eighth), …,
+/// inode (the tenth).
 fn row(line: &str) -> Option<Listening> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let (local, state, uid, inode) = (fields.get(1)?, fields.get(3)?, fields.get(7)?, fields.get(9)?);
@@ -91,7 +90,7 @@ fn row(line: &str) -> Option<Listening> {
     (*state == "0A").then_some(socket)
 }
 
-/// Each four bytes of an address are written as one number of this machine.
+/// Each four bytes of an address are written as one number in host byte order.
 fn address_of(hex: &str) -> Option<IpAddr> {
     let part = |at: usize| Some(u32::from_str_radix(hex.get(at * 8..at * 8 + 8)?, 16).ok()?.to_ne_bytes());
     match hex.len() {

@@ -1,4 +1,4 @@
-//! One request to an app of this machine, as a visitor's would come through Caddy.
+//! One request to an app of this machine, as a visitor's would arrive through Caddy.
 
 use std::error::Error;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,26 +13,25 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-/// How much of an answer is read: an app whose answer is left unread finds a reset in its log.
+/// How much of a response is read: unread data would cause a connection reset in the app's log.
 const BODY: usize = 1 << 20;
 
-/// An app of this machine, and who asks for what.
+/// An app of this machine, and how a visitor would reach it.
 pub struct App<'a> {
-    /// Its port.
     pub port: u16,
-    /// The name that is asked for.
+    /// The requested host name.
     pub host: &'a str,
-    /// Whether visitors come over TLS.
+    /// Whether visitors use TLS.
     pub tls: bool,
     /// Whether it speaks HTTP/2 without TLS.
     pub h2c: bool,
 }
 
-/// Asks an app for a path; returns its status. Always this machine and the app's own port, and no redirect is followed:
-/// a request reaches nothing that a spec could choose.
+/// Requests a path from an app; returns the status. Always on this machine and the app's own port, without following
+/// redirects: a spec cannot direct a request elsewhere.
 ///
 /// # Errors
-/// Says what the app did instead of answering.
+/// What the app did instead of answering.
 pub async fn get(app: &App<'_>, path: &str, timeout: Duration) -> Result<u16, String> {
     let deadline = Instant::now() + timeout;
     let Ok(begun) = timeout_at(deadline, begin(app, path)).await else {
@@ -40,14 +39,14 @@ pub async fn get(app: &App<'_>, path: &str, timeout: Duration) -> Result<u16, St
     };
     let (answer, connection) = begun?;
     let status = answer.status().as_u16();
-    // An answer that never ends is an answer.
+    // A response that never ends counts as an answer.
     let _ = timeout_at(deadline, read(answer)).await;
     connection.abort();
     let _ = connection.await;
     Ok(status)
 }
 
-/// Sends the request; returns the answer's head, and what carries its body.
+/// Sends the request; returns the response's head, and the connection task that carries its body.
 async fn begin(app: &App<'_>, path: &str) -> Result<(Response<Incoming>, JoinHandle<()>), String> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, app.port));
     let stream = TokioIo::new(TcpStream::connect(address).await.map_err(|e| e.to_string())?);
@@ -74,7 +73,7 @@ fn request(app: &App<'_>, path: &str) -> Result<Request<Empty<Bytes>>, hyper::ht
     .body(Empty::new())
 }
 
-/// Reads an answer to its end, as far as its size allows.
+/// Reads a response to its end, up to the size limit.
 async fn read(answer: Response<Incoming>) {
     let (mut body, mut read) = (answer.into_body(), 0);
     while let Some(Ok(frame)) = body.frame().await {
@@ -85,7 +84,7 @@ async fn read(answer: Response<Incoming>) {
     }
 }
 
-/// Says what went wrong, and which key of the spec may be.
+/// Explains an error, and which spec key may be the cause.
 fn explain(error: &hyper::Error, h2c: bool) -> String {
     let mut said = error.to_string();
     if let Some(cause) = error.source() {
@@ -111,8 +110,8 @@ mod tests {
 
     use super::*;
 
-    /// Asks a server that answers every request with these pieces and then waits for the other side to close; returns
-    /// what came of it, and what the server got: the request, and how the connection ended.
+    /// Sends a request to a server that answers with these pieces and then waits for the client to close; returns the
+    /// result, and what the server received: the request, and how the connection ended.
     fn ask(pieces: &[&'static [u8]], h2c: bool) -> (Result<u16, String>, String, std::io::Result<usize>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();

@@ -1,4 +1,4 @@
-//! Requests to Caddy by a public name, each asked as often as its purpose needs, beside the loop. What they found is a
+//! Requests to Caddy by a public name, each repeated as often as its purpose needs, beside the loop. The results are a
 //! cache: a new agent asks again.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,43 +25,43 @@ use crate::trigger::TriggerSender;
 use super::prober::TRANSCRIPT;
 use super::visit::{self, App};
 
-/// The template sets it where Caddy itself says that it got no answer.
+/// The template sets it on errors that Caddy itself generates when the app does not answer.
 const MARK: &str = "x-zexio-error";
-/// How many are asked side by side.
+/// How many requests run in parallel.
 const WORKERS: usize = 4;
-/// Longer than Caddy looks for an app that does not answer.
+/// Longer than Caddy tries to reach an app that does not answer.
 const CHECK_WITHIN: Duration = Duration::from_secs(8);
-/// How long one of the requests of a verification may take, and how long the last one may at least.
-/// The longest is longer than Caddy looks for an app that does not answer, so that its 502 is seen.
+/// Bounds of a verification request's timeout, which is the time left. The upper bound is longer than Caddy tries to
+/// reach an app that does not answer, so that its 502 is seen.
 const VERIFY_WITHIN: (Duration, Duration) = (Duration::from_secs(1), CHECK_WITHIN);
-/// How long between two requests of a verification.
+/// The pause between two requests of a verification.
 const VERIFY_PAUSE: Duration = Duration::from_millis(250);
-/// The longest pause between two checks of a route that fails.
+/// The longest pause between two checks of a failing route.
 const CHECK_PAUSE: Duration = Duration::from_secs(5);
-/// How much of an answer is read.
+/// How much of a response is read.
 const BODY: u64 = 1 << 20;
 
-/// What is asked, and what was found.
+/// The requested visits and their results.
 #[derive(Clone)]
 pub struct Visitor {
     clock: Arc<dyn Clock>,
     trigger: TriggerSender,
     visits: Arc<(Mutex<BTreeMap<Visit, Entry>>, Condvar)>,
     started: Arc<Once>,
-    /// Where Caddy listens without TLS, if another web server stands in front of it.
+    /// Caddy's port without TLS, if another web server stands in front of it.
     behind: Option<u16>,
 }
 
 #[derive(Default)]
 struct Entry {
-    /// None: there is nothing more to find.
+    /// None once the result is final.
     due: Option<Instant>,
     busy: bool,
     tries: u32,
     found: Option<Visited>,
 }
 
-/// What one request came to.
+/// The result of one request.
 #[derive(Debug, PartialEq, Eq)]
 struct Answer {
     well: bool,
@@ -70,12 +70,12 @@ struct Answer {
 }
 
 impl Visitor {
-    /// Makes a visitor that asks nothing.
+    /// Creates a visitor without visits.
     pub fn new(clock: Arc<dyn Clock>, trigger: TriggerSender, behind: Option<u16>) -> Self {
         Self { clock, trigger, visits: Arc::default(), started: Arc::new(Once::new()), behind }
     }
 
-    /// Asks these from now on and no others.
+    /// Replaces the set of visits.
     pub fn visit(&self, wanted: &BTreeSet<Visit>) {
         if !wanted.is_empty() {
             self.started.call_once(|| self.start());
@@ -89,7 +89,7 @@ impl Visitor {
         self.visits.1.notify_all();
     }
 
-    /// Returns what was found so far.
+    /// Returns the results so far.
     pub fn visited(&self) -> BTreeMap<Visit, Visited> {
         let visits = self.lock();
         visits.iter().filter_map(|(visit, entry)| Some((visit.clone(), entry.found.clone()?))).collect()
@@ -169,7 +169,7 @@ fn timeout(purpose: Purpose, now: Timestamp) -> Duration {
     }
 }
 
-/// Returns when to ask again; none: what was found stands.
+/// Returns when to ask again; None if the result is final.
 fn pause(purpose: Purpose, answer: &Answer, tries: u32, now: Timestamp) -> Option<Duration> {
     match purpose {
         Purpose::Verify { until, .. } => (!answer.well && now < until).then_some(VERIFY_PAUSE),
@@ -180,11 +180,11 @@ fn pause(purpose: Purpose, answer: &Answer, tries: u32, now: Timestamp) -> Optio
 /// Where Caddy takes the requests to a route.
 struct Entrance {
     caddy: SocketAddr,
-    /// The scheme that Caddy is asked with.
+    /// The scheme used to reach Caddy.
     scheme: &'static str,
     /// The scheme that visitors use.
     public: &'static str,
-    /// Whether Caddy needs a public certificate to let them in.
+    /// Whether Caddy needs a public certificate to accept visitors.
     certified: bool,
 }
 
@@ -219,7 +219,7 @@ fn ask(visit: &Visit, entrance: &Entrance, timeout: Duration, runtime: &Runtime)
             let said = format!("{shown} answered {status}");
             Answer { well: (200..400).contains(&status), unanswered: false, said }
         }
-        // A public certificate may take a while, and until it is there Caddy lets no visitor in: the app itself is asked.
+        // A public certificate may take a while, and until then Caddy accepts no visitor: the app itself is asked.
         Err(_) if certified && visit.port.is_some() => {
             let unasked = "Caddy has no certificate yet, so the app was asked itself";
             match app(path) {
@@ -244,9 +244,9 @@ fn ask(visit: &Visit, entrance: &Entrance, timeout: Duration, runtime: &Runtime)
     }
 }
 
-/// Asks Caddy on this machine, whatever the name leads to elsewhere; whose certificate it shows is not looked at, since
-/// nobody else can listen there. `public`: the scheme that visitors use, which a web server in front of Caddy would say.
-/// Returns the status, and whether Caddy said it itself for want of an answer.
+/// Asks Caddy on this machine, whatever the name resolves to elsewhere; its certificate is not verified, since no other
+/// process can listen there. `public`: the scheme that visitors use, which a web server in front of Caddy would
+/// forward. Returns the status, and whether Caddy generated it because the app did not answer.
 fn through_caddy(url: &str, public: &str, caddy: SocketAddr, timeout: Duration) -> Result<(u16, bool), ureq::Error> {
     let config = Agent::config_builder()
         .proxy(None)
@@ -261,12 +261,12 @@ fn through_caddy(url: &str, public: &str, caddy: SocketAddr, timeout: Duration) 
     let agent = Agent::with_parts(config, DefaultConnector::default(), Here(caddy));
     let answer = agent.get(url).header("connection", "close").header("x-forwarded-proto", public).call()?;
     let (status, marked) = (answer.status().as_u16(), answer.headers().contains_key(MARK));
-    // What the rest of the answer is does not matter; that it is left unread would show in the app's log.
+    // The rest of the body does not matter, but an unread one would show up in the app's log.
     let _ = std::io::copy(&mut answer.into_body().into_reader().take(BODY), &mut std::io::sink());
     Ok((status, marked))
 }
 
-/// Every name leads to one address.
+/// Resolves every name to one address.
 #[derive(Debug)]
 struct Here(SocketAddr);
 
@@ -286,14 +286,14 @@ mod tests {
     use super::*;
     use crate::model::names::{ProcessName, ReleaseNo};
 
-    /// Listens on a free port, reads what comes and answers each with these bytes.
+    /// Listens on a free port and answers each request with these bytes.
     fn serve(answer: &'static [u8]) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
-                // A connection that only tries whether somebody listens sends nothing.
+                // A connection that only tests whether the port is open sends nothing.
                 if stream.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {
                     let _ = stream.write_all(answer);
                 }
@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn before_caddy_has_a_public_certificate_the_app_itself_is_asked() {
-        // What Caddy says of a name that it has no certificate for: a fatal alert, internal error.
+        // Caddy's response to a name without a certificate: a fatal alert, internal error.
         let caddy = serve(b"\x15\x03\x03\x00\x02\x02\x50");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let of = |tls: Tls, app: &'static [u8]| {

@@ -1,5 +1,5 @@
-//! What each host service is, one row for each package manager: its program, packages, daemon and data. Which services
-//! there are, and which versions can be asked for, stands in `model/services.rs`.
+//! What each host service is, one row per package manager: its program, packages, daemon and data. Which services
+//! exist, and which versions can be requested, is defined in `model/services.rs`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,53 +8,49 @@ use crate::model::services::Service;
 
 use super::manager::Manager;
 
-/// What stands for a major in a row.
+/// The placeholder for a major in a row.
 const MAJOR: &str = "{major}";
 
-/// What a service is where one of the package managers brings it. `{major}` and `{exact}` stand for its version.
+/// A service as one package manager provides it. `{major}` and `{exact}` are placeholders for its version.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
-    /// The program by which it is known, and which says its version.
+    /// Identifies the service, and prints its version.
     pub program: &'static str,
-    /// The package of its default version, which shows what is on offer.
+    /// The package of the default version; its candidates are the versions on offer.
     pub package: &'static str,
-    /// The package of one major: it is what is on offer of a major, what is there, and what is removed.
+    /// The package of one major, used to list offers, to detect it and to remove it.
     pub package_of_major: &'static str,
-    /// What is installed for the default version.
+    /// Packages for the default version.
     pub install: &'static [&'static str],
-    /// What is installed for one major.
+    /// Packages for one major.
     pub install_major: &'static [&'static str],
     /// dnf's module, whose streams are majors.
     pub module: Option<&'static str>,
-    /// Its daemon, if it has one.
     pub daemon: Option<Daemon>,
-    /// Where its data lies, if it has any.
+    /// The data directory.
     pub data: Option<&'static str>,
-    /// What makes its first data, if the package does not.
+    /// Creates the initial data, if the package does not.
     pub init: Option<Init>,
 }
 
 /// A service's daemon.
 #[derive(Debug, Clone, Copy)]
 pub struct Daemon {
-    /// Its unit.
     pub unit: &'static str,
-    /// The unit that is enabled so that it starts at boot.
+    /// The unit to enable at boot.
     pub boot: &'static str,
 }
 
-/// A program that makes a service's first data.
+/// A program that creates a service's initial data.
 #[derive(Debug, Clone, Copy)]
 pub struct Init {
-    /// A file that is there once it ran.
+    /// A file that exists once it has run.
     pub made: &'static str,
-    /// The program.
     pub program: &'static str,
-    /// Its arguments.
     pub args: &'static [&'static str],
 }
 
-/// Returns what a service is where a package manager brings it.
+/// Returns a service as a package manager provides it.
 pub fn row(service: Service, manager: Manager) -> Row {
     match (service, manager) {
         (Service::Nodejs, Manager::Apt) => Row {
@@ -86,7 +82,7 @@ pub fn row(service: Service, manager: Manager) -> Row {
             install: &["postgresql"],
             install_major: &["postgresql-{major}"],
             module: None,
-            // postgresql.service only stands for all clusters; main is the one that the package makes.
+            // postgresql.service is only a meta unit for all clusters; main is the one that the package creates.
             daemon: Some(Daemon { unit: "postgresql@{major}-main.service", boot: "postgresql.service" }),
             data: Some("/var/lib/postgresql/{major}"),
             init: None,
@@ -100,7 +96,7 @@ pub fn row(service: Service, manager: Manager) -> Row {
             module: Some("postgresql"),
             daemon: Some(Daemon { unit: "postgresql.service", boot: "postgresql.service" }),
             data: Some("/var/lib/pgsql/data"),
-            // Red Hat's comes without a cluster; Debian's makes one.
+            // Red Hat's package has no cluster; Debian's creates one.
             init: Some(Init {
                 made: "/var/lib/pgsql/data/PG_VERSION",
                 program: "/usr/bin/postgresql-setup",
@@ -112,7 +108,7 @@ pub fn row(service: Service, manager: Manager) -> Row {
             package: "redis-server",
             package_of_major: "redis-server",
             install: &["redis-server"],
-            // The server needs tools of the same version, and apt does not go below the newest by itself.
+            // The server needs tools of the same version, and apt by itself selects only the newest.
             install_major: &["redis-server={exact}", "redis-tools={exact}"],
             module: None,
             daemon: Some(Daemon { unit: "redis-server.service", boot: "redis-server.service" }),
@@ -133,29 +129,28 @@ pub fn row(service: Service, manager: Manager) -> Row {
     }
 }
 
-/// Returns what a service is on this host. Without a package manager that we know, programs are looked for where apt
-/// puts them.
+/// Returns a service on this host. Without a known package manager, programs are expected where apt installs them.
 pub fn here(service: Service) -> Row {
     row(service, Manager::here().unwrap_or(Manager::Apt))
 }
 
-/// Puts a major in the place that stands for it.
+/// Substitutes a major for its placeholder.
 pub fn of_major(text: &str, major: u32) -> String {
     text.replace(MAJOR, &major.to_string())
 }
 
-/// Returns the names that one text gives for these majors: a single one if it is the same for all.
+/// Returns a template's names for these majors: a single one if it is the same for all.
 pub fn for_majors(text: &str, majors: impl Iterator<Item = u32>) -> Vec<String> {
     if text.contains(MAJOR) { majors.map(|major| of_major(text, major)).collect() } else { vec![text.to_owned()] }
 }
 
-/// Returns the number that stands in the place of the major.
+/// Extracts the major from a name.
 pub fn major_in(text: &str, name: &str) -> Option<u32> {
     let (before, after) = text.split_once(MAJOR)?;
     name.strip_prefix(before)?.strip_suffix(after)?.parse().ok()
 }
 
-/// Returns the paths that one text gives on this host: whatever is there in the place of the major.
+/// Returns a template's paths on this host: every match for the major.
 pub fn paths(text: &str) -> Vec<PathBuf> {
     let Some((before, after)) = text.split_once(MAJOR) else { return vec![text.into()] };
     let entries = fs::read_dir(before).into_iter().flatten().flatten();
@@ -167,13 +162,13 @@ fn daemons() -> impl Iterator<Item = Daemon> {
     rows.filter_map(|row| row.daemon)
 }
 
-/// Returns systemd's patterns of the units of all daemons.
+/// Returns the systemd unit patterns of all daemons.
 pub fn unit_patterns() -> impl Iterator<Item = String> {
     daemons().map(|daemon| daemon.unit.replace(MAJOR, "*"))
 }
 
-/// Tells whether a unit may be a daemon's, or stands for several of its units: it begins with the same word. The name
-/// may be written as in a path of the bus, where all but letters and digits is escaped.
+/// Whether a unit may be a daemon's, or an umbrella for several of its units: it starts with the same word. The name
+/// may be escaped as in a D-Bus path, where all but letters and digits is escaped.
 pub fn may_be_a_daemon(unit: &str) -> bool {
     let word = |name: &'static str| name.split(|c: char| !c.is_ascii_alphanumeric()).next();
     daemons().filter_map(|daemon| word(daemon.unit)).any(|word| unit.starts_with(word))

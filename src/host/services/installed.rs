@@ -1,5 +1,5 @@
-//! What is installed of a host service: which of its programs are there, what they say their version is, and whether the
-//! package manager was done with them. A program is asked only when it changed.
+//! What is installed of a host service: which of its programs exist, their versions, and whether the package manager
+//! finished with them. A program is run only when it changed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,17 +14,17 @@ use crate::model::services::{DaemonSeen, Installation, Service};
 use super::catalogue::{self, here, of_major};
 use super::manager::leading_number;
 
-/// How long a program may take to say its version.
+/// How long a program may take to print its version.
 const TIMEOUT: Duration = Duration::from_secs(5);
 const DPKG: &str = "/var/lib/dpkg";
 const WANTS: &str = "/etc/systemd/system/multi-user.target.wants";
 
-/// Looks at a service from within the work itself, where nothing is known from before.
+/// Observes a service from within the package job, without a cache.
 pub fn installed_now(service: Service) -> BTreeMap<u32, Installation> {
     installed(service, &mut Programs::default(), &mut Packages::default(), &BTreeMap::new())
 }
 
-/// Looks at a service; `units` are the daemons that systemd has.
+/// Observes a service; `units` are the daemons that systemd has.
 pub fn installed(
     service: Service,
     programs: &mut Programs,
@@ -48,19 +48,19 @@ pub fn installed(
     found
 }
 
-/// Returns where a service's data lies.
+/// Returns a service's data directories.
 pub fn data_of(service: Service) -> Vec<PathBuf> {
     let Some(data) = here(service).data else { return Vec::new() };
     let is_one = |path: &PathBuf| path.as_path() == Path::new(data) || major_in_name(path).is_some();
     catalogue::paths(data).into_iter().filter(is_one).collect()
 }
 
-/// Returns the major that a directory is named for.
+/// Returns the major in a directory's name.
 pub fn major_in_name(path: &Path) -> Option<u32> {
     path.file_name()?.to_str()?.parse().ok()
 }
 
-/// What tells one state of a file from the next.
+/// Distinguishes one state of a file from the next.
 type Print = (u64, u64, i64, i64, u64);
 
 fn print_of(path: &Path) -> Option<Print> {
@@ -68,12 +68,12 @@ fn print_of(path: &Path) -> Option<Print> {
     Some((meta.dev(), meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.size()))
 }
 
-/// What programs said of their version, each as it stood on disk then.
+/// The programs' versions, each with the file's state at that time.
 #[derive(Default)]
 pub struct Programs(BTreeMap<PathBuf, (Print, String)>);
 
 impl Programs {
-    /// Returns a program's version; none where there is no such program, or where it does not say.
+    /// Returns a program's version; None if there is no such program, or if it prints none.
     fn version(&mut self, program: &Path) -> Option<String> {
         let print = print_of(program)?;
         if let Some((_, version)) = self.0.get(program).filter(|(known, _)| *known == print) {
@@ -85,7 +85,7 @@ impl Programs {
     }
 }
 
-/// Asks a program for its version, and waits no longer than it may take.
+/// Runs a program for its version, with a timeout.
 fn ask(program: &Path) -> Option<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     runtime.block_on(async {
@@ -96,22 +96,22 @@ fn ask(program: &Path) -> Option<String> {
     })
 }
 
-/// Finds the version in what a program says: `v18.20.4`, `Redis server v=7.0.15 …`, `postgres (PostgreSQL) 15.8 …`.
+/// Finds the version in a program's output: `v18.20.4`, `Redis server v=7.0.15 …`, `postgres (PostgreSQL) 15.8 …`.
 fn version_in(said: &str) -> Option<String> {
     let words = said.split([' ', '=', '\n']).map(|word| word.strip_prefix('v').unwrap_or(word));
     words.filter(|word| word.starts_with(|c: char| c.is_ascii_digit())).map(str::to_owned).next()
 }
 
-/// What dpkg says of packages, as its files stood then.
+/// dpkg's package states, with the state of its files at that time.
 #[derive(Default)]
 pub struct Packages {
     read: Option<[Option<Print>; 2]>,
-    /// The packages that are there and not done: unpacked only, half installed, half configured.
+    /// Packages whose installation is unfinished: unpacked only, half installed, half configured.
     undone: Vec<String>,
 }
 
 impl Packages {
-    /// Tells whether the package manager is done with a package, or never had it.
+    /// Whether the package manager finished with a package, or never had it.
     fn is_whole(&mut self, package: &str) -> bool {
         let (status, updates) = (Path::new(DPKG).join("status"), Path::new(DPKG).join("updates"));
         let prints = [print_of(&status), print_of(&updates)];
@@ -123,7 +123,7 @@ impl Packages {
     }
 }
 
-/// Reads dpkg's own record: its status, and what it noted since it last wrote that.
+/// Reads dpkg's own records: its status file, and the updates since it was last written.
 fn undone(status: &Path, updates: &Path) -> Vec<String> {
     let mut notes: Vec<PathBuf> = fs::read_dir(updates).into_iter().flatten().flatten().map(|e| e.path()).collect();
     notes.retain(|path| major_in_name(path).is_some());
@@ -137,7 +137,7 @@ fn undone(status: &Path, updates: &Path) -> Vec<String> {
     states.into_iter().filter(|(_, done)| !done).map(|(name, _)| name).collect()
 }
 
-/// Returns a stanza's package, and whether dpkg is done with it.
+/// Returns a stanza's package, and whether dpkg finished with it.
 fn stanza(text: &str) -> Option<(String, bool)> {
     let field = |key: &str| text.lines().find_map(|line| line.strip_prefix(key));
     let state = field("Status: ")?.split(' ').nth(2)?;
@@ -188,7 +188,7 @@ mod tests {
         let mut programs = Programs::default();
         assert_eq!(programs.version(&program), None);
         write("18.1.0");
-        // While another test forks, the file may still be open for writing there, and the kernel does not run it.
+        // While another test forks, the file may still be open for writing there, and the kernel refuses to run it.
         while programs.version(&program).is_none() {}
         assert_eq!(programs.version(&program).as_deref(), Some("18.1.0"));
         assert_eq!(programs.version(&program).as_deref(), Some("18.1.0"));

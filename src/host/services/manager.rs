@@ -1,5 +1,5 @@
-//! The package managers that we can work with, and how each is asked: every command line is made here, of our own words
-//! and those of a row of the catalogue; no shell. Pure, but for looking which one is here.
+//! The supported package managers, and how each is called: every command line is built here from fixed words and those
+//! of a catalogue row; no shell. Pure, except for detecting the one on this host.
 
 use std::path::Path;
 
@@ -8,41 +8,39 @@ use crate::plan::services::Offer;
 
 use super::catalogue::{Row, for_majors, major_in, of_major};
 
-/// Debian's, for packages.
+/// Debian's package tool.
 pub const APT_GET: &str = "/usr/bin/apt-get";
-/// Red Hat's.
+/// Red Hat's package tool.
 pub const DNF: &str = "/usr/bin/dnf";
 const APT_CACHE: &str = "/usr/bin/apt-cache";
 const DPKG: &str = "/usr/bin/dpkg";
 
-/// What stands for a version where a module's stream is what is installed.
+/// Stands for a version if what is installed is a module's stream.
 const STREAM: &str = "stream";
 
-/// A package manager that we can work with.
+/// A supported package manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manager {
-    /// Debian, Ubuntu and their kin.
+    /// Debian, Ubuntu and derivatives.
     Apt,
-    /// Fedora, RHEL and their kin.
+    /// Fedora, RHEL and derivatives.
     Dnf,
 }
 
 /// A program and its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
-    /// The program.
     pub program: &'static str,
-    /// Its arguments.
     pub args: Vec<String>,
 }
 
-/// Makes a call.
+/// Builds a call.
 pub fn call(program: &'static str, args: &[&str]) -> Call {
     Call { program, args: args.iter().map(ToString::to_string).collect() }
 }
 
 impl Call {
-    /// Returns it for people: the program and its first words.
+    /// Formats it for people: the program and its first words.
     pub fn shown(&self) -> String {
         let program = self.program.rsplit('/').next().unwrap_or_default();
         let words = self.args.iter().filter(|word| !word.starts_with('-') && !word.contains("::"));
@@ -52,16 +50,16 @@ impl Call {
 }
 
 impl Manager {
-    /// Every one of them.
+    /// All of them.
     pub const ALL: [Self; 2] = [Self::Apt, Self::Dnf];
 
-    /// Returns the one that is here.
+    /// Detects the package manager of this host.
     pub fn here() -> Option<Self> {
         let there = |program: &str| Path::new(program).exists();
         if there(APT_GET) { Some(Self::Apt) } else { there(DNF).then_some(Self::Dnf) }
     }
 
-    /// Returns what finishes what an interrupted run left behind: without that apt does nothing.
+    /// Returns the calls that finish an interrupted run: without them apt does nothing.
     pub fn heal_calls(self) -> Vec<Call> {
         match self {
             Self::Apt => vec![call(DPKG, &["--force-confdef", "--force-confold", "--configure", "-a"])],
@@ -69,7 +67,7 @@ impl Manager {
         }
     }
 
-    /// Returns what updates the package lists.
+    /// Returns the call that updates the package lists.
     pub fn update_call(self) -> Call {
         match self {
             Self::Apt => apt(&["update"]),
@@ -77,7 +75,7 @@ impl Manager {
         }
     }
 
-    /// Returns the questions that show what can be had of a service.
+    /// Returns the calls that list a service's available versions.
     pub fn list_calls(self, row: &Row, version: Version) -> Vec<Call> {
         match self {
             Self::Apt => {
@@ -97,7 +95,7 @@ impl Manager {
         }
     }
 
-    /// Reads what is on offer, the newest of each major first.
+    /// Parses the available versions, the newest of each major first.
     pub fn read_offers(self, row: &Row, text: &str) -> Vec<Offer> {
         let read = |line| match self {
             Self::Apt => madison(row, line),
@@ -106,7 +104,7 @@ impl Manager {
         text.lines().filter_map(read).collect()
     }
 
-    /// Returns what installs an offer.
+    /// Returns the calls that install an offer.
     pub fn install_calls(self, row: &Row, version: Version, offer: &Offer) -> Vec<Call> {
         let templates = match version {
             Version::Default => row.install,
@@ -117,7 +115,7 @@ impl Manager {
         let packages = packages.iter().map(String::as_str);
         match self {
             Self::Apt => {
-                // Another major may be there: who asks for this one means it.
+                // Another major may be installed: requesting this one means replacing it.
                 let head = ["install", "-y", "--no-install-recommends", "--allow-downgrades"];
                 vec![apt(&head.into_iter().chain(packages).collect::<Vec<_>>())]
             }
@@ -133,8 +131,8 @@ impl Manager {
         }
     }
 
-    /// Returns what removes these majors. Dependencies stay: who else came to use them cannot be seen. `apt autoremove`
-    /// shows them.
+    /// Returns the calls that remove these majors. Dependencies stay: what else has come to use them cannot be seen.
+    /// `apt autoremove` shows them.
     pub fn remove_calls(self, row: &Row, majors: &[u32], purge: bool) -> Vec<Call> {
         let packages = for_majors(row.package_of_major, majors.iter().copied());
         if packages.is_empty() {
@@ -153,7 +151,7 @@ impl Manager {
     }
 }
 
-/// Makes a call of apt-get that waits for others, asks nothing, and keeps the operator's changes to configuration.
+/// Builds a call of apt-get that waits for locks, asks nothing, and keeps the operator's changes to configuration.
 fn apt(args: &[&str]) -> Call {
     const OPTIONS: [&str; 10] = [
         "-q",
@@ -170,7 +168,7 @@ fn apt(args: &[&str]) -> Call {
     call(APT_GET, &[&OPTIONS, args].concat())
 }
 
-/// Reads a line of `apt-cache madison`: `nodejs | 18.20.4+dfsg-1~deb12u1 | http://… Packages`.
+/// Parses a line of `apt-cache madison`: `nodejs | 18.20.4+dfsg-1~deb12u1 | http://… Packages`.
 fn madison(row: &Row, line: &str) -> Option<Offer> {
     let mut parts = line.split('|').map(str::trim);
     let (package, exact, source) = (parts.next()?, parts.next()?, parts.next()?);
@@ -181,7 +179,7 @@ fn madison(row: &Row, line: &str) -> Option<Offer> {
     (plain && source.ends_with(" Packages")).then(|| Offer { major, exact: exact.to_owned() })
 }
 
-/// Reads a line of `dnf module list` (`nodejs 18 [d] common, …`) or of our repoquery (`nodejs 16.20.2-4.el9`).
+/// Parses a line of `dnf module list` (`nodejs 18 [d] common, …`) or of our repoquery (`nodejs 16.20.2-4.el9`).
 fn dnf_offer(row: &Row, line: &str) -> Option<Offer> {
     let mut words = line.split_whitespace();
     let (name, version) = (words.next()?, words.next()?);
@@ -192,7 +190,7 @@ fn dnf_offer(row: &Row, line: &str) -> Option<Offer> {
     Some(Offer { major: leading_number(version)?, exact: exact.to_owned() })
 }
 
-/// Returns the number that a version begins with: its major.
+/// Returns a version's leading number: its major.
 pub fn leading_number(text: &str) -> Option<u32> {
     let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().ok()

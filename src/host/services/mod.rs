@@ -1,4 +1,5 @@
-//! Host services: what each of them is on this kind of host, how it is looked at, and how its packages come and go.
+//! Host services: what each is on this kind of host, how it is observed, and how its packages are installed and
+//! removed.
 
 pub mod catalogue;
 mod installed;

@@ -1,5 +1,5 @@
-//! The host's services as they are: what is installed, whether the daemons run, and how the package manager's work goes.
-//! Looking costs a few calls. The work itself runs in a unit of its own (`packages.rs`).
+//! Observes the host's services: what is installed, whether the daemons run, and the state of the package job. An
+//! observation costs a few calls. The job itself runs in a unit of its own (`packages.rs`).
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use super::installed::{Packages, Programs, data_of, installed};
 use crate::host::journal::Journalctl;
 use crate::host::systemd::Systemd;
 
-/// How many lines of failed work are kept.
+/// How many log lines of a failed job are kept.
 const LINES: u32 = 20;
 
 /// The services of this host.
@@ -27,7 +27,7 @@ pub struct Host {
     journal: Journalctl,
     programs: RefCell<Programs>,
     packages: RefCell<Packages>,
-    /// The last lines of failed work, by its run.
+    /// The last lines of failed jobs, by run.
     logs: RefCell<BTreeMap<String, Vec<String>>>,
     last: RefCell<Option<ServicesSeen>>,
 }
@@ -73,7 +73,7 @@ impl Host {
         units: &BTreeMap<String, ActiveState>,
     ) -> Result<Option<PackageJobSeen>, PortError> {
         let name = work_unit(service);
-        // A unit that did well is dropped by systemd; it may still be listed for a moment.
+        // systemd drops a unit that succeeded; it may still be listed for a moment.
         let Some(state) = units.get(&name).filter(|state| **state != ActiveState::Inactive) else { return Ok(None) };
         let run = self.systemd.run_of(&name)?;
         let running = *state != ActiveState::Failed;
@@ -92,7 +92,7 @@ impl Host {
     }
 }
 
-/// Returns the command line of the work: our own binary, and words of a closed list.
+/// Returns the job's command line: our own binary, and words from a closed list.
 fn command(order: &PackageJob) -> Vec<String> {
     let mut words = vec![LAUNCHER.to_owned(), "provision".to_owned()];
     match &order.task {

@@ -1,5 +1,5 @@
-//! The package manager's work for one host service, in a process of its own: the agent starts it in a unit that outlives
-//! the agent. What it calls is made in `manager.rs`; no question is ever asked.
+//! The package job of one host service, in a process of its own: the agent starts it in a unit that outlives the agent.
+//! Its calls are built in `manager.rs`; it is never interactive.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader};
@@ -14,7 +14,7 @@ use super::catalogue::{Init, Row, row};
 use super::installed::{data_of, installed_now, major_in_name};
 use super::manager::{APT_GET, Call, DNF, Manager, call};
 
-/// Why the work was not done.
+/// Why the job failed.
 struct Failed {
     status: i32,
     message: String,
@@ -26,7 +26,7 @@ impl Failed {
     }
 }
 
-/// Does the work, and says on standard error and to systemd what it does and why it failed.
+/// Runs the job, and reports progress and failure on standard error and to systemd.
 pub fn main(order: &PackageJob) -> ExitCode {
     let done = match Manager::here() {
         Some(manager) => manager.work(order),
@@ -44,10 +44,10 @@ pub fn main(order: &PackageJob) -> ExitCode {
     }
 }
 
-/// Says how far the work is: systemd keeps the last word of it with the unit.
+/// Reports progress: systemd keeps the last status text with the unit.
 fn tell(what: &str) {
     eprintln!("{what}");
-    // Started by hand there is nobody to notify.
+    // Without systemd there is nothing to notify.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(what)]);
 }
 
@@ -88,7 +88,7 @@ impl Manager {
         }
     }
 
-    /// Finishes what an interrupted run left behind. What cannot be finished, the next steps will say.
+    /// Finishes an interrupted run. What cannot be finished is reported by the next steps.
     fn heal(self) {
         for call in self.heal_calls() {
             tell("finishing what an earlier run may have left behind");
@@ -98,7 +98,7 @@ impl Manager {
         }
     }
 
-    /// Finds the package to install; with new package lists, where the old ones do not have it.
+    /// Finds the package to install; updates the package lists if the old ones do not have it.
     fn find(self, service: Service, version: Version) -> Result<Offer, Failed> {
         tell(&format!("looking for {service} {}", version.shown(service)));
         if let Ok(offer) = choose(service, version, &self.offers(service, version)?) {
@@ -143,8 +143,8 @@ fn init_data(row: &Row) -> Result<(), Failed> {
     }
 }
 
-/// Removes what the package manager leaves of the data, of these majors or of all. The directories stay: Debian's
-/// /var/lib/redis is made by a package that stays too, and without it redis would not start the next time.
+/// Removes the data that the package manager leaves, of these majors or of all. The directories stay: Debian's
+/// /var/lib/redis is created by a package that stays too, and without it redis would not start the next time.
 fn remove_data(service: Service, majors: &[u32]) -> Result<(), Failed> {
     let ours = |dir: &Path| majors.is_empty() || major_in_name(dir).is_none_or(|major| majors.contains(&major));
     for dir in data_of(service).iter().filter(|dir| ours(dir)) {
@@ -160,7 +160,7 @@ fn empty(dir: &Path) -> io::Result<()> {
     };
     for entry in entries {
         let entry = entry?;
-        // Not what a link leads to: the type is that of the entry itself.
+        // Links are not followed: the type is that of the entry itself.
         if entry.file_type()?.is_dir() { fs::remove_dir_all(entry.path())? } else { fs::remove_file(entry.path())? }
     }
     Ok(())
@@ -179,20 +179,20 @@ fn prepared(call: &Call) -> Command {
         ("DEBIAN_FRONTEND", "noninteractive"),
         ("DEBIAN_PRIORITY", "critical"),
         ("APT_LISTCHANGES_FRONTEND", "none"),
-        // Which other daemons run with old libraries is for the operator to see, not for us to restart.
+        // Which other daemons run with old libraries is left to the operator; we do not restart them.
         ("NEEDRESTART_MODE", "l"),
     ]);
     command
 }
 
-/// Runs a program to its end; what it says goes where our own words go, and its progress to whoever waits.
+/// Runs a program to its end; passes its output to our own, and its progress to systemd.
 fn run(call: &Call) -> Result<(), Failed> {
     let failed = |cause: String| Failed::passing(format!("could not {}: {cause}", call.shown()));
     let child = prepared(call).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = child.map_err(|e| failed(e.to_string()))?;
     let (steps, complaints) = (child.stdout.take(), child.stderr.take());
     let said = std::thread::scope(|scope| {
-        // Both at once: a program stands still while nobody reads the one that is full.
+        // Both pipes at once: a program blocks on a full pipe that is not read.
         scope.spawn(|| steps.map(|steps| show_steps(BufReader::new(steps))));
         complaints.map(|complaints| pass_on(BufReader::new(complaints))).unwrap_or_default()
     });
@@ -200,10 +200,10 @@ fn run(call: &Call) -> Result<(), Failed> {
     if status.success() { Ok(()) } else { Err(failed(if said.is_empty() { status.to_string() } else { said })) }
 }
 
-/// How often a program's progress is news: each word of it makes the agent look, and is kept as an event.
+/// How often progress is reported: each report triggers an observation, and is kept as an event.
 const STEP: Duration = Duration::from_secs(1);
 
-/// Passes lines on, and tells of one a second.
+/// Passes lines on, and reports one per second.
 fn show_steps(lines: impl BufRead) {
     let mut told = None;
     for line in lines.split(b'\n').map_while(Result::ok) {
@@ -217,7 +217,7 @@ fn show_steps(lines: impl BufRead) {
     }
 }
 
-/// Passes lines on; returns the complaints among them, or the last line where none is marked as one.
+/// Passes lines on; returns the error lines, or the last line if none is marked as an error.
 fn pass_on(lines: impl BufRead) -> String {
     let (mut complaints, mut last) = (Vec::new(), String::new());
     for line in lines.split(b'\n').map_while(Result::ok) {
@@ -235,7 +235,7 @@ fn pass_on(lines: impl BufRead) -> String {
     }
 }
 
-/// Returns what a program says.
+/// Returns a program's output.
 fn output(call: &Call) -> Result<String, Failed> {
     let done = prepared(call).stderr(Stdio::null()).output();
     let done = done.map_err(|e| Failed::passing(format!("could not {}: {e}", call.shown())))?;

@@ -1,4 +1,4 @@
-//! What a message to systemd looks like, and how its answers are read.
+//! The messages to systemd, and how its answers are parsed.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -17,12 +17,13 @@ pub(super) const UNIT: &str = "org.freedesktop.systemd1.Unit";
 pub(super) const SERVICE: &str = "org.freedesktop.systemd1.Service";
 pub(super) const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
-/// What systemd reads all its files for, or answers after that, takes it longer than 10 s on a slow machine.
+/// Calls for which systemd reads all its unit files, or which it answers after that, take longer than 10 s on a slow
+/// machine.
 const LONG_TIMEOUT: Duration = Duration::from_secs(90);
 const LONG_CALLS: [&str; 6] =
     ["Reload", "StartUnit", "StopUnit", "RestartUnit", "EnableUnitFiles", "StartTransientUnit"];
 
-/// Returns how long a call of the manager may take.
+/// Returns the timeout of a manager call.
 pub(super) fn timeout_of(method: &str) -> Duration {
     if LONG_CALLS.contains(&method) { LONG_TIMEOUT } else { TIMEOUT }
 }
@@ -30,19 +31,19 @@ pub(super) fn timeout_of(method: &str) -> Duration {
 /// A property's interface and name.
 pub(super) type Property = (&'static str, &'static str);
 
-/// What systemd answers to a question for a property.
+/// systemd's answer to a property read.
 type Answer = Variant<Box<dyn RefArg>>;
 
-/// Moves with every step that a unit takes.
+/// Changes with every state change of a unit.
 const STEP: Property = (UNIT, "StateChangeTimestampMonotonic");
-/// How often a unit is read that takes a step meanwhile, before it is taken as it was found.
+/// How often a unit that changes during the read is read again, before it is taken as it is.
 const TRIES: u32 = 10;
 
 /// A row of ListUnits: name, description, load state, active state, sub state, followed, path, job, its type and path.
 pub(super) type Listed =
     (String, String, String, String, String, String, dbus::Path<'static>, u32, String, dbus::Path<'static>);
 
-/// The path of a unit's object: what is neither a letter nor a digit is written as its code.
+/// The path of a unit's object: every character but letters and digits is escaped as its code.
 pub(super) fn object(unit: &str) -> dbus::Path<'static> {
     let escaped = unit.bytes().map(|byte| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
@@ -55,8 +56,8 @@ pub(super) fn call_of(path: &str, interface: &str, name: &str) -> Result<dbus::M
     dbus::Message::new_method_call(BUS_NAME, path, interface, name).map_err(|e| dbus::Error::new_failed(&e))
 }
 
-/// Reads some properties of a unit, as they were at one moment. PID 1 answers one question at a time, and an app may end
-/// between two: that the old process exited and the new one's status, which is 0, would read as an exit with status 0.
+/// Reads some properties of a unit as of one moment. PID 1 answers one call at a time, and an app may exit between two:
+/// that the old process exited and the new one's status, which is 0, would read as an exit with status 0.
 pub(super) fn read(bus: &Connection, path: &dbus::Path<'static>, wanted: &[Property]) -> Result<PropMap, dbus::Error> {
     let asked = [&[STEP], wanted, &[STEP]].concat();
     let mut found = get(bus, path, &asked)?;
@@ -70,7 +71,7 @@ pub(super) fn read(bus: &Connection, path: &dbus::Path<'static>, wanted: &[Prope
     Ok(found.into_iter().map(|(name, answer)| (name.to_owned(), answer)).collect())
 }
 
-/// Asks for properties, all before the first answer is awaited; returns the answers in the order of the questions.
+/// Requests all properties before it waits for the first answer; returns the answers in the order of the requests.
 fn get(
     bus: &Connection,
     path: &dbus::Path<'static>,
@@ -114,7 +115,7 @@ pub(super) fn manager(bus: &Connection) -> Proxy<'_, &Connection> {
 }
 
 pub(super) fn refused(what: &str, error: &dbus::Error) -> PortError {
-    // The library's own words for that blame a network and a policy.
+    // The library's own message for that blames a network and a policy.
     let silent = error.name().is_some_and(|name| name.ends_with(".NoReply"));
     let cause = match silent {
         true => "systemd did not answer in time; it may be busy, `systemctl list-jobs` shows with what",
@@ -127,7 +128,7 @@ pub(super) fn text<'a>(properties: &'a PropMap, key: &str) -> &'a str {
     prop_cast::<String>(properties, key).map_or("", String::as_str)
 }
 
-/// systemd answers u64::MAX for "not set": unknown, not a number.
+/// systemd answers u64::MAX for "not set": None, not a number.
 pub(super) fn number(properties: &PropMap, key: &str) -> Option<u64> {
     prop_cast::<u64>(properties, key).copied().filter(|value| *value != u64::MAX)
 }
@@ -143,7 +144,7 @@ pub(super) fn active_state(raw: &str) -> ActiveState {
     }
 }
 
-/// A unit with a job waiting is already on its way: asking again would do nothing.
+/// A unit with a queued job is already changing: another call would do nothing.
 pub(super) fn settled(state: ActiveState, job: bool) -> ActiveState {
     match (state, job) {
         (ActiveState::Inactive | ActiveState::Failed, true) => ActiveState::Activating,

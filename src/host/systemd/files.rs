@@ -9,7 +9,7 @@ use crate::model::names::UnitId;
 use crate::port::PortError;
 use crate::render::unit;
 
-/// Returns the unit files that are ours, by their own section.
+/// Returns our unit files, recognised by their own section.
 pub(super) fn unit_files(suffix: &str) -> Result<Vec<(UnitId, String)>, PortError> {
     let entries = fs::read_dir(UNIT_DIR).map_err(|e| crate::host::disk_error(&format!("read {UNIT_DIR}"), &e))?;
     let mut found = Vec::new();
@@ -30,8 +30,8 @@ pub(super) fn leads_to(link: &Path, target: &Path) -> bool {
     fs::read_link(link).is_ok_and(|found| found == target)
 }
 
-/// What `systemctl enable` makes. To have systemd make it would keep PID 1 busy for some 10 ms: it reads every unit
-/// file there is.
+/// The link that `systemctl enable` creates. Having systemd create it would keep PID 1 busy for some 10 ms: it reads
+/// every unit file.
 pub(super) fn boot_link(unit: &UnitId) -> PathBuf {
     Path::new(UNIT_DIR).join("multi-user.target.wants").join(unit.name())
 }
@@ -40,16 +40,13 @@ pub(super) fn timer_link(unit: &UnitId) -> PathBuf {
     Path::new(UNIT_DIR).join("timers.target.wants").join(unit.timer())
 }
 
-/// Makes the directory of launch blobs.
-///
-/// # Errors
-/// Says why it could not be made.
+/// Creates the directory of launch blobs.
 pub fn prepare() -> Result<(), PortError> {
     disk::directory(Path::new(CREDENTIAL_DIR), 0o700)
 }
 
-/// Returns which run of a unit this is, without asking systemd: it leaves a link for the journal. None: it does not
-/// run.
+/// Returns a unit's invocation id without a call to systemd, from the link that systemd keeps for the journal. None if
+/// it does not run.
 pub fn invocation_of(unit: &UnitId) -> Option<String> {
     let link = fs::read_link(Layout::invocation(unit)).ok()?;
     Some(link.to_string_lossy().into_owned())

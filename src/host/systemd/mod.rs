@@ -1,4 +1,4 @@
-//! systemd over D-Bus: looks at units, writes their files, starts and stops them. Nothing but this and `signals` knows `dbus`.
+//! systemd over D-Bus: observes units, writes their files, starts and stops them. Only this and `signals` use `dbus`.
 
 mod bus;
 mod files;
@@ -34,29 +34,29 @@ use bus::{
 use files::{boot_link, leads_to, timer_link, unit_files};
 
 const PROXY: &str = "caddy.service";
-/// Where systemd notes when a persistent timer last fired.
+/// Where systemd records when a persistent timer last fired.
 const STAMPS: &str = "/var/lib/systemd/timers";
 
-/// systemd, with a connection that is made anew when it breaks.
+/// systemd, with a connection that is reopened when it breaks.
 #[derive(Default)]
 pub struct Systemd {
     connection: RefCell<Option<Connection>>,
-    /// The units that systemd keeps in memory for us, as long as the connection lasts.
+    /// The units that systemd keeps loaded for us, for the life of the connection.
     pinned: RefCell<BTreeSet<String>>,
-    /// What was read of units that run undisturbed.
+    /// Cached state of units that run undisturbed.
     steady: RefCell<BTreeMap<UnitId, Steady>>,
 }
 
-/// What was read of a unit's run. As long as that run goes on, all that changes of it is how much it uses.
+/// The cached state of a unit's run. While that run lasts, only its resource usage changes.
 struct Steady {
     read: Instant,
     seen: UnitSeen,
 }
 
-/// How old what a unit uses may be, and whether its file is the one that systemd read.
+/// Maximum age of a unit's cached resource usage, and of the check whether systemd has read its current file.
 const REREAD: Duration = Duration::from_secs(10);
 
-/// What a pass wants to know of a unit.
+/// The properties that a pass reads of a unit.
 const WHOLE: [Property; 16] = [
     (UNIT, "ActiveState"),
     (UNIT, "SubState"),
@@ -78,13 +78,14 @@ const WHOLE: [Property; 16] = [
 
 const SIGKILL: i32 = 9;
 
-/// Tells whether systemd learns of processes that are killed for want of memory: from cgroups of version 2 it does.
+/// Whether systemd learns of OOM kills: with cgroup v2 it does.
 fn tells_of_memory() -> bool {
     Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
 }
 
 impl Systemd {
-    /// Calls systemd. A call that fails because the bus went away drops the connection; the next one makes a new one.
+    /// Calls systemd. A call that fails because the connection broke drops the connection; the next one opens a new
+    /// one.
     fn call<T>(&self, what: &str, work: impl FnOnce(&Connection) -> Result<T, dbus::Error>) -> Result<T, PortError> {
         let mut held = self.connection.borrow_mut();
         let connection = match held.take() {
@@ -101,7 +102,7 @@ impl Systemd {
         done.map_err(|e| refused(what, &e))
     }
 
-    /// Calls a method of the manager that answers a job or nothing we need.
+    /// Calls a manager method that returns a job or nothing we need.
     fn manage<A: dbus::arg::AppendAll>(&self, what: &str, method: &str, args: A) -> Result<(), PortError> {
         self.call(what, |bus| {
             let mut message = call_of(MANAGER_PATH, MANAGER, method)?;
@@ -117,12 +118,12 @@ impl Systemd {
         Ok(rows.into_iter().map(|row| (row.0.clone(), row)).collect())
     }
 
-    /// Reads some properties of a unit. There are some 300, and to have PID 1 collect them all takes it 6 ms.
+    /// Reads some properties of a unit. There are some 300, and collecting them all takes PID 1 6 ms.
     fn properties(&self, path: &dbus::Path<'static>, wanted: &[Property]) -> Result<PropMap, PortError> {
         self.call("read a unit", |bus| bus::read(bus, path, wanted))
     }
 
-    /// Reads a unit. Most units just run: of those nothing is asked while it is the same run of the same file.
+    /// Observes a unit. Most units just run: they are not queried as long as it is the same run of the same file.
     fn fill(&self, id: &UnitId, seen: &mut UnitSeen, row: &Listed) -> Result<(), PortError> {
         let steady = row.3 == "active" && row.7 == 0;
         let known = self.steady.borrow_mut().remove(id).filter(|known| {
@@ -168,8 +169,8 @@ impl Systemd {
         Ok(seen)
     }
 
-    /// Lets systemd keep a unit in memory. One that does not run is dropped after every call that names it and read
-    /// again for the next, with signals about all its neighbours: 2 ms of PID 1 each time.
+    /// Keeps a unit loaded in systemd (RefUnit). One that does not run is unloaded after every call that names it and
+    /// read again for the next, with signals about all its neighbours: 2 ms of PID 1 each time.
     fn pin(&self, unit: &UnitId) -> Result<(), PortError> {
         let name = unit.name();
         if self.pinned.borrow().contains(&name) {
@@ -183,12 +184,12 @@ impl Systemd {
     fn unpin(&self, unit: &UnitId) {
         let name = unit.name();
         if self.pinned.borrow_mut().remove(&name) {
-            // Fails only with the connection, and the pin goes with that.
+            // Fails only with the connection, which ends the pin too.
             let _ = self.tell("let go of a unit", "UnrefUnit", &name);
         }
     }
 
-    /// Calls the manager and does not wait for it. What is asked next is answered after it.
+    /// Calls the manager without waiting for the answer. Later calls are answered after it.
     fn tell(&self, what: &str, method: &str, unit: &str) -> Result<(), PortError> {
         self.call(what, |bus| {
             let mut message = call_of(MANAGER_PATH, MANAGER, method)?.append1(unit);
@@ -222,7 +223,7 @@ impl Units for Systemd {
             let timer = TimerSeen { text: Some(text), active: row.is_some_and(|row| row.3 == "active"), enabled };
             all.entry(id.project.clone()).or_default().entry(id).or_default().timer = Some(timer);
         }
-        // What systemd still holds although its file is gone. Dead ones it drops by itself.
+        // Units that systemd still has loaded although their file is gone. It unloads inactive ones by itself.
         for row in listed.into_values().filter(|row| row.3 != "inactive") {
             let Some(id) = unit::described(&row.1) else { continue };
             let seen = all.entry(id.project.clone()).or_default().entry(id.clone()).or_default();
@@ -258,7 +259,7 @@ impl Units for Systemd {
         self.pin(unit)?;
         let read = self.read_back(unit)?;
         if text(&read, "ActiveState") == "failed" {
-            // It is not started again before its failure is forgotten.
+            // It is not started again before its failed state is reset.
             self.manage(&format!("forget that {name} failed"), "ResetFailedUnit", (&name,))?;
         }
         self.manage(&format!("start {name}"), "StartUnit", (&name, "replace"))?;
@@ -282,7 +283,7 @@ impl Units for Systemd {
         self.unpin(unit);
         disk::link(&timer_link(unit), &Layout::timer_file(unit))?;
         self.manage(&format!("start {timer}"), "StartUnit", (&timer, "replace")).map_err(|error| {
-            // It was written by us of checked parts; what systemd may still not take is the calendar expression.
+            // We wrote it from validated parts; only the calendar expression may still be refused.
             PortError::permanent(
                 Reason::ScheduleRefused,
                 format!("{error}; `systemd-analyze calendar` says what is wrong with its schedule"),

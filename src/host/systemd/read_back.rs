@@ -1,4 +1,4 @@
-//! Makes sure that systemd reads a unit as it was written.
+//! Verifies that systemd reads a unit as it was written.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::model::names::UnitId;
 use crate::model::reason::Reason;
 use crate::port::{PortError, Units};
 
-/// What must be read as it was written.
+/// The properties that must match the written file.
 const AS_WRITTEN: [Property; 9] = [
     (UNIT, "ActiveState"),
     (UNIT, "NeedDaemonReload"),
@@ -26,14 +26,14 @@ const AS_WRITTEN: [Property; 9] = [
 ];
 
 impl Systemd {
-    /// Makes sure that systemd read what was written: a drop-in of somebody else or a limit it did not understand must
-    /// not start an app with other rights than its spec says.
+    /// Verifies that systemd read what was written: a foreign drop-in, or a limit that it did not understand, must not
+    /// start an app with other rights than its spec says.
     pub(super) fn read_back(&self, id: &UnitId) -> Result<PropMap, PortError> {
         let path = object(&id.name());
         let mut read = self.properties(&path, &AS_WRITTEN)?;
         if needs_reload(&read) || text(&read, "LoadState") != "loaded" {
-            // systemd kept an older unit of this name in memory: a boot target held on to it. Or it read the file when
-            // somebody had just taken it away; then it asks for no reload and refuses to start for ever.
+            // systemd kept an older unit of this name in memory: a boot target held a reference. Or it read the file
+            // just when it had been removed; then it asks for no reload and refuses to start forever.
             self.reload()?;
             read = self.properties(&path, &AS_WRITTEN)?;
         }
@@ -78,7 +78,7 @@ fn difference(id: &UnitId, read: &PropMap) -> Option<String> {
     })
 }
 
-/// A distribution's drop-in for all services is no business of ours; one for our units is.
+/// A distribution's drop-in for all services is fine; one for our units is not.
 fn is_for_every_service(path: &str) -> bool {
     Path::new(path).parent().and_then(Path::file_name).is_some_and(|dir| dir == "service.d")
 }

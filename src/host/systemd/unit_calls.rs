@@ -1,4 +1,4 @@
-//! What is asked of systemd that is not about an app: its own health, Caddy, the services of the host.
+//! systemd calls that are not about an app: systemd's own health, Caddy, the host's services.
 
 use std::collections::BTreeMap;
 
@@ -10,27 +10,23 @@ use super::{PROXY, Systemd};
 use crate::model::observed::{ActiveState, Exit};
 use crate::port::PortError;
 
-/// What a run comes to that is waited for.
+/// Properties of a run that show its outcome.
 const OF_AN_END: [Property; 4] =
     [(UNIT, "InvocationID"), (SERVICE, "StatusText"), (SERVICE, "ExecMainStatus"), (SERVICE, "ExecMainCode")];
 
 /// Caddy's unit.
 pub struct ProxyUnit {
-    /// In systemd's word: `active`, `failed`.
+    /// As systemd reports it: `active`, `failed`.
     pub state: String,
-    /// Whether it comes back after a boot, in systemd's word: `enabled`; empty where there is no such unit.
+    /// The unit file's state, as systemd reports it: `enabled`; empty if there is no such unit.
     pub file: String,
-    /// Its process; 0: none.
+    /// Main process; 0 if none.
     pub pid: u32,
-    /// The user that it runs as.
     pub user: String,
 }
 
 impl Systemd {
-    /// Looks at Caddy's unit.
-    ///
-    /// # Errors
-    /// Says what systemd answered.
+    /// Observes Caddy's unit.
     pub fn proxy_unit(&self) -> Result<ProxyUnit, PortError> {
         let what = "read caddy.service";
         let (path,): (dbus::Path<'static>,) =
@@ -42,28 +38,19 @@ impl Systemd {
     }
 
     /// Restarts Caddy, which refuses requests for a moment.
-    ///
-    /// # Errors
-    /// Says what systemd answered.
     pub fn restart_proxy(&self) -> Result<(), PortError> {
         self.manage("restart Caddy", "RestartUnit", (PROXY, "replace"))
     }
 }
 
-/// What of a machine is asked for its health alone.
+/// Calls that only the health report needs.
 impl Systemd {
     /// Returns systemd's version, like `252.39-1~deb12u2`.
-    ///
-    /// # Errors
-    /// Says what the bus answered.
     pub fn version(&self) -> Result<String, PortError> {
         self.property("read systemd's version", (BUS_NAME, MANAGER_PATH), (MANAGER, "Version"))
     }
 
-    /// Returns in systemd's words how a unit is and whether it comes back after a boot: `active`, `enabled`.
-    ///
-    /// # Errors
-    /// Says what systemd answered.
+    /// Returns a unit's active state and unit file state as systemd reports them: `active`, `enabled`.
     pub fn unit_words(&self, unit: &str) -> Result<(String, String), PortError> {
         let what = format!("read {unit}");
         let (path,): (dbus::Path<'static>,) =
@@ -72,10 +59,7 @@ impl Systemd {
         Ok((word("ActiveState")?, word("UnitFileState")?))
     }
 
-    /// Returns who keeps the clock right, as timedated knows it.
-    ///
-    /// # Errors
-    /// Says what the bus answered.
+    /// Returns the state of time synchronisation, as timedated knows it.
     pub fn clock(&self) -> Result<ClockSeen, PortError> {
         let place = ("org.freedesktop.timedate1", "/org/freedesktop/timedate1");
         let is = |name| self.property::<bool>("ask for the clock", place, ("org.freedesktop.timedate1", name));
@@ -99,7 +83,7 @@ impl Systemd {
     }
 }
 
-/// The time services of the distributions.
+/// The distributions' time services.
 const TIME_SERVICES: [&str; 7] = [
     "systemd-timesyncd.service",
     "chrony.service",
@@ -110,35 +94,31 @@ const TIME_SERVICES: [&str; 7] = [
     "openntpd.service",
 ];
 
-/// Who keeps the clock right.
+/// The state of time synchronisation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockSeen {
-    /// The kernel says that it is right.
+    /// The kernel reports a synchronised clock.
     pub synchronised: bool,
-    /// timedated has a time service switched on.
+    /// A time service is enabled in timedated.
     pub enabled: bool,
-    /// timedated knows a time service here.
+    /// timedated knows a time service on this machine.
     pub installed: bool,
     /// The time service that runs.
     pub service: Option<&'static str>,
 }
 
-/// How a unit's run is or was.
+/// A unit's current or last run.
 pub struct Run {
-    /// Which.
     pub invocation: String,
-    /// What its program said of itself last.
+    /// The program's last status text (sd_notify).
     pub said: String,
-    /// How it ended.
+    /// None while it runs.
     pub exit: Option<Exit>,
 }
 
-/// What is asked of units that are not an app's.
+/// Calls for units that are not an app's.
 impl Systemd {
-    /// Returns the units of these names that are loaded, and how they are.
-    ///
-    /// # Errors
-    /// Says what systemd answered.
+    /// Returns the active states of the loaded units that match these patterns.
     pub fn states(&self, patterns: Vec<String>) -> Result<BTreeMap<String, ActiveState>, PortError> {
         let asked = (Vec::<String>::new(), patterns);
         let (rows,): (Vec<Listed>,) =
@@ -146,10 +126,7 @@ impl Systemd {
         Ok(rows.into_iter().map(|row| (row.0, settled(active_state(&row.3), row.7 != 0))).collect())
     }
 
-    /// Returns how a unit's run is.
-    ///
-    /// # Errors
-    /// Says what systemd answered.
+    /// Returns a unit's current or last run.
     pub fn run_of(&self, name: &str) -> Result<Run, PortError> {
         let (path,): (dbus::Path<'static>,) =
             self.call(&format!("look at {name}"), |bus| manager(bus).method_call(MANAGER, "GetUnit", (name,)))?;
@@ -161,27 +138,18 @@ impl Systemd {
         })
     }
 
-    /// Starts a unit by its name. Returns at once.
-    ///
-    /// # Errors
-    /// Says what systemd answered.
+    /// Starts a unit by name. Returns at once.
     pub fn start_named(&self, name: &str) -> Result<(), PortError> {
         let _ = self.manage("reset a unit", "ResetFailedUnit", (name,));
         self.manage(&format!("start {name}"), "StartUnit", (name, "replace"))
     }
 
-    /// Lets a unit start at boot, by its name.
-    ///
-    /// # Errors
-    /// Says what systemd answered.
+    /// Enables a unit at boot, by name.
     pub fn enable_named(&self, name: &str) -> Result<(), PortError> {
         self.manage(&format!("enable {name}"), "EnableUnitFiles", (vec![name], false, false))
     }
 
-    /// Runs a command once in a unit of its own, which lives on without us. Returns at once.
-    ///
-    /// # Errors
-    /// Says what systemd answered.
+    /// Runs a command once in a transient unit, which outlives the agent. Returns at once.
     pub fn run_apart(&self, name: &str, description: &str, command: &[&str]) -> Result<(), PortError> {
         let _ = self.manage("reset a unit", "ResetFailedUnit", (name,));
         let command: Vec<String> = command.iter().map(ToString::to_string).collect();
@@ -198,8 +166,8 @@ impl Systemd {
     }
 }
 
-/// A property of a unit that is made by a call.
+/// A property of a transient unit.
 type Setting<'a> = (&'a str, Variant<Box<dyn RefArg>>);
 
-/// How long a command may run in a unit of its own, in microseconds: an hour.
+/// RuntimeMaxUSec of a transient unit, in microseconds: an hour.
 const LONGEST_RUN: u64 = 3_600_000_000;

@@ -22,7 +22,7 @@ pub struct Artifact {
 /// Where an artifact comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ArtifactFrom {
-    /// A place, for a release of its own.
+    /// A place, for a new release.
     Source(Source),
     /// An earlier release of the project, which has its own digest.
     Release(ReleaseNo),
@@ -49,15 +49,15 @@ pub enum Source {
 }
 
 impl Source {
-    /// Returns what it must hash to.
+    /// Returns the digest that it must have, if given.
     pub fn sha256(&self) -> Option<&Sha256> {
         match self {
             Source::Url { sha256, .. } | Source::File { sha256, .. } => sha256.as_ref(),
         }
     }
 
-    /// Tells whether both mean the same bytes. A digest says more than an address: a presigned URL changes every
-    /// time it is made.
+    /// Returns whether both mean the same bytes. A digest counts more than an address: a presigned URL is different
+    /// each time.
     pub fn same_as(&self, other: &Self) -> bool {
         match (self.sha256(), other.sha256()) {
             (Some(mine), Some(theirs)) => mine == theirs,
@@ -67,7 +67,7 @@ impl Source {
 }
 
 impl Artifact {
-    /// Returns the place that it names; none: it names an earlier release.
+    /// Returns its place; None if it names an earlier release.
     pub fn source(&self) -> Option<&Source> {
         match &self.from {
             ArtifactFrom::Source(source) => Some(source),
@@ -75,7 +75,7 @@ impl Artifact {
         }
     }
 
-    /// Returns the earlier release that it names.
+    /// Returns the earlier release that it names, if any.
     pub fn release(&self) -> Option<ReleaseNo> {
         match self.from {
             ArtifactFrom::Source(_) => None,
@@ -83,13 +83,13 @@ impl Artifact {
         }
     }
 
-    /// Returns what its bytes must hash to, as far as it says so itself.
+    /// Returns the digest that its bytes must have, if given.
     pub fn sha256(&self) -> Option<&Sha256> {
         self.source().and_then(Source::sha256)
     }
 }
 
-/// The keys of which an artifact has one.
+/// The keys of which an artifact has exactly one.
 const PLACES: [&str; 3] = ["url", "file", "release"];
 
 /// An artifact as it is written.
@@ -148,7 +148,7 @@ impl From<Artifact> for Written {
 
 const LONGEST_URL: usize = 4096;
 
-/// What stands for the query of a URL that is shown: that of a presigned one is a key to the artifact.
+/// What replaces the query of a URL that is shown: the query of a presigned URL is a key to the artifact.
 const HIDDEN_QUERY: &str = "?…";
 
 /// Returns a URL as it may be shown.
@@ -159,24 +159,24 @@ pub fn hide_query(url: &str) -> String {
     }
 }
 
-/// Tells whether a URL is one as it is shown, which stands for the stored one.
+/// Returns whether a URL is in its shown form, which stands for the stored one.
 pub fn has_hidden_query(url: &str) -> bool {
     url.ends_with(HIDDEN_QUERY)
 }
 
-/// Parses an artifact's URL, if every other reader would parse it the same way.
+/// Parses an artifact's URL, if every other parser would read it the same way.
 ///
 /// # Errors
-/// Says what is wrong with it, without quoting it: it may hold a key.
+/// The URL is wrong; the message does not quote it, since it may hold a key.
 pub fn parse_url(raw: &str) -> Result<Url, &'static str> {
     if raw.len() > LONGEST_URL {
         return Err("it has more than 4096 characters");
     }
-    // The parser drops tabs and newlines, trims spaces and turns \ into /: what was read would not be what was written.
+    // The parser drops tabs and newlines, trims spaces and turns \ into /: the result would not be what was written.
     if raw.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\') {
         return Err("it holds a space, a backslash or a control character");
     }
-    // Stored as it is shown, it would take the place of the URL that works.
+    // Stored in its shown form, it would replace the URL that works.
     if raw.contains(HIDDEN_QUERY) {
         return Err("this is a URL as zexio shows it, its query hidden; write the URL itself");
     }
@@ -210,7 +210,7 @@ pub enum Updates {
 pub struct Label(String);
 
 impl Label {
-    /// How many characters one has at most.
+    /// The longest label, in characters.
     pub const LONGEST: usize = 64;
 
     /// Returns the text.

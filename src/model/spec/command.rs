@@ -1,4 +1,4 @@
-//! A command: how its words are read from a text, which shell syntax is refused there, and what is filled in.
+//! A command: how a text is split into words, which shell syntax is refused in it, and what is filled in.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// The variables that are filled in wherever they stand in a command.
+/// The variables that are filled in wherever they occur in a command.
 const FILLED_IN: [&str; 3] = ["PORT", "HOST", "DATA_DIR"];
 
 /// A command: a list of words, or one string split as a shell splits words. No shell runs it.
@@ -18,7 +18,7 @@ const FILLED_IN: [&str; 3] = ["PORT", "HOST", "DATA_DIR"];
 pub struct Command(Vec<String>);
 
 impl Command {
-    /// Returns the words, as they are before anything is filled in; there is at least one.
+    /// Returns the words, before anything is filled in; there is at least one.
     pub fn words(&self) -> &[String] {
         &self.0
     }
@@ -28,7 +28,7 @@ impl Command {
         self.0.iter().map(|word| fill_in(word, &mut |name| variables.get(name).cloned())).collect()
     }
 
-    /// Tells whether one of the words is filled in with this variable.
+    /// Returns whether one of the words has this variable filled in.
     pub fn uses(&self, variable: &str) -> bool {
         let mut found = false;
         for word in &self.0 {
@@ -43,7 +43,7 @@ impl Command {
     /// Checks the words.
     ///
     /// # Errors
-    /// The program must be a name, an absolute path, or a path beneath the bundle.
+    /// The program is not a name, an absolute path, or a path beneath the bundle.
     pub fn of_words(words: Vec<String>) -> Result<Self, String> {
         let Some(program) = words.first() else { return Err("the command is empty".into()) };
         if program.is_empty() || program.starts_with(['+', '-', '!', '@', ':', '|']) {
@@ -63,7 +63,7 @@ impl Command {
     /// Reads a command from one text.
     ///
     /// # Errors
-    /// It holds what only a shell understands; the message has the list that runs one.
+    /// It contains what only a shell understands; the message has the list that runs one.
     pub fn of_text(text: &str) -> Result<Self, String> {
         if text.contains('\0') {
             return Err(NUL.into());
@@ -75,7 +75,8 @@ impl Command {
         }
     }
 
-    /// Says what is wrong with a program that only a shell finds. A stored command is not asked: it was taken once.
+    /// Says what is wrong with a program that only a shell finds. A stored command is not checked again: it was
+    /// accepted once.
     pub fn flaw(&self) -> Option<String> {
         let program = self.0.first()?;
         let after_name =
@@ -98,7 +99,7 @@ const BUILTINS: [&str; 19] = [
     "while", "until", "case", "{", "command",
 ];
 
-/// What begins a block of commands, whose end no `exec` can stand before.
+/// What begins a block of commands, whose closing word cannot have an `exec` before it.
 const BLOCKS: [&str; 7] = ["if", "for", "while", "until", "case", "{", "[["];
 
 const REDIRECTION: &str = "a shell's redirection";
@@ -130,7 +131,7 @@ fn fill_in(word: &str, value: &mut dyn FnMut(&str) -> Option<String>) -> String 
     filled
 }
 
-/// Returns the variable that a text begins with, the dollar before it left out, and how long it is as written.
+/// Returns the variable that a text begins with, without the dollar before it, and its length as written.
 fn name_in(text: &str) -> Option<(&str, usize)> {
     if let Some(inside) = text.strip_prefix('{') {
         let name = &inside[..inside.find('}')?];
@@ -145,12 +146,12 @@ fn is_name(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-/// Shell syntax that was found in a text.
+/// Shell syntax found in a text.
 #[derive(Clone)]
 enum Syntax {
-    /// An operator: what it is and how it is written.
+    /// What it is and how it is written.
     Operator(&'static str, String),
-    /// A variable that is not filled in, as it is written.
+    /// A variable that is not filled in, as written.
     Variable(String),
     /// `NAME=value` before the program.
     Assignment(String),
@@ -158,7 +159,7 @@ enum Syntax {
     Builtin(String),
     /// The `&` that ends a text.
     Background,
-    /// An operator within an argument that looks like a URL: the argument, as it is written.
+    /// An operator within an argument that looks like a URL: the argument, as written.
     Unquoted(String, String),
 }
 
@@ -203,8 +204,8 @@ impl fmt::Display for Syntax {
     }
 }
 
-/// Puts `exec` before the last command of a text, so that the shell becomes it. What a pipe or a setting of a variable
-/// begins cannot have it.
+/// Puts `exec` before the last command of a text, so that the shell becomes it. A pipeline, a block and a command that
+/// begins with a variable assignment cannot have it.
 fn with_exec(text: &str, last_separator: Option<usize>) -> String {
     let (before, last) = text.split_at(last_separator.unwrap_or(0));
     let (before, command) = (before.trim(), last.trim());
@@ -218,12 +219,12 @@ fn with_exec(text: &str, last_separator: Option<usize>) -> String {
     format!("{before}{}exec {command}", if before.is_empty() { "" } else { " " })
 }
 
-/// Quotes a text as both YAML and JSON read it.
+/// Quotes a text so that both YAML and JSON read it.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// A dollar that stands for itself, while the word around it is not complete. No text holds it otherwise.
+/// A dollar that stands for itself, while the word around it is incomplete. No text contains it otherwise.
 const DOLLAR: char = '\0';
 
 /// Splits a text as a shell does, and notes the first thing in it that needs one.
@@ -233,9 +234,9 @@ struct Reader<'a> {
     syntax: Option<Syntax>,
     /// Where the last `&&`, `&` or `;` ends.
     last_separator: Option<usize>,
-    /// Where the `&` stands that ends the text.
+    /// Position of the `&` that ends the text.
     background: Option<usize>,
-    /// Where the names of files begin that it writes beside its code, which is read-only.
+    /// Start of the name of each file that it writes beside its code, which is read-only.
     outputs: Vec<usize>,
 }
 
@@ -251,7 +252,7 @@ impl<'a> Reader<'a> {
         let open = || "the command has a quote that does not end".to_owned();
         let mut at = 0;
         let mut word: Option<String> = None;
-        // Whether all of the word so far was written without quotes: only such a word can set a variable.
+        // Whether all of the word so far was unquoted: only such a word can set a variable.
         let mut bare = true;
         while let Some(c) = self.text[at..].chars().next() {
             let after = at + c.len_utf8();
@@ -307,7 +308,7 @@ impl<'a> Reader<'a> {
         *bare = true;
     }
 
-    /// Keeps the first: it is what the reader of the message sees first.
+    /// Keeps the first: it is what a reader of the message sees first.
     fn note(&mut self, syntax: Syntax) {
         let is_cd = self.words.first().is_some_and(|word| BUILTINS.contains(&word.as_str()));
         if self.syntax.is_none() && !is_cd {
@@ -327,14 +328,15 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Returns what in the text needs a shell; of more than one thing that which says most.
+    /// Returns what in the text needs a shell; of several things, the most telling one.
     fn found(&self) -> Option<Syntax> {
         let builtin = self.words.first().filter(|word| BUILTINS.contains(&word.as_str()));
         let background = self.background.map(|_| Syntax::Background);
         background.or_else(|| self.syntax.clone()).or_else(|| builtin.cloned().map(Syntax::Builtin))
     }
 
-    /// Says what to write instead: the text without what is left out, or with a quoted word, or a list that runs a shell.
+    /// Says what to write instead: the text without what is dropped, or with a quoted word, or a list that runs a
+    /// shell.
     fn instead(&self, syntax: &Syntax) -> String {
         let plainly = |text: &str| Reader::of(text).is_ok_and(|reader| reader.found().is_none());
         let text = match syntax {
@@ -349,7 +351,7 @@ impl<'a> Reader<'a> {
         format!("to run a shell, write [{list}]")
     }
 
-    /// Returns the text without the `&` at its end and the `nohup` that goes with it, and its files in the data directory.
+    /// Returns the text without the `&` at its end and its `nohup`, and with its files in the data directory.
     fn kept(&self) -> String {
         let end = self.background.unwrap_or(self.text.len());
         let mut kept = self.text[..end].to_owned();
@@ -376,7 +378,7 @@ impl<'a> Reader<'a> {
         format!("{shell}, -c, {}", quoted(&with_exec(self.text, self.last_separator)))
     }
 
-    /// Tells whether a plain `sh` does not know what stands here, or takes it for something else.
+    /// Returns whether a plain `sh` does not know what is here, or takes it for something else.
     fn is_for_bash(&self) -> bool {
         let blank_or_digit = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit() || c == '-');
         let both = self.text.match_indices(">&").any(|(at, _)| !blank_or_digit(self.text[at + 2..].trim_start()));
@@ -471,7 +473,7 @@ impl<'a> Reader<'a> {
             ">" | ">>" | "&>" | ">&" => {
                 let after = after.trim_start_matches('>').trim_start();
                 let quote = usize::from(after.starts_with(['\'', '"']));
-                // `>&` was read as one; a place of the server or of a variable is the writer's own business.
+                // `>&` was read as one; a place on the server or in a variable is the author's own business.
                 if !is_last && !after[quote..].starts_with(['/', '$', '&', '(', '~']) {
                     self.outputs.push(self.text.len() - after.len() + quote);
                 }

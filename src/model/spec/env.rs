@@ -1,4 +1,4 @@
-//! What apps get as variables: values in clear, sealed ones, secrets by name.
+//! The variables that apps get: plain values, sealed ones, secrets by name.
 
 use std::fmt;
 
@@ -53,12 +53,12 @@ pub struct Sealed {
     pub sealed: u32,
 }
 
-/// An env value as a document has it: written out, or as the agent shows the one that is stored.
+/// An env value as a document has it: written out, or as the agent shows the stored one.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Given {
     /// Written out.
     Clear(Plain),
-    /// The stored one, as it is.
+    /// The stored one, unchanged.
     AsItIs(Sealed),
 }
 
@@ -72,7 +72,7 @@ impl Given {
     }
 }
 
-/// Shows the version of a stored value, and nothing of one that is written out.
+/// Shows the version of a stored value, and nothing of a plain one.
 impl fmt::Debug for Given {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -124,7 +124,7 @@ impl TryFrom<String> for SecretUse {
     type Error = String;
     fn try_from(raw: String) -> Result<Self, String> {
         let (variable, name) = raw.split_once(':').unwrap_or((&raw, &raw));
-        // What is no name may be the value, and is not shown.
+        // What is not a name may be the value, and is not shown.
         let name = SecretName::parse(name).map_err(|e| e.to_string())?;
         SecretName::parse(variable).map_err(|e| e.to_string())?;
         let variable = EnvName::parse(variable).map_err(|e| e.to_string())?;

@@ -29,13 +29,13 @@ pub struct Hooks {
 }
 
 impl Hooks {
-    /// Tells whether none is set.
+    /// Returns whether none is set.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Returns what each provider's hook builds its URLs from. A hook that is added here is checked and its query is
-    /// hidden; one that is not does not compile.
+    /// Returns what each provider's hook builds its URLs from. A new hook that is missing here does not compile; one
+    /// that is here is checked and its query hidden.
     pub fn built(&self) -> Vec<Built<'_>> {
         let Self { forgejo, generic: _, github, gitlab, standard: _ } = self;
         let (forgejo, github) = (forgejo.as_ref().map(ForgejoHook::built), github.as_ref().map(GithubHook::built));
@@ -52,7 +52,7 @@ impl Hooks {
     }
 }
 
-/// What a template may hold, in the order in which it names the version.
+/// The placeholders of a template, in the order in which they name the version.
 pub const PLACEHOLDERS: [&str; 3] = ["{tag}", "{sha}", "{run}"];
 
 /// A hook that builds the artifact's URL itself.
@@ -60,20 +60,18 @@ pub const PLACEHOLDERS: [&str; 3] = ["{tag}", "{sha}", "{run}"];
 pub struct Built<'a> {
     /// Its key under `hooks`.
     pub provider: &'static str,
-    /// The repository.
     pub repo: &'a str,
-    /// Whether groups may stand in groups in it.
+    /// Whether its repository may be in nested groups.
     pub nested: bool,
-    /// The template.
     pub artifact: &'a str,
-    /// What the event is called.
+    /// The event's name.
     pub event: &'static str,
     /// The placeholders that this event fills in.
     pub fills: &'static [&'static str],
 }
 
 impl Built<'_> {
-    /// Says what is wrong with the repository's name.
+    /// Describes what is wrong with the repository's name.
     pub fn repo_flaw(&self) -> Option<String> {
         let part = |part: &str| {
             let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
@@ -91,7 +89,7 @@ impl Built<'_> {
         }
     }
 
-    /// Says what is wrong with the template.
+    /// Describes what is wrong with the template.
     pub fn template_flaw(&self) -> Option<String> {
         let Self { artifact, event, fills, .. } = self;
         // It stands for the stored one, which is looked up where there is a store.
@@ -120,7 +118,7 @@ impl Built<'_> {
 pub struct TagPattern(String);
 
 impl TagPattern {
-    /// Tells whether it matches the whole tag.
+    /// Returns whether it matches the whole tag.
     pub fn matches(&self, tag: &str) -> bool {
         let Some((first, rest)) = self.0.split_once('*') else { return self.0 == tag };
         let Some(mut left) = tag.strip_prefix(first) else { return false };

@@ -1,5 +1,5 @@
-//! The spec language: what a project may ask for. Its values are checked one by one as they are read; what must fit
-//! together is checked in `fit`.
+//! The spec language: what a project may ask for. Its values are checked one by one as they are read; rules that span
+//! several values are checked in `fit`.
 
 mod artifact;
 mod command;
@@ -35,15 +35,15 @@ use serde::{Deserialize, Serialize};
 use super::names::{EnvName, ProcessName, ProjectId};
 use super::services::Service;
 
-/// A project's spec as it came in, with the env values in clear, or as the agent shows them.
+/// A project's spec as it arrived, with the env values in clear, or as the agent shows them.
 pub type Document = SpecOf<Given>;
-/// A project's spec as everything after the door sees it: env values are named by their version in the store.
+/// A project's spec as everything behind the inputs sees it: env values are named by their version in the store.
 pub type Spec = SpecOf<Sealed>;
 
 /// A project's spec. `E` is what stands for an env value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(description = "What a project should be on its server.")] // whoever writes one sees no `E`
+#[schemars(description = "What a project should be on its server.")] // its author sees no `E`
 pub struct SpecOf<E> {
     /// The version of the spec language.
     pub zexio: Language,
@@ -94,7 +94,7 @@ impl<E> SpecOf<E> {
         self.processes.get(process).and_then(|process| process.strategy).unwrap_or(self.deploy.strategy)
     }
 
-    /// Returns the URLs whose query may be a key, by their fields.
+    /// Returns the URLs whose query may be a key, with their fields.
     pub fn urls_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut String)> {
         let artifact = match &mut self.artifact.from {
             ArtifactFrom::Source(Source::Url { url, .. }) => Some(("artifact.url", url)),
@@ -103,8 +103,8 @@ impl<E> SpecOf<E> {
         artifact.into_iter().chain(self.hooks.templates_mut())
     }
 
-    /// Returns the route that `deploy.verify` asks: the first that takes its path, of the processes in the order of their
-    /// names, those that run before static sites.
+    /// Returns the route that `deploy.verify` requests: the first that takes its path, of the processes in order of
+    /// their names, static sites last.
     pub fn verified_route(&self) -> Option<(&ProcessName, &Route)> {
         let path = self.deploy.verify.as_ref()?.http.as_str();
         let of = |is_static: bool| {
@@ -118,7 +118,7 @@ impl<E> SpecOf<E> {
     /// Returns the spec with every env value replaced.
     ///
     /// # Errors
-    /// The first that `seal` gives.
+    /// The first error of `seal`.
     pub fn try_map_env<F, X>(self, mut seal: impl FnMut(&EnvName, E) -> Result<F, X>) -> Result<SpecOf<F>, X> {
         let env = self
             .env
@@ -191,7 +191,7 @@ fn default_keep() -> Keep {
     Keep(5)
 }
 
-/// Tells whether a flag is off, and so need not be written.
+/// Returns whether a flag is off, and so need not be written.
 pub fn is_false(value: &bool) -> bool {
     !value
 }

@@ -69,7 +69,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Tells whether it listens on ports of its own: it has routes, or a readiness check that needs one.
+    /// Returns whether it listens on ports of its own: it has routes, or a readiness check that needs one.
     pub fn is_web(&self) -> bool {
         let probed = self.ready.as_ref().is_some_and(|ready| ready.check != Check::Notify);
         self.static_site.is_none() && (!self.routes.is_empty() || probed)

@@ -30,19 +30,19 @@ pub enum Check {
     Http {
         /// The path.
         path: ProbePath,
-        /// The name that is asked for. Without it, that of the process's first route.
+        /// The host name to request. Without it, that of the process's first route.
         host: Option<ProbeHost>,
     },
     /// The port takes connections.
     Tcp,
-    /// The process tells systemd itself.
+    /// The process notifies systemd itself.
     Notify,
 }
 
-/// The keys of which a check has one.
+/// The keys of which a check has exactly one.
 const CHECKS: [&str; 3] = ["http", "tcp", "notify"];
 
-/// Says the same to an editor: one of the keys, and where it is a switch, switched on.
+/// Says the same to an editor: one of the keys and, if it is a switch, switched on.
 fn one_of() -> Value {
     let required = |key: &str| match key {
         "http" => json!({ "required": [key] }),
@@ -133,7 +133,7 @@ impl Ready {
 pub struct ProbePath(String);
 
 impl ProbePath {
-    /// Returns the path, with its query if it has one.
+    /// Returns the path, with its query, if any.
     pub fn as_str(&self) -> &str {
         &self.0
     }

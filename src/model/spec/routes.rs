@@ -29,18 +29,18 @@ pub struct Route {
 }
 
 impl Route {
-    /// Returns the first route by which a visitor reaches the process itself, under a name of its own: no redirect, no
-    /// wildcard.
+    /// Returns the first direct route: a visitor reaches the process itself, under a name of its own, so no redirect
+    /// and no wildcard.
     pub fn first_direct(routes: &[Self]) -> Option<&Self> {
         routes.iter().find(|route| route.is_direct())
     }
 
-    /// Tells whether a visitor reaches the process by it, under a name of its own.
+    /// Returns whether it is direct: a visitor reaches the process by it, under a name of its own.
     pub fn is_direct(&self) -> bool {
         self.redirect.is_none() && !self.host.as_str().starts_with('*')
     }
 
-    /// Tells whether a request for a path goes by it, as far as its own path says.
+    /// Returns whether a request for a path uses it, as far as its own path says.
     pub fn takes(&self, path: &str) -> bool {
         let path = path.split('?').next().unwrap_or_default();
         self.path.as_ref().is_none_or(|own| match own.as_str().strip_suffix('*') {
@@ -114,7 +114,7 @@ pub enum Tls {
 pub struct Site(String);
 
 impl Site {
-    /// Returns the site without a slash at its end.
+    /// Returns the site without a trailing slash.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -11,10 +11,10 @@ use crate::model::quantity::Timestamp;
 /// Whether the agent only watches: `true`, `false`, or why and until when.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Suspend {
-    /// It converges.
+    /// The agent converges.
     #[default]
     No,
-    /// It watches.
+    /// The agent only observes.
     Yes(Suspension),
 }
 
@@ -31,7 +31,7 @@ pub struct Suspension {
 }
 
 impl Suspend {
-    /// Returns the suspension that holds at this moment.
+    /// Returns the suspension in force at this time.
     pub fn at(&self, now: Timestamp) -> Option<&Suspension> {
         match self {
             Suspend::Yes(suspension) if suspension.until.is_none_or(|until| now < until) => Some(suspension),

@@ -1,5 +1,5 @@
-//! Reads a word of a set that has `off`. In YAML 1.1 `off`, `no` and `false` are one value, so programs that write it
-//! turn `off` into `false`.
+//! Reads one of a set of words that includes `off`. In YAML 1.1 `off`, `no` and `false` are one value, so programs that
+//! write it turn `off` into `false`.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 /// Reads `T` from one of its words, and `off` from what YAML 1.1 makes of it.
 ///
 /// # Errors
-/// Names the words. There is no word that `true` could stand for.
+/// Not one of the words, which the message lists. No word corresponds to `true`.
 pub fn read<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     struct Word<T>(PhantomData<T>);
     impl<'de, T: Deserialize<'de>> Visitor<'de> for Word<T> {
@@ -31,7 +31,7 @@ pub fn read<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> 
     deserializer.deserialize_any(Word(PhantomData))
 }
 
-/// Says in the schema that `false` is taken too.
+/// Adds to the schema that `false` is accepted too.
 pub fn allow_false(schema: &mut Schema) {
     let off = json!({ "const": false, "description": "The same as `off`, as YAML 1.1 writes it." });
     match schema.get_mut("oneOf") {

@@ -1,4 +1,4 @@
-//! Admission: the check that each spec passes on its way to a store, whichever input it came through.
+//! Admission: the check that each spec passes before it is stored, whichever input it came through.
 
 use std::sync::Arc;
 
@@ -8,27 +8,23 @@ use crate::model::names::ProjectId;
 use crate::model::quantity::Timestamp;
 use crate::model::spec::{Document, Source, Spec};
 
-/// Tells whether the agent may fetch a URL, or why not.
+/// Returns whether the agent may fetch a URL, or why not.
 pub type UrlCheck = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 
-/// Where a document comes from, which decides what it may refer to.
+/// The origin of a document, which decides what it may refer to.
 #[derive(Debug, Clone, Copy)]
 pub enum Origin<'a> {
-    /// A request. It may name stored values, and hide what it leaves as it is.
+    /// A request. It may reference stored values, and keep hidden values unchanged.
     Request {
-        /// The spec that is stored of the project.
+        /// The project's stored spec.
         stored: Option<&'a Spec>,
-        /// The moment.
         now: Timestamp,
     },
-    /// A file. A schedule that is over since then was right when it was written.
-    File {
-        /// When it was written.
-        written: Timestamp,
-    },
+    /// A file. A schedule that has ended since the file was written was valid then.
+    File { written: Timestamp },
 }
 
-/// A document that may be stored. Stored specs are read without admission: rules that came later do not hold for them.
+/// A document that may be stored. Stored specs are read without admission: rules added later do not apply to them.
 #[derive(Debug, Clone)]
 pub struct Admitted(Document);
 
@@ -44,7 +40,7 @@ impl Admitted {
     }
 }
 
-/// Admits a document that was read from a text.
+/// Admits a document that was parsed from a text.
 ///
 /// # Errors
 /// Every problem, with its place in the text.
@@ -66,7 +62,7 @@ pub fn admit(
             problems
         }
     };
-    // A URL that is hidden and unknown is no URL to check.
+    // A URL that is hidden and unknown cannot be checked.
     let url = match document.artifact.source() {
         Some(Source::Url { url, .. }) if problems.is_empty() => Some(url),
         Some(_) | None => None,

@@ -1,5 +1,5 @@
-//! What a write may do to what is wanted. Each rule takes what is stored and the request, and returns what to store in its
-//! place, the answer and the event. A store loads, asks, and saves all of it or nothing.
+//! What a write may do to the desired state. Each rule takes the stored state and the request, and returns what to
+//! store, the answer and the event. A store loads, applies the rule, and saves everything or nothing.
 
 pub mod admit;
 pub mod project;
@@ -14,36 +14,31 @@ use crate::model::names::ProjectId;
 use crate::model::quantity::Timestamp;
 use crate::model::services::Service;
 
-/// Who makes a request, and when.
+/// The author and the time of a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    /// Who.
     pub by: &'a By,
-    /// The moment.
     pub now: Timestamp,
 }
 
 /// An accepted request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change<R, T> {
-    /// What happens to the stored record.
     pub write: Write<R>,
     /// What the caller gets.
     pub answer: T,
-    /// What to keep with the write.
+    /// The event to store with the write.
     pub event: Option<Event>,
 }
 
 /// What happens to a stored record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write<R> {
-    /// It stays as it is.
     Nothing,
-    /// This one replaces it.
     Save(R),
-    /// This one replaces it, and the project's progress goes, since it could not be read.
+    /// Replace it, and drop the project's progress, since it could not be read.
     Reset(R),
-    /// It goes, with everything else that is stored of its project.
+    /// Delete it, with everything else that is stored of its project.
     Forget,
 }
 
@@ -60,29 +55,20 @@ impl<R, T> Change<R, T> {
 /// The result of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Put {
-    /// The generation after it.
+    /// The generation after the write.
     pub generation: u64,
-    /// Whether the project or service is new.
     pub created: bool,
-    /// Whether anything changed.
     pub changed: bool,
 }
 
 /// Why a request was not accepted. Nothing changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
-    /// There is no such project.
     #[error("there is no project {0}")]
     Unknown(ProjectId),
-    /// The project has another owner.
     #[error("project {project} belongs to {owner}; change it there")]
-    Owned {
-        /// The project.
-        project: ProjectId,
-        /// Its owner.
-        owner: Owner,
-    },
-    /// The document states something about stored values that is not so.
+    Owned { project: ProjectId, owner: Owner },
+    /// The document makes a wrong statement about stored values.
     #[error(transparent)]
     Invalid(SpecError),
     /// The project has another generation than the caller expected.
@@ -91,23 +77,16 @@ pub enum WriteError {
     /// It is being deleted; its name is free once nothing of it is left.
     #[error("project {0} is being deleted; try again once it is gone")]
     Deleting(ProjectId),
-    /// Nothing asked for this service.
+    /// There is no request for this service.
     #[error("nobody asked zexio for {0}, so it is not zexio's to remove")]
     ServiceUnknown(Service),
-    /// The service has another owner.
     #[error("service {service} belongs to {owner}; change it there")]
-    ServiceOwned {
-        /// The service.
-        service: Service,
-        /// Its owner.
-        owner: Owner,
-    },
+    ServiceOwned { service: Service, owner: Owner },
     /// A stored part could not be read, and this request would not replace it.
     #[error("could not change project {project}: {why}")]
     Unreadable {
-        /// The project.
         project: ProjectId,
-        /// Why, and what to do.
+        /// The cause, and what to do.
         why: String,
     },
     /// The store failed.

@@ -1,4 +1,4 @@
-//! The rules for projects: specs, moved artifacts, removals, suspensions, owners, complaints.
+//! The rules for projects: specs, artifact overlays, removals, suspensions, owners, complaints.
 
 use super::admit::Admitted;
 use super::values::{self, Values};
@@ -18,30 +18,29 @@ type Result<T> = std::result::Result<Change<Record, T>, WriteError>;
 /// A project's progress, or why it could not be read. Only some rules need it.
 pub type StoredProgress = std::result::Result<ProjectProgress, PortError>;
 
-/// A webhook's delivery, as its provider names it.
+/// A webhook's delivery, as its provider identifies it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
-    /// The provider.
     pub provider: &'static str,
-    /// The provider's id of the delivery.
     pub id: String,
     /// When its event happened.
     pub made: Timestamp,
-    /// Whether the event may be an old one, edited: then it counts only if it is newer than every accepted one.
+    /// Whether the event may be an old one that was edited: then it counts only if it is newer than every accepted one.
     pub edited: bool,
 }
 
-/// What is stored of a project's deliveries from one provider.
+/// The stored deliveries of one provider to a project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Deliveries {
     /// When the newest accepted event happened; zero if none was accepted.
     pub newest: Timestamp,
-    /// Whether the delivery in question was accepted before.
+    /// Whether this delivery was accepted before.
     pub seen: bool,
 }
 
-/// Decides on a whole spec. Its values are stored once the request is known to be allowed. It replaces stored parts that
-/// could not be read; but not a file's, which is written again at each start, an unreadable artifact that was moved.
+/// Decides on a whole spec. Its values are stored once the request is known to be allowed. It replaces stored parts
+/// that could not be read, with one exception: a file, which is written again at each start, does not replace an
+/// unreadable overlay.
 ///
 /// # Errors
 /// The project has another owner or generation, or is being deleted; or its values could not be stored.
@@ -80,7 +79,8 @@ pub fn put(
         || damage.is_some();
     let generation = generation + u64::from(changed);
     let (complaint, hold) = old.map(|old| (old.complaint, old.hold)).unwrap_or_default();
-    // A new spec ends the complaints about the one before; another file that claims the project is not its affair.
+    // A new spec clears the complaints about the one before, but not the complaint about another file that claims the
+    // project.
     let complaint = complaint.filter(Complaint::is_of_another_file);
     let record = Record {
         generation,
@@ -105,16 +105,16 @@ pub fn put(
     Ok(Change::save(record, Put { generation, created, changed }, event))
 }
 
-/// Says what becomes of a moved artifact when the spec is written again. A changed artifact in the spec wins, an
-/// unchanged one does not. After a rollback to a whole release, a spec that changes something else than the artifact
-/// means that change: it gets the older release's bytes with the new rest.
+/// Returns the artifact overlay after the spec is written again. A changed artifact in the spec wins, an unchanged one
+/// does not. After a rollback to a whole release, a spec that changes something else than the artifact is meant to
+/// change that: it gets the older release's bytes with the new rest.
 fn overlay_after(
     old: &Record,
     spec: &Spec,
     progress: &StoredProgress,
 ) -> std::result::Result<Option<Overlay>, PortError> {
     let Some(overlay) = &old.overlay else { return Ok(None) };
-    // A spec that could not be read cannot be compared with; what runs stays.
+    // There is nothing to compare with if the spec could not be read; what runs stays.
     let Some(before) = &old.spec else { return Ok(Some(overlay.clone())) };
     if spec.artifact != before.artifact {
         return Ok(None);
@@ -182,7 +182,7 @@ pub fn delete(
     })
 }
 
-/// Decides on another owner for a project of which nothing else changes: its file got another name.
+/// Decides on a new owner for a project of which nothing else changes: its file was renamed.
 ///
 /// # Errors
 /// There is no such project, or its owner is not `from`.
@@ -193,7 +193,7 @@ pub fn adopt(old: Option<Record>, project: &ProjectId, from: &Owner, to: &Owner,
     Ok(Change::save(Record { owner: to.clone(), ..old }, (), Some(event)))
 }
 
-/// Decides on another artifact under the same spec: a webhook's, or an earlier release.
+/// Decides on another artifact under the same spec: from a webhook, or of an earlier release.
 ///
 /// # Errors
 /// There is no such project, it is being deleted, or its progress is needed and could not be read.
@@ -214,7 +214,7 @@ pub fn overlay(
     let moved = Artifact { updates: spec.artifact.updates, ..artifact.clone() };
     let standing = old.overlay.as_ref().map_or(&spec.artifact, |overlay| &overlay.artifact);
     let is_wanted = *standing == moved;
-    // A repeated request for what could not be fetched means another try, and from now on it is this caller's artifact.
+    // A repeated request for what could not be fetched means a retry, and from now on it is this caller's artifact.
     let again = is_wanted && progress.as_ref().map_err(Clone::clone)?.lacks_its_artifact();
     if is_wanted && !again {
         return Ok(Change::nothing(Put { generation: old.generation, created: false, changed: false }));
@@ -227,7 +227,7 @@ pub fn overlay(
     Ok(Change::save(Record { generation, overlay, ..old }, put, Some(event)))
 }
 
-/// Names a moved artifact by its version or digest, since a URL may hold a key to it.
+/// Names an artifact overlay by its version or digest, since a URL may contain a key.
 fn artifact_moved(artifact: &Artifact, Request { by, now }: Request<'_>) -> Event {
     if let Some(release) = artifact.release() {
         let message = format!("{by} asked to go back to release {release}");
@@ -239,8 +239,8 @@ fn artifact_moved(artifact: &Artifact, Request { by, now }: Request<'_>) -> Even
     Event::info(now, Reason::ArtifactMoved, format!("{by} asked for {what}"))
 }
 
-/// Decides on a webhook's delivery; none: it does not count, since it was accepted before or a newer one was. A repeated
-/// delivery of what could not be fetched counts. One that counts is to be stored with the record.
+/// Decides on a webhook's delivery; `None` if it does not count, since it or a newer one was accepted before. A
+/// repeated delivery of what could not be fetched counts. One that counts must be stored with the record.
 ///
 /// # Errors
 /// As `overlay`.
@@ -264,7 +264,7 @@ pub fn deliver(
     Ok(Change { write, answer: Some(answer), event })
 }
 
-/// Decides on another try to fetch the wanted artifact; the answer is the generation. If no fetch failed, nothing
+/// Decides on a retry of the desired artifact's fetch; the answer is the generation. If no fetch failed, nothing
 /// changes.
 ///
 /// # Errors
@@ -285,7 +285,8 @@ pub fn fetch_again(
     Ok(Change::save(Record { generation, ..old }, generation, Some(event)))
 }
 
-/// Decides on a suspension, or with none on its end. The generation stays: what was rejected is not tried again for this.
+/// Decides on a suspension, or on its end if there is none. The generation stays: this does not retry what was
+/// rejected.
 ///
 /// # Errors
 /// There is no such project.
@@ -302,8 +303,9 @@ pub fn hold(old: Option<Record>, project: &ProjectId, hold: Option<&Hold>, reque
     Ok(Change::save(Record { hold: hold.cloned(), ..old }, (), Some(event)))
 }
 
-/// Decides on a complaint about the newest request, or with none on its end. A complaint about an unknown project makes
-/// a record of which nothing is wanted; that goes again with its complaint. A record that could not be read gets none.
+/// Decides on a complaint about the newest request, or on its end if there is none. A complaint about an unknown
+/// project makes a record without a desired state, which is deleted with its complaint. A record that could not be read
+/// gets none.
 pub fn complain(
     old: Option<Record>,
     project: &ProjectId,
@@ -335,7 +337,7 @@ pub fn complain(
     Change::save(write, (), event)
 }
 
-/// Tells whether a removed project may be forgotten: nothing else was asked of it since this generation.
+/// Returns whether a removed project may be deleted from the store: no request since this generation.
 pub fn may_forget(record: &Record, generation: u64) -> bool {
     record.is_leaving() && record.generation == generation
 }

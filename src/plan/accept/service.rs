@@ -6,10 +6,10 @@ use crate::model::event::{By, Event};
 use crate::model::reason::Reason;
 use crate::model::services::{Service, ServiceIntent, Version, WantedService};
 
-/// The reason of what was asked for.
+/// The reason of a requested change.
 const REQUESTED: Reason = Reason::ServiceRequested;
 
-/// Decides on a service that should be there. `heir_of`: the owner that is gone and whose service this may take over.
+/// Decides on a request for a service. `heir_of`: the removed owner whose service this request may take over.
 ///
 /// # Errors
 /// It has another owner.
@@ -38,7 +38,7 @@ pub fn put(
 /// Decides on the removal of a service; the answer is the generation.
 ///
 /// # Errors
-/// Nothing asked for it, or it has another owner.
+/// There is no request for it, or it has another owner.
 pub fn delete(
     old: Option<WantedService>,
     service: Service,
@@ -64,7 +64,7 @@ pub fn delete(
     Ok(Change::save(record, generation, Some(Event::info(request.now, REQUESTED, message))))
 }
 
-/// Decides on a complaint about a service's newest request, or with none on its end.
+/// Decides on a complaint about a service's newest request, or on its end if there is none.
 pub fn complain(old: Option<WantedService>, owner: &Owner, complaint: Option<&Complaint>) -> Change<WantedService, ()> {
     match old.filter(|old| old.owner == *owner) {
         Some(old) => Change::save(WantedService { complaint: complaint.cloned(), ..old }, (), None),
@@ -72,7 +72,7 @@ pub fn complain(old: Option<WantedService>, owner: &Owner, complaint: Option<&Co
     }
 }
 
-/// Tells whether a removed service may be forgotten: nothing else was asked of it since this generation.
+/// Returns whether a removed service may be deleted from the store: no request since this generation.
 pub fn may_forget(record: &WantedService, generation: u64) -> bool {
     is_leaving(record) && record.generation == generation
 }

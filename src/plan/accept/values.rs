@@ -1,4 +1,4 @@
-//! The rules for the sealed values of variables and secrets: which version a request makes, and which may go.
+//! The rules for the sealed values of variables and secrets: which version a request makes, and which may be deleted.
 
 use std::collections::BTreeSet;
 
@@ -15,9 +15,7 @@ use crate::model::spec::{Given, Plain, Sealed};
 /// What a value belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// A variable of a spec.
     Env,
-    /// A secret.
     Secret,
 }
 
@@ -66,7 +64,7 @@ pub fn store(values: &mut impl Values, kind: Kind, name: &str, value: &Plain) ->
 /// Stores the value of a variable as a document gives it.
 ///
 /// # Errors
-/// It refers to a stored value that is not there, or could not be stored.
+/// It refers to a missing stored value, or could not be stored.
 pub fn store_given(
     values: &mut impl Values,
     project: &ProjectId,
@@ -80,7 +78,8 @@ pub fn store_given(
     Ok(Sealed { sealed })
 }
 
-/// Returns the version of a value that stays as it is. An older one becomes the newest: no other is sure to be kept.
+/// Returns the version of a value that stays as it is. An older one becomes the newest: only the newest is sure to be
+/// kept.
 fn keep(values: &mut impl Values, project: &ProjectId, name: &EnvName, version: u32) -> Result<u32, WriteError> {
     let versions = values.versions(Kind::Env, name.as_str())?;
     let invalid = |why: String| WriteError::Invalid(Problem::at(format!("env.{name}"), why).into());
@@ -102,8 +101,8 @@ fn keep(values: &mut impl Values, project: &ProjectId, name: &EnvName, version: 
     }
 }
 
-/// Tells which stored versions are needed by no known release. The newest of each name is not one of them: a new value
-/// is compared with it, and the spec may name it before a release does.
+/// Returns the stored versions that no known release needs, without the newest of each name: a new value is compared
+/// with it, and the spec may name it before a release does.
 pub fn unused(progress: &ProjectProgress, stored: &BTreeSet<(Kind, String, u32)>) -> Vec<(Kind, String, u32)> {
     let contents = progress.releases.values().map(|release| &release.content);
     let env = contents

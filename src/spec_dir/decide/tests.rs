@@ -1,4 +1,4 @@
-//! Looks at directories that never were: what each one means, and what it must not mean.
+//! Observations of imaginary directories: what each one means, and what it must not mean.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ fn complaint(reason: Reason) -> Option<Complaint> {
     serde_json::from_value(serde_json::json!({ "reason": reason, "message": "m" })).unwrap()
 }
 
-/// A directory and what is wanted, over several looks.
+/// A directory and the desired state, over several observations.
 struct Case {
     files: BTreeMap<String, File>,
     identity: &'static str,
@@ -81,7 +81,7 @@ impl Case {
         self
     }
 
-    /// The file was taken before, as it is.
+    /// The file was applied before, unchanged.
     fn took(mut self, name: &str, project: &str) -> Self {
         self.prior.taken.insert(name.into(), (id(project), A));
         self.has(name, project)
@@ -115,7 +115,7 @@ impl Case {
         self.look_at(&listing, ms)
     }
 
-    /// Looks as if a file were mended, and has not looked afterwards.
+    /// Observes as if a file were fixed, and then forgets that observation.
     fn look_with(&mut self, name: &str, project: &str, ms: u64) -> Verdict {
         let mut files = self.files.clone();
         files.insert(name.into(), File { digest: Some(A), holds: Holds::Spec(id(project)) });
@@ -132,7 +132,7 @@ impl Case {
         verdict
     }
 
-    /// Looks, and notes the complaints as the case does; returns what was said and of which reason.
+    /// Observes, and records the complaints as production code does; returns each message and its kind.
     fn told(&mut self, ms: u64) -> Vec<(String, Option<Reason>)> {
         let verdict = self.look(ms);
         for decision in &verdict.decisions {
@@ -155,7 +155,7 @@ impl Case {
         &self.known.0[&id(project)].complaint.as_ref().unwrap().message
     }
 
-    /// Looks now and three seconds later; returns what comes of the second look.
+    /// Observes now and three seconds later; returns the second result.
     fn settled(&mut self) -> Verdict {
         let first = self.look(0);
         assert!(!first.decisions.iter().any(|d| matches!(d, Decision::Delete(..))), "deleted at first sight");
@@ -207,7 +207,7 @@ fn a_file_that_an_editor_replaces_is_never_removed() {
     assert!(case.look(0).decisions.is_empty());
     case = case.took("shop.yaml", "shop");
     assert!(case.look(400).decisions.is_empty());
-    // The absence before counts no more.
+    // The earlier absence no longer counts.
     case = case.without("shop.yaml");
     assert!(case.look(2_500).decisions.is_empty());
 }
@@ -358,7 +358,7 @@ fn of_two_files_for_one_project_the_first_keeps_it_and_is_told_of_the_second_onc
     case = case.has("c.yaml", "shop");
     assert_eq!(case.told(6_000), [conflicts("shop")]);
     assert!(case.message("shop").starts_with("a.yaml, c.yaml claim this project too"), "{}", case.message("shop"));
-    // It is over when they go, or are about something else.
+    // It ends when they go, or are about something else.
     case = case.without("a.yaml").has("c.yaml", "cafe");
     let verdict = case.look(7_000);
     assert_eq!(verdict.decisions[0], Decision::Put(id("cafe"), "c.yaml".into()));
@@ -428,12 +428,12 @@ fn nothing_goes_while_a_file_that_nobody_can_read_may_be_the_missed_one() {
                 Mend two.yaml, or run `zexio sync one --prune` to remove the project";
     assert_eq!(case.message("one"), says);
     assert!(case.look(9_000).decisions.is_empty(), "it is told once");
-    // Mended, it is the missed one.
+    // Once fixed, it is the missing one.
     let verdict = case.look_with("two.yaml", "one", 10_000);
     let adopt = Decision::Adopt { project: id("one"), from: file("one.yaml"), to: file("two.yaml") };
     assert_eq!(verdict.decisions[..2], [adopt, Decision::Put(id("one"), "two.yaml".into())]);
     assert!(reasons(&verdict).contains(&("one".to_owned(), None)) && deleted(&verdict).is_empty());
-    // Or it is not, and the removal goes on, also after the agent began anew.
+    // Or it is not, and the removal continues, even after a restart of the agent.
     assert_eq!(deleted(&case.look_with("two.yaml", "two", 10_000)), ["one"]);
     case.prior.doubts = Doubts::default();
     case = case.has("two.yaml", "two");
@@ -554,7 +554,7 @@ fn a_second_host_file_or_a_service_of_the_api_is_a_conflict_that_is_told() {
     let verdict = second.look(0);
     assert!(verdict.decisions.is_empty(), "{:?}", verdict.decisions);
     assert!(verdict.troubles["another.yaml"].contains("belong to file:host.yaml"), "{:?}", verdict.troubles);
-    // Once the first is really gone, the second takes over; not a moment before.
+    // The second takes over once the first is really gone, not before.
     let mut left = second.without("host.yaml");
     assert!(left.look(1_000).decisions.is_empty());
     let verdict = left.look(4_000);

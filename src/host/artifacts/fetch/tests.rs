@@ -1,4 +1,4 @@
-//! Downloads from servers that lie, stall and break off.
+//! Downloads from servers that lie, stall and disconnect.
 
 use std::cell::Cell;
 use std::io::{BufRead, BufReader};
@@ -10,7 +10,7 @@ use crate::port::Retry;
 
 const HELLO: &str = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
 
-/// Answers one connection after the other with the given bytes, then is gone.
+/// Answers consecutive connections with the given bytes, then exits.
 fn server(answers: Vec<String>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
@@ -18,14 +18,14 @@ fn server(answers: Vec<String>) -> String {
         for answer in answers {
             let (stream, _) = listener.accept().unwrap();
             skip_request(&stream, answer.starts_with("HTTP/"));
-            // A client that has seen enough hangs up.
+            // A client that has read enough hangs up.
             let _ = (&stream).write_all(answer.as_bytes());
         }
     });
     base
 }
 
-/// Reads up to the empty line; of what is no HTTP request, a part.
+/// Reads up to the empty line; of anything but HTTP, a part.
 fn skip_request(mut stream: &std::net::TcpStream, is_http: bool) {
     if !is_http {
         let _ = stream.read(&mut [0; 4096]);
@@ -60,7 +60,7 @@ impl Case {
         fetch(url, want.as_ref(), &self.rules, self.dir.path(), &|_, _| {}, &self.stop)
     }
 
-    /// Fetches, and sees to it that the failure left nothing behind and told no secret.
+    /// Fetches, and checks that the failure left no file and leaked no secret.
     fn fail(&self, url: &str) -> PortError {
         let error = self.fetch(&format!("{url}/a.tar?token=SECRET"), Some(&HELLO.replace('2', "3"))).unwrap_err();
         assert_eq!(fs::read_dir(self.dir.path()).unwrap().count(), 0, "{error}");
