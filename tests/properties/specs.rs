@@ -72,7 +72,7 @@ fn command() -> impl Strategy<Value = Value> {
     let program = prop_oneof![
         5 => select(USUAL.to_vec()).prop_map(str::to_owned),
         1 => text().prop_filter("no program", |raw| {
-            !raw.is_empty() && !raw.starts_with(['+', '-', '!', '@', ':', '|']) && !raw.split('/').any(|part| part == "..")
+            !raw.is_empty() && !raw.starts_with(['+', '-', '!', '@', ':', '|', '~', '$']) && !raw.split('/').any(|part| part == "..")
         }),
     ];
     (program, vec(text(), 0..4), any::<bool>()).prop_map(|(program, words, as_text)| {
