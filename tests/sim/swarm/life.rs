@@ -109,7 +109,9 @@ impl Life {
     fn begin(seed: u64, rig: Rig) -> Self {
         let mut chance = Chance::of(seed);
         let mut later = Chance::of(seed ^ 4);
-        let drawn = Later::draw(&mut later);
+        // From a source of its own, so that the other draws stay what they were.
+        let verifies = Chance::of(seed ^ 11).hits(250);
+        let drawn = Later { verifies, ..Later::draw(&mut later) };
         let later_options = if rig.plain { Later::default() } else { drawn };
         let options = Options { later: later_options, ..Options::draw(&mut chance) };
         let world = World::default();

@@ -25,6 +25,8 @@ pub struct Operator {
     services: Option<Chance>,
     /// Which processes have a strategy of their own.
     strategies: Option<Chance>,
+    /// Which projects are verified, and which of their releases are not well.
+    verifies: Option<Chance>,
     /// When something is asked in the middle of a pass, and how often, in a thousand.
     amid: (Chance, u64),
     /// How often it was.
@@ -42,6 +44,8 @@ struct Own {
 /// The artifacts of projects, by what they do. Most are good.
 const GOOD: [&str; 4] = ["good", "good", "late", "slow-good"];
 const BAD: [&str; 6] = ["never-ready", "exits", "dies", "missing", "unmigrated", "wrong"];
+/// What a verified release shows visitors; most are well at once.
+const VISITED: [Option<&str>; 5] = [None, None, None, Some("unverified"), Some("verified-in-time")];
 
 fn at(url: String) -> Artifact {
     with_digest(url, None)
@@ -69,6 +73,7 @@ impl Operator {
         let mut services = later.services.then(|| Chance::of(seed ^ 5));
         let mut files = Chance::of(seed ^ 6);
         let mut strategies = later.strategies.then(|| Chance::of(seed ^ 10));
+        let mut verifies = later.verifies.then(|| Chance::of(seed ^ 12));
         let names = ["shop", "blog", "docs"];
         let own = names[..options.projects].iter().map(|name| {
             let owner = if chance.hits(300) { Owner::File(format!("{name}.yaml")) } else { Owner::Api };
@@ -80,6 +85,7 @@ impl Operator {
             let mut shape = Shape::draw(options.kinds, &host, &mut chance);
             services.iter_mut().for_each(|chance| shape.need(chance));
             strategies.iter_mut().for_each(|chance| shape.differ(chance));
+            verifies.iter_mut().for_each(|chance| shape.verify(chance));
             let owner = if later.directory && files.hits(600) { Owner::File(format!("{name}.yaml")) } else { owner };
             Own {
                 project: ProjectId::parse(name).expect("a project"),
@@ -91,7 +97,7 @@ impl Operator {
         let own = own.collect();
         let directory = later.directory.then(|| Directory::new(later.prune_max, guarded));
         let amid = (Chance::of(seed ^ 7), later.amid);
-        Self { chance, options: options.clone(), own, directory, services, strategies, amid, interrupted: 0 }
+        Self { chance, options: options.clone(), own, directory, services, strategies, verifies, amid, interrupted: 0 }
     }
 
     pub fn service_chance(&mut self) -> Option<&mut Chance> {
@@ -202,6 +208,7 @@ impl Operator {
         let number = self.chance.below(1_000_000);
         let bad = self.options.bad_apps && self.chance.hits(400);
         let kind = if bad { self.chance.pick(&BAD) } else { self.chance.pick(&GOOD) };
+        let kind = self.verifies.as_mut().and_then(|chance| chance.pick(&VISITED)).filter(|_| !bad).unwrap_or(kind);
         let name = format!("{kind}-{number}");
         let url = format!("https://a.example.com/{name}");
         let before = url_of(&self.own[which].artifact).map(str::to_owned);
@@ -236,6 +243,7 @@ impl Operator {
         own.shape = Shape::draw(self.options.kinds, &host, &mut self.chance);
         self.services.iter_mut().for_each(|chance| own.shape.need(chance));
         self.strategies.iter_mut().for_each(|chance| own.shape.differ(chance));
+        self.verifies.iter_mut().for_each(|chance| own.shape.verify(chance));
         self.put(which, None, machine);
     }
 

@@ -53,6 +53,8 @@ pub struct Later {
     pub strategies: bool,
     /// How often an app takes its time to end, and then ends badly.
     pub grudges: u64,
+    /// Releases are verified through Caddy by the public name, and some do not answer there.
+    pub verifies: bool,
 }
 
 impl Later {
@@ -67,6 +69,7 @@ impl Later {
             listens: chance.hits(250),
             strategies: chance.hits(300),
             grudges: sometimes(chance, 500),
+            verifies: false,
         }
     }
 }

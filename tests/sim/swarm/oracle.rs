@@ -88,12 +88,13 @@ pub struct Past {
 }
 
 /// The reasons for which a release is rejected.
-const REJECTED: [Reason; 5] = [
+const REJECTED: [Reason; 6] = [
     Reason::HealthCheckFailed,
     Reason::ArtifactFailed,
     Reason::HashMismatch,
     Reason::ReleaseCommandFailed,
     Reason::DeadlineExceeded,
+    Reason::VerifyFailed,
 ];
 
 impl Past {
@@ -359,7 +360,10 @@ impl Oracle {
         let lacks = link.is_some() && !machine.units.keys().any(has);
         let whole = matches!(effect, Effect::LoadRoutes(_)) && (spec.artifact.release().is_some() || back || lacks);
         let refused = machine.refused.as_deref() == Some(host.as_str());
-        !asked || disturbed || recreate || carried || whole || refused
+        // What is being verified is not good for the traffic yet, and there may be nothing to go back to.
+        let unverified = spec.deploy.verify.is_some()
+            && link.is_some_and(|link| past.is_none_or(|past| !past.declared.contains(&link)));
+        !asked || disturbed || recreate || carried || whole || refused || unverified
     }
 
     fn own(&mut self, project: &ProjectId, effect: &Effect<'_>) {
@@ -469,7 +473,11 @@ impl Oracle {
             .iter()
             .any(|site| site.routes.iter().any(|route| route.project == *project && route.process == *process));
         let back = release.is_some() && (release == link || release == served);
-        if back || !routed {
+        // What may not run twice was stopped for a release that was then not verified.
+        let verified = self.spec(project).is_some_and(|spec| spec.deploy.verify.is_some());
+        let had_it = |number| self.past.get(project).is_some_and(|past| past.served.contains(&number));
+        let unverified = verified && self.recreates(project, process) && release.is_some_and(had_it);
+        if back || unverified || !routed {
             return;
         }
         let Some(release) = release else {

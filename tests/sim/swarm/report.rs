@@ -130,6 +130,7 @@ fn every_promise_is_kept_in_five_thousand_lives() {
         "Deleting",
         "Suspended",
         "HealthCheckFailed",
+        "VerifyFailed",
         "ArtifactFailed",
         "Conflict",
         "rolled back",

@@ -7,7 +7,9 @@ use zexio::model::document;
 use zexio::model::names::{EnvName, Hostname, ProcessName, ProjectId};
 use zexio::model::quantity::{Span, Timestamp};
 use zexio::model::services::Service;
-use zexio::model::spec::{Artifact, Document, Given, Instances, Keep, OnFailure, Plain, Strategy, Suspend, Suspension};
+use zexio::model::spec::{
+    Artifact, Document, Given, Instances, Keep, OnFailure, Plain, ProbePath, Strategy, Suspend, Suspension, Verify,
+};
 
 use super::options::Kinds;
 use super::oracle::SENTINEL;
@@ -54,6 +56,8 @@ pub struct Shape {
     pub needs: BTreeSet<Service>,
     /// The processes that have a strategy of their own.
     strategies: BTreeMap<&'static str, Strategy>,
+    /// How long its verification may take, in milliseconds.
+    verify: Option<u64>,
 }
 
 impl Shape {
@@ -82,7 +86,13 @@ impl Shape {
             suspend: None,
             needs: BTreeSet::new(),
             strategies: BTreeMap::new(),
+            verify: None,
         }
+    }
+
+    /// Lets its releases be verified, or not.
+    pub fn verify(&mut self, chance: &mut Chance) {
+        self.verify = chance.pick(&[None, Some(1_000), Some(5_000), Some(10_000)]);
     }
 
     /// Gives some processes a strategy of their own.
@@ -148,6 +158,10 @@ impl Shape {
         spec.deploy.min_healthy = Span(self.min_healthy);
         spec.deploy.drain = Span(self.drain);
         spec.deploy.deadline = Span(self.deadline);
+        spec.deploy.verify = self.verify.map(|within| Verify {
+            http: ProbePath::try_from("/up".to_owned()).expect("a path"),
+            within: Span(within),
+        });
         spec.needs.clone_from(&self.needs);
         spec.keep = Keep::try_from(self.keep).expect("a number of releases");
         spec.suspend = match self.suspend {
@@ -182,6 +196,7 @@ fn every_spec_that_an_operator_writes_is_one_that_the_agent_takes() {
     for _ in 0..500 {
         let mut shape = Shape::draw(all, "shop.example.com", &mut chance);
         shape.differ(&mut chance);
+        shape.verify(&mut chance);
         let document = shape.document(&shop, everything().artifact.clone());
         assert_eq!(zexio::model::fit::problems(&document), Vec::new(), "{shape:?}");
     }

@@ -11,7 +11,7 @@ use zexio::model::observed::{
     BundlesSeen, CertificateSeen, FetchSeen, Probed, ProxySeen, Purpose, UnitSeen, Visit, Visited,
 };
 use zexio::model::progress::{Progress, ProjectProgress};
-use zexio::model::quantity::Timestamp;
+use zexio::model::quantity::{Span, Timestamp};
 use zexio::model::reason::Reason;
 use zexio::model::spec::Sealed;
 use zexio::model::status::Status;
@@ -310,7 +310,13 @@ impl Health for World {
         let found = machine.visits.iter().map(|visit| {
             // Caddy answers with what stands in the slot that has the traffic.
             let origin = machine.origins.get(&(visit.project.clone(), visit.release)).map_or("", String::as_str);
-            let well = !(origin.contains("unverified") && matches!(visit.purpose, Purpose::Verify { .. }));
+            let well = match visit.purpose {
+                Purpose::Verify { .. } if origin.contains("unverified") => false,
+                Purpose::Verify { since, .. } if origin.contains("verified-in-time") => {
+                    machine.now >= since.after(Span::seconds(3))
+                }
+                _ => true,
+            };
             let last = format!("GET {} answered {}", visit.path, if well { 200 } else { 500 });
             let transcript = vec![last.clone()];
             (visit.clone(), Visited { at: machine.now, well, unanswered: false, last, transcript })
