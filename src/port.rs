@@ -161,16 +161,16 @@ pub trait DesiredStore: Send + Sync {
     /// # Errors
     /// The database could not be written.
     fn complain(&self, project: &ProjectId, owner: &Owner, complaint: Option<&Complaint>) -> Result<(), WriteError>;
-    /// Stores a secret; returns its new version. An equal value makes no new version.
+    /// Stores a secret; returns its new version. An equal value makes no new version, and no event.
     ///
     /// # Errors
     /// The database could not be written.
-    fn set_secret(&self, project: &ProjectId, name: &SecretName, value: &Plain) -> Result<u32, WriteError>;
+    fn set_secret(&self, project: &ProjectId, name: &SecretName, value: &Plain, by: &By) -> Result<u32, WriteError>;
     /// Deletes a secret; returns whether it existed.
     ///
     /// # Errors
     /// The database could not be written.
-    fn remove_secret(&self, project: &ProjectId, name: &SecretName) -> Result<bool, WriteError>;
+    fn remove_secret(&self, project: &ProjectId, name: &SecretName, by: &By) -> Result<bool, WriteError>;
     /// Lists a project's secrets.
     ///
     /// # Errors

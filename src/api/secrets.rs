@@ -47,12 +47,12 @@ pub async fn put(call: &Call) -> Answer {
     call.query(&[])?;
     let (project, name) = (call.project()?, name(call)?);
     let value = value(call)?;
-    let stored = name.clone();
+    let (stored, by) = (name.clone(), call.by()?);
     let (new, version) = call
         .write(move |state| {
             refuse_while_deleting(state, &project)?;
             let known = state.desired_store.secrets(&project)?;
-            let version = state.desired_store.set_secret(&project, &stored, &value)?;
+            let version = state.desired_store.set_secret(&project, &stored, &value, &by)?;
             Ok((known.iter().all(|secret| secret.name != stored), version))
         })
         .await?;
@@ -65,8 +65,8 @@ pub async fn put(call: &Call) -> Answer {
 /// There is no such secret.
 pub async fn delete(call: &Call) -> Answer {
     call.query(&[])?;
-    let (project, name) = (call.project()?, name(call)?);
-    let found = call.write(move |state| match state.desired_store.remove_secret(&project, &name)? {
+    let (project, name, by) = (call.project()?, name(call)?, call.by()?);
+    let found = call.write(move |state| match state.desired_store.remove_secret(&project, &name, &by)? {
         true => Ok(nothing),
         false => Err(Problem::missing("unknown_secret", format!("project {project} has no secret {name}"))),
     });

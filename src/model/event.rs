@@ -65,6 +65,11 @@ impl Event {
         Self { level: Level::Warning, ..Self::info(time, reason, message) }
     }
 
+    /// Sets the project it concerns, where no generation of it is concerned.
+    pub fn about(self, project: &ProjectId) -> Self {
+        Self { project: Some(project.clone()), ..self }
+    }
+
     /// Sets the project and its generation.
     pub fn of(self, project: &ProjectId, generation: u64) -> Self {
         Self { project: Some(project.clone()), generation: Some(generation), ..self }

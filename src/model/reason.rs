@@ -212,6 +212,10 @@ reasons! {
             => "Put it again once it is gone; while it is suspended, at once.",
         ServiceRequested: "A key or a file asked for a host service, or for its removal."
             => "Nothing.",
+        SecretStored: "A key stored a secret's value; the message has its name and version, never the value."
+            => "Nothing.",
+        SecretRemoved: "A key removed a secret."
+            => "`zexio secret set PROJECT NAME`, if a spec still names it.",
         OwnerChanged: "The project's file has a new name."
             => "Nothing.",
         SuspendRequested: "A key suspended the project."

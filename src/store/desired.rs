@@ -99,24 +99,29 @@ impl DesiredStore for Db {
         })
     }
 
-    fn set_secret(&self, project: &ProjectId, name: &SecretName, value: &Plain) -> Result<u32, WriteError> {
-        self.write("store a secret", |tx| {
+    fn set_secret(&self, project: &ProjectId, name: &SecretName, value: &Plain, by: &By) -> Result<u32, WriteError> {
+        self.write_with_event("store a secret", |tx| {
+            let sql = "SELECT version FROM sealed WHERE project = ?1 AND kind = 'secret' AND name = ?2 AND listed = 1";
+            let listed = tx.query_row(sql, params![project.as_str(), name.as_str()], |row| row.get(0)).optional();
+            let listed = listed.map_err(|e| refused("read a secret", &e))?;
             let mut stored = Stored { tx, sealer: &self.sealer, project };
             let version = values::store(&mut stored, Kind::Secret, name.as_str(), value)?;
             let sql = "UPDATE sealed SET listed = (version = ?3) WHERE project = ?1 AND kind = 'secret' AND name = ?2";
             execute(tx, sql, params![project.as_str(), name.as_str(), version])?;
-            Ok(version)
+            let event = values::secret_stored(project, name, version, listed, Request { by, now: now() });
+            Ok((version, event))
         })
     }
 
-    fn remove_secret(&self, project: &ProjectId, name: &SecretName) -> Result<bool, WriteError> {
-        self.write("remove a secret", |tx| {
+    fn remove_secret(&self, project: &ProjectId, name: &SecretName, by: &By) -> Result<bool, WriteError> {
+        self.write_with_event("remove a secret", |tx| {
             let sql =
                 "UPDATE sealed SET listed = 0 WHERE project = ?1 AND kind = 'secret' AND name = ?2 AND listed = 1";
             let removed = tx
                 .execute(sql, params![project.as_str(), name.as_str()])
                 .map_err(|e| refused("remove a secret", &e))?;
-            Ok(removed > 0)
+            let event = || values::secret_removed(project, name, Request { by, now: now() });
+            Ok((removed > 0, (removed > 0).then(event)))
         })
     }
 

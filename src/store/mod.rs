@@ -176,7 +176,8 @@ mod tests {
         let sentinel = "sentinel-4711-value";
         db.put(spec(ONE, &format!("A: {sentinel}")).unwrap(), &Owner::Api, None, &by()).unwrap();
         let secret = SecretName::parse("S").unwrap();
-        db.set_secret(&shop(), &secret, &Plain::parse(sentinel.into()).unwrap()).unwrap();
+        db.set_secret(&shop(), &secret, &Plain::parse(sentinel.into()).unwrap(), &By::File("shop.yaml".into()))
+            .unwrap();
         assert_eq!(db.open_secret(&shop(), &secret).unwrap().unwrap().as_str(), sentinel);
         for entry in std::fs::read_dir(dir.path()).unwrap() {
             let bytes = std::fs::read(entry.unwrap().path()).unwrap();

@@ -213,7 +213,14 @@ impl Bench {
 
     fn secret(&self, name: &str, value: &str) {
         let value = Plain::parse(value.to_owned()).unwrap();
-        self.db.set_secret(&shop(), &name.parse().unwrap(), &value).unwrap();
+        self.db
+            .set_secret(
+                &shop(),
+                &name.parse().unwrap(),
+                &value,
+                &crate::model::event::By::Key(KeyId::parse("admin").unwrap()),
+            )
+            .unwrap();
     }
 
     /// Records releases of the shop, of which some were good; the last one serves.

@@ -238,6 +238,22 @@ async fn a_secret_goes_in_and_never_comes_out() {
     assert_eq!(bench.send(ask("DELETE", "/v1/projects/shop/secrets/DATABASE_URL")).await.status, 204);
     let gone = bench.send(ask("DELETE", "/v1/projects/shop/secrets/DATABASE_URL")).await;
     assert_eq!(gone.outcome(), (404, "unknown_secret".to_owned()));
+    let events = bench.send(ask("GET", "/v1/projects/shop/events")).await;
+    let said: Vec<String> = events
+        .text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .map(|event| format!("{}: {}", event["reason"].as_str().unwrap(), event["message"].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        said,
+        [
+            "SecretStored: key admin stored version 1 of secret DATABASE_URL",
+            "SecretStored: key admin stored version 2 of secret DATABASE_URL",
+            "SecretStored: key admin stored version 3 of secret DATABASE_URL",
+            "SecretRemoved: key admin removed secret DATABASE_URL; releases that have it keep its value",
+        ]
+    );
 }
 
 #[tokio::test]

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use zeroize::Zeroizing;
 
-use super::WriteError;
+use super::{Request, WriteError};
 use crate::model::document::Problem;
+use crate::model::event::Event;
 use crate::model::failure::PortError;
-use crate::model::names::{EnvName, ProjectId};
+use crate::model::names::{EnvName, ProjectId, SecretName};
 use crate::model::progress::ProjectProgress;
 use crate::model::reason::Reason;
 use crate::model::spec::{Given, Plain, Sealed};
@@ -59,6 +60,24 @@ pub fn store(values: &mut impl Values, kind: Kind, name: &str, value: &Plain) ->
     }
     values.seal(kind, name, newest + 1, value)?;
     Ok(newest + 1)
+}
+
+/// Returns the event of a secret that was stored as this version; none where it was `listed` with it before.
+pub fn secret_stored(
+    project: &ProjectId,
+    name: &SecretName,
+    version: u32,
+    listed: Option<u32>,
+    request: Request<'_>,
+) -> Option<Event> {
+    let message = format!("{} stored version {version} of secret {name}", request.by);
+    (listed != Some(version)).then(|| Event::info(request.now, Reason::SecretStored, message).about(project))
+}
+
+/// Returns the event of a secret that was removed.
+pub fn secret_removed(project: &ProjectId, name: &SecretName, request: Request<'_>) -> Event {
+    let message = format!("{} removed secret {name}; releases that have it keep its value", request.by);
+    Event::info(request.now, Reason::SecretRemoved, message).about(project)
 }
 
 /// Stores the value of a variable as a document gives it.

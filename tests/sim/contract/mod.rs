@@ -277,13 +277,14 @@ fn a_service_has_one_owner_until_it_is_let_go(db: &dyn Store) {
 fn secrets_are_listed_by_their_newest_version_until_they_are_removed(db: &dyn Store) {
     let (name, value) = (SecretName::parse("S").unwrap(), |value: &str| Plain::parse(value.into()).unwrap());
     db.put(spec(ONE, "").unwrap(), &Owner::Api, None, &by()).unwrap();
-    let set = |text: &str| db.set_secret(&shop(), &name, &value(text)).unwrap();
+    let set = |text: &str| db.set_secret(&shop(), &name, &value(text), &by()).unwrap();
     assert_eq!((set("x"), set("x"), set("y")), (1, 1, 2));
     let listed = || db.secrets(&shop()).unwrap().into_iter().map(|it| (it.name, it.version)).collect::<Vec<_>>();
     assert_eq!(listed(), [(name.clone(), 2)]);
     assert_eq!(db.desired().unwrap().0[&shop()].secrets, [(name.clone(), 2)].into());
     assert_eq!(db.open_secret(&shop(), &name).unwrap().unwrap().as_str(), "y");
-    assert!(db.remove_secret(&shop(), &name).unwrap() && !db.remove_secret(&shop(), &name).unwrap());
+    let remove = || db.remove_secret(&shop(), &name, &by()).unwrap();
+    assert!(remove() && !remove());
     assert_eq!((listed(), db.open_secret(&shop(), &name).unwrap()), (Vec::new(), None));
     assert_eq!(set("y"), 2, "it is still stored, and listed again");
     assert_eq!(listed(), [(name, 2)]);

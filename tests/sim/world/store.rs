@@ -308,15 +308,23 @@ impl DesiredStore for World {
         self.lock().complain(project, owner, complaint);
         Ok(())
     }
-    fn set_secret(&self, project: &ProjectId, name: &SecretName, value: &Plain) -> Result<u32, WriteError> {
+    fn set_secret(&self, project: &ProjectId, name: &SecretName, value: &Plain, by: &By) -> Result<u32, WriteError> {
         let mut machine = self.lock();
+        let listed = machine.kept.secrets.get(project).and_then(|listed| listed.get(name)).copied();
         let mut stored = Stored { sealed: &mut machine.sealed, project };
         let version = values::store(&mut stored, Kind::Secret, name.as_str(), value)?;
         machine.list_secret(project, name, Some(version));
+        let request = Request { by, now: machine.now };
+        let event = values::secret_stored(project, name, version, listed, request);
+        machine.events.extend(event);
         Ok(version)
     }
-    fn remove_secret(&self, project: &ProjectId, name: &SecretName) -> Result<bool, WriteError> {
-        Ok(self.lock().list_secret(project, name, None))
+    fn remove_secret(&self, project: &ProjectId, name: &SecretName, by: &By) -> Result<bool, WriteError> {
+        let mut machine = self.lock();
+        let removed = machine.list_secret(project, name, None);
+        let request = Request { by, now: machine.now };
+        machine.events.extend(removed.then(|| values::secret_removed(project, name, request)));
+        Ok(removed)
     }
     fn secrets(&self, project: &ProjectId) -> Result<Vec<SecretInfo>, WriteError> {
         let machine = self.lock();
