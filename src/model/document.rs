@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Number, Value};
 use serde_saphyr::Spanned;
 
+use super::names::ProjectId;
 use super::services::{Service, Version};
 use super::spec::{Document, Language};
 use super::{fit, schema};
@@ -78,16 +79,18 @@ pub struct Place {
 /// # Errors
 /// Every problem found, with its field and place.
 pub fn parse(text: &[u8]) -> Result<Document, SpecError> {
-    let tree = Tree::complete(text)?;
+    project(&Tree::read(text)?)
+}
+
+fn project(tree: &Tree) -> Result<Document, SpecError> {
+    tree.check_values()?;
     if tree.value.get("kind").is_some() {
         let why = "a project's spec has no kind; the only other document is kind: host, with services";
         return Err(SpecError::from(tree.locate(Problem::at("kind", why))));
     }
     let document = typed(&tree.value).map_err(|problem| SpecError::from(tree.locate(problem)))?;
-    let mut problems: Vec<Problem> = fit::problems(&document).into_iter().map(|problem| tree.locate(problem)).collect();
-    problems.sort_by_key(|problem| problem.place.map(|place| (place.line, place.column)));
-    problems.truncate(MOST_PROBLEMS);
-    if problems.is_empty() { Ok(document) } else { Err(SpecError { problems }) }
+    tree.refuse(fit::problems(&document))?;
+    Ok(document)
 }
 
 /// The subject of a document.
@@ -101,9 +104,29 @@ pub enum Subject {
 /// # Errors
 /// As `parse`.
 pub fn parse_any(text: &[u8]) -> Result<Subject, SpecError> {
-    match kind_of(text) {
-        Some(HOST) => services(text).map(Subject::Host),
-        _ => parse(text).map(|document| Subject::Project(Box::new(document))),
+    subject(&Tree::read(text)?)
+}
+
+fn subject(tree: &Tree) -> Result<Subject, SpecError> {
+    match tree.is_about_host() {
+        true => services(tree).map(Subject::Host),
+        false => project(tree).map(|document| Subject::Project(Box::new(document))),
+    }
+}
+
+/// What a document says, and what is known of it even if it is wrong.
+pub struct Reading {
+    pub subject: Result<Subject, SpecError>,
+    pub about_host: bool,
+    /// The project that it names.
+    pub named: Option<ProjectId>,
+}
+
+/// Reads a document that may be wrong. Its text is read once: a hostile one takes its time.
+pub fn read(text: &[u8]) -> Reading {
+    match Tree::read(text) {
+        Err(problem) => Reading { subject: Err(problem.into()), about_host: false, named: None },
+        Ok(tree) => Reading { subject: subject(&tree), about_host: tree.is_about_host(), named: tree.project_named() },
     }
 }
 
@@ -116,23 +139,17 @@ pub fn located(text: &[u8], problems: Vec<Problem>) -> Result<(), SpecError> {
         return Ok(());
     }
     match Tree::read(text) {
-        Ok(tree) => Err(SpecError { problems: problems.into_iter().map(|problem| tree.locate(problem)).collect() }),
+        Ok(tree) => tree.refuse(problems),
         Err(_) => Err(SpecError { problems }),
     }
 }
 
 /// Returns whether a text is a document about the host, however wrong the rest of it is.
 pub fn is_about_host(text: &[u8]) -> bool {
-    kind_of(text) == Some(HOST)
+    Tree::read(text).is_ok_and(|tree| tree.is_about_host())
 }
 
 const HOST: &str = "host";
-
-/// Returns a document's kind, if it is a known one.
-fn kind_of(text: &[u8]) -> Option<&'static str> {
-    let tree = Tree::read(text).ok()?;
-    tree.value.get("kind").and_then(Value::as_str).filter(|kind| *kind == HOST).map(|_| HOST)
-}
 
 /// The document that sets host services: programs of the distribution that projects may need.
 #[derive(Deserialize, JsonSchema)]
@@ -181,8 +198,8 @@ impl Asked {
     }
 }
 
-fn services(text: &[u8]) -> Result<BTreeMap<Service, Version>, SpecError> {
-    let tree = Tree::complete(text)?;
+fn services(tree: &Tree) -> Result<BTreeMap<Service, Version>, SpecError> {
+    tree.check_values()?;
     let document: HostDocument = typed(&tree.value).map_err(|problem| SpecError::from(tree.locate(problem)))?;
     let (mut found, mut problems) = (BTreeMap::new(), Vec::new());
     for (service, asked) in &document.services {
@@ -199,7 +216,8 @@ fn services(text: &[u8]) -> Result<BTreeMap<Service, Version>, SpecError> {
 /// # Errors
 /// As `parse`.
 pub fn parse_service(service: Service, text: &[u8]) -> Result<Version, SpecError> {
-    let tree = Tree::complete(text)?;
+    let tree = Tree::read(text)?;
+    tree.check_values()?;
     let asked: Asked = typed(&tree.value).map_err(|problem| SpecError::from(tree.locate(problem)))?;
     asked.version_of(service).map_err(|why| SpecError::from(tree.locate(Problem::at("version", why))))
 }
@@ -210,8 +228,8 @@ pub fn is_readable(text: &[u8]) -> bool {
 }
 
 /// Returns the project that a document names, even if the rest of it is wrong.
-pub fn project_named_in(text: &[u8]) -> Option<super::names::ProjectId> {
-    Tree::read(text).ok()?.value.get("project")?.as_str()?.parse().ok()
+pub fn project_named_in(text: &[u8]) -> Option<ProjectId> {
+    Tree::read(text).ok()?.project_named()
 }
 
 impl From<Problem> for SpecError {
@@ -394,14 +412,29 @@ impl Tree {
         }
     }
 
-    /// Reads a document and requires that each key has a value.
-    fn complete(text: &[u8]) -> Result<Self, SpecError> {
-        let tree = Self::read(text).map_err(SpecError::from)?;
+    fn is_about_host(&self) -> bool {
+        self.value.get("kind").and_then(Value::as_str) == Some(HOST)
+    }
+
+    fn project_named(&self) -> Option<ProjectId> {
+        self.value.get("project")?.as_str()?.parse().ok()
+    }
+
+    /// Refuses a document in which a key has no value.
+    fn check_values(&self) -> Result<(), SpecError> {
         let message = "has no value; give it one, or leave it out";
         let mut empty = Vec::new();
-        tree.root.find_empty("", &mut empty);
-        let problems: Vec<Problem> = empty.into_iter().map(|path| tree.locate(Problem::at(path, message))).collect();
-        if problems.is_empty() { Ok(tree) } else { Err(SpecError { problems }) }
+        self.root.find_empty("", &mut empty);
+        let problems: Vec<Problem> = empty.into_iter().map(|path| self.locate(Problem::at(path, message))).collect();
+        if problems.is_empty() { Ok(()) } else { Err(SpecError { problems }) }
+    }
+
+    /// Refuses a document for problems, if there are any, in the order of their places.
+    fn refuse(&self, problems: Vec<Problem>) -> Result<(), SpecError> {
+        let mut problems: Vec<Problem> = problems.into_iter().map(|problem| self.locate(problem)).collect();
+        problems.sort_by_key(|problem| problem.place.map(|place| (place.line, place.column)));
+        problems.truncate(MOST_PROBLEMS);
+        if problems.is_empty() { Ok(()) } else { Err(SpecError { problems }) }
     }
 
     /// Adds the place of the field, or of the nearest enclosing field that has one, and shortens the message.

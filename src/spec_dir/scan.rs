@@ -169,7 +169,8 @@ fn understand(
     if let Some(same) = before.filter(|file| file.digest == digest) {
         return (same.clone(), Some(Found::Unchanged(text, written)));
     }
-    let read = document::parse_any(&text).and_then(|subject| match subject {
+    let document::Reading { subject, about_host, named } = document::read(&text);
+    let read = subject.and_then(|subject| match subject {
         Subject::Host(services) => Ok((Holds::Host(services), None)),
         Subject::Project(document) => {
             let spec = admit(&text, *document, Origin::File { written }, check_url)?;
@@ -178,8 +179,8 @@ fn understand(
     });
     let holds = match read {
         Ok((holds, found)) => return (File { digest, holds }, found),
-        Err(error) if document::is_about_host(&text) => Holds::BrokenHost(error.to_string()),
-        Err(error) => Holds::Nothing { named: document::project_named_in(&text), why: error.to_string() },
+        Err(error) if about_host => Holds::BrokenHost(error.to_string()),
+        Err(error) => Holds::Nothing { named, why: error.to_string() },
     };
     (File { digest, holds }, None)
 }
