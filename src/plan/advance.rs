@@ -312,7 +312,7 @@ pub fn reject(progress: &mut ProjectProgress, number: ReleaseNo, why: Rejection,
     };
     let again = if fetched { "when the spec changes" } else { "by `zexio sync`, or when the spec changes" };
     let stall = Stall {
-        reason: reason.to_owned(),
+        reason,
         message: format!("release {number} was rejected: {message}; {serves}; it is tried again {again}"),
         since: now,
     };

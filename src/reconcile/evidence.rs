@@ -4,7 +4,7 @@ use crate::model::desired::{Desired, Wanted, Work};
 use crate::model::layout::{Layout, user_of};
 use crate::model::names::{ProcessName, ProjectId, ReleaseNo, UnitId};
 use crate::model::observed::{FetchSeen, Observed, ObservedProject, UnitSeen};
-use crate::model::progress::{Evidence, Progress, ProjectProgress, ReleaseState};
+use crate::model::progress::{Evidence, Progress, ProjectProgress, ReleaseState, Stall};
 use crate::model::quantity::Bytes;
 use crate::model::spec::{Sandbox, Spec, Strategy};
 use crate::plan::hints::{self, Places};
@@ -65,10 +65,9 @@ fn explain(progress: &mut ProjectProgress, number: ReleaseNo, hints: &[String]) 
     for hint in hints {
         ended.message = format!("{}; {hint}", ended.message);
     }
-    // The stall's message says what happened, and then what still serves.
-    if let Some(stall) =
-        progress.stalled.as_mut().filter(|stall| stall.message.starts_with(&format!("release {number} ")))
-    {
+    // The stall of the same rejection says what happened, and then what still serves.
+    let same = |stall: &&mut Stall| (stall.reason, stall.since) == (ended.reason, ended.since);
+    if let Some(stall) = progress.stalled.as_mut().filter(same) {
         stall.message = stall.message.replacen(&before, &ended.message, 1);
     }
 }
