@@ -282,9 +282,9 @@ fn projects(to: &mut DescriptorEncoder<'_>, statuses: &BTreeMap<ProjectId, Statu
     rows(to, "process_memory_bytes", help, gauges, used(|found| found.memory_bytes.map(|bytes| bytes as f64)))?;
     let help = "Tasks of a process";
     rows(to, "process_tasks", help, gauges, used(|found| found.tasks.map(|tasks| tasks as f64)))?;
-    let help = "Processor time of a process; begins anew with each release";
+    let help = "Processor time of a process; starts again with each release";
     rows(to, "process_cpu_seconds", help, counters, used(|found| found.cpu_seconds))?;
-    let help = "How often systemd restarted a process; begins anew with each release";
+    let help = "How often systemd restarted a process; starts again with each release";
     rows(to, "process_restarts", help, counters, used(|found| Some(f64::from(found.restarts))))?;
     let help = "What a process read from disks";
     rows(to, "process_read_bytes", help, counters, used(|found| found.io_read_bytes.map(|bytes| bytes as f64)))?;

@@ -31,7 +31,7 @@ pub const CODES: &[(&str, u16, &str)] = &[
     ("unknown_project", 404, "there is no such project"),
     ("unknown_release", 404, "the project has no such release"),
     ("unknown_secret", 404, "the project has no such secret"),
-    ("unknown_service", 404, "there is no such host service, or nobody asked for it"),
+    ("unknown_service", 404, "there is no such host service, or it is not managed by zexio"),
     ("unknown_hook", 404, "the project has no such hook, or is none"),
     ("method_not_allowed", 405, "the path does not take this method; Allow has those it takes"),
     ("too_slow", 408, "the body did not come in time"),

@@ -540,7 +540,7 @@ fn key(verb: &Key, format: Format) -> Result<(), Failure> {
             let (key, scope) = keys.rotate(kid)?;
             let file = keys.path(kid);
             let note = format!(
-                "it is shown this once, and stands in {}; whoever signs with the old one is refused from now on",
+                "it is shown this once, and stands in {}; a request signed with the old one is refused from now on",
                 file.display()
             );
             new_key(format, kid, &scope, &key, &note)

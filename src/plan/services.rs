@@ -339,7 +339,7 @@ fn unwanted_state(service: Service, seen: &ServiceSeen) -> Finding {
     (
         state,
         Reason::Unmanaged,
-        format!("{service} {} is there, and nobody asks zexio for it: it is left alone", found.version),
+        format!("{service} {} is installed, and not managed by zexio: it is left alone", found.version),
     )
 }
 

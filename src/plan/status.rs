@@ -205,7 +205,7 @@ fn unready(view: &StatusInput<'_>, stalled: Option<&Finding>, before: Option<&St
     }
     match (&view.wanted.intent, progress.serving) {
         (Intent::Delete { .. }, _) if suspended(view).is_some() => {
-            return Some((Reason::Suspended, "it is to be removed, and that waits until it is resumed".into()));
+            return Some((Reason::Suspended, "its removal waits until it is resumed".into()));
         }
         (Intent::Delete { .. }, _) => {
             return Some((Reason::Deleting, "routes, processes and files are being removed".into()));

@@ -346,7 +346,7 @@ impl fmt::Display for StepReason {
             StepReason::Drained => "its drain is over",
             StepReason::NotWanted => "it belongs to no release that should run",
             StepReason::Retention => "nothing that is kept needs it",
-            StepReason::ProjectDeleted => "the project is to be gone",
+            StepReason::ProjectDeleted => "the project is being deleted",
             StepReason::RoutesDiffer => "the routes wanted are not the ones Caddy has",
             StepReason::ProxyDown => "Caddy does not run",
             StepReason::UnitChanged => "the unit file changed since systemd read it",

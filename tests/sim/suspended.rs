@@ -112,7 +112,11 @@ fn the_removal_of_a_held_project_waits_until_it_is_resumed() {
     let status = life.status("shop");
     assert_eq!(status.state, ProjectState::Suspended);
     assert!(
-        status.condition(ConditionKind::Ready).expect("a finding").message.contains("that waits until it is resumed")
+        status
+            .condition(ConditionKind::Ready)
+            .expect("a finding")
+            .message
+            .contains("its removal waits until it is resumed")
     );
     assert_eq!(status.serving.map(|release| release.0), Some(1));
     resume(&mut life, "shop");

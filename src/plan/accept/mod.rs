@@ -78,7 +78,7 @@ pub enum WriteError {
     #[error("project {0} is being deleted; try again once it is gone")]
     Deleting(ProjectId),
     /// There is no request for this service.
-    #[error("nobody asked zexio for {0}, so it is not zexio's to remove")]
+    #[error("{0} is not managed by zexio, so zexio does not remove it")]
     ServiceUnknown(Service),
     #[error("service {service} belongs to {owner}; change it there")]
     ServiceOwned { service: Service, owner: Owner },
