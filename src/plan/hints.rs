@@ -95,12 +95,18 @@ pub fn of(log: &[String], beside: &[ProcessName], places: Places<'_>) -> Vec<Str
              or deploy.strategy: recreate for all"
         )
     });
-    let unwritable = messages.iter().find_map(|line| unwritable(line, places));
-    launch.into_iter().chain(homes).chain(streams).chain(unwritable).chain(twice).collect()
+    // Some programs print the error's name in a line of its own, after the one that names the file.
+    let mut refused: Vec<(bool, String)> = messages.iter().filter_map(|line| refused(line, places)).collect();
+    refused.sort_by_key(|(names_file, _)| !names_file);
+    let refused = refused.into_iter().next().map(|(_, hint)| hint);
+    let low_port = says(&DENIED, &["bind", "listen"]) || says(&["bind("], &[]) && says(&DENIED, &[]);
+    let low_port = low_port.then(|| LOW_PORT.to_owned());
+    let refused = refused.filter(|_| low_port.is_none());
+    launch.into_iter().chain(homes).chain(streams).chain(low_port).chain(refused).chain(twice).collect()
 }
 
-/// For a line about a refused write, returns where an app may write instead.
-fn unwritable(line: &str, Places { release, data, unconfined }: Places<'_>) -> Option<String> {
+/// For a line about a refused access to a file, returns where an app may write instead, and whether the file is named.
+fn refused(line: &str, Places { release, data, unconfined }: Places<'_>) -> Option<(bool, String)> {
     let lower = line.to_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
     let file = file_in(line);
@@ -112,27 +118,44 @@ fn unwritable(line: &str, Places { release, data, unconfined }: Places<'_>) -> O
         return None;
     }
     let file = file.filter(elsewhere);
-    let what = file.map_or("it wrote where no app may write".to_owned(), |file| format!("no app may write {file}"));
+    // Outside of the release a denied access may have been a read: the line does not say.
+    let outside = file.is_some_and(|file| file.starts_with('/') && !Path::new(file).starts_with(release));
+    let verb = if has(&NOT_WRITABLE) || !outside { "write" } else { "open" };
+    let what = file.map_or("it wrote where no app may write".to_owned(), |file| format!("no app may {verb} {file}"));
     let data = data.display();
     let why = match file {
-        Some(file) if file.starts_with('/') && !Path::new(file).starts_with(release) => match unconfined {
+        Some(_) if outside => match unconfined {
             Some(user) => format!("it runs as the user {user}"),
             None => {
-                "of the server an app may write nothing but $DATA_DIR and /tmp, and not /srv or /var either".to_owned()
+                "of the server an app may write nothing but $DATA_DIR and /tmp, and not /srv or /var either; and it reads \
+                 only what all users may read"
+                    .to_owned()
             }
         },
         _ => "the directory of a release is read-only".to_owned(),
     };
-    Some(format!(
+    let hint = format!(
         "{what}: {why}; let it write to $DATA_DIR ({data}), which releases share: by an argument in run like \
          --pidfile $DATA_DIR/server.pid, or by a variable of its framework under env, with {data} written out"
-    ))
+    );
+    Some((file.is_some(), hint))
 }
 
 /// Returns the file that a line is about: the last that is quoted, else the last path.
 fn file_in(line: &str) -> Option<&str> {
     const QUOTES: [char; 4] = ['\'', '"', '\u{2018}', '\u{2019}'];
-    let is_name = |text: &&str| (1..=200).contains(&text.len()) && !text.contains([' ', '(', ':', ',', '=']);
+    // EROFS and its like are names of errors.
+    let is_error = |text: &str| text.len() > 2 && text.starts_with('E') && text.bytes().all(|b| b.is_ascii_uppercase());
+    let is_name =
+        |text: &&str| (1..=200).contains(&text.len()) && !text.contains([' ', '(', ':', ',', '=']) && !is_error(text);
+    // Shells: `cannot create FILE: …`; Java: `FILE (Read-only file system)`.
+    let created = line.split_once("cannot create ").and_then(|(_, rest)| rest.split(": ").next()).filter(is_name);
+    let lower = line.to_ascii_lowercase();
+    let in_brackets = [" (read-only file system", " (permission denied"].iter().find_map(|words| lower.find(words));
+    let before = in_brackets.and_then(|at| line[..at].rsplit(' ').next()).filter(is_name);
+    if created.is_some() || before.is_some() {
+        return created.or(before);
+    }
     let quoted: Vec<&str> = line.split(QUOTES).skip(1).step_by(2).filter(is_name).collect();
     let is_path = |text: &&str| {
         let is_date = text.bytes().all(|b| b.is_ascii_digit() || b == b'/');
@@ -150,6 +173,9 @@ fn file_in(line: &str) -> Option<&str> {
 
 /// Which parts of the server are hidden from apps, and what to do instead.
 pub const HIDDEN_HOMES: &str = "apps cannot get at homes (/root, /home, /run/user): install it for all, as under /usr/local, or put it into the artifact";
+
+const LOW_PORT: &str =
+    "ports below 1024 are not for apps: let it listen on $HOST:$PORT; Caddy has 80 and 443, and passes requests on";
 
 const STREAM: &str = "an app's output is a socket to the journal, which cannot be opened as /dev/stdout: let it write to its \
      standard output, as most programs do without a log file, or to a file in $DATA_DIR";
@@ -183,7 +209,6 @@ mod tests {
         for (line, file, why) in [
             ("OSError: [Errno 30] Read-only file system: 'tmp/pids'", "tmp/pids", inside),
             ("OSError: [Errno 30] Read-only file system: 'db.sqlite3'", "db.sqlite3", inside),
-            ("PermissionError: [Errno 13] Permission denied: '/srv/media/a.png'", "/srv/media/a.png", outside),
             (
                 "Error: EROFS: read-only file system, mkdir '/zexio/apps/shop/releases/3/uploads'",
                 "/zexio/apps/shop/releases/3/uploads",
@@ -222,8 +247,34 @@ mod tests {
             ("System.UnauthorizedAccessException: Access to the path '/srv/media' is denied.", "/srv/media", outside),
         ] {
             let said = hints(line);
-            assert!(said.starts_with(&format!("no app may write {file}: {why}")), "{line}: {said:?}");
+            let denied = ["denied", "EACCES", "Access to"].iter().any(|word| line.contains(word));
+            let verb = if denied && why == outside { "open" } else { "write" };
+            assert!(said.starts_with(&format!("no app may {verb} {file}: {why}")), "{line}: {said:?}");
             assert!(said.contains("let it write to $DATA_DIR (/zexio/apps/shop/data)"), "{said}");
+        }
+        for (line, file) in [
+            ("PermissionError: [Errno 13] Permission denied: '/srv/media/a.png'", "/srv/media/a.png"),
+            ("PermissionError: [Errno 13] Permission denied: '/etc/ssl/private/k.key'", "/etc/ssl/private/k.key"),
+        ] {
+            assert!(hints(line).starts_with(&format!("no app may open {file}: {outside}")), "{line}: {}", hints(line));
+        }
+        for (lines, file) in [
+            (["Error: EROFS: read-only file system, open 'app.log'", "  code: 'EROFS',"], "app.log"),
+            (["./start.sh: 3: cannot create server.pid: Read-only file system", "done"], "server.pid"),
+            (["java.io.FileNotFoundException: logs.txt (Read-only file system)", "  at App.main"], "logs.txt"),
+        ] {
+            let log = lines.map(|line| format!("2026-01-01T00:00:00.000Z {line}"));
+            let said = of(&log, &[], places()).join(" | ");
+            assert!(said.starts_with(&format!("no app may write {file}: {inside}")), "{lines:?}: {said}");
+        }
+        for lines in [
+            ["Error: listen EACCES: permission denied 0.0.0.0:443", "  code: 'EACCES',"],
+            ["    self.socket.bind(self.server_address)", "PermissionError: [Errno 13] Permission denied"],
+            ["listen tcp 0.0.0.0:80: bind: permission denied", "exit status 1"],
+            ["nginx: [emerg] bind() to 0.0.0.0:80 failed (13: Permission denied)", "x"],
+        ] {
+            let log = lines.map(|line| format!("2026-01-01T00:00:00.000Z {line}"));
+            assert_eq!(of(&log, &[], places()), [LOW_PORT], "{lines:?}");
         }
         for line in [
             "Os { code: 30, kind: ReadOnlyFilesystem, message: \"Read-only file system\" }",
@@ -238,7 +289,7 @@ mod tests {
             "dial unix /var/run/docker.sock: connect: permission denied",
             "GET /admin 403 permission denied for user bob",
         ] {
-            assert!(!hints(line).contains("may write"), "{line}: {}", hints(line));
+            assert!(!hints(line).contains("no app may"), "{line}: {}", hints(line));
         }
     }
 
