@@ -21,6 +21,10 @@ pub mod users;
 
 use std::io;
 
+use ureq::Agent;
+use ureq::config::ConfigBuilder;
+use ureq::typestate::AgentScope;
+
 use crate::model::reason::Reason;
 use crate::port::PortError;
 
@@ -33,4 +37,16 @@ fn disk_error(what: &str, error: &io::Error) -> PortError {
         _ => (Reason::DiskFailed, ""),
     };
     PortError::transient(reason, format!("could not {what}: {error}{mend}"))
+}
+
+/// Returns the settings that all requests of the agent share: no proxy, no redirects, no decoding, and each status is
+/// an answer.
+fn plain_http() -> ConfigBuilder<AgentScope> {
+    Agent::config_builder()
+        .proxy(None)
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .accept_encoding("identity")
+        .user_agent("zexio")
 }

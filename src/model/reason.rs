@@ -187,7 +187,7 @@ reasons! {
         DiskFailed: "A file or directory could not be written."
             => "The message says which and why.",
         ReadOnly: "The database's file system is read-only."
-            => "Mend the disk and mount it for writing; the apps run on meanwhile.",
+            => "Mend the disk and mount it for writing; the apps keep running.",
         Database: "SQLite refused, or holds something that does not read back. If that is one project's, this \
             project alone is Stalled: its processes run on, nothing of it is changed, and what is stored is not \
             overwritten. While it is the progress of a project with routes, Caddy keeps the routes that it has."

@@ -45,10 +45,6 @@ pub fn describe(call: &Call) -> Answer {
     Ok(respond(StatusCode::OK, "application/json", document.to_string().into_bytes()))
 }
 
-fn names<T>(all: impl Iterator<Item = T>, name: fn(T) -> &'static str) -> Vec<&'static str> {
-    all.map(name).collect()
-}
-
 /// Builds the description.
 ///
 /// # Errors
@@ -59,11 +55,11 @@ fn document() -> Result<Value, String> {
     let codes: Vec<&str> = problem::CODES.iter().map(|(code, ..)| *code).collect();
     schemas["Problem"]["properties"]["code"]["enum"] = json!(codes);
     schemas["Service"]["enum"] = json!(Service::ALL);
-    schemas.insert("Reason".into(), json!({ "type": "string", "enum": names(Reason::all(), Reason::name) }));
-    let named = |all: Vec<&'static str>| json!({ "enum": all });
-    schemas["Condition"]["properties"]["type"] = named(names(ConditionKind::ALL.iter().copied(), ConditionKind::name));
-    schemas["Status"]["properties"]["state"] = named(names(ProjectState::ALL.iter().copied(), ProjectState::name));
-    schemas["ServiceView"]["properties"]["state"] = named(names(ServiceState::ALL.iter().copied(), ServiceState::name));
+    let reasons: Vec<Reason> = Reason::all().collect();
+    schemas.insert("Reason".into(), json!({ "type": "string", "enum": reasons }));
+    schemas["Condition"]["properties"]["type"]["enum"] = json!(ConditionKind::ALL);
+    schemas["Status"]["properties"]["state"]["enum"] = json!(ProjectState::ALL);
+    schemas["ServiceView"]["properties"]["state"]["enum"] = json!(ServiceState::ALL);
     schemas.extend(schema::components());
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
     for (method, pattern, endpoint, permission) in TABLE {

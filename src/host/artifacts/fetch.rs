@@ -20,7 +20,7 @@ use url::Url;
 
 use super::address::{CheckedResolver, Reach, refused_address};
 pub use super::address::{FetchRules, redact};
-use crate::host::disk_error;
+use crate::host::{disk_error, plain_http};
 use crate::model::names::Sha256;
 use crate::model::reason::Reason;
 use crate::port::PortError;
@@ -112,13 +112,7 @@ impl Job<'_> {
 
     /// A new agent for each hop: a kept-alive connection would skip the next hop's address check.
     fn ask(&self, url: &Url, reach: Reach) -> Result<Response<Body>, PortError> {
-        let config = Agent::config_builder()
-            .proxy(None)
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .accept_encoding("identity")
-            .user_agent("zexio")
+        let config = plain_http()
             .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build())
             .timeout_resolve(Some(CONNECT_WITHIN))
             .timeout_connect(Some(CONNECT_WITHIN))

@@ -16,6 +16,7 @@ use ureq::tls::TlsConfig;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
+use crate::host::plain_http;
 use crate::model::observed::{Purpose, Visit, Visited};
 use crate::model::quantity::Timestamp;
 use crate::model::spec::Tls;
@@ -248,13 +249,7 @@ fn ask(visit: &Visit, entrance: &Entrance, timeout: Duration, runtime: &Runtime)
 /// process can listen there. `public`: the scheme that visitors use, which a web server in front of Caddy would
 /// forward. Returns the status, and whether Caddy generated it because the app did not answer.
 fn through_caddy(url: &str, public: &str, caddy: SocketAddr, timeout: Duration) -> Result<(u16, bool), ureq::Error> {
-    let config = Agent::config_builder()
-        .proxy(None)
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .accept_encoding("identity")
-        .user_agent("zexio")
+    let config = plain_http()
         .tls_config(TlsConfig::builder().disable_verification(true).build())
         .timeout_global(Some(timeout))
         .build();
