@@ -1,4 +1,4 @@
-# make help says what there is. Everything but build, lint and install needs root: it boots a throwaway machine.
+# `make help` lists the targets. All except build, lint and install need root: they boot a throwaway machine.
 
 PREFIX  ?= /usr
 DESTDIR ?=
@@ -23,13 +23,13 @@ STEPS ?= 40
 
 help:
 	@echo 'make build     build the binary (PROFILE=release|dev)'
-	@echo 'make demo      boot a throwaway machine, deploy the examples in it, tell the story (KEEP=1 leaves it up)'
-	@echo 'make test      all tests: pure ones, and the contract on throwaway machines'
-	@echo 'make sim       live many simulated lives with faults (SEEDS=200000 FROM=0); docs/invariants.md says what is checked'
+	@echo 'make demo      boot a throwaway machine and deploy the examples in it, step by step (KEEP=1 leaves it up)'
+	@echo 'make test      all tests: the pure ones, and those on throwaway machines'
+	@echo 'make sim       run simulated lives with faults (SEEDS=200000 FROM=0); docs/invariants.md has what is checked'
 	@echo 'make bench     time a deploy against the same steps by hand; figures in target/bench.json'
-	@echo 'make fuzz      feed whatever reads from strangers for FUZZ_SECONDS=30 each'
-	@echo 'make coverage  what the tests without a machine reach of model, plan and render'
-	@echo 'make mutants   break the planner in every small way and count who notices (MUTANTS=rollout.rs: there)'
+	@echo 'make fuzz      fuzz every parser of untrusted input, for FUZZ_SECONDS=30 each'
+	@echo 'make coverage  which lines of model, plan and render the tests without a machine reach'
+	@echo 'make mutants   make every small change to the planner, count what the tests catch (MUTANTS=rollout.rs: there)'
 	@echo 'make lint      formatting and clippy'
 	@echo 'make install   install the binary, man pages, completions, units and template (PREFIX=/usr, DESTDIR=)'
 	@echo 'make clean     remove what was built'
@@ -41,7 +41,7 @@ demo: packages
 	$(CARGO) build --locked --profile $(PROFILE) --bin zexio --example hello --example load
 	PROFILE=$(PROFILE) KEEP=$(KEEP) BUILT=$(abspath $(built)) tests/machine/demo.sh
 
-# Two at a time: each machine test boots a machine of its own. Examples are built too: the machines run them.
+# Two at a time: each machine test boots its own machine. Examples are built too: the machines run them.
 test: packages
 	tests/machine/newer-caddy.sh $(target_dir)/caddy
 	tests/machine/schemathesis/install.sh $(target_dir)/schemathesis
@@ -56,7 +56,7 @@ bench: packages
 	$(CARGO) build --locked --profile $(PROFILE) --bin zexio --example hello --example bench
 	PROFILE=$(PROFILE) BUILT=$(abspath $(built)) tests/machine/bench.sh
 
-# A stable compiler does: libFuzzer's counters are an LLVM pass. Build scripts stay as they are, thanks to --target.
+# A stable compiler is enough: libFuzzer's counters are an LLVM pass. With --target, build scripts are built without them.
 FUZZ_SECONDS ?= 30
 FUZZ_FLAGS = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
   -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
@@ -68,19 +68,21 @@ fuzz: packages
 	  --manifest-path fuzz/Cargo.toml --target-dir $(target_dir)/fuzz
 	fuzz/run.sh $(target_dir)/fuzz $(host) $(FUZZ_SECONDS)
 
-# Everything that decides is tested without a machine; so that is what is measured. A table, then what no test reaches.
+# All decisions are tested without a machine, so only those tests are measured. Prints a table, then the lines that no
+# test reaches.
 pure_tests = --lib --test sim --test golden --test properties
 
 coverage: packages
 	@rustup component list --installed 2>/dev/null | grep -q llvm-tools || rustup component add llvm-tools
 	@$(CARGO) llvm-cov --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-llvm-cov
-	@# What an older build left would be counted as missed.
+	@# Files of an older build would be counted as missed.
 	$(CARGO) llvm-cov clean --workspace
 	$(CARGO) llvm-cov --locked --no-fail-fast $(pure_tests) --no-report
 	@$(CARGO) llvm-cov report --show-missing-lines | awk -f tests/coverage.awk
 
-# All mutants that cargo-mutants knows of are compiled at once, so each costs a run of the tests and no build. MUTANTS
-# picks those with one of these words in their name; SWARM is for how many lives a survivor of the golden plans is watched.
+# All mutants that cargo-mutants knows are compiled at once, so each costs a run of the tests and no build. MUTANTS
+# selects those with one of these words in their name; SWARM is the number of simulated lives for a survivor of the golden
+# plans.
 MUTANTS ?=
 SWARM   ?= 1500
 mutants: packages
@@ -95,7 +97,7 @@ lint:
 packages:
 	@tests/machine/packages.sh
 
-# Builds nothing when a binary is there: on a server it runs as root, and the build need not.
+# Does not build if there is a binary: on a server `make install` runs as root, and the build need not.
 $(built)/zexio:
 	$(MAKE) build
 
@@ -109,7 +111,7 @@ install: $(if $(wildcard $(built)/zexio),,$(built)/zexio)
 	$(built)/zexio completions zsh >$(zshdir)/_zexio
 	$(built)/zexio completions fish >$(fishdir)/zexio.fish
 	@[ -d $(confdir) ] || install -d -m 755 $(confdir)
-	@# A template that the operator changed stays; the note of what was installed last tells a change from an old version.
+	@# A template that the operator changed stays; a copy of the last installed one tells a change from an old version.
 	@if [ ! -e $(confdir)/Caddyfile.tmpl ] || cmp -s $(confdir)/Caddyfile.tmpl $(confdir)/.Caddyfile.tmpl.installed; then \
 	  install -m 644 Caddyfile.tmpl $(confdir)/Caddyfile.tmpl; rm -f $(confdir)/Caddyfile.tmpl.new; \
 	elif ! cmp -s $(confdir)/Caddyfile.tmpl Caddyfile.tmpl; then \
@@ -117,8 +119,8 @@ install: $(if $(wildcard $(built)/zexio),,$(built)/zexio)
 	  echo 'kept your $(confdir)/Caddyfile.tmpl; the new one is Caddyfile.tmpl.new beside it'; \
 	fi
 	@install -m 644 Caddyfile.tmpl $(confdir)/.Caddyfile.tmpl.installed
-	@# A drop-in of versions before made the directory of Caddy's admin socket; a line of tmpfiles.d does so now, which
-	@# stays when zexio goes, as long as the Caddyfile names the socket.
+	@# Earlier versions made the directory of Caddy's admin socket by a drop-in; now a line in tmpfiles.d does, which stays
+	@# after `make uninstall`, since the Caddyfile names the socket.
 	@if [ -e $(unitdir)/caddy.service.d/zexio.conf ]; then \
 	  install -d -m 755 $(DESTDIR)/etc/tmpfiles.d; \
 	  [ -e $(DESTDIR)/etc/tmpfiles.d/zexio-caddy.conf ] || \
@@ -127,14 +129,14 @@ install: $(if $(wildcard $(built)/zexio),,$(built)/zexio)
 	fi
 	@if [ -z '$(DESTDIR)' ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 
-# Leaves /etc/zexio and /zexio: keys, data and the operator's settings are not the package's. /etc/caddy/zexio.caddyfile
-# and the directory of the admin socket stay too: the operator's Caddyfile names them, and Caddy serves on with them.
+# Leaves /etc/zexio and /zexio: keys, data and settings belong to the operator. /etc/caddy/zexio.caddyfile and the
+# directory of the admin socket stay too: the operator's Caddyfile names them, and Caddy keeps serving with them.
 uninstall:
 	rm -f $(bindir)/zexio $(unitdir)/zexio-agent.service $(unitdir)/zexio-apps.slice
 	rm -f $(mandir)/zexio.1 $(mandir)/zexio-*.1 $(bashdir)/zexio $(zshdir)/_zexio $(fishdir)/zexio.fish
 	@if [ -z '$(DESTDIR)' ]; then \
-	  echo 'zexio is gone from $(PREFIX). Apps that run go on until they end or the machine boots: they are started by it.'; \
-	  echo 'An agent that still runs is ended by: systemctl stop zexio-agent'; \
+	  echo 'zexio is removed from $(PREFIX). Running apps continue until they end or the machine reboots: zexio starts them.'; \
+	  echo 'If the agent still runs: systemctl stop zexio-agent'; \
 	fi
 
 clean:

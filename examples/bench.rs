@@ -1,7 +1,7 @@
 //! Measures a deploy against its floor: the same steps by hand. `make bench` runs it on a throwaway machine, as root.
 //!
-//! A round goes back to the other one of two releases: nothing is fetched, `min_healthy` is zero. Then the same unit is
-//! written, sealed, started over D-Bus, probed and given a marker by hand, as fast as that goes. No test hangs on it.
+//! A round rolls back to the other one of two releases: nothing is fetched, `min_healthy` is zero. Then the same unit is
+//! written, sealed, started over D-Bus, probed and given a marker by hand, as fast as possible. No test depends on it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -24,13 +24,13 @@ const BY_HAND: &str = "/etc/bench";
 
 #[derive(Parser)]
 struct Options {
-    /// Where the figures go
+    /// Where to write the figures
     #[arg(long, default_value = "/root/bench.json")]
     out: String,
-    /// How many deploys, each followed by one by hand
+    /// Number of deploys, each followed by one by hand
     #[arg(long, default_value_t = 20)]
     rounds: usize,
-    /// With how many projects an idle pass is timed
+    /// Number of projects for the timing of an idle pass
     #[arg(long, value_delimiter = ',', default_values_t = [1, 20, 50])]
     projects: Vec<usize>,
 }
@@ -149,7 +149,7 @@ fn one_deploy(api: &Api, aim: &str, samples: &mut Samples) {
         thread::sleep(Duration::from_micros(100));
     }
     let switched = now();
-    // To read the journal takes a core for a while, which the agent is not done with.
+    // Reading the journal takes a core for a while, which the agent still needs.
     thread::sleep(Duration::from_millis(100));
     let told = |text: &str| agent_log(since).into_iter().find(|(_, line)| line.contains(text)).map(|(at, _)| at);
     wait("the release to serve", || told("reason=\"Serving\"").is_some());
@@ -190,7 +190,7 @@ fn agent_log(since: Duration) -> Vec<(Duration, String)> {
 
 // ---- by hand
 
-/// A unit of the agent's, kept to be started again without it.
+/// One of the agent's units, kept to start it again without the agent.
 struct Kept {
     text: String,
     sealed: Vec<u8>,
@@ -255,7 +255,7 @@ fn seal(name: &str, bytes: usize) {
     assert!(child.wait().expect("it ends").success());
 }
 
-/// As durable as the agent writes.
+/// Writes a file as durably as the agent does.
 fn replace(path: &str, bytes: &[u8]) {
     let beside = format!("{path}.part");
     let write = || -> io::Result<()> {
@@ -281,7 +281,7 @@ fn answers(port: u16) -> bool {
 
 // ---- at rest
 
-/// Times passes that have nothing to do, with so many projects.
+/// Times passes that have nothing to do, with that many projects.
 fn idle_pass(api: &Api, projects: usize) -> Value {
     let names: Vec<String> = (1..projects).map(|number| format!("idle{number}")).collect();
     for name in &names {

@@ -1,6 +1,6 @@
-//! Load for a site behind Caddy: says how many requests failed while something was going on.
+//! Load for a site behind Caddy: counts the requests that fail while something else happens.
 //!
-//! Keeps five kinds of request running at once, each as users' clients make them, until stdin closes or `--seconds` are
+//! Keeps five kinds of request running at once, each as real clients make them, until stdin closes or `--seconds` are
 //! over, and prints one JSON line. Failed means: refused, reset, cut off, or any status that is not 2xx. With
 //! `--streams-of` it also holds a WebSocket and an event stream of another site open, and counts how often they were cut.
 
@@ -30,7 +30,7 @@ struct Options {
     /// The CA's certificate, PEM
     #[arg(long)]
     ca: Option<String>,
-    /// Where the site is really reached
+    /// The address to connect to
     #[arg(long, default_value = "127.0.0.1:443")]
     to: SocketAddr,
     /// Path of the quick requests
@@ -45,10 +45,10 @@ struct Options {
     /// Milliseconds between two requests of one client
     #[arg(long, default_value_t = 10)]
     pause: u64,
-    /// Another site, whose /ws and /sse are to stay open
+    /// Another site, whose /ws and /sse should stay open
     #[arg(long)]
     streams_of: Option<String>,
-    /// How long; without it until stdin closes
+    /// How long; by default until stdin closes
     #[arg(long)]
     seconds: Option<u64>,
 }
@@ -90,7 +90,7 @@ struct Tally {
     bodies: BTreeSet<String>,
 }
 
-/// A stream that is to stay open: what came, and how often it ended or lost something.
+/// A stream that should stay open: what it received, and how often it ended or lost something.
 #[derive(Default, Serialize)]
 struct Stream {
     events: u64,
@@ -234,7 +234,7 @@ fn request(kind: Kind, agent: &Agent, url: &str) -> Result<String, String> {
     }
 }
 
-/// Keeps one stream open, again and again; whatever ends it before the load ends is a cut.
+/// Keeps one stream open, reopening it as needed; every end before the load ends is a cut.
 fn hold_open(kind: &'static str, agent: &Agent, options: &Options, tally: &Mutex<Tally>, started: Instant) {
     let host = options.streams_of.as_deref().unwrap_or_default();
     while !STOP.load(Ordering::SeqCst) {
@@ -311,14 +311,14 @@ fn read_websocket(options: &Options, host: &str, take: Take<'_>) -> io::Result<(
             kind => return Err(io::Error::other(format!("a frame of kind {kind}"))),
         }
         if count % 5 == 0 {
-            // Masked with zeros: a mask that changes nothing is one, too.
+            // Masked with zeros: a mask that changes nothing is valid too.
             stream.get_mut().write_all(&[&[0x81, 0x84, 0, 0, 0, 0], &b"echo"[..]].concat())?;
         }
     }
     Ok(())
 }
 
-/// Reads a short frame of a server.
+/// Reads a short frame from a server.
 fn read_frame(stream: &mut impl Read) -> io::Result<(u8, Vec<u8>)> {
     let mut head = [0; 2];
     stream.read_exact(&mut head)?;
@@ -338,6 +338,6 @@ fn connect_tls(options: &Options, host: &str) -> io::Result<StreamOwned<ClientCo
     let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
     let connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
     let socket = TcpStream::connect(options.to)?;
-    socket.set_read_timeout(Some(Duration::from_secs(20)))?; // it says something ten times a second
+    socket.set_read_timeout(Some(Duration::from_secs(20)))?; // it sends ten times a second
     Ok(StreamOwned::new(connection, socket))
 }

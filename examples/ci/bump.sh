@@ -1,12 +1,12 @@
 #!/bin/sh
-# bump.sh - tells a server to run another version of a project: for CI, with nothing but sh, curl and openssl.
+# bump.sh - moves a project on a server to another version: for CI, with nothing but sh, curl and openssl.
 #
 #   bump.sh PROJECT VERSION FILE          sends the artifact to the agent, then moves the project to it
-#   bump.sh PROJECT VERSION URL SHA256    moves the project to an artifact that is elsewhere: a release asset, a bucket
+#   bump.sh PROJECT VERSION URL SHA256    moves the project to an artifact at a URL: a release asset, a bucket
 #
 # ZEXIO_AGENT  the agent's address: https://agent.example.com
 # ZEXIO_KID    the key's id, and
-# ZEXIO_KEY    its text (zxs_...), from `zexio key add ci --scope deploy:PROJECT` on the server. The key can move this one
+# ZEXIO_KEY    its text (zxs_...), from `zexio key add ci --scope deploy:PROJECT` on the server. The key can move this
 #              project and nothing else. The project's spec needs `updates: webhook` and `hooks: { generic: {} }`.
 set -eu
 
@@ -21,14 +21,14 @@ case $version in *[!A-Za-z0-9._+-]*) die "a version has only letters, digits and
 hex() { od -An -v -tx1 | tr -d ' \n'; }
 sha256() { openssl dgst -sha256 -r "$1" | cut -d' ' -f1; }
 
-# post PATH CONTENT-TYPE FILE - sends a file, signed, and shows the answer.
+# post PATH CONTENT-TYPE FILE - sends a file, signed, and prints the answer.
 post() {
   path=$1 type=$2 file=$3
   host=$(printf %s "${agent#*://}" | tr '[:upper:]' '[:lower:]')
   key=$(printf '%s=' "${ZEXIO_KEY#zxs_}" | tr -- '-_' '+/' | openssl base64 -d -A | hex)
   [ ${#key} = 64 ] || die "ZEXIO_KEY is not the text of a key"
   time=$(date +%s) nonce=$(openssl rand -hex 16) digest=$(sha256 "$file")
-  # openssl takes the key as an argument, which other users of this machine could see: run it where there are none.
+  # openssl takes the key as an argument, which other users of this machine could see: use a machine without other users.
   proof=$(printf 'ZEXIO1-HMAC-SHA256\n%s\n%s\n%s\nPOST\n%s\n%s\n\n%s\n%s' \
     "$ZEXIO_KID" "$time" "$nonce" "$host" "$path" "$type" "$digest" |
     openssl dgst -sha256 -mac HMAC -macopt "hexkey:$key" -r | cut -d' ' -f1)

@@ -1,7 +1,7 @@
-//! The demo's web app, which can also misbehave in every way the tests ask for.
+//! The demo's web app, which can also fail in every way that the tests need.
 //!
-//! A small HTTP/1.1 keep-alive server on `$HOST:$PORT` with one thread per connection, std only where it matters: what a
-//! deploy is measured with should not hide anything. On SIGTERM it finishes the requests in flight, closes idle
+//! A small HTTP/1.1 keep-alive server on `$HOST:$PORT` with one thread per connection, std only where it matters, so
+//! that nothing hides the effects of a deploy. On SIGTERM it finishes the requests in flight, closes idle
 //! connections and exits 0.
 
 mod websocket;
@@ -63,7 +63,7 @@ fn main() {
     } else if !options.no_listen {
         let about = Arc::new(About::read());
         let listener = listen();
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]); // without a socket to tell it to, nothing happens
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]); // does nothing without a socket
         thread::spawn(move || serve(&listener, &about, options.never_ready));
     }
     loop {
@@ -103,7 +103,7 @@ fn number(arg: Option<String>) -> Result<u64, String> {
     raw.parse().map_err(|_| format!("not a number: {raw}"))
 }
 
-/// A job without a port: one line a second is enough for a log to follow.
+/// A job without a port; it logs one line a second.
 fn work() {
     for count in 1.. {
         println!("working, round {count}");
@@ -111,7 +111,7 @@ fn work() {
     }
 }
 
-/// Who answers, read once: the release directory a process was started from never changes.
+/// What identifies this process, read once: the release directory that it was started from never changes.
 struct About {
     project: String,
     version: String,
@@ -149,13 +149,13 @@ fn serve(listener: &TcpListener, about: &Arc<About>, never_ready: bool) {
     for (id, stream) in (0..).zip(listener.incoming().flatten()) {
         let about = Arc::clone(about);
         thread::spawn(move || {
-            let _ = converse(&stream, id, &about, never_ready); // a peer that left is no news
+            let _ = converse(&stream, id, &about, never_ready); // the peer may have left
             CONNECTIONS.forget(id);
         });
     }
 }
 
-/// Answers one connection's requests until either side has had enough.
+/// Answers one connection's requests until either side ends it.
 fn converse(stream: &TcpStream, id: u64, about: &About, never_ready: bool) -> io::Result<()> {
     stream.set_nodelay(true)?;
     CONNECTIONS.idle(id, stream.try_clone()?);
@@ -224,12 +224,12 @@ struct Request {
     target: String,
     body: Vec<u8>,
     close: bool,
-    /// The key of a handshake.
+    /// The key of a WebSocket handshake.
     websocket: Option<String>,
 }
 
 impl Request {
-    /// Reads the next request; `begun` is called as soon as its first line is there. `None`: the peer closed.
+    /// Reads the next request; `begun` is called as soon as its first line has arrived. `None`: the peer closed.
     fn read(reader: &mut impl BufRead, begun: impl FnOnce()) -> io::Result<Option<Self>> {
         let first = match line(reader)? {
             Some(first) => first,
@@ -317,7 +317,7 @@ impl Connections {
         self.stop.load(Ordering::SeqCst)
     }
 
-    /// Closes what is idle and waits for what is not.
+    /// Closes idle connections and waits for busy ones.
     fn finish(&self) {
         let mut open = self.open.lock().expect("no holder panics");
         self.stop.store(true, Ordering::SeqCst);

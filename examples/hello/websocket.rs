@@ -1,4 +1,4 @@
-//! The least of RFC 6455 that a stream needs: the handshake, a number ten times a second, and an echo of every text.
+//! The minimum of RFC 6455 for a stream: the handshake, a number ten times a second, and an echo of every text.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -14,7 +14,7 @@ const CLOSE: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
 
-/// Holds the conversation on a connection whose request for it was just read; ends with the peer, or once `stopping`.
+/// Serves a connection whose upgrade request was just read, until the peer leaves or `stopping` returns true.
 pub fn talk(reader: &mut impl Read, stream: &TcpStream, key: &str, stopping: fn() -> bool) -> io::Result<()> {
     let accept = BASE64_STANDARD.encode(sha1(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11").as_bytes()));
     let writer = Arc::new(Mutex::new(stream.try_clone()?));
@@ -24,7 +24,7 @@ pub fn talk(reader: &mut impl Read, stream: &TcpStream, key: &str, stopping: fn(
     say(&writer, head.as_bytes())?;
     let ticking = Arc::clone(&writer);
     thread::spawn(move || {
-        let _ = tick(&ticking, stopping); // a peer that left is no news
+        let _ = tick(&ticking, stopping); // the peer may have left
         let _ = ticking.lock().expect("no holder panics").shutdown(Shutdown::Both);
     });
     loop {
@@ -56,7 +56,7 @@ fn tick(writer: &Mutex<TcpStream>, stopping: fn() -> bool) -> io::Result<()> {
     say(writer, &frame(CLOSE, &1001u16.to_be_bytes())) // 1001: going away
 }
 
-/// A whole frame from the server, which never masks.
+/// A complete frame from the server, which never masks.
 fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0x80 | kind];
     match u8::try_from(payload.len()) {
@@ -70,7 +70,7 @@ fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Reads a frame of the client, which always masks. Longer ones than 64 KiB are not for this example.
+/// Reads a frame from the client, which always masks. Frames over 64 KiB are refused.
 fn read_frame(reader: &mut impl Read) -> io::Result<(u8, Vec<u8>)> {
     let mut head = [0; 2];
     reader.read_exact(&mut head)?;
@@ -91,7 +91,7 @@ fn read_frame(reader: &mut impl Read) -> io::Result<(u8, Vec<u8>)> {
     Ok((head[0] & 0x0f, payload))
 }
 
-/// SHA-1, which the handshake wants of everybody and trusts with nothing.
+/// SHA-1, which the handshake requires; no security depends on it.
 fn sha1(message: &[u8]) -> [u8; 20] {
     let mut state: [u32; 5] = [0x6745_2301, 0xefcd_ab89, 0x98ba_dcfe, 0x1032_5476, 0xc3d2_e1f0];
     let mut padded = message.to_vec();

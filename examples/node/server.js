@@ -1,4 +1,4 @@
-// A web app as Zexio wants it: it listens on $HOST:$PORT, answers /up when it can serve, and ends on SIGTERM once the
+// A web app for Zexio: it listens on $HOST:$PORT, answers /up when it can serve, and ends on SIGTERM once the
 // requests in flight are answered.
 const http = require('node:http');
 

@@ -1,4 +1,4 @@
-"""A web app as Zexio wants it: it listens on $HOST:$PORT, answers /up when it can serve, and ends on SIGTERM once the
+"""A web app for Zexio: it listens on $HOST:$PORT, answers /up when it can serve, and ends on SIGTERM once the
 requests in flight are answered. The standard library is enough; any framework's server does the same."""
 
 import os
@@ -24,7 +24,7 @@ class App(BaseHTTPRequestHandler):
 
 server = ThreadingHTTPServer((os.environ.get("HOST", "127.0.0.1"), int(os.environ.get("PORT", "3000"))), App)
 server.daemon_threads = False  # server_close waits for the requests in flight
-# shutdown waits for serve_forever to return, so it must not run where serve_forever does.
+# shutdown waits for serve_forever to return, so it must run in another thread.
 signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
 server.serve_forever()
 server.server_close()

@@ -1,4 +1,4 @@
-//! A web app as Zexio wants it, as one binary: it listens on `$HOST:$PORT`, answers `/up` when it can serve, and ends on
+//! A web app for Zexio, as one binary: it listens on `$HOST:$PORT`, answers `/up` when it can serve, and ends on
 //! SIGTERM once the requests in flight are answered.
 
 use std::env;
@@ -9,11 +9,11 @@ use std::thread;
 
 use nix::sys::signal::{SigSet, Signal};
 
-/// Held by each request; who gets it for writing knows that none is left.
+/// Each request holds it for reading; once it can be locked for writing, no request is left.
 static BUSY: RwLock<()> = RwLock::new(());
 
 fn main() -> io::Result<()> {
-    // Blocked before the first thread starts, so that only the wait below sees it.
+    // Blocked before the first thread starts, so that only the wait below receives it.
     let term = SigSet::from(Signal::SIGTERM);
     term.thread_block()?;
     let host = env::var("HOST").unwrap_or_else(|_| "127.0.0.1".into());

@@ -1,4 +1,4 @@
-"""What the schedule runs: counts the jobs that are done."""
+"""Run by the schedule: counts the jobs that are done."""
 
 import os
 import pathlib

@@ -1,12 +1,12 @@
-"""A worker as Zexio wants it: no port, state in $DATA_DIR, and on SIGTERM it finishes the job at hand and ends.
+"""A worker for Zexio: no port, state in $DATA_DIR, and on SIGTERM it finishes the current job and ends.
 
-A job is a file in $DATA_DIR/queue; what became of it is a line in $DATA_DIR/done."""
+A job is a file in $DATA_DIR/queue; its result is a line in $DATA_DIR/done."""
 
 import os
 import pathlib
 import signal
 
-# The signal is taken between two jobs, never within one.
+# The signal is handled between two jobs, never during one.
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
 data = pathlib.Path(os.environ.get("DATA_DIR", "."))
