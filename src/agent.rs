@@ -191,7 +191,7 @@ pub fn make_unpacker() -> Result<&'static str, String> {
 /// Joins our Caddyfile to the operator's while Caddy keeps serving. Returns what was done, one line each.
 ///
 /// # Errors
-/// The obstacle; nothing was then changed.
+/// Names the obstacle; nothing was changed.
 pub fn join_proxy(settings: &Settings, how: &JoinProxy<'_>) -> Result<Vec<String>, String> {
     let ours = crate::render::caddyfile::text(&template::proxy(settings)?, &[])?;
     let socket = Path::new(&settings.caddy.admin);

@@ -77,7 +77,7 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// Parses a mark.
+    /// Parses `<run>.<number>`, the run in hex.
     pub fn parse(raw: &str) -> Option<Self> {
         let (run, pass) = raw.split_once('.')?;
         Some(Self { run: u64::from_str_radix(run, 16).ok()?, pass: pass.parse().ok()? })

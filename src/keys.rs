@@ -33,7 +33,7 @@ impl Scope {
     /// Parses `admin`, `read` or `deploy:<project>`.
     ///
     /// # Errors
-    /// The list of scopes.
+    /// The text is not a scope; the message lists the scopes.
     pub fn parse(raw: &str) -> Result<Self, String> {
         match raw.split_once(':') {
             None if raw == "admin" => Ok(Scope::Admin),

@@ -44,13 +44,13 @@ struct PhaseLabels {
     phase: &'static str,
 }
 
-/// How a rollout ended.
+/// Labels of a rollout's end.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
     outcome: &'static str,
 }
 
-/// A kind of request.
+/// Labels of a kind of request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RouteLabels {
     method: &'static str,

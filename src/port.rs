@@ -100,7 +100,7 @@ pub struct EventQuery {
     pub lines: Option<u32>,
 }
 
-/// The stored events.
+/// Reads the stored events.
 pub trait Events: Send + Sync {
     /// Returns events, the oldest first.
     ///
@@ -153,7 +153,7 @@ pub trait DesiredStore: Send + Sync {
     /// Returns the desired state that writing a document would result in.
     ///
     /// # Errors
-    /// As `put`.
+    /// Those of `put`.
     fn dry_run(&self, document: Admitted, owner: &Owner) -> Result<Wanted, WriteError>;
     /// Sets the complaint that blocks a project's newest request; none clears it. A complaint about an unknown project
     /// creates a project without a desired state, which is deleted with its complaint.
@@ -191,7 +191,7 @@ pub trait DesiredStore: Send + Sync {
     /// request for what could not be fetched is accepted again.
     ///
     /// # Errors
-    /// As `overlay`.
+    /// Those of `overlay`.
     fn deliver(&self, project: &ProjectId, artifact: &Artifact, delivery: &Delivery)
     -> Result<Option<Put>, WriteError>;
     /// Returns an input's note under this key; none if it is missing or could not be read.
@@ -212,7 +212,7 @@ pub struct SecretInfo {
 /// The errors of files that belong to no project, by file name.
 pub type FileErrors = Arc<Mutex<BTreeMap<String, String>>>;
 
-/// systemd.
+/// Reads and changes the units of apps, through systemd.
 pub trait Units: Send {
     /// Returns every unit of ours, by project: those with a file, and those that are loaded without one.
     ///
@@ -346,12 +346,12 @@ pub trait Services: Send {
     /// Returns the installed state of each. Without `closely`, an earlier observation will do: no service is requested.
     ///
     /// # Errors
-    /// It could not be read.
+    /// The installed state could not be read.
     fn look(&self, closely: bool) -> Result<ServicesSeen, PortError>;
     /// Starts a package job, outside the loop and the agent. Returns at once.
     ///
     /// # Errors
-    /// It could not be started.
+    /// The job could not be started.
     fn begin(&self, order: &PackageJob) -> Result<(), PortError>;
     /// Starts a daemon. Returns at once.
     ///
@@ -365,12 +365,12 @@ pub trait Services: Send {
     fn enable(&self, service: Service) -> Result<(), PortError>;
 }
 
-/// Directories, users, artifacts.
+/// Reads and changes directories, users and artifacts on disk.
 pub trait Bundles: Send {
     /// Returns what exists on disk of a project.
     ///
     /// # Errors
-    /// It could not be read.
+    /// The directories could not be read.
     fn look(&self, project: &ProjectId) -> Result<BundlesSeen, PortError>;
     /// Returns the fetches of a project that run, or how they ended.
     fn fetches(&self, project: &ProjectId) -> BTreeMap<ReleaseNo, FetchSeen>;
@@ -384,7 +384,7 @@ pub trait Bundles: Send {
     /// Starts to fetch and unpack a release, in the background.
     ///
     /// # Errors
-    /// It could not be started.
+    /// The fetch could not be started.
     fn fetch(&self, project: &ProjectId, order: &FetchOrder) -> Result<(), PortError>;
     /// Moves the traffic of a web process to a slot: creates or removes its marker.
     ///
@@ -404,7 +404,7 @@ pub trait Bundles: Send {
     /// Returns the artifacts that are named by their digest, and when each arrived.
     ///
     /// # Errors
-    /// They could not be read.
+    /// The directory could not be read.
     fn artifacts(&self) -> Result<BTreeMap<Sha256, Timestamp>, PortError>;
     /// Removes an artifact.
     ///
@@ -459,19 +459,19 @@ pub trait Health: Send {
     }
 }
 
-/// Caddy.
+/// Reads and changes what Caddy serves.
 pub trait Routes: Send {
     /// Returns what Caddy serves.
     ///
     /// # Errors
-    /// It could not be asked.
+    /// Caddy did not answer.
     fn look(&self) -> Result<ProxySeen, PortError>;
     /// Returns which of these hosts have their public certificate.
     fn certificates(&self, hosts: &BTreeSet<Hostname>) -> BTreeMap<Hostname, CertificateSeen>;
     /// Returns why Caddy would refuse routes; none if it would load them. Changes nothing.
     ///
     /// # Errors
-    /// It could not be asked.
+    /// Caddy did not answer.
     fn refusal(&self, order: &RoutesOrder) -> Result<Option<String>, PortError>;
     /// Returns the hosts of these routes that Caddy serves differently now, or not at all. Changes nothing.
     fn differing(&self, order: &RoutesOrder) -> BTreeSet<Hostname>;
@@ -519,7 +519,7 @@ pub struct LogLine {
 /// The lines of a query as they arrive. Dropping it ends the reading; a reader that does not keep up loses it.
 pub type LogLines = tokio::sync::mpsc::Receiver<Result<LogLine, PortError>>;
 
-/// The journal.
+/// Reads log lines from the journal.
 pub trait Journal: Send + Sync {
     /// Begins to read; must be called within the runtime.
     ///
@@ -531,7 +531,7 @@ pub trait Journal: Send + Sync {
 /// The server's figures, the newest each second; none before the first. Dropping it ends the measuring.
 pub type Figures = tokio::sync::watch::Receiver<Option<Arc<SystemStats>>>;
 
-/// The server's own figures.
+/// Measures the resource usage of the server, the agent and the apps.
 pub trait Stats: Send + Sync {
     /// Begins to measure once a second, in the background, or joins a measurement that is running.
     ///
@@ -560,12 +560,12 @@ pub trait Upload: Send {
     /// Adds bytes.
     ///
     /// # Errors
-    /// They could not be written.
+    /// The bytes could not be written.
     fn write(&mut self, bytes: &[u8]) -> Result<(), PortError>;
     /// Publishes it under its digest; it is on disk when this returns.
     ///
     /// # Errors
-    /// It could not be kept.
+    /// The artifact could not be published.
     fn keep(self: Box<Self>, sha256: &Sha256) -> Result<(), PortError>;
 }
 
@@ -582,7 +582,7 @@ pub trait Tail: Send {
     }
 }
 
-/// The machine's clock.
+/// The clock of the machine, or of a simulation.
 pub trait Clock: Send + Sync {
     /// Returns the present time.
     fn now(&self) -> Timestamp;

@@ -178,7 +178,7 @@ impl Settings {
     /// Reads the settings; a missing or empty file means the defaults.
     ///
     /// # Errors
-    /// The file and the invalid key.
+    /// The file could not be read or has an invalid key; the message has the file and the cause.
     pub fn read(path: &Path) -> Result<Self, String> {
         match std::fs::read_to_string(path) {
             Ok(text) => Self::parse(&text).map_err(|cause| format!("could not read {}: {cause}", path.display())),
@@ -190,7 +190,7 @@ impl Settings {
     /// Parses the settings.
     ///
     /// # Errors
-    /// The invalid key and its position.
+    /// The text has an invalid key; the message has its position.
     pub fn parse(text: &str) -> Result<Self, String> {
         if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
             return Ok(Self::default());

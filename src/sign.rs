@@ -41,7 +41,7 @@ pub struct Key(Zeroizing<[u8; 32]>);
 pub struct BadKey;
 
 impl Key {
-    /// Wraps raw bytes.
+    /// Creates a key from its bytes.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(Zeroizing::new(bytes))
     }
@@ -89,7 +89,7 @@ pub fn same(one: &[u8], other: &[u8]) -> bool {
     one.ct_eq(other).into()
 }
 
-/// Returns a body's digest.
+/// Returns the SHA-256 of a body.
 pub fn digest(body: &[u8]) -> Sha256 {
     Sha256::of_digest(Hasher::digest(body).into())
 }
@@ -99,7 +99,7 @@ pub fn digest(body: &[u8]) -> Sha256 {
 pub struct Nonce(String);
 
 impl Nonce {
-    /// Parses a nonce.
+    /// Parses 32 hex digits.
     pub fn parse(raw: &str) -> Option<Self> {
         is_hex(raw, 32).then(|| Self(raw.to_owned()))
     }

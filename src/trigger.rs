@@ -20,9 +20,7 @@ pub enum Trigger {
     Changed,
     /// Caddy should be offered the refused routes again.
     OfferAgain,
-    /// A dry run is requested.
     Ask(Box<DryRunRequest>),
-    /// The agent should end.
     Stop,
 }
 

@@ -39,7 +39,7 @@ pub async fn drain(incoming: &mut In) {
     let _ = tokio::time::timeout(LET_GO_WITHIN, rest).await;
 }
 
-/// An incoming body.
+/// An incoming body, limited in length and hashed while it is read.
 pub struct Body<'a> {
     incoming: &'a mut In,
     hasher: Hasher,
@@ -51,7 +51,7 @@ pub struct Body<'a> {
 /// Refuses a body whose declared length is too long.
 ///
 /// # Errors
-/// It is.
+/// 413: the declared length is above the limit.
 pub fn check_length(headers: &HeaderMap, most: u64) -> Result<(), Problem> {
     if length(headers).is_some_and(|length| length > most) { Err(Problem::too_large(most)) } else { Ok(()) }
 }
@@ -90,7 +90,7 @@ impl<'a> Body<'a> {
     /// Returns the digest of the received bytes, if it matches the signed one.
     ///
     /// # Errors
-    /// It does not match.
+    /// 401: the received bytes do not have the signed digest.
     pub fn finish(self) -> Result<Sha256, Problem> {
         let found = Sha256::of_digest(self.hasher.finalize().into());
         match &self.expected {
@@ -109,7 +109,7 @@ impl<'a> Body<'a> {
     /// Reads the whole body.
     ///
     /// # Errors
-    /// As `piece` and `finish`.
+    /// Those of `piece` and `finish`.
     pub async fn read(mut self, headers: &HeaderMap) -> Result<Zeroizing<Vec<u8>>, Problem> {
         // Allocated in full at once if the length is known: a buffer that grows leaves copies of secrets behind.
         let room = length(headers).unwrap_or(0).min(self.most);
@@ -129,7 +129,7 @@ impl<'a> Body<'a> {
 /// Parses a JSON object. serde also accepts an array in its place, the fields in order: that is refused as unintended.
 ///
 /// # Errors
-/// It is not such an object.
+/// The body is not a JSON object of this type.
 pub fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {
     let read = serde_json::from_slice(body)?;
     match body.trim_ascii_start().first() {

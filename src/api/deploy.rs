@@ -16,7 +16,7 @@ use super::query::content_type;
 use super::{Answer, Call};
 use crate::keys::Scope;
 
-/// The requested artifact.
+/// The body: an uploaded artifact, and its version.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Move {

@@ -30,7 +30,7 @@ use super::{Answer, ApiState, Call, blocking, projects, slot};
 
 /// The agent's own unit.
 const AGENT: &str = "zexio-agent.service";
-/// The most past lines.
+/// The most past lines that one request returns.
 const MOST: u32 = 10_000;
 /// How many lines are queued for a reader.
 const QUEUE: usize = 256;
@@ -43,7 +43,7 @@ const LIFE: u32 = 15;
 /// How many new releases one reader may follow, since each is a process. After that the reader has to reconnect.
 const FOLLOWED: usize = 16;
 
-/// The requested lines.
+/// Which lines a request asks for.
 #[derive(Debug, Clone)]
 struct Ask {
     lines: u32,
@@ -64,7 +64,7 @@ struct Whose {
 
 type Units = BTreeMap<String, Whose>;
 
-/// A line, as shown.
+/// A log line in an answer.
 #[derive(Serialize)]
 struct Shown<'a> {
     time: Timestamp,
@@ -126,7 +126,7 @@ pub fn lines(raw: &str) -> Result<u32, String> {
 /// Parses a time, or how long ago it was.
 ///
 /// # Errors
-/// It is neither.
+/// The text is neither a time nor a time span.
 pub fn since(raw: &str, now: Timestamp) -> Result<Timestamp, String> {
     Timestamp::parse(raw)
         .or_else(|_| Span::parse(raw).map(|span| Timestamp(now.0.saturating_sub(span.0))))

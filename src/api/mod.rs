@@ -67,7 +67,7 @@ pub use server::serve;
 
 /// A request's body, from a connection or a test.
 pub type In = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
-/// An answer's body.
+/// The body of an answer.
 pub type Out = UnsyncBoxBody<Bytes, Infallible>;
 /// The result of an endpoint.
 pub type Answer = Result<Response<Out>, Problem>;
@@ -128,7 +128,7 @@ pub struct Origin {
     pub flaws: Flaws,
 }
 
-/// An authorised request.
+/// A routed request that is authenticated and allowed.
 pub struct Call {
     pub state: Arc<ApiState>,
     pub origin: Origin,
@@ -136,7 +136,7 @@ pub struct Call {
     /// The key that signed it; none if the route takes another proof.
     pub key: Option<KeyId>,
     pub headers: HeaderMap,
-    /// The raw query.
+    /// The query as it was sent, without `?`.
     pub raw_query: String,
     /// The whole body; empty for an upload, which reads its own.
     pub body: Zeroizing<Vec<u8>>,
@@ -164,7 +164,7 @@ impl Call {
     /// Returns the name in the path.
     ///
     /// # Errors
-    /// As `project`.
+    /// The route has none, which only a mistake in the table could cause.
     pub fn name(&self) -> Result<&str, Problem> {
         self.target.name.as_deref().ok_or_else(|| Problem::ours("this route has no name"))
     }
@@ -180,7 +180,7 @@ impl Call {
     /// Runs blocking work off the async runtime.
     ///
     /// # Errors
-    /// That of the work.
+    /// The error of the work itself.
     pub async fn ask<T: Send + 'static>(
         &self,
         work: impl FnOnce(&ApiState) -> Result<T, Problem> + Send + 'static,
@@ -192,7 +192,7 @@ impl Call {
     /// that the loop was never notified of.
     ///
     /// # Errors
-    /// That of the work.
+    /// The error of the work itself.
     pub async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&ApiState) -> Result<T, Problem> + Send + 'static,
@@ -209,7 +209,7 @@ impl Call {
 /// Runs blocking work off the async runtime.
 ///
 /// # Errors
-/// That of the work.
+/// The error of the work itself.
 pub async fn blocking<T: Send + 'static>(
     state: &Arc<ApiState>,
     work: impl FnOnce(&ApiState) -> Result<T, Problem> + Send + 'static,
@@ -351,7 +351,7 @@ fn longest_body(endpoint: Endpoint, state: &ApiState) -> u64 {
 /// Takes a slot for an expensive request.
 ///
 /// # Errors
-/// All are taken.
+/// 503: all slots are in use.
 pub fn slot(slots: &Arc<Semaphore>) -> Result<tokio::sync::OwnedSemaphorePermit, Problem> {
     Arc::clone(slots).try_acquire_owned().map_err(|_| Problem::later("too many of these at once; try again"))
 }
@@ -362,7 +362,7 @@ pub fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     Ok(respond(status, "application/json", text))
 }
 
-/// Makes an answer.
+/// Creates an answer with a body.
 pub fn respond(status: StatusCode, content_type: &'static str, text: Vec<u8>) -> Response<Out> {
     let mut response = Response::new(Full::new(Bytes::from(text)).boxed_unsync());
     *response.status_mut() = status;

@@ -63,11 +63,11 @@ pub fn meaning_of(code: &str) -> &'static str {
     CODES.iter().find(|(known, ..)| *known == code).map_or("", |(.., meaning)| meaning)
 }
 
-/// A refusal.
+/// An error answer, sent as `application/problem+json`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     pub status: StatusCode,
-    /// The code, for programs.
+    /// One of `CODES`, for programs.
     pub code: &'static str,
     /// The explanation, for people.
     pub detail: String,
@@ -77,7 +77,7 @@ pub struct Problem {
     pub allow: Option<HeaderValue>,
 }
 
-/// The body's format.
+/// The body of an error answer, as JSON.
 #[derive(Serialize)]
 struct Body<'a> {
     r#type: String,
@@ -89,7 +89,7 @@ struct Body<'a> {
 }
 
 impl Problem {
-    /// Makes a refusal.
+    /// Creates an error answer without `errors` and `Allow`.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         Self { status, code, detail: detail.into(), errors: Vec::new(), allow: None }
     }
@@ -125,7 +125,7 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("the body is longer than {most} bytes"))
     }
 
-    /// 500: the agent's fault.
+    /// 500: an error of the agent itself.
     pub fn ours(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
     }
@@ -135,7 +135,7 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
     }
 
-    /// Returns the body.
+    /// Returns the body as JSON.
     pub fn body(&self) -> Vec<u8> {
         let body = Body {
             r#type: format!("urn:zexio:problem:{}", self.code),

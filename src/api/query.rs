@@ -39,7 +39,7 @@ impl Query {
     /// `dry_run=` must not write because a script's variable was empty.
     ///
     /// # Errors
-    /// It is neither.
+    /// 400: the parameter is neither `true` nor `false`.
     pub fn flag(&self, name: &str) -> Result<bool, Problem> {
         self.0.get(name).map_or(Ok(false), |text| truth(text).map_err(|cause| bad(name, &cause)))
     }
@@ -60,7 +60,7 @@ impl Query {
 /// Parses `true` or `false`.
 ///
 /// # Errors
-/// It is neither.
+/// The text is neither `true` nor `false`.
 pub fn truth(raw: &str) -> Result<bool, String> {
     raw.parse().map_err(|_| format!("{raw:?} is neither true nor false"))
 }
@@ -77,7 +77,7 @@ fn bad(name: &str, cause: &str) -> Problem {
 /// Returns the content type without its parameters, if it is one of these or missing.
 ///
 /// # Errors
-/// It is another one.
+/// 415: the content type is not in the list.
 pub fn content_type<'a>(headers: &HeaderMap, known: &[&'a str]) -> Result<Option<&'a str>, Problem> {
     let refused = |found: &str| {
         let detail = format!("content type {found:?} is not taken here; {} is", known.join(", "));

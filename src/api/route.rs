@@ -121,7 +121,7 @@ pub const TABLE: &[(&str, &str, Endpoint, Permission)] = &[
     ("POST", "/v1/hooks/{project}/{name}", Endpoint::Hook, Permission::Nothing),
 ];
 
-/// A routed request.
+/// The endpoint of a request, and the parameters in its path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     pub endpoint: Endpoint,

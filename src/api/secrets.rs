@@ -85,7 +85,7 @@ fn name(call: &Call) -> Result<SecretName, Problem> {
     SecretName::parse(call.name()?).map_err(|e| Problem::bad("bad_id", e.to_string()))
 }
 
-/// A value within JSON.
+/// The JSON form of a secret's value.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wrapped {

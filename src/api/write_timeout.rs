@@ -19,7 +19,7 @@ pub struct Patient<S> {
 }
 
 impl<S> Patient<S> {
-    /// Wraps a stream.
+    /// Wraps a stream whose writes should time out.
     pub fn new(inner: S) -> Self {
         Self { inner, waiting: None }
     }

@@ -17,7 +17,7 @@ use crate::model::names::ProjectId;
 use crate::model::quantity::Span;
 use crate::model::services::{Service, Version};
 
-/// A spec to send.
+/// A spec to send, and where it comes from.
 struct Sending {
     name: String,
     project: ProjectId,
@@ -124,7 +124,7 @@ pub fn show_plan(steps: &[Value], waiting: &[Value], format: Format) -> Result<b
 /// Returns the exit status of `plan`, as the end of a verb.
 ///
 /// # Errors
-/// There is something to do.
+/// The plan has steps.
 pub fn changes(any: bool) -> Result<(), Failure> {
     if any { Err(Failure { status: CHANGES, message: String::new() }) } else { Ok(()) }
 }

@@ -46,12 +46,12 @@ pub struct Ask<'a> {
 }
 
 impl<'a> Ask<'a> {
-    /// Makes a GET.
+    /// Creates a GET request.
     pub fn get(target: impl Into<String>) -> Self {
         Self { method: "GET", target: target.into(), ..Self::default() }
     }
 
-    /// Makes a request with a JSON body.
+    /// Creates a request with a JSON body.
     pub fn json(method: &'a str, target: impl Into<String>, body: &Value) -> Self {
         let body = body.to_string().into_bytes();
         Self { method, target: target.into(), content_type: "application/json", body, ..Self::default() }
@@ -87,10 +87,9 @@ fn mark_in(headers: &hyper::HeaderMap) -> Option<Mark> {
     Mark::parse(headers.get(heartbeat::HEADER)?.to_str().ok()?)
 }
 
-/// The agent's address.
+/// Where the agent listens: the local socket or a URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// The local socket.
     Socket(PathBuf),
     Web(Url),
 }
@@ -99,7 +98,7 @@ impl Place {
     /// Parses the given address; none: the local socket.
     ///
     /// # Errors
-    /// Says what an address looks like.
+    /// The text is not an address; the message shows one.
     pub fn parse(raw: Option<&str>) -> Result<Self, Failure> {
         let Some(raw) = raw.filter(|raw| !raw.is_empty()) else { return Ok(Place::Socket(SOCKET.into())) };
         if let Some(path) = raw.strip_prefix("unix:").or_else(|| raw.starts_with('/').then_some(raw)) {
@@ -145,7 +144,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Makes a client.
+    /// Creates a client that has written nothing yet.
     pub fn new(place: Place, signer: Signer) -> Self {
         Self { place, signer, written: Cell::default() }
     }
@@ -385,7 +384,7 @@ impl Client {
     }
 }
 
-/// A long body.
+/// A body that is streamed, not held in memory.
 pub struct Upload {
     pub content: Box<dyn Read + Send>,
     pub bytes: u64,
@@ -479,7 +478,7 @@ pub fn query(pairs: &[(&str, String)]) -> String {
 /// Reads a file, or standard input for `-`.
 ///
 /// # Errors
-/// Names the file and the cause.
+/// The file could not be read; the message names it and the cause.
 pub fn read_input(path: &Path) -> Result<Vec<u8>, Failure> {
     let read = if path == Path::new("-") {
         let mut all = Vec::new();

@@ -12,21 +12,21 @@ pub const CHANGES: u8 = 2;
 /// Exit status: `--wait` ended other than Ready.
 pub const NOT_READY: u8 = 3;
 
-/// Why a verb failed.
+/// Why a command failed, and its exit status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     pub status: u8,
-    /// Empty: nothing is printed.
+    /// If it is empty, nothing is printed.
     pub message: String,
 }
 
 impl Failure {
-    /// Makes an error.
+    /// Creates a failure with the exit status for errors.
     pub fn new(message: impl Into<String>) -> Self {
         Self { status: ERROR, message: message.into() }
     }
 
-    /// Makes the end of a wait that did not reach Ready.
+    /// Creates the failure of a wait that did not reach Ready.
     pub fn not_ready(message: impl Into<String>) -> Self {
         Self { status: NOT_READY, message: message.into() }
     }

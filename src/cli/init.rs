@@ -41,7 +41,7 @@ pub struct JoinProxy<'a> {
 /// Prepares the machine.
 ///
 /// # Errors
-/// Says what could not be made.
+/// Names what could not be created.
 pub fn init(hooks: &InitHooks, yes: bool, restart: bool, format: Format) -> Result<(), Failure> {
     if !geteuid().is_root() {
         return Err(Failure::new("could not prepare the machine: run this as root"));

@@ -65,7 +65,7 @@ pub struct Entry {
     pub init: InitHooks,
 }
 
-/// Runs a verb.
+/// Runs the command that the arguments name.
 pub fn run(entry: Entry) -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,

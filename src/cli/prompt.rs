@@ -48,7 +48,7 @@ fn without_newline(mut value: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
 /// Asks a person to confirm in words. A script is not asked: its author has decided.
 ///
 /// # Errors
-/// The answer was another one.
+/// The person did not confirm.
 pub fn confirm(question: &str, expected: &str) -> Result<(), Failure> {
     if !io::stdin().is_terminal() {
         return Ok(());

@@ -11,7 +11,7 @@ use crate::model::status::{Condition, ConditionKind, ProcessStatus, ProjectState
 /// Parses a project's status out of the API's view of it.
 ///
 /// # Errors
-/// Says what could not be parsed.
+/// The status could not be parsed, and why.
 pub fn status_of(view: &Value) -> Result<Status, Failure> {
     let status = view.get("status").filter(|status| status.is_object()).unwrap_or(view);
     serde_json::from_value(status.clone())

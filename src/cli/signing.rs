@@ -12,7 +12,7 @@ use crate::port::{Clock, SystemClock};
 use crate::settings::KEYS;
 use crate::sign::{Head, Key, Nonce, Stamp, digest, sign};
 
-/// Signs with one key.
+/// Signs requests with one key.
 pub struct Signer {
     kid: KeyId,
     key: Key,
@@ -22,7 +22,7 @@ impl Signer {
     /// Reads the key; its file's name is its id. Default: `admin`.
     ///
     /// # Errors
-    /// Names the file and the fix.
+    /// The key could not be read; the message names the file and the fix.
     pub fn read(given: Option<&Path>) -> Result<Self, Failure> {
         let path = given.map_or_else(|| PathBuf::from(KEYS).join("admin"), Path::to_owned);
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -50,7 +50,7 @@ impl Signer {
     /// Returns the X-Signature of a request that is sent now and whose body has this hash.
     ///
     /// # Errors
-    /// As `header`.
+    /// The machine provides no random bytes.
     pub fn header_of_digest(&self, head: &Head<'_>, body: Sha256) -> Result<String, Failure> {
         let now = SystemClock.now().0 / 1000;
         Ok(self.header_at(head, body, now, Nonce::generate()?))
@@ -74,7 +74,7 @@ impl Target {
     /// Parses method and URL. The path stays as written: what curl sends is what must be signed.
     ///
     /// # Errors
-    /// Says what a URL looks like.
+    /// The text is not a URL; the message shows one.
     pub fn parse(method: &str, raw: &str) -> Result<Self, Failure> {
         let url = Url::parse(raw).ok().filter(|url| url.host_str().is_some());
         let url = url.ok_or_else(|| Failure::new(format!("{raw:?} is not a URL like http://localhost/v1/projects")))?;
@@ -87,7 +87,7 @@ impl Target {
         Ok(Self { method, host, path: path.to_owned(), query: query.to_owned() })
     }
 
-    /// Returns the signed text.
+    /// Returns the parts of the request that are signed.
     pub fn head<'a>(&'a self, content_type: &'a str) -> Head<'a> {
         Head { method: &self.method, host: &self.host, path: &self.path, query: &self.query, content_type }
     }

@@ -26,7 +26,7 @@ pub fn once(session: &Session) -> Result<(), Failure> {
 /// Shows the figures once a second: redrawn in place for people, one after the other for programs.
 ///
 /// # Errors
-/// As `once`.
+/// Those of `once`.
 pub fn watch(session: &Session) -> Result<(), Failure> {
     let format = session.format;
     let top = if Paint::of_stdout().0 { "\x1b[H\x1b[2J" } else { "\n" };

@@ -59,7 +59,7 @@ pub fn yaml(value: &Value) -> String {
     if text.ends_with('\n') { text } else { text + "\n" }
 }
 
-/// Colour of a terminal.
+/// A terminal colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Colour {
     Green,
@@ -78,7 +78,7 @@ impl Paint {
         Self(std::io::stdout().is_terminal() && !refused)
     }
 
-    /// Colours a text.
+    /// Returns the text in this colour, or unchanged without colours.
     pub fn put(self, colour: Colour, text: &str) -> String {
         let code = match colour {
             Colour::Green => 32,

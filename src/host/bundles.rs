@@ -36,7 +36,7 @@ pub struct Files {
     fetches: Fetches,
 }
 
-/// What a fetch needs.
+/// What a background fetch works with.
 #[derive(Clone)]
 struct Works {
     layout: Layout,

@@ -35,7 +35,7 @@ impl Sealing {
     /// Waits for the sealed blob.
     ///
     /// # Errors
-    /// The program's message; never the blob.
+    /// systemd-creds failed; its message is shown, never the blob.
     pub fn end(self) -> Result<Vec<u8>, PortError> {
         let output = self.child.wait_with_output().map_err(|e| failed(&self.name, &e.to_string()))?;
         match (self.written, output.status.success() && !output.stdout.is_empty()) {

@@ -29,7 +29,7 @@ const LOCAL: [&str; 14] = [
 
 type Slot = Arc<Mutex<Option<watch::Sender<Option<Arc<SystemStats>>>>>>;
 
-/// Samples this server.
+/// Samples the server's figures in the background while they are read.
 pub struct Sampler {
     running: Slot,
     begun: Instant,

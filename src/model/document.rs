@@ -102,7 +102,7 @@ pub enum Subject {
 /// Reads a document of either kind.
 ///
 /// # Errors
-/// As `parse`.
+/// Those of `parse`.
 pub fn parse_any(text: &[u8]) -> Result<Subject, SpecError> {
     subject(&Tree::read(text)?)
 }
@@ -214,7 +214,7 @@ fn services(tree: &Tree) -> Result<BTreeMap<Service, Version>, SpecError> {
 /// Reads the request for one service: `{}` or `{"version": …}`.
 ///
 /// # Errors
-/// As `parse`.
+/// Those of `parse`.
 pub fn parse_service(service: Service, text: &[u8]) -> Result<Version, SpecError> {
     let tree = Tree::read(text)?;
     tree.check_values()?;

@@ -42,7 +42,6 @@ pub enum Level {
 pub struct Kept {
     /// Grows with every event, and when one happens again.
     pub id: u64,
-    /// The first occurrence.
     #[serde(flatten)]
     pub event: Event,
     /// Number of occurrences.

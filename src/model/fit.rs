@@ -52,10 +52,8 @@ pub fn problems(spec: &Document) -> Vec<Problem> {
     found
 }
 
-/// Restores the stored URLs where the spec has them as shown, with their query hidden.
-///
-/// # Errors
-/// The URLs without a stored one.
+/// Restores the stored URLs where the spec has them as shown, with their query hidden. Returns the shown URLs for which
+/// none is stored.
 pub fn restore(spec: &mut Document, stored: Option<&Spec>) -> Vec<Problem> {
     let mut stored = stored.cloned();
     let mut known: BTreeMap<&str, &mut String> = stored.iter_mut().flat_map(Spec::urls_mut).collect();

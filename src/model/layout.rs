@@ -35,7 +35,7 @@ impl Layout {
         if fits { Ok(Self { root: root.into() }) } else { Err(format!("{root:?} is not an absolute path like /zexio")) }
     }
 
-    /// Returns the root.
+    /// Returns the directory that holds all others, usually `/zexio`.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -52,7 +52,7 @@ impl Layout {
             (self.fronts(), 0o755),
         ]
     }
-    /// Returns the database.
+    /// Returns the path of the SQLite database.
     pub fn database(&self) -> PathBuf {
         self.root.join("zexio.db")
     }
@@ -76,7 +76,7 @@ impl Layout {
     pub fn apps(&self) -> PathBuf {
         self.root.join("apps")
     }
-    /// Returns a project's directory.
+    /// Returns the directory of a project's data and releases.
     pub fn app(&self, project: &ProjectId) -> PathBuf {
         self.apps().join(project.as_str())
     }
@@ -104,7 +104,7 @@ impl Layout {
     pub fn marker(&self, project: &ProjectId, process: &ProcessName) -> PathBuf {
         self.fronts().join(project.as_str()).join(process.as_str())
     }
-    /// Returns a unit's file.
+    /// Returns the path of a unit's file.
     pub fn unit_file(unit: &UnitId) -> PathBuf {
         Path::new(UNIT_DIR).join(unit.name())
     }

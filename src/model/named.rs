@@ -1,6 +1,6 @@
 //! Enums whose variants have a fixed name on the wire: the names, the list of all and both conversions from one table.
 
-/// Defines such an enum.
+/// Defines an enum from a table of variants and names.
 macro_rules! named {
     ($(#[$about:meta])* pub enum $type:ident { $($(#[$each:meta])* $variant:ident = $name:literal,)+ }) => {
         $(#[$about])*

@@ -49,7 +49,7 @@ macro_rules! checked_name {
                 if check(raw) { Ok(Self(raw.to_owned())) } else { Err(BadName::new(raw, $kind, $rule)) }
             }
 
-            /// Returns the text.
+            /// Returns the name as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }

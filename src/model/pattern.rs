@@ -2,7 +2,7 @@
 
 use regex::{Regex, RegexBuilder};
 
-/// Longest pattern.
+/// Longest valid pattern, in bytes.
 const LONGEST: usize = 1024;
 
 /// A regular expression.
@@ -10,7 +10,7 @@ const LONGEST: usize = 1024;
 pub struct Pattern(Regex);
 
 impl Pattern {
-    /// Returns it as written.
+    /// Returns the pattern as it was written.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }

@@ -274,7 +274,7 @@ reasons! {
 }
 
 impl Reason {
-    /// Returns all reasons.
+    /// Returns all reasons, in the order of the table.
     pub fn all() -> impl Iterator<Item = Self> {
         Self::GROUPS.iter().flat_map(|(_, reasons)| reasons.iter().copied())
     }

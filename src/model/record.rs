@@ -41,7 +41,7 @@ pub struct Damage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     Overlay,
-    /// Any other part.
+    /// Anything but the overlay, such as the spec.
     Other,
 }
 

@@ -27,7 +27,7 @@ struct Row {
 enum DefaultVersion {
     /// The newest even major: the ones with long-term support.
     NewestEven,
-    /// The distribution's own.
+    /// The version that the distribution ships.
     Distribution,
 }
 
@@ -41,7 +41,7 @@ macro_rules! services {
         }
 
         impl Service {
-            /// Every service there is.
+            /// All services, in the order of the table.
             pub const ALL: [Self; [$($name),+].len()] = [$(Self::$service),+];
 
             fn row(self) -> Row {
@@ -56,14 +56,12 @@ macro_rules! services {
 services! {
     /// Node.js: a program, no daemon.
     Nodejs: "nodejs", NewestEven, "20";
-    /// PostgreSQL.
     Postgresql: "postgresql", Distribution, "15";
-    /// Redis.
     Redis: "redis", Distribution, "7";
 }
 
 impl Service {
-    /// Returns its name.
+    /// Returns its name in specs and on the wire.
     pub fn as_str(self) -> &'static str {
         self.row().name
     }
@@ -196,7 +194,7 @@ pub struct Installation {
     pub version: String,
     /// Whether the package manager finished: not just unpacked, not half configured.
     pub whole: bool,
-    /// Its daemon, if any.
+    /// None if the service has no daemon.
     pub daemon: Option<DaemonSeen>,
 }
 
@@ -209,7 +207,7 @@ pub struct DaemonSeen {
 }
 
 impl DaemonSeen {
-    /// Returns whether it serves.
+    /// Returns whether it is active: a reload counts, a start does not yet.
     pub fn runs(&self) -> bool {
         matches!(self.state, ActiveState::Active | ActiveState::Reloading)
     }
@@ -219,10 +217,10 @@ impl DaemonSeen {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackageJobSeen {
     pub running: bool,
-    /// Its own last message.
+    /// The last message that the job gave systemd (`STATUS=`).
     pub said: String,
     pub exit: Option<Exit>,
-    /// systemd's invocation id.
+    /// systemd's invocation id, which differs in each run.
     pub invocation: String,
     /// Its last log lines, if it failed.
     pub log: Vec<String>,

@@ -81,15 +81,15 @@ mod true_or_false {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    /// Writes it.
+    /// Writes a bool as `True` or `False`.
     pub fn serialize<S: Serializer>(holds: &bool, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(if *holds { "True" } else { "False" })
     }
 
-    /// Reads it.
+    /// Reads `True` or `False`.
     ///
     /// # Errors
-    /// It is neither.
+    /// The text is neither `True` nor `False`.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
         match String::deserialize(deserializer)?.as_str() {
             "True" => Ok(true),

@@ -42,10 +42,8 @@ pub struct Loop {
     pub units: Box<dyn Units>,
     /// Directories, users, artifacts.
     pub bundles: Box<dyn Bundles>,
-    /// Readiness probes.
     pub health: Box<dyn Health>,
     pub routes: Box<dyn Routes>,
-    /// Host services.
     pub services: HostServices,
     /// The last log lines of failed units.
     pub tail: Box<dyn Tail>,

@@ -54,7 +54,7 @@ impl HostServices {
     /// Takes a step.
     ///
     /// # Errors
-    /// It could not be taken.
+    /// The step failed.
     pub fn take(
         &self,
         service: Service,

@@ -55,7 +55,7 @@ pub struct Site {
 pub struct SiteRoute {
     /// A name for its matchers, unique within the file.
     pub name: String,
-    /// None: every path.
+    /// None for all paths.
     pub path: Option<RoutePath>,
     pub project: ProjectId,
     pub process: ProcessName,
@@ -65,7 +65,7 @@ pub struct SiteRoute {
     pub b: Vec<String>,
     /// Whether slot a speaks HTTP/2 without TLS.
     pub a_h2c: bool,
-    /// Whether slot b does.
+    /// Whether slot b speaks HTTP/2 without TLS.
     pub b_h2c: bool,
     /// The directory of a static site, which then has no addresses.
     pub root: Option<String>,
@@ -83,7 +83,7 @@ pub const OURS: &str = "# Written by zexio from its template /etc/zexio/Caddyfil
 /// Fills the template with a site of each kind, so that a mistake in it shows before the first site needs it.
 ///
 /// # Errors
-/// As `text`.
+/// Those of `text`.
 pub fn try_template(proxy: &Proxy) -> Result<(), String> {
     let name = |raw: &str| ProcessName::parse(raw).map_err(|e| e.to_string());
     let (host, project) = (Hostname::parse("a.example.com"), ProjectId::parse("a"));

@@ -6,7 +6,7 @@ use std::ops::Range;
 struct Word<'a> {
     text: &'a str,
     place: Range<usize>,
-    /// From 1.
+    /// Counted from 1.
     line: usize,
     /// Number of blocks open around it.
     depth: usize,
@@ -84,7 +84,7 @@ fn heredoc_end(text: &str, start: usize, end: usize) -> Option<usize> {
 /// A line of the operator's Caddyfile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// From 1.
+    /// Counted from 1.
     pub number: usize,
     /// The words after the directive's name.
     pub arguments: Vec<String>,

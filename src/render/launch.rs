@@ -79,7 +79,7 @@ impl Launch {
     }
 }
 
-/// An opened blob.
+/// What a blob holds: where and how to run the command.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Opened<'a> {
     /// The working directory.

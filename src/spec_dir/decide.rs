@@ -49,7 +49,7 @@ pub enum Holds {
     Host(BTreeMap<Service, Version>),
     /// Host services that cannot be used: what is wrong, and how to fix it.
     BrokenHost(String),
-    /// Nothing usable.
+    /// Neither a valid spec nor valid host services.
     Nothing {
         /// The project that it names nevertheless.
         named: Option<ProjectId>,
@@ -114,7 +114,7 @@ pub enum Decision {
 /// The result of an observation.
 #[derive(Debug, Clone, Default)]
 pub struct Verdict {
-    /// In order.
+    /// To be carried out in this order.
     pub decisions: Vec<Decision>,
     /// Errors of files, by name.
     pub troubles: BTreeMap<String, String>,
@@ -165,13 +165,13 @@ struct Look<'a> {
 enum Claim {
     /// This file owns it already.
     Mine,
-    /// It has no owner.
+    /// The project does not exist yet.
     Free,
     /// Its owner's file is missing.
     Left(Owner),
     /// Another owner keeps it.
     Taken(Owner),
-    /// Not now, and why.
+    /// It may not be claimed now, and why.
     No(String),
 }
 

@@ -51,10 +51,10 @@ pub fn watch(
 #[derive(Clone)]
 pub struct DesiredStores {
     pub desired_store: Arc<dyn DesiredStore>,
-    /// The projects' desired state.
+    /// The recorded progress of projects.
     pub memory: Arc<dyn ProgressStore>,
     pub desired_services: Arc<dyn DesiredServiceStore>,
-    /// The host services' desired state.
+    /// The recorded progress of host services.
     pub service_progress: Arc<dyn ServiceProgressStore>,
 }
 

@@ -292,7 +292,6 @@ pub(super) fn json(value: &impl serde::Serialize) -> String {
 
 const COLUMNS: &str = "project, generation, intent, keep_data, owner, spec, overlay, overlay_by, complaint, hold";
 
-/// A project's row, unparsed.
 struct Row {
     project: String,
     generation: u64,

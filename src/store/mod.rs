@@ -23,7 +23,7 @@ use crate::model::failure::PortError;
 use crate::model::reason::Reason;
 pub use seal::{MasterKey, Sealer};
 
-/// The database.
+/// The SQLite database that holds desired state, progress and events.
 pub struct Db {
     connection: Mutex<Connection>,
     sealer: Sealer,

@@ -125,7 +125,7 @@ pub(super) fn plain(error: WriteError) -> PortError {
     }
 }
 
-/// Reads one project's progress.
+/// Reads one project's recorded progress; empty if it has none.
 pub(super) fn read_progress(connection: &Connection, project: &ProjectId) -> Result<ProjectProgress, PortError> {
     let text = read_text(connection, "SELECT progress FROM progress WHERE project = ?1", project)?;
     text.map_or(Ok(ProjectProgress::default()), |text| parse(&text))

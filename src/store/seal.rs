@@ -98,7 +98,7 @@ impl Sealer {
     /// Seals a value.
     ///
     /// # Errors
-    /// The system gave no random bytes.
+    /// The system provides no random bytes.
     pub fn seal(&self, label: Label<'_>, value: &str) -> Result<SealedBody, SealError> {
         let mut nonce = [0; 12];
         getrandom::fill(&mut nonce).map_err(|_| SealError("the system gave no random bytes"))?;

@@ -42,7 +42,6 @@ pub struct Bump {
     /// Or the digest of one already on the server, as answered by the upload.
     #[serde(default)]
     pub file: Option<Sha256>,
-    /// The expected SHA-256.
     #[serde(default)]
     pub sha256: Option<Sha256>,
     /// A version label for people.
@@ -54,13 +53,13 @@ impl Bump {
     /// Parses our own body format.
     ///
     /// # Errors
-    /// Says what is wrong with it.
+    /// The body is not in this format, and why.
     pub fn parse(body: &[u8]) -> Result<Self, Problem> {
         parse(body)
     }
 }
 
-/// A verified delivery.
+/// A verified delivery that names a version to deploy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moved {
     pub id: String,
@@ -74,7 +73,6 @@ pub struct Moved {
 /// What a verified request means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
-    /// A ping.
     Ping,
     /// Nothing to do, and why.
     Nothing(String),
@@ -175,7 +173,7 @@ fn unready_note(project: &ProjectId, provider: &str) -> String {
 /// Answers `POST /v1/hooks/{id}/generic`, which carries our own signature.
 ///
 /// # Errors
-/// It asks for something not allowed.
+/// The delivery requests something that is not allowed.
 pub async fn generic(call: &Call) -> Answer {
     call.query(&[])?;
     content_type(&call.headers, &["application/json"])?;
@@ -318,7 +316,7 @@ async fn ignored(call: &Call, project: &ProjectId, why: String) -> Answer {
     json(StatusCode::ACCEPTED, &json!({ "project": project, "generation": generation, "ignored": why }))
 }
 
-/// Reads a payload.
+/// Parses the payload's JSON.
 fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     object(body).map_err(|e| match e.classify() {
         serde_json::error::Category::Data => Problem::invalid(vec![Flaw::at("", e.to_string())]),

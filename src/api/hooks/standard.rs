@@ -17,7 +17,7 @@ const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 /// How many signatures a header may list; a sender that rotates its key has two.
 const MOST: usize = 8;
 
-/// A verified delivery.
+/// The id and time of a verified delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proven {
     pub id: String,

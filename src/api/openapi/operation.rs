@@ -24,23 +24,23 @@ pub struct Operation {
     pub checks_query: bool,
     /// Whether an empty parameter counts as missing.
     pub blanks: bool,
-    /// Name, schema, meaning.
+    /// Request headers: name, schema, meaning.
     pub headers: Vec<(&'static str, &'static str, &'static str)>,
     pub body: Option<Sent>,
-    /// Answers on success.
+    /// The answers on success.
     pub answers: Vec<Answered>,
     /// Codes of refusals beyond those that every such route has.
     pub codes: Vec<&'static str>,
 }
 
-/// A request body.
+/// A request body: its content types and its schema.
 pub struct Sent {
     pub types: &'static [&'static str],
     pub schema: &'static str,
     pub required: bool,
 }
 
-/// An answer.
+/// An answer on success, as OpenAPI describes it.
 pub struct Answered {
     pub status: u16,
     pub what: &'static str,

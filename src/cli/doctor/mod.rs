@@ -34,7 +34,7 @@ enum State {
     Wrong,
 }
 
-/// A finding.
+/// What one check found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Finding {
     check: &'static str,
@@ -59,7 +59,7 @@ fn wrong(check: &'static str, message: impl Into<String>, mend: impl Into<String
 /// Examines the machine and shows the findings.
 ///
 /// # Errors
-/// Something is wrong; it was printed.
+/// A check found something wrong, which was printed.
 pub fn doctor(agent: Option<&str>, key: Option<&Path>, format: Format) -> Result<(), Failure> {
     if matches!(Place::parse(agent)?, Place::Web(_)) {
         return Err(Failure::new("could not examine another machine: run `zexio doctor` there, without --agent"));

@@ -36,7 +36,7 @@ const EARLY: Duration = Duration::from_secs(1);
 /// The pause after the first probe of a run.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(3);
 
-/// The running probes.
+/// Runs the probes in the background and keeps their results.
 pub struct Prober {
     clock: Arc<dyn Clock>,
     trigger: TriggerSender,

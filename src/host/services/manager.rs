@@ -34,7 +34,7 @@ pub struct Call {
     pub args: Vec<String>,
 }
 
-/// Builds a call.
+/// Builds a call of a program.
 pub fn call(program: &'static str, args: &[&str]) -> Call {
     Call { program, args: args.iter().map(ToString::to_string).collect() }
 }
@@ -50,7 +50,7 @@ impl Call {
 }
 
 impl Manager {
-    /// All of them.
+    /// Every supported package manager.
     pub const ALL: [Self; 2] = [Self::Apt, Self::Dnf];
 
     /// Detects the package manager of this host.
