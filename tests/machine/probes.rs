@@ -203,3 +203,56 @@ fn a_site_that_answers_only_502_is_never_called_ready() {
     assert_eq!(machine.get("moody.example.com", "/").0, 502);
     assert!(machine.status_has("moody", "\"state\":\"running\""));
 }
+
+/// Node servers that speak TLS or another language, and Redis's first words.
+const FOREIGN: &str = r#"
+const net = require('net'), tls = require('tls'), https = require('https'), http2 = require('http2'), fs = require('fs');
+const port = Number(process.env.PORT), kind = process.argv[2];
+const pem = { key: fs.readFileSync('key.pem'), cert: fs.readFileSync('cert.pem') };
+const hush = (server) => server.on('tlsClientError', () => {}).on('clientError', () => {});
+const kinds = {
+  https: () => hush(https.createServer(pem, (request, response) => response.end('x'))),
+  h2: () => hush(http2.createSecureServer(pem, (request, response) => response.end('x'))),
+  smtp: () => net.createServer((socket) => { socket.on('error', () => {}); socket.write('220 mail.example.com ESMTP\r\n'); }),
+  silent: () => net.createServer((socket) => { socket.on('error', () => {}); socket.on('data', () => socket.end()); }),
+};
+kinds[kind]().listen(port, '127.0.0.1');
+"#;
+
+#[test]
+fn an_app_that_speaks_something_else_is_told_what_it_speaks() {
+    let machine = Machine::with_agent();
+    machine.write_file("/root/apps/foreign.js", FOREIGN);
+    machine.write_file(
+        "/root/apps/secure.py",
+        "import http.server, os, ssl\nserver = http.server.HTTPServer(('127.0.0.1', int(os.environ['PORT'])), http.server.SimpleHTTPRequestHandler)\n\
+         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)\ncontext.load_cert_chain('cert.pem', 'key.pem')\n\
+         server.socket = context.wrap_socket(server.socket, server_side=True)\nserver.serve_forever()\n",
+    );
+    machine.must(
+        "cd /root/apps && openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=x -keyout key.pem -out cert.pem 2>&1
+         tar -czf /srv/artifacts/apps.tar.gz .",
+    );
+    let tls = "it speaks TLS on its port; Caddy ends TLS";
+    for (project, run, says) in [
+        ("https", "node foreign.js https", tls),
+        ("h2", "node foreign.js h2", tls),
+        ("python", "python3 secure.py", tls),
+        ("smtp", "node foreign.js smtp", "it speaks SMTP or FTP and not HTTP"),
+        ("silent", "node foreign.js silent", "connection closed before message completed"),
+    ] {
+        let process = |ready: &str| {
+            format!("run: {run}, ready: {ready}, routes: [{{ host: {project}.example.com, tls: internal }}]")
+        };
+        let said = machine.apply(project, &spec(project, &process("{ http: /up, within: 4s }"), ""));
+        assert_eq!(said.status, 3, "{}{}", said.stdout, said.stderr);
+        let why = machine.must(&format!("zexio why {project}"));
+        assert!(why.contains(says), "{project}: {why}");
+        if says == tls {
+            machine.apply_and_go(project, &spec(project, &process("{ tcp: true }"), ""));
+            machine.wait_until("the failing route to be told", || {
+                machine.status_has(project, "RouteFailing") && machine.status_has(project, "itspeaksTLSonitsport")
+            });
+        }
+    }
+}

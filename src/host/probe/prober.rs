@@ -16,6 +16,7 @@ use crate::model::quantity::{Span, Timestamp};
 use crate::port::{Clock, Health, ProbeOrder, ProbeRequest};
 use crate::trigger::TriggerSender;
 
+use super::language::Language;
 use super::listener::{self, Listener};
 use super::visit::{self, App};
 use super::visitor::Visitor;
@@ -27,7 +28,7 @@ pub(super) const TRANSCRIPT: usize = 20;
 /// Cache time of the publicly open ports: the passes of a rollout follow each other closely.
 const LOOKS_AGAIN: Duration = Duration::from_secs(2);
 
-/// From this age on, other ports that the app listens on are looked up.
+/// From this age on, it is looked up what else the app listens on, and what it speaks.
 const EXPLAINS: Duration = Duration::from_millis(300);
 
 /// A failed probe within this time is not reported: no run is ready immediately.
@@ -76,8 +77,9 @@ impl Prober {
         let run = move || {
             let began = Instant::now();
             let mut told = (false, String::new());
+            let language = Language::default();
             while !stop.load(Ordering::Relaxed) {
-                let Some((run, result)) = probe_run(&order, &runtime, began.elapsed()) else {
+                let Some((run, result)) = probe_run(&order, &runtime, began.elapsed(), &language) else {
                     std::thread::sleep(pause(order.interval, false, began.elapsed()));
                     continue;
                 };
@@ -148,9 +150,14 @@ fn pause(interval: Span, is_ready: bool, age: Duration) -> Duration {
 }
 
 /// Probes once; returns the probed run and the result. None if there is no run, or it ended during the probe.
-fn probe_run(order: &ProbeOrder, runtime: &Runtime, age: Duration) -> Option<(String, Result<String, String>)> {
+fn probe_run(
+    order: &ProbeOrder,
+    runtime: &Runtime,
+    age: Duration,
+    language: &Language,
+) -> Option<(String, Result<String, String>)> {
     let run = systemd::invocation_of(&order.unit)?;
-    let result = probe_once(order, runtime, age);
+    let result = probe_once(order, runtime, age, language);
     (systemd::invocation_of(&order.unit).as_ref() == Some(&run)).then_some((run, result))
 }
 
@@ -174,7 +181,7 @@ fn note(found: &Mutex<Option<Probed>>, run: String, result: Result<String, Strin
     (ok_since.is_some(), last)
 }
 
-fn probe_once(order: &ProbeOrder, runtime: &Runtime, age: Duration) -> Result<String, String> {
+fn probe_once(order: &ProbeOrder, runtime: &Runtime, age: Duration, language: &Language) -> Result<String, String> {
     let cgroup = Layout::cgroup(&order.unit);
     match listener::on_port(order.port, &cgroup) {
         Listener::Ours => {}
@@ -186,7 +193,7 @@ fn probe_once(order: &ProbeOrder, runtime: &Runtime, age: Duration) -> Result<St
     }
     let timeout = order.timeout.as_duration();
     match &order.request {
-        Some(request) => get(order.port, request, timeout, runtime),
+        Some(request) => get(order.port, request, timeout, runtime, Some(language).filter(|_| age > EXPLAINS)),
         None => connect(order.port, timeout),
     }
 }
@@ -214,11 +221,17 @@ fn connect(port: u16, timeout: Duration) -> Result<String, String> {
 }
 
 /// 2xx and 3xx are healthy.
-fn get(port: u16, request: &ProbeRequest, timeout: Duration, runtime: &Runtime) -> Result<String, String> {
+fn get(
+    port: u16,
+    request: &ProbeRequest,
+    timeout: Duration,
+    runtime: &Runtime,
+    language: Option<&Language>,
+) -> Result<String, String> {
     let path = request.path.as_str();
     let shown = format!("GET {path} on port {port}");
     let app = App { port, host: &request.host, tls: request.tls, h2c: request.h2c };
-    match runtime.block_on(visit::get(&app, path, timeout)) {
+    match visit::get_now(&app, path, timeout, runtime, language) {
         Ok(status @ 200..400) => Ok(format!("{shown} answered {status}")),
         Ok(status) => Err(format!("{shown} answered {status}")),
         // It listened a moment ago.

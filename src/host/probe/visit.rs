@@ -10,11 +10,16 @@ use hyper::client::conn::{http1, http2};
 use hyper::{Request, Response, header};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
+use super::language::{self, Language};
+
 /// How much of a response is read: unread data would cause a connection reset in the app's log.
 const BODY: usize = 1 << 20;
+/// How much of it is looked at.
+const HEAD: usize = 2048;
 
 /// An app of this machine, and how a visitor would reach it.
 pub struct App<'a> {
@@ -27,6 +32,25 @@ pub struct App<'a> {
     pub h2c: bool,
 }
 
+/// Like [`get`], from a thread. An app that does not answer in HTTP is asked what it speaks, if there is a `language`
+/// to note it in.
+pub fn get_now(
+    app: &App<'_>,
+    path: &str,
+    timeout: Duration,
+    runtime: &Runtime,
+    language: Option<&Language>,
+) -> Result<u16, String> {
+    runtime.block_on(get(app, path, timeout)).map_err(|said| match language {
+        Some(language) if !said.starts_with(NO_ANSWER) && !said.contains("Connection refused") => {
+            language.explain(app.port, said)
+        }
+        _ => said,
+    })
+}
+
+const NO_ANSWER: &str = "no answer within";
+
 /// Requests a path from an app; returns the status. Always on this machine and the app's own port, without following
 /// redirects: a spec cannot direct a request elsewhere.
 ///
@@ -35,15 +59,18 @@ pub struct App<'a> {
 pub async fn get(app: &App<'_>, path: &str, timeout: Duration) -> Result<u16, String> {
     let deadline = Instant::now() + timeout;
     let Ok(begun) = timeout_at(deadline, begin(app, path)).await else {
-        return Err(format!("no answer within {} ms", timeout.as_millis()));
+        return Err(format!("{NO_ANSWER} {} ms", timeout.as_millis()));
     };
     let (answer, connection) = begun?;
     let status = answer.status().as_u16();
     // A response that never ends counts as an answer.
-    let _ = timeout_at(deadline, read(answer)).await;
+    let head = timeout_at(deadline, read(answer)).await.unwrap_or_default();
     connection.abort();
     let _ = connection.await;
-    Ok(status)
+    match language::wants_tls(&head) {
+        Some(said) if status == 400 => Err(format!("{said} (it answered 400)")),
+        _ => Ok(status),
+    }
 }
 
 /// Sends the request; returns the response's head, and the connection task that carries its body.
@@ -73,15 +100,20 @@ fn request(app: &App<'_>, path: &str) -> Result<Request<Empty<Bytes>>, hyper::ht
     .body(Empty::new())
 }
 
-/// Reads a response to its end, up to the size limit.
-async fn read(answer: Response<Incoming>) {
-    let (mut body, mut read) = (answer.into_body(), 0);
+/// Reads a response to its end, up to the size limit. Returns the first piece of it.
+async fn read(answer: Response<Incoming>) -> Bytes {
+    let (mut body, mut read, mut head) = (answer.into_body(), 0, Bytes::new());
     while let Some(Ok(frame)) = body.frame().await {
-        read += frame.data_ref().map_or(0, Bytes::len);
+        let piece = frame.into_data().unwrap_or_default();
+        read += piece.len();
         if read > BODY {
             break;
         }
+        if head.is_empty() {
+            head = piece.slice(..piece.len().min(HEAD));
+        }
     }
+    head
 }
 
 /// Explains an error, and which spec key may be the cause.
@@ -93,9 +125,7 @@ fn explain(error: &hyper::Error, h2c: bool) -> String {
     let garbled = error.is_parse() || said.contains("unexpected message");
     match h2c {
         false if garbled => {
-            format!(
-                "it does not answer in HTTP/1.1 ({said}); does it speak HTTP/2 without TLS, as gRPC does? then set h2c: true"
-            )
+            format!("it does not answer in HTTP/1.1: {said}")
         }
         true if !error.is_timeout() => format!("it does not answer in HTTP/2 without TLS, as h2c: true says ({said})"),
         _ => said,
@@ -172,7 +202,10 @@ mod tests {
     fn an_app_that_speaks_another_protocol_is_told_by_the_key_that_is_wrong() {
         let settings: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
         let (answer, ..) = ask(&[settings], false);
-        assert!(answer.as_ref().is_err_and(|said| said.contains("then set h2c: true")), "{answer:?}");
+        assert!(answer.as_ref().is_err_and(|said| said.contains("does not answer in HTTP/1.1")), "{answer:?}");
+        let go: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+        let (answer, ..) = ask(&[go], false);
+        assert!(answer.as_ref().is_err_and(|said| said.starts_with("it speaks TLS on its port")), "{answer:?}");
         let (answer, ..) = ask(&[b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"], true);
         assert!(answer.as_ref().is_err_and(|said| said.contains("as h2c: true says")), "{answer:?}");
     }

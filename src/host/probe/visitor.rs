@@ -23,6 +23,7 @@ use crate::model::spec::Tls;
 use crate::port::Clock;
 use crate::trigger::TriggerSender;
 
+use super::language::{self, Language};
 use super::prober::TRANSCRIPT;
 use super::visit::{self, App};
 
@@ -41,6 +42,8 @@ const VERIFY_PAUSE: Duration = Duration::from_millis(250);
 const CHECK_PAUSE: Duration = Duration::from_secs(5);
 /// How much of a response is read.
 const BODY: u64 = 1 << 20;
+/// How much of it is looked at.
+const HEAD: u64 = 2048;
 
 /// The requested visits and their results.
 #[derive(Clone)]
@@ -208,15 +211,20 @@ fn ask(visit: &Visit, entrance: &Entrance, timeout: Duration, runtime: &Runtime)
     }
     let app = |path: &str| {
         let app = App { port: visit.port?, host: host.as_str(), tls: visit.tls != Tls::Off, h2c: visit.h2c };
-        Some(runtime.block_on(visit::get(&app, path, timeout.min(VERIFY_WITHIN.1))))
+        Some(visit::get_now(&app, path, timeout.min(VERIFY_WITHIN.1), runtime, Some(&Language::default())))
     };
     match through_caddy(&format!("{scheme}://{host}{path}"), public, caddy, timeout) {
-        Ok((status, true)) => {
+        Ok((status, Caught::Answer(Some(tls)))) => Answer {
+            well: false,
+            unanswered: true,
+            said: format!("{shown} answered {status}; process {process}: {tls}"),
+        },
+        Ok((status, Caught::Unanswered)) => {
             let why = app(path).and_then(Result::err).map_or(String::new(), |why| format!("; on its port {why}"));
             let said = format!("{shown} answered {status}, since Caddy gets no answer from process {process}{why}");
             Answer { well: false, unanswered: true, said }
         }
-        Ok((status, false)) => {
+        Ok((status, Caught::Answer(None))) => {
             let said = format!("{shown} answered {status}");
             Answer { well: (200..400).contains(&status), unanswered: false, said }
         }
@@ -245,10 +253,18 @@ fn ask(visit: &Visit, entrance: &Entrance, timeout: Duration, runtime: &Runtime)
     }
 }
 
+/// Who made an answer that came through Caddy.
+enum Caught {
+    /// Caddy: the app did not answer.
+    Unanswered,
+    /// The app; and if it was asked without TLS, and wants it, what that means.
+    Answer(Option<&'static str>),
+}
+
 /// Asks Caddy on this machine, whatever the name resolves to elsewhere; its certificate is not verified, since no other
 /// process can listen there. `public`: the scheme that visitors use, which a web server in front of Caddy would
-/// forward. Returns the status, and whether Caddy generated it because the app did not answer.
-fn through_caddy(url: &str, public: &str, caddy: SocketAddr, timeout: Duration) -> Result<(u16, bool), ureq::Error> {
+/// forward.
+fn through_caddy(url: &str, public: &str, caddy: SocketAddr, timeout: Duration) -> Result<(u16, Caught), ureq::Error> {
     let config = plain_http()
         .tls_config(TlsConfig::builder().disable_verification(true).build())
         .timeout_global(Some(timeout))
@@ -257,8 +273,14 @@ fn through_caddy(url: &str, public: &str, caddy: SocketAddr, timeout: Duration) 
     let answer = agent.get(url).header("connection", "close").header("x-forwarded-proto", public).call()?;
     let (status, marked) = (answer.status().as_u16(), answer.headers().contains_key(MARK));
     // The rest of the body does not matter, but an unread one would show up in the app's log.
-    let _ = std::io::copy(&mut answer.into_body().into_reader().take(BODY), &mut std::io::sink());
-    Ok((status, marked))
+    let (mut head, mut body) = (Vec::new(), answer.into_body().into_reader().take(BODY));
+    let _ = body.by_ref().take(HEAD).read_to_end(&mut head);
+    let _ = std::io::copy(&mut body, &mut std::io::sink());
+    let caught = match marked {
+        true => Caught::Unanswered,
+        false => Caught::Answer(language::wants_tls(&head).filter(|_| status == 400)),
+    };
+    Ok((status, caught))
 }
 
 /// Resolves every name to one address.
