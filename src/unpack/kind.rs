@@ -36,7 +36,7 @@ impl Packed {
 }
 
 /// Reads the first bytes, fewer only at the end of the file.
-pub(super) fn head(source: &mut impl Read) -> io::Result<Vec<u8>> {
+pub fn head(source: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     source.take(HEAD).read_to_end(&mut head)?;
     Ok(head)
@@ -51,13 +51,16 @@ pub(super) fn of_file(artifact: &mut File) -> Result<Kind, UnpackError> {
 
 /// Detects the kind from the first bytes, or describes what they look like instead.
 pub(super) fn of(head: &[u8]) -> Result<Kind, String> {
-    let tar = head.get(257..262) == Some(b"ustar");
-    match (by_first_bytes(head), tar) {
+    match (by_first_bytes(head), is_tar(head)) {
         (Some(kind), false) => Ok(kind),
         (None, true) => Ok(Kind::Tar),
         (Some(_), true) => Err("two kinds of file in one".to_owned()),
-        (None, false) => Err(looks_like(head)),
+        (None, false) => Err(looks_like(head).shown()),
     }
+}
+
+fn is_tar(head: &[u8]) -> bool {
+    head.get(257..262) == Some(b"ustar")
 }
 
 fn by_first_bytes(head: &[u8]) -> Option<Kind> {
@@ -73,27 +76,116 @@ fn by_first_bytes(head: &[u8]) -> Option<Kind> {
     MAGICS.iter().find(|(magic, _)| head.starts_with(magic)).map(|(_, kind)| *kind)
 }
 
+const REPACK: &str = "pack the files as .tar.gz, .tar.zst or .zip";
+const OTHER_SYSTEM: &str = "build it for Linux, and for this server's processor";
+const PAGE: &str = "the URL leads to a page and not to the file: a login, a page that says not found, or one about the \
+                    file; name the URL of the file itself, one that needs no login, or upload it with `zexio deploy`";
+const JSON: &str = "an API answers so; name the URL of the file itself (of a GitHub asset: browser_download_url)";
+const POINTER: &str = "it stands for a file that is elsewhere; name a URL that serves the file itself, or pack after \
+                       `git lfs pull`";
+const STORAGE: &str = "is the URL whole, is its time over, and is the file there?";
+const TEXT: &str = "a script begins with #! and its interpreter, as #!/usr/bin/env node; other files come in an archive, \
+                    .tar.gz, .tar.zst or .zip";
+
+/// What a file is that is no artifact, and what helps.
+struct Other {
+    name: String,
+    help: Option<&'static str>,
+    /// Servers send it instead of the file.
+    is_answer: bool,
+}
+
+impl Other {
+    fn new(name: impl Into<String>, help: &'static str) -> Self {
+        Self { name: name.into(), help: Some(help), is_answer: false }
+    }
+
+    fn answer(name: impl Into<String>, help: &'static str) -> Self {
+        Self { is_answer: true, ..Self::new(name, help) }
+    }
+
+    fn shown(&self) -> String {
+        self.help.map_or_else(|| self.name.clone(), |help| format!("{}; {help}", self.name))
+    }
+}
+
+/// Returns what a server sent instead of the file, and what helps: a page, an error, a pointer.
+pub fn instead_of_a_file(head: &[u8]) -> Option<String> {
+    let is_artifact = by_first_bytes(head).is_some() || is_tar(head);
+    (!is_artifact).then(|| looks_like(head)).filter(|other| other.is_answer).map(|other| other.shown())
+}
+
 /// Names what people upload by mistake, above all the login page behind a download link.
-fn looks_like(head: &[u8]) -> String {
-    const MAGICS: [(&[u8], &str); 5] = [
-        (b"BZh", "a bzip2 file"),
-        (b"7z\xbc\xaf\x27\x1c", "a 7z file"),
-        (b"Rar!", "a rar file"),
-        (b"MZ", "a Windows program"),
-        (b"\xcf\xfa\xed\xfe", "a macOS program"),
+fn looks_like(head: &[u8]) -> Other {
+    const MAGICS: [(&[u8], &str, &str); 19] = [
+        (b"BZh", "a bzip2 file", REPACK),
+        (b"7z\xbc\xaf\x27\x1c", "a 7z file", REPACK),
+        (b"Rar!", "a rar file", REPACK),
+        (b"LZIP", "an lzip file", REPACK),
+        (b"\x04\x22\x4d\x18", "an lz4 file", REPACK),
+        (b"\x1f\x9d", "a compress (.Z) file", REPACK),
+        (b"0707", "a cpio archive", REPACK),
+        (b"xar!", "an xar archive", REPACK),
+        (b"PK\x07\x08", "one part of a split zip archive", REPACK),
+        (b"!<arch>\n", "a Debian package", REPACK),
+        (b"\xed\xab\xee\xdb", "an rpm package", REPACK),
+        (b"hsqs", "a squashfs image", REPACK),
+        (b"MZ", "a Windows program", OTHER_SYSTEM),
+        (b"\xcf\xfa\xed\xfe", "a macOS program", OTHER_SYSTEM),
+        (b"\xca\xfe\xba\xbe", "a macOS program, or a Java class", OTHER_SYSTEM),
+        (b"\0asm", "a WebAssembly module", REPACK),
+        (b"%PDF", "a PDF file", REPACK),
+        (b"SQLite format 3", "an SQLite database", REPACK),
+        (b"\x89PNG", "a picture", REPACK),
     ];
     if head.is_empty() {
-        return "nothing: it is empty".to_owned();
+        let name = "nothing: it is empty".to_owned();
+        return Other { name, help: None, is_answer: false };
     }
-    if let Some((_, name)) = MAGICS.iter().find(|(magic, _)| head.starts_with(magic)) {
-        return (*name).to_owned();
+    if let Some((_, name, help)) = MAGICS.iter().find(|(magic, ..)| head.starts_with(magic)) {
+        return Other::new(*name, help);
     }
-    let text = String::from_utf8_lossy(head).trim_start().to_ascii_lowercase();
+    let text = String::from_utf8_lossy(head);
+    let text = text.trim_start_matches('\u{feff}').trim_start();
+    if text.starts_with("version https://git-lfs") {
+        return Other::answer("a Git LFS pointer", POINTER);
+    }
     match text.chars().next() {
-        Some('<') => "a web page".to_owned(),
-        Some('{' | '[') => "JSON".to_owned(),
-        _ => format!("bytes that begin with {}", hex::encode(&head[..head.len().min(8)])),
+        Some('<') => markup(text),
+        Some('{' | '[') => Other::answer("JSON", JSON),
+        _ if is_text(text) => Other::new("plain text", TEXT),
+        _ => Other {
+            name: format!("bytes that begin with {}", hex::encode(&head[..head.len().min(8)])),
+            help: None,
+            is_answer: false,
+        },
     }
+}
+
+/// A web page, or the XML in which storage servers write their errors. Only known codes are quoted.
+fn markup(text: &str) -> Other {
+    const CODES: [&str; 7] = [
+        "NoSuchKey",
+        "NoSuchBucket",
+        "AccessDenied",
+        "ExpiredToken",
+        "SignatureDoesNotMatch",
+        "InvalidAccessKeyId",
+        "AuthenticationFailed",
+    ];
+    let is_error = text.contains("<Error>") && text.contains("<Code>");
+    match CODES.iter().find(|code| text.contains(&format!("<Code>{code}</Code>"))) {
+        Some(code) if is_error => Other::answer(format!("an error of a storage server, {code}"), STORAGE),
+        _ if is_error => Other::answer("an error of a storage server", STORAGE),
+        _ if text.starts_with("<?xml") && !text.to_ascii_lowercase().contains("<html") => Other::answer("XML", PAGE),
+        _ => Other::answer("a web page", PAGE),
+    }
+}
+
+/// The last character may be cut.
+fn is_text(text: &str) -> bool {
+    let whole = text.trim_end_matches(char::REPLACEMENT_CHARACTER);
+    !whole.chars().any(|c| c == char::REPLACEMENT_CHARACTER || c.is_control() && !c.is_whitespace())
 }
 
 /// The error for a file, or its decompressed content, that is nothing we can run.

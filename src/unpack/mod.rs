@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use budget::Meter;
 use kind::{Kind, Packed};
+pub use kind::{head, instead_of_a_file};
 use tree::{EntryName, Tree};
 pub use tree::{MANIFEST, is_junk, is_system_program};
 

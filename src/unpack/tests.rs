@@ -293,7 +293,7 @@ fn every_compression_is_known_by_its_first_bytes() {
     for pack in [gzip, xz, zstd_of] {
         assert_eq!(good(&pack(&tar)), ["x=1", "y=2"]);
         assert_eq!(good(&pack(b"#!/bin/sh\n")), ["app*=#!/bin/sh\n"]);
-        assert!(bad(&pack(b"plain text")).message.ends_with("found bytes that begin with 706c61696e207465"));
+        assert!(bad(&pack(b"\x01\x02plain text")).message.ends_with("found bytes that begin with 0102706c61696e20"));
         assert_eq!(bad(&pack(&gzip(&tar))).code, Code::TypeMismatch);
         let cut = pack(&tar);
         assert_eq!(bad(&cut[..cut.len() - 12]).code, Code::Damaged);
@@ -312,9 +312,19 @@ fn what_is_no_artifact_is_named() {
     for (bytes, found) in [
         (&b""[..], "empty"),
         (b"<!DOCTYPE html><title>Sign in</title>", "a web page"),
-        (b"  {\"error\": 1}", "JSON"),
-        (b"BZh91AY", "bzip2"),
-        (b"MZ\x90", "Windows"),
+        (b"\xef\xbb\xbf\n<HTML>", "a web page"),
+        (b"<?xml version=\"1.0\"?>\n<!DOCTYPE html PUBLIC \"x\"><html>", "a web page"),
+        (b"<?xml version=\"1.0\"?><feed>", "XML"),
+        (b"<?xml version=\"1.0\"?>\n<Error><Code>NoSuchKey</Code>", "an error of a storage server, NoSuchKey"),
+        (b"<Error><Code>SECRET</Code>", "an error of a storage server; is the URL whole"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", "a Git LFS pointer; it stands for"),
+        (b"  {\"error\": 1}", "JSON; an API answers so"),
+        (b"console.log(1)\n", "plain text; a script begins with #!"),
+        ("Nicht gefunden, \u{fc}".as_bytes(), "plain text"),
+        (&"\u{fc}".as_bytes()[..1], "plain text"),
+        (b"BZh91AY", "bzip2 file; pack the files"),
+        (b"!<arch>\ndebian-binary", "a Debian package"),
+        (b"MZ\x90", "Windows program; build it for Linux"),
         (&both, "two kinds"),
     ] {
         let error = bad(bytes);

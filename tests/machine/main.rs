@@ -27,6 +27,7 @@ mod probes;
 mod properties;
 mod readme;
 mod reasons;
+mod refusals;
 mod rollouts;
 mod routes;
 mod services;

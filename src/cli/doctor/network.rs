@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::machine::boot;
 use super::{Finding, advice, ok, wrong};
 use crate::host::artifacts::address::is_global;
+use crate::host::artifacts::meaning::{WITHOUT_PROXY, proxy_variables};
 use crate::host::caddy::{self, CADDYFILE, Caddy, OUR_CADDYFILE, Version};
 use crate::host::packaged;
 use crate::host::probe::listener::{self, Listener};
@@ -38,6 +39,7 @@ pub fn findings(settings: &Settings, projects: &[Value]) -> Vec<Finding> {
     found.extend([80, 443].map(|port| front(port, listener::on_port(port, caddy::CGROUP), behind)));
     found.extend(behind.map(|port| rear(port, listener::on_port(port, caddy::CGROUP))));
     found.extend(proxies(&settings.caddy.trusted_proxies));
+    found.extend(outgoing(proxy_variables(agents_environment().chain(own_environment()))));
     found.push(range(&settings.ports));
     found.extend(prober::open_ports().iter().map(|(project, open)| past_caddy(project, open)));
     let local = addresses();
@@ -147,6 +149,27 @@ fn proxies(trusted: &[String]) -> Option<Finding> {
     }
     (!trusted.is_empty())
         .then(|| ok("proxies", format!("X-Forwarded-* headers are kept from {}, and from no other", all())))
+}
+
+/// The names of the variables that the agent runs with; none if this may not be read.
+fn agents_environment() -> impl Iterator<Item = String> {
+    let pid = Systemd::default().main_pid("zexio-agent.service").unwrap_or_default();
+    let text = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let names = text.split(|byte| *byte == 0).filter_map(|pair| pair.split(|byte| *byte == b'=').next());
+    names.map(|name| String::from_utf8_lossy(name).into_owned()).collect::<Vec<_>>().into_iter()
+}
+
+/// A proxy of the shell (/etc/environment) shows how this network is left, though the agent does not have it.
+fn own_environment() -> impl Iterator<Item = String> {
+    std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())
+}
+
+fn outgoing(mut variables: Vec<String>) -> Option<Finding> {
+    variables.sort();
+    variables.dedup();
+    let names = variables.join(", ");
+    let message = format!("{names} in the environment is not used: artifacts are fetched directly, without a proxy");
+    (!variables.is_empty()).then(|| advice("artifacts", message, WITHOUT_PROXY))
 }
 
 fn past_caddy(project: &ProjectId, open: &BTreeSet<OpenPort>) -> Finding {
@@ -296,6 +319,15 @@ mod tests {
         assert_eq!(of(&[]), None);
         assert_eq!(of(&["10.0.0.0/8"]).map(|found| found.state), Some(State::Ok));
         assert_eq!(of(&["10.0.0.0/8", "::/0"]).map(|found| found.state), Some(State::Advice));
+    }
+
+    #[test]
+    fn a_proxy_in_the_environment_is_told_to_be_unused() {
+        let of = |names: &[&str]| outgoing(names.iter().map(ToString::to_string).collect());
+        assert_eq!(of(&[]), None);
+        let said = of(&["https_proxy", "HTTPS_PROXY", "https_proxy"]).unwrap();
+        assert_eq!(said.state, State::Advice);
+        assert!(said.message.starts_with("HTTPS_PROXY, https_proxy in the environment is not used"), "{said:?}");
     }
 
     #[test]

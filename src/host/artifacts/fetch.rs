@@ -20,10 +20,12 @@ use url::Url;
 
 use super::address::{CheckedResolver, Reach, refused_address};
 pub use super::address::{FetchRules, redact};
+use super::meaning;
 use crate::host::{disk_error, plain_http};
 use crate::model::names::Sha256;
 use crate::model::reason::Reason;
 use crate::port::PortError;
+use crate::unpack;
 
 const MOST_REDIRECTS: usize = 5;
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -60,16 +62,13 @@ pub fn fetch(
     stop: &AtomicBool,
 ) -> Result<Fetched, PortError> {
     let job = Job { shown: redact(url), rules, into, seen, stop };
-    let answer = job.open(url)?;
+    let (from, answer) = job.open(url)?;
     let fetched = job.store(answer)?;
-    match want {
-        Some(want) if *want != fetched.sha256 => {
-            let _ = fs::remove_file(&fetched.path);
-            let cause = format!("sha256 mismatch: want {want}, got {}", fetched.sha256);
-            Err(PortError::permanent(Reason::HashMismatch, job.message(&cause)))
-        }
-        _ => Ok(fetched),
+    let judged = job.judge(url, &from, want, &fetched);
+    if judged.is_err() {
+        let _ = fs::remove_file(&fetched.path);
     }
+    judged.map(|()| fetched)
 }
 
 /// Returns a file's hash and size.
@@ -98,13 +97,35 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Follows redirects by hand: each target is a new untrusted URL and passes the whole check again.
-    fn open(&self, raw: &str) -> Result<Response<Body>, PortError> {
+    /// Checks the content: the right hash, and not a page or an error in the file's place.
+    fn judge(&self, raw: &str, from: &Url, want: Option<&Sha256>, fetched: &Fetched) -> Result<(), PortError> {
+        let head = File::open(&fetched.path).and_then(|mut file| unpack::head(&mut file));
+        let instead = unpack::instead_of_a_file(&head.map_err(|error| self.disk(&error))?);
+        let from = match Url::parse(raw).is_ok_and(|raw| raw == *from) {
+            true => String::new(),
+            false => format!(", from {} where a redirect leads", redact(from.as_str())),
+        };
+        let found = instead.map(|instead| format!("the answer{from} is not the file but {instead}"));
+        match want.filter(|want| **want != fetched.sha256) {
+            Some(want) => {
+                let found = found.map_or_else(String::new, |found| format!("; {found}"));
+                let cause = format!("sha256 mismatch: want {want}, got {}{found}", fetched.sha256);
+                Err(PortError::permanent(Reason::HashMismatch, self.message(&cause)))
+            }
+            None => found.map_or(Ok(()), |found| Err(self.failed(&found))),
+        }
+    }
+
+    /// Follows redirects by hand: each target is a new untrusted URL and passes the whole check again. Returns the URL
+    /// that answered, too.
+    fn open(&self, raw: &str) -> Result<(Url, Response<Body>), PortError> {
         let (mut url, mut reach) = self.rules.admit(raw)?;
         for _ in 0..=MOST_REDIRECTS {
             self.go_on()?;
             let answer = self.ask(&url, reach)?;
-            let Some(target) = redirect_target(&url, &answer) else { return self.accept(&url, answer) };
+            let Some(target) = redirect_target(&url, &answer) else {
+                return self.accept(&url, answer).map(|answer| (url, answer));
+            };
             (url, reach) = self.rules.admit_redirect(&url, &target)?;
         }
         Err(self.failed(&format!("more than {MOST_REDIRECTS} redirects")))
@@ -123,10 +144,10 @@ impl Job<'_> {
         Agent::with_parts(config, DefaultConnector::default(), CheckedResolver { reach })
             .get(url.as_str())
             .call()
-            .map_err(|error| self.no_answer(url, &error))
+            .map_err(|error| self.no_answer(url, reach, &error))
     }
 
-    fn no_answer(&self, url: &Url, error: &ureq::Error) -> PortError {
+    fn no_answer(&self, url: &Url, reach: Reach, error: &ureq::Error) -> PortError {
         if let Some(refused) = refused_address(error) {
             return refused;
         }
@@ -134,10 +155,15 @@ impl Job<'_> {
         match error {
             ureq::Error::BadUri(_) | ureq::Error::Http(_) => self.failed("the URL cannot be sent as it is"),
             // Its text may quote the response.
-            ureq::Error::Protocol(_) => {
-                self.may_pass(Reason::ArtifactFailed, &format!("{host} does not speak HTTP/1.1"))
+            ureq::Error::Protocol(_) => self.may_pass(
+                Reason::ArtifactFailed,
+                &format!("{host} does not speak HTTP/1.1 on this port; is it another port, or https?"),
+            ),
+            error => {
+                let proxies =
+                    meaning::proxy_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
+                self.may_pass(Reason::ArtifactFailed, &meaning::no_answer(url, reach, error, &proxies))
             }
-            error => self.may_pass(Reason::ArtifactFailed, &format!("no answer from {host}: {error}")),
         }
     }
 
@@ -147,10 +173,13 @@ impl Job<'_> {
         match status {
             200 => Ok(answer),
             408 | 425 | 429 | 500..=599 => {
+                let cause = cause + &meaning::status(status);
                 Err(PortError { retry_after: retry_after(&answer), ..self.may_pass(Reason::ArtifactFailed, &cause) })
             }
-            403 | 404 => Err(PortError::absent(Reason::ArtifactFailed, self.message(&(cause + meaning(status))))),
-            _ => Err(self.failed(&(cause + meaning(status)))),
+            202 | 403 | 404 => {
+                Err(PortError::absent(Reason::ArtifactFailed, self.message(&(cause + &meaning::status(status)))))
+            }
+            _ => Err(self.failed(&(cause + &meaning::status(status)))),
         }
     }
 
@@ -260,25 +289,6 @@ impl Job<'_> {
 
     fn message(&self, cause: &str) -> String {
         format!("could not fetch {}: {cause}", self.shown)
-    }
-}
-
-/// Explains what a status usually means and what helps. The agent has no credentials for any server.
-fn meaning(status: u16) -> &'static str {
-    match status {
-        401 => {
-            ": it asks for a login, and the agent has none; use a URL that needs none, as a presigned one, or upload the \
-             artifact with `zexio deploy`"
-        }
-        403 => {
-            ": the file is private or not there, or a presigned URL is over; the agent has no login, so use a URL that \
-             needs none, as a presigned one, or upload the artifact with `zexio deploy`"
-        }
-        404 => {
-            ": there is no such file, or it is private, as a private repository's are, and the agent has no login; use a \
-             URL that needs none, as a presigned one, or upload the artifact with `zexio deploy`"
-        }
-        _ => "",
     }
 }
 

@@ -3,5 +3,6 @@
 
 pub mod address;
 pub mod fetch;
+pub mod meaning;
 pub mod unpack;
 pub mod uploads;

@@ -59,6 +59,14 @@ impl Systemd {
         Ok((word("ActiveState")?, word("UnitFileState")?))
     }
 
+    /// Returns a unit's main process; 0 if none.
+    pub fn main_pid(&self, unit: &str) -> Result<u32, PortError> {
+        let what = format!("read {unit}");
+        let (path,): (dbus::Path<'static>,) =
+            self.call(&what, |bus| manager(bus).method_call(MANAGER, "LoadUnit", (unit,)))?;
+        self.property(&what, (BUS_NAME, &path), (SERVICE, "MainPID"))
+    }
+
     /// Returns the state of time synchronisation, as timedated knows it.
     pub fn clock(&self) -> Result<ClockSeen, PortError> {
         let place = ("org.freedesktop.timedate1", "/org/freedesktop/timedate1");

@@ -110,7 +110,11 @@ fn each_bad_answer_has_its_reason_and_says_whether_it_may_pass() {
         (answer("400 x", "", "SECRET"), Retry::Never, Reason::ArtifactFailed, "400"),
         (answer("401 x", "", "SECRET"), Retry::Never, Reason::ArtifactFailed, "401: it asks for a login"),
         (answer("403 x", "", "SECRET"), Retry::WhenPresent, Reason::ArtifactFailed, "403: the file is private"),
-        (answer("410 x", "", "SECRET"), Retry::Never, Reason::ArtifactFailed, "410"),
+        (answer("410 x", "", "SECRET"), Retry::Never, Reason::ArtifactFailed, "410: the file was there"),
+        (answer("407 x", "", "SECRET"), Retry::Never, Reason::ArtifactFailed, "407: a proxy on the way asks"),
+        (answer("429 x", "", "SECRET"), Retry::Later, Reason::ArtifactFailed, "429: too many requests"),
+        (answer("202 x", "", "SECRET"), Retry::WhenPresent, Reason::ArtifactFailed, "202: it is still preparing"),
+        (answer("302 x", "", "SECRET"), Retry::Never, Reason::ArtifactFailed, "302: it redirects without"),
         (answer("206 x", "", "SECRET"), Retry::Never, Reason::ArtifactFailed, "206"),
         (answer("304 x", "", ""), Retry::Never, Reason::ArtifactFailed, "304"),
         (answer("408 x", "", "SECRET"), Retry::Later, Reason::ArtifactFailed, "408"),
@@ -121,6 +125,32 @@ fn each_bad_answer_has_its_reason_and_says_whether_it_may_pass() {
         assert_eq!((error.retry, error.reason), (retry, reason), "{answer}: {error}");
         assert!(error.message.contains(text), "{error}");
     }
+}
+
+#[test]
+fn a_page_or_an_error_in_the_files_place_is_named_and_never_quoted() {
+    let page = "<!doctype html><title>SECRET</title>";
+    let login = |location: &str| answer("302 x", &format!("location: {location}\r\n"), "");
+    for (answers, reason, text) in [
+        (vec![ok(page)], Reason::ArtifactFailed, "the answer is not the file but a web page; the URL leads to a page"),
+        (vec![ok("{\"SECRET\": 1}")], Reason::ArtifactFailed, "the answer is not the file but JSON"),
+        (
+            vec![login("/sign_in?to=SECRET"), ok(page)],
+            Reason::ArtifactFailed,
+            "/sign_in where a redirect leads is not the file but a web page",
+        ),
+    ] {
+        let url = server(answers);
+        let mut case = Case::new();
+        case.rules.allow = vec![url.clone()];
+        let error = case.fetch(&url, None).unwrap_err();
+        assert_eq!((error.retry, error.reason), (Retry::Never, reason));
+        assert!(error.message.contains(text) && !error.message.contains("SECRET"), "{error}");
+        assert_eq!(fs::read_dir(case.dir.path()).unwrap().count(), 0, "{error}");
+    }
+    let error = Case::new().fail(&server(vec![ok(page)]));
+    assert_eq!(error.reason, Reason::HashMismatch);
+    assert!(error.message.contains("; the answer is not the file but a web page"), "{error}");
 }
 
 #[test]
@@ -179,6 +209,7 @@ fn a_handshake_that_fails_may_succeed_later() {
     case.rules.allow = vec![url.clone()];
     let error = case.fail(&url);
     assert_eq!((error.retry, error.reason), (Retry::Later, Reason::ArtifactFailed));
+    assert!(error.message.contains("does not speak TLS on this port"), "{error}");
 }
 
 #[test]
