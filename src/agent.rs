@@ -14,6 +14,7 @@ use crate::heartbeat::Heartbeat;
 use crate::host::artifacts::address::FetchRules;
 use crate::host::bundles::Files;
 use crate::host::caddy::{self, Caddy, Version};
+use crate::host::clock::SystemClock;
 use crate::host::disk;
 use crate::host::endings::Endings;
 use crate::host::packaged;
@@ -26,7 +27,7 @@ use crate::host::users;
 use crate::metrics::Metrics;
 use crate::plan::Rules;
 use crate::plan::services::PackageJob;
-use crate::port::{Clock, Stats, SystemClock};
+use crate::port::{Clock, Stats};
 use crate::reconcile;
 use crate::reconcile::pass::{Loop, checked_plan};
 use crate::reconcile::services::HostServices;
@@ -62,13 +63,14 @@ fn start_log() {
 }
 
 fn run() -> Result<(), String> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let settings = Settings::read(Path::new(settings::FILE))?;
     let master = MasterKey::read(Path::new(settings::MASTER_KEY))?;
     // The lock is taken before anything is wiped or created: staging may hold another agent's files.
     disk::directory(settings.root.root(), 0o711).map_err(|e| e.to_string())?;
     let _alone = only_one(&settings)?;
     systemd::prepare().map_err(|e| e.to_string())?;
-    let db = Arc::new(Db::open(&settings.root.database(), &master)?);
+    let db = Arc::new(Db::open(&settings.root.database(), &master, clock.clone())?);
     advise_newer_caddy();
     match caddy::join::migrate(Path::new(&settings.caddy.admin)) {
         Ok(None) => {}
@@ -76,7 +78,6 @@ fn run() -> Result<(), String> {
         // Routes wait for it; everything else continues.
         Err(error) => tracing::error!("{error}"),
     }
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (trigger, ear) = trigger::channel();
     let stop = Arc::new(AtomicBool::new(false));
     let heartbeat = Heartbeat::default();

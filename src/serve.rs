@@ -11,12 +11,13 @@ use crate::api::{ApiState, Slots, serve};
 use crate::heartbeat::Heartbeat;
 use crate::host::artifacts::address::FetchRules;
 use crate::host::artifacts::uploads::DiskUploads;
+use crate::host::clock::SystemClock;
 use crate::host::journal::Journalctl;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::model::quantity::Span;
 use crate::plan::accept::admit::UrlCheck;
-use crate::port::{FileErrors, Stats, SystemClock};
+use crate::port::{FileErrors, Stats};
 use crate::settings::{self, Settings};
 use crate::spec_dir::{self, DesiredStores};
 use crate::store::Db;
@@ -54,7 +55,7 @@ pub fn keep_open(
         settings.specs(),
         DesiredStores {
             desired_store: db.clone(),
-            memory: db.clone(),
+            progress: db.clone(),
             desired_services: db.clone(),
             service_progress: db.clone(),
         },
@@ -101,7 +102,7 @@ fn api_state(
     check_url: UrlCheck,
 ) -> ApiState {
     ApiState {
-        memory: db.clone(),
+        progress: db.clone(),
         service_progress: db.clone(),
         desired_services: db.clone(),
         desired_store: db.clone(),

@@ -137,10 +137,10 @@ fn units(state: &ApiState, project: &ProjectId, ask: &Ask) -> Result<Units, Prob
     Ok(chosen(project, &projects::progress_of(state, project)?, ask))
 }
 
-fn chosen(project: &ProjectId, memory: &ProjectProgress, ask: &Ask) -> Units {
-    let releases = memory.releases.iter().filter(|(number, _)| ask.release.is_none_or(|wanted| wanted == **number));
+fn chosen(project: &ProjectId, progress: &ProjectProgress, ask: &Ask) -> Units {
+    let releases = progress.releases.iter().filter(|(number, _)| ask.release.is_none_or(|wanted| wanted == **number));
     let units = releases.flat_map(|(number, release)| {
-        let units = memory.command_of(project, *number).into_iter().chain(memory.units_of(project, *number));
+        let units = progress.command_of(project, *number).into_iter().chain(progress.units_of(project, *number));
         units.map(|unit| (unit, release.created_at))
     });
     units

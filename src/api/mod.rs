@@ -74,7 +74,7 @@ pub type Answer = Result<Response<Out>, Problem>;
 /// Everything the API uses.
 pub struct ApiState {
     /// Recorded progress.
-    pub memory: Arc<dyn ProgressStore>,
+    pub progress: Arc<dyn ProgressStore>,
     pub desired_store: Arc<dyn DesiredStore>,
     /// Recorded progress of host services.
     pub service_progress: Arc<dyn ServiceProgressStore>,

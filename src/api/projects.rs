@@ -43,8 +43,8 @@ pub async fn list(call: &Call) -> Answer {
     call.query(&[])?;
     let projects = call
         .ask(|state| {
-            let mut statuses = state.memory.statuses()?;
-            let desired = state.memory.desired()?;
+            let mut statuses = state.progress.statuses()?;
+            let desired = state.progress.desired()?;
             let views =
                 desired.0.iter().map(|(project, wanted)| view(state, project, wanted, statuses.remove(project)));
             Ok(views.collect::<Vec<Value>>())
@@ -64,7 +64,7 @@ pub async fn get(call: &Call) -> Answer {
     let (generation, view) = call
         .ask(move |state| {
             let wanted = known(state, &project)?;
-            let status = state.memory.status_of(&project)?;
+            let status = state.progress.status_of(&project)?;
             Ok((wanted.generation, view(state, &project, &wanted, status)))
         })
         .await?;
@@ -200,13 +200,13 @@ fn go_back(
             return Err(WriteError::Unreadable { project: project.clone(), why: why.clone() }.into());
         }
     };
-    let memory = progress_of(state, project)?;
+    let progress = progress_of(state, project)?;
     let number = match to {
         Some(number) => number,
-        None => memory.way_back().ok_or_else(|| nothing_good(project))?,
+        None => progress.way_back().ok_or_else(|| nothing_good(project))?,
     };
-    let release = memory.release(number).ok_or_else(|| {
-        let kept: Vec<String> = memory.releases.keys().map(ToString::to_string).collect();
+    let release = progress.release(number).ok_or_else(|| {
+        let kept: Vec<String> = progress.releases.keys().map(ToString::to_string).collect();
         let detail = format!("project {project} has no release {number}; it has {}", kept.join(", "));
         Problem::missing("unknown_release", detail)
     })?;
@@ -232,13 +232,13 @@ pub async fn releases(call: &Call) -> Answer {
     call.query(&[])?;
     let project = call.project()?;
     let id = project.clone();
-    let memory = call
+    let progress = call
         .ask(move |state| {
             known(state, &id)?;
             progress_of(state, &id)
         })
         .await?;
-    let history: Vec<Value> = memory.releases.iter().rev().map(|(number, release)| past(*number, release)).collect();
+    let history: Vec<Value> = progress.releases.iter().rev().map(|(number, release)| past(*number, release)).collect();
     json(StatusCode::OK, &json!({ "project": project, "releases": history }))
 }
 
@@ -280,7 +280,7 @@ pub fn known(state: &ApiState, project: &ProjectId) -> Result<Wanted, Problem> {
 /// # Errors
 /// The database cannot be read.
 pub fn progress_of(state: &ApiState, project: &ProjectId) -> Result<ProjectProgress, Problem> {
-    Ok(state.memory.progress_of(project)?)
+    Ok(state.progress.progress_of(project)?)
 }
 
 fn read(state: &ApiState, project: &ProjectId, text: &[u8]) -> Result<Admitted, Problem> {

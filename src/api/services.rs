@@ -116,5 +116,6 @@ fn desired(service: Service, wanted: &WantedService) -> Value {
         ServiceIntent::Remove { purge } => {
             json!({ "remove": true, "purge": purge, "generation": wanted.generation, "owner": owner })
         }
+        ServiceIntent::Unreadable => json!({ "generation": wanted.generation, "owner": owner }),
     }
 }

@@ -34,6 +34,7 @@ pub use init::{InitHooks, JoinProxy};
 use signing::{Signer, Target};
 use text::{Paint, machine, say, table, yaml};
 
+use crate::host::clock::SystemClock;
 use crate::keys::{Keys, Scope};
 use crate::model::names::{KeyId, ProjectId};
 use crate::model::quantity::{Span, Timestamp};
@@ -41,7 +42,7 @@ use crate::model::reason::Reason;
 use crate::model::schema;
 use crate::model::status::{ConditionKind, Status};
 use crate::plan::services::PackageJob;
-use crate::port::{Clock, SystemClock};
+use crate::port::Clock;
 use crate::settings;
 use crate::sign::Key as SigningKey;
 

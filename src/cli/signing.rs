@@ -7,8 +7,9 @@ use zeroize::Zeroizing;
 
 use super::client::host_of;
 use super::failure::Failure;
+use crate::host::clock::SystemClock;
 use crate::model::names::{KeyId, Sha256};
-use crate::port::{Clock, SystemClock};
+use crate::port::Clock;
 use crate::settings::KEYS;
 use crate::sign::{Head, Key, Nonce, Stamp, digest, sign};
 

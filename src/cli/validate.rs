@@ -9,9 +9,10 @@ use super::args::Format;
 use super::client::read_input;
 use super::failure::{ERROR, Failure};
 use super::text::{clean, machine, say};
+use crate::host::clock::SystemClock;
 use crate::model::document::{self, Problem, Subject};
 use crate::model::fit;
-use crate::port::{Clock, SystemClock};
+use crate::port::Clock;
 
 /// How much of a line is shown.
 const WIDEST: usize = 160;

@@ -5,10 +5,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::host::clock::SystemClock;
 use crate::model::names::UnitId;
 use crate::model::observed::{ForcedStop, Killed, UnitSeen};
 use crate::model::quantity::Timestamp;
-use crate::port::{Clock, SystemClock, Tail};
+use crate::port::{Clock, Tail};
 use crate::trigger::TriggerSender;
 
 use super::journal::{Journalctl, Message};

@@ -14,11 +14,12 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::host::clock::SystemClock;
 use crate::model::names::UnitId;
 use crate::model::pattern::Pattern;
 use crate::model::quantity::Timestamp;
 use crate::model::reason::Reason;
-use crate::port::{Clock, Journal, LogLine, LogLines, LogQuery, PortError, SystemClock, Tail};
+use crate::port::{Clock, Journal, LogLine, LogLines, LogQuery, PortError, Tail};
 
 /// How many lines are queued for a reader.
 const QUEUE: usize = 256;

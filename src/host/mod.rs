@@ -6,6 +6,7 @@ pub mod artifacts;
 pub mod bundles;
 pub mod caddy;
 pub mod cgroup;
+pub mod clock;
 pub mod credential;
 pub mod disk;
 pub mod endings;

@@ -14,10 +14,11 @@ use sysinfo::System;
 use tokio::sync::watch;
 
 use super::usage::Usage;
+use crate::host::clock::SystemClock;
 use crate::model::reason::Reason;
 use crate::model::stats::{AgentStats, Cpu, Disk, Load, Memory, Swap, SystemStats};
 use crate::model::status::Used;
-use crate::port::{Clock, Figures, PortError, Stats, SystemClock};
+use crate::port::{Clock, Figures, PortError, Stats};
 
 /// The sampling interval.
 const BEAT: Duration = Duration::from_secs(1);

@@ -161,6 +161,8 @@ pub enum ServiceIntent {
         /// Whether its data is deleted too.
         purge: bool,
     },
+    /// The stored request or its progress could not be read: nothing is done, and the record is kept.
+    Unreadable,
 }
 
 /// The desired state of all services.

@@ -80,7 +80,7 @@ pub fn default_major(service: Service, majors: impl Iterator<Item = u32>) -> Opt
 /// Folds what was observed into the recorded progress, before anything is planned.
 pub fn advance(wanted: &WantedServices, observed: &Observed, all_progress: &mut Progress) {
     all_progress.services.retain(|service, _| wanted.contains_key(service));
-    for (service, wish) in wanted {
+    for (service, wish) in wanted.iter().filter(|(_, wish)| wish.intent != ServiceIntent::Unreadable) {
         let progress = all_progress.services.entry(*service).or_default();
         progress.backoff.iter_mut().for_each(|backoff| backoff.clamp_to_now(observed.now));
         let Some(seen) = sight_of(*service, observed) else { continue };
@@ -134,6 +134,7 @@ fn is_there(service: Service, wish: &WantedService, seen: &ServiceSeen, progress
             let had_some = progress.before.as_ref().is_none_or(|before| !before.is_empty());
             brought(seen, progress).is_empty() && (had_some || !(purge && seen.data))
         }
+        ServiceIntent::Unreadable => false,
     }
 }
 
@@ -148,7 +149,7 @@ fn is_settled(service: Service, wish: &WantedService, seen: &ServiceSeen) -> boo
         ServiceIntent::Install(version) => {
             matching(service, version, seen).and_then(|found| found.daemon.as_ref()).is_none_or(|daemon| daemon.runs())
         }
-        ServiceIntent::Remove { .. } => true,
+        ServiceIntent::Remove { .. } | ServiceIntent::Unreadable => true,
     }
 }
 
@@ -221,6 +222,7 @@ fn step(
             let task = Task::Remove { majors: brought(seen, progress), purge };
             Some((ServiceAction::Packages(task), StepReason::ServiceUnwanted))
         }
+        ServiceIntent::Unreadable => None,
     }
 }
 
@@ -305,6 +307,7 @@ pub fn status(
     let newest = seen.installed.values().next_back();
     let installed = matching(service, version, seen).or(newest).map(|found| found.version.clone());
     let (state, reason, message) = match (wish, progress) {
+        (Some(wish), _) if wish.intent == ServiceIntent::Unreadable => unreadable(service),
         (Some(wish), Some(progress)) => wanted_state(service, wish, seen, progress),
         _ => unwanted_state(service, seen),
     };
@@ -343,10 +346,17 @@ fn unwanted_state(service: Service, seen: &ServiceSeen) -> Finding {
     )
 }
 
+fn unreadable(service: Service) -> Finding {
+    let message = format!(
+        "the stored request for {service} could not be read; {service} is left as it is. Run the agent that wrote it, restore the database from a backup, or ask again: `zexio service install {service}` or `zexio service remove {service}`"
+    );
+    (ServiceState::Failed, Reason::Database, message)
+}
+
 fn wanted_state(service: Service, wish: &WantedService, seen: &ServiceSeen, progress: &ServiceProgress) -> Finding {
     let found = match wish.intent {
         ServiceIntent::Install(version) => matching(service, version, seen).filter(|found| found.whole),
-        ServiceIntent::Remove { .. } => None,
+        ServiceIntent::Remove { .. } | ServiceIntent::Unreadable => None,
     };
     if let Some(found) = found.filter(|_| !seen.is_in_work()) {
         match &found.daemon {
@@ -387,6 +397,7 @@ fn wanted_state(service: Service, wish: &WantedService, seen: &ServiceSeen, prog
         (_, ServiceIntent::Remove { .. }) => {
             (ServiceState::Removing, Reason::Removing, in_work(&format!("removing {service}"), seen))
         }
+        (_, ServiceIntent::Unreadable) => unreadable(service),
     }
 }
 

@@ -571,7 +571,8 @@ impl Look<'_> {
     }
 
     fn services_from_files(&self) -> impl Iterator<Item = (Service, Owner)> + '_ {
-        let installed = self.services.iter().filter(|(_, wanted)| matches!(wanted.intent, ServiceIntent::Install(_)));
+        let installed =
+            self.services.iter().filter(|(_, wanted)| !matches!(wanted.intent, ServiceIntent::Remove { .. }));
         installed
             .filter(|(_, wanted)| matches!(wanted.owner, Owner::File(_)))
             .map(|(service, wanted)| (*service, wanted.owner.clone()))

@@ -52,7 +52,7 @@ pub fn watch(
 pub struct DesiredStores {
     pub desired_store: Arc<dyn DesiredStore>,
     /// The recorded progress of projects.
-    pub memory: Arc<dyn ProgressStore>,
+    pub progress: Arc<dyn ProgressStore>,
     pub desired_services: Arc<dyn DesiredServiceStore>,
     /// The recorded progress of host services.
     pub service_progress: Arc<dyn ServiceProgressStore>,
@@ -85,7 +85,7 @@ impl Reader {
 
     /// Observes once; returns how long until the next observation, if one is due.
     fn look(&mut self) -> Option<Duration> {
-        let known = self.stores.memory.desired();
+        let known = self.stores.progress.desired();
         let known = known.and_then(|known| Ok((known, self.stores.service_progress.wanted_services()?)));
         let (known, services) = match known {
             Ok(known) => known,

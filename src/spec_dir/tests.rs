@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
+use crate::host::clock::SystemClock;
 use crate::model::desired::{Intent, Wanted};
 use crate::model::reason::Reason;
 use crate::model::services::{Service, ServiceIntent, Version};
@@ -25,13 +26,13 @@ impl Watched {
         fs::create_dir(dir.path().join("specs")).unwrap();
         let (troubles, stop) = (FileErrors::default(), Arc::new(AtomicBool::new(false)));
         let master = MasterKey::parse(&"ab".repeat(32)).unwrap();
-        let db = Arc::new(Db::open(&dir.path().join("zexio.db"), &master).unwrap());
+        let db = Arc::new(Db::open(&dir.path().join("zexio.db"), &master, Arc::new(SystemClock)).unwrap());
         let mut made = Self { dir, db, troubles, stop, thread: None };
         let thread = watch(
             made.specs(),
             DesiredStores {
                 desired_store: made.db.clone(),
-                memory: made.db.clone(),
+                progress: made.db.clone(),
                 desired_services: made.db.clone(),
                 service_progress: made.db.clone(),
             },

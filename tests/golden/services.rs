@@ -55,6 +55,7 @@ impl ServiceInWords {
                 "install" => ServiceIntent::Install(Version::Default),
                 "remove" => ServiceIntent::Remove { purge: false },
                 "purge" => ServiceIntent::Remove { purge: true },
+                "unreadable" => ServiceIntent::Unreadable,
                 other => panic!("want: {other}"),
             },
         };

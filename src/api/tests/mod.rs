@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use crate::heartbeat::Heartbeat;
 use crate::host::artifacts::uploads::DiskUploads;
+use crate::host::clock::SystemClock;
 use crate::model::desired::Owner;
 use crate::model::layout::Layout;
 use crate::model::names::{KeyId, ProjectId, ReleaseNo};
@@ -135,12 +136,12 @@ impl Bench {
             keys.create(&KeyId::parse(kid).unwrap(), &Scope::parse(scope).unwrap()).unwrap();
         }
         let master = MasterKey::parse(&"ab".repeat(32)).unwrap();
-        let db = Arc::new(Db::open(&dir.path().join("zexio.db"), &master).unwrap());
+        let db = Arc::new(Db::open(&dir.path().join("zexio.db"), &master, Arc::new(SystemClock)).unwrap());
         let layout = Layout::parse(dir.path().to_str().unwrap()).unwrap();
         let (journal, stats) = (Arc::new(Lines::default()), Arc::new(Still::default()));
         let (trigger, changes) = answering_loop();
         let state = ApiState {
-            memory: db.clone(),
+            progress: db.clone(),
             desired_store: db.clone(),
             service_progress: db.clone(),
             desired_services: db.clone(),
@@ -229,7 +230,7 @@ impl Bench {
         let spec = wanted.spec().unwrap();
         let source = spec.artifact.source().unwrap().clone();
         let content = crate::model::desired::Content::of(spec, source, &Default::default()).unwrap();
-        let mut memory = ProjectProgress::default();
+        let mut progress = ProjectProgress::default();
         for (number, good) in (1..).zip(good) {
             let release = Release {
                 content: Arc::new(content.clone()),
@@ -247,11 +248,11 @@ impl Bench {
                 evidence: None,
                 unfetched: false,
             };
-            memory.releases.insert(ReleaseNo(number), release);
-            memory.serving = Some(ReleaseNo(number));
-            memory.target = memory.serving;
+            progress.releases.insert(ReleaseNo(number), release);
+            progress.serving = Some(ReleaseNo(number));
+            progress.target = progress.serving;
         }
-        self.db.save_progress(&[(shop(), memory)].into(), &[]).unwrap();
+        self.db.save_progress(&[(shop(), progress)].into(), &[]).unwrap();
     }
 
     /// Gives the shop to another owner.

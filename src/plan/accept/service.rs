@@ -1,6 +1,6 @@
 //! The rules for host services.
 
-use super::{Change, Put, Request, WriteError};
+use super::{Change, Put, Request, Write, WriteError};
 use crate::model::desired::{Complaint, Owner};
 use crate::model::event::{By, Event};
 use crate::model::reason::Reason;
@@ -32,7 +32,7 @@ pub fn put(
     let message = format!("{} asked for {service} {}", request.by, version.shown(service));
     let event = changed.then(|| Event::info(request.now, REQUESTED, message));
     let record = WantedService { generation, intent, owner: owner.clone(), complaint: None };
-    Ok(Change::save(record, Put { generation, created, changed }, event))
+    Ok(saved(old.as_ref(), record, Put { generation, created, changed }, event))
 }
 
 /// Decides on the removal of a service; the answer is the generation.
@@ -60,16 +60,31 @@ pub fn delete(
         by => format!("{by} asked for the removal of {service} {data}"),
     };
     let generation = old.generation + 1;
-    let record = WantedService { generation, intent, complaint: None, ..old };
-    Ok(Change::save(record, generation, Some(Event::info(request.now, REQUESTED, message))))
+    let record = WantedService { generation, intent, complaint: None, owner: old.owner.clone() };
+    Ok(saved(Some(&old), record, generation, Some(Event::info(request.now, REQUESTED, message))))
 }
 
 /// Decides on a complaint about a service's newest request, or on its end if there is none.
 pub fn complain(old: Option<WantedService>, owner: &Owner, complaint: Option<&Complaint>) -> Change<WantedService, ()> {
-    match old.filter(|old| old.owner == *owner) {
+    match old.filter(|old| old.owner == *owner && old.intent != ServiceIntent::Unreadable) {
         Some(old) => Change::save(WantedService { complaint: complaint.cloned(), ..old }, (), None),
         None => Change::nothing(()),
     }
+}
+
+/// Saves a request. One that replaces a record that could not be read drops the progress: it is unknown which packages
+/// were installed for it, so those that are installed now stay.
+fn saved<T>(
+    old: Option<&WantedService>,
+    record: WantedService,
+    answer: T,
+    event: Option<Event>,
+) -> Change<WantedService, T> {
+    let write = match old.is_some_and(|old| old.intent == ServiceIntent::Unreadable) {
+        true => Write::Reset(record),
+        false => Write::Save(record),
+    };
+    Change { write, answer, event }
 }
 
 /// Returns whether a removed service may be deleted from the store: no request since this generation.

@@ -182,6 +182,8 @@ impl Oracle {
                 ServiceIntent::Remove { .. } => {
                     self.check(Promise::L4, false, || format!("{service} is still being removed"));
                 }
+                // The simulated machine damages no service's record.
+                ServiceIntent::Unreadable => unreachable!(),
                 ServiceIntent::Install(version) => {
                     let seen = machine.host.seen.get(&service).cloned().unwrap_or_default();
                     let well = matching(service, version, &seen).is_some_and(|found| {

@@ -154,11 +154,7 @@ mod tests {
 
     use crate::plan::accept::admit::{Admitted, Origin, UrlCheck, admit};
     use crate::port::{DesiredStore, ProgressStore};
-    use crate::store::MasterKey;
-
-    fn db(dir: &tempfile::TempDir) -> Db {
-        Db::open(&dir.path().join("zexio.db"), &MasterKey::parse(&"ab".repeat(32)).unwrap()).unwrap()
-    }
+    use crate::store::sqlite::tests::db;
 
     fn admitted(text: &[u8]) -> Admitted {
         let origin = Origin::Request { stored: None, now: Timestamp(1) };

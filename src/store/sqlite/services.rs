@@ -14,41 +14,44 @@ use crate::plan::accept::service as rules;
 use crate::plan::accept::{Change, Write};
 use crate::port::{DesiredServiceStore, Put, ServiceProgressStore, WriteError};
 
-use super::desired::{execute, json, now_by, parsed};
+use super::desired::{execute, json, parsed};
 use super::progress::plain;
-use super::{Db, damaged, refused};
+use super::{Db, refused};
 
-const COLUMNS: &str = "service, generation, intent, version, purge, owner, complaint";
+const COLUMNS: &str = "service, generation, intent, version, purge, owner, complaint, progress";
 
 /// A row, unparsed.
-type Texts = (String, u64, String, Option<String>, bool, String, Option<String>);
+type Texts = (String, u64, String, Option<String>, bool, String, Option<String>, String);
 
 fn texts(row: &Row<'_>) -> rusqlite::Result<Texts> {
-    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
+    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?, row.get(7)?))
 }
 
+/// Reads a record; None if this agent does not know the service.
 fn read_desired(
-    (name, generation, intent, version, purge, owner, complaint): Texts,
-) -> Result<(Service, WantedService), PortError> {
-    let service: Service = named(&name)?;
+    (name, generation, intent, version, purge, owner, complaint, progress): Texts,
+) -> Option<(Service, WantedService)> {
+    let service: Service = name.parse().ok()?;
     let intent = match intent.as_str() {
-        "remove" => ServiceIntent::Remove { purge },
-        _ => {
-            ServiceIntent::Install(service.version(version.as_deref()).map_err(|e| damaged("a service's version", e))?)
-        }
+        "remove" => Ok(ServiceIntent::Remove { purge }),
+        _ => service.version(version.as_deref()).map(ServiceIntent::Install),
     };
-    let complaint = parsed(complaint, "a complaint")?;
-    Ok((service, WantedService { generation, intent, owner: Owner::parse(&owner), complaint }))
+    let complaint: Result<Option<Complaint>, PortError> = parsed(complaint, "a complaint");
+    let (intent, complaint) = match (intent, complaint, parse(&progress)) {
+        (Ok(intent), Ok(complaint), Some(_)) => (intent, complaint),
+        _ => (ServiceIntent::Unreadable, None),
+    };
+    Some((service, WantedService { generation, intent, owner: Owner::parse(&owner), complaint }))
 }
 
-fn named(name: &str) -> Result<Service, PortError> {
-    name.parse().map_err(|e| damaged("a service's name", e))
+fn parse(progress: &str) -> Option<ServiceProgress> {
+    serde_json::from_str(progress).ok()
 }
 
 fn read_one(connection: &Connection, service: Service) -> Result<Option<WantedService>, PortError> {
     let sql = format!("SELECT {COLUMNS} FROM services WHERE service = ?1");
     let row = connection.query_row(&sql, params![service.as_str()], texts).optional();
-    row.map_err(|e| refused("read a service", &e))?.map(|row| read_desired(row).map(|(_, wish)| wish)).transpose()
+    row.map_err(|e| refused("read a service", &e)).map(|row| row.and_then(read_desired).map(|(_, wish)| wish))
 }
 
 fn read_all<T>(
@@ -68,15 +71,13 @@ fn pair(row: &Row<'_>) -> rusqlite::Result<(String, String)> {
 impl ServiceProgressStore for Db {
     fn wanted_services(&self) -> Result<WantedServices, PortError> {
         let rows = read_all(&self.lock(), &format!("SELECT {COLUMNS} FROM services"), texts)?;
-        rows.into_iter().map(read_desired).collect()
+        Ok(rows.into_iter().filter_map(read_desired).collect())
     }
 
     fn service_progress(&self) -> Result<BTreeMap<Service, ServiceProgress>, PortError> {
         let rows = read_all(&self.lock(), "SELECT service, progress FROM services", pair)?;
-        let read = |(name, progress): (String, String)| {
-            Ok((named(&name)?, serde_json::from_str(&progress).map_err(|e| damaged("a service's progress", e))?))
-        };
-        rows.into_iter().map(read).collect()
+        let read = |(name, progress): (String, String)| Some((name.parse().ok()?, parse(&progress)?));
+        Ok(rows.into_iter().filter_map(read).collect())
     }
 
     fn remember_services(&self, changed: &BTreeMap<Service, ServiceProgress>) -> Result<(), PortError> {
@@ -131,12 +132,14 @@ impl DesiredServiceStore for Db {
         by: &By,
     ) -> Result<Put, WriteError> {
         self.change_service("ask for a service", service, |old| {
-            rules::put(old, service, version, owner, heir_of, now_by(by))
+            rules::put(old, service, version, owner, heir_of, self.request(by))
         })
     }
 
     fn drop_service(&self, service: Service, owner: &Owner, purge: bool, by: &By) -> Result<u64, WriteError> {
-        self.change_service("let a service go", service, |old| rules::delete(old, service, owner, purge, now_by(by)))
+        self.change_service("let a service go", service, |old| {
+            rules::delete(old, service, owner, purge, self.request(by))
+        })
     }
 
     fn complain_of_service(
@@ -161,7 +164,11 @@ impl Db {
             let change = decide(read_one(tx, service)?)?;
             match &change.write {
                 Write::Nothing => {}
-                Write::Save(record) | Write::Reset(record) => save(tx, service, record)?,
+                Write::Save(record) => save(tx, service, record)?,
+                Write::Reset(record) => {
+                    forget(tx, service)?;
+                    save(tx, service, record)?;
+                }
                 Write::Forget => forget(tx, service)?,
             }
             Ok((change.answer, change.event))
@@ -175,13 +182,14 @@ fn save(tx: &Transaction<'_>, service: Service, record: &WantedService) -> Resul
             ("install", (version != Version::Default).then(|| version.shown(service)), false)
         }
         ServiceIntent::Remove { purge } => ("remove", None, purge),
+        // No rule saves one: a damaged record stays as it is.
+        ServiceIntent::Unreadable => return Ok(()),
     };
-    let sql = format!(
-        "INSERT INTO services ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (service) DO UPDATE SET
-            generation = ?2, intent = ?3, version = ?4, purge = ?5, owner = ?6, complaint = ?7"
-    );
+    let sql = "INSERT INTO services (service, generation, intent, version, purge, owner, complaint)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (service) DO UPDATE SET
+            generation = ?2, intent = ?3, version = ?4, purge = ?5, owner = ?6, complaint = ?7";
     let (owner, complaint) = (record.owner.to_string(), record.complaint.as_ref().map(json));
-    execute(tx, &sql, params![service.as_str(), record.generation, intent, version, purge, owner, complaint])
+    execute(tx, sql, params![service.as_str(), record.generation, intent, version, purge, owner, complaint])
 }
 
 fn forget(tx: &Transaction<'_>, service: Service) -> Result<(), WriteError> {
@@ -191,15 +199,12 @@ fn forget(tx: &Transaction<'_>, service: Service) -> Result<(), WriteError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::desired::ComplaintKind;
     use crate::model::names::KeyId;
-    use crate::store::MasterKey;
+    use crate::store::sqlite::tests::db;
 
     fn ops() -> By {
         By::Key(KeyId::parse("ops").unwrap())
-    }
-
-    fn db(dir: &tempfile::TempDir) -> Db {
-        Db::open(&dir.path().join("zexio.db"), &MasterKey::parse(&"ab".repeat(32)).unwrap()).unwrap()
     }
 
     const REDIS: Service = Service::Redis;
@@ -227,5 +232,33 @@ mod tests {
         );
         db.forget_service(PG, 3).unwrap();
         assert_eq!(db.wanted_services().unwrap().len(), 0);
+    }
+
+    #[test]
+    fn a_damaged_record_stops_its_service_alone_and_is_kept_until_it_is_requested_again() {
+        for damage in ["version = 'x'", "progress = '{\"before\":7}'", "complaint = 'x'"] {
+            let dir = tempfile::tempdir().unwrap();
+            let db = db(&dir);
+            for service in [PG, REDIS] {
+                db.put_service(service, Version::Default, &Owner::Api, None, &ops()).unwrap();
+            }
+            let progress = ServiceProgress { generation: 1, before: Some([14].into()), ..ServiceProgress::default() };
+            db.remember_services(&[(PG, progress.clone())].into()).unwrap();
+            db.lock().execute(&format!("UPDATE services SET {damage} WHERE service = 'postgresql'"), []).unwrap();
+            let row = || -> (Option<String>, String, Option<String>) {
+                let sql = "SELECT version, progress, complaint FROM services WHERE service = 'postgresql'";
+                db.lock().query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap()
+            };
+            let before = row();
+            let intents = || db.wanted_services().unwrap().into_values().map(|wish| wish.intent).collect::<Vec<_>>();
+            assert_eq!(intents(), [ServiceIntent::Unreadable, ServiceIntent::Install(Version::Default)], "{damage}");
+            let complaint = Complaint { kind: ComplaintKind::Conflict, message: "b.yaml".into() };
+            db.complain_of_service(PG, &Owner::Api, Some(&complaint)).unwrap();
+            assert_eq!(row(), before, "{damage}");
+
+            assert!(db.put_service(PG, Version::Default, &Owner::Api, None, &ops()).unwrap().changed);
+            assert_eq!(intents(), [ServiceIntent::Install(Version::Default); 2], "{damage}");
+            assert_eq!(db.service_progress().unwrap()[&PG], ServiceProgress::default(), "{damage}");
+        }
     }
 }

@@ -19,16 +19,16 @@ use crate::plan::accept::admit::Admitted;
 use crate::plan::accept::project::{self as rules, Deliveries, StoredProgress};
 use crate::plan::accept::values::{self, Kind, Values};
 use crate::plan::accept::{Change, Request, Write};
-use crate::port::{Clock, Delivery, DesiredStore, Put, SecretInfo, SystemClock, WriteError};
+use crate::port::{Delivery, DesiredStore, Put, SecretInfo, WriteError};
 
 use super::progress::read_progress;
-use super::seal::{Label, SealedBody, Sealer};
 use super::{Db, damaged, refused};
+use crate::store::seal::{Label, SealedBody, Sealer};
 
 impl DesiredStore for Db {
     fn put(&self, document: Admitted, owner: &Owner, expect: Option<u64>, by: &By) -> Result<Put, WriteError> {
         let project = document.project().clone();
-        self.change("write a spec", &project, |tx| put(tx, &self.sealer, document, owner, expect, by))
+        self.change("write a spec", &project, |tx| put(tx, &self.sealer, document, owner, expect, self.request(by)))
     }
 
     fn dry_run(&self, document: Admitted, owner: &Owner) -> Result<Wanted, WriteError> {
@@ -36,7 +36,7 @@ impl DesiredStore for Db {
         let tx = begin(&mut connection)?;
         let project = document.project().clone();
         let by = By::File(String::new());
-        let change = put(&tx, &self.sealer, document, owner, None, &by)?;
+        let change = put(&tx, &self.sealer, document, owner, None, self.request(&by))?;
         // Dropped without a commit: the write was real, and nothing of it stays.
         let Write::Save(record) = change.write else { return Err(WriteError::Unknown(project)) };
         Ok(record.wanted(listed_secrets(&tx, &project)?))
@@ -44,13 +44,13 @@ impl DesiredStore for Db {
 
     fn delete(&self, project: &ProjectId, owner: &Owner, keep_data: bool, by: &By) -> Result<u64, WriteError> {
         self.change("delete a project", project, |tx| {
-            rules::delete(read(tx, project)?, project, owner, keep_data, now_by(by), &progress(tx, project))
+            rules::delete(read(tx, project)?, project, owner, keep_data, self.request(by), &progress(tx, project))
         })
     }
 
     fn adopt(&self, project: &ProjectId, from: &Owner, to: &Owner) -> Result<(), WriteError> {
         self.change("move a project to another owner", project, |tx| {
-            rules::adopt(read(tx, project)?, project, from, to, now())
+            rules::adopt(read(tx, project)?, project, from, to, self.clock.now())
         })
     }
 
@@ -71,19 +71,19 @@ impl DesiredStore for Db {
 
     fn overlay(&self, project: &ProjectId, artifact: &Artifact, by: &By) -> Result<Put, WriteError> {
         self.change("move an artifact", project, |tx| {
-            rules::overlay(read(tx, project)?, project, artifact, now_by(by), &progress(tx, project))
+            rules::overlay(read(tx, project)?, project, artifact, self.request(by), &progress(tx, project))
         })
     }
 
     fn fetch_again(&self, project: &ProjectId, by: &By) -> Result<u64, WriteError> {
         self.change("ask for another fetch", project, |tx| {
-            rules::fetch_again(read(tx, project)?, project, now_by(by), &progress(tx, project))
+            rules::fetch_again(read(tx, project)?, project, self.request(by), &progress(tx, project))
         })
     }
 
     fn hold(&self, project: &ProjectId, hold: Option<&Hold>, by: &By) -> Result<(), WriteError> {
         self.change("suspend or resume a project", project, |tx| {
-            rules::hold(read(tx, project)?, project, hold, now_by(by))
+            rules::hold(read(tx, project)?, project, hold, self.request(by))
         })
     }
 
@@ -95,7 +95,7 @@ impl DesiredStore for Db {
 
     fn complain(&self, project: &ProjectId, owner: &Owner, complaint: Option<&Complaint>) -> Result<(), WriteError> {
         self.change("write a complaint", project, |tx| {
-            Ok(rules::complain(read(tx, project)?, project, owner, complaint, now()))
+            Ok(rules::complain(read(tx, project)?, project, owner, complaint, self.clock.now()))
         })
     }
 
@@ -104,11 +104,11 @@ impl DesiredStore for Db {
             let sql = "SELECT version FROM sealed WHERE project = ?1 AND kind = 'secret' AND name = ?2 AND listed = 1";
             let listed = tx.query_row(sql, params![project.as_str(), name.as_str()], |row| row.get(0)).optional();
             let listed = listed.map_err(|e| refused("read a secret", &e))?;
-            let mut stored = Stored { tx, sealer: &self.sealer, project };
+            let mut stored = Stored { tx, sealer: &self.sealer, project, now: self.clock.now() };
             let version = values::store(&mut stored, Kind::Secret, name.as_str(), value)?;
             let sql = "UPDATE sealed SET listed = (version = ?3) WHERE project = ?1 AND kind = 'secret' AND name = ?2";
             execute(tx, sql, params![project.as_str(), name.as_str(), version])?;
-            let event = values::secret_stored(project, name, version, listed, Request { by, now: now() });
+            let event = values::secret_stored(project, name, version, listed, self.request(by));
             Ok((version, event))
         })
     }
@@ -120,7 +120,7 @@ impl DesiredStore for Db {
             let removed = tx
                 .execute(sql, params![project.as_str(), name.as_str()])
                 .map_err(|e| refused("remove a secret", &e))?;
-            let event = || values::secret_removed(project, name, Request { by, now: now() });
+            let event = || values::secret_removed(project, name, self.request(by));
             Ok((removed > 0, (removed > 0).then(event)))
         })
     }
@@ -169,7 +169,8 @@ impl DesiredStore for Db {
         self.change("take a delivery", project, |tx| {
             let stored = deliveries(tx, project, delivery)?;
             let old = read(tx, project)?;
-            let change = rules::deliver(old, project, artifact, delivery, stored, now(), &progress(tx, project))?;
+            let change =
+                rules::deliver(old, project, artifact, delivery, stored, self.clock.now(), &progress(tx, project))?;
             if change.answer.is_some() {
                 let Delivery { provider, id, made, .. } = delivery;
                 let sql = "INSERT OR IGNORE INTO deliveries (project, provider, id, made) VALUES (?1, ?2, ?3, ?4)";
@@ -180,25 +181,17 @@ impl DesiredStore for Db {
     }
 }
 
-fn now() -> Timestamp {
-    SystemClock.now()
-}
-
-pub(super) fn now_by(by: &By) -> Request<'_> {
-    Request { by, now: now() }
-}
-
 fn put(
     tx: &Transaction<'_>,
     sealer: &Sealer,
     document: Admitted,
     owner: &Owner,
     expect: Option<u64>,
-    by: &By,
+    request: Request<'_>,
 ) -> Result<Change<Record, Put>, WriteError> {
     let project = document.project().clone();
-    let mut values = Stored { tx, sealer, project: &project };
-    rules::put(read(tx, &project)?, document, owner, expect, now_by(by), &mut values, &progress(tx, &project))
+    let mut values = Stored { tx, sealer, project: &project, now: request.now };
+    rules::put(read(tx, &project)?, document, owner, expect, request, &mut values, &progress(tx, &project))
 }
 
 fn progress(tx: &Transaction<'_>, project: &ProjectId) -> StoredProgress {
@@ -431,6 +424,7 @@ struct Stored<'a> {
     tx: &'a Transaction<'a>,
     sealer: &'a Sealer,
     project: &'a ProjectId,
+    now: Timestamp,
 }
 
 impl Values for Stored<'_> {
@@ -453,7 +447,7 @@ impl Values for Stored<'_> {
             .seal(label, value.open())
             .map_err(|e| PortError::transient(Reason::KeyUnavailable, format!("could not seal {name}: {e}")))?;
         let sql = "INSERT INTO sealed (project, kind, name, version, key, nonce, body, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-        let now = i64::try_from(now().0).unwrap_or(i64::MAX);
+        let now = i64::try_from(self.now.0).unwrap_or(i64::MAX);
         let (project, kind) = (self.project.as_str(), kind.as_str());
         let values = params![project, kind, name, version, sealed.key, sealed.nonce, sealed.body, now];
         self.tx.execute(sql, values).map(|_| ()).map_err(|e| refused("write", &e))
