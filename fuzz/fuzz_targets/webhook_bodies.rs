@@ -5,8 +5,9 @@
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
-use zexio::api::hooks::{Bump, Heard, forgejo, github, gitlab, standard};
+use zexio::api::hooks::{Bump, Heard, Hook, Sent, standard};
 use zexio::model::quantity::Timestamp;
+use zexio::model::spec::{ForgejoHook, GithubHook, GitlabHook};
 use zexio::sign::hmac;
 
 const SECRET: &str = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -16,17 +17,24 @@ const START: &str = "https://dl.example.com/";
 fuzz_target!(|body: &[u8]| {
     let _ = Bump::parse(body);
     for event in ["release", "workflow_run"] {
-        let hook = serde_json::from_value(hook(event)).expect("a hook");
-        check(github::hear(&hook, SECRET, &github_headers(body), body).ok());
+        let hook: GithubHook = serde_json::from_value(hook(event)).expect("a hook");
+        check(hook.hear(SECRET, &Sent { headers: &github_headers(body), body, now: Timestamp(NOW * 1000) }).ok());
     }
-    let hook_of_tags = json!({ "repo": "acme/shop", "event": "release", "artifact": format!("{START}a/{{tag}}"), "secret": "HOOK" });
-    let hook_of_tags = serde_json::from_value(hook_of_tags).expect("a hook");
-    check(forgejo::hear(&hook_of_tags, SECRET, &github_headers(body), body).ok());
+    let hook_of_tags =
+        json!({ "repo": "acme/shop", "event": "release", "artifact": format!("{START}a/{{tag}}"), "secret": "HOOK" });
+    let hook_of_tags: ForgejoHook = serde_json::from_value(hook_of_tags).expect("a hook");
+    check(hook_of_tags.hear(SECRET, &Sent { headers: &github_headers(body), body, now: Timestamp(NOW * 1000) }).ok());
     for event in ["release", "pipeline"] {
         let mut legacy = hook(event);
         legacy["token"] = json!("legacy");
-        let hook = serde_json::from_value(legacy).expect("a hook");
-        check(gitlab::hear(&hook, SECRET, &headers(&[("x-gitlab-token", SECRET)]), body, Timestamp(NOW * 1000)).ok());
+        let hook: GitlabHook = serde_json::from_value(legacy).expect("a hook");
+        check(
+            hook.hear(
+                SECRET,
+                &Sent { headers: &headers(&[("x-gitlab-token", SECRET)]), body, now: Timestamp(NOW * 1000) },
+            )
+            .ok(),
+        );
     }
     // The same bytes as the headers of a delivery: unsigned, so never taken.
     let text = String::from_utf8_lossy(body);

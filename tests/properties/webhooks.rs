@@ -7,8 +7,9 @@ use serde_json::json;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use zexio::api::hooks::{forgejo, github, gitlab, standard};
+use zexio::api::hooks::{Heard, Hook, Sent, standard};
 use zexio::model::quantity::Timestamp;
+use zexio::model::spec::{ForgejoHook, GithubHook, GitlabHook};
 use zexio::sign::hmac;
 
 const NOW: Timestamp = Timestamp(1_767_225_600_000);
@@ -38,26 +39,28 @@ proptest! {
     #[test]
     fn github_is_heard_with_its_own_body_alone(body: Vec<u8>, secret in "[ -~]{1,40}", at: Index, byte: u8, way: u8) {
         let hook = json!({ "repo": "a/b", "event": "release", "artifact": "https://x/{tag}", "secret": "S" });
-        let hook = serde_json::from_value(hook).expect("a hook");
+        let hook: GithubHook = serde_json::from_value(hook).expect("a hook");
         let proof = hex::encode(hmac(secret.as_bytes(), &[&body]));
         let headers = headers(&[("x-hub-signature-256", format!("sha256={proof}")), ("x-github-event", "ping".into())]);
-        prop_assert!(github::hear(&hook, &secret, &headers, &body).is_ok());
+        let own = hook.hear(&secret, &Sent { headers: &headers, body: &body, now: NOW });
+        prop_assert_eq!(own.map_err(|p| p.code), Ok(Heard::Ping));
         let other = changed(&body, at, byte, way);
-        prop_assert_eq!(github::hear(&hook, &secret, &headers, &other).map_err(|p| p.code), Err("sig_bad"));
-        prop_assert_eq!(github::hear(&hook, &format!("{secret}x"), &headers, &body).map_err(|p| p.code), Err("sig_bad"));
+        prop_assert_eq!(hook.hear(&secret, &Sent { headers: &headers, body: &other, now: NOW }).map_err(|p| p.code), Err("sig_bad"));
+        prop_assert_eq!(hook.hear(&format!("{secret}x"), &Sent { headers: &headers, body: &body, now: NOW }).map_err(|p| p.code), Err("sig_bad"));
     }
 
     #[test]
     fn forgejo_is_heard_with_its_own_body_alone(tag in "[a-z0-9@/+._-]{1,40}", secret in "[ -~]{1,40}", at: Index, byte: u8, way: u8) {
         let hook = json!({ "repo": "a/b", "event": "release", "artifact": "https://x/{tag}", "secret": "S" });
-        let hook = serde_json::from_value(hook).expect("a hook");
+        let hook: ForgejoHook = serde_json::from_value(hook).expect("a hook");
         let release = json!({ "tag_name": tag, "draft": true, "published_at": null });
         let body = json!({ "action": "published", "repository": { "full_name": "a/b" }, "release": release }).to_string();
         let proof = hex::encode(hmac(secret.as_bytes(), &[body.as_bytes()]));
         let headers = headers(&[("x-forgejo-signature", proof), ("x-forgejo-delivery", "1".into())]);
-        prop_assert!(forgejo::hear(&hook, &secret, &headers, body.as_bytes()).is_ok());
+        let own = hook.hear(&secret, &Sent { headers: &headers, body: body.as_bytes(), now: NOW });
+        prop_assert_eq!(own.err().map(|p| p.code), None);
         let other = changed(body.as_bytes(), at, byte, way);
-        prop_assert_eq!(forgejo::hear(&hook, &secret, &headers, &other).map_err(|p| p.code), Err("sig_bad"));
+        prop_assert_eq!(hook.hear(&secret, &Sent { headers: &headers, body: &other, now: NOW }).map_err(|p| p.code), Err("sig_bad"));
     }
 
     #[test]
@@ -92,8 +95,8 @@ proptest! {
     fn gitlabs_token_is_compared_whole(body: Vec<u8>, secret in "[!-~]{1,40}", other in "[!-~]{1,40}") {
         prop_assume!(secret != other);
         let hook = json!({ "repo": "a/b", "event": "release", "artifact": "https://x/{tag}", "secret": "S", "token": "legacy" });
-        let hook = serde_json::from_value(hook).expect("a hook");
-        let heard = gitlab::hear(&hook, &secret, &headers(&[("x-gitlab-token", other)]), &body, NOW);
+        let hook: GitlabHook = serde_json::from_value(hook).expect("a hook");
+        let heard = hook.hear(&secret, &Sent { headers: &headers(&[("x-gitlab-token", other)]), body: &body, now: NOW });
         prop_assert_eq!(heard.map_err(|p| p.code), Err("sig_bad"));
     }
 }

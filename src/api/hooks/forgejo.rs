@@ -3,12 +3,15 @@
 use hyper::header::{HeaderMap, HeaderName};
 use serde::Deserialize;
 
+use crate::model::names::SecretName;
 use crate::model::spec::ForgejoHook;
 use crate::sign::{hmac, parse_proof, same};
 
 use super::super::auth::only;
 use super::release::{News, Release, Rules};
-use super::{Heard, Problem, check_repo, parse, payload, sig_bad, sig_malformed, sig_missing};
+use super::{
+    FORM, Heard, Hook, Problem, Provider, Sent, check_repo, parse, payload, sig_bad, sig_malformed, sig_missing,
+};
 
 /// All carry the same signature (same body, same secret), so the first one present will do.
 static SIGNATURES: [(HeaderName, &str, &str); 3] = [
@@ -34,29 +37,47 @@ struct Repository {
     full_name: String,
 }
 
-/// Verifies and reads a delivery.
-///
-/// # Errors
-/// It is not from the provider, is for another repository, or lacks a field.
-pub fn hear(hook: &ForgejoHook, secret: &str, headers: &HeaderMap, body: &[u8]) -> Result<Heard, Problem> {
-    check_proof(secret, headers, body)?;
-    let payload: Payload = parse(&payload(headers, body)?)?;
-    check_repo(&hook.repo, &payload.repository.full_name)?;
-    // A draft published over an existing tag, and a promoted pre-release, arrive as `updated`.
-    let (release, news) = match (&payload.release, payload.action.as_deref()) {
-        (Some(release), Some("published")) => (release, News::Published),
-        (Some(release), Some("updated")) => (release, News::Edited),
-        _ => return Ok(Heard::Nothing("it is not the event that this hook takes".to_owned())),
-    };
-    let id = match DELIVERIES.iter().find_map(|name| only(headers, name).ok().flatten()) {
-        Some(id) if (1..=128).contains(&id.len()) => id,
-        _ => return Err(Problem::bad("bad_header", "a delivery has exactly one X-Forgejo-Delivery header")),
-    };
-    release.heard(
-        &Rules { artifact: &hook.artifact, tags: hook.tags.as_ref(), prereleases: hook.prereleases },
-        id,
-        news,
-    )
+/// Forgejo and Gitea.
+pub const PROVIDER: Provider = Provider {
+    names: &["forgejo", "gitea"],
+    headers: &[
+        (
+            "X-Forgejo-Signature",
+            "<hex HMAC of the body>; X-Gitea-Signature is the same, and X-Hub-Signature-256: sha256=<hex>",
+        ),
+        ("X-Forgejo-Event", "the event; or X-Gitea-Event"),
+        ("X-Forgejo-Delivery", "the delivery's id; or X-Gitea-Delivery"),
+    ],
+    types: &["application/json", FORM],
+    hook: |hooks| Some(Box::new(hooks.forgejo.clone()?)),
+};
+
+impl Hook for ForgejoHook {
+    fn secret(&self) -> &SecretName {
+        &self.secret
+    }
+
+    fn hear(&self, secret: &str, sent: &Sent<'_>) -> Result<Heard, Problem> {
+        let Sent { headers, body, .. } = *sent;
+        check_proof(secret, headers, body)?;
+        let payload: Payload = parse(&payload(headers, body)?)?;
+        check_repo(&self.repo, &payload.repository.full_name)?;
+        // A draft published over an existing tag, and a promoted pre-release, arrive as `updated`.
+        let (release, news) = match (&payload.release, payload.action.as_deref()) {
+            (Some(release), Some("published")) => (release, News::Published),
+            (Some(release), Some("updated")) => (release, News::Edited),
+            _ => return Ok(Heard::Nothing("it is not the event that this hook takes".to_owned())),
+        };
+        let id = match DELIVERIES.iter().find_map(|name| only(headers, name).ok().flatten()) {
+            Some(id) if (1..=128).contains(&id.len()) => id,
+            _ => return Err(Problem::bad("bad_header", "a delivery has exactly one X-Forgejo-Delivery header")),
+        };
+        release.heard(
+            &Rules { artifact: &self.artifact, tags: self.tags.as_ref(), prereleases: self.prereleases },
+            id,
+            news,
+        )
+    }
 }
 
 fn check_proof(secret: &str, headers: &HeaderMap, body: &[u8]) -> Result<(), Problem> {
@@ -99,7 +120,7 @@ mod tests {
         let proof = format!("{prefix}{}", hex::encode(hmac(b"secret", &[&body])));
         headers.insert(HeaderName::from_static(signature), HeaderValue::from_str(&proof).unwrap());
         headers.insert(DELIVERIES[1].clone(), HeaderValue::from_static("d-1"));
-        hear(&hook(), "secret", &headers, &body)
+        hook().hear("secret", &Sent { headers: &headers, body: &body, now: Timestamp(0) })
     }
 
     fn heard(payload: &Value) -> Result<Heard, Problem> {
@@ -118,11 +139,17 @@ mod tests {
         assert_eq!(sent("x-gogs-signature", "", &release()).unwrap_err().code, "sig_missing");
         let mut headers = HeaderMap::new();
         headers.insert(SIGNATURES[0].0.clone(), HeaderValue::from_str(&"0".repeat(64)).unwrap());
-        assert_eq!(hear(&hook(), "secret", &headers, b"{}").unwrap_err().code, "sig_bad");
+        assert_eq!(
+            hook().hear("secret", &Sent { headers: &headers, body: b"{}", now: Timestamp(0) }).unwrap_err().code,
+            "sig_bad"
+        );
         let twice = HeaderValue::from_str(&hex::encode(hmac(b"secret", &[b"{}"]))).unwrap();
         headers.insert(SIGNATURES[0].0.clone(), twice.clone());
         headers.append(SIGNATURES[0].0.clone(), twice);
-        assert_eq!(hear(&hook(), "secret", &headers, b"{}").unwrap_err().code, "sig_malformed");
+        assert_eq!(
+            hook().hear("secret", &Sent { headers: &headers, body: b"{}", now: Timestamp(0) }).unwrap_err().code,
+            "sig_malformed"
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use hyper::header::{HeaderMap, HeaderName};
 use serde::Deserialize;
 
+use crate::model::names::SecretName;
 use crate::model::quantity::Timestamp;
 use crate::model::spec::{GithubEvent, GithubHook};
 use crate::sign::{hmac, parse_proof, same};
@@ -11,8 +12,8 @@ use crate::sign::{hmac, parse_proof, same};
 use super::super::auth::only;
 use super::release::{News, Release, Rules};
 use super::{
-    Flaw, Heard, Marks, Moved, Problem, check_repo, other_branch, other_tag, parse, payload, read_moment, sig_bad,
-    sig_malformed, sig_missing,
+    FORM, Flaw, Heard, Hook, Marks, Moved, Problem, Provider, Sent, check_repo, other_branch, other_tag, parse,
+    payload, read_moment, sig_bad, sig_malformed, sig_missing,
 };
 
 const SIGNATURE: HeaderName = HeaderName::from_static("x-hub-signature-256");
@@ -45,37 +46,52 @@ struct Run {
     created_at: Option<Timestamp>,
 }
 
-/// Verifies and reads a delivery.
-///
-/// # Errors
-/// It is not from GitHub, is for another repository, or lacks a field.
-pub fn hear(hook: &GithubHook, secret: &str, headers: &HeaderMap, body: &[u8]) -> Result<Heard, Problem> {
-    check_proof(secret, headers, body)?;
-    if only(headers, &EVENT) == Ok(Some("ping")) {
-        return Ok(Heard::Ping);
+/// GitHub.
+pub const PROVIDER: Provider = Provider {
+    names: &["github"],
+    headers: &[
+        ("X-Hub-Signature-256", "sha256=<hex HMAC of the body>"),
+        ("X-GitHub-Event", "the event"),
+        ("X-GitHub-Delivery", "the delivery's id"),
+    ],
+    types: &["application/json", FORM],
+    hook: |hooks| Some(Box::new(hooks.github.clone()?)),
+};
+
+impl Hook for GithubHook {
+    fn secret(&self) -> &SecretName {
+        &self.secret
     }
-    let payload: Payload = parse(&payload(headers, body)?)?;
-    check_repo(&hook.repo, &payload.repository.full_name)?;
-    let id = match only(headers, &DELIVERY) {
-        Ok(Some(id)) if (1..=128).contains(&id.len()) => id.to_owned(),
-        _ => return Err(Problem::bad("bad_header", "a delivery has exactly one X-GitHub-Delivery header")),
-    };
-    match (hook.event, &payload.release, &payload.workflow_run, payload.action.as_deref()) {
-        // A full release sends both; a promoted pre-release sends `released` alone.
-        (GithubEvent::Release, Some(release), _, Some(action @ ("published" | "released"))) => {
-            let news = if action == "released" { News::Promoted } else { News::Published };
-            let rules = Rules { artifact: &hook.artifact, tags: hook.tags.as_ref(), prereleases: hook.prereleases };
-            release.heard(&rules, &id, news)
+
+    fn hear(&self, secret: &str, sent: &Sent<'_>) -> Result<Heard, Problem> {
+        let Sent { headers, body, .. } = *sent;
+        check_proof(secret, headers, body)?;
+        if only(headers, &EVENT) == Ok(Some("ping")) {
+            return Ok(Heard::Ping);
         }
-        (GithubEvent::WorkflowRun, _, Some(run), Some("completed")) => match unwanted(hook, &payload, run) {
-            Some(why) => Ok(Heard::Nothing(why)),
-            None => {
-                let missing = || Problem::invalid(vec![Flaw::at("workflow_run.created_at", "a run has one")]);
-                let made = run.created_at.ok_or_else(missing)?;
-                Ok(Heard::Delivery(Moved { id, made, bump: marks(run).bump(&hook.artifact)?, edited: None }))
+        let payload: Payload = parse(&payload(headers, body)?)?;
+        check_repo(&self.repo, &payload.repository.full_name)?;
+        let id = match only(headers, &DELIVERY) {
+            Ok(Some(id)) if (1..=128).contains(&id.len()) => id.to_owned(),
+            _ => return Err(Problem::bad("bad_header", "a delivery has exactly one X-GitHub-Delivery header")),
+        };
+        match (self.event, &payload.release, &payload.workflow_run, payload.action.as_deref()) {
+            // A full release sends both; a promoted pre-release sends `released` alone.
+            (GithubEvent::Release, Some(release), _, Some(action @ ("published" | "released"))) => {
+                let news = if action == "released" { News::Promoted } else { News::Published };
+                let rules = Rules { artifact: &self.artifact, tags: self.tags.as_ref(), prereleases: self.prereleases };
+                release.heard(&rules, &id, news)
             }
-        },
-        _ => Ok(Heard::Nothing("it is not the event that this hook takes".to_owned())),
+            (GithubEvent::WorkflowRun, _, Some(run), Some("completed")) => match unwanted(self, &payload, run) {
+                Some(why) => Ok(Heard::Nothing(why)),
+                None => {
+                    let missing = || Problem::invalid(vec![Flaw::at("workflow_run.created_at", "a run has one")]);
+                    let made = run.created_at.ok_or_else(missing)?;
+                    Ok(Heard::Delivery(Moved { id, made, bump: marks(run).bump(&self.artifact)?, edited: None }))
+                }
+            },
+            _ => Ok(Heard::Nothing("it is not the event that this hook takes".to_owned())),
+        }
     }
 }
 
@@ -134,7 +150,7 @@ mod tests {
 
     fn heard(hook: &GithubHook, payload: &Value) -> Result<Heard, Problem> {
         let body = payload.to_string().into_bytes();
-        hear(hook, SECRET, &headers(&body), &body)
+        hook.hear(SECRET, &Sent { headers: &headers(&body), body: &body, now: Timestamp(0) })
     }
 
     fn release(repo: &str) -> Value {
@@ -232,7 +248,7 @@ mod tests {
         let sent = |kind: &'static str, body: &str| {
             let mut headers = headers(body.as_bytes());
             headers.insert(hyper::header::CONTENT_TYPE, HeaderValue::from_static(kind));
-            hear(&hook, SECRET, &headers, body.as_bytes())
+            hook.hear(SECRET, &Sent { headers: &headers, body: body.as_bytes(), now: Timestamp(0) })
         };
         let form =
             |pairs: &[(&str, &str)]| url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();

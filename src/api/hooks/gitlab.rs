@@ -3,14 +3,15 @@
 use hyper::header::{HeaderMap, HeaderName};
 use serde::Deserialize;
 
+use crate::model::names::SecretName;
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::spec::{GitlabEvent, GitlabHook, GitlabToken};
 use crate::sign::{digest, same};
 
 use super::super::auth::only;
 use super::{
-    Flaw, Heard, Marks, Moved, Problem, check_repo, other_branch, other_tag, parse, read_moment, sig_bad,
-    sig_malformed, sig_missing, standard,
+    Flaw, Heard, Hook, Marks, Moved, Problem, Provider, Sent, check_repo, other_branch, other_tag, parse, read_moment,
+    sig_bad, sig_malformed, sig_missing, standard,
 };
 
 const TOKEN: HeaderName = HeaderName::from_static("x-gitlab-token");
@@ -56,36 +57,46 @@ struct Pipeline {
     created_at: Option<Timestamp>,
 }
 
-/// Verifies and reads a delivery.
-///
-/// # Errors
-/// It is not from GitLab, is for another repository, or lacks a field.
-pub fn hear(
-    hook: &GitlabHook,
-    secret: &str,
-    headers: &HeaderMap,
-    body: &[u8],
-    now: Timestamp,
-) -> Result<Heard, Problem> {
-    let id = match hook.token {
-        GitlabToken::Signed => standard::check(secret, headers, body, now)?.id,
-        GitlabToken::Legacy => check_token(secret, headers, body)?,
-    };
-    let payload: Payload = parse(body)?;
-    check_repo(&hook.repo, &payload.project.path_with_namespace)?;
-    let action = payload.action.as_deref().unwrap_or_default();
-    match (hook.event, payload.object_kind.as_str(), &payload.object_attributes) {
-        (GitlabEvent::Release, "release", _) if matches!(action, "create" | "update") => {
-            release(hook, &payload, id, action == "update", now)
-        }
-        (GitlabEvent::Pipeline, "pipeline", Some(pipeline)) => match unwanted(hook, &payload, pipeline) {
-            Some(why) => Ok(Heard::Nothing(why)),
-            None => {
-                let made = pipeline.created_at.ok_or_else(|| timeless("object_attributes.created_at"))?;
-                Ok(Heard::Delivery(Moved { id, made, bump: marks(pipeline).bump(&hook.artifact)?, edited: None }))
+/// GitLab.
+pub const PROVIDER: Provider = Provider {
+    names: &["gitlab"],
+    headers: &[
+        ("X-Gitlab-Token", "with token: legacy"),
+        standard::HEADERS[0],
+        standard::HEADERS[1],
+        standard::HEADERS[2],
+    ],
+    types: &["application/json"],
+    hook: |hooks| Some(Box::new(hooks.gitlab.clone()?)),
+};
+
+impl Hook for GitlabHook {
+    fn secret(&self) -> &SecretName {
+        &self.secret
+    }
+
+    fn hear(&self, secret: &str, sent: &Sent<'_>) -> Result<Heard, Problem> {
+        let Sent { headers, body, now } = *sent;
+        let id = match self.token {
+            GitlabToken::Signed => standard::check(secret, headers, body, now)?.id,
+            GitlabToken::Legacy => check_token(secret, headers, body)?,
+        };
+        let payload: Payload = parse(body)?;
+        check_repo(&self.repo, &payload.project.path_with_namespace)?;
+        let action = payload.action.as_deref().unwrap_or_default();
+        match (self.event, payload.object_kind.as_str(), &payload.object_attributes) {
+            (GitlabEvent::Release, "release", _) if matches!(action, "create" | "update") => {
+                release(self, &payload, id, action == "update", now)
             }
-        },
-        _ => Ok(Heard::Nothing("it is not the event that this hook takes".to_owned())),
+            (GitlabEvent::Pipeline, "pipeline", Some(pipeline)) => match unwanted(self, &payload, pipeline) {
+                Some(why) => Ok(Heard::Nothing(why)),
+                None => {
+                    let made = pipeline.created_at.ok_or_else(|| timeless("object_attributes.created_at"))?;
+                    Ok(Heard::Delivery(Moved { id, made, bump: marks(pipeline).bump(&self.artifact)?, edited: None }))
+                }
+            },
+            _ => Ok(Heard::Nothing("it is not the event that this hook takes".to_owned())),
+        }
     }
 }
 
@@ -161,7 +172,8 @@ mod tests {
     fn heard(hook: &GitlabHook, token: &'static str, payload: &Value) -> Result<Heard, Problem> {
         let mut headers = HeaderMap::new();
         headers.insert(TOKEN, HeaderValue::from_static(token));
-        hear(hook, "token", &headers, payload.to_string().as_bytes(), Timestamp::parse("2026-12-01T00:00:00Z").unwrap())
+        let (body, now) = (payload.to_string(), Timestamp::parse("2026-12-01T00:00:00Z").unwrap());
+        hook.hear("token", &Sent { headers: &headers, body: body.as_bytes(), now })
     }
 
     fn pipeline() -> Value {

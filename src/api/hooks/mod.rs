@@ -17,15 +17,14 @@ use hyper::header::HeaderMap;
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
+use crate::model::desired::Intent;
 use crate::model::document::Problem as Flaw;
 use crate::model::event::By;
 use crate::model::names::{ProjectId, SecretName, Sha256};
 use crate::model::quantity::Timestamp;
-use crate::model::spec::{
-    Artifact, ArtifactFrom, ForgejoHook, GithubHook, GitlabHook, Hooks, Label, Source, Spec, StandardHook, TagPattern,
-    Updates,
-};
-use crate::port::{Delivery, Put};
+use crate::model::reason::Reason;
+use crate::model::spec::{Artifact, ArtifactFrom, Hooks, Label, Source, Spec, TagPattern, Updates};
+use crate::port::{Delivery, PortError, Put, WriteError};
 
 use super::body::object;
 use super::problem::Problem;
@@ -84,60 +83,36 @@ pub enum Heard {
     Delivery(Moved),
 }
 
-/// The provider of a request, with its settings in the project's spec.
-enum Asked {
-    Forgejo(ForgejoHook),
-    Github(GithubHook),
-    Gitlab(GitlabHook),
-    Standard(StandardHook),
+/// The providers that a spec can name.
+pub const PROVIDERS: [&Provider; 4] = [&forgejo::PROVIDER, &github::PROVIDER, &gitlab::PROVIDER, &standard::PROVIDER];
+
+/// A provider of webhooks.
+pub struct Provider {
+    /// Its names in the path; the first one is stored with its deliveries.
+    pub names: &'static [&'static str],
+    /// The headers that it sends, each with its meaning.
+    pub headers: &'static [(&'static str, &'static str)],
+    /// The content types that it sends.
+    types: &'static [&'static str],
+    /// Returns its settings in a spec, if any.
+    hook: fn(&Hooks) -> Option<Box<dyn Hook>>,
 }
 
-impl Asked {
-    fn of(hooks: &Hooks, provider: &str) -> Option<Self> {
-        match provider {
-            "forgejo" | "gitea" => hooks.forgejo.clone().map(Asked::Forgejo),
-            "github" => hooks.github.clone().map(Asked::Github),
-            "gitlab" => hooks.gitlab.clone().map(Asked::Gitlab),
-            "standard" => hooks.standard.clone().map(Asked::Standard),
-            _ => None,
-        }
-    }
+/// A provider's settings in a spec.
+pub trait Hook: Send {
+    fn secret(&self) -> &SecretName;
+    /// Verifies and reads a delivery.
+    ///
+    /// # Errors
+    /// It is not from the provider, is for another repository, or lacks a field.
+    fn hear(&self, secret: &str, sent: &Sent<'_>) -> Result<Heard, Problem>;
+}
 
-    fn secret(&self) -> &SecretName {
-        match self {
-            Asked::Forgejo(hook) => &hook.secret,
-            Asked::Github(hook) => &hook.secret,
-            Asked::Gitlab(hook) => &hook.secret,
-            Asked::Standard(hook) => &hook.secret,
-        }
-    }
-
-    fn name(&self) -> &'static str {
-        match self {
-            Asked::Forgejo(_) => "forgejo",
-            Asked::Github(_) => "github",
-            Asked::Gitlab(_) => "gitlab",
-            Asked::Standard(_) => "standard",
-        }
-    }
-
-    /// Returns the content types that the provider sends.
-    fn types(&self) -> &'static [&'static str] {
-        match self {
-            Asked::Forgejo(_) | Asked::Github(_) => &["application/json", FORM],
-            Asked::Gitlab(_) | Asked::Standard(_) => &["application/json"],
-        }
-    }
-
-    fn hear(&self, call: &Call, secret: &str) -> Result<Heard, Problem> {
-        let now = call.state.clock.now();
-        match self {
-            Asked::Forgejo(hook) => forgejo::hear(hook, secret, &call.headers, &call.body),
-            Asked::Github(hook) => github::hear(hook, secret, &call.headers, &call.body),
-            Asked::Gitlab(hook) => gitlab::hear(hook, secret, &call.headers, &call.body, now),
-            Asked::Standard(_) => standard::hear(secret, &call.headers, &call.body, now),
-        }
-    }
+/// A request as it was received, and when.
+pub struct Sent<'a> {
+    pub headers: &'a HeaderMap,
+    pub body: &'a [u8],
+    pub now: Timestamp,
 }
 
 /// Answers `POST /v1/hooks/{id}/{provider}`.
@@ -147,13 +122,17 @@ impl Asked {
 pub async fn provider(call: &Call) -> Answer {
     let (project, provider) = (call.project()?, call.name()?.to_owned());
     let id = project.clone();
-    let (spec, asked, secret) = call.ask(move |state| configured(state, &id, &provider)).await?;
-    content_type(&call.headers, asked.types())?;
-    match asked.hear(call, &secret)? {
+    let Configured { spec, provider, hook, secret } = call.ask(move |state| configured(state, &id, &provider)).await?;
+    content_type(&call.headers, provider.types)?;
+    let sent = Sent { headers: &call.headers, body: &call.body, now: call.state.clock.now() };
+    let heard = hook.hear(&secret, &sent)?;
+    // Each provider's first name stays what it is: it is stored.
+    let name = provider.names[0];
+    match heard {
         Heard::Ping => json(StatusCode::ACCEPTED, &json!({ "project": project, "ping": true })),
         Heard::Nothing(why) => ignored(call, &project, why).await,
         Heard::Unready { tag, why } => {
-            let note = unready_note(&project, asked.name());
+            let note = unready_note(&project, name);
             call.ask(move |state| {
                 state.desired_store.set_note(&note, &tag);
                 Ok(())
@@ -161,7 +140,7 @@ pub async fn provider(call: &Call) -> Answer {
             .await?;
             ignored(call, &project, why).await
         }
-        Heard::Delivery(delivery) => take(call, &project, &spec, asked.name(), delivery).await,
+        Heard::Delivery(delivery) => take(call, &project, &spec, name, delivery).await,
     }
 }
 
@@ -206,11 +185,8 @@ struct Taken {
 
 impl Taken {
     fn of(before: &Spec, artifact: &Artifact, put: Put) -> Self {
-        let same_place = match (before.artifact.source(), artifact.source()) {
-            (Some(Source::Url { url: old, .. }), Some(Source::Url { url, sha256: None })) => old == url,
-            (Some(Source::File { name: old, .. }), Some(Source::File { name, sha256: None })) => old == name,
-            _ => false,
-        };
+        let both = before.artifact.source().zip(artifact.source());
+        let same_place = both.is_some_and(|(old, new)| new.sha256().is_none() && old.is_at(new));
         Self { generation: put.generation, changed: put.changed, same_place }
     }
 
@@ -227,29 +203,45 @@ impl Taken {
     }
 }
 
+/// What a request of a provider is checked with.
+struct Configured {
+    spec: Spec,
+    provider: &'static Provider,
+    hook: Box<dyn Hook>,
+    secret: zeroize::Zeroizing<String>,
+}
+
 /// Finds a project's settings for a provider. An unknown project and an unknown provider get the same answer: nothing
 /// is verified yet.
-fn configured(
-    state: &ApiState,
-    project: &ProjectId,
-    provider: &str,
-) -> Result<(Spec, Asked, zeroize::Zeroizing<String>), Problem> {
-    let missing = || Problem::missing("unknown_hook", format!("there is no {provider:?} hook of {project}"));
-    let wanted = state.desired_store.wanted(project)?;
-    let spec = wanted.as_ref().and_then(|wanted| wanted.spec()).ok_or_else(missing)?;
-    let asked = Asked::of(&spec.hooks, provider).ok_or_else(missing)?;
-    let secret = state.desired_store.open_secret(project, asked.secret())?;
+fn configured(state: &ApiState, project: &ProjectId, name: &str) -> Result<Configured, Problem> {
+    let missing = || Problem::missing("unknown_hook", format!("there is no {name:?} hook of {project}"));
+    let provider = *PROVIDERS.iter().find(|provider| provider.names.contains(&name)).ok_or_else(missing)?;
+    let spec = match state.desired_store.wanted(project)?.map(|wanted| wanted.intent) {
+        Some(Intent::Run(spec)) => spec,
+        // The cause is for the operator: who sends this is not known yet.
+        Some(Intent::Unreadable(_)) => {
+            let detail = format!("the hooks of {project} cannot be read; its status says why. Send it again later");
+            return Err(PortError::transient(Reason::Database, detail).into());
+        }
+        _ => return Err(missing()),
+    };
+    let hook = (provider.hook)(&spec.hooks).ok_or_else(missing)?;
+    let secret = state.desired_store.open_secret(project, hook.secret())?;
     let secret = secret.filter(|secret| !secret.is_empty()).ok_or_else(|| {
-        let detail = format!("the hook's secret {} is not stored; set it with zexio secret set", asked.secret());
+        let detail = format!("the hook's secret {} is not stored; set it with zexio secret set", hook.secret());
         Problem::conflict("hook_unready", detail)
     })?;
-    Ok((spec.clone(), asked, secret))
+    Ok(Configured { spec: (*spec).clone(), provider, hook, secret })
 }
 
 fn spec_of(state: &ApiState, project: &ProjectId) -> Result<Spec, Problem> {
-    let wanted = super::projects::known(state, project)?;
-    let spec = wanted.spec().cloned();
-    spec.ok_or_else(|| Problem::conflict("no_spec", format!("project {project} has no spec that a hook could move")))
+    match super::projects::known(state, project)?.intent {
+        Intent::Run(spec) => Ok((*spec).clone()),
+        Intent::Unreadable(why) => Err(WriteError::Unreadable { project: project.clone(), why }.into()),
+        Intent::Delete { .. } | Intent::Nothing => {
+            Err(Problem::conflict("no_spec", format!("project {project} has no spec that a hook could move")))
+        }
+    }
 }
 
 /// Makes the artifact that a bump requests, if the project lets webhooks change it and the rules let us fetch it.
@@ -301,13 +293,13 @@ async fn take(call: &Call, project: &ProjectId, spec: &Spec, provider: &'static 
 
 /// A webhook cannot bring back a release that failed or was rolled back; only the owner's spec can.
 fn vetoed(state: &ApiState, project: &ProjectId, artifact: &Artifact) -> Result<Option<String>, Problem> {
-    let memory = state.memory.progress_of(project)?;
+    let progress = state.progress.progress_of(project)?;
     let why = |release| {
         format!(
             "release {release} of the same artifact failed or was rolled back from; send another version, or put the spec with a change"
         )
     };
-    Ok(memory.veto_on(artifact).map(why))
+    Ok(progress.veto_on(artifact).map(why))
 }
 
 /// Acknowledges a delivery that changes nothing, so that the provider does not count it as failed.

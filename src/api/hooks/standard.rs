@@ -5,11 +5,13 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::header::{HeaderMap, HeaderName};
 use zeroize::Zeroizing;
 
+use crate::model::names::SecretName;
 use crate::model::quantity::Timestamp;
+use crate::model::spec::StandardHook;
 use crate::sign::{SKEW, hmac, parse_time, same};
 
 use super::super::auth::only;
-use super::{Bump, Heard, Moved, Problem, sig_bad, sig_malformed, sig_missing};
+use super::{Bump, Heard, Hook, Moved, Problem, Provider, Sent, sig_bad, sig_malformed, sig_missing};
 
 const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIME: HeaderName = HeaderName::from_static("webhook-timestamp");
@@ -24,13 +26,28 @@ pub struct Proven {
     pub time: Timestamp,
 }
 
-/// Verifies and reads a delivery in our own body format.
-///
-/// # Errors
-/// It fails verification or has another format.
-pub fn hear(secret: &str, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Result<Heard, Problem> {
-    let Proven { id, time } = check(secret, headers, body, now)?;
-    Ok(Heard::Delivery(Moved { id, made: time, bump: Bump::parse(body)?, edited: None }))
+/// The headers of every message.
+pub const HEADERS: [(&str, &str); 3] =
+    [("webhook-id", "the delivery's id"), ("webhook-timestamp", "unix seconds"), ("webhook-signature", "v1,<base64>")];
+
+/// Standard Webhooks, with our own body format.
+pub const PROVIDER: Provider = Provider {
+    names: &["standard"],
+    headers: &HEADERS,
+    types: &["application/json"],
+    hook: |hooks| Some(Box::new(hooks.standard.clone()?)),
+};
+
+impl Hook for StandardHook {
+    fn secret(&self) -> &SecretName {
+        &self.secret
+    }
+
+    fn hear(&self, secret: &str, sent: &Sent<'_>) -> Result<Heard, Problem> {
+        let Sent { headers, body, now } = *sent;
+        let Proven { id, time } = check(secret, headers, body, now)?;
+        Ok(Heard::Delivery(Moved { id, made: time, bump: Bump::parse(body)?, edited: None }))
+    }
 }
 
 /// Verifies a message's signature.

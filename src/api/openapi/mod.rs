@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use operation::{Operation, operation};
 
+use super::hooks::PROVIDERS;
 use super::problem::{self, Problem};
 use super::route::{Permission, TABLE};
 use super::{Answer, Call, respond};
@@ -55,6 +56,8 @@ fn document() -> Result<Value, String> {
     let codes: Vec<&str> = problem::CODES.iter().map(|(code, ..)| *code).collect();
     schemas["Problem"]["properties"]["code"]["enum"] = json!(codes);
     schemas["Service"]["enum"] = json!(Service::ALL);
+    let providers: Vec<&str> = PROVIDERS.iter().flat_map(|provider| provider.names).copied().collect();
+    schemas["Provider"]["enum"] = json!(providers);
     let reasons: Vec<Reason> = Reason::all().collect();
     schemas.insert("Reason".into(), json!({ "type": "string", "enum": reasons }));
     schemas["Condition"]["properties"]["type"]["enum"] = json!(ConditionKind::ALL);

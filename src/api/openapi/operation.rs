@@ -1,6 +1,7 @@
 //! What the route table does not say about a route: input, answers, and refusals. A new endpoint does not compile
 //! without it.
 
+use super::super::hooks::PROVIDERS;
 use super::super::projects::SPEC_TYPES;
 use super::super::route::Endpoint;
 use super::super::secrets::TYPES as SECRET_TYPES;
@@ -25,7 +26,7 @@ pub struct Operation {
     /// Whether an empty parameter counts as missing.
     pub blanks: bool,
     /// Request headers: name, schema, meaning.
-    pub headers: Vec<(&'static str, &'static str, &'static str)>,
+    pub headers: Vec<(&'static str, &'static str, String)>,
     pub body: Option<Sent>,
     /// The answers on success.
     pub answers: Vec<Answered>,
@@ -62,7 +63,21 @@ impl Operation {
     }
 
     fn header(mut self, name: &'static str, schema: &'static str, what: &'static str) -> Self {
-        self.headers.push((name, schema, what));
+        self.headers.push((name, schema, what.to_owned()));
+        self
+    }
+
+    /// Adds the headers of all webhook providers, each with the providers that send it.
+    fn headers_of_providers(mut self) -> Self {
+        let all =
+            || PROVIDERS.iter().flat_map(|provider| provider.headers.iter().map(move |header| (header, provider)));
+        for (header, _) in all() {
+            let senders = all().filter(|(other, _)| *other == header).map(|(_, provider)| provider.names[0]);
+            let what = format!("{}: {}", senders.collect::<Vec<_>>().join(", "), header.1);
+            if !self.headers.iter().any(|(name, ..)| *name == header.0) {
+                self.headers.push((header.0, "Text", what));
+            }
+        }
         self
     }
 
@@ -235,16 +250,7 @@ pub fn operation(endpoint: Endpoint) -> Operation {
         Endpoint::Hook => does("hook", "A CI provider's webhook, verified by the provider's own signature")
             .any_query()
             .name("Provider")
-            .header("X-Hub-Signature-256", "Text", "github, forgejo: sha256=<hex HMAC of the body>")
-            .header("X-GitHub-Event", "Text", "github: the event")
-            .header("X-GitHub-Delivery", "Text", "github: the delivery's id")
-            .header("X-Forgejo-Signature", "Text", "forgejo: <hex HMAC of the body>; X-Gitea-Signature is the same")
-            .header("X-Forgejo-Event", "Text", "forgejo: the event; or X-Gitea-Event")
-            .header("X-Forgejo-Delivery", "Text", "forgejo: the delivery's id; or X-Gitea-Delivery")
-            .header("X-Gitlab-Token", "Text", "gitlab with token: legacy")
-            .header("webhook-id", "Text", "standard, gitlab: the delivery's id")
-            .header("webhook-timestamp", "Text", "standard, gitlab: unix seconds")
-            .header("webhook-signature", "Text", "standard, gitlab: v1,<base64>")
+            .headers_of_providers()
             .takes(&["application/json", "application/x-www-form-urlencoded"], "Anything", true)
             .json(202, "The delivery was accepted, changes nothing, or is a ping", "HeardOrPing")
             .codes(&["sig_missing", "sig_malformed", "sig_bad", "clock_skew", "repo", "unknown_hook"])

@@ -64,6 +64,23 @@ async fn with_hooks() -> Bench {
 }
 
 #[tokio::test]
+async fn a_delivery_for_a_damaged_record_is_to_be_sent_again() {
+    let bench = with_hooks().await;
+    let other = rusqlite::Connection::open(bench.layout.database()).unwrap();
+    other.execute_batch("UPDATE projects SET spec = '{\"newer\":1}'").unwrap();
+    let generic =
+        ask("POST", "/v1/hooks/shop/generic").body("application/json", r#"{"url":"https://a.example.com/2"}"#);
+    // A stranger does not learn what is wrong with it.
+    let stranger = bench.send_bare(github("v2", "2026-01-02T00:00:00Z", "d2", "gh-secret")).await;
+    assert!(!stranger.text.contains("newer"), "{}", stranger.text);
+    let ours = bench.send(generic).await;
+    assert!(ours.text.contains("restore the database from a backup"), "{}", ours.text);
+    for refused in [stranger, ours] {
+        assert_eq!((refused.status, refused.json()["code"].as_str()), (503, Some("unavailable")), "{}", refused.text);
+    }
+}
+
+#[tokio::test]
 async fn a_delivery_moves_the_artifact_once_and_never_back() {
     let bench = with_hooks().await;
     let new = || github("v2", "2026-01-02T00:00:00Z", "d2", "gh-secret");

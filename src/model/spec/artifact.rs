@@ -64,6 +64,15 @@ impl Source {
             _ => self == other,
         }
     }
+
+    /// Returns whether both are the same place, whatever their digests.
+    pub fn is_at(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Source::Url { url: mine, .. }, Source::Url { url: theirs, .. }) => mine == theirs,
+            (Source::File { name: mine, .. }, Source::File { name: theirs, .. }) => mine == theirs,
+            (Source::Url { .. }, Source::File { .. }) | (Source::File { .. }, Source::Url { .. }) => false,
+        }
+    }
 }
 
 impl Artifact {
