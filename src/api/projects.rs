@@ -11,7 +11,7 @@ use crate::model::desired::{Complaint, Hold, Intent, Owner, Wanted};
 use crate::model::document::{self, Problem as Flaw};
 use crate::model::event::By;
 use crate::model::names::{ProjectId, ReleaseNo};
-use crate::model::progress::{ProjectProgress, Release};
+use crate::model::progress::{End, ProjectProgress, Release};
 use crate::model::spec::{Artifact, ArtifactFrom, Spec, hide_query};
 use crate::model::status::Status;
 use crate::plan::accept::admit::{Admitted, Origin, admit};
@@ -238,20 +238,21 @@ pub async fn releases(call: &Call) -> Answer {
             progress_of(state, &id)
         })
         .await?;
-    let history: Vec<Value> = progress.releases.iter().rev().map(|(number, release)| past(*number, release)).collect();
+    let history: Vec<Value> =
+        progress.releases.iter().rev().map(|(number, release)| past(&progress, *number, release)).collect();
     json(StatusCode::OK, &json!({ "project": project, "releases": history }))
 }
 
-fn past(number: ReleaseNo, release: &Release) -> Value {
+fn past(progress: &ProjectProgress, number: ReleaseNo, release: &Release) -> Value {
     json!({
         "number": number,
         "sha256": release.sha256,
         "version": release.version,
-        "state": release.state,
+        "state": progress.state_of(number),
         "good": release.good,
         "created_at": release.created_at,
         "since": release.since,
-        "why": release.ended,
+        "why": release.end.as_ref().map(End::cause),
         "vetoed": release.vetoed,
         "evidence": release.evidence,
     })

@@ -8,7 +8,9 @@ use crate::model::desired::{Content, Desired, Intent, Work};
 use crate::model::failure::Retry;
 use crate::model::names::{ProcessName, ProjectId, ReleaseNo, UnitId};
 use crate::model::observed::{BundlesSeen, Facet, FetchSeen, Observed, ObservedProject, Purpose, UnitSeen};
-use crate::model::progress::{Draining, Progress, ProjectProgress, ReleaseState, Stall, Switched, Trial};
+use crate::model::progress::{
+    Cause, Draining, End, FailedFetch, Phase, Progress, ProjectProgress, Rollout, Switched, Target,
+};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::reason::Reason;
 use crate::model::services::WantedServices;
@@ -47,7 +49,7 @@ pub fn advance(
                 wake(progress, observed.now);
                 // A complete switch is a fact, even if a newer spec arrived before it was recorded.
                 promote_what_was_switched(project, seen, progress, spec, observed.now);
-                let switching = progress.trial.as_ref().is_some_and(|trial| trial.proven);
+                let switching = progress.rollout().is_some_and(Rollout::is_proven);
                 if switching && (seen.units.known().is_none() || seen.bundles.known().is_none()) {
                     // Whether it has the traffic by now cannot be observed; no other target is set before that is
                     // known.
@@ -81,22 +83,16 @@ pub fn advance(
 /// Ends a suspension: the time for which a rollout stood still does not count against it.
 fn wake(progress: &mut ProjectProgress, now: Timestamp) {
     let Some(since) = progress.suspended.take() else { return };
-    if let Some(trial) = &mut progress.trial {
-        let stood_still = now.since(since.max(trial.since));
-        trial.since = trial.since.after(stood_still);
-        trial.awaits = trial.awaits.map(|until| until.after(stood_still));
-        if let Some(switched) = &mut trial.switched {
-            switched.since = switched.since.after(now.since(since.max(switched.since)));
-        }
+    if let Some(rollout) = progress.rollout_mut() {
+        let stood_still = now.since(since.max(rollout.since));
+        rollout.shift(|began| began.after(now.since(since.max(began))), |until| until.after(stood_still));
     }
 }
 
 /// A project that should be deleted needs no release and no route; its hosts are free once nothing of it is left.
 fn clear_target(progress: &mut ProjectProgress, generation: u64) {
     progress.generation = generation;
-    progress.target = None;
-    progress.trial = None;
-    progress.held = None;
+    progress.target = Target::Serving;
     progress.waits = None;
     progress.stalled = None;
     progress.routes.clear();
@@ -131,15 +127,11 @@ fn clamp_to_now(progress: &mut ProjectProgress, deploy: &Deploy, now: Timestamp)
     if let Some(draining) = &mut progress.draining {
         draining.until = draining.until.min(now.after(deploy.drain.max(SHORTEST_DRAIN)));
     }
-    if let Some(trial) = &mut progress.trial {
-        trial.since = trial.since.min(now);
-        trial.awaits = trial.awaits.map(|until| until.min(now.after(retry::ARTIFACT_WAIT)));
-        if let Some(switched) = &mut trial.switched {
-            switched.since = switched.since.min(now);
-        }
+    if let Some(rollout) = progress.rollout_mut() {
+        rollout.shift(|since| since.min(now), |until| until.min(now.after(retry::ARTIFACT_WAIT)));
+        rollout.fetch.iter_mut().for_each(|fetch| fetch.backoff.clamp_to_now(now));
     }
-    let fetch = progress.trial.as_mut().and_then(|trial| trial.fetch.as_mut());
-    progress.backoff.iter_mut().chain(fetch).for_each(|backoff| backoff.clamp_to_now(now));
+    progress.backoff.iter_mut().for_each(|backoff| backoff.clamp_to_now(now));
     if let Some(quarantine) = &mut progress.quarantine {
         quarantine.since = quarantine.since.min(now);
     }
@@ -148,7 +140,7 @@ fn clamp_to_now(progress: &mut ProjectProgress, deploy: &Deploy, now: Timestamp)
 /// Activates the routes of the newest spec once its release serves. A spec that was refused because another project has
 /// one of its hosts changes no route.
 fn take_routes(spec: &Spec, progress: &mut ProjectProgress) {
-    if progress.serving == progress.target {
+    if progress.target == Target::Serving {
         progress.routes = routes_of(spec);
         progress.hosts = target::hosts_of(spec);
     }
@@ -171,11 +163,10 @@ fn learn_digests(progress: &mut ProjectProgress, bundles: &BundlesSeen) {
 /// The rollout's own time begins when the artifact it waited for has arrived.
 fn end_the_wait_for_an_artifact(progress: &mut ProjectProgress, bundles: &BundlesSeen, now: Timestamp) {
     let on_disk = progress.candidate().is_some_and(|candidate| bundles.releases.contains_key(&candidate));
-    if let Some(trial) = progress.trial.as_mut().filter(|_| on_disk) {
-        trial.fetch = None;
-        if trial.awaits.take().is_some() {
-            trial.since = now;
-        }
+    if let Some(rollout) = progress.rollout_mut().filter(|_| on_disk)
+        && rollout.fetch.take().is_some_and(|fetch| fetch.awaited_until.is_some())
+    {
+        rollout.since = now;
     }
 }
 
@@ -191,8 +182,7 @@ fn stay_where_nothing_is_new(progress: &mut ProjectProgress) {
             Arc::make_mut(&mut release.content).source = source;
             release.version = version.or(release.version.take());
         }
-        progress.target = Some(serving);
-        progress.trial = None;
+        progress.end_rollout();
     }
 }
 
@@ -205,23 +195,26 @@ fn count_fetch_failure(
 ) {
     let Some(candidate) = progress.candidate() else { return };
     let Some(FetchSeen::Failed { at, error }) = seen.fetches.get(&candidate) else { return };
-    let Some(trial) = &mut progress.trial else { return };
-    let is_counted = trial.fetch.as_ref().is_some_and(|counted| counted.last >= *at);
+    let Some(rollout) = progress.rollout_mut() else { return };
+    let counted = rollout.fetch.as_ref().map(|fetch| &fetch.backoff);
+    let awaited_until = rollout.fetch.as_ref().and_then(|fetch| fetch.awaited_until);
+    let is_counted = counted.is_some_and(|counted| counted.last >= *at);
     let mut message = error.message.clone();
     match error.retry {
         Retry::Later if is_counted => return,
         Retry::Later => {
-            trial.fetch = Some(retry::record_failure(trial.fetch.as_ref(), error, *at));
+            rollout.fetch = Some(FailedFetch { backoff: retry::record_failure(counted, error, *at), awaited_until });
             return;
         }
         Retry::WhenPresent if moved && is_counted => return,
         Retry::WhenPresent if moved => {
-            let until = *trial.awaits.get_or_insert(at.after(retry::ARTIFACT_WAIT));
+            let until = awaited_until.unwrap_or(at.after(retry::ARTIFACT_WAIT));
             if *at < until {
-                trial.fetch = Some(retry::await_artifact(trial.fetch.as_ref(), error, *at, until));
+                let backoff = retry::await_artifact(counted, error, *at, until);
+                rollout.fetch = Some(FailedFetch { backoff, awaited_until: Some(until) });
                 return;
             }
-            let waited = retry::record_failure(trial.fetch.as_ref(), error, *at);
+            let waited = retry::record_failure(counted, error, *at);
             message = format!("{message}, {} within {}", waited.times(), retry::ARTIFACT_WAIT);
         }
         Retry::Never | Retry::WhenPresent => {}
@@ -236,8 +229,8 @@ fn note_release_command(project: &ProjectId, seen: &ObservedProject, progress: &
     let done = command
         .zip(seen.units.known())
         .is_some_and(|(unit, units)| units.get(&unit).is_some_and(|seen| seen.is_done()));
-    if let Some(trial) = progress.trial.as_mut().filter(|_| done) {
-        trial.released = true;
+    if let Some(rollout) = progress.rollout_mut().filter(|_| done) {
+        rollout.command_done = true;
     }
 }
 
@@ -245,25 +238,28 @@ fn note_release_command(project: &ProjectId, seen: &ObservedProject, progress: &
 /// is known by then. It changes over only once: a release that becomes unready later does not make it change back and
 /// forth.
 fn make_room(project: &ProjectId, seen: &ObservedProject, progress: &mut ProjectProgress, spec: &Spec, now: Timestamp) {
-    let (Some(candidate), Some(trial)) = (progress.candidate(), progress.trial.clone()) else { return };
-    let case = Case { project, candidate, progress, trial: &trial, deploy: &spec.deploy, seen, now };
+    let Some(rollout) = progress.rollout() else { return };
+    let case = Case { project, rollout, progress, deploy: &spec.deploy, seen, now };
     let runs_once = |unit: &UnitId| super::rollout::runs_once(spec, progress, unit);
-    let mut units =
-        [Some(candidate), progress.serving].into_iter().flatten().flat_map(|number| progress.units_of(project, number));
-    let ready = !trial.room && units.any(|unit| runs_once(&unit)) && case.is_ready_but_for(runs_once);
-    if let Some(trial) = progress.trial.as_mut().filter(|_| ready) {
-        trial.room = true;
+    let mut units = [Some(rollout.release), progress.serving]
+        .into_iter()
+        .flatten()
+        .flat_map(|number| progress.units_of(project, number));
+    let ready = !rollout.changes_over && units.any(|unit| runs_once(&unit)) && case.is_ready_but_for(runs_once);
+    if let Some(rollout) = progress.rollout_mut().filter(|_| ready) {
+        rollout.changes_over = true;
     }
 }
 
 fn judge(project: &ProjectId, seen: &ObservedProject, progress: &mut ProjectProgress, deploy: &Deploy, now: Timestamp) {
-    let (Some(candidate), Some(trial)) = (progress.candidate(), progress.trial.clone()) else { return };
-    if trial.proven && switch_has_begun(candidate, seen, progress) {
+    let Some(rollout) = progress.rollout() else { return };
+    let candidate = rollout.release;
+    if rollout.is_proven() && switch_has_begun(candidate, seen, progress) {
         return;
     }
-    match (Case { project, candidate, progress, trial: &trial, deploy, seen, now }).verdict() {
-        Verdict::Wait(_) => progress.trial = Some(Trial { proven: false, ..trial }),
-        Verdict::Healthy => progress.trial = Some(Trial { proven: true, ..trial }),
+    match (Case { project, rollout, progress, deploy, seen, now }).verdict() {
+        Verdict::Wait(_) => progress.prove(false),
+        Verdict::Healthy => progress.prove(true),
         Verdict::Reject { reason, message } => {
             let hold = deploy.on_failure == OnFailure::Hold;
             let fetched = seen.bundles.known().is_none_or(|bundles| bundles.releases.contains_key(&candidate));
@@ -280,11 +276,14 @@ fn switch_has_begun(candidate: ReleaseNo, seen: &ObservedProject, progress: &Pro
     bundles.link == Some(candidate) || progress.serving.is_some() && pointed
 }
 
+fn proven_candidate(progress: &ProjectProgress) -> Option<ReleaseNo> {
+    progress.rollout().filter(|rollout| rollout.is_proven()).map(|rollout| rollout.release)
+}
+
 /// Returns whether a proven candidate that runs has part of the traffic. One that failed or whose files are gone does
 /// not count: it would block the next generation forever.
 fn is_half_switched(project: &ProjectId, seen: &ObservedProject, progress: &ProjectProgress) -> bool {
-    let proven = progress.trial.as_ref().is_some_and(|trial| trial.proven);
-    let Some(candidate) = progress.candidate().filter(|_| proven) else { return false };
+    let Some(candidate) = proven_candidate(progress) else { return false };
     let (Some(units), Some(bundles)) = (seen.units.known(), seen.bundles.known()) else { return false };
     let is_daemon = |unit: &UnitId| progress.work_of(unit).is_some_and(Work::is_daemon);
     let mut daemons = progress.units_of(project, candidate).into_iter().filter(is_daemon);
@@ -311,20 +310,20 @@ pub fn reject(progress: &mut ProjectProgress, number: ReleaseNo, why: Rejection,
         None => "nothing serves".to_owned(),
     };
     let again = if fetched { "when the spec changes" } else { "by `zexio sync`, or when the spec changes" };
-    let stall = Stall {
+    let stall = Cause {
         reason,
         message: format!("release {number} was rejected: {message}; {serves}; it is tried again {again}"),
         since: now,
     };
-    progress.end(number, ReleaseState::Rejected, Some(Stall { message, ..stall.clone() }), now);
+    progress.end(number, End::Rejected(Cause { message, ..stall.clone() }));
     if let Some(release) = progress.releases.get_mut(&number) {
         // A later generation with the same release asked for it too: it failed for that one.
         release.generation = progress.generation;
         release.unfetched = !fetched;
     }
-    progress.held = hold.then_some(number);
     progress.stalled = Some(stall);
-    progress.end_trial();
+    progress.end_rollout();
+    progress.target = Target::Failed { release: number, kept_for_inspection: hold };
     progress.backoff = None;
 }
 
@@ -337,10 +336,7 @@ fn promote_what_was_switched(
     spec: &Spec,
     now: Timestamp,
 ) {
-    let Some(candidate) = progress.candidate().filter(|_| progress.trial.as_ref().is_some_and(|trial| trial.proven))
-    else {
-        return;
-    };
+    let Some(candidate) = proven_candidate(progress) else { return };
     if !has_traffic(project, candidate, seen, progress) {
         return;
     }
@@ -357,21 +353,15 @@ fn promote_what_was_switched(
             );
         }
     }
-    let old = progress.serving.replace(candidate);
-    progress.trial = None;
+    let old = progress.promote(candidate, now);
     progress.backoff = None;
-    progress.end(candidate, ReleaseState::Serving, None, now);
-    let turns = progress.releases.values().map(|release| release.turn).max().unwrap_or_default();
-    if let Some(release) = progress.releases.get_mut(&candidate) {
-        (release.good, release.turn) = (true, turns + 1);
-    }
     if spec.artifact.release().is_none() {
         // A different version has been promoted: vetoes on the releases left behind are void.
         progress.releases.values_mut().for_each(|release| release.vetoed = false);
     }
     if let Some(old) = old {
-        let why = Stall { reason: Reason::Replaced, message: format!("release {candidate} took over"), since: now };
-        progress.end(old, ReleaseState::Retired, Some(why), now);
+        let message = format!("release {candidate} took over");
+        progress.end(old, End::Retired(Cause { reason: Reason::Replaced, message, since: now }));
         // What was stopped before the switch has no request left to finish.
         let works = is_at_work(old, seen, progress);
         let until = if works { now.after(spec.deploy.drain.max(SHORTEST_DRAIN)) } else { now };
@@ -411,12 +401,12 @@ fn verify(
         return Verified::Well;
     }
     let owns_all = target::hosts_of(spec).is_subset(&progress.hosts);
-    if let Some(trial) = progress.trial.as_mut().filter(|trial| trial.switched.is_none()) {
-        let before = progress.routes.clone();
+    let before = progress.routes.clone();
+    if let Some(rollout) = progress.rollout_mut().filter(|rollout| rollout.switched().is_none()) {
+        rollout.phase = Phase::Switched(Switched { since: now, before });
         if owns_all {
             progress.routes = routes_of(spec);
         }
-        trial.switched = Some(Switched { since: now, before });
     }
     let Some(visit) = visits::verify(project, spec, seen, progress) else { return Verified::NotYet };
     match seen.visits.get(&visit) {
@@ -458,7 +448,7 @@ fn end_drain(seen: &ObservedProject, progress: &mut ProjectProgress, now: Timest
 /// Drops the oldest releases that are not needed. The last good one is needed: it is the rollback target.
 fn retire(progress: &mut ProjectProgress, keep: usize) {
     let mut needed = progress.alive();
-    needed.extend(progress.target);
+    needed.extend(progress.target_release());
     needed.extend(progress.last_good_before());
     // A release that was never on disk goes first: however often a fetch is retried, it evicts no rollback target.
     let mut rest: Vec<(bool, Timestamp, ReleaseNo)> = progress

@@ -82,7 +82,7 @@ fn pointed_at_running(
     seen: &crate::model::observed::ObservedProject,
 ) -> bool {
     let Some(units) = seen.units.known() else { return false };
-    let proven = progress.candidate().filter(|_| progress.trial.as_ref().is_some_and(|trial| trial.proven));
+    let proven = progress.rollout().filter(|rollout| rollout.is_proven()).map(|rollout| rollout.release);
     let aim = proven.or(progress.serving);
     aim.and_then(|number| progress.release(number).map(|release| (number, release))).is_some_and(|(number, release)| {
         let runs = |state: ActiveState| !matches!(state, ActiveState::Failed | ActiveState::Inactive);

@@ -8,7 +8,7 @@ use crate::model::event::Event;
 use crate::model::failure::PortError;
 use crate::model::names::{ProjectId, ReleaseNo};
 use crate::model::observed::{ForcedStop, Killed};
-use crate::model::progress::{Backoff, Progress, ProjectProgress, Quarantine, ReleaseState, Stall};
+use crate::model::progress::{Backoff, Cause, End, Progress, ProjectProgress, Quarantine, Release, Target};
 use crate::model::quantity::Timestamp;
 use crate::model::reason::Reason;
 use crate::model::services::{ServiceState, ServiceStatus};
@@ -36,18 +36,15 @@ pub fn of_changes(desired: &Desired, before: &Progress, after: &Progress, now: T
 
 fn decisions(old: &ProjectProgress, new: &ProjectProgress, now: Timestamp) -> Vec<Event> {
     let mut told = Vec::new();
-    let superseded = |number: &ReleaseNo| {
-        old.release(*number).is_some_and(|release| release.state == ReleaseState::Trial)
-            && new.release(*number).is_some_and(|release| release.state == ReleaseState::Superseded)
-    };
-    for number in new.releases.keys().copied().filter(superseded) {
-        let why = new.release(number).and_then(|release| release.ended.as_ref());
-        let why = why.map_or("another release was asked for", |why| why.message.as_str());
-        told.push(
-            Event::info(now, Reason::Superseded, format!("release {number} is given up: {why}")).to(Some(number)),
-        );
+    for (number, release) in &new.releases {
+        if let Some(End::Superseded(why)) = &release.end
+            && old.candidate() == Some(*number)
+        {
+            let message = format!("release {number} is given up: {}", why.message);
+            told.push(Event::info(now, Reason::Superseded, message).to(Some(*number)));
+        }
     }
-    if let Some(serving) = new.serving.filter(|serving| new.target == Some(*serving))
+    if let Some(serving) = new.serving.filter(|_| new.target == Target::Serving)
         && let Some(candidate) = old.candidate().filter(|candidate| new.release(*candidate).is_none())
     {
         let message =
@@ -66,7 +63,9 @@ fn decisions(old: &ProjectProgress, new: &ProjectProgress, now: Timestamp) -> Ve
     if let Some(serving) = new.serving.filter(|serving| old.serving != Some(*serving)) {
         told.push(Event::info(now, Reason::Promoted, format!("release {serving} has the traffic")).to(Some(serving)));
     }
-    let fetch = |progress: &ProjectProgress| progress.trial.as_ref().and_then(|trial| trial.fetch.clone());
+    let fetch = |progress: &ProjectProgress| {
+        progress.rollout().and_then(|rollout| rollout.fetch.as_ref()).map(|fetch| fetch.backoff.clone())
+    };
     told.extend(failed_fetch(fetch(old), fetch(new)).map(|event| event.to(new.candidate())));
     let rejected = rejected_now(old, new);
     match new_stall(&old.stalled, &new.stalled) {
@@ -74,7 +73,7 @@ fn decisions(old: &ProjectProgress, new: &ProjectProgress, now: Timestamp) -> Ve
         // It failed while a newer generation waits: that one does not stall for it.
         None => told.extend(rejected.and_then(|number| failed_release(number, new))),
     }
-    let why = |progress: &ProjectProgress| progress.quarantine.as_ref().map(Quarantine::stall);
+    let why = |progress: &ProjectProgress| progress.quarantine.as_ref().map(Quarantine::cause);
     told.extend(new_stall(&why(old), &why(new)));
     told
 }
@@ -85,20 +84,19 @@ fn failed_fetch(old: Option<Backoff>, new: Option<Backoff>) -> Option<Event> {
     Some(Event::warning(new.last, new.reason, new.message))
 }
 
-fn new_stall(old: &Option<Stall>, new: &Option<Stall>) -> Option<Event> {
+fn new_stall(old: &Option<Cause>, new: &Option<Cause>) -> Option<Event> {
     let stall = new.as_ref().filter(|stall| old.as_ref() != Some(stall))?;
     Some(Event::warning(stall.since, stall.reason, &stall.message))
 }
 
 fn failed_release(number: ReleaseNo, progress: &ProjectProgress) -> Option<Event> {
-    let ended = progress.release(number)?.ended.as_ref()?;
+    let ended = progress.release(number)?.end.as_ref()?.cause();
     Some(Event::warning(ended.since, ended.reason, &ended.message).to(Some(number)))
 }
 
 fn rejected_now(old: &ProjectProgress, new: &ProjectProgress) -> Option<ReleaseNo> {
-    let rejected = |progress: &ProjectProgress, number: &ReleaseNo| {
-        progress.release(*number).is_some_and(|release| release.state == ReleaseState::Rejected)
-    };
+    let rejected =
+        |progress: &ProjectProgress, number: &ReleaseNo| progress.release(*number).is_some_and(Release::is_rejected);
     new.releases.keys().copied().find(|number| rejected(new, number) && !rejected(old, number))
 }
 

@@ -1,7 +1,7 @@
 //! What follows a failure: it is retried after a while, or waits until a person changes something.
 
 use crate::model::failure::{PortError, Retry};
-use crate::model::progress::{Backoff, ProjectProgress, Stall};
+use crate::model::progress::{Backoff, Cause, ProjectProgress};
 use crate::model::quantity::{Span, Timestamp};
 
 use super::advance::Rejection;
@@ -46,7 +46,7 @@ pub fn of_failed_step(progress: &mut ProjectProgress, error: &PortError, now: Ti
         }
         (Retry::Never | Retry::WhenPresent, None) => {
             progress.stalled =
-                Some(Stall { reason: error.reason.to_owned(), message: error.message.clone(), since: now });
+                Some(Cause { reason: error.reason.to_owned(), message: error.message.clone(), since: now });
         }
     }
 }

@@ -136,47 +136,46 @@ impl ProjectContext<'_> {
     /// Keeps the serving release up and its slot active, unless a proven candidate is taking over.
     fn serve(&self, spec: &Spec, plan: &mut Plan) {
         let Some(serving) = self.progress.serving else { return };
-        let room = self.progress.trial.as_ref().is_some_and(|trial| trial.room);
-        let ups = self.units.iter().filter(|(unit, seen)| room && unit.release == serving && seen.is_up());
+        let changes_over = self.progress.rollout().is_some_and(|rollout| rollout.changes_over);
+        let ups = self.units.iter().filter(|(unit, seen)| changes_over && unit.release == serving && seen.is_up());
         let ups =
             ups.filter(|(unit, seen)| seen.state != ActiveState::Deactivating && runs_once(spec, self.progress, unit));
         ups.for_each(|(unit, _)| plan.push(self.project, ProjectAction::Stop(unit.clone()), StepReason::Recreate));
         // A release that failed in the same slot is being stopped, unless it is kept for inspection.
-        match self.progress.held.is_some() || self.slot_is_free_for(serving) {
+        match self.progress.kept_for_inspection().is_some() || self.slot_is_free_for(serving) {
             true => self.bring_up(serving, spec, StepReason::ServingDamaged, plan),
             false => plan.look_at(self.now.after(Span::seconds(1))),
         }
         // While a process that must not run twice changes over, the serving release is incomplete: traffic cannot go
         // back to it.
         let mut units = self.progress.units_of(self.project, serving).into_iter();
-        let changes_over = room && units.any(|unit| runs_once(spec, self.progress, &unit));
-        if !changes_over && self.progress.trial.as_ref().is_none_or(|trial| !trial.proven) {
+        let changes_over = changes_over && units.any(|unit| runs_once(spec, self.progress, &unit));
+        if !changes_over && self.progress.rollout().is_none_or(|rollout| !rollout.is_proven()) {
             self.give_traffic(serving, StepReason::ServingDamaged, plan);
         }
     }
 
     fn try_candidate(&self, spec: &Spec, plan: &mut Plan) {
-        let Some((candidate, trial)) = self.progress.candidate().zip(self.progress.trial.as_ref()) else { return };
+        let Some(rollout) = self.progress.rollout() else { return };
         match visits::verify(self.project, spec, self.seen, self.progress).map(|visit| visit.purpose) {
             Some(Purpose::Verify { until, .. }) if self.now < until => plan.look_at(until),
             Some(_) => plan.look_at(self.now.after(Span::seconds(1))),
-            None => plan.look_at(trial.deadline(spec.deploy.deadline)),
+            None => plan.look_at(rollout.deadline(spec.deploy.deadline)),
         }
-        if let Some(backoff) = trial.fetch.as_ref().filter(|backoff| self.now < backoff.until) {
-            return plan.look_at(backoff.until);
+        if let Some(fetch) = rollout.fetch.as_ref().filter(|fetch| self.now < fetch.backoff.until) {
+            return plan.look_at(fetch.backoff.until);
         }
-        self.bring_up_candidate(candidate, spec, plan);
+        self.bring_up_candidate(rollout.release, spec, plan);
         let case = Case {
             project: self.project,
-            candidate,
+            rollout,
             progress: self.progress,
-            trial,
             deploy: &spec.deploy,
             seen: self.seen,
             now: self.now,
         };
-        if trial.proven && (self.routed || !self.changes_width(candidate)) {
-            self.give_traffic(candidate, StepReason::CandidateHealthy, plan);
+        if rollout.is_proven() && (self.routed || !self.changes_width(rollout.release)) {
+            self.give_traffic(rollout.release, StepReason::CandidateHealthy, plan);
         } else if let Verdict::Wait(at) = case.verdict() {
             plan.look_at(at);
         }
@@ -226,13 +225,13 @@ impl ProjectContext<'_> {
     /// never runs beside another. A release that is kept for inspection does not count: it is left as it is.
     fn has_place(&self, unit: &UnitId, spec: &Spec) -> bool {
         let is_neighbour = |other: &UnitId, seen: &UnitSeen| {
-            let held = self.progress.held == Some(other.release);
-            other.release != unit.release && !held && seen.is_up() && runs_once(spec, self.progress, other)
+            let kept = self.progress.kept_for_inspection() == Some(other.release);
+            other.release != unit.release && !kept && seen.is_up() && runs_once(spec, self.progress, other)
         };
-        let room = self.progress.trial.as_ref().is_some_and(|trial| trial.room);
+        let changes_over = self.progress.rollout().is_some_and(|rollout| rollout.changes_over);
         let has_turn = match self.progress.serving {
-            Some(serving) if serving == unit.release => !room,
-            Some(_) => room,
+            Some(serving) if serving == unit.release => !changes_over,
+            Some(_) => changes_over,
             None => true,
         };
         !runs_once(spec, self.progress, unit)
@@ -276,7 +275,7 @@ impl ProjectContext<'_> {
         if stale {
             plan.push(self.project, ProjectAction::ReloadSystemd, StepReason::UnitChanged);
         }
-        let is_judged = self.progress.trial.as_ref().is_some_and(|trial| trial.saw(unit, seen));
+        let is_judged = self.progress.rollout().is_some_and(|rollout| rollout.saw(unit, seen));
         let failed_command = matches!(work.kind, Kind::Release(_)) && seen.state == ActiveState::Failed && is_judged;
         let runs_by_itself = matches!(work.kind, Kind::Scheduled(_));
         if !seen.is_up() && !runs_by_itself && !failed_command {

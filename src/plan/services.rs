@@ -7,7 +7,7 @@ use std::fmt;
 use crate::model::failure::PortError;
 use crate::model::names::ProjectId;
 use crate::model::observed::{ActiveState, Exit, Facet, Observed};
-use crate::model::progress::{Progress, Stall};
+use crate::model::progress::{Cause, Progress};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::reason::Reason;
 use crate::model::services::{
@@ -277,7 +277,7 @@ pub fn hold(
         Some(Lack::Unwanted(message)) => (Some(message), None),
         Some(Lack::NotYet(message)) => (None, Some(message)),
     };
-    let stall = |message: String, old: Option<&Stall>| Stall {
+    let stall = |message: String, old: Option<&Cause>| Cause {
         since: old.filter(|old| old.reason == Reason::DependencyMissing).map_or(now, |old| old.since),
         reason: Reason::DependencyMissing,
         message,

@@ -11,7 +11,7 @@ use crate::model::names::{Hostname, ProjectId, ReleaseNo, UnitId};
 use crate::model::observed::{
     ActiveState, CertificateSeen, FetchSeen, Observed, ObservedProject, ProxySeen, UnitSeen, Visit,
 };
-use crate::model::progress::{ProjectProgress, Quarantine, ReleaseState};
+use crate::model::progress::{ProjectProgress, Quarantine, ReleaseState, Target};
 use crate::model::quantity::{Bytes, Timestamp};
 use crate::model::reason::Reason;
 use crate::model::spec::{Route, Tls};
@@ -72,7 +72,7 @@ pub fn of(view: &StatusInput<'_>, before: Option<&Status>) -> Status {
 fn has_fallen(view: &StatusInput<'_>) -> bool {
     let progress = view.progress;
     let settled = progress.observed_generation == view.wanted.generation || down_process(view).is_some();
-    progress.trial.is_none() && progress.serving.is_some() && settled
+    progress.rollout().is_none() && progress.serving.is_some() && settled
 }
 
 fn state(intent: &Intent, conditions: &[Condition], fallen: bool) -> ProjectState {
@@ -149,7 +149,7 @@ fn stalled(view: &StatusInput<'_>) -> Option<Finding> {
         // What stopped an older generation does not apply to this one, which has not been tried yet.
         return complaint;
     }
-    let standing = view.progress.stalled.clone().or_else(|| view.progress.quarantine.as_ref().map(Quarantine::stall));
+    let standing = view.progress.stalled.clone().or_else(|| view.progress.quarantine.as_ref().map(Quarantine::cause));
     standing.map(|stall| (stall.reason, stall.message))
 }
 
@@ -218,7 +218,7 @@ fn unready(view: &StatusInput<'_>, stalled: Option<&Finding>, before: Option<&St
         }
         (Intent::Run(_), Some(_)) => {}
     }
-    if progress.generation != view.wanted.generation || progress.target != progress.serving {
+    if progress.generation != view.wanted.generation || progress.target != Target::Serving {
         return Some(
             reconciling(view).unwrap_or_else(|| (Reason::Pending, "this generation waits for its turn".into())),
         );
@@ -371,12 +371,13 @@ fn reconciling(view: &StatusInput<'_>) -> Option<Finding> {
         );
         return Some((backoff.reason, message));
     }
-    let Some(candidate) = view.progress.candidate() else {
+    let Some(rollout) = view.progress.rollout() else {
         let down = down_process(view).filter(|_| matches!(view.wanted.intent, Intent::Run(_)));
         return down.or_else(|| draining(view));
     };
-    let trial = view.progress.trial.as_ref()?;
-    if let Some(backoff) = trial.fetch.as_ref().filter(|backoff| backoff.until > view.observed.now) {
+    let candidate = rollout.release;
+    let backoff = rollout.fetch.as_ref().map(|fetch| &fetch.backoff);
+    if let Some(backoff) = backoff.filter(|backoff| backoff.until > view.observed.now) {
         let message = format!("{}; failed {}, next try at {}", backoff.message, backoff.times(), backoff.until);
         return Some((backoff.reason, message));
     }
@@ -433,12 +434,8 @@ fn last_good(progress: &ProjectProgress) -> Option<ReleaseNo> {
 }
 
 fn rejected(progress: &ProjectProgress) -> Vec<ReleaseNo> {
-    progress
-        .releases
-        .iter()
-        .filter(|(_, release)| release.state == ReleaseState::Rejected)
-        .map(|(number, _)| *number)
-        .collect()
+    let numbers = progress.releases.keys().copied();
+    numbers.filter(|number| progress.state_of(*number) == ReleaseState::Rejected).collect()
 }
 
 fn processes(view: &StatusInput<'_>) -> Vec<ProcessStatus> {

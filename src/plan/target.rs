@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::model::desired::{Content, Wanted};
 use crate::model::names::{Hostname, ProjectId, ReleaseNo, Sha256, Slot};
 use crate::model::observed::Observed;
-use crate::model::progress::{Progress, ProjectProgress, Release, ReleaseState, Stall, Trial};
+use crate::model::progress::{Cause, End, Progress, ProjectProgress, Release, Rollout};
 use crate::model::quantity::Timestamp;
 use crate::model::spec::{Artifact, ArtifactFrom, Source, Spec};
 
@@ -34,9 +34,9 @@ pub fn select(
         progress.stalled = None;
         progress.backoff = None;
         progress.quarantine = None;
-        if let Some(trial) = &mut progress.trial {
-            trial.awaits = None;
-            trial.fetch.iter_mut().for_each(|fetch| fetch.begin_again(now));
+        if let Some(fetch) = progress.rollout_mut().and_then(|rollout| rollout.fetch.as_mut()) {
+            fetch.awaited_until = None;
+            fetch.backoff.begin_again(now);
         }
     }
     if let Some(message) = conflict {
@@ -73,7 +73,7 @@ pub fn select(
 /// Earlier agents ignored the version, so the target may have another one than the spec. That alone does not fetch it
 /// again.
 fn take_the_version_for_its(progress: &mut ProjectProgress, spec: &Spec) {
-    let target = progress.target.and_then(|number| progress.releases.get_mut(&number));
+    let target = progress.target_release().and_then(|number| progress.releases.get_mut(&number));
     let source = spec.artifact.source();
     if let Some(target) = target.filter(|target| source.is_some_and(|source| target.content.source.same_as(source))) {
         target.version = spec.artifact.version.clone().or(target.version.take());
@@ -96,9 +96,8 @@ fn conflict(project: &ProjectId, hosts: &BTreeSet<Hostname>, all_progress: &Prog
 /// Returns whether the desired release is on trial, serves, or has failed already: the services it needs were there
 /// when it began, and one that goes down later blocks no rollout.
 fn is_under_way(wanted: &Wanted, spec: &Spec, progress: &ProjectProgress) -> bool {
-    let Some((number, target)) = progress.target.and_then(|number| Some((number, progress.release(number)?))) else {
-        return false;
-    };
+    let target = progress.target_release().and_then(|number| Some((number, progress.release(number)?)));
+    let Some((number, target)) = target else { return false };
     let same = match &spec.artifact.from {
         ArtifactFrom::Release(asked) => *asked == number,
         ArtifactFrom::Source(source) => {
@@ -106,8 +105,7 @@ fn is_under_way(wanted: &Wanted, spec: &Spec, progress: &ProjectProgress) -> boo
             target.has_version(&spec.artifact) && content.is_ok_and(|content| target.content.same_as(&content))
         }
     };
-    let rejected = target.state == ReleaseState::Rejected && target.generation == wanted.generation;
-    same && (progress.trial.is_some() || progress.serving == Some(number) || rejected)
+    same && (!target.is_rejected() || target.generation == wanted.generation)
 }
 
 /// Stalls from this module last only as long as their cause.
@@ -125,7 +123,7 @@ fn stall(progress: &mut ProjectProgress, reason: Reason, message: String, now: T
         .as_ref()
         .filter(|old| old.reason == reason && old.message == message)
         .map_or(now, |old| old.since);
-    progress.stalled = Some(Stall { reason, message, since });
+    progress.stalled = Some(Cause { reason, message, since });
 }
 
 /// Returns every host that a spec routes.
@@ -178,7 +176,7 @@ fn known_release(
 ) -> Option<ReleaseNo> {
     let is_same = |release: &Release| release.content.same_as(content) && release.has_version(artifact);
     let same = progress.releases.iter().rev().filter(|(_, release)| is_same(release));
-    same.filter(|(_, release)| release.state != ReleaseState::Rejected || release.generation == generation)
+    same.filter(|(_, release)| !release.is_rejected() || release.generation == generation)
         .map(|(number, _)| *number)
         .next()
 }
@@ -197,12 +195,11 @@ fn new_release(
         version: spec.artifact.version.clone(),
         generation,
         slot: Slot::A,
-        state: ReleaseState::Superseded,
         created_at: now,
         since: now,
         good: false,
         turn: 0,
-        ended: None,
+        end: None,
         vetoed: false,
         evidence: None,
         unfetched: false,
@@ -222,7 +219,7 @@ fn known_bytes(progress: &ProjectProgress, artifact: &Artifact, source: &Source)
 
 /// After a rollback to an earlier release, the one left behind must not return by itself.
 fn veto_what_is_left(progress: &mut ProjectProgress, spec: &Spec, number: ReleaseNo) {
-    let left = progress.target.filter(|target| spec.artifact.release().is_some() && *target != number);
+    let left = progress.target_release().filter(|target| spec.artifact.release().is_some() && *target != number);
     if let Some(release) = left.and_then(|left| progress.releases.get_mut(&left)) {
         release.vetoed = true;
     }
@@ -231,25 +228,18 @@ fn veto_what_is_left(progress: &mut ProjectProgress, spec: &Spec, number: Releas
 /// Sets the project's target release. A rollout to another one ends here.
 fn set_target(project: &ProjectId, progress: &mut ProjectProgress, number: ReleaseNo, observed: &Observed) {
     let now = observed.now;
-    // A target is on trial, serves or was rejected; there are no other states. One that failed for an earlier
-    // generation, and is requested again by its number, is tried again.
+    // One that failed for an earlier generation, and is requested again by its number, is tried again.
     let failed_before = progress
         .release(number)
-        .is_some_and(|release| release.state == ReleaseState::Rejected && release.generation != progress.generation);
-    if progress.target == Some(number) && !failed_before {
+        .is_some_and(|release| release.is_rejected() && release.generation != progress.generation);
+    if progress.target_release() == Some(number) && !failed_before {
         return;
     }
     if let Some(old) = progress.candidate() {
-        let why = Stall {
-            reason: Reason::Superseded,
-            message: format!("release {number} was asked for before it was done"),
-            since: now,
-        };
-        progress.end(old, ReleaseState::Superseded, Some(why), now);
+        let message = format!("release {number} was asked for before it was done");
+        progress.end(old, End::Superseded(Cause { reason: Reason::Superseded, message, since: now }));
     }
-    progress.target = Some(number);
-    progress.held = None;
-    progress.end_trial();
+    progress.end_rollout();
     if progress.serving == Some(number) {
         return;
     }
@@ -259,10 +249,7 @@ fn set_target(project: &ProjectId, progress: &mut ProjectProgress, number: Relea
         progress.serving.and_then(|serving| progress.release(serving)).map_or(Slot::A, |release| release.slot.other());
     if let Some(release) = progress.releases.get_mut(&number) {
         release.slot = slot;
-        release.state = ReleaseState::Trial;
-        release.since = now;
-        release.ended = None;
     }
     let units = observed.projects.get(project).and_then(|seen| seen.units.known()).into_iter().flatten();
-    progress.trial = Some(Trial::begin(now, units.filter(|(unit, _)| unit.release == number)));
+    progress.begin(Rollout::begin(number, now, units.filter(|(unit, _)| unit.release == number)));
 }

@@ -2,9 +2,9 @@
 //! enough.
 
 use crate::model::desired::Work;
-use crate::model::names::{ProjectId, ReleaseNo, UnitId};
+use crate::model::names::{ProjectId, UnitId};
 use crate::model::observed::{ActiveState, FetchSeen, ObservedProject, Probed, UnitSeen};
-use crate::model::progress::{ProjectProgress, Trial};
+use crate::model::progress::{ProjectProgress, Rollout};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::reason::Reason;
 use crate::model::spec::{Check, Deploy, Ready};
@@ -26,9 +26,8 @@ pub enum Verdict {
 /// What a verdict is based on.
 pub struct Case<'a> {
     pub project: &'a ProjectId,
-    pub candidate: ReleaseNo,
+    pub rollout: &'a Rollout,
     pub progress: &'a ProjectProgress,
-    pub trial: &'a Trial,
     pub deploy: &'a Deploy,
     pub seen: &'a ObservedProject,
     pub now: Timestamp,
@@ -37,7 +36,7 @@ pub struct Case<'a> {
 impl Case<'_> {
     /// Judges the candidate by what was observed. The first part that fails decides.
     pub fn verdict(&self) -> Verdict {
-        let deadline = self.trial.deadline(self.deploy.deadline);
+        let deadline = self.rollout.deadline(self.deploy.deadline);
         let Some(parts) = self.part_verdicts() else { return Verdict::Wait(deadline) };
         if let Some(reject) = parts.iter().find(|verdict| matches!(verdict, Verdict::Reject { .. })) {
             return reject.clone();
@@ -60,17 +59,17 @@ impl Case<'_> {
             Some(work) if work.is_daemon() => waits(id) || self.of_daemon(id, work, units.get(id)) == Verdict::Healthy,
             _ => true,
         };
-        self.progress.command_unit(self.project, self.candidate).is_none()
+        self.progress.command_unit(self.project, self.rollout.release).is_none()
             && self.of_files() == Verdict::Healthy
-            && self.progress.units_of(self.project, self.candidate).iter().all(is_well)
+            && self.progress.units_of(self.project, self.rollout.release).iter().all(is_well)
     }
 
     /// Judges its command, its processes and its files, in this order; none if the units could not be observed.
     fn part_verdicts(&self) -> Option<Vec<Verdict>> {
         let units = self.seen.units.known()?;
-        let command = self.progress.command_unit(self.project, self.candidate);
+        let command = self.progress.command_unit(self.project, self.rollout.release);
         let command = command.map(|unit| self.of_command(&unit, units.get(&unit)));
-        let processes = self.progress.units_of(self.project, self.candidate).into_iter();
+        let processes = self.progress.units_of(self.project, self.rollout.release).into_iter();
         let processes = processes.map(|id| match (self.progress.work_of(&id), units.get(&id)) {
             (Some(work), unit) if work.is_daemon() => self.of_daemon(&id, work, unit),
             // A scheduled process proves nothing before its time; only that its unit was written can be observed.
@@ -81,13 +80,14 @@ impl Case<'_> {
     }
 
     fn of_files(&self) -> Verdict {
-        let on_disk = self.seen.bundles.known().is_some_and(|bundles| bundles.releases.contains_key(&self.candidate));
-        if on_disk { Verdict::Healthy } else { Verdict::Wait(self.trial.deadline(self.deploy.deadline)) }
+        let on_disk =
+            self.seen.bundles.known().is_some_and(|bundles| bundles.releases.contains_key(&self.rollout.release));
+        if on_disk { Verdict::Healthy } else { Verdict::Wait(self.rollout.deadline(self.deploy.deadline)) }
     }
 
     /// A release command must run to its end once, and succeed.
     fn of_command(&self, id: &UnitId, unit: Option<&UnitSeen>) -> Verdict {
-        let failed = |unit: &&UnitSeen| unit.state == ActiveState::Failed && self.trial.saw(id, unit);
+        let failed = |unit: &&UnitSeen| unit.state == ActiveState::Failed && self.rollout.saw(id, unit);
         let Some(unit) = unit.filter(failed) else { return self.soon() };
         let how = match (unit.result.as_str(), unit.exit) {
             ("timeout", _) => "took longer than its timeout and was stopped".to_owned(),
@@ -120,14 +120,14 @@ impl Case<'_> {
 
     /// Describes the failure of a process that does not come up by itself.
     fn fall_of(&self, id: &UnitId, unit: &UnitSeen) -> Option<String> {
-        let falls = self.trial.falls(id, unit);
+        let falls = self.rollout.falls(id, unit);
         // systemd shows how a process ended only until the next one starts; wait for one more failure rather than judge
         // without that.
         let often = falls > FALLS || falls == FALLS && unit.exit.is_some();
-        if !self.trial.saw(id, unit) || !often && unit.state != ActiveState::Failed {
+        if !self.rollout.saw(id, unit) || !often && unit.state != ActiveState::Failed {
             return None;
         }
-        let limit = self.progress.release(self.candidate).and_then(|release| release.content.limits.memory);
+        let limit = self.progress.release(self.rollout.release).and_then(|release| release.content.limits.memory);
         let how = unit.ending(limit).unwrap_or_else(|| "ended".to_owned());
         Some(if falls > 1 { format!("{how}, {falls} times since it was started") } else { how })
     }
@@ -168,7 +168,7 @@ impl Case<'_> {
 
     /// The target of a rollback may run already: it is probed from the start of its trial.
     fn asked_since(&self, unit: &UnitSeen) -> Timestamp {
-        unit.since.unwrap_or(self.now).max(self.trial.since)
+        unit.since.unwrap_or(self.now).max(self.rollout.since)
     }
 
     fn soon(&self) -> Verdict {
@@ -177,9 +177,9 @@ impl Case<'_> {
 
     fn past_deadline(&self) -> String {
         // A failed fetch was counted before anything is judged.
-        let stood_at = match (self.seen.fetches.get(&self.candidate), &self.trial.fetch) {
+        let stood_at = match (self.seen.fetches.get(&self.rollout.release), &self.rollout.fetch) {
             (Some(FetchSeen::Running { .. }), _) => "its artifact was still being fetched".to_owned(),
-            (_, Some(backoff)) => format!("its artifact could not be had: {}", backoff.message),
+            (_, Some(fetch)) => format!("its artifact could not be had: {}", fetch.backoff.message),
             (_, None) => "its processes were not all ready".to_owned(),
         };
         format!("the rollout was not done within its deadline of {}; {stood_at}", self.deploy.deadline)

@@ -10,7 +10,7 @@ use crate::model::spec::{Check, Route, Spec};
 /// Returns the request that verifies the candidate, from when it has the traffic.
 pub fn verify(project: &ProjectId, spec: &Spec, seen: &ObservedProject, progress: &ProjectProgress) -> Option<Visit> {
     let verify = spec.deploy.verify.as_ref()?;
-    let switched = progress.trial.as_ref()?.switched.as_ref()?;
+    let switched = progress.rollout()?.switched()?;
     let (process, route) = spec.verified_route()?;
     let purpose = Purpose::Verify { since: switched.since, until: switched.since.after(verify.within) };
     Asked { process, route, path: verify.http.as_str(), purpose }.of(project, progress.candidate()?, seen, progress)

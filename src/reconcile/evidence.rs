@@ -4,7 +4,7 @@ use crate::model::desired::{Desired, Wanted, Work};
 use crate::model::layout::{Layout, user_of};
 use crate::model::names::{ProcessName, ProjectId, ReleaseNo, UnitId};
 use crate::model::observed::{FetchSeen, Observed, ObservedProject, UnitSeen};
-use crate::model::progress::{Evidence, Progress, ProjectProgress, ReleaseState, Stall};
+use crate::model::progress::{Cause, End, Evidence, Progress, ProjectProgress};
 use crate::model::quantity::Bytes;
 use crate::model::spec::{Sandbox, Spec, Strategy};
 use crate::plan::hints::{self, Places};
@@ -18,9 +18,7 @@ pub fn gather(desired: &Desired, observed: &Observed, all_progress: &mut Progres
     for (project, seen) in &observed.projects {
         let Some(progress) = all_progress.projects.get_mut(project) else { continue };
         let open = |number: &ReleaseNo| {
-            progress
-                .release(*number)
-                .is_some_and(|release| release.state == ReleaseState::Rejected && release.evidence.is_none())
+            progress.release(*number).is_some_and(|release| release.is_rejected() && release.evidence.is_none())
         };
         for number in progress.releases.keys().copied().filter(open).collect::<Vec<_>>() {
             let limit = progress.release(number).and_then(|release| release.content.limits.memory);
@@ -60,13 +58,14 @@ fn failed_beside(
 }
 
 fn explain(progress: &mut ProjectProgress, number: ReleaseNo, hints: &[String]) {
-    let Some(ended) = progress.releases.get_mut(&number).and_then(|release| release.ended.as_mut()) else { return };
+    let release = progress.releases.get_mut(&number);
+    let Some(End::Rejected(ended)) = release.and_then(|release| release.end.as_mut()) else { return };
     let before = ended.message.clone();
     for hint in hints {
         ended.message = format!("{}; {hint}", ended.message);
     }
     // The stall of the same rejection says what happened, and then what still serves.
-    let same = |stall: &&mut Stall| (stall.reason, stall.since) == (ended.reason, ended.since);
+    let same = |stall: &&mut Cause| (stall.reason, stall.since) == (ended.reason, ended.since);
     if let Some(stall) = progress.stalled.as_mut().filter(same) {
         stall.message = stall.message.replacen(&before, &ended.message, 1);
     }

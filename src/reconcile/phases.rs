@@ -23,8 +23,8 @@ impl Phases {
             let on_disk = |release| on_disk.map(|bundles| bundles.releases.contains_key(&release));
             for (phase, release) in phases(progress, on_disk) {
                 let key = (project.clone(), phase);
-                let began = progress.trial.as_ref().filter(|_| matches!(phase, "whole" | "fetch"));
-                let since = began.map_or(observed.now, |trial| trial.since);
+                let began = progress.rollout().filter(|_| matches!(phase, "whole" | "fetch"));
+                let since = began.map_or(observed.now, |rollout| rollout.since);
                 let kept = self.0.get(&key).filter(|(before, _)| *before == release);
                 current.insert(key, kept.copied().unwrap_or((release, since)));
             }
@@ -59,8 +59,7 @@ fn phases(
 }
 
 fn outcome(all_progress: &Progress, project: &ProjectId, release: ReleaseNo) -> &'static str {
-    let known = all_progress.projects.get(project).and_then(|progress| progress.release(release));
-    match known.map(|release| release.state) {
+    match all_progress.projects.get(project).map(|progress| progress.state_of(release)) {
         Some(ReleaseState::Serving | ReleaseState::Retired) => "serving",
         Some(ReleaseState::Rejected) => "rejected",
         Some(ReleaseState::Superseded | ReleaseState::Trial) | None => "superseded",

@@ -10,7 +10,7 @@ use zexio::model::document::{self, SpecError};
 use zexio::model::event::{By, Event, Level};
 use zexio::model::failure::PortError;
 use zexio::model::names::{EnvName, KeyId, ProjectId, ReleaseNo, Slot};
-use zexio::model::progress::{ProjectProgress, Release, ReleaseState};
+use zexio::model::progress::{Cause, End, ProjectProgress, Release, Target};
 use zexio::model::quantity::Timestamp;
 use zexio::model::reason::Reason;
 use zexio::model::record::{Damage, Goal, Overlay, Part, Record};
@@ -152,17 +152,19 @@ fn progress(lacks: bool) -> ProjectProgress {
         version: spec(artifact, "").artifact.version,
         generation: 1,
         slot: Slot::A,
-        state: if unfetched { ReleaseState::Rejected } else { ReleaseState::Serving },
         created_at: Timestamp(1),
         since: Timestamp(1),
         good: false,
         turn: 0,
-        ended: None,
+        end: unfetched.then(|| End::Rejected(Cause::unknown(Timestamp(1)))),
         vetoed: false,
         evidence: None,
         unfetched,
     };
-    let mut progress = ProjectProgress { target: Some(ReleaseNo(4)), ..ProjectProgress::default() };
+    let mut progress = ProjectProgress {
+        target: Target::Failed { release: ReleaseNo(4), kept_for_inspection: false },
+        ..ProjectProgress::default()
+    };
     progress.releases.insert(ReleaseNo(3), release(V1, true, false));
     progress.releases.insert(ReleaseNo(4), release("url: 'https://a.example.com/2', version: '2'", false, lacks));
     progress

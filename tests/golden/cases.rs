@@ -33,9 +33,9 @@ fn a_step_that_failed_for_good_rejects_the_candidate_and_without_one_stalls_the_
     let progress = all_progress.projects.values_mut().next().unwrap();
     let refused = PortError::permanent(Reason::ArtifactFailed, "there is no directory public in it");
     retry::of_failed_step(progress, &refused, NOW);
-    let states: Vec<ReleaseState> = progress.releases.values().map(|release| release.state).collect();
+    let states: Vec<ReleaseState> = progress.releases.keys().map(|number| progress.state_of(*number)).collect();
     assert_eq!(states, [ReleaseState::Serving, ReleaseState::Rejected]);
-    assert_eq!((progress.candidate(), progress.held, &progress.backoff), (None, None, &None));
+    assert_eq!((progress.candidate(), progress.kept_for_inspection(), &progress.backoff), (None, None, &None));
     assert_eq!(progress.stalled.as_ref().unwrap().reason, Reason::ArtifactFailed);
     let refused = PortError::permanent(Reason::UnitTampered, "systemd does not read it");
     retry::of_failed_step(progress, &refused, NOW);
@@ -44,7 +44,7 @@ fn a_step_that_failed_for_good_rejects_the_candidate_and_without_one_stalls_the_
         (stall.reason, stall.message.as_str(), stall.since),
         (Reason::UnitTampered, "systemd does not read it", NOW)
     );
-    let states: Vec<ReleaseState> = progress.releases.values().map(|release| release.state).collect();
+    let states: Vec<ReleaseState> = progress.releases.keys().map(|number| progress.state_of(*number)).collect();
     assert_eq!(states, [ReleaseState::Serving, ReleaseState::Rejected]);
 }
 

@@ -5,6 +5,7 @@ mod breaches;
 mod cases;
 mod plans;
 mod reference;
+mod rows;
 mod scene;
 mod services;
 mod steps;

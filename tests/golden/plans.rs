@@ -15,7 +15,7 @@ use zexio::model::event::{Event, Level};
 use zexio::model::failure::PortError;
 use zexio::model::names::{ProjectId, ReleaseNo};
 use zexio::model::observed::Observed;
-use zexio::model::progress::{Progress, ProjectProgress, Quarantine, Stall};
+use zexio::model::progress::{Cause, End, FailedFetch, Progress, ProjectProgress, Quarantine};
 use zexio::model::quantity::Timestamp;
 use zexio::model::status::{ProcessStatus, RouteStatus, Status};
 use zexio::plan::{Plan, Rules, advance, check, events, plan, routes, status};
@@ -179,9 +179,13 @@ fn progress_of(all_progress: &Progress) -> String {
 
 fn of_project(project: &ProjectId, progress: &ProjectProgress, text: &mut String) -> std::fmt::Result {
     let number = |number: Option<ReleaseNo>| number.map_or("none".to_owned(), |number| number.to_string());
-    write!(text, "# {project}: target {}, serving {}", number(progress.target), number(progress.serving))?;
-    if let Some(trial) = &progress.trial {
-        let marks = [(trial.proven, ", proven"), (trial.released, ", released"), (trial.room, ", changes over")];
+    write!(text, "# {project}: target {}, serving {}", number(progress.target_release()), number(progress.serving))?;
+    if let Some(trial) = progress.rollout() {
+        let marks = [
+            (trial.is_proven(), ", proven"),
+            (trial.command_done, ", released"),
+            (trial.changes_over, ", changes over"),
+        ];
         let marks: String = marks.iter().filter(|(is, _)| *is).map(|(_, mark)| *mark).collect();
         write!(text, "; on trial since {}{marks}", seconds(trial.since))?;
         for (unit, run) in &trial.earlier {
@@ -189,16 +193,17 @@ fn of_project(project: &ProjectId, progress: &ProjectProgress, text: &mut String
             write!(text, "; {unit} is {} from before, {restarts}", run.invocation)?;
         }
         if let Some(fetch) = &trial.fetch {
-            write!(text, "; {} fetches failed, next at {}", fetch.strikes, seconds(fetch.until))?;
-        }
-        if let Some(until) = trial.awaits {
-            write!(text, "; awaits its artifact until {}", seconds(until))?;
+            let FailedFetch { backoff, awaited_until } = fetch;
+            write!(text, "; {} fetches failed, next at {}", backoff.strikes, seconds(backoff.until))?;
+            if let Some(until) = awaited_until {
+                write!(text, "; awaits its artifact until {}", seconds(*until))?;
+            }
         }
     }
     if let Some(draining) = &progress.draining {
         write!(text, "; {} drains until {}", draining.release, seconds(draining.until))?;
     }
-    if let Some(held) = progress.held {
+    if let Some(held) = progress.kept_for_inspection() {
         write!(text, "; {held} is held")?;
     }
     if let Some(backoff) = &progress.backoff {
@@ -212,10 +217,12 @@ fn of_project(project: &ProjectId, progress: &ProjectProgress, text: &mut String
         let vetoed = if release.vetoed { ", vetoed" } else { "" };
         let good = if release.good { ", good" } else { "" };
         let unfetched = if release.unfetched { ", unfetched" } else { "" };
-        let state = format!("{:?}", release.state).to_lowercase() + unfetched;
+        let state = format!("{:?}", progress.state_of(*number)).to_lowercase() + unfetched;
         let turn = if release.turn > 0 { format!(", turn {}", release.turn) } else { String::new() };
         writeln!(text, "#   release {number}: {state}{good}{vetoed}, slot {}{turn}", release.slot)?;
-        if let Some(Stall { reason, message, since }) = &release.ended {
+        // A scene does not say why.
+        let why = release.end.as_ref().map(End::cause).filter(|cause| **cause != Cause::unknown(cause.since));
+        if let Some(Cause { reason, message, since }) = why {
             writeln!(text, "#     ended {}: {reason}: {message}", seconds(*since))?;
         }
     }
@@ -231,10 +238,10 @@ fn of_project(project: &ProjectId, progress: &ProjectProgress, text: &mut String
     for (name, values) in parts.iter().filter(|(_, values)| !values.is_empty()) {
         writeln!(text, "#   {name}: {}", values.join(", "))?;
     }
-    let quarantine = progress.quarantine.as_ref().map(Quarantine::stall);
+    let quarantine = progress.quarantine.as_ref().map(Quarantine::cause);
     let stalls = [("stalled", &progress.stalled), ("waits", &progress.waits), ("quarantine", &quarantine)];
     for (name, stall) in stalls.into_iter().filter_map(|(name, stall)| Some((name, stall.as_ref()?))) {
-        let Stall { reason, message, since } = stall;
+        let Cause { reason, message, since } = stall;
         writeln!(text, "#   {name} since {}: {reason}: {message}", seconds(*since))?;
     }
     Ok(())

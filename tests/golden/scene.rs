@@ -19,7 +19,8 @@ use zexio::model::observed::{
     ProxySeen, TimerSeen, UnitSeen, Visit, Visited,
 };
 use zexio::model::progress::{
-    Backoff, Draining, EarlierRun, Progress, ProjectProgress, Quarantine, Release, ReleaseState, Stall, Switched, Trial,
+    Backoff, Cause, Draining, EarlierRun, End, FailedFetch, Phase, Progress, ProjectProgress, Quarantine, Release,
+    ReleaseState, Rollout, Switched, Target,
 };
 use zexio::model::quantity::Timestamp;
 use zexio::model::reason::Reason;
@@ -246,13 +247,13 @@ fn digest(name: &str) -> Sha256 {
 
 /// Reads `Conflict: why`.
 pub fn complaint(words: &str) -> Complaint {
-    let Stall { reason, message, .. } = stall(words, 0);
+    let Cause { reason, message, .. } = stall(words, 0);
     serde_json::from_value(serde_json::json!({ "reason": reason, "message": message })).expect("a complaint")
 }
 
-pub fn stall(words: &str, since: u64) -> Stall {
+pub fn stall(words: &str, since: u64) -> Cause {
     let (reason, message) = words.split_once(": ").unwrap_or((words, "it was said before"));
-    Stall {
+    Cause {
         reason: Reason::named(reason).unwrap_or_else(|| panic!("no such reason: {reason}")),
         message: message.into(),
         since: at(since),
@@ -438,11 +439,9 @@ impl Project {
         let words = self.remembered.as_ref()?;
         let mut progress = ProjectProgress {
             generation: words.generation.unwrap_or(self.generation),
-            target: words.target.or(words.serving).map(ReleaseNo),
+            target: words.target(),
             serving: words.serving.map(ReleaseNo),
-            trial: words.trial.as_ref().map(TrialInWords::read),
             draining: words.draining.map(|(release, until)| Draining { release: ReleaseNo(release), until: at(until) }),
-            held: words.held.map(ReleaseNo),
             stalled: words.stalled.as_ref().map(|words| stall(words, 900)),
             quarantine: words.quarantine.map(|since| Quarantine {
                 since: at(since),
@@ -465,8 +464,9 @@ impl Project {
             }
         }
         progress.routes = words.routes.clone().unwrap_or(progress.routes);
-        if let Some(switched) = progress.trial.as_mut().and_then(|trial| trial.switched.as_mut()) {
-            switched.before = progress.routes.clone();
+        let before = progress.routes.clone();
+        if let Some(Rollout { phase: Phase::Switched(switched), .. }) = progress.rollout_mut() {
+            switched.before = before;
         }
         let routed = progress.routes.values().flatten().map(|route| route.host.clone()).collect();
         progress.hosts = words.hosts.clone().unwrap_or(routed);
@@ -486,6 +486,7 @@ impl Project {
             false if progress.candidate() == Some(ReleaseNo(number)) => ReleaseState::Trial,
             false => ReleaseState::Retired,
         });
+        let since = at(words.since.unwrap_or(u64::from(number)));
         let good = words.good.unwrap_or(matches!(state, ReleaseState::Serving | ReleaseState::Retired));
         Release {
             sha256: good.then(|| made_from(&content)),
@@ -493,12 +494,16 @@ impl Project {
             version: spec.artifact.version.clone(),
             generation: words.generation.unwrap_or(u64::from(number)),
             slot: words.slot.unwrap_or(if serves || progress.serving.is_none() { Slot::A } else { Slot::B }),
-            state,
-            created_at: at(words.since.unwrap_or(u64::from(number))),
-            since: at(words.since.unwrap_or(u64::from(number))),
+            created_at: since,
+            since,
             good,
             turn: words.turn,
-            ended: None,
+            end: match state {
+                ReleaseState::Serving | ReleaseState::Trial => None,
+                ReleaseState::Retired => Some(End::Retired(Cause::unknown(since))),
+                ReleaseState::Rejected => Some(End::Rejected(Cause::unknown(since))),
+                ReleaseState::Superseded => Some(End::Superseded(Cause::unknown(since))),
+            },
             vetoed: words.vetoed,
             evidence: None,
             unfetched: words.unfetched,
@@ -546,7 +551,7 @@ impl Project {
 
     fn bundles(&self, progress: &ProjectProgress) -> BundlesSeen {
         let words = &self.seen;
-        let there = words.prepared.unwrap_or(progress.serving.is_some() || progress.trial.is_some());
+        let there = words.prepared.unwrap_or(progress.serving.is_some() || progress.rollout().is_some());
         let serving = progress.serving.and_then(|serving| progress.release(serving));
         let in_b = serving.filter(|release| release.slot == Slot::B);
         let markers = in_b.map(|release| release.content.web().cloned().collect());
@@ -583,19 +588,35 @@ impl Project {
     }
 }
 
+impl Remembered {
+    fn target(&self) -> Target {
+        let release = self.target.or(self.serving).map(ReleaseNo);
+        match (release, &self.trial) {
+            (Some(release), Some(trial)) => Target::Rollout(trial.read(release)),
+            (Some(release), None) if self.serving != Some(release.0) => {
+                Target::Failed { release, kept_for_inspection: self.held.is_some() }
+            }
+            _ => Target::Serving,
+        }
+    }
+}
+
 impl TrialInWords {
-    fn read(&self) -> Trial {
-        let fetch = self.fetch.map(|(strikes, until)| backoff(strikes, until));
-        let switched = self.switched.map(|since| Switched { since: at(since), before: BTreeMap::new() });
-        Trial {
-            proven: self.proven,
-            released: self.released,
-            room: self.room,
+    fn read(&self, release: ReleaseNo) -> Rollout {
+        let awaited_until = self.awaits.map(at);
+        let fetch = self.fetch.map(|(strikes, until)| FailedFetch { backoff: backoff(strikes, until), awaited_until });
+        Rollout {
+            release,
+            phase: match self.switched {
+                Some(since) => Phase::Switched(Switched { since: at(since), before: BTreeMap::new() }),
+                None if self.proven => Phase::Proven,
+                None => Phase::Starting,
+            },
+            command_done: self.released,
+            changes_over: self.room,
             fetch,
-            switched,
             earlier: self.earlier.iter().map(|(unit, restarts)| (unit.clone(), earlier(*restarts))).collect(),
             since: at(self.since),
-            awaits: self.awaits.map(at),
         }
     }
 }

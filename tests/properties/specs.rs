@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use zexio::model::desired::{Content, Work};
 use zexio::model::document;
 use zexio::model::names::{EnvName, ProjectId, ReleaseNo, Slot, UnitId};
-use zexio::model::progress::{Progress, ProjectProgress, Release, ReleaseState};
+use zexio::model::progress::{Progress, ProjectProgress, Release};
 use zexio::model::quantity::Timestamp;
 use zexio::model::spec::{Document, Sealed, Spec};
 use zexio::plan::ports;
@@ -289,7 +289,6 @@ impl Deployed {
         let routes = spec.processes.iter().map(|(name, process)| (name.clone(), process.routes.clone()));
         let mut memory = ProjectProgress {
             serving: Some(ReleaseNo(1)),
-            target: Some(ReleaseNo(1)),
             routes: routes.filter(|(_, routes)| !routes.is_empty()).collect(),
             ..ProjectProgress::default()
         };
@@ -299,12 +298,11 @@ impl Deployed {
             version: None,
             generation: 1,
             slot: Slot::A,
-            state: ReleaseState::Serving,
             created_at: Timestamp(0),
             since: Timestamp(0),
             good: true,
             turn: 0,
-            ended: None,
+            end: None,
             vetoed: false,
             evidence: None,
             unfetched: false,

@@ -364,7 +364,7 @@ fn a_candidate_that_falls_between_its_proof_and_the_switch_gets_no_traffic() {
     life.want("shop", "good-2");
     let proven = |life: &Life| {
         let machine = life.world.lock();
-        machine.progress.projects[&shop()].trial.as_ref().is_some_and(|trial| trial.proven)
+        machine.progress.projects[&shop()].rollout().is_some_and(|rollout| rollout.is_proven())
     };
     // The agent dies with the proof on disk and before its first step.
     life.world.lock().deaf = true;

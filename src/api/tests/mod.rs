@@ -25,7 +25,7 @@ use crate::host::clock::SystemClock;
 use crate::model::desired::Owner;
 use crate::model::layout::Layout;
 use crate::model::names::{KeyId, ProjectId, ReleaseNo};
-use crate::model::progress::{ProjectProgress, Release, ReleaseState};
+use crate::model::progress::{Cause, End, ProjectProgress, Release};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::spec::{Plain, Source};
 use crate::plan::{Action, Plan, ProjectAction, Step, StepReason};
@@ -238,19 +238,17 @@ impl Bench {
                 version: None,
                 generation: 1,
                 slot: crate::model::names::Slot::A,
-                state: ReleaseState::Retired,
                 created_at: Timestamp(u64::from(number)),
                 since: Timestamp(u64::from(number)),
                 good: *good,
                 turn: 0,
-                ended: None,
+                end: Some(End::Retired(Cause::unknown(Timestamp(u64::from(number))))),
                 vetoed: false,
                 evidence: None,
                 unfetched: false,
             };
             progress.releases.insert(ReleaseNo(number), release);
             progress.serving = Some(ReleaseNo(number));
-            progress.target = progress.serving;
         }
         self.db.save_progress(&[(shop(), progress)].into(), &[]).unwrap();
     }

@@ -8,7 +8,7 @@ use zexio::model::desired::{Complaint, ComplaintKind, Content, HeldUntil, Hold, 
 use zexio::model::document;
 use zexio::model::event::By;
 use zexio::model::names::{EnvName, KeyId, ProjectId, ReleaseNo, SecretName, Slot};
-use zexio::model::progress::{ProjectProgress, Release, ReleaseState};
+use zexio::model::progress::{Cause, End, ProjectProgress, Release, Target};
 use zexio::model::quantity::Timestamp;
 use zexio::model::services::{Service, Version};
 use zexio::model::spec::{Artifact, ArtifactFrom, Plain, Source, Updates};
@@ -189,14 +189,11 @@ fn what_could_not_be_fetched_is_tried_again_for_a_sync_or_a_redelivery_and_nothi
     assert!(!wanted().moved);
     assert_eq!(deliver(20), Some(2));
     assert!(wanted().moved, "a webhook's artifact may come later");
-    for (state, unfetched, sync, again) in [
-        (ReleaseState::Serving, false, 2, None),
-        (ReleaseState::Rejected, false, 2, None),
-        (ReleaseState::Rejected, true, 3, Some(4)),
-    ] {
-        tried(db, state, unfetched);
-        assert_eq!(db.fetch_again(&shop(), &by()).unwrap(), sync, "{state:?} {unfetched}");
-        assert_eq!(deliver(20), again, "{state:?} {unfetched}");
+    for (failed, unfetched, sync, again) in [(false, false, 2, None), (true, false, 2, None), (true, true, 3, Some(4))]
+    {
+        tried(db, failed, unfetched);
+        assert_eq!(db.fetch_again(&shop(), &by()).unwrap(), sync, "{failed} {unfetched}");
+        assert_eq!(deliver(20), again, "{failed} {unfetched}");
     }
     assert_eq!(deliver(10), None, "an older event is none, whatever became of it");
     // Who owns it names the same: from then on a 404 is his to mend, until a webhook asks again.
@@ -228,7 +225,7 @@ fn a_write_ends_what_was_wrong_with_the_one_before_and_not_what_another_file_cla
 }
 
 /// Remembers that the artifact that is wanted now was asked for, and what became of it.
-fn tried(db: &dyn Store, state: ReleaseState, unfetched: bool) {
+fn tried(db: &dyn Store, failed: bool, unfetched: bool) {
     let wanted = db.wanted(&shop()).unwrap().unwrap();
     let spec = wanted.spec().unwrap();
     let content = Content::of(spec, spec.artifact.source().unwrap().clone(), &BTreeMap::new()).unwrap();
@@ -238,17 +235,22 @@ fn tried(db: &dyn Store, state: ReleaseState, unfetched: bool) {
         version: spec.artifact.version.clone(),
         generation: wanted.generation,
         slot: Slot::A,
-        state,
         created_at: Timestamp(1),
         since: Timestamp(1),
         good: false,
         turn: 0,
-        ended: None,
+        end: failed.then(|| End::Rejected(Cause::unknown(Timestamp(1)))),
         vetoed: false,
         evidence: None,
         unfetched,
     };
-    let mut progress = ProjectProgress { target: Some(ReleaseNo(1)), ..ProjectProgress::default() };
+    let mut progress = match failed {
+        true => ProjectProgress {
+            target: Target::Failed { release: ReleaseNo(1), kept_for_inspection: false },
+            ..ProjectProgress::default()
+        },
+        false => ProjectProgress { serving: Some(ReleaseNo(1)), ..ProjectProgress::default() },
+    };
     progress.releases.insert(ReleaseNo(1), release);
     db.save_progress(&BTreeMap::from([(shop(), progress)]), &[]).unwrap();
 }

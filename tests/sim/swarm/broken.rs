@@ -7,7 +7,7 @@ use std::sync::Arc;
 use zexio::model::desired::{Desired, Intent};
 use zexio::model::names::{ProjectId, ReleaseNo, UnitId};
 use zexio::model::observed::Observed;
-use zexio::model::progress::{Progress, ProjectProgress, ReleaseState};
+use zexio::model::progress::{Progress, ProjectProgress, Release};
 use zexio::model::services::WantedServices;
 use zexio::model::spec::{Strategy, Suspend};
 use zexio::model::status::Status;
@@ -61,7 +61,7 @@ fn points_too_early(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress,
 /// Stops the old release as soon as a new one is wanted.
 fn stops_what_serves(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     also(d, w, o, p, r, |project, progress| {
-        let serving = progress.serving.filter(|_| progress.trial.is_some())?;
+        let serving = progress.serving.filter(|_| progress.rollout().is_some())?;
         units(o, project).find(|unit| unit.release == serving).cloned().map(ProjectAction::Stop)
     })
 }
@@ -75,7 +75,11 @@ fn removes_what_runs(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress
 fn removes_the_way_back(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     also(d, w, o, p, r, |project, progress| {
         let idle = |number: &ReleaseNo| !units(o, project).any(|unit| unit.release == *number);
-        progress.last_good_before().filter(idle).filter(|_| progress.trial.is_none()).map(ProjectAction::RemoveRelease)
+        progress
+            .last_good_before()
+            .filter(idle)
+            .filter(|_| progress.rollout().is_none())
+            .map(ProjectAction::RemoveRelease)
     })
 }
 
@@ -128,8 +132,7 @@ fn forgets_what_is_wanted(d: &Desired, w: &WantedServices, o: &Observed, p: &Pro
 /// Starts a rejected release once more.
 fn tries_again(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     also(d, w, o, p, r, |project, progress| {
-        let rejected =
-            |unit: &&UnitId| progress.release(unit.release).is_some_and(|one| one.state == ReleaseState::Rejected);
+        let rejected = |unit: &&UnitId| progress.release(unit.release).is_some_and(Release::is_rejected);
         units(o, project).find(rejected).cloned().map(ProjectAction::Start)
     })
 }

@@ -559,7 +559,8 @@ impl Oracle {
         for (project, progress) in changed {
             let refusals = progress.quarantine.iter().flat_map(|quarantine| quarantine.hosts.values());
             let stalls = progress.stalled.iter().chain(&progress.waits).map(|stall| &stall.message).chain(refusals);
-            let ends = progress.releases.values().filter_map(|release| release.ended.as_ref()).map(|end| &end.message);
+            let ends =
+                progress.releases.values().filter_map(|release| release.end.as_ref()).map(|end| &end.cause().message);
             let evidence = progress.releases.values().filter_map(|release| release.evidence.as_ref());
             let lines = evidence.flat_map(|evidence| evidence.findings.iter().chain(&evidence.log));
             let backoff = progress.backoff.iter().map(|backoff| &backoff.message);

@@ -1,18 +1,23 @@
 //! Recorded progress: the little that no machine can show and that must outlive the agent: which release is which,
 //! ports, who owns a host.
 
+mod release;
+mod rollout;
+mod stored;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::desired::{Content, Kind, Work};
-use super::names::{Hostname, Ports, ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitId};
-use super::observed::{ActiveState, UnitSeen};
-use super::quantity::{Span, Timestamp};
+use super::desired::{Kind, Work};
+use super::names::{Hostname, Ports, ProcessName, ProjectId, ReleaseNo, UnitId};
+use super::quantity::Timestamp;
 use super::reason::Reason;
 use super::services::{Service, ServiceProgress};
-use super::spec::{Artifact, Label, Route};
+use super::spec::{Artifact, Route};
+
+pub use release::{End, Evidence, Release, ReleaseState};
+pub use rollout::{EarlierRun, FailedFetch, Phase, Rollout, Switched};
 
 /// The recorded progress of everything.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -55,22 +60,18 @@ impl Progress {
 
 /// The recorded progress of one project.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(from = "stored::Stored", into = "stored::Stored")]
 pub struct ProjectProgress {
     /// The generation that `target` was made from.
     pub generation: u64,
     /// The newest generation that became Ready or Stalled.
     pub observed_generation: u64,
     /// The wanted release.
-    pub target: Option<ReleaseNo>,
+    pub target: Target,
     /// The release that has the traffic.
     pub serving: Option<ReleaseNo>,
-    /// The rollout of the target, if any.
-    pub trial: Option<Trial>,
     /// The release that lost the traffic and is finishing its last requests.
     pub draining: Option<Draining>,
-    /// A rejected release left running for inspection.
-    pub held: Option<ReleaseNo>,
     /// Two ports for each instance of a web process, as long as the process exists.
     pub ports: BTreeMap<ProcessName, Vec<Ports>>,
     /// The hosts that this project owns.
@@ -84,110 +85,31 @@ pub struct ProjectProgress {
     /// The highest release number ever assigned.
     pub newest: u32,
     /// What stops the project until something changes.
-    pub stalled: Option<Stall>,
+    pub stalled: Option<Cause>,
     /// What the next rollout waits for without needing a change.
-    pub waits: Option<Stall>,
+    pub waits: Option<Cause>,
     /// Transient failures in a row, and when the next attempt is.
     pub backoff: Option<Backoff>,
     /// Since when it is suspended; a rollout's deadline does not run during that time.
     pub suspended: Option<Timestamp>,
     /// The generation whose release became the target; 0 if an earlier agent, which did not write it, set the target.
-    #[serde(skip_serializing_if = "is_zero")]
     pub aimed: u64,
 }
 
-/// The rollout of one release.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trial {
-    /// When it began; its deadline counts from here.
-    pub since: Timestamp,
-    /// Whether the release was healthy for long enough: from then on traffic moves, whatever else happens.
-    pub proven: bool,
-    /// Whether its release command succeeded; it runs once.
-    #[serde(default)]
-    pub released: bool,
-    /// Whether the processes that must not run twice have changed over: those of the serving release are stopped, and
-    /// those of this one started.
-    #[serde(default)]
-    pub room: bool,
-    /// Transient failures to fetch its artifact.
-    pub fetch: Option<Backoff>,
-    /// Until when to wait for an artifact that a webhook named and no server has.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub awaits: Option<Timestamp>,
-    /// The runs of its units that began before the rollout, by unit name.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub earlier: BTreeMap<String, EarlierRun>,
-    /// The traffic it has while it is verified.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub switched: Option<Switched>,
-}
-
-/// A run of a unit that began before the rollout of its release.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EarlierRun {
-    /// systemd's invocation id.
-    pub invocation: String,
-    /// How often systemd had restarted the unit, if its count continues from there.
-    pub restarts: Option<u32>,
-}
-
-fn is_zero(number: &u64) -> bool {
-    *number == 0
-}
-
-/// A release that has the traffic and is being verified; it counts as serving only after that.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Switched {
-    /// When it got the traffic.
-    pub since: Timestamp,
-    /// The routes active before, to return to.
-    pub before: BTreeMap<ProcessName, Vec<Route>>,
-}
-
-impl Trial {
-    /// Returns the rollout's deadline. The time starts once the artifact is there.
-    pub fn deadline(&self, span: Span) -> Timestamp {
-        self.awaits.unwrap_or(self.since).max(self.since).after(span)
-    }
-
-    /// Begins a rollout.
-    pub fn begin<'a>(now: Timestamp, units: impl Iterator<Item = (&'a UnitId, &'a UnitSeen)>) -> Self {
-        let earlier = units.filter_map(|(id, unit)| {
-            let goes_on = unit.is_up() && unit.state != ActiveState::Deactivating;
-            let restarts = goes_on.then_some(unit.restarts);
-            Some((id.name(), EarlierRun { invocation: unit.invocation.clone()?, restarts }))
-        });
-        Self {
-            since: now,
-            proven: false,
-            released: false,
-            room: false,
-            fetch: None,
-            awaits: None,
-            earlier: earlier.collect(),
-            switched: None,
-        }
-    }
-
-    /// Returns whether a unit entered its state since the rollout began, by a run that began since then. A failure
-    /// before that, in months of service or in an earlier attempt, and the end of an earlier run do not count against a
-    /// release that is rolled back to.
-    pub fn saw(&self, id: &UnitId, unit: &UnitSeen) -> bool {
-        let is_earlier =
-            self.earlier.get(&id.name()).is_some_and(|run| unit.invocation.as_ref() == Some(&run.invocation));
-        !is_earlier && unit.since.is_none_or(|since| since >= self.since)
-    }
-
-    /// Counts how often runs of a unit ended that began after the rollout did.
-    pub fn falls(&self, id: &UnitId, unit: &UnitSeen) -> u32 {
-        let before = self.earlier.get(&id.name()).and_then(|run| run.restarts);
-        // The end of the earlier run counts as one of its restarts.
-        let restarts =
-            before.filter(|before| unit.restarts > *before).map_or(unit.restarts, |before| unit.restarts - before - 1);
-        // A unit that failed and waits for its next start is not among its restarts yet.
-        restarts + u32::from(unit.exit.is_some())
-    }
+/// The wanted release.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Target {
+    /// The one that serves; none is wanted while none serves.
+    #[default]
+    Serving,
+    /// One that is being rolled out.
+    Rollout(Rollout),
+    /// One whose rollout failed.
+    Failed {
+        release: ReleaseNo,
+        /// Whether it was left running for inspection.
+        kept_for_inspection: bool,
+    },
 }
 
 /// A draining release.
@@ -198,86 +120,9 @@ pub struct Draining {
     pub until: Timestamp,
 }
 
-/// A numbered release; never changed once it ran.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Release {
-    /// What it is made of. Shared because it is large, and progress is compared and copied in every pass.
-    pub content: Arc<Content>,
-    /// Its artifact's digest, once known.
-    pub sha256: Option<Sha256>,
-    pub version: Option<Label>,
-    /// The generation that first requested it; after a failure, the one for which it failed.
-    pub generation: u64,
-    /// The slot of its web processes.
-    pub slot: Slot,
-    pub state: ReleaseState,
-    /// When it was first requested.
-    pub created_at: Timestamp,
-    /// When it entered its state.
-    pub since: Timestamp,
-    /// Whether it was ever healthy; only such a release can be rolled back to.
-    pub good: bool,
-    /// Its position in the order in which releases last got the traffic; clock jumps do not change it.
-    #[serde(default)]
-    pub turn: u32,
-    pub ended: Option<Stall>,
-    /// Whether it was rolled back from; only its owner's spec can bring it back.
-    #[serde(default)]
-    pub vetoed: bool,
-    /// What it showed when it failed.
-    #[serde(default)]
-    pub evidence: Option<Evidence>,
-    /// Whether it failed before its artifact arrived; nothing prevents another attempt.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub unfetched: bool,
-}
-
-impl Release {
-    /// Returns whether it has an artifact's bytes, as far as that is known before they arrive. The same place under
-    /// another version means other bytes.
-    pub fn is_of(&self, artifact: &Artifact) -> bool {
-        match (artifact.sha256(), &self.sha256) {
-            (Some(asked), Some(known)) => asked == known,
-            _ => {
-                artifact.source().is_some_and(|source| source.same_as(&self.content.source))
-                    && self.has_version(artifact)
-            }
-        }
-    }
-
-    /// Returns whether an artifact's version is this release's, or not given.
-    pub fn has_version(&self, artifact: &Artifact) -> bool {
-        artifact.sha256().is_some() || artifact.version.is_none() || artifact.version == self.version
-    }
-}
-
-/// What a release showed when it failed, kept as long as the release.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Evidence {
-    /// How its processes ended, and the last probe result of each, one per line.
-    pub findings: Vec<String>,
-    /// Its last log lines.
-    pub log: Vec<String>,
-}
-
-/// The state of a release.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ReleaseState {
-    /// Being rolled out.
-    Trial,
-    /// It has the traffic.
-    Serving,
-    /// It had the traffic.
-    Retired,
-    Rejected,
-    /// A newer one was requested before it was done.
-    Superseded,
-}
-
 /// Why something ended or is stalled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stall {
+pub struct Cause {
     pub reason: Reason,
     /// One paragraph for the operator.
     pub message: String,
@@ -296,16 +141,23 @@ pub struct Quarantine {
     pub surroundings: String,
 }
 
+impl Cause {
+    /// Returns the cause of something of which none was recorded.
+    pub fn unknown(since: Timestamp) -> Self {
+        Self { reason: Reason::Unknown, message: "it was not recorded why".to_owned(), since }
+    }
+}
+
 impl Quarantine {
-    /// Returns the stall to report.
-    pub fn stall(&self) -> Stall {
+    /// Returns the cause to report.
+    pub fn cause(&self) -> Cause {
         let each = self.hosts.iter().map(|(host, why)| format!("{host} is left out, since Caddy refuses it: {why}"));
         let each = each.collect::<Vec<_>>().join("; ");
         let message = format!(
             "{each}; it is tried again when the spec, the Caddyfile or the template changes, by \
              `zexio sync`, and after ten minutes"
         );
-        Stall { reason: Reason::RouteRefused, message, since: self.since }
+        Cause { reason: Reason::RouteRefused, message, since: self.since }
     }
 }
 
@@ -352,22 +204,96 @@ impl ProjectProgress {
         self.releases.get(&number)
     }
 
-    /// Returns the release that the routes lead to: the serving one, or the candidate while it is verified.
-    pub fn routed(&self) -> Option<ReleaseNo> {
-        let switched = self.trial.as_ref().is_some_and(|trial| trial.switched.is_some());
-        if switched { self.target } else { self.serving }
+    /// Returns the number of the wanted release.
+    pub fn target_release(&self) -> Option<ReleaseNo> {
+        match &self.target {
+            Target::Serving => self.serving,
+            Target::Rollout(rollout) => Some(rollout.release),
+            Target::Failed { release, .. } => Some(*release),
+        }
     }
 
-    /// Ends an unfinished rollout and drops the routes that it brought.
-    pub fn end_trial(&mut self) {
-        if let Some(switched) = self.trial.take().and_then(|trial| trial.switched) {
-            self.routes = switched.before;
-        }
+    /// Returns the unfinished rollout.
+    pub fn rollout(&self) -> Option<&Rollout> {
+        if let Target::Rollout(rollout) = &self.target { Some(rollout) } else { None }
+    }
+
+    /// Returns the unfinished rollout, to change it.
+    pub fn rollout_mut(&mut self) -> Option<&mut Rollout> {
+        if let Target::Rollout(rollout) = &mut self.target { Some(rollout) } else { None }
     }
 
     /// Returns the release being rolled out.
     pub fn candidate(&self) -> Option<ReleaseNo> {
-        self.trial.as_ref().and(self.target)
+        self.rollout().map(|rollout| rollout.release)
+    }
+
+    /// Returns the failed release that was left running for inspection.
+    pub fn kept_for_inspection(&self) -> Option<ReleaseNo> {
+        match self.target {
+            Target::Failed { release, kept_for_inspection: true } => Some(release),
+            _ => None,
+        }
+    }
+
+    /// Returns the state of a release.
+    pub fn state_of(&self, number: ReleaseNo) -> ReleaseState {
+        match self.release(number).and_then(|release| release.end.as_ref()) {
+            _ if self.serving == Some(number) => ReleaseState::Serving,
+            _ if self.candidate() == Some(number) => ReleaseState::Trial,
+            Some(End::Retired(_)) => ReleaseState::Retired,
+            Some(End::Rejected(_)) => ReleaseState::Rejected,
+            Some(End::Superseded(_)) | None => ReleaseState::Superseded,
+        }
+    }
+
+    /// Returns the release that the routes lead to: the serving one, or the candidate while it is verified.
+    pub fn routed(&self) -> Option<ReleaseNo> {
+        let switched = self.rollout().filter(|rollout| rollout.switched().is_some());
+        switched.map(|rollout| rollout.release).or(self.serving)
+    }
+
+    /// Records whether the candidate was healthy for long enough. One that is not, after all, loses its routes too.
+    pub fn prove(&mut self, is_healthy: bool) {
+        let Target::Rollout(rollout) = &mut self.target else { return };
+        if !is_healthy {
+            if let Phase::Switched(switched) = std::mem::replace(&mut rollout.phase, Phase::Starting) {
+                self.routes = switched.before;
+            }
+        } else if rollout.phase == Phase::Starting {
+            rollout.phase = Phase::Proven;
+        }
+    }
+
+    /// Ends an unfinished rollout and drops the routes that it brought; the serving release is the wanted one then.
+    pub fn end_rollout(&mut self) {
+        self.prove(false);
+        self.target = Target::Serving;
+    }
+
+    /// Makes the candidate the serving release; returns the one before it.
+    pub fn promote(&mut self, candidate: ReleaseNo, now: Timestamp) -> Option<ReleaseNo> {
+        self.target = Target::Serving;
+        let newest = self.releases.values().map(|release| release.turn).max().unwrap_or_default();
+        if let Some(release) = self.releases.get_mut(&candidate) {
+            (release.since, release.end, release.good, release.turn) = (now, None, true, newest + 1);
+        }
+        self.serving.replace(candidate)
+    }
+
+    /// Begins a rollout; another one must have ended before.
+    pub fn begin(&mut self, rollout: Rollout) {
+        if let Some(release) = self.releases.get_mut(&rollout.release) {
+            (release.since, release.end) = (rollout.since, None);
+        }
+        self.target = Target::Rollout(rollout);
+    }
+
+    /// Ends a release.
+    pub fn end(&mut self, number: ReleaseNo, end: End) {
+        if let Some(release) = self.releases.get_mut(&number) {
+            (release.since, release.end) = (end.cause().since, Some(end));
+        }
     }
 
     /// Returns the newest release before the serving one that was ever healthy.
@@ -379,7 +305,7 @@ impl ProjectProgress {
     /// Returns the release that a rollback without a number goes to: the serving one if a newer one failed or is still
     /// being rolled out, else the last good one before it.
     pub fn way_back(&self) -> Option<ReleaseNo> {
-        let unfinished = self.serving.filter(|serving| self.target != Some(*serving));
+        let unfinished = self.serving.filter(|_| self.target != Target::Serving);
         unfinished
             .filter(|serving| self.release(*serving).is_some_and(|release| release.good))
             .or_else(|| self.last_good_before())
@@ -388,7 +314,7 @@ impl ProjectProgress {
     /// Returns the release that vetoes an artifact: it has the same bytes, and it failed or was rolled back from. An
     /// input that moves artifacts by itself must not bring it back; its owner's spec may.
     pub fn veto_on(&self, artifact: &Artifact) -> Option<ReleaseNo> {
-        let failed = |release: &Release| release.state == ReleaseState::Rejected && !release.unfetched;
+        let failed = |release: &Release| release.is_rejected() && !release.unfetched;
         let stands = |release: &Release| (release.vetoed || failed(release)) && release.is_of(artifact);
         self.releases.iter().rev().find(|(_, release)| stands(release)).map(|(number, _)| *number)
     }
@@ -401,19 +327,19 @@ impl ProjectProgress {
 
     /// Returns whether the target's artifact could not be fetched, at least not yet.
     pub fn lacks_its_artifact(&self) -> bool {
-        self.target.is_some_and(|number| self.is_missing(number))
+        self.target_release().is_some_and(|number| self.is_missing(number))
     }
 
     fn is_missing(&self, number: ReleaseNo) -> bool {
-        let failed = |release: &Release| release.state == ReleaseState::Rejected && release.unfetched;
-        let waits = self.candidate() == Some(number) && self.trial.as_ref().is_some_and(|trial| trial.fetch.is_some());
+        let failed = |release: &Release| release.is_rejected() && release.unfetched;
+        let waits = self.rollout().is_some_and(|rollout| rollout.release == number && rollout.fetch.is_some());
         waits || self.release(number).is_some_and(failed)
     }
 
     /// Returns the releases whose units belong on the machine now.
     pub fn alive(&self) -> BTreeSet<ReleaseNo> {
         let draining = self.draining.as_ref().map(|draining| draining.release);
-        [self.serving, self.candidate(), draining, self.held].into_iter().flatten().collect()
+        [self.serving, self.candidate(), draining, self.kept_for_inspection()].into_iter().flatten().collect()
     }
 
     /// Returns whether Caddy refused a host, which is left out for now.
@@ -441,8 +367,8 @@ impl ProjectProgress {
 
     /// Returns the unit of a release's command, if it has one that has not run yet.
     pub fn command_unit(&self, project: &ProjectId, release: ReleaseNo) -> Option<UnitId> {
-        let open = self.trial.as_ref().is_some_and(|trial| !trial.released && !trial.proven);
-        self.command_of(project, release).filter(|_| open && self.target == Some(release))
+        let open = |rollout: &Rollout| rollout.release == release && !rollout.command_done && !rollout.is_proven();
+        self.command_of(project, release).filter(|_| self.rollout().is_some_and(open))
     }
 
     /// Returns what a unit runs.
@@ -455,14 +381,5 @@ impl ProjectProgress {
         let release = self.release(unit.release)?;
         let work = release.content.processes.get(&unit.process).filter(|work| work.kind == Kind::Web);
         work.and_then(|_| self.ports.get(&unit.process)?.get(unit.index())).map(|ports| ports.of(release.slot))
-    }
-
-    /// Ends a release for a reason.
-    pub fn end(&mut self, number: ReleaseNo, state: ReleaseState, why: Option<Stall>, now: Timestamp) {
-        if let Some(release) = self.releases.get_mut(&number) {
-            release.state = state;
-            release.since = now;
-            release.ended = why;
-        }
     }
 }

@@ -1,0 +1,109 @@
+//! A numbered release: what it is made of, and how it ended.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::Cause;
+use crate::model::desired::Content;
+use crate::model::names::{Sha256, Slot};
+use crate::model::quantity::Timestamp;
+use crate::model::spec::{Artifact, Label};
+
+/// A numbered release; never changed once it ran. Whether it serves or is being rolled out is the project's to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Release {
+    /// What it is made of. Shared because it is large, and progress is compared and copied in every pass.
+    pub content: Arc<Content>,
+    /// Its artifact's digest, once known.
+    pub sha256: Option<Sha256>,
+    pub version: Option<Label>,
+    /// The generation that first requested it; after a failure, the one for which it failed.
+    pub generation: u64,
+    /// The slot of its web processes.
+    pub slot: Slot,
+    /// When it was first requested.
+    pub created_at: Timestamp,
+    /// When it entered its state.
+    pub since: Timestamp,
+    /// Whether it was ever healthy; only such a release can be rolled back to.
+    pub good: bool,
+    /// Its position in the order in which releases last got the traffic; clock jumps do not change it.
+    pub turn: u32,
+    /// How it ended; none while it serves or is being rolled out, and of one whose rollout never began.
+    pub end: Option<End>,
+    /// Whether it was rolled back from; only its owner's spec can bring it back.
+    pub vetoed: bool,
+    /// What it showed when it failed.
+    pub evidence: Option<Evidence>,
+    /// Whether it failed before its artifact arrived; nothing prevents another attempt.
+    pub unfetched: bool,
+}
+
+/// How a release ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// Another release took over its traffic.
+    Retired(Cause),
+    /// Its rollout failed.
+    Rejected(Cause),
+    /// Another one was requested before its rollout was done.
+    Superseded(Cause),
+}
+
+impl End {
+    /// Returns why it ended.
+    pub fn cause(&self) -> &Cause {
+        match self {
+            Self::Retired(cause) | Self::Rejected(cause) | Self::Superseded(cause) => cause,
+        }
+    }
+}
+
+impl Release {
+    /// Returns whether its rollout failed.
+    pub fn is_rejected(&self) -> bool {
+        matches!(self.end, Some(End::Rejected(_)))
+    }
+
+    /// Returns whether it has an artifact's bytes, as far as that is known before they arrive. The same place under
+    /// another version means other bytes.
+    pub fn is_of(&self, artifact: &Artifact) -> bool {
+        match (artifact.sha256(), &self.sha256) {
+            (Some(asked), Some(known)) => asked == known,
+            _ => {
+                artifact.source().is_some_and(|source| source.same_as(&self.content.source))
+                    && self.has_version(artifact)
+            }
+        }
+    }
+
+    /// Returns whether an artifact's version is this release's, or not given.
+    pub fn has_version(&self, artifact: &Artifact) -> bool {
+        artifact.sha256().is_some() || artifact.version.is_none() || artifact.version == self.version
+    }
+}
+
+/// What a release showed when it failed, kept as long as the release.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Evidence {
+    /// How its processes ended, and the last probe result of each, one per line.
+    pub findings: Vec<String>,
+    /// Its last log lines.
+    pub log: Vec<String>,
+}
+
+/// The state of a release, as history shows it and the database keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReleaseState {
+    /// Being rolled out.
+    Trial,
+    /// It has the traffic.
+    Serving,
+    /// It had the traffic.
+    Retired,
+    Rejected,
+    /// A newer one was requested before it was done.
+    Superseded,
+}

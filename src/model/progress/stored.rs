@@ -1,0 +1,235 @@
+//! How a project's progress is written in the database. The form is older than the types: it says some facts twice and
+//! could say what cannot be, so it is read by the rules below.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Backoff, Cause, Draining, EarlierRun, End, Evidence, FailedFetch, Phase, ProjectProgress, Quarantine, Release,
+    ReleaseState, Rollout, Switched, Target,
+};
+use crate::model::desired::Content;
+use crate::model::names::{Hostname, Ports, ProcessName, ReleaseNo, Sha256, Slot};
+use crate::model::quantity::Timestamp;
+use crate::model::spec::{Label, Route};
+
+/// The document of one project.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Stored {
+    generation: u64,
+    observed_generation: u64,
+    target: Option<ReleaseNo>,
+    serving: Option<ReleaseNo>,
+    /// The rollout of the target.
+    trial: Option<StoredRollout>,
+    draining: Option<Draining>,
+    /// The target, if it failed and is kept for inspection.
+    held: Option<ReleaseNo>,
+    ports: BTreeMap<ProcessName, Vec<Ports>>,
+    hosts: BTreeSet<Hostname>,
+    routes: BTreeMap<ProcessName, Vec<Route>>,
+    quarantine: Option<Quarantine>,
+    releases: BTreeMap<ReleaseNo, StoredRelease>,
+    newest: u32,
+    stalled: Option<Cause>,
+    waits: Option<Cause>,
+    backoff: Option<Backoff>,
+    suspended: Option<Timestamp>,
+    #[serde(skip_serializing_if = "is_zero")]
+    aimed: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredRollout {
+    since: Timestamp,
+    proven: bool,
+    #[serde(default)]
+    released: bool,
+    #[serde(default)]
+    room: bool,
+    fetch: Option<Backoff>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    awaits: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    earlier: BTreeMap<String, EarlierRun>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    switched: Option<Switched>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredRelease {
+    content: Arc<Content>,
+    sha256: Option<Sha256>,
+    version: Option<Label>,
+    generation: u64,
+    slot: Slot,
+    state: ReleaseState,
+    created_at: Timestamp,
+    since: Timestamp,
+    good: bool,
+    #[serde(default)]
+    turn: u32,
+    ended: Option<Cause>,
+    #[serde(default)]
+    vetoed: bool,
+    #[serde(default)]
+    evidence: Option<Evidence>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unfetched: bool,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl From<Stored> for ProjectProgress {
+    fn from(stored: Stored) -> Self {
+        let mut routes = stored.routes;
+        let target = match (stored.target, stored.trial) {
+            (Some(release), Some(trial)) => Target::Rollout(trial.read(release, &mut routes)),
+            (Some(release), None) if stored.releases.get(&release).is_some_and(StoredRelease::is_rejected) => {
+                Target::Failed { release, kept_for_inspection: stored.held == Some(release) }
+            }
+            _ => Target::Serving,
+        };
+        Self {
+            generation: stored.generation,
+            observed_generation: stored.observed_generation,
+            target,
+            serving: stored.serving,
+            draining: stored.draining,
+            ports: stored.ports,
+            hosts: stored.hosts,
+            routes,
+            quarantine: stored.quarantine,
+            releases: stored.releases.into_iter().map(|(number, release)| (number, release.read())).collect(),
+            newest: stored.newest,
+            stalled: stored.stalled,
+            waits: stored.waits,
+            backoff: stored.backoff,
+            suspended: stored.suspended,
+            aimed: stored.aimed,
+        }
+    }
+}
+
+impl From<ProjectProgress> for Stored {
+    fn from(progress: ProjectProgress) -> Self {
+        let states: BTreeMap<ReleaseNo, ReleaseState> =
+            progress.releases.keys().map(|number| (*number, progress.state_of(*number))).collect();
+        let releases = progress.releases.iter();
+        let releases = releases.map(|(number, release)| (*number, StoredRelease::of(release, states[number])));
+        Self {
+            target: progress.target_release(),
+            held: progress.kept_for_inspection(),
+            releases: releases.collect(),
+            trial: progress.rollout().map(StoredRollout::of),
+            generation: progress.generation,
+            observed_generation: progress.observed_generation,
+            serving: progress.serving,
+            draining: progress.draining,
+            ports: progress.ports,
+            hosts: progress.hosts,
+            routes: progress.routes,
+            quarantine: progress.quarantine,
+            newest: progress.newest,
+            stalled: progress.stalled,
+            waits: progress.waits,
+            backoff: progress.backoff,
+            suspended: progress.suspended,
+            aimed: progress.aimed,
+        }
+    }
+}
+
+impl StoredRollout {
+    /// A switch without proof was taken back: its routes are those of before.
+    fn read(self, release: ReleaseNo, routes: &mut BTreeMap<ProcessName, Vec<Route>>) -> Rollout {
+        let phase = match (self.proven, self.switched) {
+            (true, Some(switched)) => Phase::Switched(switched),
+            (true, None) => Phase::Proven,
+            (false, switched) => {
+                switched.into_iter().for_each(|switched| *routes = switched.before);
+                Phase::Starting
+            }
+        };
+        let awaited_until = self.awaits;
+        Rollout {
+            release,
+            since: self.since,
+            phase,
+            command_done: self.released,
+            changes_over: self.room,
+            fetch: self.fetch.map(|backoff| FailedFetch { backoff, awaited_until }),
+            earlier: self.earlier,
+        }
+    }
+
+    fn of(rollout: &Rollout) -> Self {
+        Self {
+            since: rollout.since,
+            proven: rollout.is_proven(),
+            released: rollout.command_done,
+            room: rollout.changes_over,
+            fetch: rollout.fetch.as_ref().map(|fetch| fetch.backoff.clone()),
+            awaits: rollout.fetch.as_ref().and_then(|fetch| fetch.awaited_until),
+            earlier: rollout.earlier.clone(),
+            switched: rollout.switched().cloned(),
+        }
+    }
+}
+
+impl StoredRelease {
+    fn is_rejected(&self) -> bool {
+        self.state == ReleaseState::Rejected
+    }
+
+    fn read(self) -> Release {
+        let unknown = Cause::unknown(self.since);
+        let end = match self.state {
+            ReleaseState::Trial | ReleaseState::Serving => None,
+            ReleaseState::Retired => Some(End::Retired(self.ended.unwrap_or(unknown))),
+            ReleaseState::Rejected => Some(End::Rejected(self.ended.unwrap_or(unknown))),
+            // One whose rollout never began has no cause.
+            ReleaseState::Superseded => self.ended.map(End::Superseded),
+        };
+        Release {
+            content: self.content,
+            sha256: self.sha256,
+            version: self.version,
+            generation: self.generation,
+            slot: self.slot,
+            created_at: self.created_at,
+            since: self.since,
+            good: self.good,
+            turn: self.turn,
+            end,
+            vetoed: self.vetoed,
+            evidence: self.evidence,
+            unfetched: self.unfetched,
+        }
+    }
+
+    fn of(release: &Release, state: ReleaseState) -> Self {
+        let release = release.clone();
+        Self {
+            content: release.content,
+            sha256: release.sha256,
+            version: release.version,
+            generation: release.generation,
+            slot: release.slot,
+            state,
+            created_at: release.created_at,
+            since: release.since,
+            good: release.good,
+            turn: release.turn,
+            ended: release.end.map(|end| end.cause().clone()),
+            vetoed: release.vetoed,
+            evidence: release.evidence,
+            unfetched: release.unfetched,
+        }
+    }
+}
