@@ -136,7 +136,9 @@ uninstall:
 	rm -f $(mandir)/zexio.1 $(mandir)/zexio-*.1 $(bashdir)/zexio $(zshdir)/_zexio $(fishdir)/zexio.fish
 	@if [ -z '$(DESTDIR)' ]; then \
 	  echo 'zexio is removed from $(PREFIX). Running apps continue until they end or the machine reboots: zexio starts them.'; \
-	  echo 'If the agent still runs: systemctl stop zexio-agent'; \
+	  echo 'If the agent still runs: systemctl disable --now zexio-agent'; \
+	  echo 'Caddy keeps serving with /etc/caddy/zexio.caddyfile. To remove it: delete its import and the admin line from'; \
+	  echo '/etc/caddy/Caddyfile, systemctl reload caddy, then delete it and /etc/tmpfiles.d/zexio-caddy.conf.'; \
 	fi
 
 clean:

@@ -192,7 +192,7 @@ fn lives_beside(server: &Server, newer: bool) {
     let first = init(&machine, "");
     assert_eq!(first.status, 0, "{case}: {}{}", first.stdout, first.stderr);
     assert!(
-        first.stdout.contains("of its own") && first.stdout.contains("nothing changed"),
+        first.stdout.contains("of its own") && first.stdout.contains("nothing was changed"),
         "{case}: {}",
         first.stdout
     );
@@ -269,7 +269,7 @@ const AGAINST: &[Against] = &[
     Against {
         caddyfile: "{\n\tadmin off\n}\nhttp://old.example.com {\n\trespond \"old site\"\n}\n",
         before: "true",
-        says: &["`admin off` in line 2", "--restart-caddy", "nothing was changed"],
+        says: &["`admin off` in line 2", "`zexio init --yes --restart-caddy`", "nothing was changed"],
     },
     Against {
         caddyfile: SITE,
@@ -343,7 +343,7 @@ fn what_stands_against_it_is_told_with_its_line_and_nothing_is_changed() {
         // What `zexio init` refused is what `zexio doctor` names, and no promise that it would do.
         let doctor = machine.sh("zexio doctor");
         assert!(doctor.status == 1 && doctor.stdout.contains(says[0]), "{before}: {}", doctor.stdout);
-        assert!(!doctor.stdout.contains("`zexio init` joins them"), "{before}: {}", doctor.stdout);
+        assert!(!doctor.stdout.contains("`zexio init --yes` joins them"), "{before}: {}", doctor.stdout);
         assert!(!machine.must(print).contains("draft"), "{before}: nothing is left over");
     }
 }
@@ -385,6 +385,17 @@ fn admin_off_is_replaced_only_when_a_restart_is_allowed() {
     machine.write_file("/etc/caddy/Caddyfile", &format!("{{\n\tadmin off\n}}\n{SITE}"));
     machine.must("systemctl enable --now caddy");
     install(&machine);
+    // Each answer has the whole command, and without a yes nothing changes.
+    for flags in ["", "--restart-caddy"] {
+        let said = init(&machine, flags);
+        assert!(
+            said.status == 0 && said.stdout.contains("`zexio init --yes --restart-caddy`"),
+            "{flags}: {}",
+            said.stdout
+        );
+        assert!(said.stdout.contains("(old.example.com): `admin off` in line 2"), "{flags}: {}", said.stdout);
+        assert!(!machine.must("cat /etc/caddy/Caddyfile").contains("zexio"));
+    }
     let said = init(&machine, "--yes --restart-caddy");
     assert!(said.status == 0 && said.stdout.contains("restarted caddy.service"), "{}{}", said.stdout, said.stderr);
     assert!(machine.must("cat /etc/caddy/Caddyfile").contains("# admin off"));
@@ -408,7 +419,7 @@ fn a_caddy_that_is_stopped_is_started_with_its_sites_and_one_without_a_file_gets
     machine.write_file("/etc/caddy/Caddyfile", "http://{$OLD} {\n\trespond \"old site\"\n}\n");
     machine.must("systemctl daemon-reload");
     let said = init(&machine, "");
-    assert!(said.status == 0 && said.stdout.contains("nothing changed"), "{}{}", said.stdout, said.stderr);
+    assert!(said.status == 0 && said.stdout.contains("nothing was changed"), "{}{}", said.stdout, said.stderr);
     assert_ne!(machine.sh("systemctl is-active caddy").status, 0);
     let said = init(&machine, "--yes");
     assert_eq!(said.status, 0, "{}{}", said.stdout, said.stderr);

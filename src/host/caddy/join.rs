@@ -35,8 +35,8 @@ const SHARED_OPTIONS: [&str; 7] =
 /// How long Caddy may take to start.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-const NO_ENDPOINT: &str = "Caddy runs, and does not answer on its admin endpoint; `zexio init --restart-caddy` restarts it; \
-                           nothing was changed";
+const NO_ENDPOINT: &str = "Caddy runs, and does not answer on its admin endpoint; `zexio init --yes --restart-caddy` \
+                           restarts it; nothing was changed";
 
 /// What to join, and what is allowed in the process.
 pub struct Order<'a> {
@@ -200,10 +200,14 @@ impl Joining<'_> {
         let agreed = untouched || whole || self.order.yes;
         if !agreed && self.ask.is_none() {
             let names = adapt(CADDYFILE, unit.pid).map(|config| config::names(&config)).unwrap_or_default();
-            done.push(format!(
-                "serves {}: nothing changed; `zexio init` on a terminal, or `zexio init --yes`, joins them without a restart",
-                sites(&names, "of its own")
-            ));
+            let how = dry_run(self.order.socket).map_or_else(
+                |obstacle| obstacle.message,
+                |()| {
+                    "nothing was changed; `zexio init --yes`, or `zexio init` on a terminal, joins them without a restart"
+                        .to_owned()
+                },
+            );
+            done.push(format!("serves {}: {how}", sites(&names, "of its own")));
             return Ok(());
         }
         other_way(&self.systemd, unit, old.is_some()).map_or(Ok(()), |why| Err(stands_against(why)))?;
@@ -264,7 +268,7 @@ impl Joining<'_> {
         if said.contains("global") && said.contains("first") {
             return against(&format!(
                 "the global options of {CADDYFILE} come from a file that it imports: write `admin {}` into them there, \
-                 `systemctl reload caddy`, and `zexio init` again; nothing was changed",
+                 `systemctl reload caddy`, and `zexio init --yes` again; nothing was changed",
                 admin_text(self.order.socket)
             ));
         }
@@ -332,7 +336,7 @@ impl Joining<'_> {
         changes.dedup();
         Err(against(&format!(
             "Caddy serves {} in another way than {CADDYFILE} says: it was edited and is not loaded, or another configuration \
-             was; `systemctl reload caddy` loads it, then `zexio init` again; nothing was changed",
+             was; `systemctl reload caddy` loads it, then `zexio init --yes`; nothing was changed",
             changes.join(", ")
         )))
     }
@@ -528,13 +532,13 @@ fn without_admin(place: &str) -> Obstacle {
     let place = if place.starts_with("line") { format!("in {place}") } else { format!("of {place}") };
     (
         format!("`admin off` {place} leaves no way to load routes without a restart"),
-        "`zexio init --restart-caddy` replaces it (about 0.1 s without an answer)".to_owned(),
+        "`zexio init --yes --restart-caddy` replaces it (about 0.1 s without an answer)".to_owned(),
     )
 }
 
 /// Detects a Caddy that would not start with the Caddyfile.
 fn other_way(systemd: &Systemd, unit: &ProxyUnit, there: bool) -> Option<Obstacle> {
-    let mend = format!("let caddy.service run `caddy run --config {CADDYFILE}`, then `zexio init` again");
+    let mend = format!("let caddy.service run `caddy run --config {CADDYFILE}`, then `zexio init --yes`");
     if systemd.unit_words("caddy-api.service").is_ok_and(|(state, _)| state == "active") {
         let what =
             "caddy-api.service runs Caddy without a Caddyfile, and what is loaded into it is not zexio's to change";

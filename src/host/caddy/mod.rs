@@ -143,7 +143,7 @@ impl Caddy {
         if !joined::is_joined(&main, OUR_CADDYFILE) {
             return Err(PortError::transient(
                 PENDING,
-                format!("{CADDYFILE} does not import {OUR_CADDYFILE}; `zexio init` joins them"),
+                format!("{CADDYFILE} does not import {OUR_CADDYFILE}; `zexio init --yes` joins them"),
             ));
         }
         let draft = joined::with_other_import(&main, OUR_CADDYFILE, OUR_DRAFT);
@@ -265,7 +265,10 @@ impl Caddy {
         let live = self.live().ok();
         if let Some(why) = self.apart(live.as_ref()) {
             let refused = join::dry_run(&self.socket).err().map(|error| error.message);
-            return vec![(why, refused.unwrap_or_else(|| "zexio init".to_owned()))];
+            return vec![(
+                why,
+                refused.unwrap_or_else(|| "`zexio init --yes` joins them without a restart".to_owned()),
+            )];
         }
         if let Some(obstacle) = join::admin_off(&self.theirs()) {
             return vec![obstacle];
@@ -406,7 +409,7 @@ impl Routes for Caddy {
         let live = self.live().ok();
         let apart = self.apart(live.as_ref()).map(|why| match join::obstacle(&self.theirs()) {
             Some((what, mend)) => format!("{why}; {what}; {mend}"),
-            None => format!("{why}; `zexio init` joins them without a restart"),
+            None => format!("{why}; `zexio init --yes` joins them without a restart"),
         });
         let Some(live) = live else { return Ok(ProxySeen { text, apart, ..ProxySeen::default() }) };
         let whole = || apart.is_none() && self.adapt_files().is_ok_and(|meant| meant == live);
