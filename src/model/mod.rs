@@ -7,6 +7,7 @@ pub mod event;
 pub mod expected;
 pub mod failure;
 pub mod fit;
+mod host;
 pub mod layout;
 mod named;
 pub mod names;

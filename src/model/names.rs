@@ -2,10 +2,13 @@
 //!
 //! Each type's only constructor is `parse`, so a value needs no further check.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use super::host;
 
 /// The refused name, and what a valid one looks like.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,12 +18,12 @@ pub struct BadName {
     pub raw: Option<String>,
     /// What it should have been, with its article: "a project id".
     pub kind: &'static str,
-    /// The rule it breaks.
-    pub rule: &'static str,
+    /// The rule it breaks, and what to write instead if that is known.
+    pub rule: Cow<'static, str>,
 }
 
 impl BadName {
-    fn new(raw: &str, kind: &'static str, rule: &'static str) -> Self {
+    fn new(raw: &str, kind: &'static str, rule: Cow<'static, str>) -> Self {
         let shown = match raw.split_once('=') {
             Some((name, _)) => format!("{name}=…"),
             None => raw.to_owned(),
@@ -33,7 +36,7 @@ const SECRET: &str = "a secret's name";
 
 /// Defines a type around a checked string: parsing, display, order and serde all go through the check.
 macro_rules! checked_name {
-    ($(#[$doc:meta])* $name:ident, $kind:literal, $rule:literal, $check:expr) => {
+    ($(#[$doc:meta])* $name:ident, $kind:literal, $rule:literal, $check:expr $(, $why:expr)?) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -46,7 +49,11 @@ macro_rules! checked_name {
             /// The text breaks the type's rule; the error names both.
             pub fn parse(raw: &str) -> Result<Self, BadName> {
                 let check: fn(&str) -> bool = $check;
-                if check(raw) { Ok(Self(raw.to_owned())) } else { Err(BadName::new(raw, $kind, $rule)) }
+                if check(raw) {
+                    return Ok(Self(raw.to_owned()));
+                }
+                let why: Option<String> = None $(.or_else(|| $why(raw)))?;
+                Err(BadName::new(raw, $kind, why.map_or(Cow::Borrowed($rule), Cow::Owned)))
             }
 
             /// Returns the name as text.
@@ -102,7 +109,8 @@ checked_name!(
     /// is special to a Caddyfile.
     Hostname, "a host name",
     "lower case, at least two labels, no scheme, port, path or wildcard, like shop.example.com",
-    is_hostname
+    is_hostname,
+    host::why_no_host
 );
 
 checked_name!(
@@ -172,7 +180,8 @@ checked_name!(
             && body.starts_with('/')
             && !body.contains("//")
             && body.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~/-".contains(&b))
-    }
+    },
+    host::why_no_path
 );
 
 fn is_id(raw: &str, longest: usize) -> bool {
@@ -181,7 +190,7 @@ fn is_id(raw: &str, longest: usize) -> bool {
         && raw.split('-').all(|part| !part.is_empty() && part.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9')))
 }
 
-fn is_hostname(raw: &str) -> bool {
+pub(super) fn is_hostname(raw: &str) -> bool {
     raw.len() <= 253
         && raw.contains('.')
         && raw.split('.').all(is_label)

@@ -123,11 +123,17 @@ impl Site {
 impl TryFrom<String> for Site {
     type Error = String;
     fn try_from(raw: String) -> Result<Self, String> {
-        let host =
-            raw.strip_prefix("https://").or_else(|| raw.strip_prefix("http://")).map(|rest| rest.trim_end_matches('/'));
-        match host.map(Hostname::parse) {
-            Some(Ok(_)) => Ok(Self(raw.trim_end_matches('/').to_owned())),
-            _ => Err(format!("{raw:?} is not a site like https://shop.example.com (no path)")),
+        let wrong = |why: &str| Err(format!("{raw:?} is not a site like https://shop.example.com: {why}"));
+        let Some(host) = raw.strip_prefix("https://").or_else(|| raw.strip_prefix("http://")) else {
+            return wrong("it begins with https:// or http://, in lower case");
+        };
+        let host = host.trim_end_matches('/');
+        if host.contains('/') {
+            return wrong("it has no path; each request keeps its own");
+        }
+        match Hostname::parse(host) {
+            Ok(_) => Ok(Self(raw.trim_end_matches('/').to_owned())),
+            Err(bad) => wrong(&bad.rule),
         }
     }
 }

@@ -1,0 +1,258 @@
+//! Why a text is not a host name or a path of a route, and what to write instead.
+
+use url::Host;
+
+use super::names::is_hostname;
+
+/// Explains what is wrong with a host, and shows the right form if there is one. None: nothing special is known.
+pub(super) fn why_no_host(raw: &str) -> Option<String> {
+    if raw.is_empty() {
+        return Some("it is empty; one looks like shop.example.com".to_owned());
+    }
+    if raw.contains([',', ';']) || raw.split_whitespace().nth(1).is_some() {
+        return Some("one host per route; each further one gets a route of its own".to_owned());
+    }
+    if raw.contains(['{', '}', '$', '(', ')', '"', '\'', '`', '\\']) {
+        return Some("nothing is filled in in a host; write the name itself, like shop.example.com".to_owned());
+    }
+    let mut notes = Vec::new();
+    let bare = without_surroundings(raw, &mut notes);
+    if let Some(whole) = whole_reason(bare) {
+        return Some(joined(&notes, &whole));
+    }
+    if bare.chars().any(char::is_uppercase) {
+        notes.push("in lower case".to_owned());
+    }
+    if !bare.is_ascii() {
+        notes.push("in ASCII, as it is registered (punycode)".to_owned());
+    }
+    let name = ascii(bare);
+    if name.contains('_') {
+        notes.push("without underscores, which no certificate is issued for".to_owned());
+    }
+    let fixed = name.replace('_', "-");
+    match is_hostname(&fixed) && !notes.is_empty() {
+        true => Some(joined(&notes, &format!("write {fixed}"))),
+        false => broken_part(&name).map(|why| joined(&notes, &why)),
+    }
+}
+
+/// Takes off what surrounds a host in a URL, and notes what it was.
+fn without_surroundings<'a>(raw: &'a str, notes: &mut Vec<String>) -> &'a str {
+    let mut bare = raw.trim();
+    if bare != raw {
+        notes.push("without white space".to_owned());
+    }
+    if let Some((scheme, rest)) = bare.split_once("://") {
+        notes.push(format!("without {scheme}://, which `tls` decides"));
+        bare = rest;
+    }
+    if let Some(at) = bare.find(['/', '?', '#']) {
+        let (host, path) = bare.split_at(at);
+        if path != "/" {
+            notes.push("without a path, which has its own key, like path: /api/*".to_owned());
+        } else {
+            notes.push("without a slash".to_owned());
+        }
+        bare = host;
+    }
+    if let Some((_, host)) = bare.rsplit_once('@') {
+        notes.push("without a user".to_owned());
+        bare = host;
+    }
+    let port = bare.rsplit_once(':').filter(|(host, _)| !host.contains(':') || host.ends_with(']'));
+    if let Some((host, port)) = port.filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())) {
+        let why = if port.is_empty() { "a colon" } else { "a port: Caddy serves hosts on 80 and 443" };
+        notes.push(format!("without {why}"));
+        bare = host;
+    }
+    let dotless = bare.trim_end_matches('.');
+    if dotless != bare && !dotless.is_empty() {
+        notes.push("without a dot at the end".to_owned());
+    }
+    dotless
+}
+
+/// What no other spelling mends.
+fn whole_reason(bare: &str) -> Option<String> {
+    const EXAMPLE: &str = "like shop.example.com";
+    let name = match bare.strip_prefix("*.") {
+        _ if bare.is_empty() => return Some(format!("there is no host in it; one looks {EXAMPLE}")),
+        Some(zone) => {
+            return Some(format!("wildcards are not taken; write each host in a route of its own, like www.{zone}"));
+        }
+        None if bare.contains('*') => {
+            return Some(format!("wildcards are not taken; write each host in a route of its own, {EXAMPLE}"));
+        }
+        None => bare,
+    };
+    let bracketed = format!("[{}]", name.trim_matches(['[', ']']));
+    let is_address =
+        matches!(Host::parse(name), Ok(Host::Ipv4(_))) || matches!(Host::parse(&bracketed), Ok(Host::Ipv6(_)));
+    if is_address {
+        return Some(format!(
+            "it is an IP address, and routes go by name: give the server a DNS name, {EXAMPLE}, and write that"
+        ));
+    }
+    if !name.contains(['.', '\u{3002}', '\u{ff0e}', '\u{ff61}']) {
+        let name = ascii(name);
+        return Some(format!("it has one part alone; write the whole name, like {name}.example.com"));
+    }
+    None
+}
+
+/// Returns the lower-case ASCII form of a name, as browsers make it; a name that has none stays as it is.
+fn ascii(name: &str) -> String {
+    match Host::parse(name) {
+        Ok(Host::Domain(name)) => name.trim_end_matches('.').to_owned(),
+        _ => name.to_lowercase(),
+    }
+}
+
+/// Names the part that breaks the rules of a name.
+fn broken_part(name: &str) -> Option<String> {
+    if name.len() > 253 {
+        return Some(format!("it has {} characters, and at most 253 are allowed", name.len()));
+    }
+    let parts: Vec<&str> = name.split('.').collect();
+    for part in &parts {
+        if part.is_empty() {
+            return Some("it begins with a dot, or has two in a row".to_owned());
+        }
+        if part.len() > 63 {
+            return Some(format!("its part {part:.20}… has {} characters, and at most 63 are allowed", part.len()));
+        }
+        if part.starts_with('-') || part.ends_with('-') {
+            return Some(format!("its part {part} begins or ends with a hyphen"));
+        }
+        if let Some(found) = part.chars().find(|c| !c.is_ascii_alphanumeric() && *c != '-') {
+            return Some(format!("{found:?} is not allowed in it; letters, digits and hyphens are"));
+        }
+    }
+    let last = parts.last()?;
+    last.bytes()
+        .all(|b| b.is_ascii_digit())
+        .then(|| format!("its last part {last} is a number, and no such domain exists"))
+}
+
+fn joined(notes: &[String], end: &str) -> String {
+    if notes.is_empty() { end.to_owned() } else { format!("{}; {end}", notes.join(", ")) }
+}
+
+/// Explains what is wrong with the path of a route.
+pub(super) fn why_no_path(raw: &str) -> Option<String> {
+    let body = raw.strip_suffix('*').unwrap_or(raw);
+    let instead = |path: &str| format!("; write {path}");
+    if raw.contains("://") {
+        return Some("it is a whole URL; the host has its own key, host, and the path begins with /".to_owned());
+    }
+    if raw.contains(['?', '#']) {
+        let path = raw.split(['?', '#']).next().unwrap_or_default();
+        return Some(format!("routes go by path, without query and fragment{}", instead(path)));
+    }
+    if raw.contains(['{', '}', '<', '>', '(', '^', '$', '[', '|']) || raw.contains("/:") {
+        let start = raw.find(['{', '<', '(', '^', '$', '[', '|', ':']).unwrap_or(0);
+        let path = raw[..start].rsplit_once('/').map_or("", |(before, _)| before);
+        return Some(format!(
+            "it has no parameters and no patterns; * at the end takes all below{}",
+            instead(&format!("{path}/*"))
+        ));
+    }
+    if body.contains('*') {
+        let path = body.split('*').next().unwrap_or_default();
+        return Some(format!("* stands at the end alone{}", instead(&format!("{path}*"))));
+    }
+    if body.contains("//") {
+        return Some("it has two slashes in a row".to_owned());
+    }
+    if !raw.is_empty() && !body.starts_with('/') {
+        return Some(format!("it begins with a slash{}", instead(&format!("/{raw}"))));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::model::names::{Hostname, RoutePath};
+
+    fn host(raw: &str) -> String {
+        Hostname::parse(raw).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn each_wrong_host_is_told_what_is_wrong_and_what_to_write() {
+        for (raw, says) in [
+            ("https://shop.example.com", "without https://, which `tls` decides; write shop.example.com"),
+            ("HTTP://Shop.Example.com:8080/api", "without HTTP://, which `tls` decides, without a path"),
+            ("shop.example.com/", "without a slash; write shop.example.com"),
+            (
+                "shop.example.com/api/v1",
+                "without a path, which has its own key, like path: /api/*; write shop.example.com",
+            ),
+            ("shop.example.com:8443", "without a port: Caddy serves hosts on 80 and 443; write shop.example.com"),
+            ("shop.example.com.", "without a dot at the end; write shop.example.com"),
+            ("Shop.Example.COM", "in lower case; write shop.example.com"),
+            ("my_app.example.com", "which no certificate is issued for; write my-app.example.com"),
+            ("b\u{fc}cher.example", "in ASCII, as it is registered (punycode); write xn--bcher-kva.example"),
+            (
+                "B\u{dc}CHER.example",
+                "in lower case, in ASCII, as it is registered (punycode); write xn--bcher-kva.example",
+            ),
+            ("\u{4f8b}\u{3048}.\u{30c6}\u{30b9}\u{30c8}", "write xn--r8jz45g.xn--zckzah"),
+            ("https://\u{4f8b}\u{3048}\u{3002}jp/", "without a slash, in ASCII"),
+            ("user@shop.example.com", "without a user; write shop.example.com"),
+            (" shop.example.com", "without white space; write shop.example.com"),
+            ("*.example.com", "wildcards are not taken; write each host in a route of its own, like www.example.com"),
+            ("*", "wildcards are not taken"),
+            ("a.*.example.com", "wildcards are not taken"),
+            ("203.0.113.7", "it is an IP address, and routes go by name"),
+            ("http://203.0.113.7:80", "it is an IP address"),
+            ("[2001:db8::1]", "it is an IP address"),
+            ("2001:db8::1", "it is an IP address"),
+            ("localhost", "it has one part alone; write the whole name, like localhost.example.com"),
+            ("http://shop:3000", "it has one part alone"),
+            ("", "it is empty"),
+            (":80", "there is no host in it"),
+            ("a.com, b.com", "one host per route"),
+            ("a.com b.com", "one host per route"),
+            ("{$HOST}.example.com", "nothing is filled in in a host"),
+            ("a..example.com", "two in a row"),
+            (".example.com", "it begins with a dot"),
+            ("-a.example.com", "its part -a begins or ends with a hyphen"),
+            ("a.example.123", "its last part 123 is a number"),
+            ("a!.example.com", "'!' is not allowed in it"),
+            (&format!("{}.example.com", "a".repeat(64)), "has 64 characters, and at most 63"),
+            (&"a.".repeat(130), "at most 253"),
+        ] {
+            assert!(host(raw).contains(says), "{raw}: {}", host(raw));
+        }
+    }
+
+    #[test]
+    fn what_is_offered_is_a_host() {
+        for raw in ["https://A_b.example.com:1/x", "\u{fc}_x.de.", "stra\u{df}e.de", "\u{1f600}.example.com"] {
+            let said = host(raw);
+            let offered = said.rsplit_once("write ").unwrap().1;
+            assert!(Hostname::parse(offered).is_ok(), "{said}");
+        }
+    }
+
+    #[test]
+    fn each_wrong_path_is_told_what_to_write() {
+        let path = |raw: &str| RoutePath::parse(raw).unwrap_err().to_string();
+        for (raw, says) in [
+            ("api", "write /api"),
+            ("api/*", "write /api/*"),
+            ("/api?x=1", "write /api"),
+            ("/users/{id}", "write /users/*"),
+            ("/users/:id/edit", "write /users/*"),
+            ("^/api/.*$", "no patterns"),
+            ("/a*b", "* stands at the end alone; write /a*"),
+            ("https://a.com/x", "a whole URL"),
+            ("//evil", "two slashes"),
+            ("/a b", "letters, digits"),
+        ] {
+            assert!(path(raw).contains(says), "{raw}: {}", path(raw));
+        }
+    }
+}
