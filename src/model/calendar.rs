@@ -4,7 +4,9 @@
 //! on a machine without systemd. Other notations, above all cron's five fields, are answered with the systemd
 //! equivalent.
 
-use std::collections::BTreeSet;
+mod foreign;
+
+use foreign::Meaning;
 
 /// The time zones of the tz database, one per line.
 const ZONES: &str = include_str!("zones.txt");
@@ -41,17 +43,22 @@ pub fn advice(raw: &str) -> String {
     if raw.len() > LONGEST {
         return format!("a calendar expression has at most {LONGEST} characters");
     }
-    if let Some(lines) = of_cron(raw) {
-        return match lines.as_slice() {
-            [line] => format!("{raw:?} is cron's way; systemd's is {line:?}"),
-            lines => format!(
-                "{raw:?} is cron's way, and means either day; systemd's is two processes with {}",
-                lines.iter().map(|line| format!("{line:?}")).collect::<Vec<_>>().join(" and ")
-            ),
-        };
-    }
-    if let Some(line) = of_words(raw) {
-        return format!("{raw:?} is not a calendar expression of systemd; write {line:?}");
+    let of_cron = foreign::of_cron(raw);
+    let is_cron = of_cron.is_some();
+    match of_cron.or_else(|| foreign::of_words(raw)) {
+        Some(Meaning::Without(why)) => return format!("{raw:?} is not a calendar expression of systemd: {why}"),
+        Some(Meaning::Lines(lines, note)) => {
+            let note = note.map_or_else(String::new, |note| format!("; {note}"));
+            return match lines.as_slice() {
+                [line] if is_cron => format!("{raw:?} is cron's way; systemd's is {line:?}{note}"),
+                [line] => format!("{raw:?} is not a calendar expression of systemd; write {line:?}{note}"),
+                lines => format!(
+                    "{raw:?} is cron's way, and means either day; systemd's is two processes with {}{note}",
+                    lines.iter().map(|line| format!("{line:?}")).collect::<Vec<_>>().join(" and ")
+                ),
+            };
+        }
+        None => {}
     }
     if let Some((zone, near)) = wrong_zone(raw) {
         let hint =
@@ -460,157 +467,6 @@ impl Reader<'_> {
     }
 }
 
-const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
-const CRON_DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
-
-/// Translates five fields of cron to systemd. If both a day of the month and one of the week are given, cron means
-/// either of them: two expressions.
-fn of_cron(raw: &str) -> Option<Vec<String>> {
-    let words: Vec<&str> = raw.split_whitespace().collect();
-    if let [word] = words.as_slice() {
-        let line = match word.strip_prefix('@')?.to_ascii_lowercase().as_str() {
-            "hourly" => "hourly",
-            "daily" | "midnight" => "daily",
-            "weekly" => "weekly",
-            "monthly" => "monthly",
-            "yearly" | "annually" => "yearly",
-            _ => return None,
-        };
-        return Some(vec![line.to_owned()]);
-    }
-    let [minute, hour, day, month, weekday] = words.as_slice() else { return None };
-    let minute = field(minute, 0, 59, &[])?;
-    let hour = field(hour, 0, 23, &[])?;
-    let day = field(&day.replace('?', "*"), 1, 31, &[])?;
-    let month = field(month, 1, 12, &MONTHS)?;
-    let weekdays = cron_days(&weekday.replace('?', "*"))?;
-    let time = format!("{hour}:{minute}");
-    let any_day = day == "*";
-    let dated = |day: &str| match (month.as_str(), day, hour.as_str()) {
-        ("*", "*", "*") => String::new(),
-        _ => format!("*-{month}-{day} "),
-    };
-    let lines = match weekdays {
-        None => vec![format!("{}{time}", dated(&day))],
-        Some(names) if any_day => vec![format!("{names} {}{time}", dated("*"))],
-        Some(names) => vec![format!("{}{time}", dated(&day)), format!("{names} {}{time}", dated("*"))],
-    };
-    lines.iter().all(|line| Expression::parse(line).is_some()).then_some(lines)
-}
-
-/// Translates one field of cron to systemd.
-fn field(raw: &str, from: u64, to: u64, names: &[&str]) -> Option<String> {
-    if raw == "*" {
-        return Some("*".to_owned());
-    }
-    let parts: Vec<String> = raw.split(',').map(|part| field_part(part, from, to, names)).collect::<Option<_>>()?;
-    Some(match parts.iter().find(|part| *part == "*") {
-        Some(all) => all.clone(),
-        None => parts.join(","),
-    })
-}
-
-fn field_part(raw: &str, from: u64, to: u64, names: &[&str]) -> Option<String> {
-    let (range, step) = raw.split_once('/').map_or((raw, None), |(range, step)| (range, Some(step)));
-    let step: Option<u64> =
-        step.map(|step| step.parse().ok().filter(|step| *step > 0)).map_or(Some(None), |s| s.map(Some))?;
-    let number = |text: &str| {
-        let named = names.iter().position(|name| text.eq_ignore_ascii_case(name)).map(|at| at as u64 + from);
-        named.or_else(|| text.parse().ok()).filter(|number| (from..=to).contains(number))
-    };
-    let padded = |number: u64| format!("{number:02}");
-    let begin = |number: u64| if step.is_some() { number.to_string() } else { padded(number) };
-    let written = match range.split_once('-') {
-        _ if range == "*" && step == Some(1) => return Some("*".to_owned()),
-        _ if range == "*" => from.to_string(),
-        None => begin(number(range)?),
-        Some((first, last)) => {
-            let (first, last) = (number(first)?, number(last)?);
-            match first.cmp(&last) {
-                std::cmp::Ordering::Less => format!("{}..{}", padded(first), padded(last)),
-                std::cmp::Ordering::Equal => return Some(padded(first)),
-                std::cmp::Ordering::Greater => return None,
-            }
-        }
-    };
-    // A step that leads past the end occurs once.
-    let last = range.split_once('-').map_or(Some(to), |(_, last)| number(last))?;
-    let first = range.split('-').next().and_then(number).unwrap_or(from);
-    Some(match step {
-        Some(step) if first + step > last => padded(first),
-        Some(step) => format!("{written}/{step}"),
-        None => written,
-    })
-}
-
-/// Translates cron's days of the week to systemd; None if every day is meant.
-fn cron_days(raw: &str) -> Option<Option<String>> {
-    let number = |text: &str| {
-        let named = CRON_DAYS.iter().position(|name| text.eq_ignore_ascii_case(name)).map(|at| at as u64);
-        named.or_else(|| text.parse().ok()).filter(|number| *number <= 7)
-    };
-    let mut days = BTreeSet::new();
-    for part in raw.split(',') {
-        let (range, step) = part.split_once('/').map_or((part, 1), |(range, step)| (range, step.parse().unwrap_or(0)));
-        let (first, last) = match range.split_once('-') {
-            _ if range == "*" => (0, 6),
-            Some((first, last)) => (number(first)?, number(last)?),
-            None if part.contains('/') => (number(range)?, 6),
-            None => (number(range)?, number(range)?),
-        };
-        if step == 0 || first > last {
-            return None;
-        }
-        // systemd's week begins on Monday.
-        days.extend((first..=last).step_by(step).map(|day| (day + 6) % 7));
-    }
-    if days.len() == 7 {
-        return Some(None);
-    }
-    let short = |day: u64| &DAYS[day as usize % 7][..3];
-    let mut runs: Vec<(u64, u64)> = Vec::new();
-    for day in days {
-        match runs.last_mut() {
-            Some((_, last)) if *last + 1 == day => *last = day,
-            _ => runs.push((day, day)),
-        }
-    }
-    let names = runs.iter().map(|(first, last)| match last - first {
-        0 => short(*first).to_owned(),
-        1 => format!("{},{}", short(*first), short(*last)),
-        _ => format!("{}..{}", short(*first), short(*last)),
-    });
-    Some(Some(names.collect::<Vec<_>>().join(",")))
-}
-
-/// Translates `every 5 minutes` and the like to systemd.
-fn of_words(raw: &str) -> Option<String> {
-    let lower = raw.to_ascii_lowercase();
-    let text = lower.trim().trim_start_matches("every").trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (count, unit) = text.split_at(digits);
-    let count: u64 = if count.is_empty() { 1 } else { count.parse().ok()? };
-    let every = |most: u64| (count > 0 && most.is_multiple_of(count)).then_some(count);
-    let line = match unit.trim() {
-        "s" | "sec" | "second" | "seconds" => format!("*:*:0/{}", every(60)?),
-        "m" | "min" | "mins" | "minute" | "minutes" => format!("*:0/{}", every(60)?),
-        "h" | "hour" | "hours" => format!("0/{}:00", every(24)?),
-        "d" | "day" | "days" if count == 1 => "daily".to_owned(),
-        "w" | "week" | "weeks" if count == 1 => "weekly".to_owned(),
-        "month" | "months" if count == 1 => "monthly".to_owned(),
-        "year" | "years" if count == 1 => "yearly".to_owned(),
-        _ => return None,
-    };
-    let line = match line.as_str() {
-        "*:*:0/60" | "*:0/1" => "*:*".to_owned(),
-        "*:*:0/1" => "*:*:*".to_owned(),
-        "*:0/60" | "0/1:00" => "hourly".to_owned(),
-        "0/24:00" => "daily".to_owned(),
-        _ => line,
-    };
-    Expression::parse(&line).map(|_| line)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -697,51 +553,11 @@ mod tests {
     }
 
     #[test]
-    fn cron_is_told_in_systemds_words() {
-        for (cron, lines) in [
-            ("0 3 * * *", &["*-*-* 03:00"][..]),
-            ("*/5 * * * *", &["*:0/5"]),
-            ("* * * * *", &["*:*"]),
-            ("0 * * * *", &["*:00"]),
-            ("30 9 * * 1-5", &["Mon..Fri *-*-* 09:30"]),
-            ("0 0 1 * *", &["*-*-01 00:00"]),
-            ("15,45 */2 * * *", &["*-*-* 0/2:15,45"]),
-            ("0 22 * * 0", &["Sun *-*-* 22:00"]),
-            ("0 22 * * 7", &["Sun *-*-* 22:00"]),
-            ("0 4 * * SUN,wed", &["Wed,Sun *-*-* 04:00"]),
-            ("0 0 1 JAN *", &["*-01-01 00:00"]),
-            ("0 0 */2 1-6 *", &["*-01..06-1/2 00:00"]),
-            ("10-20/5 8-18 * * *", &["*-*-* 08..18:10..20/5"]),
-            ("0 0 13 * 5", &["*-*-13 00:00", "Fri *-*-* 00:00"]),
-            ("0 12 ? * MON-FRI", &["Mon..Fri *-*-* 12:00"]),
-            ("5 4 * * */2", &["Tue,Thu,Sat,Sun *-*-* 04:05"]),
-            ("*/45 * * * *", &["*:0/45"]),
-            ("@daily", &["daily"]),
-            ("@midnight", &["daily"]),
-        ] {
-            assert_eq!(of_cron(cron).unwrap_or_default(), lines, "{cron}");
-            assert!(check(cron).is_err_and(|why| why.contains("is cron's way") && why.contains(lines[0])), "{cron}");
-            assert!(lines.iter().all(|line| check(line).is_ok()), "{cron}");
-        }
-        for cron in ["61 * * * *", "* * * *", "* * * * * *", "a b c d e", "0 0 0 * *", "5-1 * * * *", "@reboot"] {
-            assert_eq!(of_cron(cron), None, "{cron}");
-        }
-    }
-
-    #[test]
-    fn other_ways_to_say_it_are_told_what_to_write() {
+    fn a_zone_that_is_not_one_is_named() {
         for (raw, said) in [
-            ("every 5 minutes", "write \"*:0/5\""),
-            ("5m", "write \"*:0/5\""),
-            ("every hour", "write \"hourly\""),
-            ("every 2 hours", "write \"0/2:00\""),
-            ("every minute", "write \"*:*\""),
-            ("every day", "write \"daily\""),
-            ("30s", "write \"*:*:0/30\""),
-            ("every 7 minutes", "is not a calendar expression of systemd like daily"),
             ("*-*-* 03:00 Europe/Berln", "\"Europe/Berln\" is not a time zone; did you mean Europe/Berlin?"),
             ("*-*-* 03:00 CEST", "\"CEST\" is not a time zone; one looks like Europe/Berlin"),
-            ("3am", "`systemd-analyze calendar` explains each"),
+            ("now and then", "`systemd-analyze calendar` explains each"),
         ] {
             let found = check(raw).unwrap_err();
             assert!(found.contains(said), "{raw}: {found}");
