@@ -473,20 +473,34 @@ fn the_helper_and_the_agent_speak_of_the_same_limits() {
 }
 
 #[test]
-fn what_macos_leaves_in_an_archive_is_left_out_and_hides_no_top_directory() {
-    let left = ["__MACOSX/", "__MACOSX/shop/._app", "._shop", "shop/.DS_Store", "shop/sub/._x"];
+fn what_a_desktop_leaves_in_an_archive_is_left_out_and_hides_no_top_directory() {
+    let left = [
+        "__MACOSX/",
+        "__MACOSX/shop/._app",
+        "._shop",
+        "shop/.DS_Store",
+        "shop/sub/._x",
+        "Icon\r",
+        "shop/sub/Icon\r",
+        "__MACOSX/._Icon\r",
+        "Thumbs.db",
+        "shop/desktop.ini",
+    ];
     let kept = [(FILE, "shop/app", "#!x"), (FILE, "shop/sub/x", "y"), (FILE, "shop/a._b", "z")];
     let mut items: Vec<Item> = left.map(|name| (if name.ends_with('/') { DIR } else { FILE }, name, "notes")).into();
     items[0].2 = "";
     items.extend(kept);
     items.push((SYMLINK, "shop/._link", "../../out"));
     assert_eq!(good(&tar_of(&items)), ["a._b=z", "app*=#!x", "sub/", "sub/x=y"]);
-    let items: Vec<(&str, u32, &str)> = items[..8].iter().map(|(_, name, body)| (*name, 0, *body)).collect();
+    let items: Vec<(&str, u32, &str)> = items[..13].iter().map(|(_, name, body)| (*name, 0, *body)).collect();
     assert_eq!(good(&zip_of(&items[1..])), ["a._b=z", "app*=#!x", "sub/", "sub/x=y"]);
     let big = "x".repeat(3 << 20);
     let big: &'static str = Box::leak(big.into_boxed_str());
     assert_eq!(good(&tar_of(&[(FILE, "._app", big), (FILE, "app", "a")])), ["app=a"]);
     assert_eq!(bad(&tar_of(&[(FILE, "._app", "x"), (DIR, "__MACOSX", "")])).code, Code::Damaged, "nothing is left");
+    for name in ["Icon\r\r", "Icons\r", "x\r/Icon\r", "Icon\r/x", "app\r"] {
+        assert_eq!(bad(&tar_of(&[(FILE, name, "x"), (FILE, "app", "#!x")])).code, Code::EntryForbidden, "{name:?}");
+    }
 }
 
 #[test]

@@ -36,7 +36,7 @@ impl EntryName {
         Self("app.jar".to_owned())
     }
 
-    /// Whether it is a metadata file that macOS adds to archives, not part of the app.
+    /// Whether it is a metadata file that macOS or Windows adds to archives, not part of the app.
     pub(super) fn is_junk(&self) -> bool {
         self.0.split('/').any(is_junk)
     }
@@ -45,7 +45,11 @@ impl EntryName {
         let shown = String::from_utf8_lossy(raw);
         let shown: String = shown.chars().take(200).collect();
         let refuse = |code, rule: String| Err(UnpackError::new(code, format!("could not accept {shown:?}: {rule}")));
-        let text = match text(raw) {
+        // Refused by its control character, it would refuse a whole archive for a file that Finder hides.
+        let icon = raw
+            .strip_suffix(b"\r")
+            .filter(|name| matches!(name.rsplit(|byte| *byte == b'/').next(), Some(b"Icon" | b"._Icon")));
+        let text = match text(icon.unwrap_or(raw)) {
             Ok(text) => text,
             Err(rule) => return refuse(Code::EntryForbidden, format!("its name {rule}")),
         };
@@ -59,7 +63,7 @@ impl EntryName {
         if parts.iter().any(|part| part.len() > LONGEST_NAME) {
             return refuse(Code::EntryForbidden, format!("one name has more than {LONGEST_NAME} bytes"));
         }
-        let path = parts.join("/");
+        let path = parts.join("/") + if icon.is_some() { "\r" } else { "" };
         if parts.len() as u64 > limits.max_depth || path.len() > LONGEST_PATH {
             let rule = format!("path too deep: more than {} names or {LONGEST_PATH} bytes", limits.max_depth);
             return refuse(Code::PathTooDeep, rule);
@@ -73,9 +77,11 @@ impl EntryName {
     }
 }
 
-/// Whether a name is one that macOS adds to directories and archives.
+/// Whether a name is one that macOS or Windows adds to directories and archives, not part of the app. Finder's file for
+/// a directory's icon ends with a carriage return.
 pub fn is_junk(name: &str) -> bool {
-    matches!(name, "__MACOSX" | ".DS_Store") || name.starts_with("._")
+    matches!(name, "__MACOSX" | ".DS_Store" | "Icon\r" | "Thumbs.db" | "desktop.ini" | "Desktop.ini")
+        || name.starts_with("._")
 }
 
 /// Whether a link may lead outside the artifact: to a system program, like those of a virtual environment.
