@@ -18,7 +18,7 @@ pub(super) fn why_no_host(raw: &str) -> Option<String> {
     let mut notes = Vec::new();
     let bare = without_surroundings(raw, &mut notes);
     if let Some(whole) = whole_reason(bare) {
-        return Some(joined(&notes, &whole));
+        return Some(whole);
     }
     if bare.chars().any(char::is_uppercase) {
         notes.push("in lower case".to_owned());
@@ -28,12 +28,12 @@ pub(super) fn why_no_host(raw: &str) -> Option<String> {
     }
     let name = ascii(bare);
     if name.contains('_') {
-        notes.push("without underscores, which no certificate is issued for".to_owned());
+        notes.push("without underscores (no certificate is issued for them)".to_owned());
     }
     let fixed = name.replace('_', "-");
     match is_hostname(&fixed) && !notes.is_empty() {
-        true => Some(joined(&notes, &format!("write {fixed}"))),
-        false => broken_part(&name).map(|why| joined(&notes, &why)),
+        true => Some(format!("write it {}: {fixed}", notes.join(", "))),
+        false => broken_part(&name),
     }
 }
 
@@ -44,13 +44,13 @@ fn without_surroundings<'a>(raw: &'a str, notes: &mut Vec<String>) -> &'a str {
         notes.push("without white space".to_owned());
     }
     if let Some((scheme, rest)) = bare.split_once("://") {
-        notes.push(format!("without {scheme}://, which `tls` decides"));
+        notes.push(format!("without {scheme}:// (`tls` decides it)"));
         bare = rest;
     }
     if let Some(at) = bare.find(['/', '?', '#']) {
         let (host, path) = bare.split_at(at);
         if path != "/" {
-            notes.push("without a path, which has its own key, like path: /api/*".to_owned());
+            notes.push("without a path (its key is path, like /api/*)".to_owned());
         } else {
             notes.push("without a slash".to_owned());
         }
@@ -62,7 +62,7 @@ fn without_surroundings<'a>(raw: &'a str, notes: &mut Vec<String>) -> &'a str {
     }
     let port = bare.rsplit_once(':').filter(|(host, _)| !host.contains(':') || host.ends_with(']'));
     if let Some((host, port)) = port.filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())) {
-        let why = if port.is_empty() { "a colon" } else { "a port: Caddy serves hosts on 80 and 443" };
+        let why = if port.is_empty() { "a colon" } else { "a port (Caddy serves on 80 and 443)" };
         notes.push(format!("without {why}"));
         bare = host;
     }
@@ -79,10 +79,10 @@ fn whole_reason(bare: &str) -> Option<String> {
     let name = match bare.strip_prefix("*.") {
         _ if bare.is_empty() => return Some(format!("there is no host in it; one looks {EXAMPLE}")),
         Some(zone) => {
-            return Some(format!("wildcards are not taken; write each host in a route of its own, like www.{zone}"));
+            return Some(format!("wildcards are not accepted; write each host in a route of its own, like www.{zone}"));
         }
         None if bare.contains('*') => {
-            return Some(format!("wildcards are not taken; write each host in a route of its own, {EXAMPLE}"));
+            return Some(format!("wildcards are not accepted; write each host in a route of its own, {EXAMPLE}"));
         }
         None => bare,
     };
@@ -135,10 +135,6 @@ fn broken_part(name: &str) -> Option<String> {
         .then(|| format!("its last part {last} is a number, and no such domain exists"))
 }
 
-fn joined(notes: &[String], end: &str) -> String {
-    if notes.is_empty() { end.to_owned() } else { format!("{}; {end}", notes.join(", ")) }
-}
-
 /// Explains what is wrong with the path of a route.
 pub(super) fn why_no_path(raw: &str) -> Option<String> {
     let body = raw.strip_suffix('*').unwrap_or(raw);
@@ -182,29 +178,26 @@ mod tests {
     #[test]
     fn each_wrong_host_is_told_what_is_wrong_and_what_to_write() {
         for (raw, says) in [
-            ("https://shop.example.com", "without https://, which `tls` decides; write shop.example.com"),
-            ("HTTP://Shop.Example.com:8080/api", "without HTTP://, which `tls` decides, without a path"),
-            ("shop.example.com/", "without a slash; write shop.example.com"),
-            (
-                "shop.example.com/api/v1",
-                "without a path, which has its own key, like path: /api/*; write shop.example.com",
-            ),
-            ("shop.example.com:8443", "without a port: Caddy serves hosts on 80 and 443; write shop.example.com"),
-            ("shop.example.com.", "without a dot at the end; write shop.example.com"),
-            ("Shop.Example.COM", "in lower case; write shop.example.com"),
-            ("my_app.example.com", "which no certificate is issued for; write my-app.example.com"),
-            ("b\u{fc}cher.example", "in ASCII, as it is registered (punycode); write xn--bcher-kva.example"),
-            (
-                "B\u{dc}CHER.example",
-                "in lower case, in ASCII, as it is registered (punycode); write xn--bcher-kva.example",
-            ),
-            ("\u{4f8b}\u{3048}.\u{30c6}\u{30b9}\u{30c8}", "write xn--r8jz45g.xn--zckzah"),
+            ("https://shop.example.com", "without https:// (`tls` decides it): shop.example.com"),
+            ("HTTP://Shop.Example.com:8080/api", "without HTTP:// (`tls` decides it), without a path"),
+            ("shop.example.com/", "without a slash: shop.example.com"),
+            ("shop.example.com/api/v1", "without a path (its key is path, like /api/*): shop.example.com"),
+            ("shop.example.com:8443", "without a port (Caddy serves on 80 and 443): shop.example.com"),
+            ("shop.example.com.", "without a dot at the end: shop.example.com"),
+            ("Shop.Example.COM", "in lower case: shop.example.com"),
+            ("my_app.example.com", "(no certificate is issued for them): my-app.example.com"),
+            ("b\u{fc}cher.example", "in ASCII, as it is registered (punycode): xn--bcher-kva.example"),
+            ("B\u{dc}CHER.example", "in lower case, in ASCII, as it is registered (punycode): xn--bcher-kva.example"),
+            ("\u{4f8b}\u{3048}.\u{30c6}\u{30b9}\u{30c8}", ": xn--r8jz45g.xn--zckzah"),
             ("https://\u{4f8b}\u{3048}\u{3002}jp/", "without a slash, in ASCII"),
-            ("user@shop.example.com", "without a user; write shop.example.com"),
-            (" shop.example.com", "without white space; write shop.example.com"),
-            ("*.example.com", "wildcards are not taken; write each host in a route of its own, like www.example.com"),
-            ("*", "wildcards are not taken"),
-            ("a.*.example.com", "wildcards are not taken"),
+            ("user@shop.example.com", "without a user: shop.example.com"),
+            (" shop.example.com", "without white space: shop.example.com"),
+            (
+                "*.example.com",
+                "wildcards are not accepted; write each host in a route of its own, like www.example.com",
+            ),
+            ("*", "wildcards are not accepted"),
+            ("a.*.example.com", "wildcards are not accepted"),
             ("203.0.113.7", "it is an IP address, and routes go by name"),
             ("http://203.0.113.7:80", "it is an IP address"),
             ("[2001:db8::1]", "it is an IP address"),
@@ -232,7 +225,7 @@ mod tests {
     fn what_is_offered_is_a_host() {
         for raw in ["https://A_b.example.com:1/x", "\u{fc}_x.de.", "stra\u{df}e.de", "\u{1f600}.example.com"] {
             let said = host(raw);
-            let offered = said.rsplit_once("write ").unwrap().1;
+            let offered = said.rsplit_once(": ").unwrap().1;
             assert!(Hostname::parse(offered).is_ok(), "{said}");
         }
     }

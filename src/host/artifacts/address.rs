@@ -352,6 +352,18 @@ mod tests {
     }
 
     #[test]
+    fn the_path_that_is_checked_is_the_path_that_is_asked_for() {
+        let rules = rules(&["https://b.com/team/"]);
+        let asked = |url: &str| rules.check_url(url).map(String::from).map_err(|error| error.reason);
+        for url in ["https://b.com/team/./x", "https://b.com/team/a/%2E%2e/x", "https://b.com/other/.%2e/team/x"] {
+            assert_eq!(asked(url), Ok("https://b.com/team/x".to_owned()), "{url}");
+        }
+        for url in ["https://b.com/team/./%2e%2e/x", "https://b.com/team/x/%2e%2e/.%2E/x", "https://b.com/team/%2e."] {
+            assert_eq!(asked(url), Err(Reason::UrlForbidden), "{url}");
+        }
+    }
+
+    #[test]
     fn only_global_addresses_are_global() {
         for ip in [
             "0.0.0.0",
