@@ -93,6 +93,8 @@ lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) check --locked --manifest-path fuzz/Cargo.toml --target-dir $(target_dir)
+	tests/mutants/crate.sh $(target_dir)/mutants
+	$(CARGO) check -q --locked --manifest-path $(target_dir)/mutants/Cargo.toml --test golden --test sim --target-dir $(target_dir)
 
 packages:
 	@tests/machine/packages.sh

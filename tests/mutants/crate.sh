@@ -9,7 +9,9 @@ sed -e '/^default-run/d' -e '/^\[\[bin\]\]/,/^$/d' Cargo.toml >"$to/Cargo.toml"
 printf '\n[profile.dev.package.zexio-agent]\nopt-level = 1\n' >>"$to/Cargo.toml"
 cp -p Cargo.lock Caddyfile.tmpl "$to"
 cp -p tests/mutants/lib.rs "$to/src/lib.rs"
-for part in model plan render reconcile spec_dir port.rs bell.rs pulse.rs tell.rs metrics.rs settings.rs; do cp -pr "src/$part" "$to/src"; done
+for part in $(sed -n 's/^pub mod \([a-z_]*\);$/\1/p' tests/mutants/lib.rs); do
+  if [ -d "src/$part" ]; then cp -pr "src/$part" "$to/src"; else cp -p "src/$part.rs" "$to/src"; fi
+done
 cp -pr tests/golden tests/sim "$to/tests"
 # Of the golden texts those of the planner; the rest is about other parts.
 sed -e '/^mod reference/d' -e '/^use zexio/d' -e '/^fn unit_text/,$d' tests/golden/main.rs >"$to/tests/golden/main.rs"

@@ -1,19 +1,19 @@
-//! The crate that mutants are made in: what decides and the loop that asks it, without the doors and the machine. What
-//! stands in for the API and the command line is all that golden plans need of them, and they hold it to the letter.
+//! The crate that mutants are made in: what decides and the loop that asks it, without the inputs and the machine. What
+//! stands in for the API and the command line is all that golden plans need of them.
 
 #![allow(warnings)]
 
-pub mod trigger;
+pub mod event_log;
+pub mod heartbeat;
 pub mod metrics;
 pub mod model;
 pub mod plan;
 pub mod port;
-pub mod heartbeat;
 pub mod reconcile;
 pub mod render;
 pub mod settings;
 pub mod spec_dir;
-pub mod tell;
+pub mod trigger;
 
 /// Returns which mutant is to be lived with; 0: none.
 pub fn mutant() -> u32 {
@@ -22,7 +22,7 @@ pub fn mutant() -> u32 {
 }
 
 pub mod api {
-    pub mod steps {
+    pub mod plan {
         use crate::plan::Step;
 
         #[derive(serde::Serialize)]
