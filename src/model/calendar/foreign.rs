@@ -355,7 +355,7 @@ fn of_interval(text: &str) -> Option<Meaning> {
         ("d" | "day" | "days", 1) => once("daily"),
         ("d" | "day" | "days", 7) | ("w" | "week" | "weeks", 1) => once("weekly"),
         ("d" | "day" | "days", 2..=15) => {
-            Some(Meaning::Lines(vec![format!("*-*-1/{count}")], Some("it begins anew with each month".to_owned())))
+            Some(Meaning::Lines(vec![format!("*-*-1/{count}")], Some("it starts over with each month".to_owned())))
         }
         ("w" | "week" | "weeks", 2) => Meaning::because(
             "a calendar does not count weeks; twice a month comes near: \"*-*-01,15\", or every week: \"weekly\"",
