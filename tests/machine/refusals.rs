@@ -97,7 +97,7 @@ fn an_artifact_server_that_is_not_trusted_or_refuses_is_named_with_what_helps() 
         (
             "login",
             "http://127.0.0.1:9107/302/x.tar.gz".to_owned(),
-            "sign_in where a redirect leads is not the file but a web page",
+            "after a redirect to 127.0.0.1 (a login), is not the file but a web page",
         ),
         ("page", "http://127.0.0.1:9107/200/x.tar.gz".to_owned(), "is not the file but a web page"),
         ("gone", "http://127.0.0.1:9107/410/x.tar.gz".to_owned(), "removed for good"),

@@ -103,7 +103,7 @@ impl Job<'_> {
         let instead = unpack::instead_of_a_file(&head.map_err(|error| self.disk(&error))?);
         let from = match Url::parse(raw).is_ok_and(|raw| raw == *from) {
             true => String::new(),
-            false => format!(", from {} where a redirect leads", redact(from.as_str())),
+            false => format!(", after a redirect to {},", meaning::redirected(from)),
         };
         let found = instead.map(|instead| format!("the answer{from} is not the file but {instead}"));
         match want.filter(|want| **want != fetched.sha256) {
@@ -126,7 +126,10 @@ impl Job<'_> {
             let Some(target) = redirect_target(&url, &answer) else {
                 return self.accept(&url, answer).map(|answer| (url, answer));
             };
-            (url, reach) = self.rules.admit_redirect(&url, &target)?;
+            (url, reach) = self.rules.admit_redirect(&url, &target).map_err(|refused| {
+                let cause = format!("it redirects to {}: {}", meaning::redirected(&target), refused.message);
+                PortError { message: self.message(&cause), ..refused }
+            })?;
         }
         Err(self.failed(&format!("more than {MOST_REDIRECTS} redirects")))
     }

@@ -216,6 +216,16 @@ fn at(seconds: u64) -> Timestamp {
     Timestamp(seconds.saturating_mul(1000))
 }
 
+/// Names where a redirect leads, and whether that looks like a login. The server chose the path: it is not shown.
+pub fn redirected(target: &Url) -> String {
+    const LOGINS: [&str; 8] = ["login", "signin", "sign_in", "sign-in", "oauth", "saml", "sso", "authorize"];
+    let path = target.path().to_ascii_lowercase();
+    let host = target.host_str().unwrap_or("no host");
+    let is_login = path.split('/').any(|part| LOGINS.iter().any(|login| part.starts_with(login)))
+        || LOGINS.iter().any(|login| host.starts_with(&format!("{login}.")));
+    if is_login { format!("{host} (a login)") } else { host.to_owned() }
+}
+
 /// Explains what a status usually means and what helps, after "answered STATUS"; empty if there is nothing to add. The
 /// agent has no credentials for any server.
 pub fn status(status: u16) -> String {
@@ -351,6 +361,14 @@ mod tests {
             assert!(!said("http://127.0.0.1:9/x", Reach::Anywhere, &proxies).contains("proxy"));
         }
         assert!(!of(kind(ErrorKind::ConnectionReset)).contains("proxy"));
+    }
+
+    #[test]
+    fn a_redirect_to_a_login_is_known() {
+        for raw in ["https://a.com/users/sign_in?to=x", "https://login.a.com/x", "https://a.com/oauth2/authorize"] {
+            assert!(redirected(&url(raw)).ends_with(" (a login)"), "{raw}");
+        }
+        assert_eq!(redirected(&url("https://cdn.a.com/authors/SECRET.tar")), "cdn.a.com");
     }
 
     #[test]

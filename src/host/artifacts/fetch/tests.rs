@@ -137,7 +137,7 @@ fn a_page_or_an_error_in_the_files_place_is_named_and_never_quoted() {
         (
             vec![login("/sign_in?to=SECRET"), ok(page)],
             Reason::ArtifactFailed,
-            "/sign_in where a redirect leads is not the file but a web page",
+            "the answer, after a redirect to 127.0.0.1 (a login), is not the file but a web page",
         ),
     ] {
         let url = server(answers);
@@ -176,6 +176,7 @@ fn a_redirect_is_checked_like_a_new_url() {
     ] {
         let error = Case::new().fail(&server(vec![to(location)]));
         assert_eq!((error.retry, error.reason), (Retry::Never, reason), "{location}");
+        assert!(error.message.contains("a.tar: it redirects to "), "{error}");
     }
 }
 
