@@ -82,7 +82,8 @@ reasons! {
             9."
             => "A higher `limits.memory`, or an app that uses less. `zexio why PROJECT` still shows it when the \
                 process is back.",
-        ProcessDown: "A process of the serving release does not run; systemd starts it again and again."
+        ProcessDown: "A process of the serving release does not run; systemd starts it again and again. One that \
+            ended three times in a row counts as up once it has run three times as long as before, 30 s to 10 min."
             => "`zexio logs PROJECT`; roll back if the release is bad.",
         JobFailed: "A run of a process with a `schedule` ended badly; the event has how. The project stays Ready, \
             and its message, `zexio status` and `zexio why` say it until a run succeeds."

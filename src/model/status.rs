@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::named::named;
 use super::names::{Hostname, ProcessName, ProjectId, ReleaseNo, Slot};
 use super::observed::ActiveState;
-use super::quantity::Timestamp;
+use super::quantity::{Span, Timestamp};
 use super::reason::Reason;
 
 /// A project's status, as last observed.
@@ -150,6 +150,27 @@ pub struct ProcessStatus {
     /// How its last run ended; only with a schedule, and not while it runs.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_run: Option<LastRun>,
+    /// Its latest runs, as far as they were short. The agent counts them for itself.
+    #[serde(skip)]
+    pub short_runs: ShortRuns,
+}
+
+/// Runs of a process in a row that ended soon.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ShortRuns {
+    pub times: u32,
+    pub longest: Span,
+    pub last: Option<Ending>,
+}
+
+/// How a run of a process ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// `exited with status 1`
+    pub how: String,
+    /// Whether it exited with status 0.
+    pub success: bool,
+    pub out_of_memory: bool,
 }
 
 /// How the last run of a process with a schedule ended.

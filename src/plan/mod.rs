@@ -9,6 +9,7 @@ pub mod events;
 pub mod hints;
 pub mod ports;
 pub mod removal;
+pub mod restarts;
 pub mod retry;
 pub mod rollout;
 pub mod routes;

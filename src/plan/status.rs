@@ -4,18 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{Plan, visits};
+use super::{Plan, restarts, visits};
 use crate::model::desired::{Complaint, Intent, Kind, Wanted, Work};
 use crate::model::failure::PortError;
 use crate::model::names::{Hostname, ProjectId, ReleaseNo, UnitId};
 use crate::model::observed::{
-    ActiveState, CertificateSeen, FetchSeen, Observed, ObservedProject, ProxySeen, UnitSeen, Visit,
+    ActiveState, CertificateSeen, Exit, FetchSeen, Observed, ObservedProject, ProxySeen, UnitSeen, Visit,
 };
 use crate::model::progress::{ProjectProgress, Quarantine, ReleaseState, Target};
 use crate::model::quantity::{Bytes, Timestamp};
 use crate::model::reason::Reason;
 use crate::model::spec::{Route, Tls};
-use crate::model::status::{Condition, ConditionKind, LastRun, ProcessStatus, ProjectState, RouteStatus, Status};
+use crate::model::status::{
+    Condition, ConditionKind, LastRun, ProcessStatus, ProjectState, RouteStatus, ShortRuns, Status,
+};
 
 /// The inputs of a project's status.
 pub struct StatusInput<'a> {
@@ -24,6 +26,8 @@ pub struct StatusInput<'a> {
     pub progress: &'a ProjectProgress,
     /// What was observed of the project.
     pub seen: &'a ObservedProject,
+    /// The previous status.
+    pub before: Option<&'a Status>,
     /// What was observed of the whole machine.
     pub observed: &'a Observed,
     /// The hosts of all projects that Caddy does not serve as desired.
@@ -37,13 +41,14 @@ pub struct StatusInput<'a> {
 /// A reason and a sentence.
 type Finding = (Reason, String);
 
-/// Computes a project's status; `before` is the previous one, which keeps "since".
-pub fn of(view: &StatusInput<'_>, before: Option<&Status>) -> Status {
+/// Computes a project's status.
+pub fn of(view: &StatusInput<'_>) -> Status {
     let now = view.observed.now;
-    let conditions: Vec<Condition> = findings(view, before)
+    let conditions: Vec<Condition> = findings(view)
         .into_iter()
         .map(|(kind, holds, (reason, message))| {
-            let same = before
+            let same = view
+                .before
                 .and_then(|status| status.condition(kind))
                 .filter(|old| old.reason == reason && old.holds == holds);
             Condition { kind, holds, reason, message, since: same.map_or(now, |old| old.since) }
@@ -115,10 +120,10 @@ pub fn who_waits(plan: &Plan, statuses: &BTreeMap<ProjectId, Status>) -> Vec<Wai
     told.collect()
 }
 
-fn findings(view: &StatusInput<'_>, before: Option<&Status>) -> Vec<(ConditionKind, bool, Finding)> {
+fn findings(view: &StatusInput<'_>) -> Vec<(ConditionKind, bool, Finding)> {
     let mut found = Vec::new();
     let stalled = stalled(view);
-    let unready = unready(view, stalled.as_ref(), before);
+    let unready = unready(view, stalled.as_ref());
     found.push(match &unready {
         None => (ConditionKind::Ready, true, (Reason::Serving, serving_message(view))),
         Some(finding) => (ConditionKind::Ready, false, finding.clone()),
@@ -189,7 +194,7 @@ fn suspension(wanted: &Wanted, now: Timestamp) -> Option<Finding> {
 }
 
 /// Returns why the project is not as desired; none if it is.
-fn unready(view: &StatusInput<'_>, stalled: Option<&Finding>, before: Option<&Status>) -> Option<Finding> {
+fn unready(view: &StatusInput<'_>, stalled: Option<&Finding>) -> Option<Finding> {
     if let Some(finding) = stalled {
         return Some(finding.clone());
     }
@@ -223,19 +228,19 @@ fn unready(view: &StatusInput<'_>, stalled: Option<&Finding>, before: Option<&St
             reconciling(view).unwrap_or_else(|| (Reason::Pending, "this generation waits for its turn".into())),
         );
     }
-    down_process(view).or_else(|| pending_routes(view)).or_else(|| failing_routes(view, before))
+    down_process(view).or_else(|| pending_routes(view)).or_else(|| failing_routes(view))
 }
 
 /// Returns which routes lead to an app that Caddy gets no answer from. A release that just got the traffic counts as
 /// well only after Caddy was asked.
-fn failing_routes(view: &StatusInput<'_>, before: Option<&Status>) -> Option<Finding> {
+fn failing_routes(view: &StatusInput<'_>) -> Option<Finding> {
     let checks = visits::checks(view.project, view.seen, view.progress);
     let failing: Vec<&str> = unanswered(view, &checks).map(|(_, said)| said).collect();
     if !failing.is_empty() {
         return Some((Reason::RouteFailing, failing.join("; ")));
     }
     let was_ready = |status: &Status| status.condition(ConditionKind::Ready).is_some_and(|condition| condition.holds);
-    if before.is_some_and(|status| status.serving == view.progress.serving && was_ready(status)) {
+    if view.before.is_some_and(|status| status.serving == view.progress.serving && was_ready(status)) {
         return None;
     }
     let open = checks.iter().find(|(_, visit)| !view.seen.visits.contains_key(visit));
@@ -296,6 +301,11 @@ fn down_process(view: &StatusInput<'_>) -> Option<Finding> {
     let mut daemons = daemons.filter(|unit| view.progress.work_of(unit).is_some_and(Work::is_daemon));
     daemons.find_map(|unit| {
         let seen = units.get(&unit);
+        let work = view.progress.work_of(&unit);
+        let runs = seen.map(|seen| short_runs(view, &unit, seen)).unwrap_or_default();
+        if let Some((reason, unsteady)) = restarts::unsteady(&runs, work) {
+            return Some((reason, format!("process {} {unsteady}", unit.process)));
+        }
         let up = seen.is_some_and(|seen| matches!(seen.state, ActiveState::Active | ActiveState::Reloading));
         if up {
             return None;
@@ -310,7 +320,10 @@ fn down_process(view: &StatusInput<'_>) -> Option<Finding> {
         };
         let starved = seen.is_some_and(UnitSeen::is_out_of_memory);
         let reason = if starved { Reason::OutOfMemory } else { Reason::ProcessDown };
-        Some((reason, format!("process {} {how}; {next}", unit.process)))
+        let ended_well = seen.is_some_and(|seen| seen.exit == Some(Exit::Status(0)) && seen.restarts > 0);
+        let hint =
+            work.filter(|_| ended_well).map_or(String::new(), |work| format!("; {}", restarts::after_success(work)));
+        Some((reason, format!("process {} {how}; {next}{hint}", unit.process)))
     })
 }
 
@@ -460,12 +473,18 @@ fn processes(view: &StatusInput<'_>) -> Vec<ProcessStatus> {
             restarts: seen.restarts,
             since: seen.since,
             last_run: last_run(view.progress, unit, seen),
+            short_runs: short_runs(view, unit, seen),
         }
     });
     let mut shown: Vec<ProcessStatus> = shown.collect();
     shown
         .sort_by_key(|process| (Some(process.release) != view.progress.serving, process.release, process.name.clone()));
     shown
+}
+
+fn short_runs(view: &StatusInput<'_>, unit: &UnitId, seen: &UnitSeen) -> ShortRuns {
+    let limit = view.progress.release(unit.release).and_then(|release| release.content.limits.memory);
+    restarts::count(view.before, unit, seen, limit, view.observed.now)
 }
 
 /// Returns how the last run of a scheduled process ended, while systemd knows: not after a boot.

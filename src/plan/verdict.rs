@@ -3,11 +3,13 @@
 
 use crate::model::desired::Work;
 use crate::model::names::{ProjectId, UnitId};
-use crate::model::observed::{ActiveState, FetchSeen, ObservedProject, Probed, UnitSeen};
+use crate::model::observed::{ActiveState, Exit, FetchSeen, ObservedProject, Probed, UnitSeen};
 use crate::model::progress::{ProjectProgress, Rollout};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::reason::Reason;
 use crate::model::spec::{Check, Deploy, Ready};
+
+use super::restarts;
 
 /// A process that failed this often within its trial does not come up by itself.
 const FALLS: u32 = 3;
@@ -129,7 +131,10 @@ impl Case<'_> {
         }
         let limit = self.progress.release(self.rollout.release).and_then(|release| release.content.limits.memory);
         let how = unit.ending(limit).unwrap_or_else(|| "ended".to_owned());
-        Some(if falls > 1 { format!("{how}, {falls} times since it was started") } else { how })
+        let how = if falls > 1 { format!("{how}, {falls} times since it was started") } else { how };
+        let ended_well = unit.exit == Some(Exit::Status(0));
+        let hint = self.progress.work_of(id).filter(|_| ended_well).map(restarts::after_success);
+        Some(hint.map_or(how.clone(), |hint| format!("{how}; {hint}")))
     }
 
     /// Returns since when a process has reported to systemd that it is ready.

@@ -21,8 +21,8 @@ use crate::model::status::{ProcessStatus, Status};
 use crate::plan::check::Breach;
 use crate::plan::step::{Facts, Subject};
 use crate::plan::{
-    self, Action, FollowUp, Plan, ProjectAction, ProxyAction, RoutesOrder, Rules, Step, advance, check, events, retry,
-    routes, status,
+    self, Action, FollowUp, Plan, ProjectAction, ProxyAction, RoutesOrder, Rules, Step, advance, check, events,
+    restarts, retry, routes, status,
 };
 use crate::port::{Bundles, Clock, Health, ProbeOrder, ProbeRequest, ProgressStore, Routes, Tail, Units};
 use crate::render::caddyfile::{self, Proxy, Site};
@@ -150,6 +150,7 @@ impl Loop {
         let visits = visits(&view, &unserved);
         self.health.visit(&visits);
         let statuses = self.statuses(&mut view, &unserved);
+        let steady = statuses.values().filter_map(restarts::steady_at).min();
         self.save_progress(&advanced, &view)?;
         self.pending.push(self.services.record(&view.services, &view.observed, &view.progress, full)?);
         self.record(statuses, full, follow_up.is_some(), view.observed.now)?;
@@ -158,7 +159,7 @@ impl Loop {
             !seen.is_some_and(|seen| seen.visits.contains_key(visit))
         };
         let soon = visits.iter().any(open).then(|| view.observed.now.after(Span::seconds(1)));
-        Ok(self.next_look(follow_up, view.observed.now, plan.look_again.into_iter().chain(soon).min()))
+        Ok(self.next_look(follow_up, view.observed.now, plan.look_again.into_iter().chain(soon).chain(steady).min()))
     }
 
     /// After steps comes another pass, which observes their effect. Many such passes in a row mean steps without
@@ -453,19 +454,17 @@ impl Loop {
                 (None, _) => continue,
             };
             let Some(seen) = view.observed.projects.get(project) else { continue };
-            let shown = status::of(
-                &status::StatusInput {
-                    project,
-                    wanted,
-                    progress,
-                    seen,
-                    observed: &view.observed,
-                    unserved,
-                    route_trouble: self.route_trouble.as_ref(),
-                    template_trouble: self.template_trouble.as_deref(),
-                },
-                self.last.get(project),
-            );
+            let shown = status::of(&status::StatusInput {
+                project,
+                wanted,
+                progress,
+                seen,
+                before: self.last.get(project),
+                observed: &view.observed,
+                unserved,
+                route_trouble: self.route_trouble.as_ref(),
+                template_trouble: self.template_trouble.as_deref(),
+            });
             if !matches!(wanted.intent, Intent::Unreadable(_)) {
                 progress.observed_generation = shown.observed_generation;
             }
@@ -593,6 +592,7 @@ fn alike((old, new): (&ProcessStatus, &ProcessStatus)) -> bool {
         restarts,
         since,
         last_run,
+        short_runs: _,
     } = new;
     (&old.name, old.release, &old.unit) == (name, *release, unit)
         && (old.state, &old.sub_state, old.pid) == (*state, sub_state, *pid)

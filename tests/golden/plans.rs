@@ -90,12 +90,13 @@ fn statuses(
             wanted,
             progress,
             seen,
+            before: before.get(project),
             observed,
             unserved,
             route_trouble,
             template_trouble: None,
         };
-        Some((project.clone(), status::of(&view, before.get(project))))
+        Some((project.clone(), status::of(&view)))
     });
     shown.collect()
 }

@@ -453,16 +453,22 @@ impl Life {
             let waits = machine.statuses.values().any(|status| {
                 status.condition(ConditionKind::Stalled).is_some_and(|it| it.reason == Reason::RouteRefused)
             });
-            let machine_is_idle = machine.made == made && self.look_again.is_none();
+            let does_nothing = machine.made == made;
+            let machine_is_idle = does_nothing && self.look_again.is_none();
+            // A pass is due when a process that falls again and again would count as up.
+            let falls = machine.statuses.values().any(|status| {
+                status.condition(ConditionKind::Ready).is_some_and(|it| it.reason == Reason::ProcessDown)
+            });
             let idle = machine_is_idle && !waits;
             let works = !machine.host.work.is_empty();
             let looks = machine.doors.as_ref().is_some_and(|doors| doors.due().is_some());
             let idle = idle && !works && !looks;
+            let only_falls = falls && does_nothing && !works && !looks;
             drop(machine);
             if waits && machine_is_idle {
                 self.world.lock().tick(Span(RESYNC));
             }
-            quiet = if idle { quiet + 1 } else { 0 };
+            quiet = if idle || only_falls { quiet + 1 } else { 0 };
             // A release that is held to be looked at may fall for ever.
             if (idle && still || quiet > 20) && self.plan_nothing_twice(when) {
                 return;
