@@ -10,7 +10,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::host::cgroup;
-use crate::plan::hints::HIDDEN_HOMES;
+use crate::model::layout::{HIDDEN_HOMES, is_in_home};
 use crate::render::launch;
 use crate::render::unit::WAITER;
 
@@ -104,7 +104,7 @@ fn search(program: &str, path: &str) -> Vec<PathBuf> {
 fn home_behind(file: &Path) -> Option<PathBuf> {
     let mut at = std::env::current_dir().unwrap_or_default().join(file);
     for _ in 0..16 {
-        if ["/root", "/home", "/run/user"].iter().any(|home| at.starts_with(home)) {
+        if is_in_home(&at) {
             return Some(at);
         }
         let parts: Vec<&Path> = at.ancestors().collect();

@@ -49,7 +49,7 @@ const LAYERS: [Layer; 23] = [
         pure: false,
     },
     Layer { name: "host", imports: &["model", "plan", "port", "render", "trigger", "unpack", "files"], pure: false },
-    Layer { name: "launch", imports: &["plan", "render", "host"], pure: false },
+    Layer { name: "launch", imports: &["model", "render", "host"], pure: false },
     Layer { name: "template", imports: &["render", "settings", "host"], pure: false },
     Layer { name: "spec_dir", imports: &["model", "plan", "port", "trigger"], pure: false },
     Layer {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::desired::{Content, Kind, RELEASE_COMMAND};
 use super::names::ProcessName;
-use super::spec::{Command, SiteDirectory, Spec};
+use super::spec::{Command, Sandbox, SiteDirectory, Spec};
 
 const PATH: &str = "PATH";
 
@@ -16,6 +16,8 @@ pub struct Expected {
     pub sites: BTreeMap<ProcessName, SiteDirectory>,
     /// Whether the spec sets PATH, so that a program's name may resolve to another place.
     pub own_path: bool,
+    /// Whether its processes run without a sandbox, which hides homes.
+    pub unconfined: bool,
 }
 
 impl Expected {
@@ -30,6 +32,7 @@ impl Expected {
             commands: content.processes.iter().map(|(name, work)| (name, &work.run)).filter_map(run).collect(),
             sites: content.processes.iter().map(|(name, work)| (name, &work.kind)).filter_map(site).collect(),
             own_path: content.env.keys().chain(content.secrets.keys()).any(|name| name.as_str() == PATH),
+            unconfined: content.sandbox == Sandbox::Off,
         }
     }
 
@@ -45,6 +48,7 @@ impl Expected {
             commands: commands.chain(release).collect(),
             sites: sites.collect(),
             own_path: spec.env.keys().chain(secret).any(|name| name.as_str() == PATH),
+            unconfined: spec.sandbox == Sandbox::Off,
         }
     }
 }

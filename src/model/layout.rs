@@ -11,6 +11,16 @@ pub const CREDENTIAL_DIR: &str = "/etc/zexio/cred";
 /// The binary that units start.
 pub const LAUNCHER: &str = "/usr/bin/zexio";
 
+/// The directories with users' homes, which the sandbox hides from apps.
+pub const HOMES: [&str; 3] = ["/root", "/home", "/run/user"];
+/// What to do about a program in a home.
+pub const HIDDEN_HOMES: &str = "apps cannot get at homes (/root, /home, /run/user): install it for all, as under /usr/local, or put it into the artifact";
+
+/// Returns whether a path is within a home.
+pub fn is_in_home(path: &Path) -> bool {
+    HOMES.iter().any(|home| path.starts_with(home))
+}
+
 /// The slice that apps run in.
 pub const SLICE: &str = "zexio-apps.slice";
 

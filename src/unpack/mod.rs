@@ -3,6 +3,7 @@
 //! It checks every entry itself: a library's own `unpack` silently skips some entries, and follows links that it should
 //! not. One bad entry refuses the whole archive. It has no secrets, and can write only to its working directory.
 
+mod binary;
 mod budget;
 pub mod contents;
 mod kind;

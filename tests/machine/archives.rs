@@ -106,6 +106,10 @@ fn what_an_artifact_lacks_is_told_before_anything_starts() {
           printf '#!/bin/sh\r\nexec ./hello\r\n' >run.sh && chmod +x run.sh && tar czf crlf.tgz run.sh hello
           mkdir l && ln -s /usr/bin/python9.9 l/python && cp hello l && tar czf link.tgz -C l . && ln -s /etc/passwd out && tar czf out.tgz out hello
           python3 -c 'import zipfile; zipfile.ZipFile(\'app.jar\', \'w\').writestr(\'META-INF/MANIFEST.MF\', \'x\')'
+          mkdir build && printf '#!/bin/sh\nexec ./hello\n' >build/run && cp hello build/ && echo >build/app.py && tar czf build.tgz build
+          printf '#!/usr/bin/env pythonx\n' >x && printf '#!/root/.pyenv/shims/python3\n' >home && chmod +x x home && tar czf first.tgz x home
+          printf '@echo off\r\nnode server.js\r\n' >start.cmd && tar czf cmd.tgz start.cmd && printf 'MZ\220\0\3\0\0\0' >app.exe && tar czf exe.tgz app.exe
+          python3 -c 'd = bytearray(open(\'hello\', \'rb\').read()); d[18] = 62 + 183 - d[18]; open(\'other\', \'wb\').write(d)' && tar czf other.tgz other
           cp *.tgz *.jar /zexio/artifacts/"
             .replace("\\'", "\"")
             .as_str(),
@@ -126,6 +130,19 @@ fn what_an_artifact_lacks_is_told_before_anything_starts() {
         ("out", "out.tgz", "./hello", "its target is absolute"),
         ("jar", "app.jar", "java -jar shop.jar", "it has app.jar: write app.jar"),
         ("near", "flat.tgz", "./helo", "it has hello: write ./hello"),
+        ("script", "build.tgz", "sh build/run", "its one top directory \"build\" was stripped: write ./run"),
+        ("module", "build.tgz", "gunicorn build.app", "directory \"build\" of the artifact was stripped: write app"),
+        ("package", "build.tgz", "npm start", "no package.json, which npm needs in process web; its one top directory"),
+        ("env", "first.tgz", "./x", "whose first line names pythonx, which this server does not have"),
+        (
+            "home",
+            "first.tgz",
+            "./home",
+            "names /root/.pyenv/shims/python3, which is out of reach; apps cannot get at homes",
+        ),
+        ("cmd", "cmd.tgz", "./start.cmd", "which is a script for Windows"),
+        ("exe", "exe.tgz", "./app.exe", "which is a program for Windows: build it for Linux"),
+        ("other", "other.tgz", "./other", "and this server is"),
     ];
     for (project, file, run, _) in cases {
         machine.drop_spec(project, &spec(project, file, run, ""));
