@@ -7,7 +7,7 @@ use super::document::Problem;
 use super::names::{Hostname, ProcessName, ReleaseNo};
 use super::quantity::{Bytes, Span, Timestamp};
 use super::spec::{
-    Artifact, ArtifactFrom, Command, Deploy, Document, Process, Ready, Route, SecretUse, Source, Spec, Tls, Updates,
+    Artifact, ArtifactFrom, Deploy, Document, Process, Ready, Route, Sandbox, SecretUse, Source, Spec, Tls, Updates,
     has_hidden_query, hide_query, parse_url,
 };
 
@@ -17,14 +17,15 @@ pub fn problems(spec: &Document) -> Vec<Problem> {
     artifact(&spec.artifact, &mut found);
     times(spec, &mut found);
     variables(spec, &mut found);
-    let flaw = spec.release.as_ref().and_then(|release| release.run.flaw());
+    let unconfined = spec.sandbox == Sandbox::Off;
+    let flaw = spec.release.as_ref().and_then(|release| release.run.flaw(unconfined));
     found.extend(flaw.map(|why| Problem::at("release.run", why)));
     if spec.processes.is_empty() {
         found.push(Problem::at("processes", "a project needs at least one process"));
     }
     for (name, process) in &spec.processes {
         kind(name, process, &mut found);
-        let flaw = process.run.as_ref().and_then(Command::flaw);
+        let flaw = process.run.as_ref().and_then(|run| run.flaw(unconfined));
         found.extend(flaw.map(|why| Problem::at(format!("processes.{name}.run"), why)));
         if let Some(Err(why)) = process.schedule.as_ref().map(|schedule| calendar::check(schedule.as_str())) {
             found.push(Problem::at(format!("processes.{name}.schedule"), why));

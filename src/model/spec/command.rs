@@ -69,16 +69,31 @@ impl Command {
             return Err(NUL.into());
         }
         let reader = Reader::of(text)?;
+        let filled = placeholder::replaced(text);
+        if let Some(placeholder::Found { written, name, text }) = filled {
+            let as_it_is = if written.starts_with(['$', '<']) { "" } else { "; quote it if it is meant as it is" };
+            return Err(format!("{written} is not filled in, ${name} is; {}{as_it_is}", Reader::line_of(&text)));
+        }
         match reader.found() {
             Some(syntax) => Err(format!("{syntax}; {}", reader.instead(&syntax))),
             None => Self::of_words(reader.words),
         }
     }
 
-    /// Says what is wrong with a program that only a shell finds. A stored command is not checked again: it was
-    /// accepted once.
-    pub fn flaw(&self) -> Option<String> {
-        let program = self.0.first()?;
+    /// Says what is wrong with a program that cannot be one. A stored command is not checked again: it was accepted
+    /// once. `unconfined`: it runs without a sandbox.
+    pub fn flaw(&self, unconfined: bool) -> Option<String> {
+        let (program, arguments) = self.0.split_first()?;
+        let copied =
+            copied_from(program, arguments).or_else(|| for_another_user(program, arguments).filter(|_| !unconfined));
+        let kubernetes = || {
+            let written = |name: &&&str| self.0.iter().any(|word| word.contains(&format!("$({name})")));
+            let name = FILLED_IN.iter().find(written)?;
+            Some(format!("$({name}) is how Kubernetes fills in a variable; write ${name}"))
+        };
+        if let Some(flaw) = copied.or_else(kubernetes) {
+            return Some(flaw);
+        }
         let after_name =
             |text: &str| name_in(text).filter(|(name, _)| !FILLED_IN.contains(name)).map(|(_, length)| length);
         let unknown = program.strip_prefix('$').and_then(|text| text[after_name(text)?..].strip_prefix('/'));
@@ -88,6 +103,61 @@ impl Command {
                  written ./name, one of the project's data $DATA_DIR/name, one that is installed by its name or whole path"
             )
         })
+    }
+}
+
+/// Programs that run another one as another user are not for apps.
+fn for_another_user(program: &str, arguments: &[String]) -> Option<String> {
+    const WITH_VALUE: [&str; 14] =
+        ["-u", "-g", "-p", "-C", "-h", "-r", "-t", "-T", "-R", "-D", "-U", "--user", "--group", "--chdir"];
+    let name = program.rsplit('/').next().unwrap_or(program);
+    let skipped = match name {
+        "sudo" | "doas" => {
+            let mut at = 0;
+            while let Some(word) = arguments.get(at).filter(|word| word.starts_with('-') || word.contains('=')) {
+                at += if WITH_VALUE.contains(&word.as_str()) { 2 } else { 1 };
+                if word == "--" {
+                    break;
+                }
+            }
+            Some(at)
+        }
+        "gosu" | "su-exec" => Some(1),
+        "su" | "runuser" | "pkexec" => None,
+        _ => return None,
+    };
+    let rest = skipped.and_then(|skipped| arguments.get(skipped..)).filter(|rest| !rest.is_empty());
+    let instead = rest.map_or("leave it out".to_owned(), |rest| Reader::line_of(&joined(rest)));
+    Some(format!(
+        "{name} is for other users, and a process runs as its project's own user without more rights; {instead}"
+    ))
+}
+
+/// Recognizes a line that was copied from elsewhere, by its first word.
+fn copied_from(program: &str, arguments: &[String]) -> Option<String> {
+    let rest = joined(arguments);
+    let line = || Reader::line_of(&rest);
+    let last = arguments.last().map_or(program, String::as_str);
+    match program {
+        "CMD" | "ENTRYPOINT" | "RUN" => Some(format!("{program} is a Dockerfile's word; {}", line())),
+        "$" | "#" | "%" if !rest.is_empty() => Some(format!("{program} is a shell's prompt; {}", line())),
+        _ if program.ends_with(':') && !rest.is_empty() => {
+            Some(format!("{program} is how a line of a Procfile begins; {}", line()))
+        }
+        _ if program.starts_with('[') && program.len() > 1 && last.ends_with(']') => {
+            let all = format!("{program} {}", arguments.join(" "));
+            Some(format!("a list of words stands without quotes around it: run: {}", all.trim()))
+        }
+        _ if program.contains('\\') => Some(format!(
+            "{program:?} is a path of Windows; directories are separated by /, as in {:?}",
+            program.replace('\\', "/")
+        )),
+        _ if program.contains('*') => Some(format!(
+            "{program:?} is a shell's pattern for names, and no shell runs this command; name the program, or write \
+             [sh, -c, {}]",
+            quoted(format!("exec {program} {rest}").trim())
+        )),
+        _ => None,
     }
 }
 
@@ -151,6 +221,10 @@ fn is_name(text: &str) -> bool {
 enum Syntax {
     /// What it is and how it is written.
     Operator(&'static str, String),
+    /// A pattern for file names in place of a script: the word.
+    Pattern(String),
+    /// A path with the separators of Windows.
+    Backslash(String),
     /// A variable that is not filled in, as written.
     Variable(String),
     /// `NAME=value` before the program.
@@ -182,6 +256,11 @@ impl fmt::Display for Syntax {
             Syntax::Unquoted(written, word) => {
                 write!(f, "{written} ends a word in a shell, and here it stands within {word}; quote it")
             }
+            Syntax::Pattern(word) => write!(
+                f,
+                "{word} is a shell's pattern for names, and no shell runs this command; name the file"
+            ),
+            Syntax::Backslash(word) => write!(f, "{word} is a path of Windows; directories are separated by /"),
             Syntax::Variable(written) => write!(
                 f,
                 "{written} is filled in by a shell, and no shell runs this command; only $PORT, $HOST and $DATA_DIR are \
@@ -219,6 +298,17 @@ fn with_exec(text: &str, last_separator: Option<usize>) -> String {
     format!("{before}{}exec {command}", if before.is_empty() { "" } else { " " })
 }
 
+/// Writes words as one text, each in quotes that needs them.
+fn joined(words: &[String]) -> String {
+    let plain = |word: &str| !word.is_empty() && Reader::of(word).is_ok_and(|reader| reader.words == [word]);
+    let written = words.iter().map(|word| match word {
+        word if plain(word) => word.clone(),
+        word if word.contains('\'') => quoted(word),
+        word => format!("'{word}'"),
+    });
+    written.collect::<Vec<_>>().join(" ")
+}
+
 /// Quotes a text so that both YAML and JSON read it.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
@@ -238,12 +328,14 @@ struct Reader<'a> {
     background: Option<usize>,
     /// Start of the name of each file that it writes beside its code, which is read-only.
     outputs: Vec<usize>,
+    /// The words with a pattern for file names outside of quotes.
+    patterns: Vec<usize>,
 }
 
 impl<'a> Reader<'a> {
     fn of(text: &'a str) -> Result<Self, String> {
-        let (words, outputs) = (Vec::new(), Vec::new());
-        let mut reader = Self { text, words, syntax: None, last_separator: None, background: None, outputs };
+        let (words, outputs, patterns) = (Vec::new(), Vec::new(), Vec::new());
+        let mut reader = Self { text, words, syntax: None, last_separator: None, background: None, outputs, patterns };
         reader.read()?;
         Ok(reader)
     }
@@ -278,6 +370,10 @@ impl<'a> Reader<'a> {
                 '\\' => {
                     bare = false;
                     let escaped = self.text[after..].chars().next().ok_or("the command ends in a backslash")?;
+                    if self.words.is_empty() && (escaped.is_alphanumeric() || escaped == '.') {
+                        let program = self.text.split_whitespace().next().unwrap_or_default();
+                        self.note(Syntax::Backslash(program.to_owned()));
+                    }
                     at = after + escaped.len_utf8();
                     if escaped != '\n' {
                         word.get_or_insert_default().push(literal(escaped));
@@ -294,13 +390,31 @@ impl<'a> Reader<'a> {
                     if c == '=' && bare && self.words.is_empty() && word.as_deref().is_some_and(is_name) {
                         self.note(Syntax::Assignment(word.clone().unwrap_or_default()));
                     }
+                    if matches!(c, '*' | '?') && self.patterns.last() != Some(&self.words.len()) {
+                        self.patterns.push(self.words.len());
+                    }
                     word.get_or_insert_default().push(c);
                     at = after;
                 }
             }
         }
         self.end_word(&mut word, &mut bare);
+        if let Some(word) = self.pattern_for_script() {
+            self.note(Syntax::Pattern(word));
+        }
         Ok(())
+    }
+
+    /// Returns the pattern that stands where an interpreter expects a script. Elsewhere it may be meant as it is.
+    fn pattern_for_script(&self) -> Option<String> {
+        let name = self.words.first()?.rsplit('/').next()?;
+        let takes_a_file = name.starts_with("python")
+            || ["node", "nodejs", "ruby", "perl", "php", "java", "dotnet", "bun", "deno", "sh", "bash"].contains(&name);
+        let at = self.words.iter().skip(1).position(|word| !word.starts_with('-') && word != "run")? + 1;
+        let before = &self.words[at - 1];
+        let is_value = at > 1 && before.starts_with('-') && before != "-jar";
+        let found = takes_a_file && !is_value && self.patterns.contains(&at);
+        found.then(|| self.words[at].clone())
     }
 
     fn end_word(&mut self, word: &mut Option<String>, bare: &mut bool) {
@@ -338,17 +452,31 @@ impl<'a> Reader<'a> {
     /// Says what to write instead: the text without what is dropped, or with a quoted word, or a list that runs a
     /// shell.
     fn instead(&self, syntax: &Syntax) -> String {
-        let plainly = |text: &str| Reader::of(text).is_ok_and(|reader| reader.found().is_none());
         let text = match syntax {
             Syntax::Unquoted(_, word) => self.text.replacen(word.as_str(), &format!("'{word}'"), 1),
+            Syntax::Backslash(word) => {
+                let path = word.replace('\\', "/");
+                let without_drive = path.split_once(":/").map_or(path.as_str(), |(_, path)| path);
+                self.text.replacen(word.as_str(), without_drive, 1)
+            }
+            Syntax::Builtin(word) if word == "exec" => {
+                self.text.trim_start().strip_prefix("exec ").unwrap_or(self.text).to_owned()
+            }
             _ => self.kept(),
         };
-        let changed = text != self.text;
-        if changed && plainly(&text) {
-            return format!("write {}", text.trim());
+        if text != self.text {
+            return Self::line_of(&text);
         }
-        let list = Reader::of(&text).map_or_else(|_| self.list_form(), |reader| reader.list_form());
-        format!("to run a shell, write [{list}]")
+        format!("to run a shell, write [{}]", self.list_form())
+    }
+
+    /// Says how to write a text: as it is, or as a list that runs a shell.
+    fn line_of(text: &str) -> String {
+        let reader = Reader::of(text).ok();
+        match reader.filter(|reader| reader.found().is_some()) {
+            Some(reader) => format!("to run a shell, write [{}]", reader.list_form()),
+            None => format!("write {}", text.trim()),
+        }
     }
 
     /// Returns the text without the `&` at its end and its `nohup`, and with its files in the data directory.
@@ -358,6 +486,10 @@ impl<'a> Reader<'a> {
         for at in self.outputs.iter().rev().filter(|at| **at < end) {
             kept.insert_str(*at, "$DATA_DIR/");
         }
+        if self.background.is_none() && kept.trim_end().ends_with(';') {
+            kept = kept.trim_end().trim_end_matches(';').trim_end().to_owned();
+        }
+        kept = placeholder::of_kubernetes(&kept);
         match kept.trim_start().strip_prefix("nohup ") {
             Some(rest) if self.background.is_some() => rest.trim().to_owned(),
             _ if self.background.is_some() => kept.trim().to_owned(),
@@ -482,6 +614,113 @@ impl<'a> Reader<'a> {
         }
         self.note(Syntax::Operator(what, (*written).to_owned()));
         end
+    }
+}
+
+/// What other tools fill in, written for one of the variables that are filled in here.
+mod placeholder {
+    use super::FILLED_IN;
+
+    /// The first placeholder of a text.
+    pub struct Found {
+        pub written: String,
+        pub name: &'static str,
+        /// The text with the variables in place of all placeholders.
+        pub text: String,
+    }
+
+    /// How other tools write a variable, the longer forms first.
+    const FORMS: [(&str, &str); 13] = [
+        ("${{", "}}"),
+        ("${env:", "}"),
+        ("${env.", "}"),
+        ("{{", "}}"),
+        ("#{", "}"),
+        ("$(", ")"),
+        ("$env:", ""),
+        ("%(", ")s"),
+        ("{", "}"),
+        ("<", ">"),
+        ("%", "%"),
+        ("@", "@"),
+        ("__", "__"),
+    ];
+
+    /// Finds placeholders outside of quotes, where a value stands: after a blank, `=` or `:`, and up to the next.
+    pub fn replaced(text: &str) -> Option<Found> {
+        let mut found: Option<Found> = None;
+        let (mut rest, mut done, mut quote) = (text, String::with_capacity(text.len()), None);
+        while let Some(c) = rest.chars().next() {
+            let begins = done.is_empty() || done.ends_with([' ', '\t', '\n', '=', ':', ',', '/', '"']);
+            let form = if quote == Some('\'') || !begins { None } else { form_at(rest) };
+            // Quotes say that something is meant as it is; a shell looks into double ones for a dollar.
+            match form.filter(|_| quote.is_none() || c == '$') {
+                Some((length, name)) => {
+                    let written = rest[..length].to_owned();
+                    found.get_or_insert_with(|| Found { written, name, text: String::new() });
+                    done.push('$');
+                    done.push_str(name);
+                    rest = &rest[length..];
+                }
+                None => {
+                    match quote {
+                        Some(open) if open == c => quote = None,
+                        None if matches!(c, '\'' | '"') => quote = Some(c),
+                        _ => {}
+                    }
+                    done.push(c);
+                    rest = &rest[c.len_utf8()..];
+                }
+            }
+        }
+        found.map(|found| Found { text: done, ..found })
+    }
+
+    /// Returns the length of the placeholder that a text begins with, and its variable.
+    fn form_at(text: &str) -> Option<(usize, &'static str)> {
+        let ends = |length: usize| {
+            text[length..].is_empty() || text[length..].starts_with([' ', '\t', '\n', ':', '/', ',', '"', '\''])
+        };
+        let plain = FORMS.iter().find_map(|(open, close)| {
+            let inside = text.strip_prefix(open)?.trim_start();
+            let inside = [".Env.", "env.", "."].iter().find_map(|map| inside.strip_prefix(map)).unwrap_or(inside);
+            let name = FILLED_IN.into_iter().find(|name| inside.starts_with(name))?;
+            let after = inside[name.len()..].trim_start().strip_prefix(close)?;
+            Some((text.len() - after.len(), name))
+        });
+        plain.or_else(|| default_at(text)).or_else(|| lower_case_at(text)).filter(|(length, _)| ends(*length))
+    }
+
+    /// `${PORT:-3000}`: these variables always have a value.
+    fn default_at(text: &str) -> Option<(usize, &'static str)> {
+        let inside = text.strip_prefix("${")?;
+        let name = FILLED_IN.into_iter().find(|name| inside.starts_with(name))?;
+        let default = inside[name.len()..].strip_prefix(':').unwrap_or(&inside[name.len()..]);
+        default.starts_with(['-', '=', '?']).then_some(())?;
+        Some((text.find('}')? + 1, name))
+    }
+
+    /// `$port` and `${port}`
+    fn lower_case_at(text: &str) -> Option<(usize, &'static str)> {
+        let (written, length) = super::name_in(text.strip_prefix('$')?)?;
+        let name = FILLED_IN.into_iter().find(|name| name.eq_ignore_ascii_case(written) && *name != written)?;
+        Some((length + 1, name))
+    }
+
+    /// Writes `$(NAME)` as `$NAME`: commands are not written in capitals.
+    pub fn of_kubernetes(text: &str) -> String {
+        let mut parts = text.split("$(");
+        let mut written = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let name = part
+                .split_once(')')
+                .filter(|(name, _)| super::is_name(name) && !name.bytes().any(|b| b.is_ascii_lowercase()));
+            match name {
+                Some((name, rest)) => written.push_str(&format!("${name}{rest}")),
+                None => written.push_str(&format!("$({part}")),
+            }
+        }
+        written
     }
 }
 
@@ -611,9 +850,73 @@ mod tests {
             (["sh", "$HOME"], false),
         ] {
             let command = Command::of_words(words.map(str::to_owned).to_vec()).unwrap();
-            assert_eq!(command.flaw().is_some(), flawed, "{words:?}");
+            assert_eq!(command.flaw(false).is_some(), flawed, "{words:?}");
         }
         assert!(words("~/bin/app").len() == 1 && refusal("$HOME/bin/app").contains("$HOME is filled in by a shell"));
+    }
+
+    #[test]
+    fn what_other_tools_fill_in_is_refused_with_the_line_to_write() {
+        for (text, written, line) in [
+            ("./a --port %PORT%", "%PORT%", "write ./a --port $PORT; quote it"),
+            ("./a -b {{HOST}}:{{ PORT }}", "{{HOST}}", "write ./a -b $HOST:$PORT; quote it"),
+            ("./a --port={{ .PORT }} {{env.HOST}}", "{{ .PORT }}", "write ./a --port=$PORT $HOST"),
+            ("./a {PORT}", "{PORT}", "write ./a $PORT"),
+            ("./a <PORT>", "<PORT>", "write ./a $PORT"),
+            ("./a @PORT@ __HOST__", "@PORT@", "write ./a $PORT $HOST"),
+            ("./a $(PORT)", "$(PORT)", "write ./a $PORT"),
+            ("./a \"$(DATA_DIR)/x y\"", "$(DATA_DIR)", "write ./a \"$DATA_DIR/x y\""),
+            ("./a ${PORT:-3000}", "${PORT:-3000}", "write ./a $PORT"),
+            ("./a -b ${HOST-0.0.0.0}:${PORT}", "${HOST-0.0.0.0}", "write ./a -b $HOST:${PORT}"),
+            ("./a ${{ PORT }}", "${{ PORT }}", "write ./a $PORT"),
+            ("./a $env:PORT", "$env:PORT", "write ./a $PORT"),
+            ("./a $port", "$port", "write ./a $PORT"),
+            ("cd x && ./a %PORT%", "%PORT%", r#"[sh, -c, "cd x && exec ./a $PORT"]"#),
+        ] {
+            let said = refusal(text);
+            let begin = format!("{written} is not filled in, $");
+            assert!(said.starts_with(&begin) && said.contains(line), "{text}: {said}");
+        }
+        for text in [
+            "./a '%PORT%' \"{PORT}\" '<PORT>'",
+            "./a %h %PORTS% {PORTS} x{PORT}y {{ port }} {host} %PORT a@HOST b__PORT__",
+            "./a --query 'SELECT * FROM x' --match '^a.*$' \"*.js\"",
+            "./a *.js --origin *.example.com --allow * -I ?",
+            "java -cp lib/* Main",
+            "node server.js *.txt",
+            "sh -c 'exec node *.js'",
+            "./a 'C:\\x' \"a\\b\"",
+        ] {
+            assert_eq!(refusal(text), "", "{text}");
+        }
+    }
+
+    #[test]
+    fn a_line_copied_from_elsewhere_is_known_by_its_first_word() {
+        for (text, said) in [
+            ("web: node server.js", "web: is how a line of a Procfile begins; write node server.js"),
+            ("CMD node server.js", "CMD is a Dockerfile's word; write node server.js"),
+            ("'$' ./app --x 'a b'", "$ is a shell's prompt; write ./app --x 'a b'"),
+            (r#"["node", "server.js"]"#, "without quotes around it: run: [node, server.js]"),
+            ("./app-* serve", r#"name the program, or write [sh, -c, "exec ./app-* serve"]"#),
+            ("'bin\\app'", "is a path of Windows"),
+            ("sudo ./app --x", "write ./app --x"),
+            ("sudo -E -u www-data A=b ./app -u x", "write ./app -u x"),
+            ("sudo -- node s.js", "write node s.js"),
+            ("gosu app ./app", "gosu is for other users"),
+            ("su-exec app:app ./app x", "write ./app x"),
+            ("doas ./app", "write ./app"),
+            ("su - app -c ./app", "su is for"),
+        ] {
+            let flaw = Command::of_text(text).unwrap_or_else(|why| panic!("{text}: {why}")).flaw(false);
+            assert!(flaw.as_ref().is_some_and(|flaw| flaw.contains(said)), "{text}: {flaw:?}");
+        }
+        let list = |words: &[&str]| Command::of_words(words.iter().map(|word| (*word).to_owned()).collect()).unwrap();
+        assert!(list(&["./a", "--port=$(PORT)"]).flaw(false).unwrap().ends_with("write $PORT"));
+        assert_eq!(list(&["sudo", "./a"]).flaw(true), None, "without a sandbox it may be allowed");
+        for words in [&["./a", "*", "web:", "$(date)"][..], &["[", "-e", "x", "]"], &["sh", "-c", "sudo x"]] {
+            assert_eq!(list(words).flaw(false), None, "{words:?}");
+        }
     }
 
     #[test]
@@ -656,10 +959,20 @@ mod tests {
             ("./a $(date)", "$( is", "exec ./a $(date)"),
             ("./a --x=$HOME/y", "$HOME is filled in by a shell", "exec ./a --x=$HOME/y"),
             ("./a \"${NAME}\"", "${NAME} is", r#"exec ./a \"${NAME}\""#),
-            ("./a ${PORT:-3000}", "${PORT:-3000} is", "exec ./a ${PORT:-3000}"),
+            ("./a $(date) $(NAME)", "$( is", "exec ./a $(date) $NAME"),
+            ("./a ${NAME:-3000}", "${NAME:-3000} is", "exec ./a ${NAME:-3000}"),
+            ("./a;", "; is", "write ./a"),
+            (
+                "node *.js",
+                "*.js is a shell's pattern for names",
+                r#"name the file; to run a shell, write [sh, -c, "exec node *.js"]"#,
+            ),
+            ("java -Xmx1g -jar target/*.jar", "is a shell's pattern", "exec java -Xmx1g -jar target/*.jar"),
+            (".\\start.cmd x", ".\\start.cmd is a path of Windows", "separated by /; write ./start.cmd x"),
+            ("C:\\app\\x.exe", "is a path of Windows", "write app/x.exe"),
             ("./a $1", "$1 is", "exec ./a $1"),
             ("./a $PORTS", "$PORTS is", "exec ./a $PORTS"),
-            ("exec ./a", "so leave it out", r#"[sh, -c, "exec ./a"]"#),
+            ("exec ./a", "so leave it out", "write ./a"),
             ("npm ci\nnpm start", "a new line is", r#"[sh, -c, "npm ci\nnpm start"]"#),
             ("sh -c \"./a $X\"", "$X is", r#"[sh, -c, "./a $X"]"#),
         ] {
