@@ -23,6 +23,13 @@ pub fn own() -> Option<String> {
     group_of("self")
 }
 
+/// Returns the systemd unit that a process belongs to.
+pub fn unit_of(pid: u32) -> Option<String> {
+    let group = group_of(&pid.to_string())?;
+    let is_unit = |name: &&str| name.ends_with(".service") || name.ends_with(".scope");
+    group.rsplit('/').find(is_unit).map(str::to_owned)
+}
+
 /// A line is the hierarchy, its name (empty for v2) and the path.
 fn group_of(process: &str) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?;

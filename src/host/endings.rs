@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use crate::host::clock::SystemClock;
 use crate::model::names::UnitId;
-use crate::model::observed::{ForcedStop, Killed, UnitSeen};
+use crate::model::observed::{ForcedStop, Killed, PortHolder, UnitSeen};
 use crate::model::quantity::Timestamp;
 use crate::port::{Clock, Tail};
 use crate::trigger::TriggerSender;
 
 use super::journal::{Journalctl, Message};
+use super::probe::listener;
 
 /// journald writes a line slightly later than systemd logs it.
 const TRIES: u32 = 50;
@@ -57,6 +58,10 @@ impl Endings {
 impl Tail for Endings {
     fn tail(&self, units: &[UnitId], lines: u32) -> Vec<String> {
         self.journal.tail(units, lines)
+    }
+
+    fn listeners(&self) -> Option<Vec<PortHolder>> {
+        Some(listener::holders())
     }
 
     fn forced_stops(&self, failed: &[(&UnitId, &UnitSeen)]) -> Vec<ForcedStop> {

@@ -123,6 +123,16 @@ impl std::fmt::Display for OpenPort {
     }
 }
 
+/// A program that listens on a TCP port of this server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortHolder {
+    pub port: u16,
+    /// `process 812 (node)`
+    pub program: String,
+    /// The systemd unit that it belongs to.
+    pub unit: Option<String>,
+}
+
 impl ObservedProject {
     /// Returns whether nothing of the project is left; an unknown facet counts as something left.
     pub fn is_gone(&self, keep_data: bool) -> bool {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::model::failure::PortError;
 use crate::model::names::{ProjectId, UnitId};
-use crate::model::observed::{ForcedStop, OpenPort, Probed, UnitSeen, Visit, Visited};
+use crate::model::observed::{ForcedStop, OpenPort, PortHolder, Probed, UnitSeen, Visit, Visited};
 use crate::model::pattern::Pattern;
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::spec::ProbePath;
@@ -117,6 +117,11 @@ pub trait Tail: Send {
     /// happens in the background: a result is returned once, by a later call.
     fn forced_stops(&self, _failed: &[(&UnitId, &UnitSeen)]) -> Vec<ForcedStop> {
         Vec::new()
+    }
+
+    /// Returns the programs that listen on this server's TCP ports; None if that cannot be observed.
+    fn listeners(&self) -> Option<Vec<PortHolder>> {
+        None
     }
 }
 

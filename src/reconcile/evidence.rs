@@ -3,11 +3,11 @@
 use crate::model::desired::{Desired, Wanted, Work};
 use crate::model::layout::{Layout, user_of};
 use crate::model::names::{ProcessName, ProjectId, ReleaseNo, UnitId};
-use crate::model::observed::{FetchSeen, Observed, ObservedProject, UnitSeen};
+use crate::model::observed::{FetchSeen, Observed, ObservedProject, PortHolder, UnitSeen};
 use crate::model::progress::{Cause, End, Evidence, Progress, ProjectProgress};
 use crate::model::quantity::Bytes;
 use crate::model::spec::{Sandbox, Spec, Strategy};
-use crate::plan::hints::{self, Places};
+use crate::plan::hints::{self, Beside, Places};
 use crate::port::Tail;
 
 /// How many log lines are kept of a release.
@@ -24,16 +24,34 @@ pub fn gather(desired: &Desired, observed: &Observed, all_progress: &mut Progres
             let limit = progress.release(number).and_then(|release| release.content.limits.memory);
             let evidence = of_release(project, number, limit, seen, tail);
             let spec = desired.0.get(project).and_then(Wanted::spec);
-            let beside = spec.map(|spec| failed_beside(spec, progress, number, seen)).unwrap_or_default();
+            let failed = spec.map(|spec| failed_beside(spec, progress, number, seen)).unwrap_or_default();
             let (release, data, user) = (layout.release(project, number), layout.data(project), user_of(project));
             let off = progress.release(number).is_some_and(|release| release.content.sandbox == Sandbox::Off);
             let places = Places { release: &release, data: &data, unconfined: off.then_some(&user) };
-            explain(progress, number, &hints::of(&evidence.log, &beside, places));
+            let old = serving_units(progress, seen);
+            let listeners = if hints::speaks_of_ports(&evidence.log) { tail.listeners() } else { None };
+            let listeners = listeners.map(|mut listeners| {
+                listeners.retain(|held| !old.iter().any(|unit| is_assigned(held, unit, progress)));
+                listeners
+            });
+            let old: Vec<String> = old.into_iter().map(UnitId::name).collect();
+            let beside = Beside { failed: &failed, old: &old, listeners: listeners.as_deref() };
+            explain(progress, number, &hints::of(&evidence.log, beside, places));
             if let Some(release) = progress.releases.get_mut(&number) {
                 release.evidence = Some(evidence);
             }
         }
     }
+}
+
+fn serving_units<'a>(progress: &ProjectProgress, seen: &'a ObservedProject) -> Vec<&'a UnitId> {
+    let units = seen.units.known().into_iter().flatten();
+    units.map(|(unit, _)| unit).filter(|unit| Some(unit.release) == progress.serving).collect()
+}
+
+/// Whether a unit listens on the port that it was given.
+fn is_assigned(held: &PortHolder, unit: &UnitId, progress: &ProjectProgress) -> bool {
+    progress.port_of(unit) == Some(held.port) && held.unit.as_ref() == Some(&unit.name())
 }
 
 /// Returns the processes of a release that failed while the old release ran beside them.

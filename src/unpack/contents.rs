@@ -171,11 +171,9 @@ impl Tree<'_> {
                 known.map_or("app.py".to_owned(), |_| bare(program))
             ));
         }
-        if mode & 0o111 == 0 {
-            if self.on_server() {
-                // If the mode cannot be changed, the start reports it.
-                let _ = fs::set_permissions(path, Permissions::from_mode(0o755));
-            }
+        if mode & 0o111 == 0 && self.on_server() {
+            // If the mode cannot be changed, the start reports it.
+            let _ = fs::set_permissions(path, Permissions::from_mode(0o755));
         }
         let (interpreter, fault) = self.missing_interpreter(&head).filter(|_| self.on_server())?;
         let fault = match self.python_beside(program) {

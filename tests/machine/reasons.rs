@@ -40,6 +40,11 @@ class Answer(http.server.BaseHTTPRequestHandler):
 http.server.HTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Answer).serve_forever()
 "#;
 
+const SECOND: &str = r#"
+import asyncio
+asyncio.run(asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 9305))
+"#;
+
 fn apply(machine: &Machine, project: &str, env: &str, process: &str) -> String {
     let spec = format!(
         "zexio: 1
@@ -64,6 +69,9 @@ fn the_reason_names_what_to_change() {
         ("writes.py", WRITES),
         ("there.db", "data"),
         ("twice.py", TWICE),
+        ("second.py", SECOND),
+        ("first.py", "open('/proc/1/fd/1', 'w')\n"),
+        ("lite.py", "import sqlite3\nsqlite3.connect('data/app.db')\n"),
         ("homely.sh", "#!/usr/bin/env homely\nexit 0\n"),
     ] {
         machine.write_file(&format!("/root/reasons/{name}"), text);
@@ -112,6 +120,13 @@ fn the_reason_names_what_to_change() {
             &writes,
             &["no app may write there.db: the directory of a release is read-only"],
         ),
+        ("first", "{}", &format!("{{ run: python3 first.py, {falls} }}"), &["cannot be opened as /dev/stdout"]),
+        (
+            "lite",
+            "{}",
+            &format!("{{ run: python3 lite.py, {falls} }}"),
+            &["its database is where no app may write", "$DATA_DIR (/zexio/apps/lite/data)"],
+        ),
         ("media", "{ WHERE: /srv/media/x }", &writes, &["no app may write /srv/media/x", "not /srv or /var either"]),
         ("script", "{}", &format!("{{ run: ./homely.sh, {falls} }}"), &["/root/.nvm/bin/homely is out of reach"]),
     ] {
@@ -127,6 +142,15 @@ fn the_reason_names_what_to_change() {
     assert!(status.contains("set processes.web.strategy: recreate"), "{status}");
     let status = apply(&machine, "twice", "{ ROUND: \"3\" }", &twice.replace("{ run", "{ strategy: recreate, run"));
     assert!(status.contains("\"serving\": 3"), "what it says helps: {status}");
+    // What another program has is named, and recreate would not help.
+    machine.must("systemd-run --unit=metrics python3 -m http.server --bind 127.0.0.1 9305");
+    assert!(apply(&machine, "other", "{ WHERE: \"127.0.0.1:PORT\" }", &listens).contains("\"serving\": 1"));
+    let status = apply(&machine, "other", "{}", &format!("{{ run: python3 second.py, {falls} }}"));
+    assert!(
+        status.contains("port 9305 is taken by process ") && status.contains("(python3) of metrics.service"),
+        "{status}"
+    );
+    assert!(!status.contains("recreate"), "{status}");
 
     // An app that is reached past Caddy is told so.
     apply(&machine, "open", "{ WHERE: \"0.0.0.0:PORT\" }", &listens);
@@ -159,4 +183,29 @@ fn a_job_that_fails_is_told_with_each_run() {
     machine.must("touch /zexio/apps/jobs/data/mended");
     machine.wait_until("a good run", || machine.status_has("jobs", "\"success\":true"));
     assert!(!machine.must("zexio why jobs").contains("the last run of web"));
+}
+
+#[test]
+fn a_process_that_ends_with_status_0_is_pointed_to_what_may_end() {
+    let machine = Machine::with_agent();
+    machine.must("mkdir /root/ends && touch /root/ends/x && tar -C /root/ends -czf /srv/artifacts/reasons.tar.gz .");
+    let status = apply(&machine, "once", "{}", "{ run: \"true\", ready: { tcp: true, within: 60s } }");
+    let web = "exited with status 0, 3 times since it was started; a web process must keep running and listen on $PORT";
+    for said in [web, "has a schedule", "is release.run"] {
+        assert!(status.contains(said), "{said} is not in {status}");
+    }
+
+    let batch = "{ run: [sh, -c, \"sleep 0.6\"] }";
+    assert!(apply(&machine, "batch", "{}", batch).contains("\"serving\": 1"));
+    machine.wait_until("the status to say it", || machine.status_has("batch", "exitedwithstatus0againandagain"));
+    let restarts = || machine.must("systemctl show -P NRestarts zexio-batch-web-r1").parse::<u32>().unwrap();
+    let so_far = restarts();
+    machine.wait_until("more restarts", || restarts() > so_far + 2);
+    assert!(machine.status_has("batch", "\"state\":\"down\"") && machine.status_has("batch", "aworkermustkeeprunning"));
+    let events = machine.must("zexio events batch");
+    let told = |reason: &str| events.lines().filter(|line| line.contains(reason)).count();
+    assert!(told(" Serving ") <= 3 && told(" ProcessDown ") <= 3, "{events}");
+
+    assert!(apply(&machine, "batch", "{}", &batch.replace("sleep 0.6", "exec sleep 600")).contains("\"serving\": 2"));
+    machine.wait_until("the next release to be well", || machine.status_has("batch", "\"state\":\"running\""));
 }

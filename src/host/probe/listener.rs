@@ -1,12 +1,13 @@
 //! Who listens on a port: the app, no process, or a foreign process that would be mistaken for the app.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use super::sockets::{self, Listening};
 use crate::host::cgroup;
+use crate::model::observed::PortHolder;
 
 /// The owner of a loopback port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +77,31 @@ pub fn strangers(range: RangeInclusive<u16>, slice: &str) -> Vec<(u16, String)> 
     foreign.collect()
 }
 
+/// Finds who listens on which TCP port.
+pub fn holders() -> Vec<PortHolder> {
+    let mut listening: BTreeMap<String, u16> =
+        sockets::listening(None).into_iter().map(|socket| (shown(socket), socket.port)).collect();
+    let mut found = Vec::new();
+    for pid in pids() {
+        let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let targets = files.filter_map(|file| fs::read_link(file.path()).ok());
+        // A socket that several processes hold counts for the first, which is the oldest.
+        let ports = targets.filter_map(|target| listening.remove(target.to_str()?));
+        let ports: BTreeSet<u16> = ports.collect();
+        found.extend(ports.into_iter().map(|port| PortHolder {
+            port,
+            program: describe(pid),
+            unit: cgroup::unit_of(pid),
+        }));
+    }
+    found.extend(listening.into_values().map(|port| PortHolder {
+        port,
+        program: "an unknown process".to_owned(),
+        unit: None,
+    }));
+    found
+}
+
 /// How /proc shows a socket among a process's files.
 fn shown(socket: Listening) -> String {
     format!("socket:[{}]", socket.inode)
@@ -90,9 +116,12 @@ fn holds(pid: u32, sockets: &BTreeSet<String>) -> bool {
 }
 
 fn holder(sockets: &BTreeSet<String>) -> Option<String> {
-    let pid = pids().into_iter().find(|pid| holds(*pid, sockets))?;
+    pids().into_iter().find(|pid| holds(*pid, sockets)).map(describe)
+}
+
+fn describe(pid: u32) -> String {
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    Some(format!("process {pid} ({})", name.trim()))
+    format!("process {pid} ({})", name.trim())
 }
 
 fn pids() -> Vec<u32> {
@@ -112,6 +141,8 @@ mod tests {
             Listener::Stranger(who) => assert!(who.contains(&std::process::id().to_string()), "{who}"),
             other => panic!("{other:?}"),
         }
+        let own = format!("process {} (", std::process::id());
+        assert!(holders().iter().any(|held| held.port == port && held.program.starts_with(&own)));
         let found = strangers(port..=port, "no-such.slice");
         assert!(matches!(found.as_slice(), [(at, who)] if *at == port && who.contains("process ")), "{found:?}");
     }
