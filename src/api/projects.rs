@@ -254,7 +254,7 @@ fn past(progress: &ProjectProgress, number: ReleaseNo, release: &Release) -> Val
         "since": release.since,
         "why": release.end.as_ref().map(End::cause),
         "vetoed": release.vetoed,
-        "evidence": release.evidence,
+        "evidence": release.rejected().and_then(|rejected| rejected.evidence.as_ref()),
     })
 }
 

@@ -9,7 +9,7 @@ use crate::model::failure::Retry;
 use crate::model::names::{ProcessName, ProjectId, ReleaseNo, UnitId};
 use crate::model::observed::{BundlesSeen, Facet, FetchSeen, Observed, ObservedProject, Purpose, UnitSeen};
 use crate::model::progress::{
-    Cause, Draining, End, FailedFetch, Phase, Progress, ProjectProgress, Rollout, Switched, Target,
+    Cause, Draining, End, FailedFetch, Phase, Progress, ProjectProgress, Rejected, Rollout, Switched, Target,
 };
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::reason::Reason;
@@ -60,8 +60,6 @@ pub fn advance(
                     && target::select(project, wanted, spec, observed, all_progress, rules);
                 let progress = all_progress.projects.entry(project.clone()).or_default();
                 let stalled = progress.stalled.clone();
-                let tried =
-                    progress.candidate().and_then(|number| Some((number, progress.release(number)?.generation)));
                 roll(project, spec, wanted.moved, seen, progress, observed.now);
                 routes::offer_again(progress, observed);
                 if taken {
@@ -69,11 +67,6 @@ pub fn advance(
                 } else {
                     // Any failure is that of an earlier generation's release: this generation was not tried yet.
                     progress.stalled = stalled;
-                    if let Some((number, generation)) = tried
-                        && let Some(release) = progress.releases.get_mut(&number)
-                    {
-                        release.generation = generation;
-                    }
                 }
             }
         }
@@ -315,12 +308,10 @@ pub fn reject(progress: &mut ProjectProgress, number: ReleaseNo, why: Rejection,
         message: format!("release {number} was rejected: {message}; {serves}; it is tried again {again}"),
         since: now,
     };
-    progress.end(number, End::Rejected(Cause { message, ..stall.clone() }));
-    if let Some(release) = progress.releases.get_mut(&number) {
-        // A later generation with the same release asked for it too: it failed for that one.
-        release.generation = progress.generation;
-        release.unfetched = !fetched;
-    }
+    let cause = Cause { message, ..stall.clone() };
+    // A later generation with the same release asked for it too: it failed for that one.
+    let generation = progress.target_generation();
+    progress.end(number, End::Rejected(Rejected { cause, generation, fetched, evidence: None }));
     progress.stalled = Some(stall);
     progress.end_rollout();
     progress.target = Target::Failed { release: number, kept_for_inspection: hold };
@@ -455,7 +446,7 @@ fn retire(progress: &mut ProjectProgress, keep: usize) {
         .releases
         .iter()
         .filter(|(number, _)| !needed.contains(number))
-        .map(|(number, release)| (!release.unfetched, release.since, *number))
+        .map(|(number, release)| (!release.is_unfetched(), release.since, *number))
         .collect();
     rest.sort_unstable();
     let surplus = rest.len().saturating_sub(keep);

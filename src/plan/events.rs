@@ -95,8 +95,9 @@ fn failed_release(number: ReleaseNo, progress: &ProjectProgress) -> Option<Event
 }
 
 fn rejected_now(old: &ProjectProgress, new: &ProjectProgress) -> Option<ReleaseNo> {
-    let rejected =
-        |progress: &ProjectProgress, number: &ReleaseNo| progress.release(*number).is_some_and(Release::is_rejected);
+    let rejected = |progress: &ProjectProgress, number: &ReleaseNo| {
+        progress.release(*number).and_then(Release::rejected).is_some()
+    };
     new.releases.keys().copied().find(|number| rejected(new, number) && !rejected(old, number))
 }
 

@@ -105,7 +105,7 @@ fn is_under_way(wanted: &Wanted, spec: &Spec, progress: &ProjectProgress) -> boo
             target.has_version(&spec.artifact) && content.is_ok_and(|content| target.content.same_as(&content))
         }
     };
-    same && (!target.is_rejected() || target.generation == wanted.generation)
+    same && target.rejected().is_none_or(|rejected| rejected.generation == wanted.generation)
 }
 
 /// Stalls from this module last only as long as their cause.
@@ -149,7 +149,7 @@ fn wanted_release(
         (Reason::SecretMissing, format!("no value is stored for {}; store it with `{how}`", names.join(", ")))
     })?;
     Ok(known_release(progress, &spec.artifact, &content, wanted.generation)
-        .unwrap_or_else(|| new_release(progress, spec, content, wanted.generation, now)))
+        .unwrap_or_else(|| new_release(progress, spec, content, now)))
 }
 
 fn earlier_release(number: ReleaseNo, spec: &Spec, progress: &ProjectProgress) -> Result<ReleaseNo, (Reason, String)> {
@@ -176,24 +176,17 @@ fn known_release(
 ) -> Option<ReleaseNo> {
     let is_same = |release: &Release| release.content.same_as(content) && release.has_version(artifact);
     let same = progress.releases.iter().rev().filter(|(_, release)| is_same(release));
-    same.filter(|(_, release)| !release.is_rejected() || release.generation == generation)
+    same.filter(|(_, release)| release.rejected().is_none_or(|rejected| rejected.generation == generation))
         .map(|(number, _)| *number)
         .next()
 }
 
-fn new_release(
-    progress: &mut ProjectProgress,
-    spec: &Spec,
-    content: Content,
-    generation: u64,
-    now: Timestamp,
-) -> ReleaseNo {
+fn new_release(progress: &mut ProjectProgress, spec: &Spec, content: Content, now: Timestamp) -> ReleaseNo {
     progress.newest += 1;
     let release = Release {
         sha256: content.source.sha256().cloned().or_else(|| known_bytes(progress, &spec.artifact, &content.source)),
         content: Arc::new(content),
         version: spec.artifact.version.clone(),
-        generation,
         slot: Slot::A,
         created_at: now,
         since: now,
@@ -201,8 +194,6 @@ fn new_release(
         turn: 0,
         end: None,
         vetoed: false,
-        evidence: None,
-        unfetched: false,
     };
     progress.releases.insert(ReleaseNo(progress.newest), release);
     ReleaseNo(progress.newest)
@@ -231,7 +222,8 @@ fn set_target(project: &ProjectId, progress: &mut ProjectProgress, number: Relea
     // One that failed for an earlier generation, and is requested again by its number, is tried again.
     let failed_before = progress
         .release(number)
-        .is_some_and(|release| release.is_rejected() && release.generation != progress.generation);
+        .and_then(Release::rejected)
+        .is_some_and(|rejected| rejected.generation != progress.generation);
     if progress.target_release() == Some(number) && !failed_before {
         return;
     }

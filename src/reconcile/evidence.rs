@@ -4,7 +4,7 @@ use crate::model::desired::{Desired, Wanted, Work};
 use crate::model::layout::{Layout, user_of};
 use crate::model::names::{ProcessName, ProjectId, ReleaseNo, UnitId};
 use crate::model::observed::{FetchSeen, Observed, ObservedProject, PortHolder, UnitSeen};
-use crate::model::progress::{Cause, End, Evidence, Progress, ProjectProgress};
+use crate::model::progress::{Cause, Evidence, Progress, ProjectProgress, Release};
 use crate::model::quantity::Bytes;
 use crate::model::spec::{Sandbox, Spec, Strategy};
 use crate::plan::hints::{self, Beside, Places};
@@ -18,7 +18,8 @@ pub fn gather(desired: &Desired, observed: &Observed, all_progress: &mut Progres
     for (project, seen) in &observed.projects {
         let Some(progress) = all_progress.projects.get_mut(project) else { continue };
         let open = |number: &ReleaseNo| {
-            progress.release(*number).is_some_and(|release| release.is_rejected() && release.evidence.is_none())
+            let rejected = progress.release(*number).and_then(Release::rejected);
+            rejected.is_some_and(|rejected| rejected.evidence.is_none())
         };
         for number in progress.releases.keys().copied().filter(open).collect::<Vec<_>>() {
             let limit = progress.release(number).and_then(|release| release.content.limits.memory);
@@ -37,8 +38,8 @@ pub fn gather(desired: &Desired, observed: &Observed, all_progress: &mut Progres
             let old: Vec<String> = old.into_iter().map(UnitId::name).collect();
             let beside = Beside { failed: &failed, old: &old, listeners: listeners.as_deref() };
             explain(progress, number, &hints::of(&evidence.log, beside, places));
-            if let Some(release) = progress.releases.get_mut(&number) {
-                release.evidence = Some(evidence);
+            if let Some(rejected) = progress.releases.get_mut(&number).and_then(Release::rejected_mut) {
+                rejected.evidence = Some(evidence);
             }
         }
     }
@@ -76,8 +77,8 @@ fn failed_beside(
 }
 
 fn explain(progress: &mut ProjectProgress, number: ReleaseNo, hints: &[String]) {
-    let release = progress.releases.get_mut(&number);
-    let Some(End::Rejected(ended)) = release.and_then(|release| release.end.as_mut()) else { return };
+    let Some(rejected) = progress.releases.get_mut(&number).and_then(Release::rejected_mut) else { return };
+    let ended = &mut rejected.cause;
     let before = ended.message.clone();
     for hint in hints {
         ended.message = format!("{}; {hint}", ended.message);

@@ -10,7 +10,7 @@ use zexio::model::document::{self, SpecError};
 use zexio::model::event::{By, Event, Level};
 use zexio::model::failure::PortError;
 use zexio::model::names::{EnvName, KeyId, ProjectId, ReleaseNo, Slot};
-use zexio::model::progress::{Cause, End, ProjectProgress, Release, Target};
+use zexio::model::progress::{Cause, End, ProjectProgress, Rejected, Release, Target};
 use zexio::model::quantity::Timestamp;
 use zexio::model::reason::Reason;
 use zexio::model::record::{Damage, Goal, Overlay, Part, Record};
@@ -150,16 +150,20 @@ fn progress(lacks: bool) -> ProjectProgress {
         .into(),
         sha256: sha256.then(|| "ab".repeat(32).parse().unwrap()),
         version: spec(artifact, "").artifact.version,
-        generation: 1,
         slot: Slot::A,
         created_at: Timestamp(1),
         since: Timestamp(1),
         good: false,
         turn: 0,
-        end: unfetched.then(|| End::Rejected(Cause::unknown(Timestamp(1)))),
+        end: unfetched.then(|| {
+            End::Rejected(Rejected {
+                cause: Cause::unknown(Timestamp(1)),
+                generation: 1,
+                fetched: false,
+                evidence: None,
+            })
+        }),
         vetoed: false,
-        evidence: None,
-        unfetched,
     };
     let mut progress = ProjectProgress {
         target: Target::Failed { release: ReleaseNo(4), kept_for_inspection: false },

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use zexio::model::failure::PortError;
 use zexio::model::names::{ProjectId, ReleaseNo};
-use zexio::model::progress::ReleaseState;
+use zexio::model::progress::{Evidence, Release, ReleaseState, Rollout};
 use zexio::model::quantity::{Span, Timestamp};
 use zexio::model::reason::Reason;
 use zexio::model::services::{Service, ServiceState, ServiceStatus, Version};
@@ -46,6 +46,21 @@ fn a_step_that_failed_for_good_rejects_the_candidate_and_without_one_stalls_the_
     );
     let states: Vec<ReleaseState> = progress.releases.keys().map(|number| progress.state_of(*number)).collect();
     assert_eq!(states, [ReleaseState::Serving, ReleaseState::Rejected]);
+}
+
+#[test]
+fn a_release_that_fails_again_has_the_evidence_of_that_failure() {
+    let (_, _, mut all_progress, _) = Scene::read(TRIAL).stage();
+    let progress = all_progress.projects.values_mut().next().unwrap();
+    let refused = PortError::permanent(Reason::ArtifactFailed, "there is no directory public in it");
+    retry::of_failed_step(progress, &refused, NOW);
+    let rejected = progress.releases.get_mut(&ReleaseNo(2)).and_then(Release::rejected_mut).unwrap();
+    rejected.evidence = Some(Evidence::default());
+    progress.begin(Rollout::begin(ReleaseNo(2), NOW, [].into_iter()));
+    assert_eq!(progress.release(ReleaseNo(2)).unwrap().end, None);
+    retry::of_failed_step(progress, &refused, NOW);
+    let evidence = |release: &Release| release.rejected().unwrap().evidence.clone();
+    assert_eq!(progress.release(ReleaseNo(2)).map(evidence), Some(None), "it is gathered again");
 }
 
 #[test]

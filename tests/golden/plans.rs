@@ -217,7 +217,7 @@ fn of_project(project: &ProjectId, progress: &ProjectProgress, text: &mut String
     for (number, release) in &progress.releases {
         let vetoed = if release.vetoed { ", vetoed" } else { "" };
         let good = if release.good { ", good" } else { "" };
-        let unfetched = if release.unfetched { ", unfetched" } else { "" };
+        let unfetched = if release.is_unfetched() { ", unfetched" } else { "" };
         let state = format!("{:?}", progress.state_of(*number)).to_lowercase() + unfetched;
         let turn = if release.turn > 0 { format!(", turn {}", release.turn) } else { String::new() };
         writeln!(text, "#   release {number}: {state}{good}{vetoed}, slot {}{turn}", release.slot)?;

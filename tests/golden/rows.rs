@@ -43,7 +43,14 @@ fn read(name: &str, rows: &Rows) -> BTreeMap<ProjectId, ProjectProgress> {
     let read = rows.iter().map(|(project, row)| {
         let progress: ProjectProgress = serde_json::from_value(row.clone()).unwrap();
         let again = serde_json::to_value(&progress).unwrap();
-        assert!(has_all(&again, row), "{name} is written in another form:\n{again}\nand was\n{row}");
+        let mut row = row.clone();
+        for release in row["releases"].as_object_mut().unwrap().values_mut() {
+            if release["state"] != "rejected" {
+                // The version before wrote it into each release and used it only in those that failed.
+                release.as_object_mut().unwrap().remove("generation");
+            }
+        }
+        assert!(has_all(&again, &row), "{name} is written in another form:\n{again}\nand was\n{row}");
         (project.clone(), progress)
     });
     read.collect()

@@ -19,8 +19,8 @@ use zexio::model::observed::{
     ProxySeen, TimerSeen, UnitSeen, Visit, Visited,
 };
 use zexio::model::progress::{
-    Backoff, Cause, Draining, EarlierRun, End, FailedFetch, Phase, Progress, ProjectProgress, Quarantine, Release,
-    ReleaseState, Rollout, Switched, Target,
+    Backoff, Cause, Draining, EarlierRun, End, FailedFetch, Phase, Progress, ProjectProgress, Quarantine, Rejected,
+    Release, ReleaseState, Rollout, Switched, Target,
 };
 use zexio::model::quantity::Timestamp;
 use zexio::model::reason::Reason;
@@ -486,13 +486,13 @@ impl Project {
             false if progress.candidate() == Some(ReleaseNo(number)) => ReleaseState::Trial,
             false => ReleaseState::Retired,
         });
+        let generation = words.generation.unwrap_or(u64::from(number));
         let since = at(words.since.unwrap_or(u64::from(number)));
         let good = words.good.unwrap_or(matches!(state, ReleaseState::Serving | ReleaseState::Retired));
         Release {
             sha256: good.then(|| made_from(&content)),
             content: content.into(),
             version: spec.artifact.version.clone(),
-            generation: words.generation.unwrap_or(u64::from(number)),
             slot: words.slot.unwrap_or(if serves || progress.serving.is_none() { Slot::A } else { Slot::B }),
             created_at: since,
             since,
@@ -501,12 +501,15 @@ impl Project {
             end: match state {
                 ReleaseState::Serving | ReleaseState::Trial => None,
                 ReleaseState::Retired => Some(End::Retired(Cause::unknown(since))),
-                ReleaseState::Rejected => Some(End::Rejected(Cause::unknown(since))),
+                ReleaseState::Rejected => Some(End::Rejected(Rejected {
+                    cause: Cause::unknown(since),
+                    generation,
+                    fetched: !words.unfetched,
+                    evidence: None,
+                })),
                 ReleaseState::Superseded => Some(End::Superseded(Cause::unknown(since))),
             },
             vetoed: words.vetoed,
-            evidence: None,
-            unfetched: words.unfetched,
         }
     }
 

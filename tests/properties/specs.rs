@@ -296,7 +296,6 @@ impl Deployed {
             content: content.into(),
             sha256: None,
             version: None,
-            generation: 1,
             slot: Slot::A,
             created_at: Timestamp(0),
             since: Timestamp(0),
@@ -304,8 +303,6 @@ impl Deployed {
             turn: 0,
             end: None,
             vetoed: false,
-            evidence: None,
-            unfetched: false,
         };
         memory.releases.insert(ReleaseNo(1), release);
         ports::allot(&mut memory, ReleaseNo(1), &mut BTreeSet::new(), (from, u16::MAX)).expect("ports enough");

@@ -72,7 +72,7 @@ fn a_release_that_fails_leaves_the_old_one_as_it_was() {
         assert_eq!(status.observed_generation, 2);
         let machine = life.world.lock();
         let release = &machine.progress.projects[&shop()].releases[&ReleaseNo(2)];
-        let evidence = release.evidence.clone().expect("what it showed is kept");
+        let evidence = release.rejected().unwrap().evidence.clone().expect("what it showed is kept");
         assert_eq!(evidence.log.is_empty(), bad == "missing", "{bad}: {evidence:?}");
     }
 }

@@ -236,7 +236,6 @@ impl Bench {
                 content: Arc::new(content.clone()),
                 sha256: None,
                 version: None,
-                generation: 1,
                 slot: crate::model::names::Slot::A,
                 created_at: Timestamp(u64::from(number)),
                 since: Timestamp(u64::from(number)),
@@ -244,8 +243,6 @@ impl Bench {
                 turn: 0,
                 end: Some(End::Retired(Cause::unknown(Timestamp(u64::from(number))))),
                 vetoed: false,
-                evidence: None,
-                unfetched: false,
             };
             progress.releases.insert(ReleaseNo(number), release);
             progress.serving = Some(ReleaseNo(number));

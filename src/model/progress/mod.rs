@@ -16,7 +16,7 @@ use super::reason::Reason;
 use super::services::{Service, ServiceProgress};
 use super::spec::{Artifact, Route};
 
-pub use release::{End, Evidence, Release, ReleaseState};
+pub use release::{End, Evidence, Rejected, Release, ReleaseState};
 pub use rollout::{EarlierRun, FailedFetch, Phase, Rollout, Switched};
 
 /// The recorded progress of everything.
@@ -204,6 +204,11 @@ impl ProjectProgress {
         self.releases.get(&number)
     }
 
+    /// Returns the generation whose release is the target. An earlier agent did not write it.
+    pub fn target_generation(&self) -> u64 {
+        if self.aimed == 0 { self.generation } else { self.aimed }
+    }
+
     /// Returns the number of the wanted release.
     pub fn target_release(&self) -> Option<ReleaseNo> {
         match &self.target {
@@ -314,7 +319,7 @@ impl ProjectProgress {
     /// Returns the release that vetoes an artifact: it has the same bytes, and it failed or was rolled back from. An
     /// input that moves artifacts by itself must not bring it back; its owner's spec may.
     pub fn veto_on(&self, artifact: &Artifact) -> Option<ReleaseNo> {
-        let failed = |release: &Release| release.is_rejected() && !release.unfetched;
+        let failed = |release: &Release| release.rejected().is_some_and(|rejected| rejected.fetched);
         let stands = |release: &Release| (release.vetoed || failed(release)) && release.is_of(artifact);
         self.releases.iter().rev().find(|(_, release)| stands(release)).map(|(number, _)| *number)
     }
@@ -331,9 +336,8 @@ impl ProjectProgress {
     }
 
     fn is_missing(&self, number: ReleaseNo) -> bool {
-        let failed = |release: &Release| release.is_rejected() && release.unfetched;
         let waits = self.rollout().is_some_and(|rollout| rollout.release == number && rollout.fetch.is_some());
-        waits || self.release(number).is_some_and(failed)
+        waits || self.release(number).is_some_and(Release::is_unfetched)
     }
 
     /// Returns the releases whose units belong on the machine now.

@@ -18,8 +18,6 @@ pub struct Release {
     /// Its artifact's digest, once known.
     pub sha256: Option<Sha256>,
     pub version: Option<Label>,
-    /// The generation that first requested it; after a failure, the one for which it failed.
-    pub generation: u64,
     /// The slot of its web processes.
     pub slot: Slot,
     /// When it was first requested.
@@ -34,10 +32,6 @@ pub struct Release {
     pub end: Option<End>,
     /// Whether it was rolled back from; only its owner's spec can bring it back.
     pub vetoed: bool,
-    /// What it showed when it failed.
-    pub evidence: Option<Evidence>,
-    /// Whether it failed before its artifact arrived; nothing prevents another attempt.
-    pub unfetched: bool,
 }
 
 /// How a release ended.
@@ -46,24 +40,53 @@ pub enum End {
     /// Another release took over its traffic.
     Retired(Cause),
     /// Its rollout failed.
-    Rejected(Cause),
+    Rejected(Rejected),
     /// Another one was requested before its rollout was done.
     Superseded(Cause),
+}
+
+/// How a rollout failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    pub cause: Cause,
+    /// The generation for which it failed; a later one may try the release again.
+    pub generation: u64,
+    /// Whether its artifact had arrived. If not, nothing prevents another attempt.
+    pub fetched: bool,
+    /// What the release showed; gathered before its units are stopped.
+    pub evidence: Option<Evidence>,
 }
 
 impl End {
     /// Returns why it ended.
     pub fn cause(&self) -> &Cause {
         match self {
-            Self::Retired(cause) | Self::Rejected(cause) | Self::Superseded(cause) => cause,
+            Self::Retired(cause) | Self::Superseded(cause) => cause,
+            Self::Rejected(rejected) => &rejected.cause,
         }
     }
 }
 
 impl Release {
-    /// Returns whether its rollout failed.
-    pub fn is_rejected(&self) -> bool {
-        matches!(self.end, Some(End::Rejected(_)))
+    /// Returns how its rollout failed, if it did.
+    pub fn rejected(&self) -> Option<&Rejected> {
+        match &self.end {
+            Some(End::Rejected(rejected)) => Some(rejected),
+            _ => None,
+        }
+    }
+
+    /// Returns how its rollout failed, to add to it.
+    pub fn rejected_mut(&mut self) -> Option<&mut Rejected> {
+        match &mut self.end {
+            Some(End::Rejected(rejected)) => Some(rejected),
+            _ => None,
+        }
+    }
+
+    /// Returns whether its rollout failed before its artifact arrived.
+    pub fn is_unfetched(&self) -> bool {
+        self.rejected().is_some_and(|rejected| !rejected.fetched)
     }
 
     /// Returns whether it has an artifact's bytes, as far as that is known before they arrive. The same place under
@@ -84,7 +107,7 @@ impl Release {
     }
 }
 
-/// What a release showed when it failed, kept as long as the release.
+/// What a release showed when it failed, kept until it is tried again.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Evidence {
     /// How its processes ended, and the last probe result of each, one per line.

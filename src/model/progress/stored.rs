@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Backoff, Cause, Draining, EarlierRun, End, Evidence, FailedFetch, Phase, ProjectProgress, Quarantine, Release,
-    ReleaseState, Rollout, Switched, Target,
+    Backoff, Cause, Draining, EarlierRun, End, Evidence, FailedFetch, Phase, ProjectProgress, Quarantine, Rejected,
+    Release, ReleaseState, Rollout, Switched, Target,
 };
 use crate::model::desired::Content;
 use crate::model::names::{Hostname, Ports, ProcessName, ReleaseNo, Sha256, Slot};
@@ -64,6 +64,7 @@ struct StoredRelease {
     content: Arc<Content>,
     sha256: Option<Sha256>,
     version: Option<Label>,
+    /// The generation for which it failed; of no meaning if it did not.
     generation: u64,
     slot: Slot,
     state: ReleaseState,
@@ -192,7 +193,12 @@ impl StoredRelease {
         let end = match self.state {
             ReleaseState::Trial | ReleaseState::Serving => None,
             ReleaseState::Retired => Some(End::Retired(self.ended.unwrap_or(unknown))),
-            ReleaseState::Rejected => Some(End::Rejected(self.ended.unwrap_or(unknown))),
+            ReleaseState::Rejected => Some(End::Rejected(Rejected {
+                cause: self.ended.unwrap_or(unknown),
+                generation: self.generation,
+                fetched: !self.unfetched,
+                evidence: self.evidence,
+            })),
             // One whose rollout never began has no cause.
             ReleaseState::Superseded => self.ended.map(End::Superseded),
         };
@@ -200,7 +206,6 @@ impl StoredRelease {
             content: self.content,
             sha256: self.sha256,
             version: self.version,
-            generation: self.generation,
             slot: self.slot,
             created_at: self.created_at,
             since: self.since,
@@ -208,28 +213,27 @@ impl StoredRelease {
             turn: self.turn,
             end,
             vetoed: self.vetoed,
-            evidence: self.evidence,
-            unfetched: self.unfetched,
         }
     }
 
     fn of(release: &Release, state: ReleaseState) -> Self {
         let release = release.clone();
+        let rejected = release.rejected();
         Self {
+            generation: rejected.map_or(0, |rejected| rejected.generation),
+            evidence: rejected.and_then(|rejected| rejected.evidence.clone()),
+            unfetched: release.is_unfetched(),
+            ended: release.end.as_ref().map(|end| end.cause().clone()),
             content: release.content,
             sha256: release.sha256,
             version: release.version,
-            generation: release.generation,
             slot: release.slot,
             state,
             created_at: release.created_at,
             since: release.since,
             good: release.good,
             turn: release.turn,
-            ended: release.end.map(|end| end.cause().clone()),
             vetoed: release.vetoed,
-            evidence: release.evidence,
-            unfetched: release.unfetched,
         }
     }
 }

@@ -8,7 +8,7 @@ use zexio::model::desired::{Complaint, ComplaintKind, Content, HeldUntil, Hold, 
 use zexio::model::document;
 use zexio::model::event::By;
 use zexio::model::names::{EnvName, KeyId, ProjectId, ReleaseNo, SecretName, Slot};
-use zexio::model::progress::{Cause, End, ProjectProgress, Release, Target};
+use zexio::model::progress::{Cause, End, ProjectProgress, Rejected, Release, Target};
 use zexio::model::quantity::Timestamp;
 use zexio::model::services::{Service, Version};
 use zexio::model::spec::{Artifact, ArtifactFrom, Plain, Source, Updates};
@@ -233,16 +233,20 @@ fn tried(db: &dyn Store, failed: bool, unfetched: bool) {
         content: content.into(),
         sha256: None,
         version: spec.artifact.version.clone(),
-        generation: wanted.generation,
         slot: Slot::A,
         created_at: Timestamp(1),
         since: Timestamp(1),
         good: false,
         turn: 0,
-        end: failed.then(|| End::Rejected(Cause::unknown(Timestamp(1)))),
+        end: failed.then(|| {
+            End::Rejected(Rejected {
+                cause: Cause::unknown(Timestamp(1)),
+                generation: wanted.generation,
+                fetched: !unfetched,
+                evidence: None,
+            })
+        }),
         vetoed: false,
-        evidence: None,
-        unfetched,
     };
     let mut progress = match failed {
         true => ProjectProgress {

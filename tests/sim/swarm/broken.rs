@@ -132,7 +132,7 @@ fn forgets_what_is_wanted(d: &Desired, w: &WantedServices, o: &Observed, p: &Pro
 /// Starts a rejected release once more.
 fn tries_again(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     also(d, w, o, p, r, |project, progress| {
-        let rejected = |unit: &&UnitId| progress.release(unit.release).is_some_and(Release::is_rejected);
+        let rejected = |unit: &&UnitId| progress.release(unit.release).and_then(Release::rejected).is_some();
         units(o, project).find(rejected).cloned().map(ProjectAction::Start)
     })
 }

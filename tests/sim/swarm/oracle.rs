@@ -561,7 +561,7 @@ impl Oracle {
             let stalls = progress.stalled.iter().chain(&progress.waits).map(|stall| &stall.message).chain(refusals);
             let ends =
                 progress.releases.values().filter_map(|release| release.end.as_ref()).map(|end| &end.cause().message);
-            let evidence = progress.releases.values().filter_map(|release| release.evidence.as_ref());
+            let evidence = progress.releases.values().filter_map(|release| release.rejected()?.evidence.as_ref());
             let lines = evidence.flat_map(|evidence| evidence.findings.iter().chain(&evidence.log));
             let backoff = progress.backoff.iter().map(|backoff| &backoff.message);
             let shown = stalls.chain(ends).chain(lines).chain(backoff).find(|text| text.contains(SENTINEL)).cloned();
