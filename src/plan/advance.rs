@@ -46,9 +46,9 @@ pub fn advance(
             }
             Intent::Run(spec) => {
                 let progress = all_progress.projects.entry(project.clone()).or_default();
-                wake(progress, observed.now);
+                end_suspension(progress, observed.now);
                 // A complete switch is a fact, even if a newer spec arrived before it was recorded.
-                promote_what_was_switched(project, seen, progress, spec, observed.now);
+                promote_if_switched(project, seen, progress, spec, observed.now);
                 let switching = progress.rollout().is_some_and(Rollout::is_proven);
                 if switching && (seen.units.known().is_none() || seen.bundles.known().is_none()) {
                     // Whether it has the traffic by now cannot be observed; no other target is set before that is
@@ -56,14 +56,14 @@ pub fn advance(
                     continue;
                 }
                 // A release with part of the traffic gets the rest first: the release before it may have failed by now.
-                let taken = !is_half_switched(project, seen, progress)
+                let is_selected = !is_partly_switched(project, seen, progress)
                     && target::select(project, wanted, spec, observed, all_progress, rules);
                 let progress = all_progress.projects.entry(project.clone()).or_default();
                 let stalled = progress.stalled.clone();
-                roll(project, spec, wanted.moved, seen, progress, observed.now);
+                advance_project(project, spec, wanted.moved, seen, progress, observed.now);
                 routes::offer_again(progress, observed);
-                if taken {
-                    take_routes(spec, progress);
+                if is_selected {
+                    activate_routes(spec, progress);
                 } else {
                     // Any failure is that of an earlier generation's release: this generation was not tried yet.
                     progress.stalled = stalled;
@@ -74,7 +74,7 @@ pub fn advance(
 }
 
 /// Ends a suspension: the time for which a rollout stood still does not count against it.
-fn wake(progress: &mut ProjectProgress, now: Timestamp) {
+fn end_suspension(progress: &mut ProjectProgress, now: Timestamp) {
     let Some(since) = progress.suspended.take() else { return };
     if let Some(rollout) = progress.rollout_mut() {
         let stood_still = now.since(since.max(rollout.since));
@@ -91,7 +91,7 @@ fn clear_target(progress: &mut ProjectProgress, generation: u64) {
     progress.routes.clear();
 }
 
-fn roll(
+fn advance_project(
     project: &ProjectId,
     spec: &Spec,
     moved: bool,
@@ -101,17 +101,17 @@ fn roll(
 ) {
     clamp_to_now(progress, &spec.deploy, now);
     if let Facet::Known(bundles) = &seen.bundles {
-        learn_digests(progress, bundles);
-        end_the_wait_for_an_artifact(progress, bundles, now);
-        stay_where_nothing_is_new(progress);
+        record_digests(progress, bundles);
+        note_artifact_on_disk(progress, bundles, now);
+        drop_rollout_of_same_bytes(progress);
     }
     count_fetch_failure(seen, moved, progress, &spec.deploy, now);
     note_release_command(project, seen, progress);
-    make_room(project, seen, progress, spec, now);
-    judge(project, seen, progress, &spec.deploy, now);
-    promote_what_was_switched(project, seen, progress, spec, now);
+    begin_changeover(project, seen, progress, spec, now);
+    apply_verdict(project, seen, progress, &spec.deploy, now);
+    promote_if_switched(project, seen, progress, spec, now);
     end_drain(seen, progress, now);
-    retire(progress, spec.keep.count());
+    apply_retention(progress, spec.keep.count());
     ports::give_back(progress);
 }
 
@@ -132,7 +132,7 @@ fn clamp_to_now(progress: &mut ProjectProgress, deploy: &Deploy, now: Timestamp)
 
 /// Activates the routes of the newest spec once its release serves. A spec that was refused because another project has
 /// one of its hosts changes no route.
-fn take_routes(spec: &Spec, progress: &mut ProjectProgress) {
+fn activate_routes(spec: &Spec, progress: &mut ProjectProgress) {
     if progress.target == Target::Serving {
         progress.routes = routes_of(spec);
         progress.hosts = target::hosts_of(spec);
@@ -145,7 +145,7 @@ fn routes_of(spec: &Spec) -> BTreeMap<ProcessName, Vec<Route>> {
 }
 
 /// Fills in the digest of a release that had none, as soon as its artifact is on disk.
-fn learn_digests(progress: &mut ProjectProgress, bundles: &BundlesSeen) {
+fn record_digests(progress: &mut ProjectProgress, bundles: &BundlesSeen) {
     for (number, sha256) in &bundles.releases {
         if let Some(release) = progress.releases.get_mut(number) {
             release.sha256.get_or_insert_with(|| sha256.clone());
@@ -154,7 +154,7 @@ fn learn_digests(progress: &mut ProjectProgress, bundles: &BundlesSeen) {
 }
 
 /// The rollout's own time begins when the artifact it waited for has arrived.
-fn end_the_wait_for_an_artifact(progress: &mut ProjectProgress, bundles: &BundlesSeen, now: Timestamp) {
+fn note_artifact_on_disk(progress: &mut ProjectProgress, bundles: &BundlesSeen, now: Timestamp) {
     let on_disk = progress.candidate().is_some_and(|candidate| bundles.releases.contains_key(&candidate));
     if let Some(rollout) = progress.rollout_mut().filter(|_| on_disk)
         && rollout.fetch.take().is_some_and(|fetch| fetch.awaited_until.is_some())
@@ -164,7 +164,7 @@ fn end_the_wait_for_an_artifact(progress: &mut ProjectProgress, bundles: &Bundle
 }
 
 /// Another address or version with the same bytes behind it is no new release.
-fn stay_where_nothing_is_new(progress: &mut ProjectProgress) {
+fn drop_rollout_of_same_bytes(progress: &mut ProjectProgress) {
     let (Some(candidate), Some(serving)) = (progress.candidate(), progress.serving) else { return };
     let (Some(new), Some(old)) = (progress.release(candidate), progress.release(serving)) else { return };
     let same_bytes = new.sha256.is_some() && new.sha256 == old.sha256;
@@ -230,7 +230,13 @@ fn note_release_command(project: &ProjectId, seen: &ObservedProject, progress: &
 /// A process that must not run twice changes over only once the rest of the new release is ready, so that a bad release
 /// is known by then. It changes over only once: a release that becomes unready later does not make it change back and
 /// forth.
-fn make_room(project: &ProjectId, seen: &ObservedProject, progress: &mut ProjectProgress, spec: &Spec, now: Timestamp) {
+fn begin_changeover(
+    project: &ProjectId,
+    seen: &ObservedProject,
+    progress: &mut ProjectProgress,
+    spec: &Spec,
+    now: Timestamp,
+) {
     let Some(rollout) = progress.rollout() else { return };
     let case = Case { project, rollout, progress, deploy: &spec.deploy, seen, now };
     let runs_once = |unit: &UnitId| super::rollout::runs_once(spec, progress, unit);
@@ -244,7 +250,13 @@ fn make_room(project: &ProjectId, seen: &ObservedProject, progress: &mut Project
     }
 }
 
-fn judge(project: &ProjectId, seen: &ObservedProject, progress: &mut ProjectProgress, deploy: &Deploy, now: Timestamp) {
+fn apply_verdict(
+    project: &ProjectId,
+    seen: &ObservedProject,
+    progress: &mut ProjectProgress,
+    deploy: &Deploy,
+    now: Timestamp,
+) {
     let Some(rollout) = progress.rollout() else { return };
     let candidate = rollout.release;
     if rollout.is_proven() && switch_has_begun(candidate, seen, progress) {
@@ -275,7 +287,7 @@ fn proven_candidate(progress: &ProjectProgress) -> Option<ReleaseNo> {
 
 /// Returns whether a proven candidate that runs has part of the traffic. One that failed or whose files are gone does
 /// not count: it would block the next generation forever.
-fn is_half_switched(project: &ProjectId, seen: &ObservedProject, progress: &ProjectProgress) -> bool {
+fn is_partly_switched(project: &ProjectId, seen: &ObservedProject, progress: &ProjectProgress) -> bool {
     let Some(candidate) = proven_candidate(progress) else { return false };
     let (Some(units), Some(bundles)) = (seen.units.known(), seen.bundles.known()) else { return false };
     let is_daemon = |unit: &UnitId| progress.work_of(unit).is_some_and(Work::is_daemon);
@@ -320,7 +332,7 @@ pub fn reject(progress: &mut ProjectProgress, number: ReleaseNo, why: Rejection,
 
 /// Promotes the candidate once the machine shows the switch: markers, link and boot order. Only then is it the serving
 /// release.
-fn promote_what_was_switched(
+fn promote_if_switched(
     project: &ProjectId,
     seen: &ObservedProject,
     progress: &mut ProjectProgress,
@@ -354,14 +366,14 @@ fn promote_what_was_switched(
         let message = format!("release {candidate} took over");
         progress.end(old, End::Retired(Cause { reason: Reason::Replaced, message, since: now }));
         // What was stopped before the switch has no request left to finish.
-        let works = is_at_work(old, seen, progress);
+        let works = may_have_requests(old, seen, progress);
         let until = if works { now.after(spec.deploy.drain.max(SHORTEST_DRAIN)) } else { now };
         progress.draining = Some(Draining { release: old, until });
     }
 }
 
 /// Returns whether a release may still have requests to finish: one of its processes runs, or Caddy may read its site.
-pub fn is_at_work(number: ReleaseNo, seen: &ObservedProject, progress: &ProjectProgress) -> bool {
+pub fn may_have_requests(number: ReleaseNo, seen: &ObservedProject, progress: &ProjectProgress) -> bool {
     let has_site = progress.release(number).is_some_and(|release| release.content.sites().next().is_some());
     let runs = seen.units.known().is_none_or(|units| {
         let daemon = |unit: &UnitId| progress.work_of(unit).is_none_or(Work::is_daemon);
@@ -437,7 +449,7 @@ fn end_drain(seen: &ObservedProject, progress: &mut ProjectProgress, now: Timest
 }
 
 /// Drops the oldest releases that are not needed. The last good one is needed: it is the rollback target.
-fn retire(progress: &mut ProjectProgress, keep: usize) {
+fn apply_retention(progress: &mut ProjectProgress, keep: usize) {
     let mut needed = progress.alive();
     needed.extend(progress.target_release());
     needed.extend(progress.last_good_before());
