@@ -28,8 +28,8 @@ pub fn select(
     let conflict = conflict(project, &hosts, all_progress, rules);
     let mut taken = ports::taken(all_progress);
     let progress = all_progress.projects.entry(project.clone()).or_default();
-    let is_news = progress.generation != wanted.generation;
-    if is_news {
+    let is_new_generation = progress.generation != wanted.generation;
+    if is_new_generation {
         progress.generation = wanted.generation;
         progress.stalled = None;
         progress.backoff = None;
@@ -44,13 +44,13 @@ pub fn select(
         return false;
     }
     progress.hosts.extend(hosts);
-    let needs = if is_under_way(wanted, spec, progress) { &BTreeSet::new() } else { &spec.needs };
+    let needs = if has_begun(wanted, spec, progress) { &BTreeSet::new() } else { &spec.needs };
     if services::hold(needs, project, &observed.services, all_progress, now) {
         return false;
     }
     let progress = all_progress.projects.entry(project.clone()).or_default();
-    if !is_news && progress.aimed == 0 {
-        take_the_version_for_its(progress, spec);
+    if !is_new_generation && progress.aimed == 0 {
+        adopt_version(progress, spec);
     }
     let number = match wanted_release(wanted, spec, progress, now) {
         Ok(number) => number,
@@ -59,12 +59,12 @@ pub fn select(
             return false;
         }
     };
-    unstall_what_is_mended(progress);
+    clear_own_stall(progress);
     if let Err(message) = ports::allot(progress, number, &mut taken, rules.ports) {
         stall(progress, Reason::PortsExhausted, message, now);
         return false;
     }
-    veto_what_is_left(progress, spec, number);
+    veto_release_left_behind(progress, spec, number);
     set_target(project, progress, number, observed);
     progress.aimed = wanted.generation;
     true
@@ -72,7 +72,7 @@ pub fn select(
 
 /// Earlier agents ignored the version, so the target may have another one than the spec. That alone does not fetch it
 /// again.
-fn take_the_version_for_its(progress: &mut ProjectProgress, spec: &Spec) {
+fn adopt_version(progress: &mut ProjectProgress, spec: &Spec) {
     let target = progress.target_release().and_then(|number| progress.releases.get_mut(&number));
     let source = spec.artifact.source();
     if let Some(target) = target.filter(|target| source.is_some_and(|source| target.content.source.same_as(source))) {
@@ -95,7 +95,7 @@ fn conflict(project: &ProjectId, hosts: &BTreeSet<Hostname>, all_progress: &Prog
 
 /// Returns whether the desired release is on trial, serves, or has failed already: the services it needs were there
 /// when it began, and one that goes down later blocks no rollout.
-fn is_under_way(wanted: &Wanted, spec: &Spec, progress: &ProjectProgress) -> bool {
+fn has_begun(wanted: &Wanted, spec: &Spec, progress: &ProjectProgress) -> bool {
     let target = progress.target_release().and_then(|number| Some((number, progress.release(number)?)));
     let Some((number, target)) = target else { return false };
     let same = match &spec.artifact.from {
@@ -109,10 +109,11 @@ fn is_under_way(wanted: &Wanted, spec: &Spec, progress: &ProjectProgress) -> boo
 }
 
 /// Stalls from this module last only as long as their cause.
-const MINE: [Reason; 4] = [Reason::Conflict, Reason::SecretMissing, Reason::ReleaseUnknown, Reason::PortsExhausted];
+const OWN_REASONS: [Reason; 4] =
+    [Reason::Conflict, Reason::SecretMissing, Reason::ReleaseUnknown, Reason::PortsExhausted];
 
-fn unstall_what_is_mended(progress: &mut ProjectProgress) {
-    if progress.stalled.as_ref().is_some_and(|stall| MINE.contains(&stall.reason)) {
+fn clear_own_stall(progress: &mut ProjectProgress) {
+    if progress.stalled.as_ref().is_some_and(|stall| OWN_REASONS.contains(&stall.reason)) {
         progress.stalled = None;
     }
 }
@@ -209,7 +210,7 @@ fn known_bytes(progress: &ProjectProgress, artifact: &Artifact, source: &Source)
 }
 
 /// After a rollback to an earlier release, the one left behind must not return by itself.
-fn veto_what_is_left(progress: &mut ProjectProgress, spec: &Spec, number: ReleaseNo) {
+fn veto_release_left_behind(progress: &mut ProjectProgress, spec: &Spec, number: ReleaseNo) {
     let left = progress.target_release().filter(|target| spec.artifact.release().is_some() && *target != number);
     if let Some(release) = left.and_then(|left| progress.releases.get_mut(&left)) {
         release.vetoed = true;
