@@ -275,7 +275,7 @@ impl ProjectContext<'_> {
         if stale {
             plan.push(self.project, ProjectAction::ReloadSystemd, StepReason::UnitChanged);
         }
-        let is_judged = self.progress.rollout().is_some_and(|rollout| rollout.saw(unit, seen));
+        let is_judged = self.progress.rollout().is_some_and(|rollout| rollout.is_from_rollout(unit, seen));
         let failed_command = matches!(work.kind, Kind::Release(_)) && seen.state == ActiveState::Failed && is_judged;
         let runs_by_itself = matches!(work.kind, Kind::Scheduled(_));
         if !seen.is_up() && !runs_by_itself && !failed_command {

@@ -12,7 +12,7 @@ use crate::model::spec::{Check, Deploy, Ready};
 use super::restarts;
 
 /// A process that failed this often within its trial does not come up by itself.
-const FALLS: u32 = 3;
+const MAX_ENDED_RUNS: u32 = 3;
 
 /// The verdict on a candidate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +76,7 @@ impl Case<'_> {
             (Some(work), unit) if work.is_daemon() => self.of_daemon(&id, work, unit),
             // A scheduled process proves nothing before its time; only that its unit was written can be observed.
             (_, Some(unit)) if unit.text.is_some() => Verdict::Healthy,
-            _ => self.soon(),
+            _ => self.wait_a_second(),
         });
         Some(command.into_iter().chain(processes).chain([self.of_files()]).collect())
     }
@@ -89,8 +89,8 @@ impl Case<'_> {
 
     /// A release command must run to its end once, and succeed.
     fn of_command(&self, id: &UnitId, unit: Option<&UnitSeen>) -> Verdict {
-        let failed = |unit: &&UnitSeen| unit.state == ActiveState::Failed && self.rollout.saw(id, unit);
-        let Some(unit) = unit.filter(failed) else { return self.soon() };
+        let failed = |unit: &&UnitSeen| unit.state == ActiveState::Failed && self.rollout.is_from_rollout(id, unit);
+        let Some(unit) = unit.filter(failed) else { return self.wait_a_second() };
         let how = match (unit.result.as_str(), unit.exit) {
             ("timeout", _) => "took longer than its timeout and was stopped".to_owned(),
             ("oom-kill", _) => "was killed for want of memory".to_owned(),
@@ -103,10 +103,10 @@ impl Case<'_> {
     fn of_daemon(&self, id: &UnitId, work: &Work, unit: Option<&UnitSeen>) -> Verdict {
         // One that stops or was stopped, like that of a release that drained, is started again.
         let is_on = |unit: &&UnitSeen| !matches!(unit.state, ActiveState::Deactivating | ActiveState::Inactive);
-        let Some(unit) = unit.filter(is_on) else { return self.soon() };
-        let found = match (self.fall_of(id, unit), &work.ready) {
-            (Some(fall), _) => Err(fall),
-            (None, Some(ready)) if ready.check == Check::Notify => self.told_since(ready, unit),
+        let Some(unit) = unit.filter(is_on) else { return self.wait_a_second() };
+        let found = match (self.lasting_failure(id, unit), &work.ready) {
+            (Some(failure), _) => Err(failure),
+            (None, Some(ready)) if ready.check == Check::Notify => self.notified_since(ready, unit),
             (None, Some(ready)) => self.answered_since(ready, self.probed(id, unit), unit),
             (None, None) => Ok(self.up_since(unit)),
         };
@@ -116,30 +116,30 @@ impl Case<'_> {
             }
             Ok(Some(ready)) if self.now >= ready.after(self.deploy.min_healthy) => Verdict::Healthy,
             Ok(Some(ready)) => Verdict::Wait(ready.after(self.deploy.min_healthy)),
-            Ok(None) => self.soon(),
+            Ok(None) => self.wait_a_second(),
         }
     }
 
     /// Describes the failure of a process that does not come up by itself.
-    fn fall_of(&self, id: &UnitId, unit: &UnitSeen) -> Option<String> {
-        let falls = self.rollout.falls(id, unit);
+    fn lasting_failure(&self, id: &UnitId, unit: &UnitSeen) -> Option<String> {
+        let ended_runs = self.rollout.ended_runs(id, unit);
         // systemd shows how a process ended only until the next one starts; wait for one more failure rather than judge
         // without that.
-        let often = falls > FALLS || falls == FALLS && unit.exit.is_some();
-        if !self.rollout.saw(id, unit) || !often && unit.state != ActiveState::Failed {
+        let often = ended_runs > MAX_ENDED_RUNS || ended_runs == MAX_ENDED_RUNS && unit.exit.is_some();
+        if !self.rollout.is_from_rollout(id, unit) || !often && unit.state != ActiveState::Failed {
             return None;
         }
         let limit = self.progress.release(self.rollout.release).and_then(|release| release.content.limits.memory);
         let how = unit.ending(limit).unwrap_or_else(|| "ended".to_owned());
-        let how = if falls > 1 { format!("{how}, {falls} times since it was started") } else { how };
+        let how = if ended_runs > 1 { format!("{how}, {ended_runs} times since it was started") } else { how };
         let ended_well = unit.exit == Some(Exit::Status(0));
         let hint = self.progress.work_of(id).filter(|_| ended_well).map(restarts::after_success);
         Some(hint.map_or(how.clone(), |hint| format!("{how}; {hint}")))
     }
 
     /// Returns since when a process has reported to systemd that it is ready.
-    fn told_since(&self, ready: &Ready, unit: &UnitSeen) -> Result<Option<Timestamp>, String> {
-        if unit.state == ActiveState::Activating && self.now >= self.asked_since(unit).after(ready.within) {
+    fn notified_since(&self, ready: &Ready, unit: &UnitSeen) -> Result<Option<Timestamp>, String> {
+        if unit.state == ActiveState::Activating && self.now >= self.probed_from(unit).after(ready.within) {
             return Err(not_ready(ready, "it did not notify systemd"));
         }
         Ok(self.up_since(unit))
@@ -155,7 +155,7 @@ impl Case<'_> {
         match probed {
             // Only a probe made after the timeout can show that the time was not enough: an agent that slept until then
             // must probe once more.
-            Some(Probed { ok_since: None, at, last, .. }) if *at >= self.asked_since(unit).after(ready.within) => {
+            Some(Probed { ok_since: None, at, last, .. }) if *at >= self.probed_from(unit).after(ready.within) => {
                 Err(not_ready(ready, last))
             }
             _ => Ok(probed.and_then(|probed| probed.ok_since).filter(|_| unit.state == ActiveState::Active)),
@@ -172,11 +172,11 @@ impl Case<'_> {
     }
 
     /// The target of a rollback may run already: it is probed from the start of its trial.
-    fn asked_since(&self, unit: &UnitSeen) -> Timestamp {
+    fn probed_from(&self, unit: &UnitSeen) -> Timestamp {
         unit.since.unwrap_or(self.now).max(self.rollout.since)
     }
 
-    fn soon(&self) -> Verdict {
+    fn wait_a_second(&self) -> Verdict {
         Verdict::Wait(self.now.after(Span::seconds(1)))
     }
 

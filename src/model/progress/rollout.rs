@@ -121,14 +121,14 @@ impl Rollout {
     /// Returns whether a unit entered its state since the rollout began, by a run that began since then. A failure
     /// before that, in months of service or in an earlier attempt, and the end of an earlier run do not count against a
     /// release that is rolled back to.
-    pub fn saw(&self, id: &UnitId, unit: &UnitSeen) -> bool {
+    pub fn is_from_rollout(&self, id: &UnitId, unit: &UnitSeen) -> bool {
         let is_earlier =
             self.earlier.get(&id.name()).is_some_and(|run| unit.invocation.as_ref() == Some(&run.invocation));
         !is_earlier && unit.since.is_none_or(|since| since >= self.since)
     }
 
     /// Counts how often runs of a unit ended that began after the rollout did.
-    pub fn falls(&self, id: &UnitId, unit: &UnitSeen) -> u32 {
+    pub fn ended_runs(&self, id: &UnitId, unit: &UnitSeen) -> u32 {
         let before = self.earlier.get(&id.name()).and_then(|run| run.restarts);
         // The end of the earlier run counts as one of its restarts.
         let restarts =
