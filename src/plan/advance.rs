@@ -277,7 +277,7 @@ fn apply_verdict(
 /// switch that has begun is completed, since going back would be a switch too.
 fn switch_has_begun(candidate: ReleaseNo, seen: &ObservedProject, progress: &ProjectProgress) -> bool {
     let (Some(bundles), Some(release)) = (seen.bundles.known(), progress.release(candidate)) else { return true };
-    let pointed = release.content.web().any(|process| super::rollout::slot_pointed(bundles, process) == release.slot);
+    let pointed = release.content.web().any(|process| super::rollout::active_slot(bundles, process) == release.slot);
     bundles.link == Some(candidate) || progress.serving.is_some() && pointed
 }
 
@@ -435,7 +435,7 @@ pub fn has_traffic(project: &ProjectId, number: ReleaseNo, seen: &ObservedProjec
         (Some(seen), Some(_)) => seen.timer.as_ref().is_some_and(|timer| timer.active && timer.enabled),
         _ => false,
     };
-    let pointed = release.content.web().all(|process| super::rollout::slot_pointed(bundles, process) == release.slot);
+    let pointed = release.content.web().all(|process| super::rollout::active_slot(bundles, process) == release.slot);
     progress.units_of(project, number).iter().all(starts_at_boot) && pointed && bundles.link == Some(number)
 }
 

@@ -6,7 +6,7 @@ use crate::model::observed::ObservedProject;
 use crate::model::progress::ProjectProgress;
 use crate::model::quantity::Span;
 
-use super::rollout::{OnRunning, release_unit};
+use super::rollout::{OnRunning, stop_and_remove_unit};
 use super::{PassContext, Plan, ProjectAction, StepReason};
 
 /// Adds the next steps of a removal.
@@ -30,7 +30,7 @@ pub fn steps(
         return plan.look_at(now.after(Span::seconds(1)));
     }
     for (unit, seen) in units {
-        release_unit(project, unit, seen, OnRunning::Stop, StepReason::ProjectDeleted, now, plan);
+        stop_and_remove_unit(project, unit, seen, OnRunning::Stop, StepReason::ProjectDeleted, now, plan);
     }
     if units.is_empty() {
         plan.push(

@@ -43,18 +43,18 @@ pub fn steps(
     if let Some(backoff) = progress.backoff.as_ref().filter(|backoff| now < backoff.until) {
         return plan.look_at(backoff.until);
     }
-    let scene = ProjectContext { project, seen, units, bundles, progress, routed, now, rules };
-    scene.prepare(plan);
+    let context = ProjectContext { project, seen, units, bundles, progress, routed, now, rules };
+    context.prepare(plan);
     // Traffic goes back to the serving release before anything stops: a rollout that ends in the middle of its switch
     // has some of it.
-    scene.serve(spec, plan);
-    scene.stop_unwanted(plan);
-    scene.try_candidate(spec, plan);
-    scene.tidy(plan);
+    context.serve(spec, plan);
+    context.stop_unwanted(plan);
+    context.roll_out_candidate(spec, plan);
+    context.remove_leftovers(plan);
 }
 
 /// Returns the slot that Caddy sends a process's requests to.
-pub fn slot_pointed(bundles: &BundlesSeen, process: &ProcessName) -> Slot {
+pub fn active_slot(bundles: &BundlesSeen, process: &ProcessName) -> Slot {
     if bundles.markers.contains(process) { Slot::B } else { Slot::A }
 }
 
@@ -98,7 +98,7 @@ impl ProjectContext<'_> {
                     plan.push(self.project, ProjectAction::DisarmTimer(unit.clone()), StepReason::CandidateHealthy);
                 }
                 Some(draining) if self.now < draining.until => {}
-                Some(_) => release_unit(
+                Some(_) => stop_and_remove_unit(
                     self.project,
                     unit,
                     seen,
@@ -108,7 +108,7 @@ impl ProjectContext<'_> {
                     plan,
                 ),
                 None if wanted.contains(unit) => {}
-                None => release_unit(
+                None => stop_and_remove_unit(
                     self.project,
                     unit,
                     seen,
@@ -155,7 +155,7 @@ impl ProjectContext<'_> {
         }
     }
 
-    fn try_candidate(&self, spec: &Spec, plan: &mut Plan) {
+    fn roll_out_candidate(&self, spec: &Spec, plan: &mut Plan) {
         let Some(rollout) = self.progress.rollout() else { return };
         match visits::verify(self.project, spec, self.seen, self.progress).map(|visit| visit.purpose) {
             Some(Purpose::Verify { until, .. }) if self.now < until => plan.look_at(until),
@@ -223,7 +223,7 @@ impl ProjectContext<'_> {
 
     /// A process that must not run twice stays in the serving release until the candidate is ready to take over, and
     /// never runs beside another. A release that is kept for inspection does not count: it is left as it is.
-    fn has_place(&self, unit: &UnitId, spec: &Spec) -> bool {
+    fn may_start(&self, unit: &UnitId, spec: &Spec) -> bool {
         let is_neighbour = |other: &UnitId, seen: &UnitSeen| {
             let kept = self.progress.kept_for_inspection() == Some(other.release);
             other.release != unit.release && !kept && seen.is_up() && runs_once(spec, self.progress, other)
@@ -243,7 +243,7 @@ impl ProjectContext<'_> {
             return self.fetch(number, plan);
         }
         let units = self.progress.units_of(self.project, number);
-        let (now, later): (Vec<UnitId>, Vec<UnitId>) = units.into_iter().partition(|unit| self.has_place(unit, spec));
+        let (now, later): (Vec<UnitId>, Vec<UnitId>) = units.into_iter().partition(|unit| self.may_start(unit, spec));
         now.iter().for_each(|unit| self.bring_up_unit(unit, reason, plan));
         if !later.is_empty() {
             plan.look_at(self.now.after(Span::seconds(1)));
@@ -304,9 +304,9 @@ impl ProjectContext<'_> {
             return;
         }
         for unit in self.progress.units_of(self.project, number) {
-            self.let_start_at_boot(unit, reason, plan);
+            self.enable_at_boot(unit, reason, plan);
         }
-        for process in release.content.web().filter(|process| slot_pointed(self.bundles, process) != release.slot) {
+        for process in release.content.web().filter(|process| active_slot(self.bundles, process) != release.slot) {
             plan.push(self.project, ProjectAction::Point(process.clone(), release.slot), reason);
         }
         if self.bundles.link != Some(number) {
@@ -315,7 +315,7 @@ impl ProjectContext<'_> {
     }
 
     /// A daemon starts at boot; a scheduled process's timer is armed from now on, and its predecessor's disarmed.
-    fn let_start_at_boot(&self, unit: UnitId, reason: StepReason, plan: &mut Plan) {
+    fn enable_at_boot(&self, unit: UnitId, reason: StepReason, plan: &mut Plan) {
         let Some(seen) = self.units.get(&unit) else { return };
         if self.progress.work_of(&unit).is_some_and(Work::is_daemon) {
             if !seen.enabled {
@@ -334,7 +334,7 @@ impl ProjectContext<'_> {
     }
 
     /// Removes what no known release needs: old releases on disk, fetches for them, markers of removed processes.
-    fn tidy(&self, plan: &mut Plan) {
+    fn remove_leftovers(&self, plan: &mut Plan) {
         let used = |number: &ReleaseNo| self.units.keys().any(|unit| unit.release == *number);
         let known = |number: &ReleaseNo| self.progress.releases.contains_key(number);
         for number in self.bundles.releases.keys().filter(|n| !known(n) && !used(n) && self.bundles.link != Some(**n)) {
@@ -358,7 +358,7 @@ pub enum OnRunning<'a> {
 }
 
 impl OnRunning<'_> {
-    fn is_with(&self, unit: &UnitId) -> bool {
+    fn allows(&self, unit: &UnitId) -> bool {
         match self {
             OnRunning::Stop => false,
             OnRunning::LetTimedFinish(progress) => {
@@ -369,7 +369,7 @@ impl OnRunning<'_> {
 }
 
 /// Stops a unit; once it is down, removes it.
-pub fn release_unit(
+pub fn stop_and_remove_unit(
     project: &ProjectId,
     unit: &UnitId,
     seen: &UnitSeen,
@@ -386,7 +386,7 @@ pub fn release_unit(
             plan.push(project, ProjectAction::RemoveUnit(unit.clone()), reason)
         }
         ActiveState::Deactivating => plan.look_at(now.after(Span::seconds(1))),
-        _ if on_running.is_with(unit) => {}
+        _ if on_running.allows(unit) => {}
         _ => plan.push(project, ProjectAction::Stop(unit.clone()), reason),
     }
 }
