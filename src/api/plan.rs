@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::model::desired::Wanted;
 use crate::model::names::ProjectId;
 use crate::plan::Step;
-use crate::plan::status::who_waits;
+use crate::plan::status::waiting_projects;
 use crate::plan::step::Facts;
 use crate::trigger::DryRun;
 
@@ -45,7 +45,7 @@ pub async fn of_all(call: &Call) -> Answer {
     call.query(&[])?;
     let found = ask(&call.state, None).await?;
     let steps: Vec<Shown> = found.plan.steps.iter().map(Shown::from).collect();
-    json(StatusCode::OK, &json!({ "steps": steps, "waiting": who_waits(&found.plan, &found.statuses) }))
+    json(StatusCode::OK, &json!({ "steps": steps, "waiting": waiting_projects(&found.plan, &found.statuses) }))
 }
 
 /// Answers `GET /v1/projects/{id}/plan`.
@@ -74,7 +74,7 @@ pub async fn supposing(call: &Call, project: &ProjectId, wanted: Wanted) -> Answ
 fn shown(project: &ProjectId, generation: u64, found: &DryRun) -> Answer {
     let of_it = |step: &&Step| step.action.project().is_none_or(|whose| whose == project);
     let steps: Vec<Shown> = found.plan.steps.iter().filter(of_it).map(Shown::from).collect();
-    let mut waiting = who_waits(&found.plan, &found.statuses);
+    let mut waiting = waiting_projects(&found.plan, &found.statuses);
     waiting.retain(|one| one.project == *project);
     json(StatusCode::OK, &json!({ "project": project, "generation": generation, "steps": steps, "waiting": waiting }))
 }

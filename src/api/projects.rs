@@ -15,7 +15,7 @@ use crate::model::progress::{End, ProjectProgress, Release};
 use crate::model::spec::{Artifact, ArtifactFrom, Spec, hide_query};
 use crate::model::status::Status;
 use crate::plan::accept::admit::{Admitted, Origin, admit};
-use crate::plan::status::{as_wanted_now, unseen};
+use crate::plan::status::{before_first_pass, with_current_intent};
 use crate::port::{Put, WriteError};
 
 use super::problem::Problem;
@@ -341,7 +341,8 @@ fn tagged(mut response: Response<Out>, generation: u64) -> Answer {
 /// Shows a project: its status fields, its spec, and the status again under `status`.
 fn view(state: &ApiState, project: &ProjectId, wanted: &Wanted, status: Option<Status>) -> Value {
     let now = state.clock.now();
-    let mut status = as_wanted_now(status.unwrap_or_else(|| unseen(project, wanted, now)), wanted, now);
+    let mut status =
+        with_current_intent(status.unwrap_or_else(|| before_first_pass(project, wanted, now)), wanted, now);
     for process in &mut status.processes {
         if let Some(used) = state.stats.used(&process.unit) {
             process.now_uses(&used);

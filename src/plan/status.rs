@@ -42,7 +42,7 @@ pub struct StatusInput<'a> {
 type Finding = (Reason, String);
 
 /// Computes a project's status.
-pub fn of(view: &StatusInput<'_>) -> Status {
+pub fn compute(view: &StatusInput<'_>) -> Status {
     let now = view.observed.now;
     let conditions: Vec<Condition> = findings(view)
         .into_iter()
@@ -62,7 +62,7 @@ pub fn of(view: &StatusInput<'_>) -> Status {
         observed_generation: seen_generation.min(view.wanted.generation),
         observed_at: now,
         owner: view.wanted.owner.to_string(),
-        state: state(&view.wanted.intent, &conditions, has_fallen(view)),
+        state: state(&view.wanted.intent, &conditions, was_as_desired(view)),
         conditions,
         serving: view.progress.serving,
         candidate: view.progress.candidate(),
@@ -74,13 +74,13 @@ pub fn of(view: &StatusInput<'_>) -> Status {
 }
 
 /// Returns whether the project was as desired before: the desired state was acted on, and the rollout has ended.
-fn has_fallen(view: &StatusInput<'_>) -> bool {
+fn was_as_desired(view: &StatusInput<'_>) -> bool {
     let progress = view.progress;
     let settled = progress.observed_generation == view.wanted.generation || down_process(view).is_some();
     progress.rollout().is_none() && progress.serving.is_some() && settled
 }
 
-fn state(intent: &Intent, conditions: &[Condition], fallen: bool) -> ProjectState {
+fn state(intent: &Intent, conditions: &[Condition], was_as_desired: bool) -> ProjectState {
     let has = |kind: ConditionKind| conditions.iter().any(|c| c.kind == kind && c.holds);
     let doing = |reason: Reason| conditions.iter().any(|c| c.kind == ConditionKind::Reconciling && c.reason == reason);
     match intent {
@@ -89,8 +89,8 @@ fn state(intent: &Intent, conditions: &[Condition], fallen: bool) -> ProjectStat
         _ if has(ConditionKind::Ready) => ProjectState::Running,
         // A unit whose state systemd did not report may still run, and a route that Caddy was not asked about may still
         // answer.
-        _ if doing(Reason::Unknown) || fallen && doing(Reason::RouteCheck) => ProjectState::Unknown,
-        _ if has(ConditionKind::Reconciling) && fallen => ProjectState::Down,
+        _ if doing(Reason::Unknown) || was_as_desired && doing(Reason::RouteCheck) => ProjectState::Unknown,
+        _ if has(ConditionKind::Reconciling) && was_as_desired => ProjectState::Down,
         _ if has(ConditionKind::Reconciling) => ProjectState::Deploying,
         _ if has(ConditionKind::Stalled) => ProjectState::Failed,
         _ => ProjectState::Pending,
@@ -108,7 +108,7 @@ pub struct Waiting {
 
 /// Returns which projects are stuck and why. Without it "nothing to do" could mean that all is well, or that a secret
 /// is missing.
-pub fn who_waits(plan: &Plan, statuses: &BTreeMap<ProjectId, Status>) -> Vec<Waiting> {
+pub fn waiting_projects(plan: &Plan, statuses: &BTreeMap<ProjectId, Status>) -> Vec<Waiting> {
     let has_steps = |project: &ProjectId| plan.steps.iter().any(|step| step.action.project() == Some(project));
     let still = statuses.values().filter(|status| !has_steps(&status.project));
     let told = still.filter_map(|status| {
@@ -150,7 +150,7 @@ fn stalled(view: &StatusInput<'_>) -> Option<Finding> {
         return None;
     }
     let complaint = view.wanted.complaint.as_ref().filter(|complaint| !complaint.is_of_another_file()).map(finding);
-    if complaint.is_some() || is_put_off(view) {
+    if complaint.is_some() || is_deferred(view) {
         // What stopped an older generation does not apply to this one, which has not been tried yet.
         return complaint;
     }
@@ -179,7 +179,7 @@ fn finding(complaint: &Complaint) -> Finding {
 }
 
 /// Returns whether the present desired state arrived while the project was suspended: no pass has acted on it.
-fn is_put_off(view: &StatusInput<'_>) -> bool {
+fn is_deferred(view: &StatusInput<'_>) -> bool {
     let is_run = matches!(view.wanted.intent, Intent::Run(_));
     is_run && suspended(view).is_some() && view.progress.generation != view.wanted.generation
 }
@@ -199,7 +199,7 @@ fn unready(view: &StatusInput<'_>, stalled: Option<&Finding>) -> Option<Finding>
         return Some(finding.clone());
     }
     let progress = view.progress;
-    if is_put_off(view) {
+    if is_deferred(view) {
         return Some((
             Reason::Suspended,
             format!("generation {} waits until the project is resumed", view.wanted.generation),
@@ -565,7 +565,7 @@ fn missing_certificates(view: &StatusInput<'_>) -> String {
 
 /// Updates the status of the last pass to the present desired state: a suspension or its end shows at once, not only
 /// after the next pass.
-pub fn as_wanted_now(mut status: Status, wanted: &Wanted, now: Timestamp) -> Status {
+pub fn with_current_intent(mut status: Status, wanted: &Wanted, now: Timestamp) -> Status {
     status.generation = wanted.generation;
     status.owner = wanted.owner.to_string();
     let condition = |kind: ConditionKind, holds: bool, (reason, message): Finding| Condition {
@@ -593,13 +593,13 @@ pub fn as_wanted_now(mut status: Status, wanted: &Wanted, now: Timestamp) -> Sta
         }
         (None, None) => return status,
     }
-    let fallen = status.state == ProjectState::Down;
-    status.state = state(&wanted.intent, &status.conditions, fallen);
+    let was_as_desired = status.state == ProjectState::Down;
+    status.state = state(&wanted.intent, &status.conditions, was_as_desired);
     status
 }
 
 /// Returns the status of a project before its first pass.
-pub fn unseen(project: &ProjectId, wanted: &Wanted, now: Timestamp) -> Status {
+pub fn before_first_pass(project: &ProjectId, wanted: &Wanted, now: Timestamp) -> Status {
     let complaint = wanted.complaint.as_ref().filter(|complaint| !complaint.is_of_another_file());
     let stalled = unreadable(wanted).or_else(|| complaint.map(finding));
     let stands_still = stalled.is_some();
@@ -662,17 +662,17 @@ mod tests {
         let (free, held) = (wanted(None), wanted(Some(hold)));
         let kinds = |status: &Status| status.conditions.iter().map(|c| c.kind).collect::<Vec<_>>();
 
-        let before = unseen(&project, &free, now);
-        assert_eq!(as_wanted_now(before.clone(), &free, now), before);
-        let stopped = as_wanted_now(before, &held, now);
+        let before = before_first_pass(&project, &free, now);
+        assert_eq!(with_current_intent(before.clone(), &free, now), before);
+        let stopped = with_current_intent(before, &held, now);
         let suspended = vec![ConditionKind::Ready, ConditionKind::Suspended];
         assert_eq!((kinds(&stopped), stopped.state), (suspended, ProjectState::Suspended));
         assert!(stopped.condition(ConditionKind::Suspended).unwrap().message.contains("by key ops: night"));
-        assert_eq!(as_wanted_now(stopped.clone(), &held, now), stopped);
+        assert_eq!(with_current_intent(stopped.clone(), &held, now), stopped);
 
         let mut put_off = stopped;
         put_off.conditions[0].reason = Reason::Suspended;
-        let resumed = as_wanted_now(put_off, &free, now);
+        let resumed = with_current_intent(put_off, &free, now);
         let reconciling = vec![ConditionKind::Ready, ConditionKind::Reconciling];
         assert_eq!((kinds(&resumed), resumed.state), (reconciling, ProjectState::Deleting));
         assert!(resumed.conditions.iter().all(|condition| condition.reason == Reason::Pending), "{resumed:?}");

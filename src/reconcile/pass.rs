@@ -454,7 +454,7 @@ impl Loop {
                 (None, _) => continue,
             };
             let Some(seen) = view.observed.projects.get(project) else { continue };
-            let shown = status::of(&status::StatusInput {
+            let shown = status::compute(&status::StatusInput {
                 project,
                 wanted,
                 progress,

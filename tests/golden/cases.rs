@@ -317,16 +317,16 @@ fn a_suspension_shows_before_a_pass_has_seen_it_and_is_gone_before_one_has_seen_
     let (held, free) = (wanted(true), wanted(false));
     let busy =
         status_of(&[(ConditionKind::Ready, false, Reason::Trial), (ConditionKind::Reconciling, true, Reason::Trial)]);
-    let shown = status::as_wanted_now(busy.clone(), &held, NOW);
+    let shown = status::with_current_intent(busy.clone(), &held, NOW);
     assert_eq!(kinds(&shown), "suspended: Ready false Trial, Suspended true Suspended");
-    assert_eq!(kinds(&status::as_wanted_now(shown, &free, NOW)), "pending: Ready false Trial");
+    assert_eq!(kinds(&status::with_current_intent(shown, &free, NOW)), "pending: Ready false Trial");
     let waits = status_of(&[
         (ConditionKind::Ready, false, Reason::Suspended),
         (ConditionKind::Suspended, true, Reason::Suspended),
     ]);
-    let resumed = status::as_wanted_now(waits, &free, NOW);
+    let resumed = status::with_current_intent(waits, &free, NOW);
     assert_eq!(kinds(&resumed), "deploying: Ready false Pending, Reconciling true Pending");
-    assert_eq!(status::as_wanted_now(busy.clone(), &free, NOW).conditions, busy.conditions);
+    assert_eq!(status::with_current_intent(busy.clone(), &free, NOW).conditions, busy.conditions);
 }
 
 #[test]
@@ -357,7 +357,7 @@ fn a_project_without_steps_that_is_not_as_it_should_be_is_told_of() {
     let step = Step { action, reason: StepReason::ProjectNew };
     let plan = Plan { steps: vec![step], look_again: None };
     let statuses = all.into_iter().map(|status| (status.project.clone(), status)).collect();
-    let told = status::who_waits(&plan, &statuses);
+    let told = status::waiting_projects(&plan, &statuses);
     let told: Vec<String> = told.iter().map(|one| format!("{} {}", one.project, one.reason)).collect();
     assert_eq!(told, ["paused Suspended", "stuck SecretMissing"]);
 }

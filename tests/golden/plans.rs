@@ -56,7 +56,7 @@ fn told(scene: &Scene) -> String {
     let told: String = told.iter().chain(&turns).map(event).collect();
     let shown = desired.0.iter().filter_map(|(project, wanted)| match shown.get(project) {
         None if all_progress.projects.contains_key(project) => None,
-        None => Some(of_status(&status::unseen(project, wanted, observed.now))),
+        None => Some(of_status(&status::before_first_pass(project, wanted, observed.now))),
         Some(status) => Some(of_status(status)),
     });
     let services_before = services::statuses(&services, &past, &remembered_before, &BTreeMap::new());
@@ -96,7 +96,7 @@ fn statuses(
             route_trouble,
             template_trouble: None,
         };
-        Some((project.clone(), status::of(&view)))
+        Some((project.clone(), status::compute(&view)))
     });
     shown.collect()
 }
