@@ -61,7 +61,7 @@ pub fn advance(
                 let progress = all_progress.projects.entry(project.clone()).or_default();
                 let stalled = progress.stalled.clone();
                 advance_project(project, spec, wanted.moved, seen, progress, observed.now);
-                routes::offer_again(progress, observed);
+                routes::retry_refused_hosts(progress, observed);
                 if is_selected {
                     activate_routes(spec, progress);
                 } else {
@@ -112,7 +112,7 @@ fn advance_project(
     promote_if_switched(project, seen, progress, spec, now);
     end_drain(seen, progress, now);
     apply_retention(progress, spec.keep.count());
-    ports::give_back(progress);
+    ports::release_unused(progress);
 }
 
 /// After the clock jumped back, recorded moments lie too far ahead. No wait becomes longer than if it began now.

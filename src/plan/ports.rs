@@ -17,7 +17,7 @@ pub fn taken(all_progress: &Progress) -> BTreeSet<u16> {
 ///
 /// # Errors
 /// No port is left; says how many there are.
-pub fn allot(
+pub fn allocate(
     progress: &mut ProjectProgress,
     release: ReleaseNo,
     taken: &mut BTreeSet<u16>,
@@ -46,7 +46,7 @@ pub fn allot(
 }
 
 /// Takes the ports back from processes that no known release has.
-pub fn give_back(progress: &mut ProjectProgress) {
+pub fn release_unused(progress: &mut ProjectProgress) {
     let known: BTreeSet<&ProcessName> = progress.releases.values().flat_map(|release| release.content.web()).collect();
     let gone: Vec<ProcessName> = progress.ports.keys().filter(|process| !known.contains(process)).cloned().collect();
     for process in gone {

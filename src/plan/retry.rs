@@ -36,7 +36,7 @@ pub fn await_artifact(before: Option<&Backoff>, error: &PortError, now: Timestam
 
 /// Folds a failed step into a project's progress: a permanent failure of a candidate rejects it, any other permanent
 /// failure stalls the project, a transient one is retried.
-pub fn of_failed_step(progress: &mut ProjectProgress, error: &PortError, now: Timestamp) {
+pub fn record_failed_step(progress: &mut ProjectProgress, error: &PortError, now: Timestamp) {
     match (error.retry, progress.candidate()) {
         (Retry::Later, _) => progress.backoff = Some(record_failure(progress.backoff.as_ref(), error, now)),
         (Retry::Never | Retry::WhenPresent, Some(candidate)) => {

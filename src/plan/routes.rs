@@ -40,7 +40,7 @@ pub fn steps(observed: &Observed, all_progress: &Progress, rules: &Rules, plan: 
     if has(proxy, &text) {
         return true;
     }
-    if held_up(all_progress).is_some() {
+    if blocked_by(all_progress).is_some() {
         return false;
     }
     if proxy.apart.is_some() {
@@ -56,7 +56,7 @@ pub fn steps(observed: &Observed, all_progress: &Progress, rules: &Rules, plan: 
 }
 
 /// Returns why Caddy keeps its present routes: those of a project whose progress could not be read cannot be rendered.
-pub fn held_up(all_progress: &Progress) -> Option<PortError> {
+pub fn blocked_by(all_progress: &Progress) -> Option<PortError> {
     let (project, _) = all_progress.unreadable.iter().find(|(_, unreadable)| !unreadable.hosts.is_empty())?;
     let message = format!("Caddy keeps the routes that it has, since those of project {project} could not be read");
     Some(PortError::transient(Reason::Database, message))
@@ -87,7 +87,7 @@ pub fn unserved(
 
 /// Finds the hosts that Caddy refuses, by adding one project after the other to those it accepts, and for a refused
 /// project, one host after the other. `refuses` returns why it refuses these sites, if it does.
-pub fn culprits(
+pub fn refused_hosts(
     sites: &[Site],
     mut refuses: impl FnMut(&[Site]) -> Option<String>,
 ) -> BTreeMap<ProjectId, BTreeMap<Hostname, String>> {
@@ -131,7 +131,7 @@ pub fn leave_out(
 
 /// Lets Caddy be offered refused routes again: once the configuration around our sites changes, when an operator asks
 /// for it, and after a while.
-pub fn offer_again(progress: &mut ProjectProgress, observed: &Observed) {
+pub fn retry_refused_hosts(progress: &mut ProjectProgress, observed: &Observed) {
     let surroundings = observed.proxy.known().and_then(|proxy| proxy.surroundings.as_ref());
     progress.quarantine = progress.quarantine.take().filter(|quarantine| {
         let same = surroundings.is_none_or(|surroundings| *surroundings == quarantine.surroundings);
@@ -247,7 +247,7 @@ mod tests {
             offers += 1;
             offered.iter().any(|site| site.host.as_str() == "bad.shop.com").then(|| "no".to_owned())
         };
-        let found = culprits(&sites, refuses);
+        let found = refused_hosts(&sites, refuses);
         let hosts: Vec<String> = found.values().flat_map(BTreeMap::keys).map(ToString::to_string).collect();
         assert_eq!((found.len(), hosts), (1, vec!["bad.shop.com".to_owned()]));
         assert_eq!(offers, 5, "the hosts of a project that is taken are not offered one by one");

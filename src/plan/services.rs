@@ -263,7 +263,7 @@ pub fn lack(
 }
 
 /// Folds the services that a project lacks into its progress; returns whether its rollout must wait.
-pub fn hold(
+pub fn gate_on_services(
     needs: &BTreeSet<Service>,
     project: &ProjectId,
     services: &Facet<BTreeMap<Service, ServiceSeen>>,

@@ -45,7 +45,7 @@ pub fn select(
     }
     progress.hosts.extend(hosts);
     let needs = if has_begun(wanted, spec, progress) { &BTreeSet::new() } else { &spec.needs };
-    if services::hold(needs, project, &observed.services, all_progress, now) {
+    if services::gate_on_services(needs, project, &observed.services, all_progress, now) {
         return false;
     }
     let progress = all_progress.projects.entry(project.clone()).or_default();
@@ -60,7 +60,7 @@ pub fn select(
         }
     };
     clear_own_stall(progress);
-    if let Err(message) = ports::allot(progress, number, &mut taken, rules.ports) {
+    if let Err(message) = ports::allocate(progress, number, &mut taken, rules.ports) {
         stall(progress, Reason::PortsExhausted, message, now);
         return false;
     }

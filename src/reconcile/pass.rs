@@ -141,7 +141,7 @@ impl Loop {
         let advanced = view.progress.clone();
         if !plan.steps.iter().any(|step| matches!(step.action, Action::Proxy(ProxyAction::LoadRoutes(_)))) {
             // Caddy has them: it loaded them and only its answer was lost, or they are no longer desired.
-            self.route_trouble = routes::held_up(&view.progress);
+            self.route_trouble = routes::blocked_by(&view.progress);
         }
         let follow_up = self.apply(&plan, &mut view);
         // An app may be ready before its start is observed.
@@ -407,7 +407,7 @@ impl Loop {
             Action::Project(project, _) => {
                 if let Some(progress) = view.progress.projects.get_mut(project) {
                     let message = format!("could not {}: {}", step.action, error.message);
-                    retry::of_failed_step(progress, &PortError { message, ..error.clone() }, now);
+                    retry::record_failed_step(progress, &PortError { message, ..error.clone() }, now);
                 }
             }
             Action::Proxy(ProxyAction::LoadRoutes(order)) => {
@@ -431,9 +431,9 @@ impl Loop {
         if refuses(&[]).is_some() {
             return;
         }
-        let culprits = routes::culprits(&order.sites, refuses);
-        let surroundings = if culprits.is_empty() { String::new() } else { self.surroundings() };
-        for (project, refused) in culprits {
+        let refused_hosts = routes::refused_hosts(&order.sites, refuses);
+        let surroundings = if refused_hosts.is_empty() { String::new() } else { self.surroundings() };
+        for (project, refused) in refused_hosts {
             if let Some(progress) = view.progress.projects.get_mut(&project) {
                 routes::leave_out(progress, refused, surroundings.clone(), view.observed.now);
             }

@@ -32,13 +32,13 @@ fn a_step_that_failed_for_good_rejects_the_candidate_and_without_one_stalls_the_
     let (_, _, mut all_progress, _) = Scene::read(TRIAL).stage();
     let progress = all_progress.projects.values_mut().next().unwrap();
     let refused = PortError::permanent(Reason::ArtifactFailed, "there is no directory public in it");
-    retry::of_failed_step(progress, &refused, NOW);
+    retry::record_failed_step(progress, &refused, NOW);
     let states: Vec<ReleaseState> = progress.releases.keys().map(|number| progress.state_of(*number)).collect();
     assert_eq!(states, [ReleaseState::Serving, ReleaseState::Rejected]);
     assert_eq!((progress.candidate(), progress.kept_for_inspection(), &progress.backoff), (None, None, &None));
     assert_eq!(progress.stalled.as_ref().unwrap().reason, Reason::ArtifactFailed);
     let refused = PortError::permanent(Reason::UnitTampered, "systemd does not read it");
-    retry::of_failed_step(progress, &refused, NOW);
+    retry::record_failed_step(progress, &refused, NOW);
     let stall = progress.stalled.as_ref().unwrap();
     assert_eq!(
         (stall.reason, stall.message.as_str(), stall.since),
@@ -53,12 +53,12 @@ fn a_release_that_fails_again_has_the_evidence_of_that_failure() {
     let (_, _, mut all_progress, _) = Scene::read(TRIAL).stage();
     let progress = all_progress.projects.values_mut().next().unwrap();
     let refused = PortError::permanent(Reason::ArtifactFailed, "there is no directory public in it");
-    retry::of_failed_step(progress, &refused, NOW);
+    retry::record_failed_step(progress, &refused, NOW);
     let rejected = progress.releases.get_mut(&ReleaseNo(2)).and_then(Release::rejected_mut).unwrap();
     rejected.evidence = Some(Evidence::default());
     progress.begin(Rollout::begin(ReleaseNo(2), NOW, [].into_iter()));
     assert_eq!(progress.release(ReleaseNo(2)).unwrap().end, None);
-    retry::of_failed_step(progress, &refused, NOW);
+    retry::record_failed_step(progress, &refused, NOW);
     let evidence = |release: &Release| release.rejected().unwrap().evidence.clone();
     assert_eq!(progress.release(ReleaseNo(2)).map(evidence), Some(None), "it is gathered again");
 }
@@ -68,7 +68,7 @@ fn a_step_that_may_pass_is_tried_again_later() {
     let (_, _, mut all_progress, _) = Scene::read(TRIAL).stage();
     let progress = all_progress.projects.values_mut().next().unwrap();
     let since = progress.backoff.as_ref().unwrap().since;
-    retry::of_failed_step(progress, &PortError::transient(Reason::DiskFull, "the disk is full"), NOW);
+    retry::record_failed_step(progress, &PortError::transient(Reason::DiskFull, "the disk is full"), NOW);
     let backoff = progress.backoff.as_ref().unwrap();
     assert_eq!((backoff.strikes, backoff.until, backoff.since), (3, NOW.after(Span::seconds(20)), since));
     assert_eq!((backoff.reason, backoff.message.as_str()), (Reason::DiskFull, "the disk is full"));
@@ -136,7 +136,7 @@ fn only_the_sites_that_caddy_refuses_are_left_out() {
         site("shop", "d.example.com"),
     ];
     let mut tried = Vec::new();
-    let found = routes::culprits(&sites, |tries| {
+    let found = routes::refused_hosts(&sites, |tries| {
         tried.push(tries.len());
         tries.iter().find(|site| site.host.as_str() == "d.example.com").map(|site| format!("{} is odd", site.host))
     });

@@ -343,7 +343,7 @@ impl Scene {
         let mut taken = ports::taken(all_progress);
         let progress = all_progress.projects.get_mut(name).expect("it was just added");
         for number in progress.releases.keys().copied().collect::<Vec<_>>() {
-            ports::allot(progress, number, &mut taken, usual_ports()).expect("there are ports enough");
+            ports::allocate(progress, number, &mut taken, usual_ports()).expect("there are ports enough");
         }
     }
 

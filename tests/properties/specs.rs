@@ -305,7 +305,7 @@ impl Deployed {
             vetoed: false,
         };
         memory.releases.insert(ReleaseNo(1), release);
-        ports::allot(&mut memory, ReleaseNo(1), &mut BTreeSet::new(), (from, u16::MAX)).expect("ports enough");
+        ports::allocate(&mut memory, ReleaseNo(1), &mut BTreeSet::new(), (from, u16::MAX)).expect("ports enough");
         Self { spec, memory, env }
     }
 
