@@ -80,7 +80,7 @@ fn decisions(old: &ProjectProgress, new: &ProjectProgress, now: Timestamp) -> Ve
 
 fn failed_fetch(old: Option<Backoff>, new: Option<Backoff>) -> Option<Event> {
     // A fetch that restarts on request has no failures counted.
-    let new = new.filter(|new| new.strikes > 0 && old.is_none_or(|old| old.strikes != new.strikes))?;
+    let new = new.filter(|new| new.failures > 0 && old.is_none_or(|old| old.failures != new.failures))?;
     Some(Event::warning(new.last, new.reason, new.message))
 }
 

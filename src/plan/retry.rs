@@ -9,11 +9,11 @@ use crate::model::reason::Reason;
 
 /// Counts a transient failure: the next try waits 5 s, 10 s, … 5 min, or as long as the other side asked.
 pub fn record_failure(before: Option<&Backoff>, error: &PortError, now: Timestamp) -> Backoff {
-    let strikes = before.map_or(0, |old| old.strikes) + 1;
-    let own = Span::seconds(5 << (strikes - 1).min(6)).min(Span::seconds(300));
+    let failures = before.map_or(0, |old| old.failures) + 1;
+    let own = Span::seconds(5 << (failures - 1).min(6)).min(Span::seconds(300));
     let asked = error.retry_after.map_or(Span(0), |wait| Span(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)));
     Backoff {
-        strikes,
+        failures,
         until: now.after(own.max(asked.min(Span::seconds(600)))),
         reason: error.reason.to_owned(),
         message: error.message.clone(),

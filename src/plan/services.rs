@@ -376,7 +376,7 @@ fn wanted_state(service: Service, wish: &WantedService, seen: &ServiceSeen, prog
             }
             // Report it as down only after one failed start.
             Some(daemon)
-                if progress.backoff.as_ref().is_none_or(|backoff| backoff.strikes < 2)
+                if progress.backoff.as_ref().is_none_or(|backoff| backoff.failures < 2)
                     || daemon.state == ActiveState::Activating =>
             {
                 return (ServiceState::Starting, Reason::Starting, format!("{} is starting", daemon.unit));

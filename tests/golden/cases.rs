@@ -70,7 +70,7 @@ fn a_step_that_may_pass_is_tried_again_later() {
     let since = progress.backoff.as_ref().unwrap().since;
     retry::record_failed_step(progress, &PortError::transient(Reason::DiskFull, "the disk is full"), NOW);
     let backoff = progress.backoff.as_ref().unwrap();
-    assert_eq!((backoff.strikes, backoff.until, backoff.since), (3, NOW.after(Span::seconds(20)), since));
+    assert_eq!((backoff.failures, backoff.until, backoff.since), (3, NOW.after(Span::seconds(20)), since));
     assert_eq!((backoff.reason, backoff.message.as_str()), (Reason::DiskFull, "the disk is full"));
     assert!(progress.candidate().is_some() && progress.stalled.is_none());
 }

@@ -195,7 +195,7 @@ fn of_project(project: &ProjectId, progress: &ProjectProgress, text: &mut String
         }
         if let Some(fetch) = &trial.fetch {
             let FailedFetch { backoff, awaited_until } = fetch;
-            write!(text, "; {} fetches failed, next at {}", backoff.strikes, seconds(backoff.until))?;
+            write!(text, "; {} fetches failed, next at {}", backoff.failures, seconds(backoff.until))?;
             if let Some(until) = awaited_until {
                 write!(text, "; awaits its artifact until {}", seconds(*until))?;
             }

@@ -261,9 +261,9 @@ pub fn stall(words: &str, since: u64) -> Cause {
 }
 
 /// Returns failures in a row.
-pub fn backoff(strikes: u32, until: u64) -> Backoff {
+pub fn backoff(failures: u32, until: u64) -> Backoff {
     let (since, last) = (at(until.saturating_sub(60)), at(until.saturating_sub(20)));
-    Backoff { strikes, until: at(until), reason: Reason::Systemd, message: "it was busy".into(), last, since }
+    Backoff { failures, until: at(until), reason: Reason::Systemd, message: "it was busy".into(), last, since }
 }
 
 impl Scene {
@@ -607,7 +607,8 @@ impl Remembered {
 impl TrialInWords {
     fn read(&self, release: ReleaseNo) -> Rollout {
         let awaited_until = self.awaits.map(at);
-        let fetch = self.fetch.map(|(strikes, until)| FailedFetch { backoff: backoff(strikes, until), awaited_until });
+        let fetch =
+            self.fetch.map(|(failures, until)| FailedFetch { backoff: backoff(failures, until), awaited_until });
         Rollout {
             release,
             phase: match self.switched {

@@ -71,7 +71,7 @@ impl ServiceInWords {
             before: words.before.clone(),
             begun: words.begun.map(at),
             counted: words.counted.then(|| "run".to_owned()),
-            backoff: words.failed.map(|(strikes, until)| backoff(strikes, until)),
+            backoff: words.failed.map(|(failures, until)| backoff(failures, until)),
             evidence: words.evidence.clone(),
         })
     }
@@ -132,8 +132,8 @@ fn of_memory(service: Service, progress: &ServiceProgress) -> String {
     let mut text = format!("# {service}: generation {}; before {before}", progress.generation);
     text += &progress.begun.map_or(String::new(), |at| format!("; work begun {}", seconds(at)));
     text += &progress.counted.as_ref().map_or(String::new(), |run| format!("; counted {run}"));
-    if let Some(Backoff { strikes, until, reason, message, .. }) = &progress.backoff {
-        text += &format!("; failed {strikes} times, next at {}: {reason}: {message}", seconds(*until));
+    if let Some(Backoff { failures, until, reason, message, .. }) = &progress.backoff {
+        text += &format!("; failed {failures} times, next at {}: {reason}: {message}", seconds(*until));
     }
     text + "\n"
 }

@@ -164,8 +164,9 @@ impl Quarantine {
 /// Transient failures.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backoff {
-    /// Failures in a row.
-    pub strikes: u32,
+    /// Failures in a row; stored by its older name.
+    #[serde(rename = "strikes")]
+    pub failures: u32,
     /// Earliest time of the next attempt.
     pub until: Timestamp,
     /// The last failure's reason.
@@ -189,12 +190,12 @@ impl Backoff {
 
     /// Makes the next attempt immediate and resets the count.
     pub fn begin_again(&mut self, now: Timestamp) {
-        (self.strikes, self.until, self.since) = (0, now, now);
+        (self.failures, self.until, self.since) = (0, now, now);
     }
 
     /// Describes how often it failed.
     pub fn times(&self) -> String {
-        if self.strikes == 1 { "once".to_owned() } else { format!("{} times", self.strikes) }
+        if self.failures == 1 { "once".to_owned() } else { format!("{} times", self.failures) }
     }
 }
 
