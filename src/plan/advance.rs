@@ -86,7 +86,7 @@ fn end_suspension(progress: &mut ProjectProgress, now: Timestamp) {
 fn clear_target(progress: &mut ProjectProgress, generation: u64) {
     progress.generation = generation;
     progress.target = Target::Serving;
-    progress.waits = None;
+    progress.waits_for_services = None;
     progress.stalled = None;
     progress.routes.clear();
 }

@@ -282,12 +282,13 @@ pub fn gate_on_services(
         reason: Reason::DependencyMissing,
         message,
     };
-    progress.waits = waits.map(|message| stall(message, progress.waits.as_ref()));
+    progress.waits_for_services = waits.map(|message| stall(message, progress.waits_for_services.as_ref()));
     match stalled {
         Some(message) => progress.stalled = Some(stall(message, progress.stalled.as_ref())),
         None => progress.stalled = progress.stalled.take().filter(|old| old.reason != Reason::DependencyMissing),
     }
-    progress.waits.is_some() || progress.stalled.as_ref().is_some_and(|stall| stall.reason == Reason::DependencyMissing)
+    progress.waits_for_services.is_some()
+        || progress.stalled.as_ref().is_some_and(|stall| stall.reason == Reason::DependencyMissing)
 }
 
 /// Computes a service's status; `before` is the previous one, which keeps "since". None if it could not be observed.

@@ -367,7 +367,7 @@ fn unenforced_limits(view: &StatusInput<'_>) -> Option<&'static str> {
 
 /// Returns what the next rollout waits for.
 fn waiting(view: &StatusInput<'_>) -> Option<Finding> {
-    view.progress.waits.as_ref().map(|waits| (waits.reason, waits.message.clone()))
+    view.progress.waits_for_services.as_ref().map(|waits| (waits.reason, waits.message.clone()))
 }
 
 fn reconciling(view: &StatusInput<'_>) -> Option<Finding> {

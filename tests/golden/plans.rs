@@ -240,7 +240,7 @@ fn of_project(project: &ProjectId, progress: &ProjectProgress, text: &mut String
         writeln!(text, "#   {name}: {}", values.join(", "))?;
     }
     let quarantine = progress.quarantine.as_ref().map(Quarantine::cause);
-    let stalls = [("stalled", &progress.stalled), ("waits", &progress.waits), ("quarantine", &quarantine)];
+    let stalls = [("stalled", &progress.stalled), ("waits", &progress.waits_for_services), ("quarantine", &quarantine)];
     for (name, stall) in stalls.into_iter().filter_map(|(name, stall)| Some((name, stall.as_ref()?))) {
         let Cause { reason, message, since } = stall;
         writeln!(text, "#   {name} since {}: {reason}: {message}", seconds(*since))?;

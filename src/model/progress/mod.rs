@@ -87,7 +87,7 @@ pub struct ProjectProgress {
     /// What stops the project until something changes.
     pub stalled: Option<Cause>,
     /// What the next rollout waits for without needing a change.
-    pub waits: Option<Cause>,
+    pub waits_for_services: Option<Cause>,
     /// Transient failures in a row, and when the next attempt is.
     pub backoff: Option<Backoff>,
     /// Since when it is suspended; a rollout's deadline does not run during that time.

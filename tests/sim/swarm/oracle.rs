@@ -558,7 +558,8 @@ impl Oracle {
     fn keeps_evidence(&mut self, changed: &BTreeMap<ProjectId, ProjectProgress>) {
         for (project, progress) in changed {
             let refusals = progress.quarantine.iter().flat_map(|quarantine| quarantine.hosts.values());
-            let stalls = progress.stalled.iter().chain(&progress.waits).map(|stall| &stall.message).chain(refusals);
+            let stalls =
+                progress.stalled.iter().chain(&progress.waits_for_services).map(|stall| &stall.message).chain(refusals);
             let ends =
                 progress.releases.values().filter_map(|release| release.end.as_ref()).map(|end| &end.cause().message);
             let evidence = progress.releases.values().filter_map(|release| release.rejected()?.evidence.as_ref());
