@@ -49,7 +49,7 @@ pub fn select(
         return false;
     }
     let progress = all_progress.projects.entry(project.clone()).or_default();
-    if !is_new_generation && progress.aimed == 0 {
+    if !is_new_generation && progress.selected_generation == 0 {
         adopt_version(progress, spec);
     }
     let number = match wanted_release(wanted, spec, progress, now) {
@@ -66,7 +66,7 @@ pub fn select(
     }
     veto_release_left_behind(progress, spec, number);
     set_target(project, progress, number, observed);
-    progress.aimed = wanted.generation;
+    progress.selected_generation = wanted.generation;
     true
 }
 

@@ -93,7 +93,7 @@ pub struct ProjectProgress {
     /// Since when it is suspended; a rollout's deadline does not run during that time.
     pub suspended: Option<Timestamp>,
     /// The generation whose release became the target; 0 if an earlier agent, which did not write it, set the target.
-    pub aimed: u64,
+    pub selected_generation: u64,
 }
 
 /// The wanted release.
@@ -207,7 +207,7 @@ impl ProjectProgress {
 
     /// Returns the generation whose release is the target. An earlier agent did not write it.
     pub fn target_generation(&self) -> u64 {
-        if self.aimed == 0 { self.generation } else { self.aimed }
+        if self.selected_generation == 0 { self.generation } else { self.selected_generation }
     }
 
     /// Returns the number of the wanted release.

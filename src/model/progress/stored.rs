@@ -112,7 +112,7 @@ impl From<Stored> for ProjectProgress {
             waits_for_services: stored.waits,
             backoff: stored.backoff,
             suspended: stored.suspended,
-            aimed: stored.aimed,
+            selected_generation: stored.aimed,
         }
     }
 }
@@ -141,7 +141,7 @@ impl From<ProjectProgress> for Stored {
             waits: progress.waits_for_services,
             backoff: progress.backoff,
             suspended: progress.suspended,
-            aimed: progress.aimed,
+            aimed: progress.selected_generation,
         }
     }
 }
