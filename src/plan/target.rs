@@ -192,7 +192,7 @@ fn new_release(progress: &mut ProjectProgress, spec: &Spec, content: Content, no
         created_at: now,
         since: now,
         good: false,
-        turn: 0,
+        promotion_seq: 0,
         end: None,
         vetoed: false,
     };

@@ -154,7 +154,7 @@ fn progress(lacks: bool) -> ProjectProgress {
         created_at: Timestamp(1),
         since: Timestamp(1),
         good: false,
-        turn: 0,
+        promotion_seq: 0,
         end: unfetched.then(|| {
             End::Rejected(Rejected {
                 cause: Cause::unknown(Timestamp(1)),

@@ -219,7 +219,7 @@ fn of_project(project: &ProjectId, progress: &ProjectProgress, text: &mut String
         let good = if release.good { ", good" } else { "" };
         let unfetched = if release.is_unfetched() { ", unfetched" } else { "" };
         let state = format!("{:?}", progress.state_of(*number)).to_lowercase() + unfetched;
-        let turn = if release.turn > 0 { format!(", turn {}", release.turn) } else { String::new() };
+        let turn = if release.promotion_seq > 0 { format!(", turn {}", release.promotion_seq) } else { String::new() };
         writeln!(text, "#   release {number}: {state}{good}{vetoed}, slot {}{turn}", release.slot)?;
         // A scene does not say why.
         let why = release.end.as_ref().map(End::cause).filter(|cause| **cause != Cause::unknown(cause.since));

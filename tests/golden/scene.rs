@@ -497,7 +497,7 @@ impl Project {
             created_at: since,
             since,
             good,
-            turn: words.turn,
+            promotion_seq: words.turn,
             end: match state {
                 ReleaseState::Serving | ReleaseState::Trial => None,
                 ReleaseState::Retired => Some(End::Retired(Cause::unknown(since))),

@@ -300,7 +300,7 @@ impl Deployed {
             created_at: Timestamp(0),
             since: Timestamp(0),
             good: true,
-            turn: 0,
+            promotion_seq: 0,
             end: None,
             vetoed: false,
         };

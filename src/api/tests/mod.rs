@@ -240,7 +240,7 @@ impl Bench {
                 created_at: Timestamp(u64::from(number)),
                 since: Timestamp(u64::from(number)),
                 good: *good,
-                turn: 0,
+                promotion_seq: 0,
                 end: Some(End::Retired(Cause::unknown(Timestamp(u64::from(number))))),
                 vetoed: false,
             };

@@ -280,9 +280,9 @@ impl ProjectProgress {
     /// Makes the candidate the serving release; returns the one before it.
     pub fn promote(&mut self, candidate: ReleaseNo, now: Timestamp) -> Option<ReleaseNo> {
         self.target = Target::Serving;
-        let newest = self.releases.values().map(|release| release.turn).max().unwrap_or_default();
+        let newest = self.releases.values().map(|release| release.promotion_seq).max().unwrap_or_default();
         if let Some(release) = self.releases.get_mut(&candidate) {
-            (release.since, release.end, release.good, release.turn) = (now, None, true, newest + 1);
+            (release.since, release.end, release.good, release.promotion_seq) = (now, None, true, newest + 1);
         }
         self.serving.replace(candidate)
     }
@@ -305,7 +305,7 @@ impl ProjectProgress {
     /// Returns the newest release before the serving one that was ever healthy.
     pub fn last_good_before(&self) -> Option<ReleaseNo> {
         let others = self.releases.iter().filter(|(number, release)| release.good && Some(**number) != self.serving);
-        others.max_by_key(|(_, release)| (release.turn, release.since)).map(|(number, _)| *number)
+        others.max_by_key(|(_, release)| (release.promotion_seq, release.since)).map(|(number, _)| *number)
     }
 
     /// Returns the release that a rollback without a number goes to: the serving one if a newer one failed or is still

@@ -27,7 +27,7 @@ pub struct Release {
     /// Whether it was ever healthy; only such a release can be rolled back to.
     pub good: bool,
     /// Its position in the order in which releases last got the traffic; clock jumps do not change it.
-    pub turn: u32,
+    pub promotion_seq: u32,
     /// How it ended; none while it serves or is being rolled out, and of one whose rollout never began.
     pub end: Option<End>,
     /// Whether it was rolled back from; only its owner's spec can bring it back.

@@ -210,7 +210,7 @@ impl StoredRelease {
             created_at: self.created_at,
             since: self.since,
             good: self.good,
-            turn: self.turn,
+            promotion_seq: self.turn,
             end,
             vetoed: self.vetoed,
         }
@@ -232,7 +232,7 @@ impl StoredRelease {
             created_at: release.created_at,
             since: release.since,
             good: release.good,
-            turn: release.turn,
+            turn: release.promotion_seq,
             vetoed: release.vetoed,
         }
     }

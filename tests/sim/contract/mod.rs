@@ -237,7 +237,7 @@ fn tried(db: &dyn Store, failed: bool, unfetched: bool) {
         created_at: Timestamp(1),
         since: Timestamp(1),
         good: false,
-        turn: 0,
+        promotion_seq: 0,
         end: failed.then(|| {
             End::Rejected(Rejected {
                 cause: Cause::unknown(Timestamp(1)),
