@@ -9,14 +9,15 @@ use crate::model::failure::Retry;
 use crate::model::names::{ProcessName, ProjectId, ReleaseNo, UnitId};
 use crate::model::observed::{BundlesSeen, Facet, FetchSeen, Observed, ObservedProject, Purpose, UnitSeen};
 use crate::model::progress::{
-    Cause, Draining, End, FailedFetch, Phase, Progress, ProjectProgress, Rejected, Rollout, Switched, Target,
+    Cause, Draining, End, FailedFetch, Phase, Progress, ProjectProgress, Rollout, Switched, Target,
 };
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::reason::Reason;
 use crate::model::services::WantedServices;
 use crate::model::spec::{Deploy, OnFailure, Route, Spec};
 
-use super::retry;
+use super::retry::{self, Rejection, reject};
+use super::traffic::{self, has_traffic, may_have_requests, switch_has_begun};
 use super::verdict::{Case, Verdict};
 use super::{Rules, ports, routes, services, target, visits};
 
@@ -239,7 +240,7 @@ fn begin_changeover(
 ) {
     let Some(rollout) = progress.rollout() else { return };
     let case = Case { project, rollout, progress, deploy: &spec.deploy, seen, now };
-    let runs_once = |unit: &UnitId| super::rollout::runs_once(spec, progress, unit);
+    let runs_once = |unit: &UnitId| traffic::runs_once(spec, progress, unit);
     let mut units = [Some(rollout.release), progress.serving]
         .into_iter()
         .flatten()
@@ -273,14 +274,6 @@ fn apply_verdict(
     }
 }
 
-/// A proof of health holds only until the switch begins: a candidate that failed before that must prove itself again. A
-/// switch that has begun is completed, since going back would be a switch too.
-fn switch_has_begun(candidate: ReleaseNo, seen: &ObservedProject, progress: &ProjectProgress) -> bool {
-    let (Some(bundles), Some(release)) = (seen.bundles.known(), progress.release(candidate)) else { return true };
-    let pointed = release.content.web().any(|process| super::rollout::active_slot(bundles, process) == release.slot);
-    bundles.link == Some(candidate) || progress.serving.is_some() && pointed
-}
-
 fn proven_candidate(progress: &ProjectProgress) -> Option<ReleaseNo> {
     progress.rollout().filter(|rollout| rollout.is_proven()).map(|rollout| rollout.release)
 }
@@ -295,39 +288,6 @@ fn is_partly_switched(project: &ProjectId, seen: &ObservedProject, progress: &Pr
     bundles.releases.contains_key(&candidate)
         && daemons.all(|unit| units.get(&unit).is_some_and(UnitSeen::is_up))
         && switch_has_begun(candidate, seen, progress)
-}
-
-/// Why a rollout ends.
-pub struct Rejection {
-    pub reason: Reason,
-    pub message: String,
-    /// Whether the release stays up for inspection.
-    pub hold: bool,
-    /// Whether its artifact was on disk.
-    pub fetched: bool,
-}
-
-/// Ends a rollout that failed. The serving release keeps serving; the project is stalled until its spec changes.
-pub fn reject(progress: &mut ProjectProgress, number: ReleaseNo, why: Rejection, now: Timestamp) {
-    let Rejection { reason, message, hold, fetched } = why;
-    let serves = match progress.serving {
-        Some(serving) => format!("release {serving} serves as before"),
-        None => "nothing serves".to_owned(),
-    };
-    let again = if fetched { "when the spec changes" } else { "by `zexio sync`, or when the spec changes" };
-    let stall = Cause {
-        reason,
-        message: format!("release {number} was rejected: {message}; {serves}; it is tried again {again}"),
-        since: now,
-    };
-    let cause = Cause { message, ..stall.clone() };
-    // A later generation with the same release asked for it too: it failed for that one.
-    let generation = progress.target_generation();
-    progress.end(number, End::Rejected(Rejected { cause, generation, fetched, evidence: None }));
-    progress.stalled = Some(stall);
-    progress.end_rollout();
-    progress.target = Target::Failed { release: number, kept_for_inspection: hold };
-    progress.backoff = None;
 }
 
 /// Promotes the candidate once the machine shows the switch: markers, link and boot order. Only then is it the serving
@@ -372,16 +332,6 @@ fn promote_if_switched(
     }
 }
 
-/// Returns whether a release may still have requests to finish: one of its processes runs, or Caddy may read its site.
-pub fn may_have_requests(number: ReleaseNo, seen: &ObservedProject, progress: &ProjectProgress) -> bool {
-    let has_site = progress.release(number).is_some_and(|release| release.content.sites().next().is_some());
-    let runs = seen.units.known().is_none_or(|units| {
-        let daemon = |unit: &UnitId| progress.work_of(unit).is_none_or(Work::is_daemon);
-        units.iter().any(|(unit, seen)| unit.release == number && seen.is_up() && daemon(unit))
-    });
-    has_site || runs
-}
-
 /// The result of verifying a release that has the traffic.
 enum Verified {
     Well,
@@ -421,22 +371,6 @@ fn verify(
         }
         _ => Verified::NotYet,
     }
-}
-
-/// Returns whether the machine gives a release the traffic, now and after a boot.
-pub fn has_traffic(project: &ProjectId, number: ReleaseNo, seen: &ObservedProject, progress: &ProjectProgress) -> bool {
-    let (Some(release), Some(bundles), Some(units)) =
-        (progress.release(number), seen.bundles.known(), seen.units.known())
-    else {
-        return false;
-    };
-    let starts_at_boot = |unit: &UnitId| match (units.get(unit), progress.work_of(unit)) {
-        (Some(seen), Some(work)) if work.is_daemon() => seen.enabled,
-        (Some(seen), Some(_)) => seen.timer.as_ref().is_some_and(|timer| timer.active && timer.enabled),
-        _ => false,
-    };
-    let pointed = release.content.web().all(|process| super::rollout::active_slot(bundles, process) == release.slot);
-    progress.units_of(project, number).iter().all(starts_at_boot) && pointed && bundles.link == Some(number)
 }
 
 /// Ends a drain. A process that a calendar started is left to finish, and holds nothing up.

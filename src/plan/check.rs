@@ -29,7 +29,7 @@ fn breach(step: &Step, desired: &Desired, observed: &Observed, all_progress: &Pr
     let intent = wanted.map(|wanted| &wanted.intent);
     let leaving = !matches!(intent, Some(Intent::Run(_) | Intent::Unreadable(_)));
     let spec = wanted.and_then(|wanted| wanted.spec());
-    let recreate = |unit: &UnitId| spec.is_some_and(|spec| super::rollout::runs_once(spec, progress, unit));
+    let recreate = |unit: &UnitId| spec.is_some_and(|spec| super::traffic::runs_once(spec, progress, unit));
     let seen = observed.projects.get(project)?;
     let suspended = wanted.is_some_and(|wanted| wanted.pause_at(observed.now).is_some());
     let rule = match action {

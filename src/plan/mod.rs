@@ -16,7 +16,9 @@ pub mod routes;
 pub mod services;
 pub mod status;
 pub mod step;
+pub mod stop;
 pub mod target;
+pub mod traffic;
 pub mod verdict;
 pub mod visits;
 

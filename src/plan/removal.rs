@@ -6,7 +6,7 @@ use crate::model::observed::ObservedProject;
 use crate::model::progress::ProjectProgress;
 use crate::model::quantity::Span;
 
-use super::rollout::{OnRunning, stop_and_remove_unit};
+use super::stop::{OnRunning, stop_and_remove_unit};
 use super::{PassContext, Plan, ProjectAction, StepReason};
 
 /// Adds the next steps of a removal.

@@ -1,10 +1,10 @@
 //! What follows a failure: it is retried after a while, or waits until a person changes something.
 
 use crate::model::failure::{PortError, Retry};
-use crate::model::progress::{Backoff, Cause, ProjectProgress};
+use crate::model::names::ReleaseNo;
+use crate::model::progress::{Backoff, Cause, End, ProjectProgress, Rejected, Target};
 use crate::model::quantity::{Span, Timestamp};
 
-use super::advance::Rejection;
 use crate::model::reason::Reason;
 
 /// Counts a transient failure: the next try waits 5 s, 10 s, … 5 min, or as long as the other side asked.
@@ -42,11 +42,44 @@ pub fn record_failed_step(progress: &mut ProjectProgress, error: &PortError, now
         (Retry::Never | Retry::WhenPresent, Some(candidate)) => {
             let rejection =
                 Rejection { reason: error.reason, message: error.message.clone(), hold: false, fetched: true };
-            super::advance::reject(progress, candidate, rejection, now)
+            reject(progress, candidate, rejection, now)
         }
         (Retry::Never | Retry::WhenPresent, None) => {
             progress.stalled =
                 Some(Cause { reason: error.reason.to_owned(), message: error.message.clone(), since: now });
         }
     }
+}
+
+/// Why a rollout ends.
+pub struct Rejection {
+    pub reason: Reason,
+    pub message: String,
+    /// Whether the release stays up for inspection.
+    pub hold: bool,
+    /// Whether its artifact was on disk.
+    pub fetched: bool,
+}
+
+/// Ends a rollout that failed. The serving release keeps serving; the project is stalled until its spec changes.
+pub fn reject(progress: &mut ProjectProgress, number: ReleaseNo, why: Rejection, now: Timestamp) {
+    let Rejection { reason, message, hold, fetched } = why;
+    let serves = match progress.serving {
+        Some(serving) => format!("release {serving} serves as before"),
+        None => "nothing serves".to_owned(),
+    };
+    let again = if fetched { "when the spec changes" } else { "by `zexio sync`, or when the spec changes" };
+    let stall = Cause {
+        reason,
+        message: format!("release {number} was rejected: {message}; {serves}; it is tried again {again}"),
+        since: now,
+    };
+    let cause = Cause { message, ..stall.clone() };
+    // A later generation with the same release asked for it too: it failed for that one.
+    let generation = progress.target_generation();
+    progress.end(number, End::Rejected(Rejected { cause, generation, fetched, evidence: None }));
+    progress.stalled = Some(stall);
+    progress.end_rollout();
+    progress.target = Target::Failed { release: number, kept_for_inspection: hold };
+    progress.backoff = None;
 }

@@ -5,16 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::desired::{Kind, Work};
 use crate::model::expected::Expected;
-use crate::model::names::{ProcessName, ProjectId, ReleaseNo, Slot, UnitId};
+use crate::model::names::{ProjectId, ReleaseNo, UnitId};
 use crate::model::observed::{ActiveState, BundlesSeen, FetchSeen, ObservedProject, Purpose, UnitSeen};
 use crate::model::progress::ProjectProgress;
 use crate::model::quantity::{Span, Timestamp};
-use crate::model::spec::{Spec, Strategy};
+use crate::model::spec::Spec;
 use crate::render::launch::Launch;
 use crate::render::unit;
 
+use super::stop::{OnRunning, stop_and_remove_unit};
+use super::traffic::{active_slot, has_traffic, runs_once};
 use super::verdict::{Case, Verdict};
-use super::{FetchOrder, PassContext, Plan, ProjectAction, Rules, StepReason, UnitOrder, advance, visits};
+use super::{FetchOrder, PassContext, Plan, ProjectAction, Rules, StepReason, UnitOrder, visits};
 
 /// What one project's steps are made from; both facets were read.
 struct ProjectContext<'a> {
@@ -51,24 +53,6 @@ pub fn steps(
     context.stop_unwanted(plan);
     context.roll_out_candidate(spec, plan);
     context.remove_leftovers(plan);
-}
-
-/// Returns the slot that Caddy sends a process's requests to.
-pub fn active_slot(bundles: &BundlesSeen, process: &ProcessName) -> Slot {
-    if bundles.markers.contains(process) { Slot::B } else { Slot::A }
-}
-
-/// Returns whether a unit's process must not run in two releases at once. A process that is no longer in the spec
-/// may have been renamed.
-pub fn runs_once(spec: &Spec, progress: &ProjectProgress, unit: &UnitId) -> bool {
-    let work = progress.work_of(unit);
-    let recreates = |process| spec.strategy_of(process) == Strategy::Recreate;
-    work.is_none_or(Work::is_daemon)
-        && match spec.processes.contains_key(&unit.process) {
-            true => recreates(&unit.process),
-            false if work.is_some_and(|work| work.kind == Kind::Worker) => spec.processes.keys().any(recreates),
-            false => spec.deploy.strategy == Strategy::Recreate,
-        }
 }
 
 impl ProjectContext<'_> {
@@ -300,7 +284,7 @@ impl ProjectContext<'_> {
     fn give_traffic(&self, number: ReleaseNo, reason: StepReason, plan: &mut Plan) {
         let Some(release) = self.progress.release(number) else { return };
         let on_disk = self.bundles.releases.contains_key(&number);
-        if !on_disk || advance::has_traffic(self.project, number, self.seen, self.progress) {
+        if !on_disk || has_traffic(self.project, number, self.seen, self.progress) {
             return;
         }
         for unit in self.progress.units_of(self.project, number) {
@@ -347,46 +331,5 @@ impl ProjectContext<'_> {
         for process in self.bundles.markers.iter().filter(|process| !self.progress.ports.contains_key(process)) {
             plan.push(self.project, ProjectAction::RemoveMarker(process.clone()), StepReason::NotWanted);
         }
-    }
-}
-
-/// Whether a running unit is left to finish.
-pub enum OnRunning<'a> {
-    Stop,
-    /// Only what a calendar started; a daemon never finishes by itself.
-    LetTimedFinish(&'a ProjectProgress),
-}
-
-impl OnRunning<'_> {
-    fn allows(&self, unit: &UnitId) -> bool {
-        match self {
-            OnRunning::Stop => false,
-            OnRunning::LetTimedFinish(progress) => {
-                progress.work_of(unit).is_some_and(|work| matches!(work.kind, Kind::Scheduled(_)))
-            }
-        }
-    }
-}
-
-/// Stops a unit; once it is down, removes it.
-pub fn stop_and_remove_unit(
-    project: &ProjectId,
-    unit: &UnitId,
-    seen: &UnitSeen,
-    on_running: OnRunning<'_>,
-    reason: StepReason,
-    now: Timestamp,
-    plan: &mut Plan,
-) {
-    if seen.is_timed() {
-        plan.push(project, ProjectAction::DisarmTimer(unit.clone()), reason);
-    }
-    match seen.state {
-        ActiveState::Inactive | ActiveState::Failed => {
-            plan.push(project, ProjectAction::RemoveUnit(unit.clone()), reason)
-        }
-        ActiveState::Deactivating => plan.look_at(now.after(Span::seconds(1))),
-        _ if on_running.allows(unit) => {}
-        _ => plan.push(project, ProjectAction::Stop(unit.clone()), reason),
     }
 }

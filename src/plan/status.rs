@@ -427,7 +427,7 @@ fn trial_message(view: &StatusInput<'_>, candidate: ReleaseNo) -> String {
 
 /// A release that was stopped before the new one started has no requests to finish.
 fn draining(view: &StatusInput<'_>) -> Option<Finding> {
-    let works = |number| super::advance::may_have_requests(number, view.seen, view.progress);
+    let works = |number| super::traffic::may_have_requests(number, view.seen, view.progress);
     let draining = view.progress.draining.as_ref().filter(|draining| works(draining.release))?;
     Some((Reason::Draining, format!("release {} finishes its requests until {}", draining.release, draining.until)))
 }
