@@ -1,0 +1,82 @@
+//! Which conditions hold, each with its reason: Ready, Reconciling, Stalled, Suspended.
+
+use crate::model::desired::Intent;
+use crate::model::progress::Target;
+use crate::model::reason::Reason;
+use crate::model::status::ConditionKind;
+
+use super::input::{Finding, StatusInput};
+use super::processes::{down_process, failed_runs, open_ports, unenforced_limits};
+use super::reconciling::{draining, reconciling, waiting};
+use super::routes::{failing_routes, missing_certificates, pending_routes, template_trouble};
+use super::stalled::{contested, is_deferred, stalled, suspended};
+
+pub(super) fn findings(view: &StatusInput<'_>) -> Vec<(ConditionKind, bool, Finding)> {
+    let mut found = Vec::new();
+    let stalled = stalled(view);
+    let unready = unready(view, stalled.as_ref());
+    found.push(match &unready {
+        None => (ConditionKind::Ready, true, (Reason::Serving, serving_message(view))),
+        Some(finding) => (ConditionKind::Ready, false, finding.clone()),
+    });
+    let suspended = suspended(view);
+    // Anything that differs from the desired state is being worked on, unless nothing more happens by itself.
+    let works = view.wanted.intent != Intent::Nothing && suspended.is_none();
+    let doing = match unready {
+        Some(why) => Some(reconciling(view).unwrap_or(why)),
+        None => draining(view),
+    };
+    let doing = doing.filter(|_| works);
+    found.extend(doing.filter(|_| stalled.is_none()).map(|finding| (ConditionKind::Reconciling, true, finding)));
+    found.extend(stalled.or_else(|| contested(view.wanted)).map(|finding| (ConditionKind::Stalled, true, finding)));
+    found.extend(suspended.map(|finding| (ConditionKind::Suspended, true, finding)));
+    found
+}
+
+/// Returns why the project is not as desired; none if it is.
+pub(super) fn unready(view: &StatusInput<'_>, stalled: Option<&Finding>) -> Option<Finding> {
+    if let Some(finding) = stalled {
+        return Some(finding.clone());
+    }
+    let progress = view.progress;
+    if is_deferred(view) {
+        return Some((
+            Reason::Suspended,
+            format!("generation {} waits until the project is resumed", view.wanted.generation),
+        ));
+    }
+    if let Some(finding) = waiting(view) {
+        return Some(finding);
+    }
+    match (&view.wanted.intent, progress.serving) {
+        (Intent::Delete { .. }, _) if suspended(view).is_some() => {
+            return Some((Reason::Suspended, "its removal waits until it is resumed".into()));
+        }
+        (Intent::Delete { .. }, _) => {
+            return Some((Reason::Deleting, "routes, processes and files are being removed".into()));
+        }
+        (Intent::Nothing | Intent::Unreadable(_), _) => {
+            return Some((Reason::Pending, "nothing is wanted yet".into()));
+        }
+        (Intent::Run(_), None) => {
+            return Some(reconciling(view).unwrap_or_else(|| (Reason::Pending, "nothing serves yet".into())));
+        }
+        (Intent::Run(_), Some(_)) => {}
+    }
+    if progress.generation != view.wanted.generation || progress.target != Target::Serving {
+        return Some(
+            reconciling(view).unwrap_or_else(|| (Reason::Pending, "this generation waits for its turn".into())),
+        );
+    }
+    down_process(view).or_else(|| pending_routes(view)).or_else(|| failing_routes(view))
+}
+
+fn serving_message(view: &StatusInput<'_>) -> String {
+    let Some(serving) = view.progress.serving else { return String::new() };
+    let version = view.progress.release(serving).and_then(|release| release.version.as_ref());
+    let named = version.map_or(String::new(), |version| format!(" ({})", version.as_str()));
+    let limits = unenforced_limits(view).unwrap_or_default();
+    let (certificates, open, template) = (missing_certificates(view), open_ports(view), template_trouble(view));
+    let runs = failed_runs(view);
+    format!("release {serving}{named} serves{runs}{limits}{certificates}{open}{template}")
+}

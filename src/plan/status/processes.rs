@@ -1,0 +1,140 @@
+//! What its processes do: each of them, which is down, and what must be reported although the project serves.
+
+use std::collections::BTreeMap;
+
+use crate::model::desired::{Kind, Work};
+use crate::model::names::UnitId;
+use crate::model::observed::{ActiveState, Exit, UnitSeen};
+use crate::model::progress::ProjectProgress;
+use crate::model::reason::Reason;
+use crate::model::status::{LastRun, ProcessStatus, ShortRuns};
+use crate::plan::restarts;
+
+use super::input::{Finding, StatusInput};
+use super::stalled::suspended;
+
+pub(super) fn processes(view: &StatusInput<'_>) -> Vec<ProcessStatus> {
+    let Some(units) = view.seen.units.known() else { return Vec::new() };
+    let shown = units.iter().map(|(unit, seen)| {
+        let port = view.progress.port_of(unit);
+        let slot = view.progress.release(unit.release).filter(|_| port.is_some()).map(|release| release.slot);
+        ProcessStatus {
+            name: unit.process.clone(),
+            release: unit.release,
+            unit: unit.name(),
+            state: seen.state,
+            sub_state: seen.sub_state.clone(),
+            pid: seen.pid,
+            slot,
+            port,
+            memory_bytes: seen.memory_bytes,
+            cpu_seconds: seen.cpu_nanos.map(|nanos| nanos as f64 / 1e9),
+            tasks: seen.tasks,
+            io_read_bytes: seen.io_read_bytes,
+            io_write_bytes: seen.io_write_bytes,
+            restarts: seen.restarts,
+            since: seen.since,
+            last_run: last_run(view.progress, unit, seen),
+            short_runs: short_runs(view, unit, seen),
+        }
+    });
+    let mut shown: Vec<ProcessStatus> = shown.collect();
+    shown
+        .sort_by_key(|process| (Some(process.release) != view.progress.serving, process.release, process.name.clone()));
+    shown
+}
+
+pub(super) fn down_process(view: &StatusInput<'_>) -> Option<Finding> {
+    let serving = view.progress.serving?;
+    let Some(units) = view.seen.units.known() else {
+        return Some((Reason::Unknown, "systemd could not be asked; what is shown may be old".into()));
+    };
+    let daemons = view.progress.units_of(view.project, serving).into_iter();
+    let mut daemons = daemons.filter(|unit| view.progress.work_of(unit).is_some_and(Work::is_daemon));
+    daemons.find_map(|unit| {
+        let seen = units.get(&unit);
+        let work = view.progress.work_of(&unit);
+        let runs = seen.map(|seen| short_runs(view, &unit, seen)).unwrap_or_default();
+        if let Some((reason, unsteady)) = restarts::unsteady(&runs, work) {
+            return Some((reason, format!("process {} {unsteady}", unit.process)));
+        }
+        let up = seen.is_some_and(|seen| matches!(seen.state, ActiveState::Active | ActiveState::Reloading));
+        if up {
+            return None;
+        }
+        let limit = view.progress.release(serving).and_then(|release| release.content.limits.memory);
+        let how = seen.and_then(|seen| seen.ending(limit)).unwrap_or_else(|| "is not running".to_owned());
+        let next = match seen.filter(|seen| seen.state == ActiveState::Activating) {
+            Some(seen) if seen.restarts > 0 => format!("systemd restarted it {} times and goes on", seen.restarts),
+            Some(_) => "systemd starts it again".to_owned(),
+            None if suspended(view).is_some() => "nothing starts it until the project is resumed".to_owned(),
+            None => "it is started again".to_owned(),
+        };
+        let starved = seen.is_some_and(UnitSeen::is_out_of_memory);
+        let reason = if starved { Reason::OutOfMemory } else { Reason::ProcessDown };
+        let ended_well = seen.is_some_and(|seen| seen.exit == Some(Exit::Status(0)) && seen.restarts > 0);
+        let hint =
+            work.filter(|_| ended_well).map_or(String::new(), |work| format!("; {}", restarts::after_success(work)));
+        Some((reason, format!("process {} {how}; {next}{hint}", unit.process)))
+    })
+}
+
+fn short_runs(view: &StatusInput<'_>, unit: &UnitId, seen: &UnitSeen) -> ShortRuns {
+    let limit = view.progress.release(unit.release).and_then(|release| release.content.limits.memory);
+    restarts::count(view.before, unit, seen, limit, view.observed.now)
+}
+
+/// Returns how the last run of a scheduled process ended, while systemd knows: not after a boot.
+fn last_run(progress: &ProjectProgress, unit: &UnitId, seen: &UnitSeen) -> Option<LastRun> {
+    progress.work_of(unit).filter(|work| matches!(work.kind, Kind::Scheduled(_)))?;
+    let limit = progress.release(unit.release).and_then(|release| release.content.limits.memory);
+    let result = match seen.state {
+        ActiveState::Failed => seen.ending(limit).unwrap_or_else(|| format!("failed: {}", seen.result)),
+        ActiveState::Inactive => seen.exit?.to_string(),
+        _ => return None,
+    };
+    Some(LastRun { ended: seen.since?, success: seen.state == ActiveState::Inactive, result })
+}
+
+/// A failed job takes no traffic and keeps the project Ready, but must be reported.
+pub(super) fn failed_runs(view: &StatusInput<'_>) -> String {
+    let units = view.seen.units.known().into_iter().flatten();
+    let units = units.filter(|(unit, _)| Some(unit.release) == view.progress.serving);
+    let runs = units.filter_map(|(unit, seen)| Some((unit, last_run(view.progress, unit, seen)?)));
+    let failed = runs.filter(|(_, run)| !run.success).map(|(unit, LastRun { ended, result, .. })| {
+        let UnitId { project, process, .. } = unit;
+        format!(
+            "; the last run of {process} {result}, at {ended}: it runs again by its schedule, and \
+             `zexio logs {project} --process {process}` has its words"
+        )
+    });
+    failed.collect()
+}
+
+/// An app that listens on more than the loopback interface is reachable without Caddy: without its certificate,
+/// redirects and log.
+pub(super) fn open_ports(view: &StatusInput<'_>) -> String {
+    let units = view.seen.units.known().into_iter().flatten().map(|(unit, _)| unit);
+    let ports: BTreeMap<u16, &UnitId> = units.filter_map(|unit| Some((view.progress.port_of(unit)?, unit))).collect();
+    let told = view.seen.open.iter().map(|open| match ports.get(&open.port) {
+        Some(unit) => {
+            format!("; process {} listens on {open}, which is reached past Caddy: bind to $HOST", unit.process)
+        }
+        None => format!("; it listens on {open}, which is reached past Caddy"),
+    });
+    told.collect()
+}
+
+/// systemd accepts a limit silently even if the kernel cannot enforce it.
+pub(super) fn unenforced_limits(view: &StatusInput<'_>) -> Option<&'static str> {
+    let serving = view.progress.serving?;
+    let limited = view.progress.release(serving)?.content.limits.memory.is_some();
+    let unaccounted = view
+        .seen
+        .units
+        .known()?
+        .iter()
+        .any(|(unit, seen)| unit.release == serving && seen.is_up() && seen.memory_bytes.is_none());
+    (limited && unaccounted)
+        .then_some("; its memory limit is not enforced, since this machine has no memory controller")
+}

@@ -1,0 +1,84 @@
+//! What is being done for a project: a wait, a retry, a rollout, a drain.
+
+use crate::model::desired::Intent;
+use crate::model::names::ReleaseNo;
+use crate::model::observed::FetchSeen;
+use crate::model::quantity::Bytes;
+use crate::model::reason::Reason;
+
+use super::input::{Finding, StatusInput};
+use super::processes::down_process;
+
+pub(super) fn reconciling(view: &StatusInput<'_>) -> Option<Finding> {
+    if let Some(finding) = waiting(view) {
+        return Some(finding);
+    }
+    if let Some(backoff) = &view.progress.backoff {
+        let message = format!(
+            "{}; failed {} since {}, next try at {}",
+            backoff.message,
+            backoff.times(),
+            backoff.since,
+            backoff.until
+        );
+        return Some((backoff.reason, message));
+    }
+    let Some(rollout) = view.progress.rollout() else {
+        let down = down_process(view).filter(|_| matches!(view.wanted.intent, Intent::Run(_)));
+        return down.or_else(|| draining(view));
+    };
+    let candidate = rollout.release;
+    let backoff = rollout.fetch.as_ref().map(|fetch| &fetch.backoff);
+    if let Some(backoff) = backoff.filter(|backoff| backoff.until > view.observed.now) {
+        let message = format!("{}; failed {}, next try at {}", backoff.message, backoff.times(), backoff.until);
+        return Some((backoff.reason, message));
+    }
+    Some(match view.seen.fetches.get(&candidate) {
+        Some(FetchSeen::Running { unpacking: true, .. }) => {
+            (Reason::Unpacking, format!("unpacking release {candidate}"))
+        }
+        Some(FetchSeen::Running { bytes, of, .. }) => {
+            (Reason::Fetching, format!("fetching release {candidate}: {}", amount(*bytes, *of)))
+        }
+        Some(FetchSeen::Failed { .. }) => (Reason::Fetching, format!("fetching release {candidate} again")),
+        None => (Reason::Trial, trial_message(view, candidate)),
+    })
+}
+
+/// Returns what the next rollout waits for.
+pub(super) fn waiting(view: &StatusInput<'_>) -> Option<Finding> {
+    view.progress.waits_for_services.as_ref().map(|waits| (waits.reason, waits.message.clone()))
+}
+
+fn trial_message(view: &StatusInput<'_>, candidate: ReleaseNo) -> String {
+    if view.progress.routed() == Some(candidate) {
+        let asked = view.seen.visits.iter().find(|(visit, _)| visit.release == candidate);
+        let found = asked.map_or(String::new(), |(_, visited)| format!(": {}", visited.last));
+        return format!("release {candidate} has the traffic and is verified through Caddy{found}");
+    }
+    let waiting: Vec<String> = view
+        .seen
+        .health
+        .iter()
+        .filter(|(unit, probed)| unit.release == candidate && probed.ok_since.is_none())
+        .map(|(unit, probed)| format!("{}: {}", unit.process, probed.last))
+        .collect();
+    match (waiting.is_empty(), view.progress.serving) {
+        (true, _) => format!("release {candidate} is starting and must stay healthy before it gets traffic"),
+        (false, _) => format!("release {candidate} is not ready yet; {}", waiting.join("; ")),
+    }
+}
+
+/// A release that was stopped before the new one started has no requests to finish.
+pub(super) fn draining(view: &StatusInput<'_>) -> Option<Finding> {
+    let works = |number| crate::plan::traffic::may_have_requests(number, view.seen, view.progress);
+    let draining = view.progress.draining.as_ref().filter(|draining| works(draining.release))?;
+    Some((Reason::Draining, format!("release {} finishes its requests until {}", draining.release, draining.until)))
+}
+
+fn amount(bytes: u64, of: Option<u64>) -> String {
+    match of {
+        Some(of) if of > 0 => format!("{} of {} ({} %)", Bytes(bytes), Bytes(of), bytes.saturating_mul(100) / of),
+        _ => format!("{} so far", Bytes(bytes)),
+    }
+}

@@ -1,0 +1,59 @@
+//! What stops a project until something changes: an unreadable row, a refused spec, a failure, a suspension.
+
+use crate::model::desired::{Complaint, Intent, Wanted};
+use crate::model::progress::Quarantine;
+use crate::model::quantity::Timestamp;
+use crate::model::reason::Reason;
+
+use super::input::{Finding, StatusInput};
+
+pub(super) fn stalled(view: &StatusInput<'_>) -> Option<Finding> {
+    if let Some(finding) = unreadable(view.wanted) {
+        return Some(finding);
+    }
+    if matches!(view.wanted.intent, Intent::Delete { .. }) {
+        return None;
+    }
+    let complaint = view.wanted.complaint.as_ref().filter(|complaint| !complaint.is_of_another_file()).map(finding);
+    if complaint.is_some() || is_deferred(view) {
+        // What stopped an older generation does not apply to this one, which has not been tried yet.
+        return complaint;
+    }
+    let standing = view.progress.stalled.clone().or_else(|| view.progress.quarantine.as_ref().map(Quarantine::cause));
+    standing.map(|stall| (stall.reason, stall.message))
+}
+
+/// The reason if a project's stored state could not be read.
+pub const UNREADABLE: Reason = Reason::Database;
+
+/// Returns why nothing can be done for a project of which a part could not be read.
+pub(super) fn unreadable(wanted: &Wanted) -> Option<Finding> {
+    match &wanted.intent {
+        Intent::Unreadable(why) => Some((UNREADABLE, why.clone())),
+        _ => None,
+    }
+}
+
+/// Returns the finding about another file that claims the project too. The project keeps running without it.
+pub(super) fn contested(wanted: &Wanted) -> Option<Finding> {
+    wanted.complaint.as_ref().filter(|complaint| complaint.is_of_another_file()).map(finding)
+}
+
+pub(super) fn finding(complaint: &Complaint) -> Finding {
+    (complaint.kind.reason().to_owned(), complaint.message.clone())
+}
+
+/// Returns whether the present desired state arrived while the project was suspended: no pass has acted on it.
+pub(super) fn is_deferred(view: &StatusInput<'_>) -> bool {
+    let is_run = matches!(view.wanted.intent, Intent::Run(_));
+    is_run && suspended(view).is_some() && view.progress.generation != view.wanted.generation
+}
+
+pub(super) fn suspended(view: &StatusInput<'_>) -> Option<Finding> {
+    suspension(view.wanted, view.observed.now)
+}
+
+pub(super) fn suspension(wanted: &Wanted, now: Timestamp) -> Option<Finding> {
+    let pause = wanted.pause_at(now).filter(|_| wanted.intent != Intent::Nothing)?;
+    Some((Reason::Suspended, pause.message))
+}
