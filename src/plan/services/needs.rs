@@ -1,0 +1,75 @@
+//! Which services a project lacks, and that its rollout waits for them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::names::ProjectId;
+use crate::model::observed::Facet;
+use crate::model::progress::{Cause, Progress};
+use crate::model::quantity::Timestamp;
+use crate::model::reason::Reason;
+use crate::model::services::{Service, ServiceSeen};
+
+/// Why a project waits for its services.
+enum Lack {
+    /// One of them has no request: nothing happens until there is one.
+    Unwanted(String),
+    /// One is requested and does not run yet.
+    NotYet(String),
+}
+
+/// Returns which of its services a project lacks.
+fn lack(
+    needs: &BTreeSet<Service>,
+    observed: &Facet<BTreeMap<Service, ServiceSeen>>,
+    all_progress: &Progress,
+) -> Option<Lack> {
+    let Some(seen) = observed.known() else {
+        return (!needs.is_empty()).then(|| Lack::NotYet("the services it needs could not be looked at".into()));
+    };
+    let runs = |service: &Service| {
+        let of_it = seen.get(service).into_iter().flat_map(|seen| seen.installed.values());
+        of_it.filter(|found| found.whole).any(|found| found.daemon.as_ref().is_none_or(|daemon| daemon.runs()))
+    };
+    let (wanted, unwanted): (Vec<&Service>, Vec<&Service>) =
+        needs.iter().filter(|service| !runs(service)).partition(|service| all_progress.services.contains_key(service));
+    if let Some(service) = unwanted.first() {
+        return Some(Lack::Unwanted(format!(
+            "it needs {service}, which does not run here; `zexio service install {service}` brings it"
+        )));
+    }
+    wanted.first().map(|service| {
+        let told = all_progress.services.get(service).and_then(|progress| progress.backoff.as_ref());
+        let why =
+            told.map_or("which is on its way".to_owned(), |backoff| format!("which is not there: {}", backoff.message));
+        Lack::NotYet(format!("it needs {service}, {why}; `zexio service list` says more"))
+    })
+}
+
+/// Folds the services that a project lacks into its progress; returns whether its rollout must wait.
+pub fn gate_on_services(
+    needs: &BTreeSet<Service>,
+    project: &ProjectId,
+    services: &Facet<BTreeMap<Service, ServiceSeen>>,
+    all_progress: &mut Progress,
+    now: Timestamp,
+) -> bool {
+    let lack = lack(needs, services, all_progress);
+    let progress = all_progress.projects.entry(project.clone()).or_default();
+    let (stalled, waits) = match lack {
+        None => (None, None),
+        Some(Lack::Unwanted(message)) => (Some(message), None),
+        Some(Lack::NotYet(message)) => (None, Some(message)),
+    };
+    let stall = |message: String, old: Option<&Cause>| Cause {
+        since: old.filter(|old| old.reason == Reason::DependencyMissing).map_or(now, |old| old.since),
+        reason: Reason::DependencyMissing,
+        message,
+    };
+    progress.waits_for_services = waits.map(|message| stall(message, progress.waits_for_services.as_ref()));
+    match stalled {
+        Some(message) => progress.stalled = Some(stall(message, progress.stalled.as_ref())),
+        None => progress.stalled = progress.stalled.take().filter(|old| old.reason != Reason::DependencyMissing),
+    }
+    progress.waits_for_services.is_some()
+        || progress.stalled.as_ref().is_some_and(|stall| stall.reason == Reason::DependencyMissing)
+}

@@ -1,0 +1,39 @@
+//! Whether a service is as desired, and what of it was brought by a request.
+
+use std::collections::BTreeSet;
+
+use crate::model::observed::Observed;
+use crate::model::services::{Service, ServiceIntent, ServiceProgress, ServiceSeen, WantedService};
+
+use super::versions::matching;
+
+pub(super) fn sight_of(service: Service, observed: &Observed) -> Option<&ServiceSeen> {
+    observed.services.known().and_then(|all| all.get(&service))
+}
+
+/// Returns whether the packages are as desired, whatever the daemon does.
+pub(super) fn is_there(service: Service, wish: &WantedService, seen: &ServiceSeen, progress: &ServiceProgress) -> bool {
+    match wish.intent {
+        ServiceIntent::Install(version) => matching(service, version, seen).is_some_and(|found| found.whole),
+        ServiceIntent::Remove { purge } => {
+            let had_some = progress.before.as_ref().is_none_or(|before| !before.is_empty());
+            brought(seen, progress).is_empty() && (had_some || !(purge && seen.data))
+        }
+        ServiceIntent::Unreadable => false,
+    }
+}
+
+/// Returns the majors that were installed because of a request.
+pub(super) fn brought(seen: &ServiceSeen, progress: &ServiceProgress) -> BTreeSet<u32> {
+    let Some(before) = &progress.before else { return BTreeSet::new() };
+    seen.installed.keys().copied().filter(|major| !before.contains(major)).collect()
+}
+
+pub(super) fn is_settled(service: Service, wish: &WantedService, seen: &ServiceSeen) -> bool {
+    match wish.intent {
+        ServiceIntent::Install(version) => {
+            matching(service, version, seen).and_then(|found| found.daemon.as_ref()).is_none_or(|daemon| daemon.runs())
+        }
+        ServiceIntent::Remove { .. } | ServiceIntent::Unreadable => true,
+    }
+}

@@ -1,0 +1,58 @@
+//! The next step of each service.
+
+use crate::model::observed::{ActiveState, Observed};
+use crate::model::progress::Progress;
+use crate::model::services::{Service, ServiceIntent, ServiceProgress, ServiceSeen, WantedService, WantedServices};
+use crate::plan::{Action, Plan, ServiceAction, Step, StepReason};
+
+use super::job::Task;
+use super::presence::{brought, is_there, sight_of};
+use super::versions::matching;
+
+/// Adds the steps for the services, at most one for each.
+pub fn steps(wanted: &WantedServices, observed: &Observed, all_progress: &Progress, plan: &mut Plan) {
+    for (service, wish) in wanted {
+        let (Some(seen), Some(progress)) = (sight_of(*service, observed), all_progress.services.get(service)) else {
+            continue;
+        };
+        if seen.is_in_work() {
+            continue;
+        }
+        if let Some(backoff) = progress.backoff.as_ref().filter(|backoff| observed.now < backoff.until) {
+            plan.look_at(backoff.until);
+            continue;
+        }
+        if let Some((action, reason)) = step(*service, wish, seen, progress) {
+            plan.steps.push(Step { action: Action::Service(*service, action), reason });
+        }
+    }
+}
+
+fn step(
+    service: Service,
+    wish: &WantedService,
+    seen: &ServiceSeen,
+    progress: &ServiceProgress,
+) -> Option<(ServiceAction, StepReason)> {
+    match wish.intent {
+        ServiceIntent::Install(version) => {
+            let Some(found) = matching(service, version, seen).filter(|found| found.whole) else {
+                return Some((ServiceAction::Packages(Task::Install(version)), StepReason::ServiceMissing));
+            };
+            let daemon = found.daemon.as_ref()?;
+            let down = matches!(daemon.state, ActiveState::Inactive | ActiveState::Failed);
+            if down {
+                return Some((ServiceAction::Start(daemon.unit.clone()), StepReason::ServiceDown));
+            }
+            (!daemon.enabled).then_some((ServiceAction::Enable, StepReason::ServiceDown))
+        }
+        ServiceIntent::Remove { .. } if is_there(service, wish, seen, progress) => {
+            Some((ServiceAction::Forget, StepReason::ServiceGone))
+        }
+        ServiceIntent::Remove { purge } => {
+            let task = Task::Remove { majors: brought(seen, progress), purge };
+            Some((ServiceAction::Packages(task), StepReason::ServiceUnwanted))
+        }
+        ServiceIntent::Unreadable => None,
+    }
+}
