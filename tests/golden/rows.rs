@@ -2,6 +2,8 @@
 //! follows from it, and it is written in the same form. The files are never written again.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -10,7 +12,6 @@ use zexio::model::names::ProjectId;
 use zexio::model::progress::ProjectProgress;
 use zexio::plan::advance;
 
-use crate::files;
 use crate::scene::Scene;
 
 type Rows = BTreeMap<ProjectId, Value>;
@@ -24,13 +25,13 @@ struct Written {
 
 #[test]
 fn rows_of_the_version_before_mean_what_they_meant() {
-    let all = files("tests/golden/rows", "json");
+    let rows = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/rows");
+    let all: Vec<PathBuf> = fs::read_dir(&rows).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert!(all.len() > 10, "the rows were found");
     for path in all {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-        let text = |path| std::fs::read_to_string(path).unwrap();
-        let written: Written = serde_json::from_str(&text(path.clone())).unwrap();
-        let scene = Scene::read(&text(format!("tests/golden/plans/{name}.yaml").into()));
+        let written: Written = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        let scene = Scene::read(&fs::read_to_string(rows.join(format!("../plans/{name}.yaml"))).unwrap());
         let (desired, observed, mut all_progress, rules) = scene.stage();
 
         assert_eq!(read(&name, &written.before), all_progress.projects, "{name}");
