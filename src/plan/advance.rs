@@ -213,8 +213,8 @@ fn count_fetch_failure(
         }
         Retry::Never | Retry::WhenPresent => {}
     }
-    let hold = deploy.on_failure == OnFailure::Hold;
-    reject(progress, candidate, Rejection { reason: error.reason, message, hold, fetched: false }, now);
+    let kept_for_inspection = deploy.on_failure == OnFailure::Hold;
+    reject(progress, candidate, Rejection { reason: error.reason, message, kept_for_inspection, fetched: false }, now);
 }
 
 /// A release command that ran to its end does not run again, whatever happens to the agent or the machine later.
@@ -267,9 +267,9 @@ fn apply_verdict(
         Verdict::Wait(_) => progress.prove(false),
         Verdict::Healthy => progress.prove(true),
         Verdict::Reject { reason, message } => {
-            let hold = deploy.on_failure == OnFailure::Hold;
+            let kept_for_inspection = deploy.on_failure == OnFailure::Hold;
             let fetched = seen.bundles.known().is_none_or(|bundles| bundles.releases.contains_key(&candidate));
-            reject(progress, candidate, Rejection { reason, message, hold, fetched }, now);
+            reject(progress, candidate, Rejection { reason, message, kept_for_inspection, fetched }, now);
         }
     }
 }
@@ -307,11 +307,11 @@ fn promote_if_switched(
         Verified::Well => {}
         Verified::NotYet => return,
         Verified::Not(message) => {
-            let hold = spec.deploy.on_failure == OnFailure::Hold;
+            let kept_for_inspection = spec.deploy.on_failure == OnFailure::Hold;
             return reject(
                 progress,
                 candidate,
-                Rejection { reason: Reason::VerifyFailed, message, hold, fetched: true },
+                Rejection { reason: Reason::VerifyFailed, message, kept_for_inspection, fetched: true },
                 now,
             );
         }

@@ -40,8 +40,12 @@ pub fn record_failed_step(progress: &mut ProjectProgress, error: &PortError, now
     match (error.retry, progress.candidate()) {
         (Retry::Later, _) => progress.backoff = Some(record_failure(progress.backoff.as_ref(), error, now)),
         (Retry::Never | Retry::WhenPresent, Some(candidate)) => {
-            let rejection =
-                Rejection { reason: error.reason, message: error.message.clone(), hold: false, fetched: true };
+            let rejection = Rejection {
+                reason: error.reason,
+                message: error.message.clone(),
+                kept_for_inspection: false,
+                fetched: true,
+            };
             reject(progress, candidate, rejection, now)
         }
         (Retry::Never | Retry::WhenPresent, None) => {
@@ -56,14 +60,14 @@ pub struct Rejection {
     pub reason: Reason,
     pub message: String,
     /// Whether the release stays up for inspection.
-    pub hold: bool,
+    pub kept_for_inspection: bool,
     /// Whether its artifact was on disk.
     pub fetched: bool,
 }
 
 /// Ends a rollout that failed. The serving release keeps serving; the project is stalled until its spec changes.
 pub fn reject(progress: &mut ProjectProgress, number: ReleaseNo, why: Rejection, now: Timestamp) {
-    let Rejection { reason, message, hold, fetched } = why;
+    let Rejection { reason, message, kept_for_inspection, fetched } = why;
     let serves = match progress.serving {
         Some(serving) => format!("release {serving} serves as before"),
         None => "nothing serves".to_owned(),
@@ -80,6 +84,6 @@ pub fn reject(progress: &mut ProjectProgress, number: ReleaseNo, why: Rejection,
     progress.end(number, End::Rejected(Rejected { cause, generation, fetched, evidence: None }));
     progress.stalled = Some(stall);
     progress.end_rollout();
-    progress.target = Target::Failed { release: number, kept_for_inspection: hold };
+    progress.target = Target::Failed { release: number, kept_for_inspection };
     progress.backoff = None;
 }
