@@ -21,7 +21,7 @@ use super::status::UNREADABLE;
 /// Returns the events for decisions: how the recorded progress changed.
 pub fn of_changes(desired: &Desired, before: &Progress, after: &Progress, now: Timestamp) -> Vec<Event> {
     let nothing = ProjectProgress::default();
-    let mut told = Vec::new();
+    let mut emitted = Vec::new();
     for (project, new) in &after.projects {
         let old = before.projects.get(project).unwrap_or(&nothing);
         if old == new {
@@ -29,19 +29,19 @@ pub fn of_changes(desired: &Desired, before: &Progress, after: &Progress, now: T
         }
         let generation = new.generation;
         let found = pause(project, desired, old, new, now).into_iter().chain(decisions(old, new, now));
-        told.extend(found.map(|event| event.of(project, generation)));
+        emitted.extend(found.map(|event| event.of(project, generation)));
     }
-    told
+    emitted
 }
 
 fn decisions(old: &ProjectProgress, new: &ProjectProgress, now: Timestamp) -> Vec<Event> {
-    let mut told = Vec::new();
+    let mut emitted = Vec::new();
     for (number, release) in &new.releases {
         if let Some(End::Superseded(why)) = &release.end
             && old.candidate() == Some(*number)
         {
             let message = format!("release {number} is given up: {}", why.message);
-            told.push(Event::info(now, Reason::Superseded, message).to(Some(*number)));
+            emitted.push(Event::info(now, Reason::Superseded, message).to(Some(*number)));
         }
     }
     if let Some(serving) = new.serving.filter(|_| new.target == Target::Serving)
@@ -49,33 +49,34 @@ fn decisions(old: &ProjectProgress, new: &ProjectProgress, now: Timestamp) -> Ve
     {
         let message =
             format!("the artifact of release {candidate} has the bytes of release {serving}, which serves on");
-        told.push(Event::info(now, Reason::Unchanged, message).to(Some(serving)));
+        emitted.push(Event::info(now, Reason::Unchanged, message).to(Some(serving)));
     }
     if let Some(candidate) = new.candidate().filter(|candidate| old.candidate() != Some(*candidate)) {
-        told.push(Event::info(now, Reason::Trial, format!("release {candidate} is on trial")).to(Some(candidate)));
+        emitted.push(Event::info(now, Reason::Trial, format!("release {candidate} is on trial")).to(Some(candidate)));
     }
     let verified =
         |progress: &ProjectProgress| progress.candidate().filter(|candidate| progress.routed() == Some(*candidate));
     if let Some(candidate) = verified(new).filter(|candidate| verified(old) != Some(*candidate)) {
         let message = format!("release {candidate} has the traffic and is verified through Caddy");
-        told.push(Event::info(now, Reason::Trial, message).to(Some(candidate)));
+        emitted.push(Event::info(now, Reason::Trial, message).to(Some(candidate)));
     }
     if let Some(serving) = new.serving.filter(|serving| old.serving != Some(*serving)) {
-        told.push(Event::info(now, Reason::Promoted, format!("release {serving} has the traffic")).to(Some(serving)));
+        emitted
+            .push(Event::info(now, Reason::Promoted, format!("release {serving} has the traffic")).to(Some(serving)));
     }
     let fetch = |progress: &ProjectProgress| {
         progress.rollout().and_then(|rollout| rollout.fetch.as_ref()).map(|fetch| fetch.backoff.clone())
     };
-    told.extend(failed_fetch(fetch(old), fetch(new)).map(|event| event.to(new.candidate())));
+    emitted.extend(failed_fetch(fetch(old), fetch(new)).map(|event| event.to(new.candidate())));
     let rejected = rejected_now(old, new);
     match new_stall(&old.stalled, &new.stalled) {
-        Some(event) => told.push(event.to(rejected)),
+        Some(event) => emitted.push(event.to(rejected)),
         // It failed while a newer generation waits: that one does not stall for it.
-        None => told.extend(rejected.and_then(|number| failed_release(number, new))),
+        None => emitted.extend(rejected.and_then(|number| failed_release(number, new))),
     }
     let why = |progress: &ProjectProgress| progress.quarantine.as_ref().map(Quarantine::cause);
-    told.extend(new_stall(&why(old), &why(new)));
-    told
+    emitted.extend(new_stall(&why(old), &why(new)));
+    emitted
 }
 
 fn failed_fetch(old: Option<Backoff>, new: Option<Backoff>) -> Option<Event> {
@@ -252,16 +253,16 @@ mod tests {
     }
 
     #[test]
-    fn each_run_that_failed_is_told_once() {
-        let told = |before, after| {
+    fn each_failed_run_is_emitted_once() {
+        let emitted = |before, after| {
             let events = ready_changes(&status(before), &status(after), Timestamp(9_000));
             events.into_iter().map(|event| format!("{} {}", event.reason, event.message)).collect::<Vec<_>>()
         };
         let failed = ["JobFailed process report exited with status 7; it runs again by its schedule"];
-        assert_eq!(told(None, Some((5, false))), failed);
-        assert_eq!(told(Some((5, false)), Some((7, false))), failed);
-        assert_eq!(told(Some((5, true)), Some((7, false))), failed);
-        assert!(told(Some((5, false)), Some((5, false))).is_empty());
-        assert!(told(Some((5, false)), Some((7, true))).is_empty() && told(Some((5, false)), None).is_empty());
+        assert_eq!(emitted(None, Some((5, false))), failed);
+        assert_eq!(emitted(Some((5, false)), Some((7, false))), failed);
+        assert_eq!(emitted(Some((5, true)), Some((7, false))), failed);
+        assert!(emitted(Some((5, false)), Some((5, false))).is_empty());
+        assert!(emitted(Some((5, false)), Some((7, true))).is_empty() && emitted(Some((5, false)), None).is_empty());
     }
 }

@@ -38,9 +38,9 @@ fn lack(
         )));
     }
     wanted.first().map(|service| {
-        let told = all_progress.services.get(service).and_then(|progress| progress.backoff.as_ref());
-        let why =
-            told.map_or("which is on its way".to_owned(), |backoff| format!("which is not there: {}", backoff.message));
+        let backoff = all_progress.services.get(service).and_then(|progress| progress.backoff.as_ref());
+        let why = backoff
+            .map_or("which is on its way".to_owned(), |backoff| format!("which is not there: {}", backoff.message));
         Lack::NotYet(format!("it needs {service}, {why}; `zexio service list` says more"))
     })
 }

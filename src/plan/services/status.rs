@@ -32,7 +32,8 @@ pub fn status(
         _ => unwanted_state(service, seen),
     };
     let complaint = wish.and_then(|wish| wish.complaint.as_ref());
-    let (reason, message) = complaint.map_or((reason, message), |told| (told.kind.reason(), told.message.clone()));
+    let (reason, message) =
+        complaint.map_or((reason, message), |complaint| (complaint.kind.reason(), complaint.message.clone()));
     let since = before.filter(|old| old.state == state && old.reason == reason).map_or(observed.now, |old| old.since);
     Some(ServiceStatus {
         service,

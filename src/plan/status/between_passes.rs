@@ -101,13 +101,13 @@ pub struct Waiting {
 pub fn waiting_projects(plan: &Plan, statuses: &BTreeMap<ProjectId, Status>) -> Vec<Waiting> {
     let has_steps = |project: &ProjectId| plan.steps.iter().any(|step| step.action.project() == Some(project));
     let still = statuses.values().filter(|status| !has_steps(&status.project));
-    let told = still.filter_map(|status| {
+    let found = still.filter_map(|status| {
         let suspended = status.condition(ConditionKind::Suspended).filter(|condition| condition.holds);
         let unready = status.condition(ConditionKind::Ready).filter(|condition| !condition.holds);
         let Condition { reason, message, .. } = suspended.or(unready)?.clone();
         Some(Waiting { project: status.project.clone(), reason, message })
     });
-    told.collect()
+    found.collect()
 }
 
 #[cfg(test)]

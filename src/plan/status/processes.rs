@@ -116,13 +116,13 @@ pub(super) fn failed_runs(view: &StatusInput<'_>) -> String {
 pub(super) fn open_ports(view: &StatusInput<'_>) -> String {
     let units = view.seen.units.known().into_iter().flatten().map(|(unit, _)| unit);
     let ports: BTreeMap<u16, &UnitId> = units.filter_map(|unit| Some((view.progress.port_of(unit)?, unit))).collect();
-    let told = view.seen.open.iter().map(|open| match ports.get(&open.port) {
+    let found = view.seen.open.iter().map(|open| match ports.get(&open.port) {
         Some(unit) => {
             format!("; process {} listens on {open}, which is reached past Caddy: bind to $HOST", unit.process)
         }
         None => format!("; it listens on {open}, which is reached past Caddy"),
     });
-    told.collect()
+    found.collect()
 }
 
 /// systemd accepts a limit silently even if the kernel cannot enforce it.
