@@ -20,29 +20,30 @@ const OFFER_RETRY: Span = Span::seconds(600);
 /// Folds what was observed into the recorded progress, before anything is planned.
 pub fn advance(wanted: &WantedServices, observed: &Observed, all_progress: &mut Progress) {
     all_progress.services.retain(|service, _| wanted.contains_key(service));
-    for (service, wish) in wanted.iter().filter(|(_, wish)| wish.intent != ServiceIntent::Unreadable) {
+    for (service, request) in wanted.iter().filter(|(_, request)| request.intent != ServiceIntent::Unreadable) {
         let progress = all_progress.services.entry(*service).or_default();
         progress.backoff.iter_mut().for_each(|backoff| backoff.clamp_to_now(observed.now));
         let Some(seen) = sight_of(*service, observed) else { continue };
-        if progress.generation != wish.generation {
+        if progress.generation != request.generation {
             // A job that is running was started for an earlier generation: its failure is not this generation's.
             let begun = seen.work.as_ref().map(|work| work.invocation.clone());
             let (before, counted) = (progress.before.take(), begun.or_else(|| progress.counted.take()));
-            *progress = ServiceProgress { generation: wish.generation, before, counted, ..ServiceProgress::default() };
+            *progress =
+                ServiceProgress { generation: request.generation, before, counted, ..ServiceProgress::default() };
         }
-        fold(*service, wish, seen, progress, observed.now);
+        fold(*service, request, seen, progress, observed.now);
     }
 }
 
-fn fold(service: Service, wish: &WantedService, seen: &ServiceSeen, progress: &mut ServiceProgress, now: Timestamp) {
+fn fold(service: Service, request: &WantedService, seen: &ServiceSeen, progress: &mut ServiceProgress, now: Timestamp) {
     let whole = seen.installed.iter().filter(|(_, found)| found.whole);
     progress.before.get_or_insert_with(|| whole.map(|(major, _)| *major).collect());
     if seen.is_in_work() {
         return;
     }
     let begun = progress.begun.take();
-    if is_there(service, wish, seen, progress) {
-        if is_settled(service, wish, seen) {
+    if is_there(service, request, seen, progress) {
+        if is_settled(service, request, seen) {
             progress.backoff = None;
             progress.evidence.clear();
         }

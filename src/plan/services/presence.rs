@@ -12,8 +12,13 @@ pub(super) fn sight_of(service: Service, observed: &Observed) -> Option<&Service
 }
 
 /// Returns whether the packages are as desired, whatever the daemon does.
-pub(super) fn is_there(service: Service, wish: &WantedService, seen: &ServiceSeen, progress: &ServiceProgress) -> bool {
-    match wish.intent {
+pub(super) fn is_there(
+    service: Service,
+    request: &WantedService,
+    seen: &ServiceSeen,
+    progress: &ServiceProgress,
+) -> bool {
+    match request.intent {
         ServiceIntent::Install(version) => matching(service, version, seen).is_some_and(|found| found.whole),
         ServiceIntent::Remove { purge } => {
             let had_some = progress.before.as_ref().is_none_or(|before| !before.is_empty());
@@ -29,8 +34,8 @@ pub(super) fn brought(seen: &ServiceSeen, progress: &ServiceProgress) -> BTreeSe
     seen.installed.keys().copied().filter(|major| !before.contains(major)).collect()
 }
 
-pub(super) fn is_settled(service: Service, wish: &WantedService, seen: &ServiceSeen) -> bool {
-    match wish.intent {
+pub(super) fn is_settled(service: Service, request: &WantedService, seen: &ServiceSeen) -> bool {
+    match request.intent {
         ServiceIntent::Install(version) => {
             matching(service, version, seen).and_then(|found| found.daemon.as_ref()).is_none_or(|daemon| daemon.runs())
         }

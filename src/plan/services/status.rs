@@ -13,25 +13,25 @@ use super::versions::matching;
 /// Computes a service's status; `before` is the previous one, which keeps "since". None if it could not be observed.
 pub fn status(
     service: Service,
-    wish: Option<&WantedService>,
+    request: Option<&WantedService>,
     observed: &Observed,
     all_progress: &Progress,
     before: Option<&ServiceStatus>,
 ) -> Option<ServiceStatus> {
     let seen = sight_of(service, observed)?;
     let progress = all_progress.services.get(&service);
-    let version = match wish.map(|wish| wish.intent) {
+    let version = match request.map(|request| request.intent) {
         Some(ServiceIntent::Install(version)) => version,
         _ => Version::Default,
     };
     let newest = seen.installed.values().next_back();
     let installed = matching(service, version, seen).or(newest).map(|found| found.version.clone());
-    let (state, reason, message) = match (wish, progress) {
-        (Some(wish), _) if wish.intent == ServiceIntent::Unreadable => unreadable(service),
-        (Some(wish), Some(progress)) => wanted_state(service, wish, seen, progress),
+    let (state, reason, message) = match (request, progress) {
+        (Some(request), _) if request.intent == ServiceIntent::Unreadable => unreadable(service),
+        (Some(request), Some(progress)) => wanted_state(service, request, seen, progress),
         _ => unwanted_state(service, seen),
     };
-    let complaint = wish.and_then(|wish| wish.complaint.as_ref());
+    let complaint = request.and_then(|request| request.complaint.as_ref());
     let (reason, message) =
         complaint.map_or((reason, message), |complaint| (complaint.kind.reason(), complaint.message.clone()));
     let since = before.filter(|old| old.state == state && old.reason == reason).map_or(observed.now, |old| old.since);
@@ -74,8 +74,8 @@ fn unreadable(service: Service) -> Finding {
     (ServiceState::Failed, Reason::Database, message)
 }
 
-fn wanted_state(service: Service, wish: &WantedService, seen: &ServiceSeen, progress: &ServiceProgress) -> Finding {
-    let found = match wish.intent {
+fn wanted_state(service: Service, request: &WantedService, seen: &ServiceSeen, progress: &ServiceProgress) -> Finding {
+    let found = match request.intent {
         ServiceIntent::Install(version) => matching(service, version, seen).filter(|found| found.whole),
         ServiceIntent::Remove { .. } | ServiceIntent::Unreadable => None,
     };
@@ -105,7 +105,7 @@ fn wanted_state(service: Service, wish: &WantedService, seen: &ServiceSeen, prog
             Some(_) => {}
         }
     }
-    match (&progress.backoff, wish.intent) {
+    match (&progress.backoff, request.intent) {
         (Some(backoff), _) if !seen.is_in_work() => {
             let message = format!("{}; failed {}, next try at {}", backoff.message, backoff.times(), backoff.until);
             (ServiceState::Failed, backoff.reason, message)

@@ -11,7 +11,7 @@ use super::versions::matching;
 
 /// Adds the steps for the services, at most one for each.
 pub fn steps(wanted: &WantedServices, observed: &Observed, all_progress: &Progress, plan: &mut Plan) {
-    for (service, wish) in wanted {
+    for (service, request) in wanted {
         let (Some(seen), Some(progress)) = (sight_of(*service, observed), all_progress.services.get(service)) else {
             continue;
         };
@@ -22,7 +22,7 @@ pub fn steps(wanted: &WantedServices, observed: &Observed, all_progress: &Progre
             plan.look_at(backoff.until);
             continue;
         }
-        if let Some((action, reason)) = step(*service, wish, seen, progress) {
+        if let Some((action, reason)) = step(*service, request, seen, progress) {
             plan.steps.push(Step { action: Action::Service(*service, action), reason });
         }
     }
@@ -30,11 +30,11 @@ pub fn steps(wanted: &WantedServices, observed: &Observed, all_progress: &Progre
 
 fn step(
     service: Service,
-    wish: &WantedService,
+    request: &WantedService,
     seen: &ServiceSeen,
     progress: &ServiceProgress,
 ) -> Option<(ServiceAction, StepReason)> {
-    match wish.intent {
+    match request.intent {
         ServiceIntent::Install(version) => {
             let Some(found) = matching(service, version, seen).filter(|found| found.whole) else {
                 return Some((ServiceAction::Packages(Task::Install(version)), StepReason::ServiceMissing));
@@ -46,7 +46,7 @@ fn step(
             }
             (!daemon.enabled).then_some((ServiceAction::Enable, StepReason::ServiceDown))
         }
-        ServiceIntent::Remove { .. } if is_there(service, wish, seen, progress) => {
+        ServiceIntent::Remove { .. } if is_there(service, request, seen, progress) => {
             Some((ServiceAction::Forget, StepReason::ServiceGone))
         }
         ServiceIntent::Remove { purge } => {
