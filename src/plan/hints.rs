@@ -11,13 +11,16 @@ use crate::model::observed::PortHolder;
 const LINES: usize = 40;
 
 /// What programs print about a port that is in use.
-const PORT_TAKEN: [&str; 6] = [
+const PORT_TAKEN: [&str; 9] = [
     "address already in use",
     "address in use",
     "eaddrinuse",
     "port is already",
     "already in use",
     "only one usage of each socket",
+    "connection in use",
+    "already running on port",
+    "in use?",
 ];
 
 /// What programs print about a lock or an account that is in use.
@@ -54,6 +57,9 @@ const STREAMS_OF_OTHERS: [&str; 5] = ["/proc/1/fd/", "/dev/console", "/dev/tty",
 /// What programs print about a socket that is opened by a path.
 const NO_DEVICE: [&str; 5] = ["no such device or address", "enxio", "errno 6", "os error 6", "(6:"];
 
+/// What programs print about a device or a network address, which they also lack.
+const NO_FILE: [&str; 5] = ["connect", "dial", "lookup", "resolve", "socket"];
+
 /// What programs print where they may not write.
 const NOT_WRITABLE: [&str; 6] =
     ["read-only file system", "readonly file system", "erofs", "errno 30", "os error 30", "readonly database"];
@@ -88,7 +94,7 @@ const HARMLESS: [&str; 4] = ["__pycache__", "temporary cache dir", "bundler will
 /// What they also print about a file that they may not execute or a port that they may not bind.
 const DENIED: [&str; 3] = ["permission denied", "eacces", "access to the path"];
 /// What a line with a denied access contains if it is not about writing.
-const NOT_WRITING: [&str; 12] = [
+const NOT_WRITING: [&str; 13] = [
     "could not run \"",
     "exec",
     "bind",
@@ -96,11 +102,65 @@ const NOT_WRITING: [&str; 12] = [
     "connect",
     "socket",
     "sh: ",
+    "env: ",
     "interpreter",
     "module",
     "get /",
     "post /",
     "http/",
+];
+
+/// How programs say that they could not create a directory, some words before they name it.
+const CREATE: [&str; 8] = [
+    "unable to create",
+    "failed to create",
+    "could not create",
+    "couldn't create",
+    "cannot create",
+    "can't create",
+    "mkdirs failed",
+    "mkdirs() failed",
+];
+/// Other causes of that.
+const OTHER_CAUSE: [&str; 10] = [
+    "no space",
+    "already exists",
+    "file exists",
+    "quota",
+    "not a directory",
+    "too long",
+    "bucket",
+    "ldap",
+    "active directory",
+    "remote",
+];
+/// What programs print in the code that makes a Unix socket.
+const UNIX_SOCKET: [&str; 5] = ["af_unix", "unixstream", "unix_server", "unix socket", "unix domain"];
+/// How far the error is below the line of code that it is about, at most.
+const TRACE: usize = 3;
+/// What programs print where they are not the superuser.
+const OF_ROOT: [&str; 9] = [
+    "chown",
+    "changing ownership",
+    "setuid",
+    "setgid",
+    "setgroups",
+    "initgroups",
+    "cannot set groups",
+    "failed switching to",
+    "su-exec",
+];
+const NOT_PERMITTED: [&str; 2] = ["operation not permitted", "eperm"];
+/// What programs print about a name that they do not know.
+const UNKNOWN: [&str; 8] = [
+    "no such file",
+    "not found",
+    "can't open",
+    "cannot open",
+    "illegal option",
+    "invalid option",
+    "syntax error",
+    "cannot find",
 ];
 
 /// The directories of a release that an app may ask for.
@@ -149,15 +209,23 @@ pub fn of(log: &[String], beside: Beside<'_>, places: Places<'_>) -> Vec<String>
     let homes = says(&HOMES, &OUT_OF_REACH) && !launch.as_ref().is_some_and(|said| said.contains(HIDDEN_HOMES));
     let homes = homes.then(|| HIDDEN_HOMES.to_owned());
     let of_others = || says(&STREAMS_OF_OTHERS, &NO_DEVICE) || says(&STREAMS_OF_OTHERS, &OUT_OF_REACH);
-    let streams = (says(&STREAMS, &NO_DEVICE) || of_others()).then(|| STREAM.to_owned());
+    let linked = || messages.iter().any(|line| is_about_a_stream(line));
+    let streams = (says(&STREAMS, &NO_DEVICE) || of_others() || linked()).then(|| STREAM.to_owned());
     let held: Vec<(Holder, String)> = match beside.listeners {
         Some(listeners) => lower.iter().rev().filter_map(|line| holder(line, listeners, beside)).collect(),
         None => Vec::new(),
     };
-    let other = held.iter().find(|(holder, _)| *holder == Holder::Other).map(|(_, said)| said.clone());
+    let stale = socket_that(&messages, is_in_use).map(|file| {
+        format!(
+            "the Unix socket {file} is there already, of an earlier run or of the old release: let it remove the file \
+             before it binds, or have $PORT in its name"
+        )
+    });
+    let other = held.iter().find(|(holder, _)| *holder != Holder::OldRelease).map(|(_, said)| said.clone());
     let of_old = held.iter().any(|(holder, _)| *holder == Holder::OldRelease);
-    let unknown = says(&PORT_TAKEN, &[]) && held.is_empty();
-    let twice = beside.failed.first().filter(|_| says(&TAKEN, &[]) || of_old || unknown).map(|process| {
+    let unknown = says(&PORT_TAKEN, &[]) && held.iter().all(|(holder, _)| *holder == Holder::Unknown);
+    let is_locked = lower.iter().any(|line| has_one_of(line, &TAKEN) && !has_one_of(line, &PORT_TAKEN));
+    let twice = beside.failed.first().filter(|_| is_locked || of_old || unknown).map(|process| {
         format!(
             "the old release runs beside it; if {process} cannot run twice, set processes.{process}.strategy: recreate, \
              or deploy.strategy: recreate for all"
@@ -170,13 +238,27 @@ pub fn of(log: &[String], beside: Beside<'_>, places: Places<'_>) -> Vec<String>
     let pattern = pattern.filter(|_| messages.iter().any(|line| is_about_a_pattern(line)));
     // Some programs print the error's name in a line of its own, after the one that names the file.
     let mut refused: Vec<(bool, String)> = messages.iter().filter_map(|line| refused(line, places)).collect();
+    let socket = socket_that(&messages, is_refused).filter(|file| is_elsewhere(file, places));
+    refused.extend(socket.map(|file| (true, no_place(Some(file), "write", "it wrote", places))));
     refused.sort_by_key(|(names_file, _)| !names_file);
     let refused = refused.into_iter().next().map(|(_, hint)| hint);
-    let low_port = says(&DENIED, &["bind", "listen"]) || says(&["bind("], &[]) && says(&DENIED, &[]);
+    let is_denied = |line: &str| has_one_of(&line.to_lowercase(), &DENIED);
+    let is_request = |lower: &str| has_one_of(lower, &["get /", "post /", "http/"]);
+    let is_bound = |line: &str| {
+        let lower = line.to_lowercase();
+        has_one_of(&lower, &["bind", "listen"]) && !is_request(&lower) && socket_in(line).is_none()
+    };
+    let in_code = |line: &str| line.contains("bind(") && socket_in(line).is_none() && !says(&UNIX_SOCKET, &[]);
+    let low_port = messages.iter().any(|line| is_denied(line) && is_bound(line))
+        || says(&DENIED, &[]) && messages.iter().any(|line| in_code(line));
     let low_port = low_port.then(|| LOW_PORT.to_owned());
     let refused = refused.filter(|_| low_port.is_none());
-    let first = launch.into_iter().chain(homes).chain(streams).chain(low_port).chain(refused);
-    first.chain(foreign).chain(missing).chain(pattern).chain(other).chain(twice).collect()
+    let returns = messages.iter().any(|line| ends_in_return(line)).then(|| RETURN.to_owned());
+    let missing = missing.filter(|_| returns.is_none());
+    let of_root = says(&OF_ROOT, &NOT_PERMITTED).then(|| OF_ROOT_ALONE.to_owned());
+    let first = launch.into_iter().chain(homes).chain(streams).chain(returns).chain(low_port).chain(refused);
+    let first = first.chain(of_root);
+    first.chain(foreign).chain(missing).chain(pattern).chain(stale.or(other)).chain(twice).collect()
 }
 
 /// Who has a port that is in use.
@@ -184,6 +266,8 @@ pub fn of(log: &[String], beside: Beside<'_>, places: Places<'_>) -> Vec<String>
 enum Holder {
     OldRelease,
     Other,
+    /// The old release may have it, too: not all that it listens on is TCP.
+    Unknown,
 }
 
 /// For a line about a port that is in use, returns who has it and what to say.
@@ -198,9 +282,9 @@ fn holder(line: &str, listeners: &[PortHolder], beside: Beside<'_>) -> Option<(H
         return Some(match second {
             true => (Holder::OldRelease, String::new()),
             false => (
-                Holder::Other,
-                "another program has the port that it wants, and not the old release: `ss -ltnp` shows who; let it \
-                 listen on $HOST:$PORT, which is its own, or change one of the two"
+                Holder::Unknown,
+                "another program has the port or the socket that it wants: `ss -lxtunp` shows who; let it listen on \
+                 $HOST:$PORT, which is its own, or change one of the two"
                     .to_owned(),
             ),
         });
@@ -266,18 +350,126 @@ fn foreign_module(line: &str) -> Option<&'static str> {
 
 /// Explains a program that a shell, `env` or a wrapper does not find.
 fn missing_program(line: &str) -> Option<String> {
+    if let Some(denied) = line.strip_suffix(": Permission denied").filter(|rest| rest.contains("env: ")) {
+        let name = denied.rsplit("env: ").next()?.trim_matches(['\'', '\u{2018}', '\u{2019}', '"']);
+        return is_program_name(name).then(|| {
+            format!(
+                "{name} is where an app may not run it: a directory of its PATH is a home, or not open to all users; \
+                 install it for all users, or ship it in the artifact"
+            )
+        });
+    }
     let found = line.strip_suffix(": not found").or_else(|| line.strip_suffix(": command not found"));
     let of_shell = found.filter(|rest| rest.contains(": ")).and_then(|rest| rest.rsplit(": ").next());
     let of_env = line.strip_suffix(": No such file or directory").filter(|rest| rest.contains("env: "));
     let of_env = of_env.and_then(|rest| rest.rsplit("env: ").next());
     let name = of_shell.or(of_env)?.trim_matches(['\'', '\u{2018}', '\u{2019}', '"']);
-    let is_name = !name.is_empty() && !name.contains([' ', '/', '(', ')', ':']);
-    is_name.then(|| {
+    const OF_OTHER_LANGUAGES: [&str; 8] =
+        ["import", "from", "const", "require", "package", "def", "require_once", "use"];
+    if of_shell.is_some_and(|name| OF_OTHER_LANGUAGES.contains(&name)) {
+        return Some(format!(
+            "a shell reads a file that is no shell script, since it says {name}: let the file begin with #! and its \
+             interpreter, as #!/usr/bin/env python3, or name that before it in run"
+        ));
+    }
+    if of_env.is_some() && name.split_once(' ').is_some_and(|(first, _)| is_program_name(first)) {
+        return Some(format!("env takes all of {name:?} in the script's first line for one name: {}", split(name)));
+    }
+    is_program_name(name).then(|| {
         format!(
             "{name} is not installed on this server: install it for all users, or ship it in the artifact and put its \
              directory into PATH under env"
         )
     })
+}
+
+/// A binary file that a shell runs has words of other characters.
+fn is_program_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "._+-@".contains(c))
+}
+
+/// Returns the first line of a script whose interpreter has arguments.
+fn split(interpreter: &str) -> String {
+    format!("write #!/usr/bin/env -S {interpreter}")
+}
+
+/// Whether a line is about a name that ends in a carriage return.
+fn ends_in_return(line: &str) -> bool {
+    let is_shown =
+        ["\\r'", "\\r\"", "\\r:", "\r'", "\r\"", "\r:", "\\x0d'", "^M'", "^M:"].iter().any(|end| line.contains(end));
+    is_shown && has_one_of(&line.to_lowercase(), &UNKNOWN)
+}
+
+/// Whether a line says that a file is a socket, which it could not open: a link to an output of the app.
+fn is_about_a_stream(line: &str) -> bool {
+    let lower = line.to_lowercase();
+    let is_socket = |file: &str| file.ends_with(".sock") || file.ends_with(".socket");
+    let is_path = |file: &str| file.contains('/') && !file.starts_with("/dev/") && !is_socket(file);
+    lower.contains("no such device or address") && !has_one_of(&lower, &NO_FILE) && file_in(line).is_some_and(is_path)
+        || has_one_of(&lower, &NO_DEVICE) && file_in(line).is_some_and(is_of_process)
+}
+
+/// Whether a path is /proc/PID/fd/N.
+fn is_of_process(file: &str) -> bool {
+    let parts: Vec<&str> = file.split('/').collect();
+    matches!(parts.as_slice(), ["", "proc", pid, "fd", ..] if pid.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Returns the path of the Unix socket that a line says is listened on.
+fn socket_in(line: &str) -> Option<&str> {
+    let lower = line.to_lowercase();
+    if !has_one_of(&lower, &["bind", "listen"]) || port_in(line).is_some() || lower.trim_start().starts_with("file \"")
+    {
+        return None;
+    }
+    let names_any = has_one_of(&lower, &["bind(", "unix", "listen eacces"]);
+    line.split([' ', '\t', '(', ')', ',', '[', ']', '"', '\'', '`', '=']).find_map(|word| {
+        let word = word.strip_prefix("unix://").or_else(|| word.strip_prefix("unix:")).unwrap_or(word);
+        let word = word.trim_end_matches([':', '.', ';']);
+        let is_named = word.ends_with(".sock") || word.ends_with(".socket") && word.contains('/');
+        let is_path = names_any && word.len() > 1 && word.starts_with('/') && !word.starts_with("//");
+        (is_path || is_named && !word.contains("//")).then_some(word)
+    })
+}
+
+/// Whether a line says that a file could not be created.
+fn is_refused(line: &str) -> bool {
+    let lower = line.to_lowercase();
+    has_one_of(&lower, &DENIED) || has_one_of(&lower, &NOT_WRITABLE) || has_one_of(&lower, &["no such file", "enoent"])
+}
+
+/// Whether a line says that an address is in use.
+fn is_in_use(line: &str) -> bool {
+    has_one_of(&line.to_lowercase(), &PORT_TAKEN)
+}
+
+/// Returns the path of a Unix socket of which this line, or an error just below in the log, says so. `latest_first`:
+/// the log's lines.
+fn socket_that<'a>(latest_first: &[&'a str], says_so: fn(&str) -> bool) -> Option<&'a str> {
+    latest_first.iter().enumerate().find_map(|(at, line)| {
+        let socket = socket_in(line)?;
+        let is_code = line.contains("bind(") || line.contains("listen(");
+        let below = &latest_first[at.saturating_sub(TRACE)..at];
+        (says_so(line) || is_code && below.iter().any(|line| says_so(line))).then_some(socket)
+    })
+}
+
+/// Whether a line says that a directory could not be created.
+fn has_no_directory(lower: &str) -> bool {
+    let after = CREATE.iter().find_map(|words| lower.split_once(words)).map(|(_, after)| after);
+    let is_named = |after: &str| {
+        let name = after.split([';', ',', ':']).next().unwrap_or_default();
+        has_one_of(name, &["director", "folder"])
+    };
+    after.is_some_and(is_named) || has_one_of(lower, &["mkdirs failed", "mkdirs() failed"])
+}
+
+/// Whether a file is where no app may write, as far as its path says.
+fn is_elsewhere(file: &str, places: Places<'_>) -> bool {
+    !Path::new(file).starts_with(places.data)
+        && !file.starts_with("/tmp/")
+        && !is_of_process(file)
+        && !HOMES.iter().chain(&STREAMS).chain(&STREAMS_OF_OTHERS).any(|known| file.starts_with(known))
 }
 
 /// Whether a line names a file with a `*`.
@@ -287,53 +479,58 @@ fn is_about_a_pattern(line: &str) -> bool {
 }
 
 /// For a line about a refused access to a file, returns where an app may write instead, and whether the file is named.
-fn refused(line: &str, Places { release, data, unconfined }: Places<'_>) -> Option<(bool, String)> {
+fn refused(line: &str, places: Places<'_>) -> Option<(bool, String)> {
     let lower = line.to_lowercase();
-    let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+    let has = |words: &[&str]| has_one_of(&lower, words);
     let file = file_in(line);
-    let elsewhere = |file: &&str| {
-        !Path::new(file).starts_with(data)
-            && !HOMES.iter().chain(&STREAMS).chain(&STREAMS_OF_OTHERS).any(|known| file.starts_with(known))
-    };
-    let elsewhere = |file: &&str| elsewhere(file) && !file.starts_with("/tmp/");
-    let denied = has(&DENIED) && !has(&NOT_WRITING) && file.is_some_and(|file| elsewhere(&file));
-    let is_written = |file: &str| WRITTEN.iter().any(|end| file.ends_with(end)) && elsewhere(&file);
-    let no_directory = has(&["no such file", "enoent", "errno 2]"]) && file.is_some_and(is_written);
-    let not_created = has(&NOT_CREATED) && file.is_none_or(|file| elsewhere(&file)) || no_directory;
+    let elsewhere = |file: &&str| is_elsewhere(file, places);
+    let denied = has(&DENIED) && !has(&NOT_WRITING) && file.as_ref().is_some_and(elsewhere);
+    let is_written = |file: &&str| WRITTEN.iter().any(|end| file.ends_with(end)) && elsewhere(file);
+    let no_directory = has(&["no such file", "enoent", "errno 2]"]) && file.as_ref().is_some_and(is_written);
+    let not_created = !has(&OTHER_CAUSE) && (has(&NOT_CREATED) || has_no_directory(&lower));
+    let not_created = not_created && file.as_ref().is_none_or(elsewhere) || no_directory;
     if has(&HARMLESS) || !has(&NOT_WRITABLE) && !denied && !not_created {
         return None;
     }
     let file = file.filter(elsewhere);
     // Outside of the release a denied access may have been a read: the line does not say.
-    let outside = file.is_some_and(|file| file.starts_with('/') && !Path::new(file).starts_with(release));
-    let verb = if has(&NOT_WRITABLE) || not_created || !outside { "write" } else { "open" };
+    let verb = if has(&NOT_WRITABLE) || not_created || !is_outside(file, places) { "write" } else { "open" };
+    let unnamed = if has(&["database"]) { "its database is" } else { "it wrote" };
+    Some((file.is_some(), no_place(file, verb, unnamed, places)))
+}
+
+fn is_outside(file: Option<&str>, places: Places<'_>) -> bool {
+    file.is_some_and(|file| file.starts_with('/') && !Path::new(file).starts_with(places.release))
+}
+
+/// Says that an app may not write a file, why not, and where it may. `unnamed`: what to say without its name.
+fn no_place(file: Option<&str>, verb: &str, unnamed: &str, places: Places<'_>) -> String {
     let what = match file {
         Some(file) => format!("no app may {verb} {file}"),
-        None if has(&["database"]) => "its database is where no app may write".to_owned(),
-        None => "it wrote where no app may write".to_owned(),
+        None => format!("{unnamed} where no app may write"),
     };
-    let data = data.display();
-    let why = match file {
-        Some(_) if outside => match unconfined {
-            Some(user) => format!("it runs as the user {user}"),
-            None => {
-                "of the server an app may write nothing but $DATA_DIR and /tmp, and not /srv or /var either; and it reads \
-                 only what all users may read"
-                    .to_owned()
-            }
-        },
-        _ => "the directory of a release is read-only".to_owned(),
+    let data = places.data.display();
+    let why = match places.unconfined {
+        _ if !is_outside(file, places) => "the directory of a release is read-only".to_owned(),
+        Some(user) => format!("it runs as the user {user}"),
+        None => {
+            "of the server an app may write nothing but $DATA_DIR and /tmp, and not /srv or /var either; and it reads \
+             only what all users may read"
+                .to_owned()
+        }
     };
-    let hint = format!(
+    format!(
         "{what}: {why}; let it write to $DATA_DIR ({data}), which releases share: by an argument in run like \
          --pidfile $DATA_DIR/server.pid, or by a variable of its framework under env, with {data} written out"
-    );
-    Some((file.is_some(), hint))
+    )
 }
 
 /// Returns the file that a line is about: the last that is quoted, else the last path.
 fn file_in(line: &str) -> Option<&str> {
     const QUOTES: [char; 4] = ['\'', '"', '\u{2018}', '\u{2019}'];
+    // Java begins with the name of the thread.
+    let line =
+        line.split_once("in thread \"").and_then(|(_, rest)| rest.split_once('"')).map_or(line, |(_, rest)| rest);
     // EROFS and its like are names of errors.
     let is_error = |text: &str| text.len() > 2 && text.starts_with('E') && text.bytes().all(|b| b.is_ascii_uppercase());
     let is_name =
@@ -377,6 +574,12 @@ const LOW_PORT: &str =
 
 const STREAM: &str = "an app's output is a socket to the journal, which cannot be opened as /dev/stdout: let it write to its \
      standard output, as most programs do without a log file, or to a file in $DATA_DIR";
+
+const RETURN: &str = "a script has Windows line ends (CRLF), so that a name in it ends in a return: save it with LF, by \
+     `dos2unix`, and `*.sh text eol=lf` in .gitattributes";
+
+const OF_ROOT_ALONE: &str = "an app runs as its own user, and may neither give files to another nor become another: leave \
+     that step out; $DATA_DIR is its own already";
 
 /// Strips the timestamp at the beginning of a line.
 fn message(line: &str) -> &str {
@@ -469,10 +672,52 @@ mod tests {
             ["Error: listen EACCES: permission denied 0.0.0.0:443", "  code: 'EACCES',"],
             ["    self.socket.bind(self.server_address)", "PermissionError: [Errno 13] Permission denied"],
             ["listen tcp 0.0.0.0:80: bind: permission denied", "exit status 1"],
+            ["    s.bind(('', 80))", "PermissionError: [Errno 13] Permission denied"],
+            ["listening on unix:/tmp/admin.sock", "listen tcp :443: bind: permission denied"],
             ["nginx: [emerg] bind() to 0.0.0.0:80 failed (13: Permission denied)", "x"],
         ] {
             let log = lines.map(|line| format!("2026-01-01T00:00:00.000Z {line}"));
             assert_eq!(of(&log, Beside::default(), places()), [LOW_PORT], "{lines:?}");
+        }
+        for (lines, file, why) in [
+            (
+                ["    s.bind('/run/app.sock')", "PermissionError: [Errno 13] Permission denied"],
+                "/run/app.sock",
+                outside,
+            ),
+            (
+                ["    s.bind('run/app.sock')", "FileNotFoundError: [Errno 2] No such file or directory"],
+                "run/app.sock",
+                inside,
+            ),
+            (["    s.bind(\"app.sock\")", "OSError: [Errno 30] Read-only file system"], "app.sock", inside),
+            (["x", "listen unix /run/app.sock: bind: permission denied"], "/run/app.sock", outside),
+            (["Error: listen EACCES: permission denied /var/run/shop", "  code: 'EACCES',"], "/var/run/shop", outside),
+            (
+                ["x", "nginx: [emerg] bind() to unix:/run/shop.sock failed (13: Permission denied)"],
+                "/run/shop.sock",
+                outside,
+            ),
+        ] {
+            let log = lines.map(|line| format!("2026-01-01T00:00:00.000Z {line}"));
+            let said = of(&log, Beside::default(), places());
+            assert!(
+                said.len() == 1 && said[0].starts_with(&format!("no app may write {file}: {why}")),
+                "{lines:?}: {said:?}"
+            );
+        }
+        for lines in [
+            [
+                "    with socket.socket(socket.AF_UNIX) as s: s.bind(path)",
+                "PermissionError: [Errno 13] Permission denied",
+            ],
+            ["listening on unix:/tmp/app.sock", "PermissionError: [Errno 13] Permission denied"],
+            ["    s.bind('/zexio/apps/shop/data/a.sock')", "PermissionError: [Errno 13] Permission denied"],
+            ["    s.bind('/tmp/a.sock')", "FileNotFoundError: [Errno 2] No such file or directory"],
+            ["403 permission denied: GET /listen", "bye"],
+        ] {
+            let log = lines.map(|line| format!("2026-01-01T00:00:00.000Z {line}"));
+            assert_eq!(of(&log, Beside::default(), places()), Vec::<String>::new(), "{lines:?}");
         }
         let line = "Os { code: 30, kind: ReadOnlyFilesystem, message: \"Read-only file system\" }";
         assert!(hints(line).starts_with("it wrote where no app may write: "), "{line}: {}", hints(line));
@@ -524,8 +769,20 @@ mod tests {
             "Error: ENXIO: no such device or address, open '/proc/self/fd/2'",
             "OSError: [Errno 6] No such device or address: '/dev/tty'",
             "open(\"/dev/console\") failed (13: Permission denied)",
+            "sh: 1: cannot create /zexio/apps/shop/data/access.log: No such device or address",
+            "OSError: [Errno 6] No such device or address: '/zexio/apps/shop/data/access.log'",
+            "OSError: [Errno 6] No such device or address: '/proc/4711/fd/2'",
+            "nginx: [emerg] open() \"/var/log/nginx/access.log\" failed (6: No such device or address)",
         ] {
             assert_eq!(hints(line), STREAM, "{line}");
+        }
+        for line in [
+            "could not connect to /tmp/x.sock: No such device or address",
+            "OSError: [Errno 6] No such device or address: '/zexio/apps/shop/data/x.sock'",
+            "lookup db/x: No such device or address",
+            "open /dev/video0: no such device or address",
+        ] {
+            assert_eq!(hints(line), "", "{line}");
         }
     }
 
@@ -552,6 +809,9 @@ mod tests {
             "10:00:01 Address already in use - bind(2) for \"127.0.0.1\" port 9301 (Errno::EADDRINUSE)",
             "OSError: [Errno 98] error while attempting to bind on address ('127.0.0.1', 9301): address already in use",
             "Web server failed to start. Port 9301 was already in use.",
+            "[ERROR] Connection in use: ('127.0.0.1', 9301)",
+            "Something is already running on port 9301.",
+            "Failed to start server. Is port 9301 in use?",
             "Failed to bind to address http://127.0.0.1:9301: address already in use.",
             "nginx: [emerg] bind() to 0.0.0.0:9301 failed (98: Address already in use)",
         ] {
@@ -566,7 +826,12 @@ mod tests {
             assert!(hints(line, &[]).contains("strategy: recreate"), "it may be gone by now, or not TCP: {line}");
         }
         let without = "OSError: [Errno 98] Address already in use";
-        assert!(hints(without, &foreign).starts_with("another program has the port that it wants"));
+        let said = hints(without, &foreign);
+        assert!(said.starts_with("another program has the port or the socket that it wants"), "{said}");
+        assert!(said.contains("strategy: recreate"), "it may be a UDP port of the old release: {said}");
+        let said = hints("listen unix /zexio/apps/shop/data/g.sock: bind: address already in use", &foreign);
+        assert!(said.starts_with("the Unix socket /zexio/apps/shop/data/g.sock is there already"), "{said}");
+        assert!(!said.contains("another program"), "{said}");
         assert!(hints(without, &old).contains("strategy: recreate"));
     }
 
@@ -593,6 +858,14 @@ mod tests {
                 "/zexio/apps/shop/releases/3/x",
             ),
             ("java.nio.file.AccessDeniedException: /srv/x", "/srv/x"),
+            ("Exception in thread \"main\" java.io.IOException: Read-only file system", ""),
+            (
+                "Exception in thread \"main\" java.io.FileNotFoundException: logs.txt (Read-only file system)",
+                "logs.txt",
+            ),
+            ("Unable to create spool directory: spool", ""),
+            ("java.io.IOException: Mkdirs failed to create /srv/spool", "/srv/spool"),
+            ("Could not create the upload folder '/srv/up'", "/srv/up"),
             (
                 "The /zexio/apps/shop/releases/3/bootstrap/cache directory must be present and writable.",
                 "/zexio/apps/shop/releases/3/bootstrap/cache",
@@ -629,6 +902,11 @@ mod tests {
             "`/zexio` is not writable. Bundler will use `/tmp/bundler20260101' as your home directory temporarily.",
             "Matplotlib created a temporary cache directory at /tmp/matplotlib: is not writable",
             "FileNotFoundError: [Errno 2] No such file or directory: 'config.yaml'",
+            "mkdir: cannot create directory 'data': File exists",
+            "Failed to create directory /srv/x: No space left on device",
+            "Unable to create directory bucket",
+            "Unable to create user; see the directory of users",
+            "Could not create directory '/zexio/apps/shop/data/x'",
             "Error: ENOENT: no such file or directory, open '/zexio/apps/shop/data/x.log'",
             "open /tmp/x.log: no such file or directory",
         ] {
@@ -642,7 +920,24 @@ mod tests {
             ("sh: 1: pythonx: not found", "pythonx is not installed on this server"),
             ("./start.sh: line 3: node: command not found", "node is not installed on this server"),
             ("/usr/bin/env: \u{2018}ruby\u{2019}: No such file or directory", "ruby is not installed on this server"),
+            ("env: 'python3.12': Permission denied", "python3.12 is where an app may not run it"),
+            ("./app: 1: import: not found", "a file that is no shell script"),
+            ("./app: line 3: from: command not found", "a file that is no shell script"),
             ("env: 'php': No such file or directory", "php is not installed on this server"),
+            (
+                "/usr/bin/env: \u{2018}bash -e\u{2019}: No such file or directory",
+                "for one name: write #!/usr/bin/env -S bash -e",
+            ),
+            ("/usr/bin/env: 'bash\\r': No such file or directory", "Windows line ends"),
+            ("./x.sh: line 2: $'\\r': command not found", "Windows line ends"),
+            ("sh: 3: exec: python3\r: not found", "Windows line ends"),
+            (
+                "python3: can't open file '/zexio/apps/shop/releases/3/app.py\\r': [Errno 2] No such file or directory",
+                "Windows line ends",
+            ),
+            ("chown: changing ownership of 'config.example': Operation not permitted", "runs as its own user"),
+            ("error: failed switching to \"app\": operation not permitted", "runs as its own user"),
+            ("Error: EPERM: operation not permitted, chown '/x'", "runs as its own user"),
             (
                 "./app: /lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.38' not found (required by ./app)",
                 "a newer system",
@@ -661,7 +956,16 @@ mod tests {
         ] {
             assert!(hints(line).contains(said), "{line}: {:?}", hints(line));
         }
-        for line in ["GET /x: not found", "route /a*: 404 not found", "user bob: not found in db", "table x: found"] {
+        for line in [
+            "GET /x: not found",
+            "route /a*: 404 not found",
+            "user bob: not found in db",
+            "table x: found",
+            "./wasm: 1: asm\u{1}: not found",
+            "./x.gz: 1: \u{1f}\u{fffd}\u{8}: not found",
+            "read b'GET / HTTP/1.1\\r\\n'",
+            "ping: Operation not permitted",
+        ] {
             assert_eq!(hints(line), "", "{line}");
         }
     }

@@ -36,9 +36,39 @@ pub fn on_port(port: u16, cgroup: &str) -> Listener {
     Listener::Stranger(holder(&names).unwrap_or_else(|| "an unknown process".to_owned()))
 }
 
-/// Finds the TCP sockets that a cgroup's processes listen on.
-pub fn of_cgroup(cgroup: &str) -> BTreeSet<SocketAddr> {
-    held_by(&processes(cgroup), sockets::listening(None).into_iter()).iter().map(at).collect()
+/// What a cgroup's processes listen on.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Open {
+    pub tcp: BTreeSet<SocketAddr>,
+    /// The paths of Unix sockets; of the abstract ones, the name after an @. They are looked up only without `tcp`.
+    pub unix: BTreeSet<String>,
+}
+
+/// Finds what a cgroup's processes listen on.
+pub fn of_cgroup(cgroup: &str) -> Open {
+    let pids = processes(cgroup);
+    let tcp: BTreeSet<SocketAddr> = held_by(&pids, sockets::listening(None).into_iter()).iter().map(at).collect();
+    let unix = if tcp.is_empty() { unix_of(&pids) } else { BTreeSet::new() };
+    Open { tcp, unix }
+}
+
+fn unix_of(pids: &[u32]) -> BTreeSet<String> {
+    // An app may have a network of its own.
+    let table = pids.first().and_then(|pid| fs::read_to_string(format!("/proc/{pid}/net/unix")).ok());
+    let listening = table.as_deref().into_iter().flat_map(|table| table.lines().skip(1)).filter_map(unix_row);
+    let held = |inode: &str| pids.iter().any(|pid| holds(*pid, &BTreeSet::from([format!("socket:[{inode}]")])));
+    listening.filter(|(inode, _)| held(inode)).map(|(_, path)| path.to_owned()).collect()
+}
+
+/// A line of /proc/net/unix: address, references, protocol, flags (00010000: listening), type, state, inode, path. The
+/// inode and the path of one that listens.
+fn unix_row(line: &str) -> Option<(&str, &str)> {
+    let mut rest = line;
+    let mut fields = [""; 7];
+    for field in &mut fields {
+        (*field, rest) = rest.trim_start().split_once(' ')?;
+    }
+    (fields[3] == "00010000" && !rest.is_empty()).then_some((fields[6], rest))
 }
 
 /// Finds which users listen where other machines can reach them.
@@ -145,6 +175,21 @@ mod tests {
         assert!(holders().iter().any(|held| held.port == port && held.program.starts_with(&own)));
         let found = strangers(port..=port, "no-such.slice");
         assert!(matches!(found.as_slice(), [(at, who)] if *at == port && who.contains("process ")), "{found:?}");
+    }
+
+    #[test]
+    fn a_unix_socket_that_is_listened_on_has_a_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("a b.sock"), dir.path().join("only-bound.sock"));
+        let _listening = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let _bound = std::os::unix::net::UnixDatagram::bind(&other).unwrap();
+        let found = unix_of(&[std::process::id()]);
+        assert!(found.contains(path.to_str().unwrap()), "{found:?}");
+        assert!(!found.contains(other.to_str().unwrap()), "{found:?}");
+        assert_eq!(unix_of(&[]), BTreeSet::new());
+        let row = "0000000000000000: 00000002 00000000 00010000 0001 01 19047 /run/x.sock";
+        assert_eq!(unix_row(row), Some(("19047", "/run/x.sock")));
+        assert_eq!(unix_row("0000000000000000: 00000002 00000000 00010000 0001 01 19047"), None);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::port::{Clock, Health, ProbeOrder, ProbeRequest};
 use crate::trigger::TriggerSender;
 
 use super::language::Language;
-use super::listener::{self, Listener};
+use super::listener::{self, Listener, Open};
 use super::visit::{self, App};
 use super::visitor::Visitor;
 use crate::host::{systemd, users};
@@ -187,7 +187,7 @@ fn probe_once(order: &ProbeOrder, runtime: &Runtime, age: Duration, language: &L
         Listener::Ours => {}
         Listener::Elsewhere(at) => return Err(format!("it listens on {at}, not on 127.0.0.1; bind to $HOST")),
         // Looking up all of its open ports takes longer than a young app's pause between two probes.
-        Listener::Nobody if age < EXPLAINS => return Err(nothing_listens(order.port, &BTreeSet::new())),
+        Listener::Nobody if age < EXPLAINS => return Err(nothing_listens(order.port, &Open::default())),
         Listener::Nobody => return Err(nothing_listens(order.port, &listener::of_cgroup(&cgroup))),
         Listener::Stranger(who) => return Err(format!("port {} is taken by {who}", order.port)),
     }
@@ -198,10 +198,15 @@ fn probe_once(order: &ProbeOrder, runtime: &Runtime, age: Duration, language: &L
     }
 }
 
-fn nothing_listens(port: u16, others: &BTreeSet<SocketAddr>) -> String {
+fn nothing_listens(port: u16, others: &Open) -> String {
     let said = format!("nothing listens on 127.0.0.1:{port} ($PORT) yet");
-    let shown: Vec<String> = others.iter().take(3).map(ToString::to_string).collect();
-    if shown.is_empty() { said } else { format!("{said}; it listens on {}; bind to $PORT", shown.join(" and ")) }
+    let tcp: Vec<String> = others.tcp.iter().take(3).map(ToString::to_string).collect();
+    let unix: Vec<&str> = others.unix.iter().take(3).map(String::as_str).collect();
+    match (tcp.as_slice(), unix.as_slice()) {
+        ([], []) => said,
+        ([], paths) => format!("{said}; it listens on the Unix socket {}; bind to $HOST:$PORT", paths.join(" and ")),
+        (addresses, _) => format!("{said}; it listens on {}; bind to $PORT", addresses.join(" and ")),
+    }
 }
 
 /// An app that listens on all of IPv6 may have excluded IPv4.
@@ -237,5 +242,22 @@ fn get(
         // It listened a moment ago.
         Err(error) if error.contains("Connection refused") => Err(without_ipv4(port)),
         Err(error) => Err(format!("{shown} failed: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_app_listens_on_instead_is_named() {
+        let said = "nothing listens on 127.0.0.1:9000 ($PORT) yet";
+        let unix: BTreeSet<String> = ["/tmp/app.sock".to_owned()].into();
+        assert_eq!(nothing_listens(9000, &Open::default()), said);
+        let only_unix = Open { unix: unix.clone(), ..Open::default() };
+        let wanted = format!("{said}; it listens on the Unix socket /tmp/app.sock; bind to $HOST:$PORT");
+        assert_eq!(nothing_listens(9000, &only_unix), wanted);
+        let both = Open { tcp: ["127.0.0.1:3000".parse().unwrap()].into(), unix };
+        assert_eq!(nothing_listens(9000, &both), format!("{said}; it listens on 127.0.0.1:3000; bind to $PORT"));
     }
 }
