@@ -221,7 +221,8 @@ pub fn of(log: &[String], beside: Beside<'_>, places: Places<'_>) -> Vec<String>
              before it binds, or have $PORT in its name"
         )
     });
-    let other = held.iter().find(|(holder, _)| *holder != Holder::OldRelease).map(|(_, said)| said.clone());
+    let said_of = |who: Holder| held.iter().find(|(holder, _)| *holder == who).map(|(_, said)| said.clone());
+    let other = said_of(Holder::Other).or_else(|| said_of(Holder::Unknown));
     let of_old = held.iter().any(|(holder, _)| *holder == Holder::OldRelease);
     let unknown = says(&PORT_TAKEN, &[]) && held.iter().all(|(holder, _)| *holder == Holder::Unknown);
     let is_locked = lower.iter().any(|line| has_one_of(line, &TAKEN) && !has_one_of(line, &PORT_TAKEN));

@@ -8,6 +8,7 @@ use std::path::Path;
 /// More program headers than any linker writes.
 const MOST_HEADERS: u16 = 256;
 const LONGEST_LOADER: u64 = 256;
+const PT_LOAD: u32 = 1;
 const PT_INTERP: u32 = 3;
 
 /// Describes why a program file cannot run here, and what to do; none if it can, or is no program file.
@@ -19,7 +20,8 @@ pub fn unfit(path: &Path, handled: bool) -> Option<String> {
     let head = head.get(..read)?;
     if head.starts_with(b"\x7fELF") {
         let elf = Elf::read(&file, head)?;
-        return elf.foreign_machine().filter(|_| !handled).or_else(|| missing_loader(&elf.loader?));
+        let foreign = elf.foreign_machine().or_else(|| elf.foreign_system()).filter(|_| !handled);
+        return foreign.or_else(|| elf.cut_off()).or_else(|| missing_loader(&elf.loader?));
     }
     foreign_format(head).filter(|_| !handled).map(str::to_owned)
 }
@@ -32,6 +34,14 @@ pub fn has_emulators() -> bool {
     entries
         .filter_map(|entry| entry.file_name().into_string().ok())
         .any(|name| !NO_EMULATORS.iter().any(|known| name.starts_with(known)))
+}
+
+/// Whether files that are no programs of this system may be handed to a program that runs them.
+pub fn has_handlers() -> bool {
+    let entries = fs::read_dir("/proc/sys/fs/binfmt_misc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .any(|name| !["register", "status"].contains(&&*name))
 }
 
 fn foreign_format(head: &[u8]) -> Option<&'static str> {
@@ -66,6 +76,11 @@ fn missing_loader(loader: &str) -> Option<String> {
 
 struct Elf {
     machine: u16,
+    /// The operating system that it names.
+    system: u8,
+    /// The file's length, and the length that its parts need.
+    length: u64,
+    needed: u64,
     /// The program that loads it; none if it is linked statically.
     loader: Option<String>,
 }
@@ -88,19 +103,51 @@ impl Elf {
         let word = if wide { 8 } else { 4 };
         let table = number(head.get(if wide { 32..40 } else { 28..32 })?)?;
         let (size, count) = if wide { (u16_at(54)?, u16_at(56)?) } else { (u16_at(42)?, u16_at(44)?) };
-        let loader = (0..count.min(MOST_HEADERS)).find_map(|index| {
+        let (mut loader, mut needed) = (None, 0);
+        for index in 0..count.min(MOST_HEADERS) {
             let mut header = [0; 56];
             let header = header.get_mut(..usize::from(size).min(56))?;
-            file.read_exact_at(header, table.checked_add(u64::from(index) * u64::from(size))?).ok()?;
-            (number(header.get(..4)?)? == u64::from(PT_INTERP)).then_some(())?;
+            let at = table.checked_add(u64::from(index) * u64::from(size))?;
+            needed = needed.max(at.saturating_add(u64::from(size)));
+            if file.read_exact_at(header, at).is_err() {
+                break;
+            }
+            let kind = number(header.get(..4)?)?;
             let (offset, length) = if wide { (8, 32) } else { (4, 16) };
             let offset = number(header.get(offset..offset + word)?)?;
-            let length = number(header.get(length..length + word)?)?.min(LONGEST_LOADER);
-            let mut name = vec![0; usize::try_from(length).ok()?];
-            file.read_exact_at(&mut name, offset).ok()?;
-            Some(String::from_utf8_lossy(&name).trim_end_matches('\0').to_owned())
-        });
-        Some(Self { machine, loader })
+            let length = number(header.get(length..length + word)?)?;
+            if kind == u64::from(PT_LOAD) {
+                needed = needed.max(offset.saturating_add(length));
+            }
+            if kind == u64::from(PT_INTERP) && loader.is_none() {
+                let mut name = vec![0; usize::try_from(length.min(LONGEST_LOADER)).ok()?];
+                let read = file.read_exact_at(&mut name, offset);
+                loader = read.ok().map(|()| String::from_utf8_lossy(&name).trim_end_matches('\0').to_owned());
+            }
+        }
+        let (system, length) = (*head.get(7)?, file.metadata().ok()?.len());
+        Some(Self { machine, system, length, needed, loader })
+    }
+
+    /// The kernel starts a program whose end is missing, and kills it when it gets there.
+    fn cut_off(&self) -> Option<String> {
+        (self.needed > self.length).then(|| {
+            format!(
+                "a program that is cut off: it has {} of at least {} bytes; build or pack it again",
+                self.length, self.needed
+            )
+        })
+    }
+
+    fn foreign_system(&self) -> Option<String> {
+        let system = match self.system {
+            2 => "NetBSD",
+            6 => "Solaris",
+            9 => "FreeBSD",
+            12 => "OpenBSD",
+            _ => return None,
+        };
+        Some(format!("a program for {system}: build it for Linux"))
     }
 
     fn foreign_machine(&self) -> Option<String> {
@@ -177,6 +224,16 @@ mod tests {
         ] {
             let said_here = found(&content).unwrap_or_default();
             assert!(said_here.contains(said), "{said}: {said_here}");
+        }
+        let freebsd = {
+            let mut program = elf(own, "/bin/sh");
+            program[7] = 9;
+            program
+        };
+        assert!(found(&freebsd).unwrap().contains("a program for FreeBSD"));
+        for cut in [&content[..3000], &content[..64]] {
+            let said = found(cut).unwrap_or_default();
+            assert!(said.contains(&format!("is cut off: it has {} of", cut.len())), "{said}");
         }
         for content in [
             elf(own, "/bin/sh"),

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use nix::libc::O_NONBLOCK;
 
-use super::binary;
 use super::tree::{is_junk, is_program, is_system_program};
+use super::{binary, kind, zipped};
 use crate::model::expected::Expected;
 use crate::model::layout::{HIDDEN_HOMES, is_in_home};
 use crate::model::spec::Command;
@@ -24,6 +24,8 @@ const MOST_LINKS: usize = 40;
 const MOST_NAMES: usize = 100_000;
 /// How many top-level names a message lists.
 const SHOWN: usize = 8;
+/// Java's flags for where it finds classes.
+const CLASS_PATHS: [&str; 3] = ["-cp", "-classpath", "--class-path"];
 /// Flags whose value is a directory in the artifact.
 const DIRECTORY_FLAGS: [&str; 13] = [
     "--prefix",
@@ -40,8 +42,49 @@ const DIRECTORY_FLAGS: [&str; 13] = [
     "--class-path",
     "-t",
 ];
-/// What stands between the words of a shell's commands.
-const SHELL_BREAKS: [char; 10] = [' ', '\t', '\n', ';', '&', '|', '(', ')', '"', '\''];
+/// What stands between a shell's commands.
+const SHELL_BREAKS: [char; 6] = ['\n', ';', '&', '|', '(', ')'];
+/// What makes a shell's word other than it is written, or another thing than a word.
+const SHELL_SIGNS: [char; 11] = ['$', '`', '*', '?', '~', '\\', '<', '>', '{', '"', '\''];
+/// Programs whose arguments name files and modules of the artifact, and no terms of the app's own.
+const OF_FILES: [&str; 15] = [
+    "gunicorn",
+    "uvicorn",
+    "hypercorn",
+    "daphne",
+    "granian",
+    "celery",
+    "uwsgi",
+    "php",
+    "npm",
+    "yarn",
+    "pnpm",
+    "bun",
+    "bundle",
+    "caddy",
+    "make",
+];
+/// Flags for the directory where a program works; without that directory it ends.
+const WORKS_IN: [(&str, &str); 8] = [
+    ("gunicorn", "--chdir"),
+    ("uwsgi", "--chdir"),
+    ("npm", "--prefix"),
+    ("yarn", "--cwd"),
+    ("pnpm", "-C"),
+    ("bun", "--cwd"),
+    ("php", "-t"),
+    ("make", "-C"),
+];
+/// Where an app sees other files than the agent does, or files come and go.
+const OUT_OF_SIGHT: [&str; 10] =
+    ["/tmp", "/var/tmp", "/run", "/var/run", "/proc", "/sys", "/dev", "/mnt", "/media", "/srv"];
+/// How archives are named that no program is run from.
+const ARCHIVES: [&str; 10] = [".tar", ".tgz", ".gz", ".xz", ".txz", ".zst", ".bz2", ".zip", ".7z", ".rar"];
+/// The largest package.json that is read.
+const LARGEST_PACKAGE: u64 = 1 << 20;
+/// The sets of files by which container images are known.
+const IMAGES: [[&str; 2]; 3] =
+    [["manifest.json", "repositories"], ["oci-layout", "index.json"], ["oci-layout", "manifest.json"]];
 
 /// Where the tree is.
 pub enum Place<'a> {
@@ -107,14 +150,16 @@ impl Tree<'_> {
     fn judge(&self, whose: &str, command: &Command) -> Option<String> {
         let (program, arguments) = command.words().split_first()?;
         let flaw = match program {
-            // A path on the server, or one that is known only on start.
-            _ if program.starts_with('/') || program.contains('$') => None,
+            // Known only on start.
+            _ if program.contains('$') => None,
+            _ if program.starts_with('/') => self.judge_absolute(whose, program, ""),
             _ if !program.contains('/') => self.judge_name(whose, program),
             _ => self.judge_program(whose, program),
         };
-        let script =
-            || script_of(program, arguments).filter(|script| !script.starts_with('/') && !script.contains('$'));
+        let script = || script_of(program, arguments).filter(|script| !script.contains('$'));
         flaw.or_else(|| self.judge_script(whose, program, script()?))
+            .or_else(|| self.judge_directory(whose, program, arguments))
+            .or_else(|| self.judge_shell(whose, shell_text(program, arguments)?))
             .or_else(|| self.judge_package(whose, program, arguments))
             .or_else(|| self.judge_arguments(whose, program, arguments))
     }
@@ -143,8 +188,87 @@ impl Tree<'_> {
         }
     }
 
+    /// A path on the server, as in a container's image.
+    fn judge_absolute(&self, whose: &str, path: &str, with: &str) -> Option<String> {
+        let inside = self.inside(path, Wanted::File)?;
+        Some(format!(
+            "{whose} runs {path}{with}, which this server does not have; the artifact has {inside}, and a process starts \
+             in the artifact's directory: write ./{inside}"
+        ))
+    }
+
+    /// Returns the path in the artifact of what is not on the server under an absolute path.
+    fn inside(&self, path: &str, wanted: Wanted) -> Option<String> {
+        if !self.is_absent(path) {
+            return None;
+        }
+        let bare = bare(path);
+        let parts: Vec<&str> = bare.split('/').collect();
+        (0..parts.len()).map(|from| parts[from..].join("/")).find(|rest| self.is(rest, wanted))
+    }
+
+    /// Whether the server has no file or directory of an absolute path, as far as the agent sees what an app sees.
+    fn is_absent(&self, path: &str) -> bool {
+        let path = Path::new(path);
+        let is_near = |place: &Path| place.components().nth(1) == path.components().nth(1);
+        self.on_server()
+            && path.is_absolute()
+            && !is_near(self.root)
+            && !is_in_home(path)
+            && !OUT_OF_SIGHT.iter().any(|place| path.starts_with(place))
+            && fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// A directory on the server where a program is to work.
+    fn judge_directory(&self, whose: &str, program: &str, arguments: &[String]) -> Option<String> {
+        let (_, flag) = WORKS_IN.into_iter().find(|(name, _)| *name == base(program))?;
+        let at = arguments.iter().position(|word| word == flag);
+        let after = at.and_then(|at| arguments.get(at + 1)).map(String::as_str);
+        let joined = || arguments.iter().find_map(|word| word.strip_prefix(flag)?.strip_prefix('='));
+        let directory = after.or_else(joined).filter(|directory| !directory.contains('$'))?;
+        self.is_absent(directory).then(|| {
+            let inside = self.inside(directory, Wanted::Directory).unwrap_or_else(|| ".".to_owned());
+            format!(
+                "{whose} runs {program} with {flag} {directory}, and this server has no such directory; a process starts \
+                 in the artifact's directory: write {flag} {inside}"
+            )
+        })
+    }
+
+    /// Judges what a shell's text runs, if it cannot do without it: the last of its commands, and what `&&` binds to it.
+    fn judge_shell(&self, whose: &str, text: &str) -> Option<String> {
+        let last = text.rsplit([';', '\n']).find(|command| !command.trim().is_empty())?;
+        let is_bound = !last.contains("||") && !last.replace("&&", " ").contains(['&', '|', '(', ')']);
+        if !is_bound || text.contains("<<") {
+            return None;
+        }
+        let mut commands = last.split("&&").map(simple_command);
+        if text.split_whitespace().any(|word| ["cd", "pushd", "chroot"].contains(&word)) {
+            return None;
+        }
+        let is_plain = |word: &str| !word.contains(SHELL_SIGNS);
+        commands.find_map(|words| {
+            let (program, arguments) = words.split_first().filter(|(program, _)| is_plain(program))?;
+            let arguments: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
+            let of_file = match self.find(&bare(program)) {
+                Found::File(path) if program.contains('/') && !program.starts_with('/') => {
+                    self.judge_file(whose, program, &path)
+                }
+                _ => None,
+            };
+            let script = || {
+                let script = script_of(program, &arguments).filter(|script| is_plain(script))?;
+                matches!(self.find(&bare(script)), Found::File(_)).then_some(script)
+            };
+            of_file.or_else(|| self.judge_script(whose, program, script()?))
+        })
+    }
+
     /// A script that an interpreter runs.
     fn judge_script(&self, whose: &str, program: &str, script: &str) -> Option<String> {
+        if script.starts_with('/') {
+            return self.judge_absolute(whose, script, &format!(" with {program}"));
+        }
         match self.find(&bare(script)) {
             Found::Nothing if self.is_found_otherwise(program, script) => None,
             Found::Nothing => Some(self.missing(script, &format!("{whose} runs with {program}"), Wanted::File)),
@@ -162,13 +286,27 @@ impl Tree<'_> {
         if let Some(why) = self.of_another_system(program, path, &head) {
             return Some(format!("{whose} runs {program}, {why}"));
         }
+        if let Some(name) = kind::no_program(&head).filter(|_| !binary::has_handlers()) {
+            return Some(format!(
+                "{whose} runs {program}, which is no program but {name}; a program begins with #! and its interpreter, or \
+                 is built for Linux"
+            ));
+        }
         let known = interpreter_for(program);
         if !is_program(&head) && (mode & 0o111 == 0 || known.is_some()) {
+            let (interpreter, script) = match known.or_else(|| shell_for(program)) {
+                Some(interpreter) => (interpreter, bare(program)),
+                None => ("python3", "FILE".to_owned()),
+            };
             return Some(format!(
                 "{whose} runs {program}, which is no program: it does not begin with #! and its interpreter; name the \
-                 interpreter before it: `{} {}`",
-                known.unwrap_or("python3"),
-                known.map_or("app.py".to_owned(), |_| bare(program))
+                 interpreter before it: `{interpreter} {script}`"
+            ));
+        }
+        if let Some(interpreter) = joined_interpreter(&head) {
+            return Some(format!(
+                "{whose} runs {program}, in whose first line env takes all of {interpreter:?} for one name: write \
+                 #!/usr/bin/env -S {interpreter}"
             ));
         }
         if mode & 0o111 == 0 && self.on_server() {
@@ -257,8 +395,17 @@ impl Tree<'_> {
         let starts = arguments.first().is_some_and(|word| ["start", "run", "run-script"].contains(&word.as_str()));
         let goes_elsewhere =
             |word: &String| ["--prefix", "--cwd", "--dir", "-C"].iter().any(|flag| word.starts_with(flag));
-        if !starts || arguments.iter().any(goes_elsewhere) || !matches!(self.find(FILE), Found::Nothing) {
+        if !starts || arguments.iter().any(goes_elsewhere) {
             return None;
+        }
+        match self.find(FILE) {
+            Found::Nothing => {}
+            Found::File(path) => {
+                let name = arguments.iter().find(|word| !word.starts_with('-') && !word.starts_with("run"));
+                let script = script_of_package(&path, name?)?;
+                return self.judge_shell(&format!("{whose}, by {FILE},"), &script);
+            }
+            _ => return None,
         }
         let mut names = Vec::new();
         collect(self.root, "", Wanted::File, &mut names);
@@ -286,13 +433,20 @@ impl Tree<'_> {
     /// Finds an argument that still names the top directory that was stripped.
     fn judge_arguments(&self, whose: &str, program: &str, arguments: &[String]) -> Option<String> {
         let top = self.stripped().filter(|top| matches!(self.find(top), Found::Nothing))?;
-        let of_shell = is_shell(base(program)) && arguments.iter().any(|word| is_command_flag(word));
-        let words: Vec<&str> = match of_shell {
-            true => {
-                arguments.iter().flat_map(|word| word.split(SHELL_BREAKS)).filter(|word| !word.is_empty()).collect()
+        let text = shell_text(program, arguments);
+        let words: Vec<&str> = match (text, base(program)) {
+            (Some(text), _) => {
+                text.split(SHELL_BREAKS).flat_map(|command| files_of(&simple_command(command))).collect()
             }
-            false => arguments.iter().map(String::as_str).collect(),
+            // What follows the class is the app's own.
+            (None, "java") => {
+                let paths = arguments.iter().position(|word| CLASS_PATHS.contains(&word.as_str()));
+                paths.and_then(|at| arguments.get(at..at + 2)).into_iter().flatten().map(String::as_str).collect()
+            }
+            (None, name) if OF_FILES.contains(&name) => arguments.iter().map(String::as_str).collect(),
+            _ => return None,
         };
+        let of_shell = text.is_some();
         // What follows is looked for in that directory.
         let mut places = words.iter().zip(words.iter().skip(1)).filter(|(word, _)| of_shell && **word == "cd");
         if places.any(|(_, place)| bare(place) != top) {
@@ -419,11 +573,37 @@ impl Tree<'_> {
     fn instead(&self, bare: &str, wanted: Wanted, write: impl Fn(&str) -> String) -> String {
         let mut names = Vec::new();
         collect(self.root, "", wanted, &mut names);
+        if let Some(said) = self.other_than_files(bare, &names) {
+            return said;
+        }
         let near = names.iter().filter_map(|name| Some((unlikeness(bare, name)?, name))).min();
         if let Some((_, name)) = near {
             return format!("it has {name}: write {}", write(name));
         }
         self.top_names()
+    }
+
+    /// Describes what the artifact holds in place of an app's files.
+    fn other_than_files(&self, meant: &str, names: &[String]) -> Option<String> {
+        let is_archive = |name: &str| ARCHIVES.iter().any(|end| name.to_ascii_lowercase().ends_with(end));
+        if IMAGES.iter().any(|image| image.iter().all(|name| self.is(name, Wanted::File))) {
+            return Some(
+                "it is a container's image: publish the files that the image is built from, since programs run here \
+                 without an image"
+                    .to_owned(),
+            );
+        }
+        let is_jar = matches!(names, [name] if name == "app.jar") && !meant.ends_with(".jar");
+        if is_jar && zipped::has_entry(&self.root.join("app.jar"), meant) {
+            return Some(
+                "it was taken for a jar, which is kept whole as app.jar, since it has META-INF/MANIFEST.MF: pack it \
+                 without META-INF"
+                    .to_owned(),
+            );
+        }
+        let inner = names.iter().find(|name| !name.contains('/') && is_archive(name)).filter(|_| !is_archive(meant))?;
+        let has_more = names.iter().filter(|name| !is_archive(name)).count() > 2;
+        (!has_more).then(|| format!("it has {inner}, an archive in the archive: publish {inner} itself"))
     }
 
     fn top_names(&self) -> String {
@@ -572,6 +752,65 @@ fn other_versions(name: &str) -> String {
     others.join(", ")
 }
 
+/// Returns the shell for a script of which only the name shows that it is one.
+fn shell_for(script: &str) -> Option<&'static str> {
+    match base(script).rsplit_once('.')?.1 {
+        "sh" => Some("sh"),
+        "bash" => Some("bash"),
+        _ => None,
+    }
+}
+
+/// Returns what `env` takes for one name in a script's first line, though it has arguments.
+fn joined_interpreter(head: &[u8]) -> Option<&str> {
+    let (env, rest) = std::str::from_utf8(first_line(head)?).ok()?.trim().split_once([' ', '\t'])?;
+    let rest = rest.trim();
+    let is_joined = rest.split_once([' ', '\t']).is_some_and(|(name, _)| !name.starts_with('-') && !name.contains('='));
+    (base(env) == "env" && is_joined).then_some(rest)
+}
+
+/// Returns the text that a shell is given to run.
+fn shell_text<'a>(program: &str, arguments: &'a [String]) -> Option<&'a str> {
+    let flag = arguments.iter().position(|word| is_command_flag(word)).filter(|_| is_shell(base(program)))?;
+    arguments.get(flag + 1).map(String::as_str)
+}
+
+/// Returns the words of a simple command of a shell: its program first.
+fn simple_command(command: &str) -> Vec<&str> {
+    const BEFORE: [&str; 9] = ["exec", "then", "do", "else", "if", "!", "{", "time", "nohup"];
+    let is_assignment = |word: &str| {
+        let name = word.split_once('=').map_or("", |(name, _)| name);
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    let mut words = command.split_whitespace().peekable();
+    while let Some(word) = words.next_if(|word| BEFORE.contains(word) || is_assignment(word)) {
+        while let Some(flag) = words.next_if(|flag| word == "exec" && flag.starts_with('-')) {
+            // The name that the program is to have.
+            let _ = (flag == "-a").then(|| words.next());
+        }
+    }
+    words.map(|word| word.trim_matches(['"', '\''])).collect()
+}
+
+/// Returns the words of a simple command that name files to be run, or with `cd` a directory.
+fn files_of<'a>(words: &[&'a str]) -> Vec<&'a str> {
+    let Some((program, arguments)) = words.split_first() else { return Vec::new() };
+    if *program == "cd" {
+        return words.iter().take(2).copied().collect();
+    }
+    let owned: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
+    let script = script_of(program, &owned).and_then(|script| arguments.iter().find(|word| *word == script));
+    let of_files = if OF_FILES.contains(&base(program)) { arguments } else { &[] };
+    [*program].into_iter().chain(script.copied()).chain(of_files.iter().copied()).collect()
+}
+
+/// Returns a script of a package.json.
+fn script_of_package(path: &Path, name: &str) -> Option<String> {
+    let file = File::open(path).ok()?;
+    let package: serde_json::Value = serde_json::from_reader(file.take(LARGEST_PACKAGE)).ok()?;
+    package.get("scripts")?.get(name)?.as_str().map(str::to_owned)
+}
+
 fn is_shell(name: &str) -> bool {
     ["sh", "bash", "dash", "ash", "ksh", "zsh"].contains(&name)
 }
@@ -702,6 +941,11 @@ mod tests {
             (&[("app*", elf)], "./app --mode dist --to dist/new https://x/dist/app"),
             (&[("app*", elf), ("dist/x", "")], "./app dist/x"),
             (&[("app*", elf)], "./app /dist/app"),
+            (&[("app*", elf)], "./app -t dist --prefix dist -C dist"),
+            (&[("app*", elf), ("orders.py", "")], "./app --topic dist.orders"),
+            (&[("app*", elf), ("data/x", "")], "./app --s3 dist/data/x"),
+            (&[("app.py", "")], "bash -c 'echo dist/app.py; exec python3 app.py'"),
+            (&[("app.py", ""), ("orders.py", "")], "sh -c 'exec python3 app.py --topic dist.orders'"),
             (&[("app*", elf)], "python3 -m dist.x"),
             (&[("run", "")], "sh -c 'cd $DATA_DIR && exec dist/run'"),
             (&[("a", "")], "npm --prefix $DATA_DIR start"),
@@ -751,6 +995,17 @@ mod tests {
             (&[("a", "")], "java -jar $DATA_DIR/x.jar"),
             (&[("a", "")], "not-installed-anywhere"),
             (&[("app.py", "#!/usr/bin/env python3\r\n")], "python3 app.py"),
+            (&[("a.sh*", "#!/bin/sh\r\n"), ("b", "")], "sh -c './a.sh || exec sh b'"),
+            (&[("a.sh*", "#!/bin/sh\r\n"), ("b", "")], "sh -c './a.sh; exec sh b'"),
+            (&[("a.sh*", "#!/bin/sh\r\n")], "sh -c 'cd $DATA_DIR && ./a.sh'"),
+            (&[("a.sh*", "#!/bin/sh\r\n")], "sh -c 'echo ./a.sh'"),
+            (&[("package.json", r#"{"scripts": {"start": "node x.js"}}"#)], "npm start"),
+            (&[("x.sh*", "exec true")], "./x.sh"),
+            (&[("x.sh*", "#!/usr/bin/env -S bash -e\n")], "./x.sh"),
+            (&[("run.sh*", "#!/bin/sh\n")], "/home/me/run.sh"),
+            (&[("run.sh*", "#!/bin/sh\n")], "/tmp/none/run.sh"),
+            (&[("sh*", "#!/bin/sh\n")], "/bin/sh"),
+            (&[("run*", "#!/bin/sh\n")], "./run --chdir /none x"),
         ] {
             assert_eq!(runs(files, run, &SERVER), "", "{run}");
         }
@@ -773,6 +1028,16 @@ mod tests {
             (&[("x*", "#!/root/.none/shims/python3\n")], "./x", "out of reach; apps cannot get at homes"),
             (&[("x*", "#!/home/none/.nvm/node\n")], "./x", "names /home/none/.nvm/node, which is out of reach"),
             (&[("server.js*", "console.log(1)")], "./server.js", "before it: `node server.js`"),
+            (&[("x.sh", "exec true"), ("app.py", "")], "./x.sh", "before it: `sh x.sh`"),
+            (&[("x.sh*", "#!/usr/bin/env bash -e\n")], "./x.sh", "one name: write #!/usr/bin/env -S bash -e"),
+            (&[("a.sh*", "#!/bin/sh\r\n")], "sh -c ./a.sh", "./a.sh has Windows line ends"),
+            (&[("a.sh*", "#!/bin/sh\r\n")], "sh -c 'set -e; true && A=1 exec -a web ./a.sh -x'", "Windows line ends"),
+            (&[("a.sh", "#!/bin/sh\r\n")], "bash -c 'exec sh a.sh'", "a.sh has Windows line ends"),
+            (
+                &[("a.sh*", "#!/bin/sh\r\n"), ("package.json", r#"{"scripts": {"start": "./a.sh"}}"#)],
+                "npm start",
+                "./a.sh has Windows line ends",
+            ),
             (&[("start.cmd", "@echo off\r\n")], "./start.cmd", "which is a script for Windows; write the command"),
             (
                 &[("start.bat*", "x"), ("start.sh", "")],
@@ -798,6 +1063,50 @@ mod tests {
             let found = runs(files, run, &SERVER);
             assert!(found.contains(said), "{run}: {found}");
         }
+    }
+
+    #[test]
+    fn a_path_of_a_container_is_found_in_the_artifact() {
+        for (files, run, said) in [
+            (&[("run.sh*", "#!/bin/sh\n")][..], "/app/run.sh", "the artifact has run.sh, and a process"),
+            (&[("bin/run*", "#!/bin/sh\n")], "/app/none/bin/run", "write ./bin/run"),
+            (&[("app.py", "")], "python3 /usr/src/none/app.py", "runs /usr/src/none/app.py with python3, which this"),
+            (&[("dist/server.js", "")], "node /app/none/dist/server.js", "write ./dist/server.js"),
+            (&[("gi.py", "")], "gunicorn --chdir /app/none gi:app", "write --chdir ."),
+            (&[("shop/gi.py", "")], "gunicorn --chdir=/app/none/shop gi:app", "write --chdir shop"),
+        ] {
+            let found = runs(files, run, &SERVER);
+            assert!(found.contains(said), "{run}: {found}");
+            assert_eq!(runs(files, run, &Place::Elsewhere), "", "{run}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_app_is_named() {
+        let image = &[("manifest.json", "[]"), ("repositories", "{}"), ("abc/layer.tar", "")][..];
+        for (files, run, said) in [
+            (image, "python3 app.py", "it is a container's image"),
+            (&[("oci-layout", ""), ("index.json", ""), ("blobs/x", "")], "./run", "it is a container's image"),
+            (&[("app.tar", "")], "python3 app.py", "it has app.tar, an archive in the archive: publish app.tar itself"),
+            (&[("s30.tgz", ""), ("README", "")], "./s30", "it has s30.tgz, an archive in the archive"),
+            (&[("data.zip", ""), ("a", ""), ("b", ""), ("main.py", "")], "python3 app.py", "at its top it has a, b"),
+        ] {
+            let found = runs(files, run, &SERVER);
+            assert!(found.contains(said), "{run}: {found}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let mut jar = zip::ZipWriter::new(File::create(dir.path().join("app.jar")).unwrap());
+        for name in ["META-INF/MANIFEST.MF", "app.py"] {
+            jar.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+        }
+        jar.finish().unwrap();
+        for (run, said) in [("python3 app.py", "it was taken for a jar"), ("java -jar x.jar", "write app.jar")] {
+            let commands = [("web".to_owned(), Command::of_text(run).unwrap())].into();
+            let found = lacks(dir.path(), &Expected { commands, ..Expected::default() }, &SERVER).unwrap();
+            assert!(found.contains(said), "{run}: {found}");
+        }
+        let binary = runs(&[("x*", "\0asm\u{1}\0\0\0")], "./x", &SERVER);
+        assert!(binary.contains("no program but a WebAssembly module") || binary::has_handlers(), "{binary}");
     }
 
     #[test]

@@ -49,6 +49,21 @@ pub(super) fn of_file(artifact: &mut File) -> Result<Kind, UnpackError> {
     of(&head).map_err(|found| neither("the artifact", &found))
 }
 
+/// Names a file that neither the kernel nor a shell can run, by its first bytes: a binary file that is no program.
+pub(super) fn no_program(head: &[u8]) -> Option<String> {
+    let first_line = head.split(|byte| *byte == b'\n').next()?;
+    // The same that shells ask before they read a file as a script.
+    let is_binary = first_line.contains(&0);
+    match by_first_bytes(head) {
+        Some(Kind::Executable) => None,
+        // What begins so runs everywhere, and is judged elsewhere.
+        _ if head.starts_with(b"MZ") => None,
+        Some(Kind::Packed(packed)) => Some(packed.name().replacen("the", "a", 1).replace("a xz", "an xz")),
+        Some(Kind::Zip) => Some("a zip archive".to_owned()),
+        Some(Kind::Tar) | None => is_binary.then(|| looks_like(head).name),
+    }
+}
+
 /// Detects the kind from the first bytes, or describes what they look like instead.
 pub(super) fn of(head: &[u8]) -> Result<Kind, String> {
     match (by_first_bytes(head), is_tar(head)) {
@@ -195,4 +210,25 @@ pub(super) fn neither(shown: &str, found: &str) -> UnpackError {
         _ => "a tar archive or an executable inside",
     };
     UnpackError::new(Code::TypeMismatch, format!("could not unpack {shown}: want {wanted}, found {found}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_binary_file_that_is_no_program_has_a_name() {
+        for (head, name) in [
+            (&b"\0asm\x01\0\0\0"[..], "a WebAssembly module"),
+            (b"\x1f\x8b\x08\0", "a gzip file"),
+            (b"\xfd7zXZ\0", "an xz file"),
+            (b"PK\x03\x04", "a zip archive"),
+            (b"\x01\x02\0", "bytes that begin with 010200"),
+        ] {
+            assert_eq!(no_program(head).as_deref(), Some(name));
+        }
+        for head in [&b"#!/bin/sh\n"[..], b"\x7fELF\x02\0", b"MZqFpD='\n\0", b"echo x\n\0\0", b"", b"asm"] {
+            assert_eq!(no_program(head), None, "{head:?}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
 
 use zip::{CompressionMethod, ZipArchive};
 
@@ -45,6 +46,12 @@ pub(super) fn has_jar(artifact: &mut File) -> bool {
     let archive = artifact.try_clone().ok().and_then(|file| ZipArchive::new(BufReader::new(file)).ok());
     let has = archive.is_some_and(|archive| archive.index_for_name(MANIFEST).is_some());
     has & artifact.seek(SeekFrom::Start(0)).is_ok()
+}
+
+/// Whether a zip archive has a file of this name.
+pub(super) fn has_entry(archive: &Path, name: &str) -> bool {
+    let archive = File::open(archive).ok().and_then(|file| ZipArchive::new(BufReader::new(file)).ok());
+    archive.is_some_and(|archive| archive.index_for_name(name).is_some())
 }
 
 /// Whether the end record that was used ends where the file ends.
