@@ -24,8 +24,6 @@ const MOST_LINKS: usize = 40;
 const MOST_NAMES: usize = 100_000;
 /// How many top-level names a message lists.
 const SHOWN: usize = 8;
-/// Java's flags for where it finds classes.
-const CLASS_PATHS: [&str; 3] = ["-cp", "-classpath", "--class-path"];
 /// Flags whose value is a directory in the artifact.
 const DIRECTORY_FLAGS: [&str; 13] = [
     "--prefix",
@@ -47,22 +45,17 @@ const SHELL_BREAKS: [char; 6] = ['\n', ';', '&', '|', '(', ')'];
 /// What makes a shell's word other than it is written, or another thing than a word.
 const SHELL_SIGNS: [char; 11] = ['$', '`', '*', '?', '~', '\\', '<', '>', '{', '"', '\''];
 /// Programs whose arguments name files and modules of the artifact, and no terms of the app's own.
-const OF_FILES: [&str; 15] = [
-    "gunicorn",
-    "uvicorn",
-    "hypercorn",
-    "daphne",
-    "granian",
-    "celery",
-    "uwsgi",
-    "php",
-    "npm",
-    "yarn",
-    "pnpm",
-    "bun",
-    "bundle",
-    "caddy",
-    "make",
+const OF_FILES: [&str; 7] = ["gunicorn", "uvicorn", "hypercorn", "daphne", "granian", "uwsgi", "caddy"];
+/// Of other programs, the flags whose values do; what else they are given may be the app's own.
+const FLAGS_OF_FILES: [(&str, &[&str]); 8] = [
+    ("java", &["-cp", "-classpath", "--class-path"]),
+    ("celery", &["-A", "--app"]),
+    ("php", &["-t"]),
+    ("npm", &["--prefix"]),
+    ("yarn", &["--cwd"]),
+    ("pnpm", &["-C", "--dir"]),
+    ("bun", &["--cwd"]),
+    ("make", &["-C", "-f"]),
 ];
 /// Flags for the directory where a program works; without that directory it ends.
 const WORKS_IN: [(&str, &str); 8] = [
@@ -238,7 +231,9 @@ impl Tree<'_> {
     /// Judges what a shell's text runs, if it cannot do without it: the last of its commands, and what `&&` binds to it.
     fn judge_shell(&self, whose: &str, text: &str) -> Option<String> {
         let last = text.rsplit([';', '\n']).find(|command| !command.trim().is_empty())?;
-        let is_bound = !last.contains("||") && !last.replace("&&", " ").contains(['&', '|', '(', ')']);
+        // What is quoted may hold the signs that were split at.
+        let is_whole = ['"', '\''].iter().all(|quote| last.matches(*quote).count() % 2 == 0);
+        let is_bound = is_whole && !last.contains("||") && !last.replace("&&", " ").contains(['&', '|', '(', ')']);
         if !is_bound || text.contains("<<") {
             return None;
         }
@@ -434,17 +429,11 @@ impl Tree<'_> {
     fn judge_arguments(&self, whose: &str, program: &str, arguments: &[String]) -> Option<String> {
         let top = self.stripped().filter(|top| matches!(self.find(top), Found::Nothing))?;
         let text = shell_text(program, arguments);
-        let words: Vec<&str> = match (text, base(program)) {
-            (Some(text), _) => {
-                text.split(SHELL_BREAKS).flat_map(|command| files_of(&simple_command(command))).collect()
-            }
-            // What follows the class is the app's own.
-            (None, "java") => {
-                let paths = arguments.iter().position(|word| CLASS_PATHS.contains(&word.as_str()));
-                paths.and_then(|at| arguments.get(at..at + 2)).into_iter().flatten().map(String::as_str).collect()
-            }
-            (None, name) if OF_FILES.contains(&name) => arguments.iter().map(String::as_str).collect(),
-            _ => return None,
+        let given: Vec<&str> = [program].into_iter().chain(arguments.iter().map(String::as_str)).collect();
+        let words: Vec<&str> = match text {
+            Some(text) => text.split(SHELL_BREAKS).flat_map(|command| files_of(&simple_command(command))).collect(),
+            // What it runs was judged already.
+            None => files_of(&given).split_off(1),
         };
         let of_shell = text.is_some();
         // What follows is looked for in that directory.
@@ -800,8 +789,17 @@ fn files_of<'a>(words: &[&'a str]) -> Vec<&'a str> {
     }
     let owned: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
     let script = script_of(program, &owned).and_then(|script| arguments.iter().find(|word| *word == script));
-    let of_files = if OF_FILES.contains(&base(program)) { arguments } else { &[] };
-    [*program].into_iter().chain(script.copied()).chain(of_files.iter().copied()).collect()
+    let script: Vec<&str> = [*program].into_iter().chain(script.copied()).collect();
+    let of_files = match base(program) {
+        "bundle" if arguments.first() == Some(&"exec") => files_of(&arguments[1..]),
+        name if OF_FILES.contains(&name) => arguments.to_vec(),
+        name => {
+            let flags = FLAGS_OF_FILES.iter().find(|(known, _)| *known == name).map_or(&[][..], |(_, flags)| flags);
+            let at = arguments.iter().position(|word| flags.contains(&word.split('=').next().unwrap_or(word)));
+            at.map_or(&[][..], |at| &arguments[at..arguments.len().min(at + 2)]).to_vec()
+        }
+    };
+    [script, of_files].concat()
 }
 
 /// Returns a script of a package.json.
@@ -944,6 +942,9 @@ mod tests {
             (&[("app*", elf)], "./app -t dist --prefix dist -C dist"),
             (&[("app*", elf), ("orders.py", "")], "./app --topic dist.orders"),
             (&[("app*", elf), ("data/x", "")], "./app --s3 dist/data/x"),
+            (&[("orders.py", "")], "celery -A tasks -Q dist.orders"),
+            (&[("artisan", ""), ("orders", "")], "php artisan queue:work --queue=dist/orders"),
+            (&[("a.jar", ""), ("orders", "")], "java -cp a.jar Main --topic dist/orders"),
             (&[("app.py", "")], "bash -c 'echo dist/app.py; exec python3 app.py'"),
             (&[("app.py", ""), ("orders.py", "")], "sh -c 'exec python3 app.py --topic dist.orders'"),
             (&[("app*", elf)], "python3 -m dist.x"),
@@ -999,6 +1000,7 @@ mod tests {
             (&[("a.sh*", "#!/bin/sh\r\n"), ("b", "")], "sh -c './a.sh; exec sh b'"),
             (&[("a.sh*", "#!/bin/sh\r\n")], "sh -c 'cd $DATA_DIR && ./a.sh'"),
             (&[("a.sh*", "#!/bin/sh\r\n")], "sh -c 'echo ./a.sh'"),
+            (&[("a.sh*", "#!/bin/sh\r\n")], r#"sh -c 'echo "x; ./a.sh"'"#),
             (&[("package.json", r#"{"scripts": {"start": "node x.js"}}"#)], "npm start"),
             (&[("x.sh*", "exec true")], "./x.sh"),
             (&[("x.sh*", "#!/usr/bin/env -S bash -e\n")], "./x.sh"),
