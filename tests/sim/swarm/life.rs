@@ -456,9 +456,12 @@ impl Life {
             let does_nothing = machine.made == made;
             let machine_is_idle = does_nothing && self.look_again.is_none();
             // A pass is due when a process that falls again and again would count as up.
-            let falls = machine.statuses.values().any(|status| {
-                status.condition(ConditionKind::Ready).is_some_and(|it| it.reason == Reason::ProcessDown)
-            });
+            let works_on = |status: &Status| {
+                let works = status.condition(ConditionKind::Reconciling).filter(|it| it.holds);
+                works.map(|it| it.reason)
+            };
+            let mut reasons = machine.statuses.values().filter_map(works_on).peekable();
+            let falls = reasons.peek().is_some() && reasons.all(|reason| reason == Reason::ProcessDown);
             let idle = machine_is_idle && !waits;
             let works = !machine.host.work.is_empty();
             let looks = machine.doors.as_ref().is_some_and(|doors| doors.due().is_some());
