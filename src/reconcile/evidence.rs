@@ -37,7 +37,11 @@ pub fn gather(desired: &Desired, observed: &Observed, all_progress: &mut Progres
             });
             let old: Vec<String> = old.into_iter().map(UnitId::name).collect();
             let beside = Beside { failed: &failed, old: &old, listeners: listeners.as_deref() };
-            explain(progress, number, &hints::of(&evidence.log, beside, places));
+            let mut hints = hints::of(&evidence.log, beside, places);
+            if hints.is_empty() {
+                hints.extend(decisive_line(&evidence.log).map(|line| format!("its log says: {line}")));
+            }
+            explain(progress, number, &hints);
             if let Some(rejected) = progress.releases.get_mut(&number).and_then(Release::rejected_mut) {
                 rejected.evidence = Some(evidence);
             }
@@ -74,6 +78,38 @@ fn failed_beside(
         failed.map(|(unit, seen)| (seen.exit.is_none() && seen.restarts == 0, unit.process.clone())).collect();
     failed.sort();
     failed.into_iter().map(|(_, process)| process).collect()
+}
+
+/// What a line says that names the cause; below it are often a trace and the name of the runtime.
+const CAUSES: [&str; 16] = [
+    "error",
+    "exception",
+    "fatal",
+    "panic",
+    "fail",
+    "cannot",
+    "can't",
+    "could not",
+    "unable",
+    "not found",
+    "no such",
+    "denied",
+    "refused",
+    "invalid",
+    "missing",
+    "abort",
+];
+
+/// The longest part of a line that is shown, in characters.
+const SHOWN: usize = 200;
+
+/// Returns the last line of a failed release's log that names a cause, or else its last line.
+fn decisive_line(log: &[String]) -> Option<String> {
+    let said = log.iter().rev().filter_map(|line| Some(line.split_once(' ')?.1.trim()).filter(|said| !said.is_empty()));
+    let names_cause = |said: &&str| CAUSES.iter().any(|cause| said.to_ascii_lowercase().contains(cause));
+    let line = said.clone().take(LINES as usize).find(names_cause).or_else(|| said.clone().next())?;
+    let shown: String = line.chars().take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    Some(if line.chars().count() > SHOWN { format!("{shown}…") } else { shown })
 }
 
 fn explain(progress: &mut ProjectProgress, number: ReleaseNo, hints: &[String]) {
@@ -144,5 +180,22 @@ fn state(seen: &UnitSeen) -> &'static str {
         Failed => "failed",
         Activating => "activating",
         Deactivating => "deactivating",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::decisive_line;
+
+    #[test]
+    fn the_line_that_names_the_cause_is_shown() {
+        let log = |lines: &[&str]| lines.iter().map(|line| format!("2026-11-27T00:00:00Z {line}")).collect::<Vec<_>>();
+        let node =
+            ["Error: Cannot find module 'express'", "    at Module._load (node:internal:1)", "", "Node.js v20.1.0"];
+        assert_eq!(decisive_line(&log(&node)).as_deref(), Some("Error: Cannot find module 'express'"));
+        assert_eq!(decisive_line(&log(&["starting", "usage: app [-p PORT]"])).as_deref(), Some("usage: app [-p PORT]"));
+        let long = decisive_line(&log(&[&"ä\u{7}".repeat(150)])).unwrap();
+        assert_eq!((long.chars().count(), long.ends_with('…')), (201, true));
+        assert_eq!(decisive_line(&log(&["", " "])), None);
     }
 }
