@@ -41,6 +41,8 @@ pub struct Observed {
     pub artifacts: Facet<BTreeMap<Sha256, Timestamp>>,
     /// Whether an operator asked, since the last pass, to retry what Caddy refused.
     pub offer_again: bool,
+    /// The TCP ports on which any program listens.
+    pub ports_in_use: BTreeSet<u16>,
 }
 
 /// The observed state of one project.
@@ -58,6 +60,8 @@ pub struct ObservedProject {
     pub open: BTreeSet<OpenPort>,
     /// Caddy's answers to the agent's own requests.
     pub visits: BTreeMap<Visit, Visited>,
+    /// How many times longer than on an idle machine its processes take: so many wait for each processor. At least 1.
+    pub slowdown: u32,
 }
 
 /// A request to Caddy like a visitor's.

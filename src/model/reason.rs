@@ -46,6 +46,8 @@ reasons! {
             => "Wait; `zexio sync PROJECT` tries at once.",
         Unpacking: "The artifact is being checked and unpacked."
             => "Wait.",
+        Queued: "Starts of other projects go first: a few at a time are done sooner than all at once."
+            => "Wait; the message says how many are before it.",
         Trial: "The new release runs, and has to prove itself before it gets traffic."
             => "Wait; the message says what is not ready.",
         Serving: "All is well."

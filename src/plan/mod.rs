@@ -2,6 +2,7 @@
 //! steps from there to the desired state. The same input gives the same plan.
 
 pub mod accept;
+pub mod admission;
 pub mod advance;
 pub mod artifacts;
 pub mod check;
@@ -52,6 +53,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// The next moment at which the passing of time alone changes something.
     pub look_again: Option<Timestamp>,
+    /// The projects of which a start waits, the next one first.
+    pub queue: Vec<ProjectId>,
 }
 
 impl Plan {
@@ -101,5 +104,6 @@ pub fn plan(
     }
     artifacts::steps(desired, observed, all_progress, &mut plan);
     services::steps(services, observed, all_progress, &mut plan);
+    admission::admit(observed, all_progress, &mut plan);
     plan
 }

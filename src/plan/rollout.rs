@@ -141,15 +141,6 @@ impl ProjectContext<'_> {
 
     fn roll_out_candidate(&self, spec: &Spec, plan: &mut Plan) {
         let Some(rollout) = self.progress.rollout() else { return };
-        match visits::verify(self.project, spec, self.seen, self.progress).map(|visit| visit.purpose) {
-            Some(Purpose::Verify { until, .. }) if self.now < until => plan.look_at(until),
-            Some(_) => plan.look_at(self.now.after(Span::seconds(1))),
-            None => plan.look_at(rollout.deadline(spec.deploy.deadline)),
-        }
-        if let Some(fetch) = rollout.fetch.as_ref().filter(|fetch| self.now < fetch.backoff.until) {
-            return plan.look_at(fetch.backoff.until);
-        }
-        self.bring_up_candidate(rollout.release, spec, plan);
         let case = Case {
             project: self.project,
             rollout,
@@ -158,6 +149,15 @@ impl ProjectContext<'_> {
             seen: self.seen,
             now: self.now,
         };
+        match visits::verify(self.project, spec, self.seen, self.progress).map(|visit| visit.purpose) {
+            Some(Purpose::Verify { until, .. }) if self.now < until => plan.look_at(until),
+            Some(_) => plan.look_at(self.now.after(Span::seconds(1))),
+            None => plan.look_at(case.deadline()),
+        }
+        if let Some(fetch) = rollout.fetch.as_ref().filter(|fetch| self.now < fetch.backoff.until) {
+            return plan.look_at(fetch.backoff.until);
+        }
+        self.bring_up_candidate(rollout.release, spec, plan);
         if rollout.is_proven() && (self.routed || !self.changes_width(rollout.release)) {
             self.give_traffic(rollout.release, StepReason::CandidateHealthy, plan);
         } else if let Verdict::Wait(at) = case.verdict() {

@@ -26,7 +26,7 @@ pub fn select(
     let now = observed.now;
     let hosts = hosts_of(spec);
     let conflict = conflict(project, &hosts, all_progress, rules);
-    let mut taken = ports::taken(all_progress);
+    let mut taken = &ports::taken(all_progress) | &observed.ports_in_use;
     let progress = all_progress.projects.entry(project.clone()).or_default();
     let is_new_generation = progress.generation != wanted.generation;
     if is_new_generation {

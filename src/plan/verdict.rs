@@ -38,7 +38,7 @@ pub struct Case<'a> {
 impl Case<'_> {
     /// Judges the candidate by what was observed. The first part that fails decides.
     pub fn verdict(&self) -> Verdict {
-        let deadline = self.rollout.deadline(self.deploy.deadline);
+        let deadline = self.deadline();
         let Some(parts) = self.part_verdicts() else { return Verdict::Wait(deadline) };
         if let Some(reject) = parts.iter().find(|verdict| matches!(verdict, Verdict::Reject { .. })) {
             return reject.clone();
@@ -52,6 +52,16 @@ impl Case<'_> {
         let soonest =
             parts.iter().filter_map(|verdict| if let Verdict::Wait(at) = verdict { Some(*at) } else { None }).min();
         Verdict::Wait(soonest.unwrap_or(deadline).min(deadline))
+    }
+
+    /// Returns the rollout's deadline. Nothing is past it while a start still waits for those of others.
+    pub fn deadline(&self) -> Timestamp {
+        self.rollout.deadline(self.slowed(self.deploy.deadline), self.now)
+    }
+
+    /// Returns how long a process may take for what it would do in this time on an idle machine.
+    fn slowed(&self, span: Span) -> Span {
+        Span(span.0.saturating_mul(u64::from(self.seen.slowdown)))
     }
 
     /// Returns whether the candidate is healthy except for some of its processes, which do not run yet.
@@ -84,7 +94,7 @@ impl Case<'_> {
     fn of_files(&self) -> Verdict {
         let on_disk =
             self.seen.bundles.known().is_some_and(|bundles| bundles.releases.contains_key(&self.rollout.release));
-        if on_disk { Verdict::Healthy } else { Verdict::Wait(self.rollout.deadline(self.deploy.deadline)) }
+        if on_disk { Verdict::Healthy } else { Verdict::Wait(self.deadline()) }
     }
 
     /// A release command must run to its end once, and succeed.
@@ -139,8 +149,9 @@ impl Case<'_> {
 
     /// Returns since when a process has reported to systemd that it is ready.
     fn notified_since(&self, ready: &Ready, unit: &UnitSeen) -> Result<Option<Timestamp>, String> {
-        if unit.state == ActiveState::Activating && self.now >= self.probed_from(unit).after(ready.within) {
-            return Err(not_ready(ready, "it did not notify systemd"));
+        let deadline = self.probed_from(unit).after(self.slowed(ready.within));
+        if unit.state == ActiveState::Activating && self.now >= deadline {
+            return Err(self.not_ready(ready, "it did not notify systemd"));
         }
         Ok(self.up_since(unit))
     }
@@ -155,8 +166,12 @@ impl Case<'_> {
         match probed {
             // Only a probe made after the timeout can show that the time was not enough: an agent that slept until then
             // must probe once more.
-            Some(Probed { ok_since: None, at, last, .. }) if *at >= self.probed_from(unit).after(ready.within) => {
-                Err(not_ready(ready, last))
+            // Until the command itself runs, nothing can answer.
+            Some(Probed { ok_since: None, at, last, .. })
+                if unit.state == ActiveState::Active
+                    && *at >= self.probed_from(unit).after(self.slowed(ready.within)) =>
+            {
+                Err(self.not_ready(ready, last))
             }
             _ => Ok(probed.and_then(|probed| probed.ok_since).filter(|_| unit.state == ActiveState::Active)),
         }
@@ -180,6 +195,14 @@ impl Case<'_> {
         Verdict::Wait(self.now.after(Span::seconds(1)))
     }
 
+    fn not_ready(&self, ready: &Ready, last: &str) -> String {
+        let busy = match self.seen.slowdown {
+            0 | 1 => String::new(),
+            times => format!("; it was given {times} times as long, since the server is busy"),
+        };
+        format!("was not ready within {}; {last}{busy}", ready.within)
+    }
+
     fn past_deadline(&self) -> String {
         // A failed fetch was counted before anything is judged.
         let stood_at = match (self.seen.fetches.get(&self.rollout.release), &self.rollout.fetch) {
@@ -189,8 +212,4 @@ impl Case<'_> {
         };
         format!("the rollout was not done within its deadline of {}; {stood_at}", self.deploy.deadline)
     }
-}
-
-fn not_ready(ready: &Ready, last: &str) -> String {
-    format!("was not ready within {}; {last}", ready.within)
 }

@@ -51,6 +51,16 @@ pub trait Health: Send {
     fn open_ports(&self) -> BTreeMap<ProjectId, BTreeSet<OpenPort>> {
         BTreeMap::new()
     }
+
+    /// Returns the TCP ports on which any program listens.
+    fn ports_in_use(&self) -> BTreeSet<u16> {
+        BTreeSet::new()
+    }
+
+    /// Returns how many times longer than on an idle machine processes take: so many wait for each processor. At least 1.
+    fn slowdown(&self) -> u32 {
+        1
+    }
 }
 
 /// Which lines of the journal to read.

@@ -21,8 +21,8 @@ use crate::model::status::{ProcessStatus, Status};
 use crate::plan::check::Breach;
 use crate::plan::step::{Facts, Subject};
 use crate::plan::{
-    self, Action, FollowUp, Plan, ProjectAction, ProxyAction, RoutesOrder, Rules, Step, advance, check, events,
-    restarts, retry, routes, status,
+    self, Action, FollowUp, Plan, ProjectAction, ProxyAction, RoutesOrder, Rules, Step, admission, advance, check,
+    events, restarts, retry, routes, status,
 };
 use crate::port::{Bundles, Clock, Health, ProbeOrder, ProbeRequest, ProgressStore, Routes, Tail, Units};
 use crate::render::caddyfile::{self, Proxy, Site};
@@ -122,7 +122,8 @@ impl Loop {
         advance::advance(&view.desired, &view.services, &view.observed, &mut view.progress, &self.rules);
         let unserved = self.unserved(&view);
         let (plan, _) = (self.planner)(&view.desired, &view.services, &view.observed, &view.progress, &self.rules);
-        Ok(DryRun { plan, statuses: self.statuses(&mut view, &unserved) })
+        let statuses = self.statuses(&mut view, &unserved, &plan.queue);
+        Ok(DryRun { plan, statuses })
     }
 
     fn converge(&mut self, full: bool) -> Result<Option<Timestamp>, PortError> {
@@ -139,6 +140,7 @@ impl Loop {
             (self.planner)(&view.desired, &view.services, &view.observed, &view.progress, &self.rules);
         self.pending.push(breaches.iter().map(|breach| events::of_breach(breach, &view.progress, view.observed.now)));
         let advanced = view.progress.clone();
+        admission::note(&plan, &mut view.progress, view.observed.now);
         if !plan.steps.iter().any(|step| matches!(step.action, Action::Proxy(ProxyAction::LoadRoutes(_)))) {
             // Caddy has them: it loaded them and only its answer was lost, or they are no longer desired.
             self.route_trouble = routes::blocked_by(&view.progress);
@@ -149,7 +151,7 @@ impl Loop {
         let unserved = self.unserved(&view);
         let visits = visits(&view, &unserved);
         self.health.visit(&visits);
-        let statuses = self.statuses(&mut view, &unserved);
+        let statuses = self.statuses(&mut view, &unserved, &plan.queue);
         let steady = statuses.values().filter_map(restarts::steady_at).min();
         self.save_progress(&advanced, &view)?;
         self.pending.push(self.services.record(&view.services, &view.observed, &view.progress, full)?);
@@ -231,6 +233,8 @@ impl Loop {
                 seen.visits.insert(visit, visited);
             }
         }
+        let slowdown = self.health.slowdown();
+        projects.values_mut().for_each(|seen| seen.slowdown = slowdown);
         for (project, open) in self.health.open_ports() {
             if let Some(seen) = projects.get_mut(&project) {
                 seen.open = open;
@@ -239,7 +243,8 @@ impl Loop {
         let proxy = sight(self.look_at_proxy(&all_progress));
         let artifacts = sight(self.bundles.artifacts());
         let services = self.services.look(&wanted, &desired, full);
-        let observed = Observed { now, projects, proxy, services, artifacts, offer_again: self.offer_again };
+        let (offer_again, ports_in_use) = (self.offer_again, self.health.ports_in_use());
+        let observed = Observed { now, projects, proxy, services, artifacts, offer_again, ports_in_use };
         Ok(Snapshot { desired, services: wanted, observed, progress: all_progress })
     }
 
@@ -270,6 +275,7 @@ impl Loop {
             health: BTreeMap::new(),
             visits: BTreeMap::new(),
             open: BTreeSet::new(),
+            slowdown: 1,
         }
     }
 
@@ -444,7 +450,12 @@ impl Loop {
         routes::unserved(&view.observed, &view.progress, &self.rules, |order| self.routes.differing(order))
     }
 
-    fn statuses(&self, view: &mut Snapshot, unserved: &BTreeSet<Hostname>) -> BTreeMap<ProjectId, Status> {
+    fn statuses(
+        &self,
+        view: &mut Snapshot,
+        unserved: &BTreeSet<Hostname>,
+        queue: &[ProjectId],
+    ) -> BTreeMap<ProjectId, Status> {
         let mut current = BTreeMap::new();
         for (project, wanted) in &view.desired.0 {
             let mut unknown = ProjectProgress::default();
@@ -462,6 +473,7 @@ impl Loop {
                 before: self.last.get(project),
                 observed: &view.observed,
                 unserved,
+                queue,
                 route_trouble: self.route_trouble.as_ref(),
                 template_trouble: self.template_trouble.as_deref(),
             });

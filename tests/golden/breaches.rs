@@ -18,7 +18,7 @@ fn broken(scene: &str, action: ProjectAction) -> String {
     let (desired, observed, all_progress, _) = Scene::read(&format!("{SHOP}{scene}")).stage();
     let action = Action::Project(ProjectId::parse("shop").unwrap(), action);
     let step = Step { action: action.clone(), reason: StepReason::NotWanted };
-    let found = breaches(&Plan { steps: vec![step], look_again: None }, &desired, &observed, &all_progress);
+    let found = breaches(&Plan { steps: vec![step], ..Plan::default() }, &desired, &observed, &all_progress);
     assert!(found.iter().all(|breach| breach.action == action.to_string()), "{found:?}");
     found.iter().map(|breach| breach.rule.split(':').next().unwrap_or_default()).collect()
 }
@@ -56,7 +56,7 @@ fn the_serving_release_is_not_stopped() {
     let (desired, observed, all_progress, _) = Scene::read(&format!("{recreate}{SERVES}")).stage();
     let action = Action::Project(ProjectId::parse("shop").unwrap(), ProjectAction::Stop(web(1)));
     let steps = vec![Step { action, reason: StepReason::Recreate }];
-    assert_eq!(breaches(&Plan { steps, look_again: None }, &desired, &observed, &all_progress), []);
+    assert_eq!(breaches(&Plan { steps, ..Plan::default() }, &desired, &observed, &all_progress), []);
 }
 
 #[test]
@@ -116,5 +116,5 @@ fn a_suspended_project_is_not_touched() {
 fn a_step_of_no_project_breaks_no_promise_to_one() {
     let (desired, observed, all_progress, _) = Scene::read(&format!("{SHOP}{SERVES}    hold: 1001\n")).stage();
     let step = Step { action: Action::Proxy(ProxyAction::Start), reason: StepReason::ProxyDown };
-    assert_eq!(breaches(&Plan { steps: vec![step], look_again: None }, &desired, &observed, &all_progress), []);
+    assert_eq!(breaches(&Plan { steps: vec![step], ..Plan::default() }, &desired, &observed, &all_progress), []);
 }

@@ -355,7 +355,7 @@ fn a_project_without_steps_that_is_not_as_it_should_be_is_told_of() {
     ];
     let action = Action::Project(ProjectId::parse("new").unwrap(), ProjectAction::Prepare { open: false });
     let step = Step { action, reason: StepReason::ProjectNew };
-    let plan = Plan { steps: vec![step], look_again: None };
+    let plan = Plan { steps: vec![step], ..Plan::default() };
     let statuses = all.into_iter().map(|status| (status.project.clone(), status)).collect();
     let told = status::waiting_projects(&plan, &statuses);
     let told: Vec<String> = told.iter().map(|one| format!("{} {}", one.project, one.reason)).collect();

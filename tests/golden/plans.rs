@@ -16,9 +16,9 @@ use zexio::model::failure::PortError;
 use zexio::model::names::{ProjectId, ReleaseNo};
 use zexio::model::observed::Observed;
 use zexio::model::progress::{Cause, End, FailedFetch, Progress, ProjectProgress, Quarantine};
-use zexio::model::quantity::Timestamp;
+use zexio::model::quantity::{Span, Timestamp};
 use zexio::model::status::{ProcessStatus, RouteStatus, Status};
-use zexio::plan::{Plan, Rules, advance, check, events, plan, routes, status};
+use zexio::plan::{Plan, Rules, admission, advance, check, events, plan, routes, status};
 
 use crate::scene::Scene;
 use crate::services;
@@ -47,11 +47,12 @@ fn told(scene: &Scene) -> String {
     let told = events::of_changes(&desired, &remembered_before, &all_progress, observed.now);
     let trouble = scene.route_trouble();
     let past = scene.a_minute_ago(&observed);
-    let show = |observed, all_progress, trouble, before: &_| {
-        statuses(scene, &desired, observed, all_progress, &rules, trouble, before)
+    admission::note(&found, &mut all_progress, observed.now);
+    let show = |observed, all_progress, waits, before: &_| {
+        statuses(scene, &desired, observed, all_progress, &rules, waits, before)
     };
-    let before = show(&past, &remembered_before, None, &BTreeMap::new());
-    let shown = show(&observed, &all_progress, trouble.as_ref(), &before);
+    let before = show(&past, &remembered_before, (&[], None), &BTreeMap::new());
+    let shown = show(&observed, &all_progress, (&found.queue, trouble.as_ref()), &before);
     let turns = events::ready_changes(&before, &shown, observed.now);
     let told: String = told.iter().chain(&turns).map(event).collect();
     let shown = desired.0.iter().filter_map(|(project, wanted)| match shown.get(project) {
@@ -79,7 +80,7 @@ fn statuses(
     observed: &Observed,
     all_progress: &Progress,
     rules: &Rules,
-    route_trouble: Option<&PortError>,
+    (queue, route_trouble): (&[ProjectId], Option<&PortError>),
     before: &BTreeMap<ProjectId, Status>,
 ) -> BTreeMap<ProjectId, Status> {
     let unserved = &routes::unserved(observed, all_progress, rules, |order| scene.differing(order));
@@ -93,6 +94,7 @@ fn statuses(
             before: before.get(project),
             observed,
             unserved,
+            queue,
             route_trouble,
             template_trouble: None,
         };
@@ -189,6 +191,12 @@ fn of_project(project: &ProjectId, progress: &ProjectProgress, text: &mut String
         ];
         let marks: String = marks.iter().filter(|(is, _)| *is).map(|(_, mark)| *mark).collect();
         write!(text, "; on trial since {}{marks}", seconds(trial.since))?;
+        if let Some(since) = trial.queued {
+            write!(text, ", in the queue since {}", seconds(since))?;
+        }
+        if trial.waited != Span::default() {
+            write!(text, ", waited {}", trial.waited)?;
+        }
         for (unit, run) in &trial.earlier {
             let restarts = run.restarts.map_or("on its way down".to_owned(), |restarts| format!("{restarts} restarts"));
             write!(text, "; {unit} is {} from before, {restarts}", run.invocation)?;

@@ -22,7 +22,7 @@ use zexio::model::progress::{
     Backoff, Cause, Draining, EarlierRun, End, FailedFetch, Phase, Progress, ProjectProgress, Quarantine, Rejected,
     Release, ReleaseState, Rollout, Switched, Target,
 };
-use zexio::model::quantity::Timestamp;
+use zexio::model::quantity::{Span, Timestamp};
 use zexio::model::reason::Reason;
 use zexio::model::services::{Service, WantedServices};
 use zexio::model::spec::{Route, Sealed, Source, Spec};
@@ -52,6 +52,12 @@ pub struct Scene {
     /// Whether an operator asked to offer Caddy again what it refused.
     #[serde(default)]
     offer_again: bool,
+    /// The TCP ports on which any program listens.
+    #[serde(default)]
+    ports_in_use: BTreeSet<u16>,
+    /// How many times longer than on an idle machine everything takes.
+    #[serde(default = "idle")]
+    slowdown: u32,
     /// The hosts that a Caddy which is not `current` serves otherwise than they are wanted; missing: all.
     unserved: Option<BTreeSet<Hostname>>,
     /// The certificates that Caddy has, `issued`, or why it has none.
@@ -156,6 +162,10 @@ struct TrialInWords {
     awaits: Option<u64>,
     /// Since when it has the traffic and is verified.
     switched: Option<u64>,
+    /// Since when one of its starts waits for those of others, and for how long they waited before.
+    queued: Option<u64>,
+    #[serde(default)]
+    waited: u64,
 }
 
 #[derive(Deserialize, Default)]
@@ -215,6 +225,10 @@ enum OnDisk {
 enum Health {
     Since(u64),
     Found(String),
+}
+
+fn idle() -> u32 {
+    1
 }
 
 fn usual_now() -> u64 {
@@ -292,13 +306,14 @@ impl Scene {
         let nothing = ProjectProgress::default();
         let projects = seen.map(|(name, project)| {
             let progress = all_progress.projects.get(name).unwrap_or(&nothing);
-            (name.clone(), project.seen(name, progress, &rules.layout, self.now))
+            (name.clone(), project.seen(name, progress, &rules.layout, (self.now, self.slowdown)))
         });
         let observed = Observed {
             now: at(self.now),
             projects: projects.collect(),
             proxy: self.proxy(&all_progress, &rules),
             offer_again: self.offer_again,
+            ports_in_use: self.ports_in_use.clone(),
             artifacts: match &self.artifacts {
                 Some(found) => Facet::Known(found.iter().map(|(name, came)| (digest(name), at(*came))).collect()),
                 None => Facet::Unknown("not looked at".into()),
@@ -513,7 +528,13 @@ impl Project {
         }
     }
 
-    fn seen(&self, name: &ProjectId, progress: &ProjectProgress, layout: &Layout, now: u64) -> ObservedProject {
+    fn seen(
+        &self,
+        name: &ProjectId,
+        progress: &ProjectProgress,
+        layout: &Layout,
+        (now, slowdown): (u64, u32),
+    ) -> ObservedProject {
         let words = &self.seen;
         let sight = |facet: &str| words.unknown.contains(facet);
         let units = self.units(name, progress, layout);
@@ -541,6 +562,7 @@ impl Project {
                 .iter()
                 .map(|(address, port)| OpenPort { address: address.clone(), port: *port })
                 .collect(),
+            slowdown,
         };
         let routes = words.routes.as_deref().unwrap_or("well");
         let checks = visits::checks(name, &seen, progress).into_iter().map(|(_, visit)| (visit, routes));
@@ -621,6 +643,8 @@ impl TrialInWords {
             fetch,
             earlier: self.earlier.iter().map(|(unit, restarts)| (unit.clone(), earlier(*restarts))).collect(),
             since: at(self.since),
+            queued: self.queued.map(at),
+            waited: Span::seconds(self.waited),
         }
     }
 }

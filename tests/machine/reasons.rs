@@ -136,6 +136,11 @@ fn the_reason_names_what_to_change() {
         }
     }
 
+    // A port that another program has is given to no app.
+    machine.must("systemd-run --unit=squatter python3 -m http.server --bind 127.0.0.1 21000");
+    machine.wait_until("it to listen", || machine.sh("ss -Hltn sport = :21000").stdout.contains("21000"));
+    assert!(apply(&machine, "first", "{ WHERE: \"127.0.0.1:PORT\" }", &listens).contains("\"serving\": 1"));
+
     let twice = format!("{{ run: python3 twice.py, {falls} }}");
     assert!(apply(&machine, "twice", "{ ROUND: \"1\" }", &twice).contains("\"serving\": 1"));
     let status = apply(&machine, "twice", "{ ROUND: \"2\" }", &twice);

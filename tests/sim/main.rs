@@ -6,6 +6,7 @@ mod crashes;
 mod damaged;
 mod kinds;
 mod metrics;
+mod queue;
 mod rollouts;
 mod services;
 mod suspended;

@@ -77,6 +77,11 @@ pub fn open_to_others() -> Vec<(u32, SocketAddr)> {
     open.map(|socket| (socket.uid, at(&socket))).collect()
 }
 
+/// Finds the TCP ports on which any program listens.
+pub fn ports_in_use() -> BTreeSet<u16> {
+    sockets::listening(None).into_iter().map(|socket| socket.port).collect()
+}
+
 fn at(socket: &Listening) -> SocketAddr {
     SocketAddr::new(socket.address, socket.port)
 }

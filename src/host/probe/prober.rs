@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use tokio::runtime::Runtime;
 
@@ -129,6 +131,24 @@ impl Health for Prober {
             None => held.insert((Instant::now(), open_ports())).1.clone(),
         }
     }
+
+    fn ports_in_use(&self) -> BTreeSet<u16> {
+        listener::ports_in_use()
+    }
+
+    fn slowdown(&self) -> u32 {
+        let load = fs::read_to_string("/proc/loadavg").ok();
+        load.map_or(1, |text| slowdown(&text, thread::available_parallelism().map_or(1, NonZero::get)))
+    }
+}
+
+/// The most that a trial's times are stretched on a busy machine.
+const MAX_SLOWDOWN: u32 = 5;
+
+/// Returns how many processes of the last minute shared a processor.
+fn slowdown(load_average: &str, processors: usize) -> u32 {
+    let load = load_average.split(' ').next().and_then(|load| load.parse::<f64>().ok()).unwrap_or_default();
+    (1..=MAX_SLOWDOWN).rev().find(|times| load >= f64::from(*times) * processors as f64).unwrap_or(1)
 }
 
 /// Finds which projects' users listen where other machines can reach them, bypassing Caddy.

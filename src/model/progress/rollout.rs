@@ -26,6 +26,10 @@ pub struct Rollout {
     pub fetch: Option<FailedFetch>,
     /// The runs of its units that began before the rollout, by unit name.
     pub earlier: BTreeMap<String, EarlierRun>,
+    /// Since when one of its starts waits for those of others; its deadline does not run during that time.
+    pub queued: Option<Timestamp>,
+    /// How long its starts have waited before that.
+    pub waited: Span,
 }
 
 /// How far a rollout is on its way to the traffic.
@@ -85,6 +89,8 @@ impl Rollout {
             changes_over: false,
             fetch: None,
             earlier: earlier.collect(),
+            queued: None,
+            waited: Span::default(),
         }
     }
 
@@ -101,15 +107,18 @@ impl Rollout {
         }
     }
 
-    /// Returns the rollout's deadline. The time starts once the artifact is there.
-    pub fn deadline(&self, span: Span) -> Timestamp {
+    /// Returns the rollout's deadline. The time starts once the artifact is there, and stands still while a start waits
+    /// for those of others.
+    pub fn deadline(&self, span: Span, now: Timestamp) -> Timestamp {
         let awaited = self.fetch.as_ref().and_then(|fetch| fetch.awaited_until);
-        awaited.unwrap_or(self.since).max(self.since).after(span)
+        let waits = self.queued.map_or(Span::default(), |since| now.since(since));
+        awaited.unwrap_or(self.since).max(self.since).after(span).after(self.waited).after(waits)
     }
 
     /// Applies a change to each moment that time counts from: the beginning, the wait for the artifact, the switch.
     pub fn shift(&mut self, since: impl Fn(Timestamp) -> Timestamp, awaited: impl Fn(Timestamp) -> Timestamp) {
         self.since = since(self.since);
+        self.queued = self.queued.map(&since);
         if let Some(until) = self.fetch.as_mut().and_then(|fetch| fetch.awaited_until.as_mut()) {
             *until = awaited(*until);
         }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::model::desired::Content;
 use crate::model::names::{Hostname, Ports, ProcessName, ReleaseNo, Sha256, Slot};
-use crate::model::quantity::Timestamp;
+use crate::model::quantity::{Span, Timestamp};
 use crate::model::spec::{Label, Route};
 
 /// The document of one project.
@@ -57,6 +57,10 @@ struct StoredRollout {
     earlier: BTreeMap<String, EarlierRun>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     switched: Option<Switched>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    queued: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "is_none")]
+    waited: Span,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -80,6 +84,10 @@ struct StoredRelease {
     evidence: Option<Evidence>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     unfetched: bool,
+}
+
+fn is_none(span: &Span) -> bool {
+    *span == Span::default()
 }
 
 fn is_zero(number: &u64) -> bool {
@@ -166,6 +174,8 @@ impl StoredRollout {
             changes_over: self.room,
             fetch: self.fetch.map(|backoff| FailedFetch { backoff, awaited_until }),
             earlier: self.earlier,
+            queued: self.queued,
+            waited: self.waited,
         }
     }
 
@@ -179,6 +189,8 @@ impl StoredRollout {
             awaits: rollout.fetch.as_ref().and_then(|fetch| fetch.awaited_until),
             earlier: rollout.earlier.clone(),
             switched: rollout.switched().cloned(),
+            queued: rollout.queued,
+            waited: rollout.waited,
         }
     }
 }

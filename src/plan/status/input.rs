@@ -23,6 +23,8 @@ pub struct StatusInput<'a> {
     pub observed: &'a Observed,
     /// The hosts of all projects that Caddy does not serve as desired.
     pub unserved: &'a BTreeSet<Hostname>,
+    /// The projects of which a start waits, the next one first.
+    pub queue: &'a [ProjectId],
     /// Why Caddy refused the routes.
     pub route_trouble: Option<&'a PortError>,
     /// Why a changed template is not used.

@@ -33,6 +33,9 @@ pub(super) fn reconciling(view: &StatusInput<'_>) -> Option<Finding> {
         let message = format!("{}; failed {}, next try at {}", backoff.message, backoff.times(), backoff.until);
         return Some((backoff.reason, message));
     }
+    if let Some(before) = view.queue.iter().position(|project| project == view.project) {
+        return Some((Reason::Queued, queued_message(candidate, before)));
+    }
     Some(match view.seen.fetches.get(&candidate) {
         Some(FetchSeen::Running { unpacking: true, .. }) => {
             (Reason::Unpacking, format!("unpacking release {candidate}"))
@@ -48,6 +51,16 @@ pub(super) fn reconciling(view: &StatusInput<'_>) -> Option<Finding> {
 /// Returns what the next rollout waits for.
 pub(super) fn waiting(view: &StatusInput<'_>) -> Option<Finding> {
     view.progress.waits_for_services.as_ref().map(|waits| (waits.reason, waits.message.clone()))
+}
+
+/// A long queue is told in tens: each change is written to the disk.
+fn queued_message(candidate: ReleaseNo, before: usize) -> String {
+    let others = match before {
+        0 => "it is next".to_owned(),
+        1..10 => format!("{before} before it"),
+        _ => format!("more than {} before it", before / 10 * 10 - 1),
+    };
+    format!("the start of release {candidate} waits for those of other projects, {others}; its deadline does not run")
 }
 
 fn trial_message(view: &StatusInput<'_>, candidate: ReleaseNo) -> String {

@@ -118,7 +118,8 @@ impl Machine {
     /// Begins a run of a unit. systemd does nothing for one that is up.
     pub(super) fn begin_run(&mut self, unit: &UnitId) {
         self.runs += 1;
-        let (run, now, soon) = (self.runs, self.now, self.uptime + ROUND_TRIP);
+        let starting = self.units.values().filter(|seen| seen.sub_state == "start").count() as u64;
+        let (run, now, soon) = (self.runs, self.now, self.uptime + ROUND_TRIP + self.set_up * (starting + 1));
         let name = self.origins.get(&(unit.project.clone(), unit.release)).map_or("", String::as_str);
         let is = Behaviour::of(name);
         let seen = self.units.entry(unit.clone()).or_default();

@@ -88,6 +88,8 @@ pub struct Machine {
     pub one_for_all: bool,
     /// How often an app takes its time to end, and then ends badly, in a thousand.
     pub grudges: Option<(Chance, u64)>,
+    /// How long a start takes for each unit that is starting then, in milliseconds: their sandboxes hold each other up.
+    pub set_up: u64,
     /// Nothing that is asked of systemd or the disk is done.
     pub deaf: bool,
     pub gate: Gate,

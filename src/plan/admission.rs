@@ -1,0 +1,133 @@
+//! Which starts are admitted now. Each start sets up a sandbox, for which the kernel takes one lock again and again: more
+//! than a few at a time are slower in sum, and hundreds may never end (`docs/decisions/0018-starts-are-admitted.md`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::names::{ProjectId, ReleaseNo, UnitId};
+use crate::model::observed::{ActiveState, Observed, UnitSeen};
+use crate::model::progress::{Progress, ProjectProgress};
+use crate::model::quantity::{Span, Timestamp};
+
+use super::{Action, Plan, ProjectAction, Step, StepReason};
+
+/// How many units may be starting at once.
+const AT_ONCE: usize = 8;
+
+/// How long a start counts as one that sets up its sandbox: systemd does not show when a unit whose command reports by
+/// itself that it is ready, or runs to its end, has done so.
+const SET_UP: Span = Span::seconds(10);
+
+/// After this time a rollout of a new project waits no longer than one of a project that serves.
+const PATIENCE: Span = Span::seconds(60);
+
+/// A start's place in the queue: the smallest goes first.
+type Place<'a> = (Need, usize, Option<Timestamp>, &'a UnitId);
+
+/// How much a start is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Need {
+    /// The serving release lacks it.
+    Repair,
+    /// A project that serves gets another release.
+    Update,
+    /// Nothing of the project serves yet.
+    New,
+}
+
+/// Leaves out the starts that must wait, with the files of their units, and lists their projects in the plan.
+pub fn admit(observed: &Observed, all_progress: &Progress, plan: &mut Plan) {
+    let waiting = waiting(observed, all_progress, plan);
+    if waiting.is_empty() {
+        return;
+    }
+    let units: BTreeSet<&UnitId> = waiting.iter().collect();
+    plan.steps.retain(|step| !is_of(step, &units));
+    for unit in &waiting {
+        if !plan.queue.contains(&unit.project) {
+            plan.queue.push(unit.project.clone());
+        }
+    }
+    // Without a unit file that changed there is nothing to read again.
+    let writes: BTreeSet<ProjectId> = plan.steps.iter().filter_map(writer).collect();
+    let queue = &plan.queue;
+    plan.steps.retain(|step| {
+        let Action::Project(project, ProjectAction::ReloadSystemd) = &step.action else { return true };
+        !queue.contains(project) || writes.contains(project)
+    });
+    plan.look_at(observed.now.after(Span::seconds(1)));
+}
+
+/// Records which rollouts wait in the queue, and for how long those waited that left it.
+pub fn note(plan: &Plan, all_progress: &mut Progress, now: Timestamp) {
+    for (project, progress) in &mut all_progress.projects {
+        let Some(rollout) = progress.rollout_mut() else { continue };
+        match (rollout.queued, plan.queue.contains(project)) {
+            (None, true) => rollout.queued = Some(now),
+            (Some(since), false) => {
+                rollout.waited = Span(rollout.waited.0 + now.since(since).0);
+                rollout.queued = None;
+            }
+            (None, false) | (Some(_), true) => {}
+        }
+    }
+}
+
+/// Returns the units whose start must wait, the next one first.
+fn waiting(observed: &Observed, all_progress: &Progress, plan: &Plan) -> Vec<UnitId> {
+    let units = || observed.projects.values().filter_map(|seen| seen.units.known()).flatten();
+    let starting = units().filter(|(_, seen)| is_set_up(seen, observed.now)).count();
+    // Of each release those count that are up; the ones that start go one by one.
+    let mut before: BTreeMap<(&ProjectId, ReleaseNo), usize> = BTreeMap::new();
+    for (unit, _) in units().filter(|(_, seen)| seen.is_up()) {
+        *before.entry((&unit.project, unit.release)).or_default() += 1;
+    }
+    let mut starts = Vec::new();
+    for step in &plan.steps {
+        let Action::Project(project, ProjectAction::Start(unit)) = &step.action else { continue };
+        let Some(progress) = all_progress.projects.get(project) else { continue };
+        let before = before.entry((project, unit.release)).or_default();
+        starts.push(place(progress, unit, step.reason, *before, observed.now));
+        *before += 1;
+    }
+    starts.sort();
+    let admitted = AT_ONCE.saturating_sub(starting).min(starts.len());
+    starts.split_off(admitted).into_iter().map(|(.., unit)| unit.clone()).collect()
+}
+
+fn place<'a>(
+    progress: &ProjectProgress,
+    unit: &'a UnitId,
+    reason: StepReason,
+    before: usize,
+    now: Timestamp,
+) -> Place<'a> {
+    let since = progress.rollout().map(|rollout| rollout.since);
+    let need = match reason {
+        StepReason::ServingDamaged => Need::Repair,
+        _ if progress.serving.is_some() => Need::Update,
+        _ if since.is_some_and(|since| now >= since.after(PATIENCE)) => Need::Update,
+        _ => Need::New,
+    };
+    // The first instances of all projects go before the second ones of any.
+    (need, before, since, unit)
+}
+
+fn is_set_up(seen: &UnitSeen, now: Timestamp) -> bool {
+    let waits = seen.sub_state == "auto-restart";
+    seen.state == ActiveState::Activating && !waits && seen.since.is_none_or(|since| now < since.after(SET_UP))
+}
+
+fn is_of(step: &Step, units: &BTreeSet<&UnitId>) -> bool {
+    match &step.action {
+        Action::Project(_, ProjectAction::Start(unit)) => units.contains(unit),
+        Action::Project(_, ProjectAction::WriteUnit(order)) => units.contains(&order.unit),
+        _ => false,
+    }
+}
+
+fn writer(step: &Step) -> Option<ProjectId> {
+    match &step.action {
+        Action::Project(project, ProjectAction::WriteUnit(_)) => Some(project.clone()),
+        _ => None,
+    }
+}
