@@ -2,7 +2,7 @@
 
 use url::Host;
 
-use super::names::is_hostname;
+use super::names::{is_hostname, is_route_path};
 
 /// Explains what is wrong with a host, and shows the right form if there is one. None: nothing special is known.
 pub(super) fn why_no_host(raw: &str) -> Option<String> {
@@ -12,7 +12,7 @@ pub(super) fn why_no_host(raw: &str) -> Option<String> {
     if raw.contains([',', ';']) || raw.split_whitespace().nth(1).is_some() {
         return Some("one host per route; each further one gets a route of its own".to_owned());
     }
-    if raw.contains(['{', '}', '$', '(', ')', '"', '\'', '`', '\\']) {
+    if raw.contains(['{', '}', '<', '>', '%', '$', '(', ')', '"', '\'', '`', '\\']) {
         return Some("nothing is filled in in a host; write the name itself, like shop.example.com".to_owned());
     }
     let mut notes = Vec::new();
@@ -73,13 +73,20 @@ fn without_surroundings<'a>(raw: &'a str, notes: &mut Vec<String>) -> &'a str {
     dotless
 }
 
+const EXAMPLE: &str = "like shop.example.com";
+
+/// Offers a name, or an example if that is no host itself.
+fn offered(name: &str) -> String {
+    if is_hostname(name) { format!("like {name}") } else { EXAMPLE.to_owned() }
+}
+
 /// What no other spelling mends.
 fn whole_reason(bare: &str) -> Option<String> {
-    const EXAMPLE: &str = "like shop.example.com";
     let name = match bare.strip_prefix("*.") {
         _ if bare.is_empty() => return Some(format!("there is no host in it; one looks {EXAMPLE}")),
         Some(zone) => {
-            return Some(format!("wildcards are not accepted; write each host in a route of its own, like www.{zone}"));
+            let example = offered(&format!("www.{}", ascii(zone)));
+            return Some(format!("wildcards are not accepted; write each host in a route of its own, {example}"));
         }
         None if bare.contains('*') => {
             return Some(format!("wildcards are not accepted; write each host in a route of its own, {EXAMPLE}"));
@@ -95,8 +102,8 @@ fn whole_reason(bare: &str) -> Option<String> {
         ));
     }
     if !name.contains(['.', '\u{3002}', '\u{ff0e}', '\u{ff61}']) {
-        let name = ascii(name);
-        return Some(format!("it has one part alone; write the whole name, like {name}.example.com"));
+        let example = offered(&format!("{}.example.com", ascii(name)));
+        return Some(format!("it has one part alone; write the whole name, {example}"));
     }
     None
 }
@@ -138,7 +145,7 @@ fn broken_part(name: &str) -> Option<String> {
 /// Explains what is wrong with the path of a route.
 pub(super) fn why_no_path(raw: &str) -> Option<String> {
     let body = raw.strip_suffix('*').unwrap_or(raw);
-    let instead = |path: &str| format!("; write {path}");
+    let instead = |path: &str| if is_route_path(path) { format!("; write {path}") } else { String::new() };
     if raw.contains("://") {
         return Some("it is a whole URL; the host has its own key, host, and the path begins with /".to_owned());
     }
@@ -208,6 +215,10 @@ mod tests {
             (":80", "there is no host in it"),
             ("a.com, b.com", "one host per route"),
             ("a.com b.com", "one host per route"),
+            ("<host>", "nothing is filled in in a host; write the name itself, like shop.example.com"),
+            ("*.*.com", "in a route of its own, like shop.example.com"),
+            ("*.B\u{fc}cher.example", "like www.xn--bcher-kva.example"),
+            ("a_b", "write the whole name, like shop.example.com"),
             ("{$HOST}.example.com", "nothing is filled in in a host"),
             ("a..example.com", "two in a row"),
             (".example.com", "it begins with a dot"),
@@ -221,12 +232,70 @@ mod tests {
         }
     }
 
+    /// Every text of up to three of these pieces.
+    fn texts(pieces: &[&str]) -> Vec<String> {
+        let mut all = vec![String::new()];
+        let mut longest = all.clone();
+        for _ in 0..3 {
+            longest =
+                longest.iter().flat_map(|text| pieces.iter().map(move |piece| format!("{text}{piece}"))).collect();
+            all.extend(longest.iter().cloned());
+        }
+        all
+    }
+
     #[test]
-    fn what_is_offered_is_a_host() {
-        for raw in ["https://A_b.example.com:1/x", "\u{fc}_x.de.", "stra\u{df}e.de", "\u{1f600}.example.com"] {
-            let said = host(raw);
-            let offered = said.rsplit_once(": ").unwrap().1;
-            assert!(Hostname::parse(offered).is_ok(), "{said}");
+    fn every_host_that_is_offered_is_accepted() {
+        let long = "a".repeat(64);
+        let pieces = [
+            "*",
+            ".",
+            "<host>",
+            "shop",
+            "A_b",
+            "-",
+            "https://",
+            ":80",
+            "/x",
+            "u@",
+            "127.0.0.1",
+            "com",
+            "7",
+            "%",
+            "!",
+            "[",
+            "]",
+            "\u{fc}",
+            "\u{3002}",
+            "\u{1f600}",
+            " ",
+            "_",
+            "stra\u{df}e",
+            &long,
+        ];
+        for raw in texts(&pieces) {
+            let Err(refused) = Hostname::parse(&raw) else { continue };
+            let said = refused.to_string();
+            let offers = ["like ", "write it "].iter().filter_map(|word| said.rsplit_once(word)).map(|(_, after)| {
+                let offer = after.rsplit_once(": ").map_or(after, |(_, offer)| offer);
+                offer.split([',', ' ']).next().unwrap_or_default()
+            });
+            for offer in offers.filter(|offer| !offer.starts_with('/')) {
+                assert!(Hostname::parse(offer).is_ok(), "{raw:?}: {said}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_path_that_is_offered_is_accepted() {
+        for raw in texts(&[
+            "/", "*", "api", "?x", "#", "{id}", ":id", "<", "(", "^", "$", " ", "https://", ".", "\u{fc}", "%20",
+        ]) {
+            let Err(refused) = RoutePath::parse(&raw) else { continue };
+            let said = refused.to_string();
+            if let Some((_, offer)) = said.rsplit_once("; write ") {
+                assert!(RoutePath::parse(offer).is_ok(), "{raw:?}: {said}");
+            }
         }
     }
 

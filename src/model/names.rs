@@ -174,13 +174,7 @@ checked_name!(
     /// A path prefix of a route: `/api/*` or `/up`.
     RoutePath, "a route's path",
     "'/' first, then letters, digits and . _ ~ / -, at the end an optional '*', at most 200 characters",
-    |raw| {
-        let body = raw.strip_suffix('*').unwrap_or(raw);
-        raw.len() <= 200
-            && body.starts_with('/')
-            && !body.contains("//")
-            && body.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~/-".contains(&b))
-    },
+    is_route_path,
     host::why_no_path
 );
 
@@ -188,6 +182,14 @@ fn is_id(raw: &str, longest: usize) -> bool {
     raw.len() <= longest
         && raw.starts_with(|c: char| c.is_ascii_lowercase())
         && raw.split('-').all(|part| !part.is_empty() && part.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9')))
+}
+
+pub(super) fn is_route_path(raw: &str) -> bool {
+    let body = raw.strip_suffix('*').unwrap_or(raw);
+    raw.len() <= 200
+        && body.starts_with('/')
+        && !body.contains("//")
+        && body.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~/-".contains(&b))
 }
 
 pub(super) fn is_hostname(raw: &str) -> bool {
