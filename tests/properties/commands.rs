@@ -12,6 +12,7 @@ use zexio::model::spec::Command;
 fn offered(text: &str) -> Command {
     let refused = Command::of_text(text).expect_err("it needs a shell");
     let (_, offer) = refused.rsplit_once("write ").unwrap_or_else(|| panic!("{text}: {refused}"));
+    let offer = offer.strip_suffix("; quote it if it is meant as it is").unwrap_or(offer);
     let Some(list) = offer.strip_prefix('[').and_then(|list| list.strip_suffix(']')) else {
         return Command::of_text(offer).unwrap_or_else(|why| panic!("{text}: {offer}: {why}"));
     };
@@ -24,7 +25,8 @@ fn offered(text: &str) -> Command {
 fn run(command: &Command, place: &Path) -> String {
     let data = place.join("data");
     fs::create_dir(&data).expect("the data directory");
-    let variables: BTreeMap<String, String> = [("DATA_DIR".to_owned(), data.display().to_string())].into();
+    let values = [("DATA_DIR", data.display().to_string()), ("PORT", "21003".into()), ("HOST", "127.0.0.1".into())];
+    let variables: BTreeMap<String, String> = values.map(|(name, value)| (name.to_owned(), value)).into();
     let words = command.filled_in(&variables);
     let ran = Program::new(&words[0]).args(&words[1..]).current_dir(place).output().expect("it runs");
     let mut lines: Vec<String> = String::from_utf8_lossy(&ran.stdout).lines().map(str::to_owned).collect();
@@ -76,6 +78,14 @@ fn what_is_offered_instead_of_shell_syntax_does_what_was_meant() {
         ("./a \"$(echo x y)\"", "a x y"),
         ("./a http://x/?a=1&b=2 -v", "a http://x/?a=1&b=2 -v"),
         ("./a --u=http://x/?a=1;b", "a --u=http://x/?a=1;b"),
+        ("./a --port=${process.env.PORT}", "a --port=21003"),
+        ("./a ${server.host}:${server.port:8080} && ./b", "a 127.0.0.1:21003 | b"),
+        ("./a -p <%= ENV['PORT'] %> > log", "log: a -p 21003"),
+        ("B=c ./a %(ENV_PORT)s", "a c 21003"),
+        ("./a 0.0.0.0:port", "a 0.0.0.0:21003"),
+        ("./a [PORT]", "a 21003"),
+        ("export A=abc && ./a ${A%c} ${#A} ${B:-x}", "a ab 3 x"),
+        ("export A=abc && ./a ${A/b/x} ${A:0:1} ${A^^}", "a axc a ABC"),
         ("if true; then ./a; fi", "a"),
         ("for i in 1 2; do ./a $i; done", "a 1 | a 2"),
         ("{ ./a; ./b; }", "a | b"),

@@ -75,6 +75,7 @@ impl Command {
             return Err(format!("{written} is not filled in, ${name} is; {}{as_it_is}", Reader::line_of(&text)));
         }
         match reader.found() {
+            Some(syntax @ Syntax::Foreign(_)) => Err(syntax.to_string()),
             Some(syntax) => Err(format!("{syntax}; {}", reader.instead(&syntax))),
             None => Self::of_words(reader.words),
         }
@@ -216,6 +217,49 @@ fn is_name(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
+/// Which shell expands what stands within `${` and `}`.
+enum Expansion {
+    /// Every shell.
+    Posix,
+    /// bash, and a plain `sh` fails at it.
+    Bash,
+    /// No shell: it is written for another tool.
+    None,
+}
+
+impl Expansion {
+    /// Reads a text that begins with the brace.
+    fn of(text: &str) -> Self {
+        let Some((inside, _)) = text.strip_prefix('{').and_then(|text| text.split_once('}')) else { return Self::None };
+        let indirect = inside.strip_prefix('!').filter(|inside| !inside.is_empty());
+        let counted = inside.strip_prefix('#').filter(|inside| !inside.is_empty());
+        let inside = indirect.or(counted).unwrap_or(inside);
+        let length = match inside.chars().next() {
+            Some('@' | '*' | '#' | '?' | '!' | '$' | '-') => 1,
+            Some(first) if first.is_ascii_digit() => inside.bytes().take_while(u8::is_ascii_digit).count(),
+            Some(first) if first.is_ascii_alphabetic() || first == '_' => {
+                inside.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_').count()
+            }
+            _ => return Self::None,
+        };
+        let after = &inside[length..];
+        let posix = [":-", ":=", ":?", ":+", "-", "=", "?", "+", "%", "#"];
+        match after {
+            "" if indirect.is_none() => Self::Posix,
+            _ if counted.is_some() && !after.is_empty() && !after.starts_with('[') => Self::None,
+            _ if indirect.is_none() && counted.is_none() && posix.iter().any(|known| after.starts_with(known)) => {
+                Self::Posix
+            }
+            _ if after.is_empty()
+                || after.starts_with([':', '/', '^', ',', '@', '[', '*', '-', '=', '?', '+', '%', '#']) =>
+            {
+                Self::Bash
+            }
+            _ => Self::None,
+        }
+    }
+}
+
 /// Shell syntax found in a text.
 #[derive(Clone)]
 enum Syntax {
@@ -227,6 +271,8 @@ enum Syntax {
     Backslash(String),
     /// A variable that is not filled in, as written.
     Variable(String),
+    /// What another tool fills in, and neither the agent nor a shell: as written.
+    Foreign(String),
     /// `NAME=value` before the program.
     Assignment(String),
     /// A word that only a shell understands.
@@ -266,6 +312,11 @@ impl fmt::Display for Syntax {
                 "{written} is filled in by a shell, and no shell runs this command; only $PORT, $HOST and $DATA_DIR are \
                  filled in without one ($$ is a dollar)"
             ),
+            Syntax::Foreign(written) => write!(
+                f,
+                "{written} is filled in by another tool, and neither by the agent nor by a shell; replace it by its value, or \
+                 let the program read a variable that is set under env"
+            ),
             Syntax::Assignment(name) => {
                 write!(f, "{name}=… sets a variable in a shell, and no shell runs this command; put {name} under env")
             }
@@ -300,7 +351,10 @@ fn with_exec(text: &str, last_separator: Option<usize>) -> String {
 
 /// Writes words as one text, each in quotes that needs them.
 fn joined(words: &[String]) -> String {
-    let plain = |word: &str| !word.is_empty() && Reader::of(word).is_ok_and(|reader| reader.words == [word]);
+    let plain = |word: &str| {
+        let reads = |reader: Reader| reader.words == [word] && reader.found().is_none();
+        !word.is_empty() && placeholder::replaced(word).is_none() && Reader::of(word).is_ok_and(reads)
+    };
     let written = words.iter().map(|word| match word {
         word if plain(word) => word.clone(),
         word if word.contains('\'') => quoted(word),
@@ -322,6 +376,8 @@ struct Reader<'a> {
     text: &'a str,
     words: Vec<String>,
     syntax: Option<Syntax>,
+    /// What another tool fills in; no shell helps.
+    foreign: Option<Syntax>,
     /// Where the last `&&`, `&` or `;` ends.
     last_separator: Option<usize>,
     /// Position of the `&` that ends the text.
@@ -335,7 +391,16 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn of(text: &'a str) -> Result<Self, String> {
         let (words, outputs, patterns) = (Vec::new(), Vec::new(), Vec::new());
-        let mut reader = Self { text, words, syntax: None, last_separator: None, background: None, outputs, patterns };
+        let mut reader = Self {
+            text,
+            words,
+            syntax: None,
+            foreign: None,
+            last_separator: None,
+            background: None,
+            outputs,
+            patterns,
+        };
         reader.read()?;
         Ok(reader)
     }
@@ -380,6 +445,11 @@ impl<'a> Reader<'a> {
                     }
                 }
                 '$' => at = self.dollar(at, word.get_or_insert_default()),
+                '<' if let Some(length) = placeholder::in_angles(&self.text[at..]) => {
+                    let written = self.text[at..at + length].to_owned();
+                    self.foreign.get_or_insert(Syntax::Foreign(written));
+                    at += length;
+                }
                 '|' | '&' | ';' | '<' | '>' | '`' => {
                     self.note_unquoted(at, c);
                     // `2>file`: the digits belong to the operator.
@@ -446,7 +516,11 @@ impl<'a> Reader<'a> {
     fn found(&self) -> Option<Syntax> {
         let builtin = self.words.first().filter(|word| BUILTINS.contains(&word.as_str()));
         let background = self.background.map(|_| Syntax::Background);
-        background.or_else(|| self.syntax.clone()).or_else(|| builtin.cloned().map(Syntax::Builtin))
+        self.foreign
+            .clone()
+            .or(background)
+            .or_else(|| self.syntax.clone())
+            .or_else(|| builtin.cloned().map(Syntax::Builtin))
     }
 
     /// Says what to write instead: the text without what is dropped, or with a quoted word, or a list that runs a
@@ -474,7 +548,11 @@ impl<'a> Reader<'a> {
     fn line_of(text: &str) -> String {
         let reader = Reader::of(text).ok();
         match reader.filter(|reader| reader.found().is_some()) {
-            Some(reader) => format!("to run a shell, write [{}]", reader.list_form()),
+            Some(Reader { foreign: Some(foreign), .. }) => format!("{foreign}"),
+            Some(reader) => match reader.kept() {
+                kept if kept == text => format!("to run a shell, write [{}]", reader.list_form()),
+                kept => Self::line_of(&kept),
+            },
             None => format!("write {}", text.trim()),
         }
     }
@@ -515,7 +593,9 @@ impl<'a> Reader<'a> {
         let blank_or_digit = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit() || c == '-');
         let both = self.text.match_indices(">&").any(|(at, _)| !blank_or_digit(self.text[at + 2..].trim_start()));
         let sources = |pair: &[String]| pair[0] == "source" || pair[0] == "." && !pair[1].contains('/');
-        both || ["&>", "<<<", "<(", ">(", "[["].iter().any(|known| self.text.contains(known))
+        let expands = |(at, _)| matches!(Expansion::of(&self.text[at + 1..]), Expansion::Bash);
+        both || self.text.match_indices("${").any(expands)
+            || ["&>", "<<<", "<(", ">(", "[["].iter().any(|known| self.text.contains(known))
             || self.words.windows(2).any(sources)
     }
 
@@ -568,7 +648,11 @@ impl<'a> Reader<'a> {
             Some('(') => self.note(Syntax::Operator("the output of another command in a shell", "$(".to_owned())),
             Some('{') => {
                 let end = rest.find('}').map_or(rest.len(), |end| end + 1);
-                self.note(Syntax::Variable(format!("${}", &rest[..end])));
+                let written = format!("${}", &rest[..end]);
+                match Expansion::of(rest) {
+                    Expansion::None => _ = self.foreign.get_or_insert(Syntax::Foreign(written)),
+                    Expansion::Posix | Expansion::Bash => self.note(Syntax::Variable(written)),
+                }
             }
             Some(c @ ('0'..='9' | '@' | '*' | '#' | '?' | '!' | '-')) => self.note(Syntax::Variable(format!("${c}"))),
             _ => {}
@@ -619,7 +703,7 @@ impl<'a> Reader<'a> {
 
 /// What other tools fill in, written for one of the variables that are filled in here.
 mod placeholder {
-    use super::FILLED_IN;
+    use super::{Expansion, FILLED_IN, is_name};
 
     /// The first placeholder of a text.
     pub struct Found {
@@ -630,8 +714,9 @@ mod placeholder {
     }
 
     /// How other tools write a variable, the longer forms first.
-    const FORMS: [(&str, &str); 13] = [
+    const FORMS: [(&str, &str); 15] = [
         ("${{", "}}"),
+        ("<%=", "%>"),
         ("${env:", "}"),
         ("${env.", "}"),
         ("{{", "}}"),
@@ -641,6 +726,7 @@ mod placeholder {
         ("%(", ")s"),
         ("{", "}"),
         ("<", ">"),
+        ("[", "]"),
         ("%", "%"),
         ("@", "@"),
         ("__", "__"),
@@ -652,15 +738,16 @@ mod placeholder {
         let (mut rest, mut done, mut quote) = (text, String::with_capacity(text.len()), None);
         while let Some(c) = rest.chars().next() {
             let begins = done.is_empty() || done.ends_with([' ', '\t', '\n', '=', ':', ',', '/', '"']);
-            let form = if quote == Some('\'') || !begins { None } else { form_at(rest) };
+            let form = if quote == Some('\'') { None } else { form_at(rest).filter(|_| begins) };
+            let form = form.or_else(|| bare_after(&done, rest)).filter(|_| quote.is_none() || c == '$');
             // Quotes say that something is meant as it is; a shell looks into double ones for a dollar.
-            match form.filter(|_| quote.is_none() || c == '$') {
+            match form.or_else(|| expression_at(rest).filter(|_| quote != Some('\'') && !done.ends_with(['\\', '$']))) {
                 Some((length, name)) => {
                     let written = rest[..length].to_owned();
                     found.get_or_insert_with(|| Found { written, name, text: String::new() });
-                    done.push('$');
-                    done.push_str(name);
                     rest = &rest[length..];
+                    let goes_on = rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+                    done.push_str(&if goes_on { format!("${{{name}}}") } else { format!("${name}") });
                 }
                 None => {
                     match quote {
@@ -683,12 +770,75 @@ mod placeholder {
         };
         let plain = FORMS.iter().find_map(|(open, close)| {
             let inside = text.strip_prefix(open)?.trim_start();
-            let inside = [".Env.", "env.", "."].iter().find_map(|map| inside.strip_prefix(map)).unwrap_or(inside);
+            let maps = ["process.env.", ".Env.", "ENV.", "env.", "ENV_", "$", "."];
+            let inside = maps.iter().find_map(|map| inside.strip_prefix(map)).unwrap_or(inside);
             let name = FILLED_IN.into_iter().find(|name| inside.starts_with(name))?;
             let after = inside[name.len()..].trim_start().strip_prefix(close)?;
             Some((text.len() - after.len(), name))
         });
+        let plain = plain.or_else(|| {
+            let length = in_angles(text)?;
+            Some((length, named(&text[1..length - 1], true)?))
+        });
+        let called = || {
+            let (_, close) =
+                [("${{", "}}"), ("{{", "}}"), ("#{", "}")].into_iter().find(|(open, _)| text.starts_with(open))?;
+            let length = text.find(close)? + close.len();
+            Some((length, named(&text[..length], false)?))
+        };
+        let plain = plain.or_else(called);
         plain.or_else(|| default_at(text)).or_else(|| lower_case_at(text)).filter(|(length, _)| ends(*length))
+    }
+
+    /// Returns the last variable that an expression of another tool names as a whole word, such as `ENV['PORT']`.
+    fn named(expression: &str, any_case: bool) -> Option<&'static str> {
+        let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let mut known = words.filter_map(|word| {
+            FILLED_IN.into_iter().find(|name| *name == word || any_case && name.eq_ignore_ascii_case(word))
+        });
+        known.next_back()
+    }
+
+    /// `${process.env.PORT}`, `${server.port:8080}`, `${PORT:8080}`: no shell fills these in, wherever they stand.
+    fn expression_at(text: &str) -> Option<(usize, &'static str)> {
+        let inside = text.strip_prefix("${")?;
+        let end = inside.find('}')?;
+        let with_default = FILLED_IN.into_iter().find(|name| {
+            let length = name.len();
+            inside.get(..length).is_some_and(|begin| begin.eq_ignore_ascii_case(name))
+                && inside[length..].starts_with(':')
+        });
+        let of_others = || named(&inside[..end], true).filter(|_| matches!(Expansion::of(&text[1..]), Expansion::None));
+        Some((end + 3, with_default.or_else(of_others)?))
+    }
+
+    /// `:port` after a host, or alone: a manual's word for a number.
+    fn bare_after(done: &str, text: &str) -> Option<(usize, &'static str)> {
+        let before = done.strip_suffix(':')?;
+        let host = before.rsplit([' ', '\t', '\n', '=', '/', '@']).next()?;
+        let is_host = ["", "localhost", "HOST", "host", "$HOST", "${HOST}", "*"].contains(&host)
+            || host.starts_with('[') && host.ends_with(']')
+            || host.parse::<std::net::Ipv4Addr>().is_ok();
+        let length = text.find(|c: char| !is_name(&c.to_string()) && !c.is_ascii_digit()).unwrap_or(text.len());
+        let ends = text[length..].is_empty() || text[length..].starts_with([' ', '\t', '\n', '/', ',']);
+        (is_host && ends && matches!(&text[..length], "port" | "PORT")).then_some((length, "PORT"))
+    }
+
+    /// Returns the length of a placeholder in angle brackets: `<%= … %>`, or a word where a shell reads no two
+    /// redirections, such as `<TOKEN>`.
+    pub fn in_angles(text: &str) -> Option<usize> {
+        if text.starts_with("<%") {
+            return text.find("%>").map(|end| end + 2);
+        }
+        let inside = text.strip_prefix('<')?;
+        let (word, after) = inside.split_once('>')?;
+        let is_word = word.starts_with(|c: char| c.is_ascii_alphabetic())
+            && !word.ends_with(' ')
+            && word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ' '));
+        let in_capitals = !word.bytes().any(|byte| byte.is_ascii_lowercase());
+        let ends = after.is_empty() || after.starts_with([' ', '\t', '\n', ':', '/', ',']);
+        let no_file = after.is_empty() || after.trim_start().starts_with('-');
+        (is_word && ends && (in_capitals || no_file)).then_some(word.len() + 2)
     }
 
     /// `${PORT:-3000}`: these variables always have a value.
@@ -871,6 +1021,26 @@ mod tests {
             ("./a ${{ PORT }}", "${{ PORT }}", "write ./a $PORT"),
             ("./a $env:PORT", "$env:PORT", "write ./a $PORT"),
             ("./a $port", "$port", "write ./a $PORT"),
+            ("./a --port=${process.env.PORT}", "${process.env.PORT}", "write ./a --port=$PORT"),
+            ("./a -p${process.env.PORT || 3000}x", "${process.env.PORT || 3000}", "write ./a -p${PORT}x"),
+            ("./a ${server.host}:${server.port:8080}", "${server.host}", "write ./a $HOST:$PORT"),
+            ("./a \"${app.server.port}\"", "${app.server.port}", "write ./a \"$PORT\""),
+            ("./a ${PORT:8080}", "${PORT:8080}", "write ./a $PORT"),
+            ("./a ${port:8080}", "${port:8080}", "write ./a $PORT"),
+            ("./a ${ PORT }", "${ PORT }", "write ./a $PORT"),
+            ("./a ${{ vars.PORT }}", "${{ vars.PORT }}", "write ./a $PORT"),
+            ("./a -p <%= ENV['PORT'] %>", "<%= ENV['PORT'] %>", "write ./a -p $PORT"),
+            ("./a -p <%= ENV.fetch(\"PORT\", 3000) %>", "<%= ENV.fetch(\"PORT\", 3000) %>", "write ./a -p $PORT"),
+            ("./a <%=port%>", "<%=port%>", "write ./a $PORT"),
+            ("./a #{ENV['PORT']}", "#{ENV['PORT']}", "write ./a $PORT"),
+            ("./a {{ env \"PORT\" }}", "{{ env \"PORT\" }}", "write ./a $PORT"),
+            ("./a {$PORT} {env.HOST}", "{$PORT}", "write ./a $PORT $HOST"),
+            ("./a --port=%(ENV_PORT)s", "%(ENV_PORT)s", "write ./a --port=$PORT; quote it"),
+            ("./a [PORT]", "[PORT]", "write ./a $PORT; quote it"),
+            ("./a <port> -v", "<port>", "write ./a $PORT"),
+            ("./a --bind 0.0.0.0:port", "port", "write ./a --bind 0.0.0.0:$PORT; quote it"),
+            ("./a :PORT", "PORT", "write ./a :$PORT; quote it"),
+            ("./a -b $HOST:port", "port", "write ./a -b $HOST:$PORT"),
             ("cd x && ./a %PORT%", "%PORT%", r#"[sh, -c, "cd x && exec ./a $PORT"]"#),
         ] {
             let said = refusal(text);
@@ -879,6 +1049,8 @@ mod tests {
         }
         for text in [
             "./a '%PORT%' \"{PORT}\" '<PORT>'",
+            "./a name:port --map a:PORT [port] [x] [PORTS] %(ENV_PORTS)s \\${a.port} $${a.b}",
+            "node -e 'listen(`${process.env.PORT}`)'",
             "./a %h %PORTS% {PORTS} x{PORT}y {{ port }} {host} %PORT a@HOST b__PORT__",
             "./a --query 'SELECT * FROM x' --match '^a.*$' \"*.js\"",
             "./a *.js --origin *.example.com --allow * -I ?",
@@ -888,6 +1060,37 @@ mod tests {
             "./a 'C:\\x' \"a\\b\"",
         ] {
             assert_eq!(refusal(text), "", "{text}");
+        }
+    }
+
+    #[test]
+    fn what_no_shell_fills_in_gets_no_advice_to_run_one() {
+        for (text, written) in [
+            ("./a --db=${process.env.DATABASE_URL}", "${process.env.DATABASE_URL}"),
+            ("cd x && ./a ${app.name}", "${app.name}"),
+            ("./a > log ${{ matrix.x }}", "${{ matrix.x }"),
+            ("./a \"${#A:-x}\" &", "${#A:-x}"),
+            ("./a <%= name %>", "<%= name %>"),
+            ("./a --token <YOUR-TOKEN> x", "<YOUR-TOKEN>"),
+            ("./a --token <your token>", "<your token>"),
+            ("./a <name> --x", "<name>"),
+        ] {
+            let said = refusal(text);
+            let is_foreign = said.starts_with(&format!("{written} is filled in by another tool"));
+            assert!(is_foreign && !said.contains("-c"), "{text}: {said}");
+        }
+        let said = refusal("./a ${server.port} ${app.name}");
+        assert!(said.contains("$PORT is; ${app.name} is filled in by another tool"), "{said}");
+        for (text, shell) in [
+            ("./a ${A:-x} ${A%y} ${#A} ${A+z} ${1}", "[sh, -c"),
+            ("./a ${A/x/y}", "[bash, -c"),
+            ("./a ${A:0:3}", "[bash, -c"),
+            ("./a ${A^^}", "[bash, -c"),
+            ("./a ${A[0]} ${#A[@]} ${!A}", "[bash, -c"),
+            ("./a <in >out", "[sh, -c"),
+            ("./a <in> out", "[sh, -c"),
+        ] {
+            assert!(refusal(text).contains(shell), "{text}: {}", refusal(text));
         }
     }
 
