@@ -11,7 +11,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::cli::JoinProxy;
 use crate::heartbeat::Heartbeat;
-use crate::host::artifacts::address::FetchRules;
+use crate::host::artifacts::address::{FetchRules, flaw_of_prefix};
 use crate::host::bundles::Files;
 use crate::host::caddy::{self, Caddy, Version};
 use crate::host::clock::SystemClock;
@@ -153,6 +153,9 @@ fn reconciler(
     let artifacts = &settings.artifacts;
     let limits =
         Limits { max_bytes: artifacts.max_unpacked_bytes, max_entries: artifacts.max_entries, ..Limits::default() };
+    for flaw in artifacts.allow.iter().filter_map(|prefix| flaw_of_prefix(prefix)) {
+        tracing::warn!("artifacts.allow in /etc/zexio/agent.yaml: {flaw}");
+    }
     let files = Files::open(&settings.root, artifacts.into(), limits, clock.clone(), trigger.clone());
     let files = files.map_err(|e| e.to_string())?;
     let rules = Rules {

@@ -101,8 +101,7 @@ fn artifact(artifact: &Artifact, found: &mut Vec<Problem>) {
     match &artifact.from {
         // A URL with a hidden query stands for the stored one, which is looked up where there is a store (`restore`).
         ArtifactFrom::Source(Source::Url { url, .. }) if !has_hidden_query(url) => {
-            let why =
-                parse_url(url).err().map(|why| format!("{why}; one looks like https://example.com/shop-1.8.2.tar.gz"));
+            let why = parse_url(url).err().map(|bad| bad.or_like("https://example.com/shop-1.8.2.tar.gz"));
             found.extend(why.map(|why| Problem::at("artifact.url", why)));
         }
         ArtifactFrom::Release(ReleaseNo(0)) => found.push(Problem::at("artifact.release", "releases begin at 1")),

@@ -99,6 +99,10 @@ const JSON: &str = "an API answers so; name the URL of the file itself (of a Git
 const POINTER: &str = "it stands for a file that is elsewhere; name a URL that serves the file itself, or pack after \
                        `git lfs pull`";
 const STORAGE: &str = "is the URL whole, is its time over, and is the file there?";
+const CHECKSUMS: &str = "name the URL of the file that they are of, and write its own in artifact.sha256";
+const SIGNATURE: &str = "name the URL of the file that it belongs to";
+const REFUSED: &str = "the server sent its refusal in place of the file; name the URL of the file itself, one that needs no \
+                       login, or upload it with `zexio deploy`";
 const TEXT: &str = "a script begins with #! and its interpreter, as #!/usr/bin/env node; other files come in an archive, \
                     .tar.gz, .tar.zst or .zip";
 
@@ -168,7 +172,7 @@ fn looks_like(head: &[u8]) -> Other {
     match text.chars().next() {
         Some('<') => markup(text),
         Some('{' | '[') => Other::answer("JSON", JSON),
-        _ if is_text(text) => Other::new("plain text", TEXT),
+        _ if is_text(text) => plain(text),
         _ => Other {
             name: format!("bytes that begin with {}", hex::encode(&head[..head.len().min(8)])),
             help: None,
@@ -194,6 +198,52 @@ fn markup(text: &str) -> Other {
         _ if is_error => Other::answer("an error of a storage server", STORAGE),
         _ if text.starts_with("<?xml") && !text.to_ascii_lowercase().contains("<html") => Other::answer("XML", PAGE),
         _ => Other::answer("a web page", PAGE),
+    }
+}
+
+/// A text that is no file's content, known by its first line. Only known words are quoted.
+fn plain(text: &str) -> Other {
+    const WORDS: [&str; 24] = [
+        "not authorized",
+        "not authorised",
+        "unauthorized",
+        "unauthorised",
+        "unauthenticated",
+        "authentication required",
+        "authentication failed",
+        "access denied",
+        "permission denied",
+        "forbidden",
+        "log in",
+        "sign in",
+        "token",
+        "expired",
+        "not found",
+        "no such",
+        "does not exist",
+        "rate limit",
+        "too many requests",
+        "quota",
+        "bad gateway",
+        "unavailable",
+        "timeout",
+        "internal server error",
+    ];
+    let line = text.lines().next().unwrap_or_default().trim_end();
+    let lower = line.to_lowercase();
+    let is_digest = |word: &str| {
+        matches!(word.len(), 32 | 40 | 56 | 64 | 96 | 128) && word.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    if line.split_whitespace().next().is_some_and(is_digest) || line.rsplit("= ").next().is_some_and(is_digest) {
+        return Other::answer("a file of checksums", CHECKSUMS);
+    }
+    if line.starts_with("-----BEGIN ") {
+        return Other::answer("a key, a certificate or a signature (PEM)", SIGNATURE);
+    }
+    let is_prose = line.len() <= 120 && !line.contains(['(', ')', '{', '}', ';', '=', '"', '`']);
+    match WORDS.iter().find(|word| is_prose && lower.contains(**word)) {
+        Some(word) => Other::answer(format!("plain text that says {word:?}"), REFUSED),
+        None => Other::new("plain text", TEXT),
     }
 }
 

@@ -6,6 +6,7 @@
 mod binary;
 mod budget;
 pub mod contents;
+mod gzip;
 mod kind;
 mod tarball;
 mod tree;
@@ -17,7 +18,6 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
-use flate2::bufread::MultiGzDecoder;
 use liblzma::bufread::XzDecoder;
 use liblzma::stream::{CONCATENATED, Stream};
 use nix::sys::resource::{Resource, setrlimit};
@@ -164,11 +164,11 @@ pub fn unpack(mut artifact: File, into: &Path, limits: &Limits) -> Result<Unpack
     tree.finish()
 }
 
-/// Opens a decoder that reads all members or frames and fails on trailing data.
+/// Opens a decoder that reads all members or frames and fails on trailing data other than padding.
 fn decompressor(packed: Packed, artifact: File) -> io::Result<Box<dyn Read>> {
     let source = BufReader::with_capacity(64 << 10, artifact);
     Ok(match packed {
-        Packed::Gzip => Box::new(MultiGzDecoder::new(source)),
+        Packed::Gzip => Box::new(gzip::Members::new(source)),
         Packed::Xz => Box::new(XzDecoder::new_stream(source, Stream::new_stream_decoder(XZ_MEMORY, CONCATENATED)?)),
         Packed::Zstd => {
             let mut decoder = zstd::Decoder::with_buffer(source)?;

@@ -300,6 +300,14 @@ fn every_compression_is_known_by_its_first_bytes() {
         let followed = [&pack(&tar)[..], b"PK\x03\x04 and more"].concat();
         assert_eq!(bad(&followed).code, Code::Damaged);
     }
+    let padding = |bytes: usize| [&gzip(&tar)[..], &vec![0; bytes]].concat();
+    for padded in [1, 511, 200_000] {
+        assert_eq!(good(&padding(padded)), ["x=1", "y=2"]);
+    }
+    for followed in [&b"\n"[..], b"\x1f", b"\x1f\x8b", &gzip(&tar), b"PK"] {
+        let error = bad(&[&padding(3)[..], followed].concat());
+        assert!(error.code == Code::Damaged && error.message.contains("follows the end of the gzip file"), "{error}");
+    }
     let two = [gzip(&tar[..512]), gzip(&tar[512..])].concat();
     assert_eq!(good(&two), ["x=1", "y=2"]);
     assert_eq!(good(b"\x7fELF and so on"), ["app*=\x7fELF and so on"]);
@@ -320,6 +328,16 @@ fn what_is_no_artifact_is_named() {
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", "a Git LFS pointer; it stands for"),
         (b"  {\"error\": 1}", "JSON; an API answers so"),
         (b"console.log(1)\n", "plain text; a script begins with #!"),
+        (b"console.log('not found')\n", "plain text; a script begins with #!"),
+        (b"Not authorized\n", "plain text that says \"not authorized\"; the server sent its refusal"),
+        (b"404: Not Found", "plain text that says \"not found\""),
+        (b"Your key SECRET: access denied", "says \"access denied\"; the server"),
+        (
+            b"2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824  app.tgz\n",
+            "a file of checksums; name the URL",
+        ),
+        (b"SHA1 (app.tgz) = aaf4c61ddcc5e8a2dabede0f3b482cd9aea9434d\n", "a file of checksums"),
+        (b"-----BEGIN PGP SIGNATURE-----\n", "(PEM); name the URL of the file that it belongs to"),
         ("Nicht gefunden, \u{fc}".as_bytes(), "plain text"),
         (&"\u{fc}".as_bytes()[..1], "plain text"),
         (b"BZh91AY", "bzip2 file; pack the files"),

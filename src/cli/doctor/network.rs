@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::machine::boot;
 use super::{Finding, advice, ok, wrong};
+use crate::host::artifacts::address::flaw_of_prefix;
 use crate::host::artifacts::address::is_global;
 use crate::host::artifacts::meaning::{WITHOUT_PROXY, proxy_variables};
 use crate::host::caddy::{self, CADDYFILE, Caddy, OUR_CADDYFILE, Version};
@@ -39,6 +40,7 @@ pub fn findings(settings: &Settings, projects: &[Value]) -> Vec<Finding> {
     found.extend([80, 443].map(|port| front(port, listener::on_port(port, caddy::CGROUP), behind)));
     found.extend(behind.map(|port| rear(port, listener::on_port(port, caddy::CGROUP))));
     found.extend(proxies(&settings.caddy.trusted_proxies));
+    found.extend(settings.artifacts.allow.iter().filter_map(|prefix| allowed(prefix)));
     found.extend(outgoing(proxy_variables(agents_environment().chain(own_environment()))));
     found.push(range(&settings.ports));
     found.extend(prober::open_ports().iter().map(|(project, open)| past_caddy(project, open)));
@@ -170,6 +172,12 @@ fn outgoing(mut variables: Vec<String>) -> Option<Finding> {
     let names = variables.join(", ");
     let message = format!("{names} in the environment is not used: artifacts are fetched directly, without a proxy");
     (!variables.is_empty()).then(|| advice("artifacts", message, WITHOUT_PROXY))
+}
+
+/// A prefix of artifacts that admits nothing.
+fn allowed(prefix: &str) -> Option<Finding> {
+    let remedy = "correct `artifacts.allow` of /etc/zexio/agent.yaml, and run `systemctl restart zexio-agent`";
+    flaw_of_prefix(prefix).map(|flaw| wrong("artifacts", format!("artifacts.allow: {flaw}"), remedy))
 }
 
 fn past_caddy(project: &ProjectId, open: &BTreeSet<OpenPort>) -> Finding {

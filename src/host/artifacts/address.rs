@@ -10,7 +10,7 @@ use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
-use url::{Host, Url};
+use url::{Host, Position, Url};
 
 use crate::model::reason::Reason;
 use crate::model::spec::parse_url;
@@ -48,10 +48,10 @@ impl FetchRules {
 
     /// Checks a URL and returns how far it may reach.
     pub(crate) fn admit(&self, raw: &str) -> Result<(Url, Reach), PortError> {
-        let url = parse_url(raw).map_err(|rule| forbidden("the artifact's URL", rule))?;
-        let reach = self.reach_of(raw, &url).map_err(|rule| forbidden(&host_of(&url), rule))?;
+        let url = parse_url(raw).map_err(|bad| forbidden("the artifact's URL", &bad.to_string()))?;
+        let reach = self.reach_of(raw, &url).map_err(|rule| forbidden(&host_of(&url), &rule))?;
         match points_inside(&url) && reach == Reach::Internet {
-            true => Err(address_forbidden(url.host_str().unwrap_or_default())),
+            true => Err(address_forbidden(&url)),
             false => Ok((url, reach)),
         }
     }
@@ -64,23 +64,31 @@ impl FetchRules {
         if from.scheme() == "https" && to.scheme() != "https" {
             return Err(forbidden(&host_of(to), "a redirect may not leave https"));
         }
+        parse_url(to.as_str()).map_err(|bad| forbidden(&host_of(to), bad.rule))?;
         match self.admit(to.as_str())? {
-            (url, Reach::ThisMachine) => Err(address_forbidden(url.host_str().unwrap_or_default())),
+            (url, Reach::ThisMachine) => Err(address_forbidden(&url)),
             admitted => Ok(admitted),
         }
     }
 
-    fn reach_of(&self, raw: &str, url: &Url) -> Result<Reach, &'static str> {
+    fn reach_of(&self, raw: &str, url: &Url) -> Result<Reach, String> {
         if !self.allow.is_empty() {
-            return match self.allow.iter().any(|prefix| is_under(prefix, url)) {
-                true => Ok(Reach::Anywhere),
-                false => Err("it starts with none of the allowed prefixes"),
-            };
+            if self.allow.iter().any(|prefix| is_under(prefix, url)) {
+                return Ok(Reach::Anywhere);
+            }
+            let flaws: Vec<String> = self
+                .allow
+                .iter()
+                .filter_map(|prefix| flaw_of_prefix(prefix))
+                .map(|flaw| format!("; there, {flaw}"))
+                .collect();
+            let none = "it starts with none of the prefixes in artifacts.allow of /etc/zexio/agent.yaml";
+            return Err(format!("{none}; {}{}", to_allow(url), flaws.concat()));
         }
         match url.scheme() {
             "https" => Ok(Reach::Internet),
             "http" if names_this_machine(raw) => Ok(Reach::ThisMachine),
-            _ => Err("only https, or http from 127.0.0.1, [::1] or localhost"),
+            _ => Err(format!("only https, or http from 127.0.0.1, [::1] or localhost; {}", to_allow(url))),
         }
     }
 }
@@ -104,8 +112,51 @@ fn forbidden(what: &str, rule: &str) -> PortError {
     PortError::permanent(Reason::UrlForbidden, format!("could not accept {what}: url forbidden, {rule}"))
 }
 
-fn address_forbidden(host: &str) -> PortError {
-    PortError::permanent(Reason::AddressForbidden, format!("could not dial {host}: it is not a public address"))
+fn address_forbidden(url: &Url) -> PortError {
+    let host = url.host_str().unwrap_or_default();
+    let message = format!("could not dial {host}: it is not a public address; {}", to_allow(url));
+    PortError::permanent(Reason::AddressForbidden, message)
+}
+
+/// Says how the operator allows a URL's host.
+fn to_allow(url: &Url) -> String {
+    format!(
+        "if it is meant, add \"{}/\" to artifacts.allow in /etc/zexio/agent.yaml (once it has an entry, only its entries are \
+         fetched) and run `systemctl restart zexio-agent`",
+        &url[..Position::BeforePath]
+    )
+}
+
+/// Explains why a prefix never matches what was meant by it, and shows the right form.
+pub fn flaw_of_prefix(prefix: &str) -> Option<String> {
+    const EXAMPLE: &str = "https://files.example.com/releases/";
+    let Ok(url) = Url::parse(prefix) else { return Some(format!("{prefix:?} is not a URL; one looks like {EXAMPLE}")) };
+    let authority =
+        prefix.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or_default());
+    let origin = &url[..Position::BeforeHost];
+    let host = url.host_str().unwrap_or_default();
+    if authority.ends_with(':') {
+        return Some(format!(
+            "{prefix:?} has a colon and no port; write the port, like \"{origin}{host}:8080{}\"",
+            url.path()
+        ));
+    }
+    if host.contains('*') {
+        return Some(format!(
+            "{prefix:?} never matches, as * stands for nothing in a host; write each host, like {EXAMPLE}"
+        ));
+    }
+    let path = url.path();
+    let kept = match path.find('*') {
+        Some(at) => &path[..path[..at].rfind('/').map_or(0, |slash| slash + 1)],
+        None if url.query().is_some() => path,
+        None if !path_is_under(path, path) => "/",
+        None => return None,
+    };
+    Some(format!(
+        "{prefix:?} never matches, as a prefix ends with its path and * and .. stand for nothing; write \"{}{kept}\"",
+        &url[..Position::BeforePath]
+    ))
 }
 
 fn host_of(url: &Url) -> String {
@@ -202,10 +253,8 @@ pub(crate) struct CheckedResolver {
 
 /// Carried through the HTTP client's error: the name resolved, but only to internal addresses.
 #[derive(Debug, thiserror::Error)]
-#[error("{host} has no public address")]
-struct OnlyInside {
-    host: String,
-}
+#[error("the host has no public address")]
+struct OnlyInside;
 
 impl Resolver for CheckedResolver {
     fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
@@ -213,8 +262,7 @@ impl Resolver for CheckedResolver {
         let mut kept = self.empty();
         found.iter().copied().filter(|address| self.reach.admits(*address)).for_each(|address| kept.push(address));
         if kept.is_empty() {
-            let host = uri.host().unwrap_or_default().to_owned();
-            return Err(ureq::Error::Io(io::Error::new(io::ErrorKind::PermissionDenied, OnlyInside { host })));
+            return Err(ureq::Error::Io(io::Error::new(io::ErrorKind::PermissionDenied, OnlyInside)));
         }
         Ok(kept)
     }
@@ -231,10 +279,9 @@ impl Reach {
 }
 
 /// Returns the error to report if the resolver refused every address.
-pub(crate) fn refused_address(error: &ureq::Error) -> Option<PortError> {
+pub(crate) fn refused_address(url: &Url, error: &ureq::Error) -> Option<PortError> {
     let ureq::Error::Io(error) = error else { return None };
-    let inside = error.get_ref()?.downcast_ref::<OnlyInside>()?;
-    Some(address_forbidden(&inside.host))
+    error.get_ref()?.downcast_ref::<OnlyInside>().map(|_| address_forbidden(url))
 }
 
 #[cfg(test)]
@@ -321,6 +368,64 @@ mod tests {
             "https://168.63.129.16/",
         ] {
             assert_eq!(reason(&rules(&[]), url), "AddressForbidden", "{url}");
+        }
+    }
+
+    /// Returns the prefix that a refusal offers, if any.
+    fn offered(error: &PortError) -> Option<String> {
+        let (_, offer) = error.message.split_once("add \"")?;
+        Some(offer.split('"').next().unwrap_or_default().to_owned())
+    }
+
+    #[test]
+    fn a_prefix_that_is_offered_admits_the_url() {
+        let none = FetchRules { allow: Vec::new(), max_bytes: 1 };
+        for raw in [
+            "http://files.example.com/x?key=SECRET",
+            "http://files.example.com:8080/x",
+            "https://10.0.0.7/x",
+            "https://2852039166/x",
+            "https://[fd00::7]:8443/x",
+            "https://localhost./x",
+            "http://127.1/x",
+        ] {
+            for before in [&none, &rules(&["https://other.example.com/"])] {
+                let refused = before.check_url(raw).unwrap_err();
+                let prefix = offered(&refused).unwrap_or_else(|| panic!("{raw}: {refused}"));
+                assert_eq!(flaw_of_prefix(&prefix), None, "{prefix}");
+                assert!(rules(&[&prefix]).check_url(raw).is_ok(), "{raw}: {prefix}");
+                assert!(!refused.message.contains("SECRET") && refused.message.contains("agent.yaml"), "{refused}");
+            }
+        }
+        let (from, to) = (Url::parse("https://a.com/x").unwrap(), Url::parse("https://192.168.7.7:9/y").unwrap());
+        let refused = rules(&["https://a.com/"]).admit_redirect(&from, &to).unwrap_err();
+        assert_eq!(offered(&refused).as_deref(), Some("https://192.168.7.7:9/"));
+        let refused = rules(&["http://own.test:"]).check_url("http://own.test:9001/x").unwrap_err();
+        assert!(
+            refused.message.ends_with(
+                "there, \"http://own.test:\" has a colon and no port; write the port, like \"http://own.test:8080/\""
+            ),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn a_prefix_that_never_matches_is_told_its_right_form() {
+        for (prefix, right) in [
+            ("http://own.test:", "\"http://own.test:8080/\""),
+            ("http://own.test:/a/", "\"http://own.test:8080/a/\""),
+            ("https://*.example.com/", "https://files.example.com/releases/"),
+            ("https://a.com/team/*", "\"https://a.com/team/\""),
+            ("https://a.com/team/v*/x", "\"https://a.com/team/\""),
+            ("https://a.com:8443/x?y=1", "\"https://a.com:8443/x\""),
+            ("https://a.com/x/..%2fy", "\"https://a.com/\""),
+            ("https://", "https://files.example.com/releases/"),
+        ] {
+            let flaw = flaw_of_prefix(prefix).unwrap_or_else(|| panic!("{prefix}"));
+            assert!(flaw.ends_with(right) && flaw_of_prefix(right.trim_matches('"')).is_none(), "{flaw}");
+        }
+        for prefix in ["https://a.com", "https://a.com/", "http://10.0.0.7:9000/releases", "https://[::1]:8443"] {
+            assert_eq!(flaw_of_prefix(prefix), None);
         }
     }
 
@@ -433,7 +538,8 @@ mod tests {
             CheckedResolver { reach }.resolve(&uri, &Config::default(), NextTimeout::default())
         };
         for uri in ["https://localhost/", "https://127.0.0.1/", "https://[::1]:1/"] {
-            let refused = refused_address(&resolve(Reach::Internet, uri).unwrap_err()).unwrap();
+            let refused =
+                refused_address(&Url::parse(uri).unwrap(), &resolve(Reach::Internet, uri).unwrap_err()).unwrap();
             assert_eq!(refused.reason, Reason::AddressForbidden, "{uri}");
         }
         assert!(resolve(Reach::ThisMachine, "http://10.0.0.1/").is_err());

@@ -8,7 +8,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::statvfs::statvfs;
 use sha2::{Digest, Sha256 as Hasher};
@@ -31,7 +31,7 @@ const MOST_REDIRECTS: usize = 5;
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 const IDLE_AT_MOST: Duration = Duration::from_secs(30);
 const HEADERS_WITHIN: Duration = Duration::from_secs(60);
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
 /// Kept free after a download: the database and the running projects must still be able to write.
 const RESERVE: u64 = 256 << 20;
 /// How much is written between two checks of the free space.
@@ -151,7 +151,7 @@ impl Job<'_> {
     }
 
     fn no_answer(&self, url: &Url, reach: Reach, error: &ureq::Error) -> PortError {
-        if let Some(refused) = refused_address(error) {
+        if let Some(refused) = refused_address(url, error) {
             return refused;
         }
         let host = url.host_str().unwrap_or_default();
@@ -173,11 +173,14 @@ impl Job<'_> {
     fn accept(&self, url: &Url, answer: Response<Body>) -> Result<Response<Body>, PortError> {
         let status = answer.status().as_u16();
         let cause = format!("{} answered {status}", url.host_str().unwrap_or_default());
+        let is_limit = is_limit(&answer);
         match status {
             200 => Ok(answer),
-            408 | 425 | 429 | 500..=599 => {
-                let cause = cause + &meaning::status(status);
-                Err(PortError { retry_after: retry_after(&answer), ..self.may_pass(Reason::ArtifactFailed, &cause) })
+            _ if is_limit || matches!(status, 408 | 425 | 500..=599) => {
+                let asked = wait(&answer, is_limit);
+                let said = if is_limit { meaning::limit(asked, LONGEST_WAIT) } else { meaning::status(status) };
+                let failed = self.may_pass(Reason::ArtifactFailed, &(cause + &said));
+                Err(PortError { retry_after: asked.map(|asked| asked.min(LONGEST_WAIT)), ..failed })
             }
             202 | 403 | 404 => {
                 Err(PortError::absent(Reason::ArtifactFailed, self.message(&(cause + &meaning::status(status)))))
@@ -306,10 +309,43 @@ fn redirect_target(url: &Url, answer: &Response<Body>) -> Option<Url> {
     Some(target)
 }
 
-/// Parses the seconds form only: a date would need this server's clock to be right, which may be what is wrong.
-fn retry_after(answer: &Response<Body>) -> Option<Duration> {
-    let seconds = answer.headers().get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER))
+/// What servers say how many requests are left, and when there are more. GitHub answers 403 when none is left.
+const REMAINING: [&str; 3] = ["x-ratelimit-remaining", "ratelimit-remaining", "x-rate-limit-remaining"];
+const RESET: [&str; 3] = ["x-ratelimit-reset", "ratelimit-reset", "x-rate-limit-reset"];
+
+/// Returns whether an answer refuses because of too many requests.
+fn is_limit(answer: &Response<Body>) -> bool {
+    let none_left = || header_of(answer, &REMAINING) == Some("0");
+    match answer.status().as_u16() {
+        429 => true,
+        403 => answer.headers().contains_key(header::RETRY_AFTER) || none_left(),
+        503 => none_left(),
+        _ => false,
+    }
+}
+
+/// Returns how long the server asks to wait. Its times are compared with its own Date: the clock here may be wrong.
+fn wait(answer: &Response<Body>, is_limit: bool) -> Option<Duration> {
+    let now = || httpdate::parse_http_date(header_of(answer, &["date"])?).ok();
+    let until = |then: SystemTime| Some(then.duration_since(now()?).unwrap_or_default());
+    let retry_after = header_of(answer, &["retry-after"]).and_then(|asked| match asked.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => httpdate::parse_http_date(asked).ok().and_then(until),
+    });
+    let reset = || {
+        let at = Duration::from_secs(header_of(answer, &RESET).filter(|_| is_limit)?.parse().ok()?);
+        // Some count from 1970, others from now.
+        if at < FROM_1970 { Some(at) } else { until(SystemTime::UNIX_EPOCH.checked_add(at)?) }
+    };
+    retry_after.or_else(reset)
+}
+
+/// No server asks to wait this long.
+const FROM_1970: Duration = Duration::from_secs(1_000_000_000);
+
+/// Returns the first of these headers.
+fn header_of<'a>(answer: &'a Response<Body>, names: &[&str]) -> Option<&'a str> {
+    names.iter().find_map(|name| answer.headers().get(*name)).and_then(|value| value.to_str().ok()).map(str::trim)
 }
 
 /// Explains what is missing if a directory's file system has no room for so many bytes.

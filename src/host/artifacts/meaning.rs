@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use rustls::{AlertDescription, CertificateError, Error as Tls, InvalidMessage, PeerIncompatible};
 use url::{Host, Url};
@@ -261,9 +262,7 @@ pub fn status(status: u16) -> String {
         414 | 431 => ": the URL is longer than it takes".to_owned(),
         416 => ": it sends only parts of the file; name the URL of the whole file".to_owned(),
         421 => ": it does not serve this host; is the name spelled right?".to_owned(),
-        429 => ": too many requests in a short time; it is asked again later. A host with fewer limits, or an upload \
-                with `zexio deploy`, avoids that"
-            .to_owned(),
+        429 => limit(None, Duration::ZERO),
         451 => ": it may not send the file, by law; serve it from another place".to_owned(),
         502..=504 => ": it is down, or what stands behind it; it is asked again".to_owned(),
         511 => format!(": the network asks for a login before it leads out; {WITHOUT_PROXY}"),
@@ -273,6 +272,22 @@ pub fn status(status: u16) -> String {
         }
         _ => String::new(),
     }
+}
+
+/// Explains a refusal because of too many requests. `asked`: how long the server asks to wait; `most`: how long the agent
+/// waits at most.
+pub(super) fn limit(asked: Option<Duration>, most: Duration) -> String {
+    let when = match asked.map(|asked| asked.as_secs()) {
+        None => "it is asked again later".to_owned(),
+        Some(asked) if asked > most.as_secs() => {
+            format!("the server takes more in {asked} s, and is asked again every {} s", most.as_secs())
+        }
+        Some(asked) => format!("the server takes more in {asked} s, and is asked again then"),
+    };
+    format!(
+        ": too many requests in a short time, a rate limit; {when}. A host with fewer limits, or an upload with \
+         `zexio deploy`, avoids that"
+    )
 }
 
 #[cfg(test)]

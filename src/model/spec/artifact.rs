@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use url::Url;
 
+use super::url::LONGEST_URL;
 use crate::model::names::{ArtifactName, ReleaseNo, Sha256};
 
 /// What to run: exactly one of `url`, `file`, `release`.
@@ -152,53 +152,6 @@ impl From<Artifact> for Written {
             ArtifactFrom::Release(number) => (None, None, Some(number), None),
         };
         Self { url, file, release, sha256, version, updates }
-    }
-}
-
-const LONGEST_URL: usize = 4096;
-
-/// What replaces the query of a URL that is shown: the query of a presigned URL is a key to the artifact.
-const HIDDEN_QUERY: &str = "?…";
-
-/// Returns a URL as it may be shown.
-pub fn hide_query(url: &str) -> String {
-    match url.split_once('?') {
-        Some((address, _)) => format!("{address}{HIDDEN_QUERY}"),
-        None => url.to_owned(),
-    }
-}
-
-/// Returns whether a URL is in its shown form, which stands for the stored one.
-pub fn has_hidden_query(url: &str) -> bool {
-    url.ends_with(HIDDEN_QUERY)
-}
-
-/// Parses an artifact's URL, if every other parser would read it the same way.
-///
-/// # Errors
-/// The URL is wrong; the message does not quote it, since it may hold a key.
-pub fn parse_url(raw: &str) -> Result<Url, &'static str> {
-    if raw.len() > LONGEST_URL {
-        return Err("it has more than 4096 characters");
-    }
-    // The parser drops tabs and newlines, trims spaces and turns \ into /: the result would not be what was written.
-    if raw.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\') {
-        return Err("it holds a space, a backslash or a control character");
-    }
-    // Stored in its shown form, it would replace the URL that works.
-    if raw.contains(HIDDEN_QUERY) {
-        return Err("this is a URL as zexio shows it, its query hidden; write the URL itself");
-    }
-    let Ok(url) = Url::parse(raw) else { return Err("it is not a URL") };
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err("its scheme is not https");
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("it holds user info");
-    }
-    match url.fragment() {
-        Some(_) => Err("it holds a fragment, which no server sees"),
-        None => Ok(url),
     }
 }
 

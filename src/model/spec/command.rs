@@ -818,7 +818,7 @@ mod placeholder {
         let host = before.rsplit([' ', '\t', '\n', '=', '/', '@']).next()?;
         let is_host = ["", "localhost", "HOST", "host", "$HOST", "${HOST}", "*"].contains(&host)
             || host.starts_with('[') && host.ends_with(']')
-            || host.parse::<std::net::Ipv4Addr>().is_ok();
+            || host.split('.').count() == 4 && host.split('.').all(|part| part.parse::<u8>().is_ok());
         let length = text.find(|c: char| !is_name(&c.to_string()) && !c.is_ascii_digit()).unwrap_or(text.len());
         let ends = text[length..].is_empty() || text[length..].starts_with([' ', '\t', '\n', '/', ',']);
         (is_host && ends && matches!(&text[..length], "port" | "PORT")).then_some((length, "PORT"))

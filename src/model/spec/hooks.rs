@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::artifact::{has_hidden_query, parse_url};
 use super::is_false;
+use super::url::{has_hidden_query, parse_url};
 use crate::model::names::SecretName;
 
 /// Which CI providers may bump the artifact.
@@ -108,7 +108,8 @@ impl Built<'_> {
             return Some("not a URL like https://example.com/shop-{tag}.tar.gz; its host is written out".to_owned());
         }
         let example = PLACEHOLDERS.iter().fold((*artifact).to_owned(), |url, place| url.replace(place, "1"));
-        parse_url(&example).err().map(|why| format!("{why}; one looks like https://example.com/shop-{{tag}}.tar.gz"))
+        let like = |rule: &str| format!("{rule}; one looks like https://example.com/shop-{{tag}}.tar.gz");
+        parse_url(&example).err().map(|bad| like(bad.rule))
     }
 }
 

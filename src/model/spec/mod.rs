@@ -12,8 +12,9 @@ mod ready;
 mod routes;
 mod suspend;
 mod switch;
+mod url;
 
-pub use artifact::{Artifact, ArtifactFrom, Label, Source, Updates, has_hidden_query, hide_query, parse_url};
+pub use artifact::{Artifact, ArtifactFrom, Label, Source, Updates};
 pub use command::Command;
 pub use deploy::{Deploy, OnFailure, Strategy, Verify};
 pub use env::{Given, Plain, Sealed, SecretUse};
@@ -26,6 +27,7 @@ pub use process::{Calendar, Instances, Process, ReleaseCommand, SiteDirectory, S
 pub use ready::{Check, ProbeHost, ProbePath, Ready};
 pub use routes::{HeaderName, HeaderText, Route, Site, Tls};
 pub use suspend::{Suspend, Suspension};
+pub use url::{BadUrl, has_hidden_query, hide_query, parse_url};
 
 use std::collections::{BTreeMap, BTreeSet};
 
