@@ -279,6 +279,8 @@ enum Syntax {
     Builtin(String),
     /// The `&` that ends a text.
     Background,
+    /// A new line before an option of the command.
+    Continued,
     /// An operator within an argument that looks like a URL: the argument, as written.
     Unquoted(String, String),
 }
@@ -299,6 +301,7 @@ impl fmt::Display for Syntax {
             Syntax::Background => f.write_str(
                 "& starts a command in the background, and the agent looks after one in the foreground; leave out & and nohup",
             ),
+            Syntax::Continued => f.write_str("a new line ends the command, and the next one begins with an option of it"),
             Syntax::Unquoted(written, word) => {
                 write!(f, "{written} ends a word in a shell, and here it stands within {word}; quote it")
             }
@@ -416,8 +419,14 @@ impl<'a> Reader<'a> {
             match c {
                 ' ' | '\t' | '\n' => {
                     self.end_word(&mut word, &mut bare);
-                    if c == '\n' && !self.words.is_empty() && !self.text[after..].trim().is_empty() {
-                        self.note(Syntax::Operator("where another command begins in a shell", "a new line".to_owned()));
+                    let next = self.text[after..].trim_start();
+                    if c == '\n' && !self.words.is_empty() && !next.is_empty() {
+                        self.note(match next.starts_with('-') {
+                            true => Syntax::Continued,
+                            false => {
+                                Syntax::Operator("where another command begins in a shell", "a new line".to_owned())
+                            }
+                        });
                     }
                     at = after;
                 }
@@ -527,6 +536,7 @@ impl<'a> Reader<'a> {
     /// shell.
     fn instead(&self, syntax: &Syntax) -> String {
         let text = match syntax {
+            Syntax::Continued => self.text.trim().lines().map(str::trim).collect::<Vec<_>>().join(" "),
             Syntax::Unquoted(_, word) => self.text.replacen(word.as_str(), &format!("'{word}'"), 1),
             Syntax::Backslash(word) => {
                 let path = word.replace('\\', "/");
@@ -637,7 +647,9 @@ impl<'a> Reader<'a> {
             return at + 2;
         }
         if let Some((name, length)) = name_in(rest) {
-            if !FILLED_IN.contains(&name) {
+            // A program in a home is refused with words of its own.
+            let is_home = name == "HOME" && word.is_empty() && self.words.is_empty() && rest[length..].starts_with('/');
+            if !FILLED_IN.contains(&name) && !is_home {
                 self.note(Syntax::Variable(format!("${}", &rest[..length])));
             }
             word.push('$');
@@ -1002,7 +1014,18 @@ mod tests {
             let command = Command::of_words(words.map(str::to_owned).to_vec()).unwrap();
             assert_eq!(command.flaw(false).is_some(), flawed, "{words:?}");
         }
-        assert!(words("~/bin/app").len() == 1 && refusal("$HOME/bin/app").contains("$HOME is filled in by a shell"));
+        for text in ["~/bin/app serve", "$HOME/bin/app serve", "${HOME}/bin/app serve"] {
+            let flaw = Command::of_words(words(text)).unwrap().flaw(false).unwrap_or_default();
+            assert!(flaw.contains("apps cannot get at homes"), "{text}: {flaw}");
+        }
+        assert!(refusal("./app $HOME/x").contains("$HOME is filled in by a shell"));
+    }
+
+    #[test]
+    fn an_option_on_the_next_line_is_joined_to_its_command() {
+        let said = refusal("./app serve\n  --port $PORT\n  -v\n");
+        assert!(said.ends_with("; write ./app serve --port $PORT -v"), "{said}");
+        assert!(refusal("./a\n./b").contains("where another command begins"));
     }
 
     #[test]
