@@ -37,10 +37,9 @@ pub fn gather(desired: &Desired, observed: &Observed, all_progress: &mut Progres
             });
             let old: Vec<String> = old.into_iter().map(UnitId::name).collect();
             let beside = Beside { failed: &failed, old: &old, listeners: listeners.as_deref() };
-            let mut hints = hints::of(&evidence.log, beside, places);
-            if hints.is_empty() {
-                hints.extend(decisive_line(&evidence.log).map(|line| format!("its log says: {line}")));
-            }
+            // What a hint is about may have been harmless; the line lets its author judge.
+            let line = decisive_line(&evidence.log).map(|line| format!("its log says: {line}"));
+            let hints: Vec<String> = line.into_iter().chain(hints::of(&evidence.log, beside, places)).collect();
             explain(progress, number, &hints);
             if let Some(rejected) = progress.releases.get_mut(&number).and_then(Release::rejected_mut) {
                 rejected.evidence = Some(evidence);
