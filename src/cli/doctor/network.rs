@@ -198,13 +198,24 @@ fn range(ports: &PortRange) -> Finding {
     judge_range(ports, &strangers, &local, reserved.trim())
 }
 
+/// How many ports with another program are listed.
+const SHOWN: usize = 5;
+
 fn judge_range(ports: &PortRange, strangers: &[(u16, String)], local: &str, reserved: &str) -> Finding {
     let PortRange { from, to } = *ports;
     let mut ends = local.split_whitespace().filter_map(|end| end.parse::<u16>().ok());
     let overlaps = ends.next().zip(ends.next()).is_some_and(|(first, last)| first <= to && from <= last);
-    let who: Vec<String> = strangers.iter().map(|(port, who)| format!("{who} on {port}")).collect();
+    let mut sorted: Vec<&(u16, String)> = strangers.iter().collect();
+    sorted.sort();
+    let mut who: Vec<String> = sorted.iter().take(SHOWN).map(|(port, who)| format!("{who} on {port}")).collect();
+    if sorted.len() > SHOWN {
+        who.push(format!("and on {} more", sorted.len() - SHOWN));
+    }
     if !who.is_empty() {
-        let message = format!("ports {from} to {to} are for apps, and others listen there: {}", who.join(", "));
+        let message = format!(
+            "ports {from} to {to} are for apps, and others listen there, so no app gets these: {}",
+            who.join(", ")
+        );
         advice("ports", message, "move them, or set another range: `ports: {from: …, to: …}` in /etc/zexio/agent.yaml")
     } else if overlaps && reserved.is_empty() {
         let message = format!("ports {from} to {to} are for apps, and outgoing connections may take them too");
@@ -348,6 +359,9 @@ mod tests {
         assert_eq!(of(&[], "1024 65535", ""), State::Advice);
         assert_eq!(of(&[], "1024 65535", "21000-29999"), State::Ok);
         assert_eq!(of(&[(21_500, "process 7 (x)".to_owned())], "32768 60999", ""), State::Advice);
+        let many: Vec<(u16, String)> = (0..7).rev().map(|n| (21_000 + n, "process 7 (x)".to_owned())).collect();
+        let said = judge_range(&ports, &many, "", "").message;
+        assert!(said.contains(": process 7 (x) on 21000, ") && said.ends_with(" on 21004, and on 2 more"), "{said}");
         let nginx = || Listener::Stranger("process 7 (nginx)".to_owned());
         let said = front(443, nginx(), None);
         assert!(said.state == State::Wrong && said.message == "process 7 (nginx) listens on 443", "{said:?}");
