@@ -538,7 +538,9 @@ fn without_admin(place: &str) -> Obstacle {
 
 /// Detects a Caddy that would not start with the Caddyfile.
 fn other_way(systemd: &Systemd, unit: &ProxyUnit, there: bool) -> Option<Obstacle> {
-    let mend = format!("let caddy.service run `caddy run --config {CADDYFILE}`, then `zexio init --yes`");
+    let mend = format!(
+        "write every site that Caddy serves now into {CADDYFILE}, since what stands elsewhere is gone after this; then let caddy.service run `caddy run --config {CADDYFILE}`, then `zexio init --yes`"
+    );
     if systemd.unit_words("caddy-api.service").is_ok_and(|(state, _)| state == "active") {
         let what =
             "caddy-api.service runs Caddy without a Caddyfile, and what is loaded into it is not zexio's to change";
