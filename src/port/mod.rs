@@ -9,9 +9,7 @@ pub use crate::model::failure::{PortError, Retry};
 pub use crate::plan::accept::project::Delivery;
 pub use crate::plan::accept::{Put, WriteError};
 pub use machine::{Bundles, Routes, Services, Units, Upload, Uploads};
-pub use observe::{
-    Clock, Figures, Health, Journal, LogLine, LogLines, LogQuery, ProbeOrder, ProbeRequest, Stats, Tail,
-};
+pub use observe::{Clock, Figures, Health, Journal, LogLine, LogLines, LogQuery, ProbeOrder, Stats, Tail};
 pub use store::{
     DesiredServiceStore, DesiredStore, EventQuery, Events, FileErrors, ProgressStore, SecretInfo, ServiceProgressStore,
 };

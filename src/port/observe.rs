@@ -8,7 +8,7 @@ use crate::model::names::{ProjectId, UnitId};
 use crate::model::observed::{ForcedStop, OpenPort, PortHolder, Probed, UnitSeen, Visit, Visited};
 use crate::model::pattern::Pattern;
 use crate::model::quantity::{Span, Timestamp};
-use crate::model::spec::ProbePath;
+use crate::model::spec::ProbeRequest;
 use crate::model::stats::{AgentStats, SystemStats};
 use crate::model::status::Used;
 
@@ -24,18 +24,6 @@ pub struct ProbeOrder {
     pub timeout: Span,
     /// The time between two probes.
     pub interval: Span,
-}
-
-/// A request that a probe sends as a visitor would.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProbeRequest {
-    pub path: ProbePath,
-    /// The host name to request.
-    pub host: String,
-    /// Whether visitors use TLS.
-    pub tls: bool,
-    /// Whether the app speaks HTTP/2 without TLS.
-    pub h2c: bool,
 }
 
 /// Readiness probes, in the background.

@@ -16,7 +16,7 @@ use crate::model::observed::{ActiveState, Observed, ObservedProject, ProxySeen, 
 use crate::model::progress::{Progress, ProjectProgress};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::services::WantedServices;
-use crate::model::spec::{Check, Route, Tls};
+use crate::model::spec::{Check, Route};
 use crate::model::status::{ProcessStatus, Status};
 use crate::plan::check::Breach;
 use crate::plan::step::{Facts, Subject};
@@ -24,7 +24,7 @@ use crate::plan::{
     self, Action, FollowUp, Plan, ProjectAction, ProxyAction, RoutesOrder, Rules, Step, admission, advance, check,
     events, restarts, retry, routes, status,
 };
-use crate::port::{Bundles, Clock, Health, ProbeOrder, ProbeRequest, ProgressStore, Routes, Tail, Units};
+use crate::port::{Bundles, Clock, Health, ProbeOrder, ProgressStore, Routes, Tail, Units};
 use crate::render::caddyfile::{self, Proxy, Site};
 use crate::trigger::DryRun;
 
@@ -529,18 +529,10 @@ fn probes(
             let port = progress.port_of(&unit);
             let runs = units.get(&unit).is_some_and(UnitSeen::is_up) || starts(&unit);
             let (Some(ready), Some(port), true) = (&work.ready, port, runs) else { continue };
-            let request = match &ready.check {
-                Check::Notify => continue,
-                Check::Tcp => None,
-                Check::Http { path, host } => {
-                    let public = route.map_or("localhost", |route| route.host.as_str());
-                    let host = host.as_ref().map_or(public.to_owned(), ToString::to_string);
-                    let tls = route.is_none_or(|route| route.tls != Tls::Off);
-                    Some(ProbeRequest { path: path.clone(), host, tls, h2c: work.h2c })
-                }
-            };
-            let (timeout, interval) = (ready.timeout, ready.interval);
-            orders.push(ProbeOrder { unit, port, request, timeout, interval });
+            if ready.check != Check::Notify {
+                let (request, timeout, interval) = (ready.request(route, work.h2c), ready.timeout, ready.interval);
+                orders.push(ProbeOrder { unit, port, request, timeout, interval });
+            }
         }
     }
     orders

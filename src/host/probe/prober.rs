@@ -15,7 +15,8 @@ use crate::model::layout::Layout;
 use crate::model::names::{ProjectId, UnitId};
 use crate::model::observed::{OpenPort, Probed, Visit, Visited};
 use crate::model::quantity::{Span, Timestamp};
-use crate::port::{Clock, Health, ProbeOrder, ProbeRequest};
+use crate::model::spec::ProbeRequest;
+use crate::port::{Clock, Health, ProbeOrder};
 use crate::trigger::TriggerSender;
 
 use super::language::Language;

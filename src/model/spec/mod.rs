@@ -24,7 +24,7 @@ pub use hooks::{
 };
 pub use limits::{Limits, Sandbox};
 pub use process::{Calendar, Instances, Process, ReleaseCommand, SiteDirectory, Stop, StopSignal, StopTo};
-pub use ready::{Check, ProbeHost, ProbePath, Ready};
+pub use ready::{Check, ProbeHost, ProbePath, ProbeRequest, Ready};
 pub use routes::{HeaderName, HeaderText, Route, Site, Tls};
 pub use suspend::{Suspend, Suspension};
 pub use url::{BadUrl, has_hidden_query, hide_query, parse_url};

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::is_false;
+use super::{Route, Tls, is_false};
 use crate::model::quantity::Span;
 
 /// When a process counts as ready: exactly one of `http`, `tcp`, `notify`.
@@ -106,7 +106,28 @@ impl From<Ready> for Written {
     }
 }
 
+/// A request that a probe sends as a visitor would.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeRequest {
+    pub path: ProbePath,
+    /// The host name to request.
+    pub host: String,
+    /// Whether visitors use TLS.
+    pub tls: bool,
+    /// Whether the app speaks HTTP/2 without TLS.
+    pub h2c: bool,
+}
+
 impl Ready {
+    /// Returns the request that shows it, as a visitor of this route would send it; None if a connection is enough.
+    pub fn request(&self, route: Option<&Route>, h2c: bool) -> Option<ProbeRequest> {
+        let Check::Http { path, host } = &self.check else { return None };
+        let public = route.map_or("localhost", |route| route.host.as_str());
+        let host = host.as_ref().map_or(public.to_owned(), ToString::to_string);
+        let tls = route.is_none_or(|route| route.tls != Tls::Off);
+        Some(ProbeRequest { path: path.clone(), host, tls, h2c })
+    }
+
     fn default_within() -> Span {
         Span::seconds(60)
     }
