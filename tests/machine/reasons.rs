@@ -17,6 +17,21 @@ while True:
     time.sleep(60)
 "#;
 
+/// Takes the free ports at the beginning of the range that is for apps.
+const SQUATTER: &str = r#"
+import socket, time
+held = []
+for port in range(21000, 21100):
+    held.append(socket.socket())
+    try:
+        held[-1].bind(("127.0.0.1", port))
+        held[-1].listen()
+    except OSError:
+        pass
+open("/run/squats", "w")
+time.sleep(600)
+"#;
+
 const OUTPUT: &str = r#"
 with open("/dev/stdout", "w") as out:
     out.write("hello")
@@ -137,9 +152,11 @@ fn the_reason_names_what_to_change() {
     }
 
     // A port that another program has is given to no app.
-    machine.must("systemd-run --unit=squatter python3 -m http.server --bind 127.0.0.1 21000");
-    machine.wait_until("it to listen", || machine.sh("ss -Hltn sport = :21000").stdout.contains("21000"));
-    assert!(apply(&machine, "first", "{ WHERE: \"127.0.0.1:PORT\" }", &listens).contains("\"serving\": 1"));
+    machine.write_file("/root/squatter.py", SQUATTER);
+    machine.must("systemd-run --unit=squatter python3 /root/squatter.py");
+    machine.wait_until("it to listen", || machine.sh("test -e /run/squats").status == 0);
+    assert!(apply(&machine, "vacant", "{ WHERE: \"127.0.0.1:PORT\" }", &listens).contains("\"serving\": 1"));
+    machine.must("systemctl stop squatter");
 
     let twice = format!("{{ run: python3 twice.py, {falls} }}");
     assert!(apply(&machine, "twice", "{ ROUND: \"1\" }", &twice).contains("\"serving\": 1"));

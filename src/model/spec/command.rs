@@ -134,6 +134,13 @@ fn for_another_user(program: &str, arguments: &[String]) -> Option<String> {
     ))
 }
 
+/// Returns whether a name consists of what names usually have, beside separators and patterns. Any other one was meant as
+/// it stands: a file may have any name.
+fn is_plain(program: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./*:".contains(c);
+    program.split('\\').all(|part| !part.is_empty() && part.chars().all(is_plain))
+}
+
 /// Recognizes a line that was copied from elsewhere, by its first word.
 fn copied_from(program: &str, arguments: &[String]) -> Option<String> {
     let rest = joined(arguments);
@@ -142,18 +149,21 @@ fn copied_from(program: &str, arguments: &[String]) -> Option<String> {
     match program {
         "CMD" | "ENTRYPOINT" | "RUN" => Some(format!("{program} is a Dockerfile's word; {}", line())),
         "$" | "#" | "%" if !rest.is_empty() => Some(format!("{program} is a shell's prompt; {}", line())),
-        _ if program.ends_with(':') && !rest.is_empty() => {
+        _ if program.ends_with(':') && !rest.is_empty() && is_plain(program) => {
             Some(format!("{program} is how a line of a Procfile begins; {}", line()))
         }
-        _ if program.starts_with('[') && program.len() > 1 && last.ends_with(']') => {
+        _ if program.starts_with('[')
+            && is_plain(program.trim_matches(['[', ',', '"', '\'']))
+            && last.ends_with(']') =>
+        {
             let all = format!("{program} {}", arguments.join(" "));
             Some(format!("a list of words stands without quotes around it: run: {}", all.trim()))
         }
-        _ if program.contains('\\') => Some(format!(
+        _ if program.contains('\\') && is_plain(program) => Some(format!(
             "{program:?} is a path of Windows; directories are separated by /, as in {:?}",
             program.replace('\\', "/")
         )),
-        _ if program.contains('*') => Some(format!(
+        _ if program.contains('*') && is_plain(program) => Some(format!(
             "{program:?} is a shell's pattern for names, and no shell runs this command; name the program, or write \
              [sh, -c, {}]",
             quoted(format!("exec {program} {rest}").trim())
@@ -512,7 +522,8 @@ impl<'a> Reader<'a> {
     /// Notes an operator in the middle of what looks like a URL.
     fn note_unquoted(&mut self, at: usize, operator: char) {
         let blank = |c: char| c.is_whitespace();
-        let begin = self.text[..at].rfind(blank).map_or(0, |before| before + 1);
+        let before = self.text[..at].char_indices().rev().find(|(_, c)| blank(*c));
+        let begin = before.map_or(0, |(before, c)| before + c.len_utf8());
         let end = self.text[at..].find(blank).map_or(self.text.len(), |length| at + length);
         let word = &self.text[begin..end];
         let inside = begin < at && at + operator.len_utf8() < end && word.contains("://");
@@ -1026,6 +1037,11 @@ mod tests {
         let said = refusal("./app serve\n  --port $PORT\n  -v\n");
         assert!(said.ends_with("; write ./app serve --port $PORT -v"), "{said}");
         assert!(refusal("./a\n./b").contains("where another command begins"));
+        assert!(refusal("./a x\u{2000}y|z").contains('|'), "a wide blank is no byte");
+        for program in [r"a\ b*", r"\ \n", r"ü*\n", "ü:", "[ü"] {
+            let command = Command::of_words(vec![program.to_owned(), "x]".to_owned()]).unwrap();
+            assert_eq!(command.flaw(false), None, "a file may have any name");
+        }
     }
 
     #[test]
