@@ -17,8 +17,8 @@ const AT_ONCE: usize = 8;
 /// itself that it is ready, or runs to its end, has done so.
 const SET_UP: Span = Span::seconds(10);
 
-/// After this time a rollout of a new project waits no longer than one of a project that serves.
-const PATIENCE: Span = Span::seconds(60);
+/// For this long a rollout of a new project lets those of projects that serve go first.
+const LONGEST_LAST: Span = Span::seconds(60);
 
 /// A start's place in the queue: the smallest goes first.
 type Place<'a> = (Need, usize, Option<Timestamp>, &'a UnitId);
@@ -26,7 +26,7 @@ type Place<'a> = (Need, usize, Option<Timestamp>, &'a UnitId);
 /// How much a start is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Need {
-    /// The serving release lacks it.
+    /// The serving release lacks it, or the process that it replaces was stopped for it.
     Repair,
     /// A project that serves gets another release.
     Update,
@@ -58,7 +58,7 @@ pub fn admit(observed: &Observed, all_progress: &Progress, plan: &mut Plan) {
 }
 
 /// Records which rollouts wait in the queue, and for how long those waited that left it.
-pub fn note(plan: &Plan, all_progress: &mut Progress, now: Timestamp) {
+pub fn record_waits(plan: &Plan, all_progress: &mut Progress, now: Timestamp) {
     for (project, progress) in &mut all_progress.projects {
         let Some(rollout) = progress.rollout_mut() else { continue };
         match (rollout.queued, plan.queue.contains(project)) {
@@ -75,7 +75,7 @@ pub fn note(plan: &Plan, all_progress: &mut Progress, now: Timestamp) {
 /// Returns the units whose start must wait, the next one first.
 fn waiting(observed: &Observed, all_progress: &Progress, plan: &Plan) -> Vec<UnitId> {
     let units = || observed.projects.values().filter_map(|seen| seen.units.known()).flatten();
-    let starting = units().filter(|(_, seen)| is_set_up(seen, observed.now)).count();
+    let starting = units().filter(|(_, seen)| sets_up_its_sandbox(seen, observed.now)).count();
     // Of each release those count that are up; the ones that start go one by one.
     let mut before: BTreeMap<(&ProjectId, ReleaseNo), usize> = BTreeMap::new();
     for (unit, _) in units().filter(|(_, seen)| seen.is_up()) {
@@ -102,19 +102,23 @@ fn place<'a>(
     now: Timestamp,
 ) -> Place<'a> {
     let since = progress.rollout().map(|rollout| rollout.since);
+    let was_stopped_for_it = progress.rollout().is_some_and(|rollout| rollout.changes_over);
     let need = match reason {
         StepReason::ServingDamaged => Need::Repair,
+        _ if was_stopped_for_it => Need::Repair,
         _ if progress.serving.is_some() => Need::Update,
-        _ if since.is_some_and(|since| now >= since.after(PATIENCE)) => Need::Update,
+        _ if since.is_some_and(|since| now >= since.after(LONGEST_LAST)) => Need::Update,
         _ => Need::New,
     };
     // The first instances of all projects go before the second ones of any.
     (need, before, since, unit)
 }
 
-fn is_set_up(seen: &UnitSeen, now: Timestamp) -> bool {
-    let waits = seen.sub_state == "auto-restart";
-    seen.state == ActiveState::Activating && !waits && seen.since.is_none_or(|since| now < since.after(SET_UP))
+fn sets_up_its_sandbox(seen: &UnitSeen, now: Timestamp) -> bool {
+    let waits_for_restart = seen.sub_state == "auto-restart";
+    seen.state == ActiveState::Activating
+        && !waits_for_restart
+        && seen.since.is_none_or(|since| now < since.after(SET_UP))
 }
 
 fn is_of(step: &Step, units: &BTreeSet<&UnitId>) -> bool {

@@ -140,7 +140,7 @@ impl Loop {
             (self.planner)(&view.desired, &view.services, &view.observed, &view.progress, &self.rules);
         self.pending.push(breaches.iter().map(|breach| events::of_breach(breach, &view.progress, view.observed.now)));
         let advanced = view.progress.clone();
-        admission::note(&plan, &mut view.progress, view.observed.now);
+        admission::record_waits(&plan, &mut view.progress, view.observed.now);
         if !plan.steps.iter().any(|step| matches!(step.action, Action::Proxy(ProxyAction::LoadRoutes(_)))) {
             // Caddy has them: it loaded them and only its answer was lost, or they are no longer desired.
             self.route_trouble = routes::blocked_by(&view.progress);

@@ -47,7 +47,7 @@ fn told(scene: &Scene) -> String {
     let told = events::of_changes(&desired, &remembered_before, &all_progress, observed.now);
     let trouble = scene.route_trouble();
     let past = scene.a_minute_ago(&observed);
-    admission::note(&found, &mut all_progress, observed.now);
+    admission::record_waits(&found, &mut all_progress, observed.now);
     let show = |observed, all_progress, waits, before: &_| {
         statuses(scene, &desired, observed, all_progress, &rules, waits, before)
     };

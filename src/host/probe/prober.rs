@@ -146,7 +146,7 @@ impl Health for Prober {
 /// The most that a trial's times are stretched on a busy machine.
 const MAX_SLOWDOWN: u32 = 5;
 
-/// Returns how many processes of the last minute shared a processor.
+/// Returns how many processes shared a processor in the last minute.
 fn slowdown(load_average: &str, processors: usize) -> u32 {
     let load = load_average.split(' ').next().and_then(|load| load.parse::<f64>().ok()).unwrap_or_default();
     (1..=MAX_SLOWDOWN).rev().find(|times| load >= f64::from(*times) * processors as f64).unwrap_or(1)
@@ -269,6 +269,15 @@ fn get(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_load_of_several_processes_for_each_processor_slows_down() {
+        for (load, processors, times) in
+            [("0.00 0.01", 2, 1), ("3.99 9 9", 2, 1), ("4.00 0 0", 2, 2), ("7.5 0", 1, 5), ("90 0", 2, 5), ("x", 2, 1)]
+        {
+            assert_eq!(slowdown(load, processors), times, "{load} on {processors}");
+        }
+    }
 
     #[test]
     fn what_an_app_listens_on_instead_is_named() {

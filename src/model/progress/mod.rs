@@ -52,7 +52,7 @@ impl Unreadable {
 impl Progress {
     /// Returns the project that owns a host.
     pub fn owner_of(&self, host: &Hostname) -> Option<&ProjectId> {
-        let known = self.projects.iter().map(|(project, memory)| (project, &memory.hosts));
+        let known = self.projects.iter().map(|(project, progress)| (project, &progress.hosts));
         let unreadable = self.unreadable.iter().map(|(project, unreadable)| (project, &unreadable.hosts));
         known.chain(unreadable).find(|(_, hosts)| hosts.contains(host)).map(|(project, _)| project)
     }

@@ -20,13 +20,7 @@ use super::state::state;
 pub fn with_current_intent(mut status: Status, wanted: &Wanted, now: Timestamp) -> Status {
     status.generation = wanted.generation;
     status.owner = wanted.owner.to_string();
-    let condition = |kind: ConditionKind, holds: bool, (reason, message): Finding| Condition {
-        kind,
-        holds,
-        reason,
-        message,
-        since: now,
-    };
+    let condition = |kind, holds, finding| new_condition(kind, holds, finding, now);
     let seen = status.conditions.iter().position(|condition| condition.kind == ConditionKind::Suspended);
     match (seen, suspension(wanted, now)) {
         (Some(at), Some((_, message))) => status.conditions[at].message = message,
@@ -50,19 +44,17 @@ pub fn with_current_intent(mut status: Status, wanted: &Wanted, now: Timestamp) 
     status
 }
 
+fn new_condition(kind: ConditionKind, holds: bool, (reason, message): Finding, since: Timestamp) -> Condition {
+    Condition { kind, holds, reason, message, since }
+}
+
 /// Returns the status of a project before its first pass.
 pub fn before_first_pass(project: &ProjectId, wanted: &Wanted, now: Timestamp) -> Status {
     let complaint = wanted.complaint.as_ref().filter(|complaint| !complaint.is_of_another_file());
     let stalled = unreadable(wanted).or_else(|| complaint.map(finding));
     let stands_still = stalled.is_some();
     let found = stalled.unwrap_or_else(|| (Reason::Pending, "no pass has looked at it yet".to_owned()));
-    let condition = |kind: ConditionKind, holds: bool, (reason, message): Finding| Condition {
-        kind,
-        holds,
-        reason,
-        message,
-        since: now,
-    };
+    let condition = |kind, holds, finding| new_condition(kind, holds, finding, now);
     let mut conditions = vec![condition(ConditionKind::Ready, false, found.clone())];
     conditions.push(condition(
         if stands_still { ConditionKind::Stalled } else { ConditionKind::Reconciling },
