@@ -13,7 +13,7 @@ use zexio::model::document;
 use zexio::model::names::{EnvName, ProjectId, ReleaseNo, Slot, UnitId};
 use zexio::model::progress::{Progress, ProjectProgress, Release};
 use zexio::model::quantity::Timestamp;
-use zexio::model::spec::{Document, Sealed, Spec};
+use zexio::model::spec::{Command, Document, Sealed, Spec};
 use zexio::plan::ports;
 use zexio::render::caddyfile::Proxy;
 use zexio::settings::Settings;
@@ -69,14 +69,13 @@ fn span(from: u64, to: u64) -> impl Strategy<Value = String> {
 
 fn command() -> impl Strategy<Value = Value> {
     const USUAL: [&str; 5] = ["./app", "/usr/bin/env", "node", "bin/x y", "./é"];
-    let program = prop_oneof![
-        5 => select(USUAL.to_vec()).prop_map(str::to_owned),
-        1 => text().prop_filter("no program", |raw| {
-            !raw.is_empty() && !raw.starts_with(['+', '-', '!', '@', ':', '|', '~', '$']) && !raw.split('/').any(|part| part == "..")
-        }),
-    ];
-    (program, vec(text(), 0..4), any::<bool>()).prop_map(|(program, words, as_text)| {
-        let words: Vec<String> = [program].into_iter().chain(words).collect();
+    let program = prop_oneof![5 => select(USUAL.to_vec()).prop_map(str::to_owned), 1 => text()];
+    let words = (program, vec(text(), 0..4)).prop_map(|(program, words)| [program].into_iter().chain(words).collect());
+    // What is refused has tables of its own: a program may be any text, as long as it is one.
+    let accepted = words.prop_filter("no command", |words: &Vec<String>| {
+        Command::of_words(words.clone()).is_ok_and(|command| command.flaw(false).is_none())
+    });
+    (accepted, any::<bool>()).prop_map(|(words, as_text)| {
         match shlex::try_join(words.iter().map(String::as_str)) {
             // In a text a program like `{` or `A=b` is taken for a shell's.
             Ok(joined) if as_text && USUAL.contains(&words[0].as_str()) => json!(joined),
