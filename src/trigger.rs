@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::model::desired::Wanted;
+use crate::model::desired::DesiredProject;
 use crate::model::names::ProjectId;
 use crate::model::status::Status;
 use crate::plan::Plan;
@@ -27,7 +27,7 @@ pub enum Trigger {
 /// A request for what the loop would do.
 pub struct DryRunRequest {
     /// Assume this desired state of the project.
-    pub suppose: Option<(ProjectId, Wanted)>,
+    pub suppose: Option<(ProjectId, DesiredProject)>,
     /// Where the answer goes.
     pub answer: oneshot::Sender<Result<DryRun, String>>,
 }
@@ -67,7 +67,7 @@ impl TriggerSender {
     ///
     /// # Errors
     /// There is no plan: the loop ended, or the database could not be read.
-    pub async fn plan(&self, suppose: Option<(ProjectId, Wanted)>) -> Result<DryRun, String> {
+    pub async fn plan(&self, suppose: Option<(ProjectId, DesiredProject)>) -> Result<DryRun, String> {
         let (answer, wait) = oneshot::channel();
         let ended = || "the loop has ended".to_owned();
         self.0.send(Trigger::Ask(Box::new(DryRunRequest { suppose, answer }))).map_err(|_| ended())?;

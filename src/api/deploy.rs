@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::model::desired::{Intent, Owner, Wanted};
+use crate::model::desired::{DesiredProject, Intent, Owner};
 use crate::model::names::{ArtifactName, ProjectId, Sha256};
 use crate::model::spec::{Artifact, ArtifactFrom, Label, Source, Spec, Updates};
 use crate::port::WriteError;
@@ -55,7 +55,7 @@ pub async fn artifact(call: &Call) -> Answer {
 
 /// Returns the spec whose artifact this key may move: any deploy key if the spec allows moves, otherwise only a key
 /// that may write the whole spec.
-fn movable<'a>(project: &ProjectId, wanted: &'a Wanted, admin: bool) -> Result<&'a Spec, Problem> {
+fn movable<'a>(project: &ProjectId, wanted: &'a DesiredProject, admin: bool) -> Result<&'a Spec, Problem> {
     let spec = match &wanted.intent {
         Intent::Run(spec) => spec,
         Intent::Delete { .. } => return Err(WriteError::Deleting(project.clone()).into()),

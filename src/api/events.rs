@@ -92,7 +92,7 @@ fn begin(state: &ApiState, asked: &EventQuery) -> Result<(Vec<Kept>, u64), Probl
     };
     if let Some(project) = &asked.project
         && newest(asked.project.clone())?.is_none()
-        && state.desired_store.wanted(project)?.is_none()
+        && state.desired_store.desired_project(project)?.is_none()
     {
         return Err(WriteError::Unknown(project.clone()).into());
     }

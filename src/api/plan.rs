@@ -6,7 +6,7 @@ use hyper::StatusCode;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::model::desired::Wanted;
+use crate::model::desired::DesiredProject;
 use crate::model::names::ProjectId;
 use crate::plan::Step;
 use crate::plan::status::waiting_projects;
@@ -64,7 +64,7 @@ pub async fn of_project(call: &Call) -> Answer {
 ///
 /// # Errors
 /// The loop does not answer.
-pub async fn supposing(call: &Call, project: &ProjectId, wanted: Wanted) -> Answer {
+pub async fn supposing(call: &Call, project: &ProjectId, wanted: DesiredProject) -> Answer {
     let generation = wanted.generation;
     let found = ask(&call.state, Some((project.clone(), wanted))).await?;
     shown(project, generation, &found)
@@ -79,7 +79,7 @@ fn shown(project: &ProjectId, generation: u64, found: &DryRun) -> Answer {
     json(StatusCode::OK, &json!({ "project": project, "generation": generation, "steps": steps, "waiting": waiting }))
 }
 
-async fn ask(state: &ApiState, suppose: Option<(ProjectId, Wanted)>) -> Result<DryRun, Problem> {
+async fn ask(state: &ApiState, suppose: Option<(ProjectId, DesiredProject)>) -> Result<DryRun, Problem> {
     let plan = tokio::time::timeout(TIMEOUT, state.trigger.plan(suppose)).await;
     plan.unwrap_or_else(|_| Err("the loop is busy".to_owned()))
         .map_err(|cause| Problem::later(format!("could not ask for the plan: {cause}")))

@@ -7,7 +7,7 @@ use hyper::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::model::desired::{Complaint, Hold, Intent, Owner, Wanted};
+use crate::model::desired::{Complaint, DesiredProject, Hold, Intent, Owner};
 use crate::model::document::{self, Problem as Flaw};
 use crate::model::event::By;
 use crate::model::names::{ProjectId, ReleaseNo};
@@ -141,7 +141,7 @@ pub async fn sync(call: &Call) -> Answer {
 }
 
 /// Says why a desired state is not acted on for now.
-pub fn paused(state: &ApiState, wanted: &Wanted) -> Option<String> {
+pub fn paused(state: &ApiState, wanted: &DesiredProject) -> Option<String> {
     wanted.pause_at(state.clock.now()).map(|pause| pause.message)
 }
 
@@ -188,7 +188,7 @@ pub async fn rollback(call: &Call) -> Answer {
 fn go_back(
     state: &ApiState,
     project: &ProjectId,
-    wanted: &Wanted,
+    wanted: &DesiredProject,
     to: Option<ReleaseNo>,
     by: &By,
 ) -> Result<(Put, ReleaseNo), Problem> {
@@ -262,7 +262,7 @@ fn past(progress: &ProjectProgress, number: ReleaseNo, release: &Release) -> Val
 ///
 /// # Errors
 /// There is no such project.
-pub async fn wanted(call: &Call) -> Result<Wanted, Problem> {
+pub async fn wanted(call: &Call) -> Result<DesiredProject, Problem> {
     let project = call.project()?;
     call.ask(move |state| known(state, &project)).await
 }
@@ -271,8 +271,8 @@ pub async fn wanted(call: &Call) -> Result<Wanted, Problem> {
 ///
 /// # Errors
 /// There is no such project.
-pub fn known(state: &ApiState, project: &ProjectId) -> Result<Wanted, Problem> {
-    let wanted = state.desired_store.wanted(project)?;
+pub fn known(state: &ApiState, project: &ProjectId) -> Result<DesiredProject, Problem> {
+    let wanted = state.desired_store.desired_project(project)?;
     wanted.ok_or_else(|| WriteError::Unknown(project.clone()).into())
 }
 
@@ -293,21 +293,21 @@ fn read(state: &ApiState, project: &ProjectId, text: &[u8]) -> Result<Admitted, 
         let message = format!("the document is of {}, the path of {project}", document.project);
         return Err(Problem::invalid(vec![Flaw::at("project", message)]));
     }
-    let stored = state.desired_store.wanted(project)?;
-    let stored = stored.as_ref().and_then(Wanted::spec);
+    let stored = state.desired_store.desired_project(project)?;
+    let stored = stored.as_ref().and_then(DesiredProject::spec);
     let origin = Origin::Request { stored, now: state.clock.now() };
     admit(text, document, origin, &state.check_url).map_err(|error| Problem::invalid(error.problems))
 }
 
-fn supposed(state: &ApiState, document: Admitted, expected: Option<u64>) -> Result<Wanted, Problem> {
+fn supposed(state: &ApiState, document: Admitted, expected: Option<u64>) -> Result<DesiredProject, Problem> {
     if expected.is_some() {
-        let generation = state.desired_store.wanted(document.project())?.map_or(0, |wanted| wanted.generation);
+        let generation = state.desired_store.desired_project(document.project())?.map_or(0, |wanted| wanted.generation);
         expect_generation(generation, expected)?;
     }
     Ok(state.desired_store.dry_run(document, &Owner::Api)?)
 }
 
-fn expect(wanted: &Wanted, expected: Option<u64>) -> Result<(), Problem> {
+fn expect(wanted: &DesiredProject, expected: Option<u64>) -> Result<(), Problem> {
     expect_generation(wanted.generation, expected)
 }
 
@@ -339,7 +339,7 @@ fn tagged(mut response: Response<Out>, generation: u64) -> Answer {
 }
 
 /// Shows a project: its status fields, its spec, and the status again under `status`.
-fn view(state: &ApiState, project: &ProjectId, wanted: &Wanted, status: Option<Status>) -> Value {
+fn view(state: &ApiState, project: &ProjectId, wanted: &DesiredProject, status: Option<Status>) -> Value {
     let now = state.clock.now();
     let mut status =
         with_current_intent(status.unwrap_or_else(|| before_first_pass(project, wanted, now)), wanted, now);

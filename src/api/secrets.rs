@@ -30,7 +30,7 @@ pub async fn list(call: &Call) -> Answer {
     let secrets = call
         .ask(move |state| {
             let secrets = state.desired_store.secrets(&id)?;
-            match secrets.is_empty() && state.desired_store.wanted(&id)?.is_none() {
+            match secrets.is_empty() && state.desired_store.desired_project(&id)?.is_none() {
                 true => Err(WriteError::Unknown(id).into()),
                 false => Ok(secrets),
             }
@@ -75,7 +75,7 @@ pub async fn delete(call: &Call) -> Answer {
 
 /// A project's secrets are deleted with it; one written during the removal would be lost silently.
 fn refuse_while_deleting(state: &ApiState, project: &ProjectId) -> Result<(), Problem> {
-    match state.desired_store.wanted(project)?.map(|wanted| wanted.intent) {
+    match state.desired_store.desired_project(project)?.map(|wanted| wanted.intent) {
         Some(Intent::Delete { .. }) => Err(WriteError::Deleting(project.clone()).into()),
         _ => Ok(()),
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::model::desired::{Complaint, Owner};
 use crate::model::document;
 use crate::model::reason::Reason;
-use crate::model::services::{Service, ServiceIntent, ServiceState, ServiceStatus, WantedService, work_unit};
+use crate::model::services::{DesiredService, Service, ServiceIntent, ServiceState, ServiceStatus, work_unit};
 use crate::port::{PortError, WriteError};
 
 use super::problem::Problem;
@@ -27,7 +27,7 @@ pub async fn list(call: &Call) -> Answer {
     let all = call
         .ask(|state| {
             let (wanted, statuses) =
-                (state.service_progress.wanted_services()?, state.service_progress.service_statuses()?);
+                (state.service_progress.desired_services()?, state.service_progress.service_statuses()?);
             let view = |service: Service| view(service, wanted.get(&service), &statuses);
             Ok(Service::ALL.into_iter().map(view).collect::<Vec<Value>>())
         })
@@ -73,7 +73,7 @@ pub async fn delete(call: &Call) -> Answer {
     let (service, by) = (service(call)?, call.by()?);
     let generation = call
         .write(move |state| {
-            let wanted = state.desired_services.wanted_service(service)?.ok_or(WriteError::ServiceUnknown(service))?;
+            let wanted = state.desired_services.desired_service(service)?.ok_or(WriteError::ServiceUnknown(service))?;
             let held = wanted.complaint.as_ref().is_some_and(Complaint::holds_a_removal);
             let owner = if held { wanted.owner } else { Owner::Api };
             Ok(state.desired_services.drop_service(service, &owner, purge, &by)?)
@@ -87,11 +87,11 @@ fn service(call: &Call) -> Result<Service, Problem> {
 }
 
 fn look(state: &ApiState, service: Service) -> Result<Value, PortError> {
-    let wanted = state.service_progress.wanted_services()?;
+    let wanted = state.service_progress.desired_services()?;
     Ok(view(service, wanted.get(&service), &state.service_progress.service_statuses()?))
 }
 
-fn view(service: Service, wanted: Option<&WantedService>, statuses: &BTreeMap<Service, ServiceStatus>) -> Value {
+fn view(service: Service, wanted: Option<&DesiredService>, statuses: &BTreeMap<Service, ServiceStatus>) -> Value {
     let status = statuses.get(&service);
     json!({
         "service": service,
@@ -107,7 +107,7 @@ fn view(service: Service, wanted: Option<&WantedService>, statuses: &BTreeMap<Se
     })
 }
 
-fn desired(service: Service, wanted: &WantedService) -> Value {
+fn desired(service: Service, wanted: &DesiredService) -> Value {
     let owner = wanted.owner.to_string();
     match wanted.intent {
         ServiceIntent::Install(version) => {

@@ -5,7 +5,7 @@ use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::model::desired::{Hold, Owner, Wanted};
+use crate::model::desired::{DesiredProject, Hold, Owner};
 use crate::model::document::Problem as Flaw;
 use crate::model::names::ProjectId;
 use crate::model::quantity::Timestamp;
@@ -93,7 +93,7 @@ fn check(asked: Asked, now: Timestamp) -> Result<Asked, Problem> {
 }
 
 /// Only the owner can change the spec; an override here would be undone by nothing and visible nowhere.
-fn refuse_where_the_spec_says_so(project: &ProjectId, wanted: &Wanted, now: Timestamp) -> Result<(), Problem> {
+fn refuse_where_the_spec_says_so(project: &ProjectId, wanted: &DesiredProject, now: Timestamp) -> Result<(), Problem> {
     let Some(spec) = wanted.spec().filter(|spec| spec.suspend.at(now).is_some()) else { return Ok(()) };
     let place = match &wanted.owner {
         Owner::File(name) => format!("take `suspend` out of {name} in the watched directory"),

@@ -17,7 +17,7 @@ use super::spec::{
 
 /// The desired state of everything.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Desired(pub BTreeMap<ProjectId, Wanted>);
+pub struct Desired(pub BTreeMap<ProjectId, DesiredProject>);
 
 impl Desired {
     /// Halts the projects whose progress could not be read: it is unknown what was begun.
@@ -32,7 +32,7 @@ impl Desired {
 
 /// The desired state of one project.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+pub struct DesiredProject {
     /// Grows with every change.
     pub generation: u64,
     pub intent: Intent,
@@ -100,7 +100,7 @@ pub enum Intent {
     Unreadable(String),
 }
 
-impl Wanted {
+impl DesiredProject {
     /// Returns the spec, if one is wanted.
     pub fn spec(&self) -> Option<&Spec> {
         match &self.intent {

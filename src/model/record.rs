@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::desired::{Complaint, Hold, Intent, Owner, Wanted};
+use super::desired::{Complaint, DesiredProject, Hold, Intent, Owner};
 use super::event::By;
 use super::names::SecretName;
 use super::quantity::Timestamp;
@@ -81,14 +81,14 @@ pub struct Overlay {
 
 impl Record {
     /// Returns the desired state, with the newest versions of the stored secrets.
-    pub fn wanted(&self, secrets: BTreeMap<SecretName, u32>) -> Wanted {
+    pub fn wanted(&self, secrets: BTreeMap<SecretName, u32>) -> DesiredProject {
         let intent = match (self.goal, &self.spec, &self.damage) {
             (Goal::Delete { keep_data }, ..) => Intent::Delete { keep_data },
             (.., Some(damage)) => Intent::Unreadable(damage.message()),
             (Goal::Run, Some(spec), None) => Intent::Run(Arc::new(self.with_overlay(spec))),
             (Goal::Run, None, None) | (Goal::Nothing, ..) => Intent::Nothing,
         };
-        Wanted {
+        DesiredProject {
             generation: self.generation,
             intent,
             owner: self.owner.clone(),

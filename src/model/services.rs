@@ -142,7 +142,7 @@ impl Version {
 
 /// The desired state of one service.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WantedService {
+pub struct DesiredService {
     /// Grows with every change.
     pub generation: u64,
     pub intent: ServiceIntent,
@@ -166,7 +166,7 @@ pub enum ServiceIntent {
 }
 
 /// The desired state of all services.
-pub type WantedServices = BTreeMap<Service, WantedService>;
+pub type DesiredServices = BTreeMap<Service, DesiredService>;
 
 /// The observed state of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -13,7 +13,7 @@ use crate::model::progress::{
 };
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::reason::Reason;
-use crate::model::services::WantedServices;
+use crate::model::services::DesiredServices;
 use crate::model::spec::{Deploy, OnFailure, Route, Spec};
 
 use super::retry::{self, Rejection, reject};
@@ -27,7 +27,7 @@ const SHORTEST_DRAIN: Span = Span::seconds(1);
 /// Folds the observations of every observed project into its progress.
 pub fn advance(
     desired: &Desired,
-    services: &WantedServices,
+    services: &DesiredServices,
     observed: &Observed,
     all_progress: &mut Progress,
     rules: &Rules,

@@ -29,7 +29,7 @@ use crate::model::names::ProjectId;
 use crate::model::observed::Observed;
 use crate::model::progress::Progress;
 use crate::model::quantity::Timestamp;
-use crate::model::services::WantedServices;
+use crate::model::services::DesiredServices;
 use crate::render::caddyfile::Proxy;
 
 pub use step::{
@@ -80,7 +80,7 @@ pub struct PassContext<'a> {
 /// Plans the steps for everything that was observed.
 pub fn plan(
     desired: &Desired,
-    services: &WantedServices,
+    services: &DesiredServices,
     observed: &Observed,
     all_progress: &Progress,
     rules: &Rules,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::model::desired::{Content, Wanted};
+use crate::model::desired::{Content, DesiredProject};
 use crate::model::names::{Hostname, ProjectId, ReleaseNo, Sha256, Slot};
 use crate::model::observed::Observed;
 use crate::model::progress::{Cause, End, Progress, ProjectProgress, Release, Rollout};
@@ -17,7 +17,7 @@ use crate::model::reason::Reason;
 /// does.
 pub fn select(
     project: &ProjectId,
-    wanted: &Wanted,
+    wanted: &DesiredProject,
     spec: &Spec,
     observed: &Observed,
     all_progress: &mut Progress,
@@ -95,7 +95,7 @@ fn conflict(project: &ProjectId, hosts: &BTreeSet<Hostname>, all_progress: &Prog
 
 /// Returns whether the desired release is on trial, serves, or has failed already: the services it needs were there
 /// when it began, and one that goes down later blocks no rollout.
-fn has_begun(wanted: &Wanted, spec: &Spec, progress: &ProjectProgress) -> bool {
+fn has_begun(wanted: &DesiredProject, spec: &Spec, progress: &ProjectProgress) -> bool {
     let target = progress.target_release().and_then(|number| Some((number, progress.release(number)?)));
     let Some((number, target)) = target else { return false };
     let same = match &spec.artifact.from {
@@ -133,7 +133,7 @@ pub fn hosts_of(spec: &Spec) -> BTreeSet<Hostname> {
 }
 
 fn wanted_release(
-    wanted: &Wanted,
+    wanted: &DesiredProject,
     spec: &Spec,
     progress: &mut ProjectProgress,
     now: Timestamp,

@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex};
 
 use zeroize::Zeroizing;
 
-use crate::model::desired::{Complaint, Desired, Hold, Owner, SecretVersion, Wanted};
+use crate::model::desired::{Complaint, Desired, DesiredProject, Hold, Owner, SecretVersion};
 use crate::model::event::{By, Event, Kept};
 use crate::model::failure::PortError;
 use crate::model::names::{EnvName, KeyId, ProjectId, SecretName};
 use crate::model::progress::{Progress, ProjectProgress};
 use crate::model::quantity::Timestamp;
 use crate::model::reason::Reason;
-use crate::model::services::{Service, ServiceProgress, ServiceStatus, Version, WantedService, WantedServices};
+use crate::model::services::{DesiredService, DesiredServices, Service, ServiceProgress, ServiceStatus, Version};
 use crate::model::spec::{Artifact, Plain, Sealed};
 use crate::model::status::Status;
 use crate::plan::accept::admit::Admitted;
@@ -137,12 +137,12 @@ pub trait DesiredStore: Send + Sync {
     ///
     /// # Errors
     /// The database could not be read.
-    fn wanted(&self, project: &ProjectId) -> Result<Option<Wanted>, WriteError>;
+    fn desired_project(&self, project: &ProjectId) -> Result<Option<DesiredProject>, WriteError>;
     /// Returns the desired state that writing a document would result in.
     ///
     /// # Errors
     /// Those of `put`.
-    fn dry_run(&self, document: Admitted, owner: &Owner) -> Result<Wanted, WriteError>;
+    fn dry_run(&self, document: Admitted, owner: &Owner) -> Result<DesiredProject, WriteError>;
     /// Sets the complaint that blocks a project's newest request; none clears it. A complaint about an unknown project
     /// creates a project without a desired state, which is deleted with its complaint.
     ///
@@ -206,7 +206,7 @@ pub trait ServiceProgressStore: Send + Sync {
     ///
     /// # Errors
     /// The database could not be read.
-    fn wanted_services(&self) -> Result<WantedServices, PortError>;
+    fn desired_services(&self) -> Result<DesiredServices, PortError>;
     /// Returns the recorded progress.
     ///
     /// # Errors
@@ -240,7 +240,7 @@ pub trait DesiredServiceStore: Send + Sync {
     ///
     /// # Errors
     /// The database could not be read.
-    fn wanted_service(&self, service: Service) -> Result<Option<WantedService>, WriteError>;
+    fn desired_service(&self, service: Service) -> Result<Option<DesiredService>, WriteError>;
     /// Requests a service; an equal request is no change. `heir_of`: its previous owner, which was removed.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Keeps the evidence of a failed release before its units are stopped and removed.
 
-use crate::model::desired::{Desired, Wanted, Work};
+use crate::model::desired::{Desired, DesiredProject, Work};
 use crate::model::layout::{Layout, user_of};
 use crate::model::names::{ProcessName, ProjectId, ReleaseNo, UnitId};
 use crate::model::observed::{FetchSeen, Observed, ObservedProject, PortHolder, UnitSeen};
@@ -24,7 +24,7 @@ pub fn gather(desired: &Desired, observed: &Observed, all_progress: &mut Progres
         for number in progress.releases.keys().copied().filter(open).collect::<Vec<_>>() {
             let limit = progress.release(number).and_then(|release| release.content.limits.memory);
             let evidence = of_release(project, number, limit, seen, tail);
-            let spec = desired.0.get(project).and_then(Wanted::spec);
+            let spec = desired.0.get(project).and_then(DesiredProject::spec);
             let failed = spec.map(|spec| failed_beside(spec, progress, number, seen)).unwrap_or_default();
             let (release, data, user) = (layout.release(project, number), layout.data(project), user_of(project));
             let off = progress.release(number).is_some_and(|release| release.content.sandbox == Sandbox::Off);

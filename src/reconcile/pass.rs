@@ -9,13 +9,13 @@ use super::phases::Phases;
 use super::services::HostServices;
 use super::{evidence, sight};
 use crate::metrics::{Metrics, Statuses};
-use crate::model::desired::{Desired, Intent, Wanted};
+use crate::model::desired::{Desired, DesiredProject, Intent};
 use crate::model::failure::PortError;
 use crate::model::names::{Hostname, ProjectId, Slot, UnitId};
 use crate::model::observed::{ActiveState, Observed, ObservedProject, ProxySeen, UnitSeen, Visit};
 use crate::model::progress::{Progress, ProjectProgress};
 use crate::model::quantity::{Span, Timestamp};
-use crate::model::services::WantedServices;
+use crate::model::services::DesiredServices;
 use crate::model::spec::{Check, Route};
 use crate::model::status::{ProcessStatus, Status};
 use crate::plan::check::Breach;
@@ -75,13 +75,13 @@ pub struct Loop {
 }
 
 /// Plans from desired state, observations and progress; also returns the steps it left out.
-pub type Planner = fn(&Desired, &WantedServices, &Observed, &Progress, &Rules) -> (Plan, Vec<Breach>);
+pub type Planner = fn(&Desired, &DesiredServices, &Observed, &Progress, &Rules) -> (Plan, Vec<Breach>);
 
 /// Plans, and leaves out the steps of a project whose plan would break a guarantee. That is a bug of ours: the project
 /// stands still, and an event reports it.
 pub fn checked_plan(
     desired: &Desired,
-    services: &WantedServices,
+    services: &DesiredServices,
     observed: &Observed,
     all_progress: &Progress,
     rules: &Rules,
@@ -95,7 +95,7 @@ pub fn checked_plan(
 /// What a pass starts from.
 struct Snapshot {
     desired: Desired,
-    services: WantedServices,
+    services: DesiredServices,
     observed: Observed,
     progress: Progress,
 }
@@ -117,7 +117,7 @@ impl Loop {
     ///
     /// # Errors
     /// Something could not be read.
-    pub fn dry_run(&mut self, suppose: Option<(ProjectId, Wanted)>) -> Result<DryRun, String> {
+    pub fn dry_run(&mut self, suppose: Option<(ProjectId, DesiredProject)>) -> Result<DryRun, String> {
         let mut view = self.look(suppose, false).map_err(|e| e.to_string())?;
         advance::advance(&view.desired, &view.services, &view.observed, &mut view.progress, &self.rules);
         let unserved = self.unserved(&view);
@@ -212,9 +212,9 @@ impl Loop {
         self.template_trouble = trouble;
     }
 
-    fn look(&self, suppose: Option<(ProjectId, Wanted)>, full: bool) -> Result<Snapshot, PortError> {
+    fn look(&self, suppose: Option<(ProjectId, DesiredProject)>, full: bool) -> Result<Snapshot, PortError> {
         let mut desired = self.store.desired()?;
-        let wanted = self.services.store.wanted_services()?;
+        let wanted = self.services.store.desired_services()?;
         desired.0.extend(suppose);
         let all_progress = self.store.progress()?;
         desired.stop_at_unreadable(&all_progress);
@@ -521,7 +521,7 @@ fn probes(
     for (project, seen) in projects {
         let Some(progress) = all_progress.projects.get(project) else { continue };
         let (Some(candidate), Some(units)) = (progress.candidate(), seen.units.known()) else { continue };
-        let spec = desired.0.get(project).and_then(Wanted::spec);
+        let spec = desired.0.get(project).and_then(DesiredProject::spec);
         for unit in progress.units_of(project, candidate) {
             let Some(work) = progress.work_of(&unit) else { continue };
             let routes = spec.and_then(|spec| spec.processes.get(&unit.process)).map(|process| &process.routes[..]);

@@ -11,7 +11,7 @@ use crate::model::observed::{Facet, Observed};
 use crate::model::progress::Progress;
 use crate::model::quantity::Timestamp;
 use crate::model::reason::Reason;
-use crate::model::services::{Service, ServiceProgress, ServiceStatus, ServicesSeen, WantedServices};
+use crate::model::services::{DesiredServices, Service, ServiceProgress, ServiceStatus, ServicesSeen};
 use crate::plan::services::PackageJob;
 use crate::plan::{ServiceAction, events, retry, services};
 use crate::port::{ServiceProgressStore, Services};
@@ -34,7 +34,7 @@ impl HostServices {
     }
 
     /// Observes the services; closely if they are requested or needed.
-    pub fn look(&self, wanted: &WantedServices, desired: &Desired, full: bool) -> Facet<ServicesSeen> {
+    pub fn look(&self, wanted: &DesiredServices, desired: &Desired, full: bool) -> Facet<ServicesSeen> {
         let needed = || desired.0.values().filter_map(|wanted| wanted.spec()).any(|spec| !spec.needs.is_empty());
         sight(self.host.look(full || !wanted.is_empty() || needed()))
     }
@@ -103,7 +103,7 @@ impl HostServices {
     /// The database could not be written.
     pub fn record(
         &mut self,
-        wanted: &WantedServices,
+        wanted: &DesiredServices,
         observed: &Observed,
         all_progress: &Progress,
         full: bool,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::model::desired::{Complaint, ComplaintKind, Desired, HeldUntil, Intent, Owner};
 use crate::model::names::ProjectId;
-use crate::model::services::{Service, ServiceIntent, Version, WantedServices};
+use crate::model::services::{DesiredServices, Service, ServiceIntent, Version};
 
 /// How long before a file goes missing its copy under a new name may appear: editors copy first.
 const TOGETHER: Duration = Duration::from_secs(10);
@@ -128,7 +128,7 @@ pub struct Verdict {
 pub fn decide(
     listing: &Listing,
     known: &Desired,
-    services: &WantedServices,
+    services: &DesiredServices,
     prior: &Prior,
     now: Duration,
     prune_max: usize,
@@ -151,7 +151,7 @@ pub fn decide(
 
 struct Look<'a> {
     known: &'a Desired,
-    services: &'a WantedServices,
+    services: &'a DesiredServices,
     prior: &'a Prior,
     now: Duration,
     verdict: Verdict,

@@ -86,7 +86,7 @@ impl Reader {
     /// Observes once; returns how long until the next observation, if one is due.
     fn look(&mut self) -> Option<Duration> {
         let known = self.stores.progress.desired();
-        let known = known.and_then(|known| Ok((known, self.stores.service_progress.wanted_services()?)));
+        let known = known.and_then(|known| Ok((known, self.stores.service_progress.desired_services()?)));
         let (known, services) = match known {
             Ok(known) => known,
             Err(error) => {

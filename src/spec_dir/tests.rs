@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 use crate::host::clock::SystemClock;
-use crate::model::desired::{Intent, Wanted};
+use crate::model::desired::{DesiredProject, Intent};
 use crate::model::reason::Reason;
 use crate::model::services::{Service, ServiceIntent, Version};
 use crate::store::{Db, MasterKey};
@@ -57,8 +57,8 @@ impl Watched {
         fs::rename(&temporary, self.specs().join(name)).unwrap();
     }
 
-    fn wanted(&self, project: &str) -> Option<Wanted> {
-        self.db.wanted(&project.parse().unwrap()).unwrap()
+    fn wanted(&self, project: &str) -> Option<DesiredProject> {
+        self.db.desired_project(&project.parse().unwrap()).unwrap()
     }
 
     fn eventually(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
@@ -108,7 +108,8 @@ fn a_file_lives_through_its_whole_life() {
 #[test]
 fn a_host_file_lives_through_its_whole_life() {
     let door = Watched::new();
-    let intent = |door: &Watched, service| door.db.wanted_services().unwrap().get(&service).map(|wanted| wanted.intent);
+    let intent =
+        |door: &Watched, service| door.db.desired_services().unwrap().get(&service).map(|wanted| wanted.intent);
     let gone = Some(ServiceIntent::Remove { purge: false });
     door.write("host.yaml", "zexio: 1\nkind: host\nservices: { redis: {}, postgresql: { version: \"15\" } }\n");
     let fifteen = Some(ServiceIntent::Install(Version::Major(15)));
@@ -120,7 +121,7 @@ fn a_host_file_lives_through_its_whole_life() {
         "zexio: 1\nkind: host\nservices: { postgresql: { version: \"15\" }, redis: { version: new } }\n",
     );
     let told =
-        |door: &Watched| door.db.wanted_service(Service::Redis).unwrap().unwrap().complaint.map(|told| told.message);
+        |door: &Watched| door.db.desired_service(Service::Redis).unwrap().unwrap().complaint.map(|told| told.message);
     door.eventually("the mistake is told", |door| {
         told(door).is_some_and(|told| told.contains("services.redis.version"))
     });

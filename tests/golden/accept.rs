@@ -14,7 +14,7 @@ use zexio::model::progress::{Cause, End, ProjectProgress, Rejected, Release, Tar
 use zexio::model::quantity::Timestamp;
 use zexio::model::reason::Reason;
 use zexio::model::record::{Damage, Goal, Overlay, Part, Record};
-use zexio::model::services::{Service, ServiceIntent, Version, WantedService};
+use zexio::model::services::{DesiredService, Service, ServiceIntent, Version};
 use zexio::model::spec::{Artifact, ArtifactFrom, Given, Plain, Sealed, Source, Spec, Updates};
 use zexio::plan::accept::admit::{Admitted, Origin, UrlCheck, admit};
 use zexio::plan::accept::project::{self as rules, Deliveries, Delivery, StoredProgress};
@@ -391,14 +391,14 @@ fn what_a_record_means() {
 #[test]
 fn every_request_to_every_record_of_a_service() {
     const PG: Service = Service::Postgresql;
-    let installed = WantedService {
+    let installed = DesiredService {
         generation: 7,
         intent: ServiceIntent::Install(Version::Major(15)),
         owner: Owner::Api,
         complaint: complaint(ComplaintKind::SpecInvalid),
     };
-    let leaves = WantedService { intent: ServiceIntent::Remove { purge: false }, ..installed.clone() };
-    let of_file = WantedService { owner: file(), ..installed.clone() };
+    let leaves = DesiredService { intent: ServiceIntent::Remove { purge: false }, ..installed.clone() };
+    let of_file = DesiredService { owner: file(), ..installed.clone() };
     let mut text = String::new();
     for (name, old) in [
         ("unknown", None),
@@ -407,11 +407,11 @@ fn every_request_to_every_record_of_a_service() {
         ("leaves", Some(leaves.clone())),
     ] {
         writeln!(text, "{name}").unwrap();
-        let shown = |done: Result<Change<WantedService, String>, WriteError>| match done {
+        let shown = |done: Result<Change<DesiredService, String>, WriteError>| match done {
             Err(error) => format!("REFUSED {error}"),
             Ok(Change { write: Write::Save(new), answer, event: told }) => {
                 let complaint = new.complaint.as_ref().map(|it| it.kind.reason());
-                let WantedService { generation, intent, owner, .. } = &new;
+                let DesiredService { generation, intent, owner, .. } = &new;
                 format!("save {generation} {intent:?} of {owner} complaint {complaint:?} -> {answer}{}", event(&told))
             }
             Ok(change) => format!("{:?} -> {}{}", change.write, change.answer, event(&change.event)),
@@ -446,7 +446,7 @@ fn every_request_to_every_record_of_a_service() {
     }
     crate::assert_golden("accept-services.txt", &text);
     assert!(service::may_forget(&leaves, 7) && !service::may_forget(&leaves, 8));
-    let installed = WantedService { intent: ServiceIntent::Install(Version::Default), ..leaves };
+    let installed = DesiredService { intent: ServiceIntent::Install(Version::Default), ..leaves };
     assert!(!service::may_forget(&installed, 7));
 }
 

@@ -35,7 +35,7 @@ pub fn scenes() -> Vec<PathBuf> {
 /// Folds what was seen into what is remembered, plans, and writes both down.
 fn told(scene: &Scene) -> String {
     let (desired, observed, mut all_progress, rules) = scene.stage();
-    let services = scene.wanted_services();
+    let services = scene.desired_services();
     let remembered_before = all_progress.clone();
     advance::advance(&desired, &services, &observed, &mut all_progress, &rules);
     let decided = all_progress.clone();

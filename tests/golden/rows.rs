@@ -35,7 +35,7 @@ fn rows_of_the_version_before_mean_what_they_meant() {
         let (desired, observed, mut all_progress, rules) = scene.stage();
 
         assert_eq!(read(&name, &written.before), all_progress.projects, "{name}");
-        advance::advance(&desired, &scene.wanted_services(), &observed, &mut all_progress, &rules);
+        advance::advance(&desired, &scene.desired_services(), &observed, &mut all_progress, &rules);
         assert_eq!(read(&name, &written.after), all_progress.projects, "{name}");
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use zexio::model::desired::{Complaint, Content, Desired, Hold, Intent, Kind, Owner, Wanted, Work};
+use zexio::model::desired::{Complaint, Content, Desired, DesiredProject, Hold, Intent, Kind, Owner, Work};
 use zexio::model::document;
 use zexio::model::failure::PortError;
 use zexio::model::layout::Layout;
@@ -24,7 +24,7 @@ use zexio::model::progress::{
 };
 use zexio::model::quantity::{Span, Timestamp};
 use zexio::model::reason::Reason;
-use zexio::model::services::{Service, WantedServices};
+use zexio::model::services::{DesiredServices, Service};
 use zexio::model::spec::{Route, Sealed, Source, Spec};
 use zexio::plan::{RoutesOrder, Rules, ports, routes, visits};
 use zexio::render::caddyfile;
@@ -329,7 +329,7 @@ impl Scene {
     }
 
     /// Returns what is wanted of the services.
-    pub fn wanted_services(&self) -> WantedServices {
+    pub fn desired_services(&self) -> DesiredServices {
         self.services.iter().filter_map(|(service, words)| Some((*service, words.wanted()?))).collect()
     }
 
@@ -412,7 +412,7 @@ fn made_from(content: &Content) -> Sha256 {
 }
 
 impl Project {
-    fn wanted(&self, name: &ProjectId) -> Wanted {
+    fn wanted(&self, name: &ProjectId) -> DesiredProject {
         let intent = match &self.delete {
             _ if self.nothing => Intent::Nothing,
             Some(delete) => Intent::Delete { keep_data: delete.keep_data },
@@ -424,7 +424,7 @@ impl Project {
             reason: None,
             until: until.map(at),
         });
-        Wanted {
+        DesiredProject {
             generation: self.generation,
             intent,
             owner: Owner::Api,

@@ -8,8 +8,8 @@ use zexio::model::desired::Owner;
 use zexio::model::observed::{ActiveState, Exit, Observed};
 use zexio::model::progress::{Backoff, Progress};
 use zexio::model::services::{
-    DaemonSeen, Installation, PackageJobSeen, Service, ServiceIntent, ServiceProgress, ServiceSeen, ServiceStatus,
-    Version, WantedService, WantedServices,
+    DaemonSeen, DesiredService, DesiredServices, Installation, PackageJobSeen, Service, ServiceIntent, ServiceProgress,
+    ServiceSeen, ServiceStatus, Version,
 };
 use zexio::plan::services;
 
@@ -48,7 +48,7 @@ struct ServiceMemoryInWords {
 
 impl ServiceInWords {
     /// Returns what is wanted of it.
-    pub fn wanted(&self) -> Option<WantedService> {
+    pub fn wanted(&self) -> Option<DesiredService> {
         let intent = match self.want.as_deref()?.split_once(' ') {
             Some(("install", major)) => ServiceIntent::Install(Version::Major(major.parse().expect("a major"))),
             _ => match self.want.as_deref()? {
@@ -60,7 +60,7 @@ impl ServiceInWords {
             },
         };
         let complaint = self.complaint.as_deref().map(complaint);
-        Some(WantedService { generation: self.generation, intent, owner: Owner::Api, complaint })
+        Some(DesiredService { generation: self.generation, intent, owner: Owner::Api, complaint })
     }
 
     /// Returns what is remembered of it.
@@ -110,7 +110,7 @@ fn installation(service: Service, major: u32, words: &str) -> Installation {
 
 /// Shows each service that could be looked at; `before` is how they were.
 pub fn statuses(
-    wanted: &WantedServices,
+    wanted: &DesiredServices,
     observed: &Observed,
     all_progress: &Progress,
     before: &BTreeMap<Service, ServiceStatus>,

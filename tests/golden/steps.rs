@@ -8,7 +8,7 @@ use zexio::model::names::ProjectId;
 use zexio::model::progress::{Progress, ProjectProgress};
 use zexio::model::quantity::Timestamp;
 use zexio::model::reason::Reason;
-use zexio::model::services::{Service, Version, WantedServices};
+use zexio::model::services::{DesiredServices, Service, Version};
 use zexio::plan::check::Breach;
 use zexio::plan::services::Task;
 use zexio::plan::step::Subject;
@@ -22,8 +22,8 @@ fn steps() -> BTreeMap<&'static str, Step> {
     let mut found = BTreeMap::new();
     for path in scenes() {
         let (desired, observed, mut all_progress, rules) = Scene::read(&fs::read_to_string(path).unwrap()).stage();
-        advance::advance(&desired, &WantedServices::new(), &observed, &mut all_progress, &rules);
-        for step in plan(&desired, &WantedServices::new(), &observed, &all_progress, &rules).steps {
+        advance::advance(&desired, &DesiredServices::new(), &observed, &mut all_progress, &rules);
+        for step in plan(&desired, &DesiredServices::new(), &observed, &all_progress, &rules).steps {
             found.entry(step.action.facts().kind).or_insert(step);
         }
     }

@@ -5,7 +5,7 @@ use zexio::model::event::Level;
 use zexio::model::observed::ActiveState;
 use zexio::model::quantity::{Span, Timestamp};
 use zexio::model::reason::Reason;
-use zexio::model::services::{Service, ServiceIntent, ServiceSeen, ServiceState, Version, WantedService};
+use zexio::model::services::{DesiredService, Service, ServiceIntent, ServiceSeen, ServiceState, Version};
 use zexio::model::status::ConditionKind;
 use zexio::plan::services::NOT_ON_OFFER;
 
@@ -18,7 +18,7 @@ const NODE: Service = Service::Nodejs;
 fn intend(life: &Life, service: Service, intent: ServiceIntent) {
     let mut machine = life.world.lock();
     let generation = machine.host.wanted.get(&service).map_or(1, |wanted| wanted.generation + 1);
-    machine.host.wanted.insert(service, WantedService { generation, intent, owner: Owner::Api, complaint: None });
+    machine.host.wanted.insert(service, DesiredService { generation, intent, owner: Owner::Api, complaint: None });
 }
 
 fn install(life: &Life, service: Service, version: Version) {

@@ -216,7 +216,7 @@ struct Configured {
 fn configured(state: &ApiState, project: &ProjectId, name: &str) -> Result<Configured, Problem> {
     let missing = || Problem::missing("unknown_hook", format!("there is no {name:?} hook of {project}"));
     let provider = *PROVIDERS.iter().find(|provider| provider.names.contains(&name)).ok_or_else(missing)?;
-    let spec = match state.desired_store.wanted(project)?.map(|wanted| wanted.intent) {
+    let spec = match state.desired_store.desired_project(project)?.map(|wanted| wanted.intent) {
         Some(Intent::Run(spec)) => spec,
         // The cause is for the operator: who sends this is not known yet.
         Some(Intent::Unreadable(_)) => {

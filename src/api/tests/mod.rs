@@ -226,7 +226,7 @@ impl Bench {
 
     /// Records releases of the shop, of which some were good; the last one serves.
     fn history(&self, good: &[bool]) {
-        let wanted = self.db.wanted(&shop()).unwrap().unwrap();
+        let wanted = self.db.desired_project(&shop()).unwrap().unwrap();
         let spec = wanted.spec().unwrap();
         let source = spec.artifact.source().unwrap().clone();
         let content = crate::model::desired::Content::of(spec, source, &Default::default()).unwrap();
@@ -262,7 +262,7 @@ impl Bench {
     }
 
     fn artifact_url(&self) -> String {
-        let wanted = self.db.wanted(&shop()).unwrap().unwrap();
+        let wanted = self.db.desired_project(&shop()).unwrap().unwrap();
         match wanted.spec().unwrap().artifact.source() {
             Some(Source::Url { url, .. }) => url.clone(),
             Some(Source::File { .. }) | None => String::new(),

@@ -30,7 +30,7 @@ async fn a_service_is_asked_for_shown_and_let_go() {
     assert_eq!(names, ["nodejs", "postgresql", "redis"]);
     assert!(all["services"][0]["desired"].is_null());
     assert_eq!(bench.send(ask("DELETE", "/v1/services/postgresql?purge=true")).await.status, 202);
-    let intent = bench.db.wanted_service(Service::Postgresql).unwrap().unwrap().intent;
+    let intent = bench.db.desired_service(Service::Postgresql).unwrap().unwrap().intent;
     assert_eq!(intent, ServiceIntent::Remove { purge: true });
     let redis = bench.send(put("redis", r#"{"version":"7"}"#)).await;
     assert_eq!((redis.status, redis.json()["version"].as_str()), (201, Some("7")));
@@ -57,7 +57,7 @@ async fn what_is_no_service_or_no_version_of_it_is_refused_by_name() {
     assert_eq!(bench.send(put("redis", "{")).await.status, 422);
     assert_eq!(bench.send(ask("DELETE", "/v1/services/redis")).await.outcome(), (404, "unknown_service".to_owned()));
     assert_eq!(bench.send(ask("DELETE", "/v1/services/redis?purge=1")).await.status, 400);
-    assert!(bench.db.wanted_services().unwrap().is_empty());
+    assert!(bench.db.desired_services().unwrap().is_empty());
     assert_eq!(bench.send(put("redis", "{}").by("read")).await.outcome(), (403, "scope".to_owned()));
     assert_eq!(bench.send(ask("GET", "/v1/services").by("read")).await.status, 200);
 }

@@ -195,7 +195,7 @@ async fn a_removal_that_was_refused_is_confirmed_by_name() {
     bench.db.complain(&shop(), &file(), Some(&held)).unwrap();
     assert_eq!(bench.send(ask("POST", "/v1/projects/shop/sync")).await.json()["generation"], 1);
     assert_eq!(bench.send(ask("POST", "/v1/projects/shop/sync?prune=true")).await.json()["generation"], 2);
-    assert!(bench.db.wanted(&shop()).unwrap().unwrap().spec().is_none());
+    assert!(bench.db.desired_project(&shop()).unwrap().unwrap().spec().is_none());
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use super::{Change, Put, Request, Write, WriteError};
 use crate::model::desired::{Complaint, Owner};
 use crate::model::event::{By, Event};
 use crate::model::reason::Reason;
-use crate::model::services::{Service, ServiceIntent, Version, WantedService};
+use crate::model::services::{DesiredService, Service, ServiceIntent, Version};
 
 /// The reason of a requested change.
 const REQUESTED: Reason = Reason::ServiceRequested;
@@ -14,14 +14,14 @@ const REQUESTED: Reason = Reason::ServiceRequested;
 /// # Errors
 /// It has another owner.
 pub fn put(
-    old: Option<WantedService>,
+    old: Option<DesiredService>,
     service: Service,
     version: Version,
     owner: &Owner,
     heir_of: Option<&Owner>,
     request: Request<'_>,
-) -> Result<Change<WantedService, Put>, WriteError> {
-    let may = |old: &WantedService| old.owner == *owner || Some(&old.owner) == heir_of || is_leaving(old);
+) -> Result<Change<DesiredService, Put>, WriteError> {
+    let may = |old: &DesiredService| old.owner == *owner || Some(&old.owner) == heir_of || is_leaving(old);
     if let Some(other) = old.as_ref().filter(|old| !may(old)) {
         return Err(WriteError::ServiceOwned { service, owner: other.owner.clone() });
     }
@@ -31,7 +31,7 @@ pub fn put(
     let created = old.as_ref().is_none_or(is_leaving);
     let message = format!("{} asked for {service} {}", request.by, version.shown(service));
     let event = changed.then(|| Event::info(request.now, REQUESTED, message));
-    let record = WantedService { generation, intent, owner: owner.clone(), complaint: None };
+    let record = DesiredService { generation, intent, owner: owner.clone(), complaint: None };
     Ok(saved(old.as_ref(), record, Put { generation, created, changed }, event))
 }
 
@@ -40,12 +40,12 @@ pub fn put(
 /// # Errors
 /// There is no request for it, or it has another owner.
 pub fn delete(
-    old: Option<WantedService>,
+    old: Option<DesiredService>,
     service: Service,
     owner: &Owner,
     purge: bool,
     request: Request<'_>,
-) -> Result<Change<WantedService, u64>, WriteError> {
+) -> Result<Change<DesiredService, u64>, WriteError> {
     let old = old.ok_or(WriteError::ServiceUnknown(service))?;
     if old.owner != *owner && !is_leaving(&old) {
         return Err(WriteError::ServiceOwned { service, owner: old.owner });
@@ -60,14 +60,18 @@ pub fn delete(
         by => format!("{by} asked for the removal of {service} {data}"),
     };
     let generation = old.generation + 1;
-    let record = WantedService { generation, intent, complaint: None, owner: old.owner.clone() };
+    let record = DesiredService { generation, intent, complaint: None, owner: old.owner.clone() };
     Ok(saved(Some(&old), record, generation, Some(Event::info(request.now, REQUESTED, message))))
 }
 
 /// Decides on a complaint about a service's newest request, or on its end if there is none.
-pub fn complain(old: Option<WantedService>, owner: &Owner, complaint: Option<&Complaint>) -> Change<WantedService, ()> {
+pub fn complain(
+    old: Option<DesiredService>,
+    owner: &Owner,
+    complaint: Option<&Complaint>,
+) -> Change<DesiredService, ()> {
     match old.filter(|old| old.owner == *owner && old.intent != ServiceIntent::Unreadable) {
-        Some(old) => Change::save(WantedService { complaint: complaint.cloned(), ..old }, (), None),
+        Some(old) => Change::save(DesiredService { complaint: complaint.cloned(), ..old }, (), None),
         None => Change::nothing(()),
     }
 }
@@ -75,11 +79,11 @@ pub fn complain(old: Option<WantedService>, owner: &Owner, complaint: Option<&Co
 /// Saves a request. One that replaces a record that could not be read drops the progress: it is unknown which packages
 /// were installed for it, so those that are installed now stay.
 fn saved<T>(
-    old: Option<&WantedService>,
-    record: WantedService,
+    old: Option<&DesiredService>,
+    record: DesiredService,
     answer: T,
     event: Option<Event>,
-) -> Change<WantedService, T> {
+) -> Change<DesiredService, T> {
     let write = match old.is_some_and(|old| old.intent == ServiceIntent::Unreadable) {
         true => Write::Reset(record),
         false => Write::Save(record),
@@ -88,10 +92,10 @@ fn saved<T>(
 }
 
 /// Returns whether a removed service may be deleted from the store: no request since this generation.
-pub fn may_forget(record: &WantedService, generation: u64) -> bool {
+pub fn may_forget(record: &DesiredService, generation: u64) -> bool {
     is_leaving(record) && record.generation == generation
 }
 
-fn is_leaving(record: &WantedService) -> bool {
+fn is_leaving(record: &DesiredService) -> bool {
     matches!(record.intent, ServiceIntent::Remove { .. })
 }

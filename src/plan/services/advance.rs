@@ -6,7 +6,7 @@ use crate::model::progress::Progress;
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::reason::Reason;
 use crate::model::services::{
-    PackageJobSeen, Service, ServiceIntent, ServiceProgress, ServiceSeen, WantedService, WantedServices,
+    DesiredService, DesiredServices, PackageJobSeen, Service, ServiceIntent, ServiceProgress, ServiceSeen,
 };
 use crate::plan::retry;
 
@@ -18,7 +18,7 @@ use super::status::waits_for_somebody;
 const OFFER_RETRY: Span = Span::seconds(600);
 
 /// Folds what was observed into the recorded progress, before anything is planned.
-pub fn advance(wanted: &WantedServices, observed: &Observed, all_progress: &mut Progress) {
+pub fn advance(wanted: &DesiredServices, observed: &Observed, all_progress: &mut Progress) {
     all_progress.services.retain(|service, _| wanted.contains_key(service));
     for (service, request) in wanted.iter().filter(|(_, request)| request.intent != ServiceIntent::Unreadable) {
         let progress = all_progress.services.entry(*service).or_default();
@@ -35,7 +35,13 @@ pub fn advance(wanted: &WantedServices, observed: &Observed, all_progress: &mut 
     }
 }
 
-fn fold(service: Service, request: &WantedService, seen: &ServiceSeen, progress: &mut ServiceProgress, now: Timestamp) {
+fn fold(
+    service: Service,
+    request: &DesiredService,
+    seen: &ServiceSeen,
+    progress: &mut ServiceProgress,
+    now: Timestamp,
+) {
     let whole = seen.installed.iter().filter(|(_, found)| found.whole);
     progress.before.get_or_insert_with(|| whole.map(|(major, _)| *major).collect());
     if seen.is_in_work() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::model::observed::Observed;
-use crate::model::services::{Service, ServiceIntent, ServiceProgress, ServiceSeen, WantedService};
+use crate::model::services::{DesiredService, Service, ServiceIntent, ServiceProgress, ServiceSeen};
 
 use super::versions::matching;
 
@@ -14,7 +14,7 @@ pub(super) fn sight_of(service: Service, observed: &Observed) -> Option<&Service
 /// Returns whether the packages are as desired, whatever the daemon does.
 pub(super) fn is_there(
     service: Service,
-    request: &WantedService,
+    request: &DesiredService,
     seen: &ServiceSeen,
     progress: &ServiceProgress,
 ) -> bool {
@@ -34,7 +34,7 @@ pub(super) fn brought(seen: &ServiceSeen, progress: &ServiceProgress) -> BTreeSe
     seen.installed.keys().copied().filter(|major| !before.contains(major)).collect()
 }
 
-pub(super) fn is_settled(service: Service, request: &WantedService, seen: &ServiceSeen) -> bool {
+pub(super) fn is_settled(service: Service, request: &DesiredService, seen: &ServiceSeen) -> bool {
     match request.intent {
         ServiceIntent::Install(version) => {
             matching(service, version, seen).and_then(|found| found.daemon.as_ref()).is_none_or(|daemon| daemon.runs())

@@ -4,7 +4,7 @@ use crate::model::observed::{ActiveState, Observed};
 use crate::model::progress::Progress;
 use crate::model::reason::Reason;
 use crate::model::services::{
-    Service, ServiceIntent, ServiceProgress, ServiceSeen, ServiceState, ServiceStatus, Version, WantedService,
+    DesiredService, Service, ServiceIntent, ServiceProgress, ServiceSeen, ServiceState, ServiceStatus, Version,
 };
 
 use super::presence::sight_of;
@@ -13,7 +13,7 @@ use super::versions::matching;
 /// Computes a service's status; `before` is the previous one, which keeps "since". None if it could not be observed.
 pub fn status(
     service: Service,
-    request: Option<&WantedService>,
+    request: Option<&DesiredService>,
     observed: &Observed,
     all_progress: &Progress,
     before: Option<&ServiceStatus>,
@@ -74,7 +74,7 @@ fn unreadable(service: Service) -> Finding {
     (ServiceState::Failed, Reason::Database, message)
 }
 
-fn wanted_state(service: Service, request: &WantedService, seen: &ServiceSeen, progress: &ServiceProgress) -> Finding {
+fn wanted_state(service: Service, request: &DesiredService, seen: &ServiceSeen, progress: &ServiceProgress) -> Finding {
     let found = match request.intent {
         ServiceIntent::Install(version) => matching(service, version, seen).filter(|found| found.whole),
         ServiceIntent::Remove { .. } | ServiceIntent::Unreadable => None,

@@ -2,7 +2,7 @@
 
 use crate::model::observed::{ActiveState, Observed};
 use crate::model::progress::Progress;
-use crate::model::services::{Service, ServiceIntent, ServiceProgress, ServiceSeen, WantedService, WantedServices};
+use crate::model::services::{DesiredService, DesiredServices, Service, ServiceIntent, ServiceProgress, ServiceSeen};
 use crate::plan::{Action, Plan, ServiceAction, Step, StepReason};
 
 use super::job::Task;
@@ -10,7 +10,7 @@ use super::presence::{brought, is_there, sight_of};
 use super::versions::matching;
 
 /// Adds the steps for the services, at most one for each.
-pub fn steps(wanted: &WantedServices, observed: &Observed, all_progress: &Progress, plan: &mut Plan) {
+pub fn steps(wanted: &DesiredServices, observed: &Observed, all_progress: &Progress, plan: &mut Plan) {
     for (service, request) in wanted {
         let (Some(seen), Some(progress)) = (sight_of(*service, observed), all_progress.services.get(service)) else {
             continue;
@@ -30,7 +30,7 @@ pub fn steps(wanted: &WantedServices, observed: &Observed, all_progress: &Progre
 
 fn step(
     service: Service,
-    request: &WantedService,
+    request: &DesiredService,
     seen: &ServiceSeen,
     progress: &ServiceProgress,
 ) -> Option<(ServiceAction, StepReason)> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::model::desired::Wanted;
+use crate::model::desired::DesiredProject;
 use crate::model::names::ProjectId;
 use crate::model::quantity::Timestamp;
 use crate::model::reason::Reason;
@@ -17,7 +17,7 @@ use super::state::state;
 
 /// Updates the status of the last pass to the present desired state: a suspension or its end shows at once, not only
 /// after the next pass.
-pub fn with_current_intent(mut status: Status, wanted: &Wanted, now: Timestamp) -> Status {
+pub fn with_current_intent(mut status: Status, wanted: &DesiredProject, now: Timestamp) -> Status {
     status.generation = wanted.generation;
     status.owner = wanted.owner.to_string();
     let condition = |kind, holds, finding| new_condition(kind, holds, finding, now);
@@ -49,7 +49,7 @@ fn new_condition(kind: ConditionKind, holds: bool, (reason, message): Finding, s
 }
 
 /// Returns the status of a project before its first pass.
-pub fn before_first_pass(project: &ProjectId, wanted: &Wanted, now: Timestamp) -> Status {
+pub fn before_first_pass(project: &ProjectId, wanted: &DesiredProject, now: Timestamp) -> Status {
     let complaint = wanted.complaint.as_ref().filter(|complaint| !complaint.is_of_another_file());
     let stalled = unreadable(wanted).or_else(|| complaint.map(finding));
     let stands_still = stalled.is_some();
@@ -109,9 +109,9 @@ mod tests {
     use super::*;
     use crate::model::desired::{Hold, Intent, Owner};
 
-    fn wanted(hold: Option<Hold>) -> Wanted {
+    fn wanted(hold: Option<Hold>) -> DesiredProject {
         let intent = Intent::Delete { keep_data: false };
-        Wanted {
+        DesiredProject {
             generation: 4,
             intent,
             owner: Owner::Api,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::desired::Wanted;
+use crate::model::desired::DesiredProject;
 use crate::model::failure::PortError;
 use crate::model::names::{Hostname, ProjectId};
 use crate::model::observed::{Observed, ObservedProject};
@@ -13,7 +13,7 @@ use crate::model::status::Status;
 /// The inputs of a project's status.
 pub struct StatusInput<'a> {
     pub project: &'a ProjectId,
-    pub wanted: &'a Wanted,
+    pub wanted: &'a DesiredProject,
     pub progress: &'a ProjectProgress,
     /// What was observed of the project.
     pub seen: &'a ObservedProject,

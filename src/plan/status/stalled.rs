@@ -1,6 +1,6 @@
 //! What stops a project until something changes: an unreadable row, a refused spec, a failure, a suspension.
 
-use crate::model::desired::{Complaint, Intent, Wanted};
+use crate::model::desired::{Complaint, DesiredProject, Intent};
 use crate::model::progress::Quarantine;
 use crate::model::quantity::Timestamp;
 use crate::model::reason::Reason;
@@ -27,7 +27,7 @@ pub(super) fn stalled(view: &StatusInput<'_>) -> Option<Finding> {
 pub const UNREADABLE: Reason = Reason::Database;
 
 /// Returns why nothing can be done for a project of which a part could not be read.
-pub(super) fn unreadable(wanted: &Wanted) -> Option<Finding> {
+pub(super) fn unreadable(wanted: &DesiredProject) -> Option<Finding> {
     match &wanted.intent {
         Intent::Unreadable(why) => Some((UNREADABLE, why.clone())),
         _ => None,
@@ -35,7 +35,7 @@ pub(super) fn unreadable(wanted: &Wanted) -> Option<Finding> {
 }
 
 /// Returns the finding about another file that claims the project too. The project keeps running without it.
-pub(super) fn contested(wanted: &Wanted) -> Option<Finding> {
+pub(super) fn contested(wanted: &DesiredProject) -> Option<Finding> {
     wanted.complaint.as_ref().filter(|complaint| complaint.is_of_another_file()).map(finding)
 }
 
@@ -53,7 +53,7 @@ pub(super) fn suspended(view: &StatusInput<'_>) -> Option<Finding> {
     suspension(view.wanted, view.observed.now)
 }
 
-pub(super) fn suspension(wanted: &Wanted, now: Timestamp) -> Option<Finding> {
+pub(super) fn suspension(wanted: &DesiredProject, now: Timestamp) -> Option<Finding> {
     let pause = wanted.pause_at(now).filter(|_| wanted.intent != Intent::Nothing)?;
     Some((Reason::Suspended, pause.message))
 }

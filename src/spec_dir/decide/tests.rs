@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::model::desired::Wanted;
+use crate::model::desired::DesiredProject;
 use crate::model::document;
 use crate::model::reason::Reason;
-use crate::model::services::WantedService;
+use crate::model::services::DesiredService;
 use crate::model::spec::{Sealed, Spec};
 
 const A: Digest = [1; 32];
@@ -23,8 +23,8 @@ fn spec(project: &str) -> Spec {
     document::parse(text.as_bytes()).unwrap().try_map_env(|_, _| Ok::<_, ()>(Sealed { sealed: 1 })).unwrap()
 }
 
-fn wanted(owner: Owner, intent: Intent) -> Wanted {
-    Wanted { generation: 1, intent, owner, secrets: BTreeMap::new(), complaint: None, hold: None, moved: false }
+fn wanted(owner: Owner, intent: Intent) -> DesiredProject {
+    DesiredProject { generation: 1, intent, owner, secrets: BTreeMap::new(), complaint: None, hold: None, moved: false }
 }
 
 fn file(name: &str) -> Owner {
@@ -40,7 +40,7 @@ struct Case {
     files: BTreeMap<String, File>,
     identity: &'static str,
     known: Desired,
-    services: WantedServices,
+    services: DesiredServices,
     prior: Prior,
     prune_max: usize,
 }
@@ -52,7 +52,7 @@ impl Case {
             files: BTreeMap::new(),
             identity: "1:1",
             known: Desired::default(),
-            services: WantedServices::new(),
+            services: DesiredServices::new(),
             prior,
             prune_max: 1,
         }
@@ -106,7 +106,7 @@ impl Case {
 
     fn wants(mut self, service: Service, owner: Owner, complaint: Option<Complaint>) -> Self {
         let intent = ServiceIntent::Install(Version::Default);
-        self.services.insert(service, WantedService { generation: 1, intent, owner, complaint });
+        self.services.insert(service, DesiredService { generation: 1, intent, owner, complaint });
         self
     }
 

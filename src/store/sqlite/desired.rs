@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use zeroize::Zeroizing;
 
 use crate::event_log;
-use crate::model::desired::{Complaint, Hold, Owner, Wanted};
+use crate::model::desired::{Complaint, DesiredProject, Hold, Owner};
 use crate::model::event::{By, Event};
 use crate::model::failure::PortError;
 use crate::model::names::{KeyId, ProjectId, SecretName};
@@ -31,7 +31,7 @@ impl DesiredStore for Db {
         self.change("write a spec", &project, |tx| put(tx, &self.sealer, document, owner, expect, self.request(by)))
     }
 
-    fn dry_run(&self, document: Admitted, owner: &Owner) -> Result<Wanted, WriteError> {
+    fn dry_run(&self, document: Admitted, owner: &Owner) -> Result<DesiredProject, WriteError> {
         let mut connection = self.lock();
         let tx = begin(&mut connection)?;
         let project = document.project().clone();
@@ -87,7 +87,7 @@ impl DesiredStore for Db {
         })
     }
 
-    fn wanted(&self, project: &ProjectId) -> Result<Option<Wanted>, WriteError> {
+    fn desired_project(&self, project: &ProjectId) -> Result<Option<DesiredProject>, WriteError> {
         let connection = self.lock();
         let Some(record) = read(&connection, project)? else { return Ok(None) };
         Ok(Some(wanted(record, listed_secrets(&connection, project))))
@@ -352,7 +352,7 @@ fn part<T: serde::de::DeserializeOwned>(
 }
 
 /// Returns the desired state of a record. Without its secrets it cannot run.
-fn wanted(record: Record, secrets: Secrets) -> Wanted {
+fn wanted(record: Record, secrets: Secrets) -> DesiredProject {
     match secrets {
         Ok(secrets) => record.wanted(secrets),
         Err(error) => {
@@ -399,7 +399,7 @@ pub(super) fn parsed<T: serde::de::DeserializeOwned>(text: Option<String>, what:
 }
 
 /// Reads the whole desired state.
-pub(super) fn read_desired(connection: &Connection) -> Result<BTreeMap<ProjectId, Wanted>, PortError> {
+pub(super) fn read_desired(connection: &Connection) -> Result<BTreeMap<ProjectId, DesiredProject>, PortError> {
     let failed = |e: rusqlite::Error| refused("read projects", &e);
     let sql = format!("SELECT {COLUMNS} FROM projects");
     let mut statement = connection.prepare_cached(&sql).map_err(failed)?;

@@ -8,7 +8,7 @@ use crate::model::desired::{Complaint, Owner};
 use crate::model::event::By;
 use crate::model::failure::PortError;
 use crate::model::services::{
-    Service, ServiceIntent, ServiceProgress, ServiceStatus, Version, WantedService, WantedServices,
+    DesiredService, DesiredServices, Service, ServiceIntent, ServiceProgress, ServiceStatus, Version,
 };
 use crate::plan::accept::service as rules;
 use crate::plan::accept::{Change, Write};
@@ -30,7 +30,7 @@ fn texts(row: &Row<'_>) -> rusqlite::Result<Texts> {
 /// Reads a record; None if this agent does not know the service.
 fn read_desired(
     (name, generation, intent, version, purge, owner, complaint, progress): Texts,
-) -> Option<(Service, WantedService)> {
+) -> Option<(Service, DesiredService)> {
     let service: Service = name.parse().ok()?;
     let intent = match intent.as_str() {
         "remove" => Ok(ServiceIntent::Remove { purge }),
@@ -41,14 +41,14 @@ fn read_desired(
         (Ok(intent), Ok(complaint), Some(_)) => (intent, complaint),
         _ => (ServiceIntent::Unreadable, None),
     };
-    Some((service, WantedService { generation, intent, owner: Owner::parse(&owner), complaint }))
+    Some((service, DesiredService { generation, intent, owner: Owner::parse(&owner), complaint }))
 }
 
 fn parse(progress: &str) -> Option<ServiceProgress> {
     serde_json::from_str(progress).ok()
 }
 
-fn read_one(connection: &Connection, service: Service) -> Result<Option<WantedService>, PortError> {
+fn read_one(connection: &Connection, service: Service) -> Result<Option<DesiredService>, PortError> {
     let sql = format!("SELECT {COLUMNS} FROM services WHERE service = ?1");
     let row = connection.query_row(&sql, params![service.as_str()], texts).optional();
     row.map_err(|e| refused("read a service", &e)).map(|row| row.and_then(read_desired).map(|(_, wish)| wish))
@@ -69,7 +69,7 @@ fn pair(row: &Row<'_>) -> rusqlite::Result<(String, String)> {
 }
 
 impl ServiceProgressStore for Db {
-    fn wanted_services(&self) -> Result<WantedServices, PortError> {
+    fn desired_services(&self) -> Result<DesiredServices, PortError> {
         let rows = read_all(&self.lock(), &format!("SELECT {COLUMNS} FROM services"), texts)?;
         Ok(rows.into_iter().filter_map(read_desired).collect())
     }
@@ -119,7 +119,7 @@ impl ServiceProgressStore for Db {
 }
 
 impl DesiredServiceStore for Db {
-    fn wanted_service(&self, service: Service) -> Result<Option<WantedService>, WriteError> {
+    fn desired_service(&self, service: Service) -> Result<Option<DesiredService>, WriteError> {
         Ok(read_one(&self.lock(), service)?)
     }
 
@@ -158,7 +158,7 @@ impl Db {
         &self,
         what: &str,
         service: Service,
-        decide: impl FnOnce(Option<WantedService>) -> Result<Change<WantedService, T>, WriteError>,
+        decide: impl FnOnce(Option<DesiredService>) -> Result<Change<DesiredService, T>, WriteError>,
     ) -> Result<T, WriteError> {
         self.write_with_event(what, |tx| {
             let change = decide(read_one(tx, service)?)?;
@@ -176,7 +176,7 @@ impl Db {
     }
 }
 
-fn save(tx: &Transaction<'_>, service: Service, record: &WantedService) -> Result<(), WriteError> {
+fn save(tx: &Transaction<'_>, service: Service, record: &DesiredService) -> Result<(), WriteError> {
     let (intent, version, purge) = match record.intent {
         ServiceIntent::Install(version) => {
             ("install", (version != Version::Default).then(|| version.shown(service)), false)
@@ -219,19 +219,19 @@ mod tests {
         db(&dir).remember_services(&[(PG, progress.clone()), (REDIS, progress.clone())].into()).unwrap();
         let db = db(&dir);
         assert_eq!(db.service_progress().unwrap(), [(PG, progress)].into());
-        assert_eq!(db.wanted_services().unwrap()[&PG].intent, ServiceIntent::Install(Version::Major(15)));
+        assert_eq!(db.desired_services().unwrap()[&PG].intent, ServiceIntent::Install(Version::Major(15)));
         db.forget_service(PG, 1).unwrap();
-        assert_eq!(db.wanted_services().unwrap().len(), 1, "it is still wanted");
+        assert_eq!(db.desired_services().unwrap().len(), 1, "it is still wanted");
         db.drop_service(PG, &Owner::Api, false, &ops()).unwrap();
         db.drop_service(PG, &Owner::Api, true, &ops()).unwrap();
         db.forget_service(PG, 2).unwrap();
         assert_eq!(
-            db.wanted_services().unwrap()[&PG].intent,
+            db.desired_services().unwrap()[&PG].intent,
             ServiceIntent::Remove { purge: true },
             "asked since then"
         );
         db.forget_service(PG, 3).unwrap();
-        assert_eq!(db.wanted_services().unwrap().len(), 0);
+        assert_eq!(db.desired_services().unwrap().len(), 0);
     }
 
     #[test]
@@ -250,7 +250,7 @@ mod tests {
                 db.lock().query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap()
             };
             let before = row();
-            let intents = || db.wanted_services().unwrap().into_values().map(|wish| wish.intent).collect::<Vec<_>>();
+            let intents = || db.desired_services().unwrap().into_values().map(|wish| wish.intent).collect::<Vec<_>>();
             assert_eq!(intents(), [ServiceIntent::Unreadable, ServiceIntent::Install(Version::Default)], "{damage}");
             let complaint = Complaint { kind: ComplaintKind::Conflict, message: "b.yaml".into() };
             db.complain_of_service(PG, &Owner::Api, Some(&complaint)).unwrap();

@@ -101,7 +101,7 @@ fn a_suspension_stays_whatever_becomes_of_the_spec_and_is_no_change_of_it() {
     let dir = tempfile::tempdir().unwrap();
     let file = Owner::File("shop.yaml".into());
     let hold = Hold { by: "key ops".into(), since: Timestamp(1), reason: Some("night".into()), until: None };
-    let held = |db: &Db| db.wanted(&shop()).unwrap().map(|wanted| (wanted.generation, wanted.hold));
+    let held = |db: &Db| db.desired_project(&shop()).unwrap().map(|wanted| (wanted.generation, wanted.hold));
     assert_eq!(db(&dir).hold(&shop(), Some(&hold), &by()), Err(WriteError::Unknown(shop())));
     db(&dir).put(spec(ONE, "").unwrap(), &file, None, &by()).unwrap();
     db(&dir).hold(&shop(), Some(&hold), &by()).unwrap();
@@ -112,7 +112,7 @@ fn a_suspension_stays_whatever_becomes_of_the_spec_and_is_no_change_of_it() {
     assert_eq!(held(&db(&dir)), Some((3, Some(hold))));
     // The removal waits, so the same spec reverts it.
     assert!(db(&dir).put(spec(TWO, "").unwrap(), &file, None, &by()).unwrap().changed);
-    assert!(db(&dir).wanted(&shop()).unwrap().unwrap().spec().is_some());
+    assert!(db(&dir).desired_project(&shop()).unwrap().unwrap().spec().is_some());
     db(&dir).delete(&shop(), &file, false, &by()).unwrap();
     db(&dir).hold(&shop(), None, &by()).unwrap();
     assert_eq!(held(&db(&dir)), Some((5, None)));
@@ -157,7 +157,7 @@ fn a_record_that_cannot_be_read_stops_its_project_alone_and_is_replaced_by_a_who
     assert!(desired.0[&wiki()].spec().is_some());
     let Intent::Unreadable(why) = &desired.0[&shop()].intent else { panic!("{:?}", desired.0[&shop()]) };
     assert!(why.contains("could not read a spec from the database: unknown field `newer`"), "{why}");
-    assert_eq!(db.wanted(&shop()).unwrap().unwrap(), desired.0[&shop()]);
+    assert_eq!(db.desired_project(&shop()).unwrap().unwrap(), desired.0[&shop()]);
     let hold = Hold { by: "key ops".into(), since: Timestamp(1), reason: None, until: None };
     assert!(matches!(db.hold(&shop(), Some(&hold), &by()), Err(WriteError::Unreadable { .. })));
     let complaint = Complaint { kind: ComplaintKind::Conflict, message: "zz.yaml".into() };
@@ -174,10 +174,10 @@ fn a_record_that_cannot_be_read_stops_its_project_alone_and_is_replaced_by_a_who
 fn a_suspension_that_cannot_be_read_stands() {
     let dir = tempfile::tempdir().unwrap();
     let db = damaged_by(&dir, "UPDATE projects SET hold = '{}' WHERE project = 'shop'");
-    let wanted = db.wanted(&shop()).unwrap().unwrap();
+    let wanted = db.desired_project(&shop()).unwrap().unwrap();
     assert!(wanted.spec().is_some() && wanted.hold_at(Timestamp(9)).is_some());
     db.hold(&shop(), None, &by()).unwrap();
-    assert_eq!(db.wanted(&shop()).unwrap().unwrap().hold, None);
+    assert_eq!(db.desired_project(&shop()).unwrap().unwrap().hold, None);
 }
 
 #[test]

@@ -102,7 +102,7 @@ fn an_equal_spec_is_no_change_and_a_generation_that_moved_is_refused(db: &dyn St
     assert!(!same.changed && same.generation == 1);
     assert_eq!(db.put(spec(ONE, "A: y").unwrap(), &Owner::Api, None, &by()).unwrap().generation, 2);
     assert_eq!(db.put(spec(ONE, "A: z").unwrap(), &Owner::Api, Some(1), &by()), Err(WriteError::Moved(2)));
-    assert_eq!(db.wanted(&shop()).unwrap().unwrap().generation, 2);
+    assert_eq!(db.desired_project(&shop()).unwrap().unwrap().generation, 2);
 }
 
 fn a_project_has_one_owner(db: &dyn Store) {
@@ -113,7 +113,7 @@ fn a_project_has_one_owner(db: &dyn Store) {
     db.delete(&shop(), &file, false, &by()).unwrap();
     assert!(matches!(db.put(spec(ONE, "").unwrap(), &file, None, &by()), Err(WriteError::Deleting(_))));
     db.forget(&shop(), 1).unwrap();
-    assert!(db.wanted(&shop()).unwrap().is_some(), "something else was asked since then");
+    assert!(db.desired_project(&shop()).unwrap().is_some(), "something else was asked since then");
     db.forget(&shop(), 2).unwrap();
     assert!(db.put(spec(ONE, "").unwrap(), &Owner::Api, None, &by()).unwrap().created);
 }
@@ -125,7 +125,7 @@ fn at(name: &str) -> Artifact {
 }
 
 fn a_changed_artifact_in_the_spec_beats_a_webhooks_and_an_unchanged_one_does_not(db: &dyn Store) {
-    let artifact = |db: &dyn Store| db.wanted(&shop()).unwrap().unwrap().spec().unwrap().artifact.from.clone();
+    let artifact = |db: &dyn Store| db.desired_project(&shop()).unwrap().unwrap().spec().unwrap().artifact.from.clone();
     db.put(spec(ONE, "").unwrap(), &Owner::Api, None, &by()).unwrap();
     assert_eq!(db.overlay(&shop(), &at("9"), &By::Webhook("github".into())).unwrap().generation, 2);
     db.put(spec(ONE, "A: x").unwrap(), &Owner::Api, None, &by()).unwrap();
@@ -137,13 +137,13 @@ fn a_changed_artifact_in_the_spec_beats_a_webhooks_and_an_unchanged_one_does_not
 fn a_value_as_it_is_shown_stands_for_the_stored_one_of_its_project_and_name(db: &dyn Store) {
     let put = |text: &str| db.put(spec(ONE, text).unwrap(), &Owner::Api, None, &by());
     let value = |name: &str| {
-        let env = db.wanted(&shop()).unwrap().unwrap().spec().unwrap().env.clone();
+        let env = db.desired_project(&shop()).unwrap().unwrap().spec().unwrap().env.clone();
         db.open_values(&shop(), &env, &BTreeMap::new()).unwrap()[&EnvName::parse(name).unwrap()].to_string()
     };
     assert!(
         matches!(put("A: { sealed: 1 }"), Err(WriteError::Invalid(why)) if why.to_string().contains("has none of this name"))
     );
-    assert!(db.wanted(&shop()).unwrap().is_none(), "nothing was written");
+    assert!(db.desired_project(&shop()).unwrap().is_none(), "nothing was written");
     put("A: first").unwrap();
     assert!(!put("A: { sealed: 1 }").unwrap().changed, "it is the same spec");
     put("A: second").unwrap();
@@ -159,7 +159,7 @@ fn a_value_as_it_is_shown_stands_for_the_stored_one_of_its_project_and_name(db: 
 
 fn a_rehearsal_writes_nothing(db: &dyn Store) {
     assert_eq!(db.dry_run(spec(ONE, "A: x").unwrap(), &Owner::Api).unwrap().generation, 1);
-    assert_eq!(db.wanted(&shop()).unwrap(), None);
+    assert_eq!(db.desired_project(&shop()).unwrap(), None);
 }
 
 fn a_delivery_is_taken_once_and_never_an_older_one(db: &dyn Store) {
@@ -180,7 +180,7 @@ fn a_delivery_is_taken_once_and_never_an_older_one(db: &dyn Store) {
 
 fn what_could_not_be_fetched_is_tried_again_for_a_sync_or_a_redelivery_and_nothing_else_is(db: &dyn Store) {
     db.put(spec("url: https://a.example.com/x, updates: webhook", "").unwrap(), &Owner::Api, None, &by()).unwrap();
-    let wanted = || db.wanted(&shop()).unwrap().unwrap();
+    let wanted = || db.desired_project(&shop()).unwrap().unwrap();
     let deliver = |made: u64| {
         let artifact = Artifact { from: at("2").from, ..wanted().spec().unwrap().artifact.clone() };
         let delivery = Delivery { provider: "github", id: "d".into(), made: Timestamp(made), edited: false };
@@ -208,9 +208,9 @@ fn a_file_that_was_never_readable_is_shown_and_leaves_nothing_behind(db: &dyn St
     let owner = Owner::File("shop.yaml".into());
     let complaint = Complaint { kind: ComplaintKind::SpecInvalid, message: "line 1".into() };
     db.complain(&shop(), &owner, Some(&complaint)).unwrap();
-    assert_eq!(db.wanted(&shop()).unwrap().unwrap().intent, Intent::Nothing);
+    assert_eq!(db.desired_project(&shop()).unwrap().unwrap().intent, Intent::Nothing);
     db.complain(&shop(), &owner, None).unwrap();
-    assert_eq!(db.wanted(&shop()).unwrap(), None);
+    assert_eq!(db.desired_project(&shop()).unwrap(), None);
 }
 
 fn a_write_ends_what_was_wrong_with_the_one_before_and_not_what_another_file_claims(db: &dyn Store) {
@@ -220,13 +220,13 @@ fn a_write_ends_what_was_wrong_with_the_one_before_and_not_what_another_file_cla
         let complaint = Complaint { kind, message: "zz.yaml".into() };
         db.complain(&shop(), &Owner::Api, Some(&complaint)).unwrap();
         db.put(spec(TWO, "").unwrap(), &Owner::Api, None, &by()).unwrap();
-        assert_eq!(db.wanted(&shop()).unwrap().unwrap().complaint, stays.then_some(complaint), "{kind:?}");
+        assert_eq!(db.desired_project(&shop()).unwrap().unwrap().complaint, stays.then_some(complaint), "{kind:?}");
     }
 }
 
 /// Remembers that the artifact that is wanted now was asked for, and what became of it.
 fn tried(db: &dyn Store, failed: bool, unfetched: bool) {
-    let wanted = db.wanted(&shop()).unwrap().unwrap();
+    let wanted = db.desired_project(&shop()).unwrap().unwrap();
     let spec = wanted.spec().unwrap();
     let content = Content::of(spec, spec.artifact.source().unwrap().clone(), &BTreeMap::new()).unwrap();
     let release = Release {
@@ -273,7 +273,7 @@ fn a_service_has_one_owner_until_it_is_let_go(db: &dyn Store) {
     assert_eq!(put(Version::Default, &Owner::Api), Ok(Put { generation: 3, created: true, changed: true }));
     let heir = Owner::File("new.yaml".into());
     assert!(db.put_service(Service::Postgresql, Version::Default, &heir, Some(&Owner::Api), &by()).is_ok());
-    assert_eq!(db.wanted_service(Service::Postgresql).unwrap().unwrap().owner, heir);
+    assert_eq!(db.desired_service(Service::Postgresql).unwrap().unwrap().owner, heir);
     assert_eq!(
         db.drop_service(Service::Redis, &Owner::Api, false, &by()),
         Err(WriteError::ServiceUnknown(Service::Redis))
@@ -299,12 +299,12 @@ fn secrets_are_listed_by_their_newest_version_until_they_are_removed(db: &dyn St
 fn only_what_was_removed_is_forgotten_and_then_all_of_it(db: &dyn Store) {
     db.put(spec(ONE, "A: x").unwrap(), &Owner::Api, None, &by()).unwrap();
     db.forget(&shop(), 1).unwrap();
-    assert!(db.wanted(&shop()).unwrap().is_some());
+    assert!(db.desired_project(&shop()).unwrap().is_some());
     db.delete(&shop(), &Owner::Api, true, &by()).unwrap();
     db.forget(&shop(), 1).unwrap();
-    assert_eq!(db.wanted(&shop()).unwrap().unwrap().intent, Intent::Delete { keep_data: true });
+    assert_eq!(db.desired_project(&shop()).unwrap().unwrap().intent, Intent::Delete { keep_data: true });
     db.forget(&shop(), 2).unwrap();
-    assert_eq!((db.wanted(&shop()).unwrap(), db.desired().unwrap().0.len()), (None, 0));
+    assert_eq!((db.desired_project(&shop()).unwrap(), db.desired().unwrap().0.len()), (None, 0));
     db.save_progress(&BTreeMap::from([(shop(), ProjectProgress::default())]), &[]).unwrap();
     assert_eq!(db.progress().unwrap().projects.len(), 0, "a project that is forgotten leaves nothing");
     let again = db.put(spec(ONE, "A: { sealed: 1 }").unwrap(), &Owner::Api, None, &by());
@@ -317,7 +317,7 @@ fn a_file_with_another_name_takes_its_project_along(db: &dyn Store) {
     db.put(spec(ONE, "").unwrap(), &old, None, &by()).unwrap();
     assert!(matches!(db.adopt(&shop(), &new, &old), Err(WriteError::Owned { .. })));
     db.adopt(&shop(), &old, &new).unwrap();
-    let wanted = db.wanted(&shop()).unwrap().unwrap();
+    let wanted = db.desired_project(&shop()).unwrap().unwrap();
     assert_eq!((wanted.owner, wanted.generation), (new, 1));
 }
 
@@ -328,7 +328,7 @@ fn a_suspension_stays_whatever_becomes_of_the_spec(db: &dyn Store) {
     db.hold(&shop(), Some(&hold), &by()).unwrap();
     db.put(spec(TWO, "").unwrap(), &Owner::Api, None, &by()).unwrap();
     db.delete(&shop(), &Owner::Api, false, &by()).unwrap();
-    let wanted = db.wanted(&shop()).unwrap().unwrap();
+    let wanted = db.desired_project(&shop()).unwrap().unwrap();
     assert_eq!((wanted.generation, wanted.hold), (3, Some(hold)));
     assert!(db.put(spec(TWO, "").unwrap(), &Owner::Api, None, &by()).unwrap().changed, "the removal waits");
     db.delete(&shop(), &Owner::Api, false, &by()).unwrap();

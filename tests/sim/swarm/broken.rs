@@ -8,7 +8,7 @@ use zexio::model::desired::{Desired, Intent};
 use zexio::model::names::{ProjectId, ReleaseNo, UnitId};
 use zexio::model::observed::Observed;
 use zexio::model::progress::{Progress, ProjectProgress, Release};
-use zexio::model::services::WantedServices;
+use zexio::model::services::DesiredServices;
 use zexio::model::spec::{Strategy, Suspend};
 use zexio::model::status::Status;
 use zexio::plan::advance::advance;
@@ -29,7 +29,7 @@ fn step(project: &ProjectId, action: ProjectAction) -> Step {
 /// Adds to the right plan what a broken planner thinks of for each project that is to run.
 fn also(
     desired: &Desired,
-    services: &WantedServices,
+    services: &DesiredServices,
     observed: &Observed,
     all_progress: &Progress,
     rules: &Rules,
@@ -50,7 +50,7 @@ fn units<'a>(observed: &'a Observed, project: &ProjectId) -> impl Iterator<Item 
 }
 
 /// Moves traffic as soon as the candidate's unit is there.
-fn points_too_early(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn points_too_early(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     also(d, w, o, p, r, |project, progress| {
         let candidate = progress.candidate()?;
         let unit = units(o, project).find(|unit| unit.release == candidate && progress.port_of(unit).is_some())?;
@@ -59,7 +59,7 @@ fn points_too_early(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress,
 }
 
 /// Stops the old release as soon as a new one is wanted.
-fn stops_what_serves(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn stops_what_serves(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     also(d, w, o, p, r, |project, progress| {
         let serving = progress.serving.filter(|_| progress.rollout().is_some())?;
         units(o, project).find(|unit| unit.release == serving).cloned().map(ProjectAction::Stop)
@@ -67,12 +67,12 @@ fn stops_what_serves(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress
 }
 
 /// Clears away the directory of what runs.
-fn removes_what_runs(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn removes_what_runs(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     also(d, w, o, p, r, |_, progress| progress.candidate().map(ProjectAction::RemoveRelease))
 }
 
 /// Keeps no release but the one that serves.
-fn removes_the_way_back(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn removes_the_way_back(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     also(d, w, o, p, r, |project, progress| {
         let idle = |number: &ReleaseNo| !units(o, project).any(|unit| unit.release == *number);
         progress
@@ -84,7 +84,7 @@ fn removes_the_way_back(d: &Desired, w: &WantedServices, o: &Observed, p: &Progr
 }
 
 /// Tidies up after somebody whom nobody asked for.
-fn touches_a_stranger(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn touches_a_stranger(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     let mut plan = plan(d, w, o, p, r);
     let stranger = ProjectId::parse("stranger").expect("a project");
     plan.steps.push(step(&stranger, ProjectAction::RemoveFiles { keep_data: false }));
@@ -92,7 +92,7 @@ fn touches_a_stranger(d: &Desired, w: &WantedServices, o: &Observed, p: &Progres
 }
 
 /// Forgets a project as soon as it is to be gone.
-fn forgets_early(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn forgets_early(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     let mut plan = plan(d, w, o, p, r);
     for (project, wanted) in &d.0 {
         if matches!(wanted.intent, Intent::Delete { .. }) {
@@ -108,7 +108,7 @@ fn counts_ahead(status: &mut Status) {
 }
 
 /// Writes what a variable holds into the unit file.
-fn shows_a_value(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn shows_a_value(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     let mut plan = plan(d, w, o, p, r);
     for step in &mut plan.steps {
         if let Action::Project(_, ProjectAction::WriteUnit(order)) = &mut step.action {
@@ -119,18 +119,18 @@ fn shows_a_value(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r:
 }
 
 /// Tells the log what a variable holds.
-fn logs_a_value(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn logs_a_value(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     tracing::debug!(token = format_args!("{SENTINEL}0"), "plans");
     (plan(d, w, o, p, r), Vec::new())
 }
 
 /// Forgets a project that does not serve.
-fn forgets_what_is_wanted(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn forgets_what_is_wanted(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     also(d, w, o, p, r, |_, progress| progress.stalled.as_ref().map(|_| ProjectAction::Forget))
 }
 
 /// Starts a rejected release once more.
-fn tries_again(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn tries_again(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     also(d, w, o, p, r, |project, progress| {
         let rejected = |unit: &&UnitId| progress.release(unit.release).and_then(Release::rejected).is_some();
         units(o, project).find(rejected).cloned().map(ProjectAction::Start)
@@ -138,7 +138,7 @@ fn tries_again(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &
 }
 
 /// Goes on with projects that are suspended.
-fn ignores_suspension(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn ignores_suspension(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     let mut desired = d.clone();
     for wanted in desired.0.values_mut() {
         wanted.hold = None;
@@ -150,7 +150,7 @@ fn ignores_suspension(d: &Desired, w: &WantedServices, o: &Observed, p: &Progres
 }
 
 /// Starts the candidate in the slot of the release that serves.
-fn shares_a_port(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn shares_a_port(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     let mut plan = plan(d, w, o, p, r);
     for step in &mut plan.steps {
         if let Action::Project(_, ProjectAction::WriteUnit(order)) = &mut step.action
@@ -163,7 +163,7 @@ fn shares_a_port(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r:
 }
 
 /// Starts what must not run twice beside the old one.
-fn runs_twice(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn runs_twice(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     let mut desired = d.clone();
     for wanted in desired.0.values_mut() {
         if let Intent::Run(spec) = &mut wanted.intent {
@@ -176,7 +176,7 @@ fn runs_twice(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &R
 }
 
 /// Gives every host to one project.
-fn steals_a_host(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn steals_a_host(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     let mut plan = plan(d, w, o, p, r);
     for step in &mut plan.steps {
         if let Action::Proxy(ProxyAction::LoadRoutes(order)) = &mut step.action {
@@ -188,33 +188,33 @@ fn steals_a_host(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r:
 }
 
 /// Writes units and does not start them.
-fn starts_nothing(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn starts_nothing(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     let mut plan = plan(d, w, o, p, r);
     plan.steps.retain(|step| !matches!(step.action, Action::Project(_, ProjectAction::Start(_))));
     (plan, Vec::new())
 }
 
 /// Makes the directories again in every pass.
-fn never_rests(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn never_rests(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     also(d, w, o, p, r, |_, progress| progress.serving.map(|_| ProjectAction::Prepare { open: true }))
 }
 
 /// Leaves the files of a deleted project where they are.
-fn leaves_files(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn leaves_files(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     let mut plan = plan(d, w, o, p, r);
     plan.steps.retain(|step| !matches!(step.action, Action::Project(_, ProjectAction::RemoveFiles { .. })));
     (plan, Vec::new())
 }
 
 /// Takes every major of a service away, and its data, whoever brought them.
-fn removes_what_was_there(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn removes_what_was_there(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     let mut all_progress = p.clone();
     all_progress.services.values_mut().for_each(|progress| progress.before = Some(BTreeSet::new()));
     (plan(d, w, o, &all_progress, r), Vec::new())
 }
 
 /// Goes on with a project whatever it needs.
-fn waits_for_nothing(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn waits_for_nothing(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     let (mut desired, mut all_progress) = (d.clone(), p.clone());
     for wanted in desired.0.values_mut() {
         if let Intent::Run(spec) = &mut wanted.intent {
@@ -226,7 +226,7 @@ fn waits_for_nothing(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress
 }
 
 /// Installs services and does not start their daemons.
-fn starts_no_service(d: &Desired, w: &WantedServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn starts_no_service(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     let mut plan = plan(d, w, o, p, r);
     plan.steps.retain(|step| !matches!(step.action, Action::Service(_, ServiceAction::Start(_))));
     (plan, Vec::new())

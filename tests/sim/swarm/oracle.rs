@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use zexio::model::desired::{Intent, Wanted};
+use zexio::model::desired::{DesiredProject, Intent};
 use zexio::model::names::{Hostname, ProcessName, ProjectId, ReleaseNo, Slot, UnitId};
 use zexio::model::observed::ActiveState;
 use zexio::model::progress::ProjectProgress;
@@ -110,11 +110,11 @@ type Answer = (ProjectId, Hostname, ProcessName);
 #[derive(Default)]
 pub struct Oracle {
     /// What was asked and acknowledged.
-    pub asked: BTreeMap<ProjectId, Wanted>,
+    pub asked: BTreeMap<ProjectId, DesiredProject>,
     /// Counts the changes of `asked`.
     version: u64,
     /// What the agent's pass read of it, and when.
-    pub read: BTreeMap<ProjectId, Wanted>,
+    pub read: BTreeMap<ProjectId, DesiredProject>,
     read_version: u64,
     read_at: Timestamp,
     pub past: BTreeMap<ProjectId, Past>,
@@ -153,7 +153,7 @@ impl Oracle {
     }
 
     /// Takes down what is wanted of a project from now on.
-    pub fn note_asked(&mut self, project: &ProjectId, wanted: Wanted) {
+    pub fn note_asked(&mut self, project: &ProjectId, wanted: DesiredProject) {
         self.asked.insert(project.clone(), wanted);
         self.version += 1;
     }
@@ -177,7 +177,7 @@ impl Oracle {
             }
             let asked = &self.asked;
             self.hosts.retain(|host, owner| {
-                let spec = asked.get(owner).and_then(Wanted::spec);
+                let spec = asked.get(owner).and_then(DesiredProject::spec);
                 spec.is_some_and(|spec| zexio::plan::target::hosts_of(spec).contains(host))
             });
         }
@@ -200,7 +200,7 @@ impl Oracle {
     }
 
     fn spec(&self, project: &ProjectId) -> Option<&Spec> {
-        self.read.get(project).and_then(Wanted::spec)
+        self.read.get(project).and_then(DesiredProject::spec)
     }
 
     fn leaves(&self, project: &ProjectId) -> bool {
@@ -250,7 +250,8 @@ impl Oracle {
                 self.check(Promise::S9, self.leaves(project), || format!("{effect}, and it is wanted"));
             }
             Effect::RemoveArtifact(sha256) => {
-                let named = |wanted: &Wanted| wanted.spec().is_some_and(|spec| spec.artifact.sha256() == Some(sha256));
+                let named =
+                    |wanted: &DesiredProject| wanted.spec().is_some_and(|spec| spec.artifact.sha256() == Some(sha256));
                 let asked = self.asked.values().any(named) && self.version == self.read_version;
                 let kept = machine
                     .bundles
@@ -327,7 +328,7 @@ impl Oracle {
         if let Effect::Forget(project) = effect
             && !machine.desired.0.contains_key(*project)
         {
-            let generation = |desired_store: &BTreeMap<ProjectId, Wanted>| {
+            let generation = |desired_store: &BTreeMap<ProjectId, DesiredProject>| {
                 desired_store.get(*project).map(|wanted| wanted.generation)
             };
             let (asked, read) = (generation(&self.asked), generation(&self.read));
@@ -432,7 +433,7 @@ impl Oracle {
         // Whoever asks for it by its number, after it failed, means it.
         let named = rejected.is_some_and(|failed_for| {
             let wanted = self.read.get(project).filter(|wanted| wanted.generation > failed_for);
-            wanted.and_then(Wanted::spec).is_some_and(|spec| spec.artifact.release() == Some(number))
+            wanted.and_then(DesiredProject::spec).is_some_and(|spec| spec.artifact.release() == Some(number))
         });
         self.check(Promise::S11, rejected.is_none() || named, || format!("{effect}, and its release was rejected"));
         let generation = self.read.get(project).map(|wanted| wanted.generation);

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use zexio::model::desired::{Content, Owner, Wanted};
+use zexio::model::desired::{Content, DesiredProject, Owner};
 use zexio::model::names::ProjectId;
 use zexio::model::observed::ActiveState;
-use zexio::model::services::{Service, ServiceIntent, ServiceState, ServiceStatus, Version, WantedServices};
+use zexio::model::services::{DesiredServices, Service, ServiceIntent, ServiceState, ServiceStatus, Version};
 use zexio::plan::services::{PackageJob, Task, matching};
 use zexio::port::WriteError;
 
@@ -23,9 +23,9 @@ const NOT_OFFERED: Version = Version::Major(99);
 #[derive(Debug, Default)]
 pub struct Host {
     /// What was asked and acknowledged.
-    pub asked: WantedServices,
+    pub asked: DesiredServices,
     /// What the agent's pass read of it.
-    read: WantedServices,
+    read: DesiredServices,
     /// The majors that were there when each was first asked for.
     found: BTreeMap<Service, BTreeSet<u32>>,
     /// The services whose packages a third hand changed since.
@@ -41,7 +41,7 @@ impl Host {
     }
 }
 
-fn content(wanted: &Wanted) -> Option<Content> {
+fn content(wanted: &DesiredProject) -> Option<Content> {
     let spec = wanted.spec()?;
     Content::of(spec, spec.artifact.source()?.clone(), &wanted.secrets).ok()
 }
@@ -134,7 +134,7 @@ impl Oracle {
         if machine.host.wanted.contains_key(service) {
             return;
         }
-        let generation = |desired_store: &WantedServices| desired_store.get(service).map(|wish| wish.generation);
+        let generation = |desired_store: &DesiredServices| desired_store.get(service).map(|wish| wish.generation);
         let (asked, read) = (generation(&self.host.asked), generation(&self.host.read));
         self.check(Promise::S9, asked.is_none() || asked == read, || {
             format!(
@@ -272,7 +272,7 @@ pub fn settle(
     what: &str,
     service: Service,
     done: &Result<u64, WriteError>,
-    before: &WantedServices,
+    before: &DesiredServices,
     machine: &mut Machine,
 ) {
     let wish = machine.host.wanted.get(&service).cloned();

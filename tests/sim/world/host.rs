@@ -8,8 +8,8 @@ use zexio::model::event::By;
 use zexio::model::observed::{ActiveState, Exit};
 use zexio::model::quantity::Timestamp;
 use zexio::model::services::{
-    DaemonSeen, Installation, PackageJobSeen, Service, ServiceIntent, ServiceProgress, ServiceStatus, ServicesSeen,
-    Version, WantedService, WantedServices,
+    DaemonSeen, DesiredService, DesiredServices, Installation, PackageJobSeen, Service, ServiceIntent, ServiceProgress,
+    ServiceStatus, ServicesSeen, Version,
 };
 use zexio::plan::accept::service as rules;
 use zexio::plan::accept::{Change, Request, Write};
@@ -25,7 +25,7 @@ use zexio::model::reason::Reason;
 /// The host's services and its package manager.
 #[derive(Default)]
 pub struct Host {
-    pub wanted: WantedServices,
+    pub wanted: DesiredServices,
     pub statuses: BTreeMap<Service, ServiceStatus>,
     pub seen: ServicesSeen,
     /// What the package manager does.
@@ -242,7 +242,7 @@ impl Host {
         self.carry_out(service, change);
     }
 
-    fn carry_out<T>(&mut self, service: Service, change: Change<WantedService, T>) -> T {
+    fn carry_out<T>(&mut self, service: Service, change: Change<DesiredService, T>) -> T {
         match change.write {
             Write::Nothing => {}
             Write::Save(record) | Write::Reset(record) => drop(self.wanted.insert(service, record)),
@@ -255,7 +255,7 @@ impl Host {
 /// No test reads the events of these requests.
 const REQUEST: Request<'static> = Request { by: &By::File(String::new()), now: Timestamp(0) };
 
-pub fn is_leaving(record: &WantedService) -> bool {
+pub fn is_leaving(record: &DesiredService) -> bool {
     matches!(record.intent, ServiceIntent::Remove { .. })
 }
 
@@ -264,7 +264,7 @@ pub fn each_daemon(seen: &mut ServicesSeen, change: impl FnMut(&mut DaemonSeen))
 }
 
 impl ServiceProgressStore for World {
-    fn wanted_services(&self) -> Result<WantedServices, PortError> {
+    fn desired_services(&self) -> Result<DesiredServices, PortError> {
         let mut machine = self.lock();
         machine.note_read(|oracle, _| oracle.note_services_read());
         Ok(machine.host.wanted.clone())
@@ -336,7 +336,7 @@ impl Services for World {
 }
 
 impl DesiredServiceStore for World {
-    fn wanted_service(&self, service: Service) -> Result<Option<WantedService>, WriteError> {
+    fn desired_service(&self, service: Service) -> Result<Option<DesiredService>, WriteError> {
         Ok(self.lock().host.wanted.get(&service).cloned())
     }
     fn put_service(

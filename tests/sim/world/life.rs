@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use zexio::model::desired::{Intent, Owner, Wanted};
+use zexio::model::desired::{DesiredProject, Intent, Owner};
 use zexio::model::document;
 use zexio::model::names::ProjectId;
 use zexio::model::quantity::{Span, Timestamp};
@@ -71,7 +71,7 @@ impl Life {
         let mut machine = self.world.lock();
         let generation = machine.desired.0.get(&project).map_or(1, |wanted| wanted.generation + 1);
         let hold = machine.desired.0.get(&project).and_then(|wanted| wanted.hold.clone());
-        let wanted = Wanted {
+        let wanted = DesiredProject {
             generation,
             intent,
             owner: Owner::Api,

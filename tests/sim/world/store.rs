@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
-use zexio::model::desired::{Complaint, Desired, Hold, Intent, Owner, Wanted};
+use zexio::model::desired::{Complaint, Desired, DesiredProject, Hold, Intent, Owner};
 use zexio::model::event::By;
 use zexio::model::names::{KeyId, ProjectId, SecretName};
 use zexio::model::progress::{Progress, ProjectProgress, Unreadable};
@@ -275,7 +275,7 @@ impl DesiredStore for World {
     fn put(&self, document: Admitted, owner: &Owner, expect: Option<u64>, by: &By) -> Result<Put, WriteError> {
         self.lock().put_by(document, owner, expect, by)
     }
-    fn dry_run(&self, document: Admitted, owner: &Owner) -> Result<Wanted, WriteError> {
+    fn dry_run(&self, document: Admitted, owner: &Owner) -> Result<DesiredProject, WriteError> {
         let mut machine = self.lock();
         let (project, sealed) = (document.project().clone(), machine.sealed.clone());
         let decided = machine.decide_put(document, owner, None, &key());
@@ -301,7 +301,7 @@ impl DesiredStore for World {
     fn hold(&self, project: &ProjectId, hold: Option<&Hold>, by: &By) -> Result<(), WriteError> {
         self.lock().change(project, by, |old, request, _| rules::hold(old, project, hold, request))
     }
-    fn wanted(&self, project: &ProjectId) -> Result<Option<Wanted>, WriteError> {
+    fn desired_project(&self, project: &ProjectId) -> Result<Option<DesiredProject>, WriteError> {
         Ok(self.lock().readable_desired().0.remove(project))
     }
     fn complain(&self, project: &ProjectId, owner: &Owner, complaint: Option<&Complaint>) -> Result<(), WriteError> {
