@@ -7,7 +7,7 @@ use hyper::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::model::desired::{Complaint, DesiredProject, Hold, Intent, Owner};
+use crate::model::desired::{DesiredProject, Intent, OperatorSuspension, Owner, Refusal};
 use crate::model::document::{self, Problem as Flaw};
 use crate::model::event::By;
 use crate::model::names::{ProjectId, ReleaseNo};
@@ -108,7 +108,7 @@ pub async fn delete(call: &Call) -> Answer {
             expect(&wanted, expected)?;
             let generation = state.desired_store.delete(&id, &Owner::Api, keep_data, &by)?;
             // The spec's own suspension goes with the spec; a requested one holds the removal back.
-            Ok((generation, wanted.hold_at(state.clock.now()).map(Hold::message)))
+            Ok((generation, wanted.operator_suspension_at(state.clock.now()).map(OperatorSuspension::message)))
         })
         .await?;
     accepted(json!({ "project": project, "generation": generation }), suspended)
@@ -128,7 +128,7 @@ pub async fn sync(call: &Call) -> Answer {
             if !prune {
                 state.trigger.offer_again();
             }
-            let refused = wanted.complaint.as_ref().is_some_and(Complaint::holds_a_removal);
+            let refused = wanted.refusal.as_ref().is_some_and(Refusal::holds_a_removal);
             let generation = match prune && refused {
                 true => state.desired_store.delete(&id, &wanted.owner, false, &by)?,
                 false if prune => wanted.generation,
@@ -142,7 +142,7 @@ pub async fn sync(call: &Call) -> Answer {
 
 /// Says why a desired state is not acted on for now.
 pub fn paused(state: &ApiState, wanted: &DesiredProject) -> Option<String> {
-    wanted.pause_at(state.clock.now()).map(|pause| pause.message)
+    wanted.suspension_at(state.clock.now()).map(|pause| pause.message)
 }
 
 /// Answers that a desired state was written and, if the project is suspended, that it waits.
@@ -350,7 +350,7 @@ fn view(state: &ApiState, project: &ProjectId, wanted: &DesiredProject, status: 
     }
     let status = json!(status);
     let mut view = status.clone();
-    view["suspended"] = json!(wanted.hold_at(now));
+    view["suspended"] = json!(wanted.operator_suspension_at(now));
     view["spec"] = json!(wanted.spec().map(shown_spec));
     view["status"] = status;
     view

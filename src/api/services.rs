@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
-use crate::model::desired::{Complaint, Owner};
+use crate::model::desired::{Owner, Refusal};
 use crate::model::document;
 use crate::model::reason::Reason;
 use crate::model::services::{DesiredService, Service, ServiceIntent, ServiceState, ServiceStatus, work_unit};
@@ -74,7 +74,7 @@ pub async fn delete(call: &Call) -> Answer {
     let generation = call
         .write(move |state| {
             let wanted = state.desired_services.desired_service(service)?.ok_or(WriteError::ServiceUnknown(service))?;
-            let held = wanted.complaint.as_ref().is_some_and(Complaint::holds_a_removal);
+            let held = wanted.refusal.as_ref().is_some_and(Refusal::holds_a_removal);
             let owner = if held { wanted.owner } else { Owner::Api };
             Ok(state.desired_services.drop_service(service, &owner, purge, &by)?)
         })

@@ -5,7 +5,7 @@ use hyper::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::model::desired::{DesiredProject, Hold, Owner};
+use crate::model::desired::{DesiredProject, OperatorSuspension, Owner};
 use crate::model::document::Problem as Flaw;
 use crate::model::names::ProjectId;
 use crate::model::quantity::Timestamp;
@@ -38,11 +38,11 @@ pub async fn suspend(call: &Call) -> Answer {
     let Asked { reason, until } = check(read(&call.body)?, now)?;
     let (project, by) = (call.project()?, call.by()?);
     let id = project.clone();
-    let hold = Hold { by: by.to_string(), since: now, reason, until };
-    let shown = hold.clone();
+    let suspension = OperatorSuspension { by: by.to_string(), since: now, reason, until };
+    let shown = suspension.clone();
     let generation = call
         .write(move |state| {
-            state.desired_store.hold(&id, Some(&hold), &by)?;
+            state.desired_store.set_suspension(&id, Some(&suspension), &by)?;
             Ok(known(state, &id)?.generation)
         })
         .await?;
@@ -61,7 +61,7 @@ pub async fn resume(call: &Call) -> Answer {
         .write(move |state| {
             let wanted = known(state, &id)?;
             refuse_where_the_spec_says_so(&id, &wanted, state.clock.now())?;
-            state.desired_store.hold(&id, None, &by)?;
+            state.desired_store.set_suspension(&id, None, &by)?;
             Ok(wanted.generation)
         })
         .await?;

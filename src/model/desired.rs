@@ -41,16 +41,16 @@ pub struct DesiredProject {
     /// The stored secrets and their newest versions.
     pub secrets: BTreeMap<SecretName, u32>,
     /// Why the last request could not be accepted.
-    pub complaint: Option<Complaint>,
+    pub refusal: Option<Refusal>,
     /// A suspension by an operator, whatever the spec says.
-    pub hold: Option<Hold>,
+    pub suspension: Option<OperatorSuspension>,
     /// Whether a webhook moved the artifact; its event may arrive before the bytes do.
-    pub moved: bool,
+    pub artifact_from_webhook: bool,
 }
 
 /// A suspension of a project, whatever its owner, until it is resumed or its time is over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hold {
+pub struct OperatorSuspension {
     /// Who asked for it.
     pub by: String,
     pub since: Timestamp,
@@ -59,21 +59,21 @@ pub struct Hold {
     pub until: Option<Timestamp>,
 }
 
-impl Hold {
+impl OperatorSuspension {
     /// Describes it in a sentence.
     pub fn message(&self) -> String {
         paused(&format!(", by {}", self.by), self.reason.as_deref(), self.until)
     }
 
     /// Returns whether it has not ended.
-    pub fn holds_at(&self, now: Timestamp) -> bool {
+    pub fn lasts_at(&self, now: Timestamp) -> bool {
         self.until.is_none_or(|until| now < until)
     }
 }
 
 /// What suspends a project now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pause {
+pub struct ActiveSuspension {
     /// Until when, by whom and why, in a sentence.
     pub message: String,
     /// When it ends by itself.
@@ -110,18 +110,18 @@ impl DesiredProject {
     }
 
     /// Returns the operator's suspension, if it has not ended. It also halts a removal.
-    pub fn hold_at(&self, now: Timestamp) -> Option<&Hold> {
-        self.hold.as_ref().filter(|hold| hold.holds_at(now))
+    pub fn operator_suspension_at(&self, now: Timestamp) -> Option<&OperatorSuspension> {
+        self.suspension.as_ref().filter(|suspension| suspension.lasts_at(now))
     }
 
     /// Returns what suspends the project now: an operator's suspension or the spec's own.
-    pub fn pause_at(&self, now: Timestamp) -> Option<Pause> {
-        if let Some(hold) = self.hold_at(now) {
-            return Some(Pause { message: hold.message(), until: hold.until });
+    pub fn suspension_at(&self, now: Timestamp) -> Option<ActiveSuspension> {
+        if let Some(suspension) = self.operator_suspension_at(now) {
+            return Some(ActiveSuspension { message: suspension.message(), until: suspension.until });
         }
         let suspension = self.spec()?.suspend.at(now)?;
         let message = paused(", by its spec", suspension.reason.as_deref(), suspension.until);
-        Some(Pause { message, until: suspension.until })
+        Some(ActiveSuspension { message, until: suspension.until })
     }
 }
 
@@ -152,24 +152,24 @@ impl fmt::Display for Owner {
 
 /// Why a request could not be accepted. The previous desired state stays in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Complaint {
+pub struct Refusal {
     #[serde(flatten)]
-    pub kind: ComplaintKind,
+    pub kind: RefusalKind,
     /// One paragraph for the operator.
     pub message: String,
 }
 
-/// The kind of a complaint. Stored by the name that users see as the reason.
+/// The kind of a refusal. Stored by the name that users see as the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reason")]
-pub enum ComplaintKind {
+pub enum RefusalKind {
     /// A file or spec cannot be read.
     SpecInvalid,
     /// Another file claims the project too. That is shown and blocks nothing.
     Conflict,
     /// A removal that followed from a missing file is held back.
     PruneRefused {
-        /// What ends it. Complaints of earlier versions do not say, and wait for the operator.
+        /// What ends it. Refusals of earlier versions do not say, and wait for the operator.
         #[serde(default)]
         until: HeldUntil,
     },
@@ -186,7 +186,7 @@ pub enum HeldUntil {
     FileReadable,
 }
 
-impl ComplaintKind {
+impl RefusalKind {
     /// Returns the reason that users see.
     pub fn reason(self) -> Reason {
         match self {
@@ -197,15 +197,15 @@ impl ComplaintKind {
     }
 }
 
-impl Complaint {
+impl Refusal {
     /// Returns whether another file claims the project too; that is reported and blocks nothing.
     pub fn is_of_another_file(&self) -> bool {
-        self.kind == ComplaintKind::Conflict
+        self.kind == RefusalKind::Conflict
     }
 
     /// Returns whether it holds a removal back, so that the operator can confirm it.
     pub fn holds_a_removal(&self) -> bool {
-        matches!(self.kind, ComplaintKind::PruneRefused { .. })
+        matches!(self.kind, RefusalKind::PruneRefused { .. })
     }
 }
 
@@ -378,17 +378,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_complaint_is_stored_by_its_reason_and_an_older_one_waits_for_the_operator() {
+    fn a_refusal_is_stored_by_its_reason_and_an_older_one_waits_for_the_operator() {
         let old = r#"{"reason":"PruneRefused","message":"one.yaml is gone"}"#;
-        let read: Complaint = serde_json::from_str(old).unwrap();
-        assert_eq!(read.kind, ComplaintKind::PruneRefused { until: HeldUntil::Confirmed });
+        let read: Refusal = serde_json::from_str(old).unwrap();
+        assert_eq!(read.kind, RefusalKind::PruneRefused { until: HeldUntil::Confirmed });
         for until in [HeldUntil::Confirmed, HeldUntil::FileReadable] {
-            let held = Complaint { kind: ComplaintKind::PruneRefused { until }, message: "m".into() };
+            let held = Refusal { kind: RefusalKind::PruneRefused { until }, message: "m".into() };
             let text = serde_json::to_string(&held).unwrap();
             assert!(text.contains(r#""reason":"PruneRefused""#), "{text}");
-            assert_eq!(serde_json::from_str::<Complaint>(&text).unwrap(), held);
+            assert_eq!(serde_json::from_str::<Refusal>(&text).unwrap(), held);
         }
-        let conflict: Complaint = serde_json::from_str(r#"{"reason":"Conflict","message":"m"}"#).unwrap();
+        let conflict: Refusal = serde_json::from_str(r#"{"reason":"Conflict","message":"m"}"#).unwrap();
         assert_eq!(conflict.kind.reason(), Reason::Conflict);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::desired::{Complaint, DesiredProject, Hold, Intent, Owner};
+use super::desired::{DesiredProject, Intent, OperatorSuspension, Owner, Refusal};
 use super::event::By;
 use super::names::SecretName;
 use super::quantity::Timestamp;
@@ -22,9 +22,9 @@ pub struct Record {
     /// An artifact that replaces the spec's.
     pub overlay: Option<Overlay>,
     /// Why the last request could not be accepted.
-    pub complaint: Option<Complaint>,
+    pub refusal: Option<Refusal>,
     /// A suspension by an operator, besides the spec's own.
-    pub hold: Option<Hold>,
+    pub suspension: Option<OperatorSuspension>,
     /// A part that is stored and could not be read. It is missing above, and only a write that replaces it may be saved.
     pub damage: Option<Damage>,
 }
@@ -93,9 +93,9 @@ impl Record {
             intent,
             owner: self.owner.clone(),
             secrets,
-            complaint: self.complaint.clone(),
-            hold: self.hold.clone(),
-            moved: self.overlay.as_ref().is_some_and(|overlay| By::is_webhook(&overlay.by)),
+            refusal: self.refusal.clone(),
+            suspension: self.suspension.clone(),
+            artifact_from_webhook: self.overlay.as_ref().is_some_and(|overlay| By::is_webhook(&overlay.by)),
         }
     }
 
@@ -113,6 +113,6 @@ impl Record {
 
     /// Returns whether a suspension is in force now. A removal under it has not begun, or is halted.
     pub fn is_suspended(&self, now: Timestamp) -> bool {
-        self.hold.as_ref().is_some_and(|hold| hold.holds_at(now))
+        self.suspension.as_ref().is_some_and(|suspension| suspension.lasts_at(now))
     }
 }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::desired::{Complaint, Owner};
+use super::desired::{Owner, Refusal};
 use super::named::named;
 use super::observed::{ActiveState, Exit};
 use super::progress::Backoff;
@@ -149,7 +149,7 @@ pub struct DesiredService {
     /// Who may change it.
     pub owner: Owner,
     /// Why the last request could not be accepted.
-    pub complaint: Option<Complaint>,
+    pub refusal: Option<Refusal>,
 }
 
 /// What should become of a service.

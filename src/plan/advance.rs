@@ -37,7 +37,7 @@ pub fn advance(
         let Some(wanted) = desired.0.get(project) else { continue };
         match &wanted.intent {
             Intent::Nothing | Intent::Unreadable(_) => {}
-            _ if wanted.pause_at(observed.now).is_some() => {
+            _ if wanted.suspension_at(observed.now).is_some() => {
                 all_progress.projects.entry(project.clone()).or_default().suspended.get_or_insert(observed.now);
             }
             Intent::Delete { .. } => {
@@ -61,7 +61,7 @@ pub fn advance(
                     && target::select(project, wanted, spec, observed, all_progress, rules);
                 let progress = all_progress.projects.entry(project.clone()).or_default();
                 let stalled = progress.stalled.clone();
-                advance_project(project, spec, wanted.moved, seen, progress, observed.now);
+                advance_project(project, spec, wanted.artifact_from_webhook, seen, progress, observed.now);
                 routes::retry_refused_hosts(progress, observed);
                 if is_selected {
                     activate_routes(spec, progress);
@@ -95,7 +95,7 @@ fn clear_target(progress: &mut ProjectProgress, generation: u64) {
 fn advance_project(
     project: &ProjectId,
     spec: &Spec,
-    moved: bool,
+    from_webhook: bool,
     seen: &ObservedProject,
     progress: &mut ProjectProgress,
     now: Timestamp,
@@ -106,7 +106,7 @@ fn advance_project(
         note_artifact_on_disk(progress, bundles, now);
         drop_rollout_of_same_bytes(progress);
     }
-    count_fetch_failure(seen, moved, progress, &spec.deploy, now);
+    count_fetch_failure(seen, from_webhook, progress, &spec.deploy, now);
     note_release_command(project, seen, progress);
     begin_changeover(project, seen, progress, spec, now);
     apply_verdict(project, seen, progress, &spec.deploy, now);
@@ -182,7 +182,7 @@ fn drop_rollout_of_same_bytes(progress: &mut ProjectProgress) {
 
 fn count_fetch_failure(
     seen: &ObservedProject,
-    moved: bool,
+    from_webhook: bool,
     progress: &mut ProjectProgress,
     deploy: &Deploy,
     now: Timestamp,
@@ -200,8 +200,8 @@ fn count_fetch_failure(
             rollout.fetch = Some(FailedFetch { backoff: retry::record_failure(counted, error, *at), awaited_until });
             return;
         }
-        Retry::WhenPresent if moved && is_counted => return,
-        Retry::WhenPresent if moved => {
+        Retry::WhenPresent if from_webhook && is_counted => return,
+        Retry::WhenPresent if from_webhook => {
             let until = awaited_until.unwrap_or(at.after(retry::ARTIFACT_WAIT));
             if *at < until {
                 let backoff = retry::await_artifact(counted, error, *at, until);

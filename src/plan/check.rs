@@ -31,7 +31,7 @@ fn breach(step: &Step, desired: &Desired, observed: &Observed, all_progress: &Pr
     let spec = wanted.and_then(|wanted| wanted.spec());
     let recreate = |unit: &UnitId| spec.is_some_and(|spec| super::traffic::runs_once(spec, progress, unit));
     let seen = observed.projects.get(project)?;
-    let suspended = wanted.is_some_and(|wanted| wanted.pause_at(observed.now).is_some());
+    let suspended = wanted.is_some_and(|wanted| wanted.suspension_at(observed.now).is_some());
     let rule = match action {
         _ if suspended => "S12: a suspended project is not touched",
         ProjectAction::Stop(unit) if progress.serving == Some(unit.release) && !leaving && !recreate(unit) => {

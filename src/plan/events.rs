@@ -111,7 +111,7 @@ fn pause(
 ) -> Option<Event> {
     match (old.suspended, new.suspended) {
         (None, Some(_)) => {
-            let pause = desired.0.get(project).and_then(|wanted| wanted.pause_at(now))?;
+            let pause = desired.0.get(project).and_then(|wanted| wanted.suspension_at(now))?;
             Some(Event::info(now, Reason::Suspended, pause.message))
         }
         (Some(since), None) => {

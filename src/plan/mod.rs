@@ -92,7 +92,7 @@ pub fn plan(
         let (Some(wanted), Some(progress)) = (desired.0.get(project), all_progress.projects.get(project)) else {
             continue;
         };
-        if let Some(pause) = wanted.pause_at(observed.now) {
+        if let Some(pause) = wanted.suspension_at(observed.now) {
             pause.until.into_iter().for_each(|until| plan.look_at(until));
             continue;
         }

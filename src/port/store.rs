@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use zeroize::Zeroizing;
 
-use crate::model::desired::{Complaint, Desired, DesiredProject, Hold, Owner, SecretVersion};
+use crate::model::desired::{Desired, DesiredProject, OperatorSuspension, Owner, Refusal, SecretVersion};
 use crate::model::event::{By, Event, Kept};
 use crate::model::failure::PortError;
 use crate::model::names::{EnvName, KeyId, ProjectId, SecretName};
@@ -127,12 +127,17 @@ pub trait DesiredStore: Send + Sync {
     /// # Errors
     /// There is no such project, or the disk failed.
     fn fetch_again(&self, project: &ProjectId, by: &By) -> Result<u64, WriteError>;
-    /// Suspends a project, whoever its owner is, or resumes it if `hold` is none. Nothing else changes, including the
+    /// Suspends a project, whoever its owner is, or resumes it if `suspension` is none. Nothing else changes, including the
     /// generation: what was rejected is not retried because of this.
     ///
     /// # Errors
     /// There is no such project, or the disk failed.
-    fn hold(&self, project: &ProjectId, hold: Option<&Hold>, by: &By) -> Result<(), WriteError>;
+    fn set_suspension(
+        &self,
+        project: &ProjectId,
+        suspension: Option<&OperatorSuspension>,
+        by: &By,
+    ) -> Result<(), WriteError>;
     /// Returns the desired state of one project.
     ///
     /// # Errors
@@ -143,12 +148,12 @@ pub trait DesiredStore: Send + Sync {
     /// # Errors
     /// Those of `put`.
     fn dry_run(&self, document: Admitted, owner: &Owner) -> Result<DesiredProject, WriteError>;
-    /// Sets the complaint that blocks a project's newest request; none clears it. A complaint about an unknown project
-    /// creates a project without a desired state, which is deleted with its complaint.
+    /// Sets why a project's newest request was refused; none clears it. The refusal of an unknown project
+    /// creates a project without a desired state, which is deleted with its refusal.
     ///
     /// # Errors
     /// The database could not be written.
-    fn complain(&self, project: &ProjectId, owner: &Owner, complaint: Option<&Complaint>) -> Result<(), WriteError>;
+    fn set_refusal(&self, project: &ProjectId, owner: &Owner, refusal: Option<&Refusal>) -> Result<(), WriteError>;
     /// Stores a secret; returns its new version. An equal value makes no new version, and no event.
     ///
     /// # Errors
@@ -258,14 +263,10 @@ pub trait DesiredServiceStore: Send + Sync {
     /// # Errors
     /// There is no request for it, or it has another owner.
     fn drop_service(&self, service: Service, owner: &Owner, purge: bool, by: &By) -> Result<u64, WriteError>;
-    /// Sets the complaint that blocks a service's newest request; none clears it.
+    /// Sets why a service's newest request was refused; none clears it.
     ///
     /// # Errors
     /// The database could not be written.
-    fn complain_of_service(
-        &self,
-        service: Service,
-        owner: &Owner,
-        complaint: Option<&Complaint>,
-    ) -> Result<(), WriteError>;
+    fn set_service_refusal(&self, service: Service, owner: &Owner, refusal: Option<&Refusal>)
+    -> Result<(), WriteError>;
 }

@@ -544,7 +544,7 @@ fn visits(view: &Snapshot, unserved: &BTreeSet<Hostname>) -> BTreeSet<Visit> {
     for (project, seen) in &view.observed.projects {
         let Some(wanted) = view.desired.0.get(project) else { continue };
         let (Some(spec), Some(progress)) = (wanted.spec(), view.progress.projects.get(project)) else { continue };
-        if wanted.pause_at(view.observed.now).is_some() {
+        if wanted.suspension_at(view.observed.now).is_some() {
             continue;
         }
         let checks = plan::visits::checks(project, seen, progress).into_iter().map(|(_, visit)| visit);

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::model::desired::{Complaint, ComplaintKind, Desired, HeldUntil, Intent, Owner};
+use crate::model::desired::{Desired, HeldUntil, Intent, Owner, Refusal, RefusalKind};
 use crate::model::names::ProjectId;
 use crate::model::services::{DesiredServices, Service, ServiceIntent, Version};
 
@@ -95,7 +95,7 @@ pub enum Decision {
         to: Owner,
     },
     /// Record why a project's file is not applied; none clears it.
-    Complain(ProjectId, Owner, Option<Complaint>),
+    SetRefusal(ProjectId, Owner, Option<Refusal>),
     Delete(ProjectId, Owner),
     PutService {
         service: Service,
@@ -106,7 +106,7 @@ pub enum Decision {
     },
     DropService(Service, Owner),
     /// Record why a service's removal is held back; none clears it.
-    ComplainOfService(Service, Owner, Option<Complaint>),
+    SetServiceRefusal(Service, Owner, Option<Refusal>),
     /// Record the directory's identity.
     Note(String),
 }
@@ -220,8 +220,8 @@ impl Look<'_> {
         }
         // Nothing is wrong with these, except that another file may claim them too.
         for (project, owner) in sound {
-            let complaint = self.contested.get(&project).map(|files| conflict(files, &owner));
-            self.complain(&project, &owner, complaint);
+            let refusal = self.contested.get(&project).map(|files| conflict(files, &owner));
+            self.set_refusal(&project, &owner, refusal);
         }
     }
 
@@ -310,9 +310,9 @@ impl Look<'_> {
             projects.extend(self.guess(name, named).filter(|project| self.claim(name, project)));
         }
         self.verdict.troubles.insert(name.to_owned(), why.to_owned());
-        let complaint = Complaint { kind: ComplaintKind::SpecInvalid, message };
+        let refusal = Refusal { kind: RefusalKind::SpecInvalid, message };
         for project in projects {
-            self.complain(&project, &Owner::File(name.to_owned()), Some(complaint.clone()));
+            self.set_refusal(&project, &Owner::File(name.to_owned()), Some(refusal.clone()));
         }
     }
 
@@ -394,8 +394,8 @@ impl Look<'_> {
             (None, _) if self.prior_refused(&project) => {}
             (None, Some(file)) if self.was_wrong_for_long(file) => {
                 let cure = format!("Mend {file}, or run `zexio sync {project} --prune` to remove the project");
-                let complaint = held_back(owner, HeldUntil::FileReadable, &may_be_it(file), &cure);
-                self.complain(&project, owner, Some(complaint));
+                let refusal = held_back(owner, HeldUntil::FileReadable, &may_be_it(file), &cure);
+                self.set_refusal(&project, owner, Some(refusal));
             }
             (None, Some(_)) => {}
             (None, None) => self.verdict.decisions.push(Decision::Delete(project, owner.clone())),
@@ -429,7 +429,7 @@ impl Look<'_> {
             .collect();
         for (project, owner) in empty {
             if self.gone_for_long(&project) {
-                self.complain(&project, &owner, None);
+                self.set_refusal(&project, &owner, None);
             }
         }
     }
@@ -441,7 +441,7 @@ impl Look<'_> {
     }
 
     fn prior_refused(&self, project: &ProjectId) -> bool {
-        waits_for_the_operator(self.known.0.get(project).and_then(|wanted| wanted.complaint.as_ref()))
+        waits_for_the_operator(self.known.0.get(project).and_then(|wanted| wanted.refusal.as_ref()))
     }
 
     fn refuse_prune(&mut self, project: &ProjectId, owner: &Owner, why: &str) {
@@ -449,7 +449,7 @@ impl Look<'_> {
             return;
         }
         let cure = "Restore the file, or run `zexio sync --prune` to remove the project";
-        self.complain(project, owner, Some(held_back(owner, HeldUntil::Confirmed, why, cure)));
+        self.set_refusal(project, owner, Some(held_back(owner, HeldUntil::Confirmed, why, cure)));
     }
 
     /// Tells whether a project's file was missing for long enough; if not, schedules another observation.
@@ -463,12 +463,12 @@ impl Look<'_> {
         long
     }
 
-    /// Records a complaint only if that changes something.
-    fn complain(&mut self, project: &ProjectId, owner: &Owner, complaint: Option<Complaint>) {
+    /// Records a refusal only if that changes something.
+    fn set_refusal(&mut self, project: &ProjectId, owner: &Owner, refusal: Option<Refusal>) {
         let standing = self.known.0.get(project);
-        let placeholder_goes = complaint.is_none() && standing.is_some_and(|w| w.intent == Intent::Nothing);
-        if standing.and_then(|wanted| wanted.complaint.as_ref()) != complaint.as_ref() || placeholder_goes {
-            self.verdict.decisions.push(Decision::Complain(project.clone(), owner.clone(), complaint));
+        let placeholder_goes = refusal.is_none() && standing.is_some_and(|w| w.intent == Intent::Nothing);
+        if standing.and_then(|wanted| wanted.refusal.as_ref()) != refusal.as_ref() || placeholder_goes {
+            self.verdict.decisions.push(Decision::SetRefusal(project.clone(), owner.clone(), refusal));
         }
     }
 
@@ -540,8 +540,8 @@ impl Look<'_> {
                 let file = file.to_owned();
                 self.verdict.decisions.push(Decision::PutService { service, version, file, heir_of });
             }
-            Some(wish) if wish.complaint.is_some() => {
-                self.verdict.decisions.push(Decision::ComplainOfService(service, mine, None));
+            Some(wish) if wish.refusal.is_some() => {
+                self.verdict.decisions.push(Decision::SetServiceRefusal(service, mine, None));
             }
             Some(_) => {}
         }
@@ -557,12 +557,12 @@ impl Look<'_> {
             return;
         }
         self.verdict.troubles.insert(name.to_owned(), why.to_owned());
-        let complaint = Complaint { kind: ComplaintKind::SpecInvalid, message: format!("{name}: {why}") };
+        let refusal = Refusal { kind: RefusalKind::SpecInvalid, message: format!("{name}: {why}") };
         let (mine, services) = (Owner::File(name.to_owned()), self.services);
         for (service, _) in
-            services.iter().filter(|(_, wanted)| wanted.owner == mine && wanted.complaint.as_ref() != Some(&complaint))
+            services.iter().filter(|(_, wanted)| wanted.owner == mine && wanted.refusal.as_ref() != Some(&refusal))
         {
-            self.verdict.decisions.push(Decision::ComplainOfService(*service, mine.clone(), Some(complaint.clone())));
+            self.verdict.decisions.push(Decision::SetServiceRefusal(*service, mine.clone(), Some(refusal.clone())));
         }
     }
 
@@ -603,15 +603,15 @@ impl Look<'_> {
 
     fn hold_drops(&mut self, hostless: &[(Service, Owner)], until: HeldUntil, why: &str, cure: &str) {
         for (service, owner) in hostless {
-            let complaint = Some(held_back(owner, until, why, cure));
-            if self.services.get(service).is_some_and(|wanted| wanted.complaint != complaint) {
-                self.verdict.decisions.push(Decision::ComplainOfService(*service, owner.clone(), complaint));
+            let refusal = Some(held_back(owner, until, why, cure));
+            if self.services.get(service).is_some_and(|wanted| wanted.refusal != refusal) {
+                self.verdict.decisions.push(Decision::SetServiceRefusal(*service, owner.clone(), refusal));
             }
         }
     }
 
     fn drop_refused(&self, service: Service) -> bool {
-        waits_for_the_operator(self.services.get(&service).and_then(|wanted| wanted.complaint.as_ref()))
+        waits_for_the_operator(self.services.get(&service).and_then(|wanted| wanted.refusal.as_ref()))
     }
 
     /// Tells whether the file with the services was missing for long enough; if not, schedules another observation.
@@ -632,10 +632,10 @@ fn file_of(owner: &Owner) -> Option<&str> {
     }
 }
 
-/// Tells whether a complaint holds a removal back until the operator confirms it.
-fn waits_for_the_operator(complaint: Option<&Complaint>) -> bool {
-    let kind = complaint.map(|complaint| complaint.kind);
-    kind == Some(ComplaintKind::PruneRefused { until: HeldUntil::Confirmed })
+/// Tells whether a refusal holds a removal back until the operator confirms it.
+fn waits_for_the_operator(refusal: Option<&Refusal>) -> bool {
+    let kind = refusal.map(|refusal| refusal.kind);
+    kind == Some(RefusalKind::PruneRefused { until: HeldUntil::Confirmed })
 }
 
 fn may_be_it(file: &str) -> String {
@@ -643,14 +643,14 @@ fn may_be_it(file: &str) -> String {
 }
 
 /// Says that something stays although its file is missing.
-fn held_back(owner: &Owner, until: HeldUntil, why: &str, cure: &str) -> Complaint {
+fn held_back(owner: &Owner, until: HeldUntil, why: &str, cure: &str) -> Refusal {
     let file = file_of(owner).unwrap_or_default();
     let message = format!("{file} is gone, but {why}; nothing was removed. {cure}");
-    Complaint { kind: ComplaintKind::PruneRefused { until }, message }
+    Refusal { kind: RefusalKind::PruneRefused { until }, message }
 }
 
 /// Says that files claim a project that another owner keeps.
-fn conflict(files: &[String], owner: &Owner) -> Complaint {
+fn conflict(files: &[String], owner: &Owner) -> Refusal {
     let claim = if files.len() == 1 { "claims" } else { "claim" };
     let (whose, cure) = match owner {
         Owner::File(holder) if files.len() == 1 => (format!("file {holder}"), "remove one of the two"),
@@ -658,7 +658,7 @@ fn conflict(files: &[String], owner: &Owner) -> Complaint {
         Owner::Api => ("the API".to_owned(), "remove the file, or delete the project there first"),
     };
     let message = format!("{} {claim} this project too, which belongs to {whose}; {cure}", files.join(", "));
-    Complaint { kind: ComplaintKind::Conflict, message }
+    Refusal { kind: RefusalKind::Conflict, message }
 }
 
 #[cfg(test)]

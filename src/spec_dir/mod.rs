@@ -135,8 +135,8 @@ impl Reader {
             Decision::Adopt { project, from, to } => {
                 self.stores.desired_store.adopt(project, from, to)?;
             }
-            Decision::Complain(project, owner, complaint) => {
-                self.stores.desired_store.complain(project, owner, complaint.as_ref())?;
+            Decision::SetRefusal(project, owner, refusal) => {
+                self.stores.desired_store.set_refusal(project, owner, refusal.as_ref())?;
             }
             Decision::PutService { service, version, file, heir_of } => {
                 let owner = Owner::File(file.clone());
@@ -161,11 +161,11 @@ impl Reader {
                     &By::File(decision.file().unwrap_or(DIRECTORY).to_owned()),
                 )?;
             }
-            Decision::ComplainOfService(service, owner, complaint) => {
-                if let Some(complaint) = complaint {
-                    tracing::warn!(service = %service, reason = complaint.kind.reason().name(), message = ?complaint.message);
+            Decision::SetServiceRefusal(service, owner, refusal) => {
+                if let Some(refusal) = refusal {
+                    tracing::warn!(service = %service, reason = refusal.kind.reason().name(), message = ?refusal.message);
                 }
-                self.stores.desired_services.complain_of_service(*service, owner, complaint.as_ref())?;
+                self.stores.desired_services.set_service_refusal(*service, owner, refusal.as_ref())?;
             }
             Decision::Delete(project, owner) => {
                 self.stores.desired_store.delete(
@@ -224,9 +224,11 @@ impl Reader {
 impl Decision {
     fn project(&self) -> Option<&ProjectId> {
         match self {
-            Decision::Put(project, _) | Decision::Complain(project, ..) | Decision::Delete(project, _) => Some(project),
+            Decision::Put(project, _) | Decision::SetRefusal(project, ..) | Decision::Delete(project, _) => {
+                Some(project)
+            }
             Decision::Adopt { project, .. } => Some(project),
-            Decision::PutService { .. } | Decision::DropService(..) | Decision::ComplainOfService(..) => None,
+            Decision::PutService { .. } | Decision::DropService(..) | Decision::SetServiceRefusal(..) => None,
             Decision::Note(_) => None,
         }
     }
@@ -235,7 +237,7 @@ impl Decision {
         match self {
             Decision::Put(_, file) | Decision::PutService { file, .. } => Some(file),
             Decision::Adopt { to: Owner::File(file), .. } => Some(file),
-            Decision::Complain(_, Owner::File(file), _) | Decision::Delete(_, Owner::File(file)) => Some(file),
+            Decision::SetRefusal(_, Owner::File(file), _) | Decision::Delete(_, Owner::File(file)) => Some(file),
             _ => None,
         }
     }

@@ -91,10 +91,10 @@ fn a_file_lives_through_its_whole_life() {
 
     door.write("shop.yaml", "zexio: 1\nproject: shop\nnonsense: [");
     door.eventually("the broken file is told", |door| {
-        door.wanted("shop").is_some_and(|wanted| wanted.complaint.is_some() && wanted.spec().is_some())
+        door.wanted("shop").is_some_and(|wanted| wanted.refusal.is_some() && wanted.spec().is_some())
     });
     door.write("shop.yaml", &spec("shop"));
-    door.eventually("the complaint is gone", |door| door.wanted("shop").is_some_and(|w| w.complaint.is_none()));
+    door.eventually("the refusal is gone", |door| door.wanted("shop").is_some_and(|w| w.refusal.is_none()));
 
     fs::rename(door.specs().join("shop.yaml"), door.specs().join("store.yaml")).unwrap();
     door.eventually("the new name has it", |door| {
@@ -121,7 +121,7 @@ fn a_host_file_lives_through_its_whole_life() {
         "zexio: 1\nkind: host\nservices: { postgresql: { version: \"15\" }, redis: { version: new } }\n",
     );
     let told =
-        |door: &Watched| door.db.desired_service(Service::Redis).unwrap().unwrap().complaint.map(|told| told.message);
+        |door: &Watched| door.db.desired_service(Service::Redis).unwrap().unwrap().refusal.map(|told| told.message);
     door.eventually("the mistake is told", |door| {
         told(door).is_some_and(|told| told.contains("services.redis.version"))
     });
@@ -137,7 +137,7 @@ fn a_directory_that_vanishes_takes_nothing_along() {
     door.write("shop.yaml", &spec("shop"));
     door.eventually("the spec is taken", |door| door.wanted("shop").is_some());
     fs::rename(door.specs(), door.dir.path().join("elsewhere")).unwrap();
-    let refused = |door: &Watched| door.wanted("shop").and_then(|w| w.complaint).map(|c| c.kind.reason());
+    let refused = |door: &Watched| door.wanted("shop").and_then(|w| w.refusal).map(|c| c.kind.reason());
     door.eventually("the removal is refused", |door| refused(door) == Some(Reason::PruneRefused));
     fs::rename(door.dir.path().join("elsewhere"), door.specs()).unwrap();
     door.eventually("all is well again", |door| door.wanted("shop").is_some() && refused(door).is_none());

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
-use zexio::model::desired::{Complaint, ComplaintKind, Content, HeldUntil, Hold, Intent, Owner};
+use zexio::model::desired::{Content, HeldUntil, Intent, OperatorSuspension, Owner, Refusal, RefusalKind};
 use zexio::model::document::{self, SpecError};
 use zexio::model::event::{By, Event, Level};
 use zexio::model::failure::PortError;
@@ -74,12 +74,12 @@ fn github() -> By {
     By::Webhook("github".into())
 }
 
-fn held(until: Option<Timestamp>) -> Option<Hold> {
-    Some(Hold { by: "key ops".into(), since: Timestamp(1), reason: Some("night".into()), until })
+fn held(until: Option<Timestamp>) -> Option<OperatorSuspension> {
+    Some(OperatorSuspension { by: "key ops".into(), since: Timestamp(1), reason: Some("night".into()), until })
 }
 
-fn complaint(kind: ComplaintKind) -> Option<Complaint> {
-    Some(Complaint { kind, message: "zz.yaml".into() })
+fn refusal(kind: RefusalKind) -> Option<Refusal> {
+    Some(Refusal { kind, message: "zz.yaml".into() })
 }
 
 fn runs() -> Record {
@@ -89,8 +89,8 @@ fn runs() -> Record {
         owner: Owner::Api,
         spec: Some(spec(V1, "")),
         overlay: None,
-        complaint: None,
-        hold: None,
+        refusal: None,
+        suspension: None,
         damage: None,
     }
 }
@@ -102,19 +102,16 @@ fn damage(part: Part) -> Option<Damage> {
 /// The kinds of record, by name.
 fn records() -> Vec<(&'static str, Option<Record>)> {
     let leaves = Record { goal: Goal::Delete { keep_data: true }, ..runs() };
-    let held_back = ComplaintKind::PruneRefused { until: HeldUntil::Confirmed };
+    let held_back = RefusalKind::PruneRefused { until: HeldUntil::Confirmed };
     let unread = Record { goal: Goal::Nothing, generation: 0, spec: None, owner: file(), ..runs() };
     let known = [
         ("runs", runs()),
-        (
-            "of a file, another claims it",
-            Record { owner: file(), complaint: complaint(ComplaintKind::Conflict), ..runs() },
-        ),
-        ("of a file that is gone", Record { owner: file(), complaint: complaint(held_back), ..runs() }),
+        ("of a file, another claims it", Record { owner: file(), refusal: refusal(RefusalKind::Conflict), ..runs() }),
+        ("of a file that is gone", Record { owner: file(), refusal: refusal(held_back), ..runs() }),
         ("moved to 2 by a webhook", Record { overlay: overlay(url("2"), &github()), ..runs() }),
         ("moved back to release 3", Record { overlay: overlay(back_to(3), &key()), ..runs() }),
         ("moved back to release 9, which is not known", Record { overlay: overlay(back_to(9), &key()), ..runs() }),
-        ("its file was never readable", Record { complaint: complaint(ComplaintKind::SpecInvalid), ..unread }),
+        ("its file was never readable", Record { refusal: refusal(RefusalKind::SpecInvalid), ..unread }),
         ("its spec cannot be read", Record { spec: None, damage: damage(Part::Other), ..runs() }),
         (
             "its spec cannot be read, moved to 2",
@@ -129,10 +126,10 @@ fn records() -> Vec<(&'static str, Option<Record>)> {
             "of a file, its moved artifact cannot be read",
             Record { owner: file(), damage: damage(Part::Overlay), ..runs() },
         ),
-        ("suspended", Record { hold: held(None), ..runs() }),
+        ("suspended", Record { suspension: held(None), ..runs() }),
         ("leaves", leaves.clone()),
-        ("leaves, suspended", Record { hold: held(None), ..leaves.clone() }),
-        ("leaves, its suspension is over", Record { hold: held(Some(NOW)), ..leaves }),
+        ("leaves, suspended", Record { suspension: held(None), ..leaves.clone() }),
+        ("leaves, its suspension is over", Record { suspension: held(Some(NOW)), ..leaves }),
     ];
     let known = known.map(|(name, record)| (name, Some(record)));
     [("unknown", None)].into_iter().chain(known).collect()
@@ -218,14 +215,14 @@ fn difference(old: Option<&Record>, new: &Record) -> String {
         });
         write!(text, " overlay {shown}").unwrap();
     }
-    if old.complaint != new.complaint {
-        write!(text, " complaint {:?}", new.complaint.as_ref().map(|it| it.kind.reason())).unwrap();
+    if old.refusal != new.refusal {
+        write!(text, " refusal {:?}", new.refusal.as_ref().map(|it| it.kind.reason())).unwrap();
     }
     if old.damage != new.damage {
         write!(text, " damage {:?}", new.damage).unwrap();
     }
-    if old.hold != new.hold {
-        write!(text, " suspended {}", new.hold.is_some()).unwrap();
+    if old.suspension != new.suspension {
+        write!(text, " suspended {}", new.suspension.is_some()).unwrap();
     }
     text
 }
@@ -271,16 +268,18 @@ fn requests(old: &Option<Record>) -> Vec<(&'static str, String)> {
     let overlay = |artifact: Artifact, by: &By, progress| {
         shown(old, rules::overlay(old.clone(), &shop(), &artifact, request(by), progress))
     };
-    let complain = |owner: &Owner, about: Option<&Complaint>| {
-        shown(old, Ok(rules::complain(old.clone(), &shop(), owner, about, NOW)))
+    let set_refusal = |owner: &Owner, about: Option<&Refusal>| {
+        shown(old, Ok(rules::set_refusal(old.clone(), &shop(), owner, about, NOW)))
     };
-    let hold = |it: Option<Hold>| shown(old, rules::hold(old.clone(), &shop(), it.as_ref(), request(&key())));
+    let suspend = |it: Option<OperatorSuspension>| {
+        shown(old, rules::set_suspension(old.clone(), &shop(), it.as_ref(), request(&key())))
+    };
     let by_file = By::File("shop.yaml".into());
     let delete = |owner: &Owner, keep_data, by: &By, progress| {
         shown(old, rules::delete(old.clone(), &shop(), owner, keep_data, request(by), progress))
     };
     let again = |progress| shown(old, rules::fetch_again(old.clone(), &shop(), request(&key()), progress));
-    let conflict = complaint(ComplaintKind::Conflict);
+    let conflict = refusal(RefusalKind::Conflict);
     vec![
         ("put the same", put("", &Owner::Api, None, &fine)),
         ("put another variable", put("env: { A: x }", &Owner::Api, None, &fine)),
@@ -314,12 +313,12 @@ fn requests(old: &Option<Record>) -> Vec<(&'static str, String)> {
         ("fetch again", again(&fine)),
         ("fetch again, not fetched", again(&lacks)),
         ("fetch again, progress unreadable", again(&unreadable())),
-        ("suspend", hold(held(None))),
-        ("resume", hold(None)),
-        ("complain by the API", complain(&Owner::Api, conflict.as_ref())),
-        ("complain by the file", complain(&file(), conflict.as_ref())),
-        ("no complaint by the API", complain(&Owner::Api, None)),
-        ("no complaint by the file", complain(&file(), None)),
+        ("suspend", suspend(held(None))),
+        ("resume", suspend(None)),
+        ("refuse for the API", set_refusal(&Owner::Api, conflict.as_ref())),
+        ("refuse for the file", set_refusal(&file(), conflict.as_ref())),
+        ("no refusal for the API", set_refusal(&Owner::Api, None)),
+        ("no refusal for the file", set_refusal(&file(), None)),
     ]
 }
 
@@ -379,7 +378,11 @@ fn a_record_is_forgotten_only_as_it_was_removed() {
 fn what_a_record_means() {
     let wanted = |record: Record| record.wanted(BTreeMap::new());
     let moved = |by: &By| Record { overlay: overlay(url("2"), by), ..runs() };
-    assert!(wanted(moved(&github())).moved && !wanted(moved(&key())).moved && !wanted(runs()).moved);
+    assert!(
+        wanted(moved(&github())).artifact_from_webhook
+            && !wanted(moved(&key())).artifact_from_webhook
+            && !wanted(runs()).artifact_from_webhook
+    );
     let damaged = wanted(Record { damage: damage(Part::Overlay), ..runs() }).intent;
     assert!(matches!(damaged, Intent::Unreadable(why) if why.starts_with("could not read it; its processes run on")));
     let goal = Goal::Delete { keep_data: true };
@@ -395,7 +398,7 @@ fn every_request_to_every_record_of_a_service() {
         generation: 7,
         intent: ServiceIntent::Install(Version::Major(15)),
         owner: Owner::Api,
-        complaint: complaint(ComplaintKind::SpecInvalid),
+        refusal: refusal(RefusalKind::SpecInvalid),
     };
     let leaves = DesiredService { intent: ServiceIntent::Remove { purge: false }, ..installed.clone() };
     let of_file = DesiredService { owner: file(), ..installed.clone() };
@@ -410,9 +413,9 @@ fn every_request_to_every_record_of_a_service() {
         let shown = |done: Result<Change<DesiredService, String>, WriteError>| match done {
             Err(error) => format!("REFUSED {error}"),
             Ok(Change { write: Write::Save(new), answer, event: told }) => {
-                let complaint = new.complaint.as_ref().map(|it| it.kind.reason());
+                let refusal = new.refusal.as_ref().map(|it| it.kind.reason());
                 let DesiredService { generation, intent, owner, .. } = &new;
-                format!("save {generation} {intent:?} of {owner} complaint {complaint:?} -> {answer}{}", event(&told))
+                format!("save {generation} {intent:?} of {owner} refusal {refusal:?} -> {answer}{}", event(&told))
             }
             Ok(change) => format!("{:?} -> {}{}", change.write, change.answer, event(&change.event)),
         };
@@ -425,11 +428,11 @@ fn every_request_to_every_record_of_a_service() {
             let done = service::delete(old.clone(), PG, owner, purge, request(by));
             shown(done.map(|Change { write, answer, event }| Change { write, answer: text_of(&answer), event }))
         };
-        let complain = |owner: &Owner, about: Option<&Complaint>| {
-            let Change { write, event, .. } = service::complain(old.clone(), owner, about);
+        let set_refusal = |owner: &Owner, about: Option<&Refusal>| {
+            let Change { write, event, .. } = service::set_refusal(old.clone(), owner, about);
             shown(Ok(Change { write, answer: String::new(), event }))
         };
-        let conflict = complaint(ComplaintKind::Conflict);
+        let conflict = refusal(RefusalKind::Conflict);
         for (name, done) in [
             ("put 15", put(Version::Major(15), &Owner::Api, None)),
             ("put the default", put(Version::Default, &Owner::Api, None)),
@@ -438,8 +441,8 @@ fn every_request_to_every_record_of_a_service() {
             ("delete", delete(&Owner::Api, false, &key())),
             ("purge", delete(&Owner::Api, true, &key())),
             ("delete by the file", delete(&file(), false, &By::File("shop.yaml".into()))),
-            ("complain", complain(&Owner::Api, conflict.as_ref())),
-            ("no complaint by the file", complain(&file(), None)),
+            ("refuse", set_refusal(&Owner::Api, conflict.as_ref())),
+            ("no refusal for the file", set_refusal(&file(), None)),
         ] {
             writeln!(text, "  {name}: {done}").unwrap();
         }

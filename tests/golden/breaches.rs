@@ -107,14 +107,14 @@ fn a_project_goes_only_when_that_is_wanted_and_is_forgotten_last() {
 
 #[test]
 fn a_suspended_project_is_not_touched() {
-    let held = |until| format!("{SERVES}    hold: {until}\n");
+    let held = |until| format!("{SERVES}    suspension: {until}\n");
     assert_eq!(broken(&held(1001), ProjectAction::ReloadSystemd), "S12");
     assert_eq!(broken(&held(1000), ProjectAction::ReloadSystemd), "", "that is over");
 }
 
 #[test]
 fn a_step_of_no_project_breaks_no_promise_to_one() {
-    let (desired, observed, all_progress, _) = Scene::read(&format!("{SHOP}{SERVES}    hold: 1001\n")).stage();
+    let (desired, observed, all_progress, _) = Scene::read(&format!("{SHOP}{SERVES}    suspension: 1001\n")).stage();
     let step = Step { action: Action::Proxy(ProxyAction::Start), reason: StepReason::ProxyDown };
     assert_eq!(breaches(&Plan { steps: vec![step], ..Plan::default() }, &desired, &observed, &all_progress), []);
 }

@@ -308,7 +308,7 @@ fn a_suspension_shows_before_a_pass_has_seen_it_and_is_gone_before_one_has_seen_
         format!("{}: {}", status.state, told.collect::<Vec<_>>().join(", "))
     };
     let wanted = |suspended: bool| {
-        let hold = if suspended { "hold: 2000, " } else { "" };
+        let hold = if suspended { "suspension: 2000, " } else { "" };
         let text = format!(
             "projects:\n  shop: {{ {hold}spec: {{ artifact: v1, processes: {{ web: {{ run: ./shop }} }} }} }}\n"
         );

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use zexio::model::desired::{Complaint, Content, Desired, DesiredProject, Hold, Intent, Kind, Owner, Work};
+use zexio::model::desired::{Content, Desired, DesiredProject, Intent, Kind, OperatorSuspension, Owner, Refusal, Work};
 use zexio::model::document;
 use zexio::model::failure::PortError;
 use zexio::model::layout::Layout;
@@ -94,12 +94,12 @@ struct Project {
     #[serde(default)]
     secrets: BTreeMap<SecretName, u32>,
     /// Why its spec is not the newest: `SpecInvalid: why`.
-    complaint: Option<String>,
+    refusal: Option<String>,
     /// A webhook moved the artifact.
     #[serde(default)]
     moved: bool,
     /// Somebody said stop; until when.
-    hold: Option<Option<u64>>,
+    suspension: Option<Option<u64>>,
     remembered: Option<Remembered>,
     #[serde(default)]
     seen: SeenInWords,
@@ -260,9 +260,9 @@ fn digest(name: &str) -> Sha256 {
 }
 
 /// Reads `Conflict: why`.
-pub fn complaint(words: &str) -> Complaint {
+pub fn refusal(words: &str) -> Refusal {
     let Cause { reason, message, .. } = stall(words, 0);
-    serde_json::from_value(serde_json::json!({ "reason": reason, "message": message })).expect("a complaint")
+    serde_json::from_value(serde_json::json!({ "reason": reason, "message": message })).expect("a refusal")
 }
 
 pub fn stall(words: &str, since: u64) -> Cause {
@@ -418,7 +418,7 @@ impl Project {
             Some(delete) => Intent::Delete { keep_data: delete.keep_data },
             None => Intent::Run(Arc::new(spec(name, &self.spec))),
         };
-        let hold = self.hold.as_ref().map(|until| Hold {
+        let suspension = self.suspension.as_ref().map(|until| OperatorSuspension {
             by: "key ops".into(),
             since: at(900),
             reason: None,
@@ -429,9 +429,9 @@ impl Project {
             intent,
             owner: Owner::Api,
             secrets: self.secrets.clone(),
-            complaint: self.complaint.as_deref().map(complaint),
-            hold,
-            moved: self.moved,
+            refusal: self.refusal.as_deref().map(refusal),
+            suspension,
+            artifact_from_webhook: self.moved,
         }
     }
 

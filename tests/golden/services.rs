@@ -14,7 +14,7 @@ use zexio::model::services::{
 use zexio::plan::services;
 
 use crate::plans::seconds;
-use crate::scene::{at, backoff, complaint};
+use crate::scene::{at, backoff, refusal};
 
 /// One service: what is wanted, remembered and seen of it.
 #[derive(Deserialize, Default)]
@@ -23,7 +23,7 @@ pub struct ServiceInWords {
     /// `install`, `install 17`, `remove` or `purge`; missing: nobody asks.
     want: Option<String>,
     /// Why the last thing that was asked could not be taken: `VersionUnavailable: why`.
-    complaint: Option<String>,
+    refusal: Option<String>,
     generation: u64,
     remembered: Option<ServiceMemoryInWords>,
     /// By major: `running`, `starting`, `stopped` or `failed`, and after commas `not enabled`, `half`, `no daemon`.
@@ -59,8 +59,8 @@ impl ServiceInWords {
                 other => panic!("want: {other}"),
             },
         };
-        let complaint = self.complaint.as_deref().map(complaint);
-        Some(DesiredService { generation: self.generation, intent, owner: Owner::Api, complaint })
+        let refusal = self.refusal.as_deref().map(refusal);
+        Some(DesiredService { generation: self.generation, intent, owner: Owner::Api, refusal })
     }
 
     /// Returns what is remembered of it.

@@ -223,6 +223,6 @@ fn a_command_is_filled_in_and_a_path_of_the_apps_own_is_used() {
         assert!(said.status == 1 && all.contains(r#"[sh, -c, "cd app && exec ./hello"]"#), "{command}: {all}");
     }
     machine.drop_spec("path", &spec("path", "app.tgz", "NODE_ENV=production hello", env));
-    machine.wait_until("the complaint", || machine.status_has("path", "putNODE_ENVunderenv"));
+    machine.wait_until("the refusal", || machine.status_has("path", "putNODE_ENVunderenv"));
     machine.wait_for_answer("path.example.com", "/", "hello from");
 }

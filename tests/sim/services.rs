@@ -18,7 +18,7 @@ const NODE: Service = Service::Nodejs;
 fn intend(life: &Life, service: Service, intent: ServiceIntent) {
     let mut machine = life.world.lock();
     let generation = machine.host.wanted.get(&service).map_or(1, |wanted| wanted.generation + 1);
-    machine.host.wanted.insert(service, DesiredService { generation, intent, owner: Owner::Api, complaint: None });
+    machine.host.wanted.insert(service, DesiredService { generation, intent, owner: Owner::Api, refusal: None });
 }
 
 fn install(life: &Life, service: Service, version: Version) {

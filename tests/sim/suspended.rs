@@ -1,6 +1,6 @@
 //! Stop, and go on; and what was told of it all.
 
-use zexio::model::desired::Hold;
+use zexio::model::desired::OperatorSuspension;
 use zexio::model::names::{ProjectId, Slot};
 use zexio::model::observed::ActiveState;
 use zexio::model::quantity::{Span, Timestamp};
@@ -9,17 +9,17 @@ use zexio::model::status::{ConditionKind, ProjectState};
 
 use crate::world::Life;
 
-fn hold(life: &mut Life, project: &str, until: Option<Span>) {
+fn suspend(life: &mut Life, project: &str, until: Option<Span>) {
     let mut machine = life.world.lock();
     let since = machine.now;
     let until = until.map(|span| since.after(span));
-    let hold = Hold { by: "key ops".into(), since, reason: Some("night".into()), until };
-    machine.desired.0.get_mut(&ProjectId::parse(project).unwrap()).expect("a project").hold = Some(hold);
+    let suspension = OperatorSuspension { by: "key ops".into(), since, reason: Some("night".into()), until };
+    machine.desired.0.get_mut(&ProjectId::parse(project).unwrap()).expect("a project").suspension = Some(suspension);
 }
 
 fn resume(life: &mut Life, project: &str) {
     let mut machine = life.world.lock();
-    machine.desired.0.get_mut(&ProjectId::parse(project).unwrap()).expect("a project").hold = None;
+    machine.desired.0.get_mut(&ProjectId::parse(project).unwrap()).expect("a project").suspension = None;
 }
 
 fn stop_web(life: &Life) {
@@ -37,7 +37,7 @@ fn a_held_project_is_neither_healed_nor_deployed_and_converges_at_once_when_it_i
     let mut life = Life::begin();
     life.want("shop", "good-1");
     life.settle();
-    hold(&mut life, "shop", None);
+    suspend(&mut life, "shop", None);
     stop_web(&life);
     life.want("shop", "good-2");
     assert_eq!(life.settle(), Vec::<String>::new());
@@ -66,7 +66,7 @@ fn a_wish_that_comes_during_a_suspension_is_not_said_to_have_failed() {
     life.settle();
     let failed = life.status("shop");
     assert!(failed.condition(ConditionKind::Stalled).is_some() && failed.observed_generation == 2);
-    hold(&mut life, "shop", None);
+    suspend(&mut life, "shop", None);
     life.settle();
     assert!(life.status("shop").condition(ConditionKind::Stalled).is_some(), "it is the failed one that is suspended");
     life.want("shop", "good-3");
@@ -90,7 +90,7 @@ fn a_hold_ends_by_itself_and_a_rollout_has_all_of_its_time_after_it() {
     life.want_spec("shop", "url: 'https://a.example.com/good-2'", "deploy: { deadline: 1m }");
     life.pass();
     assert_eq!(life.status("shop").candidate.map(|release| release.0), Some(2));
-    hold(&mut life, "shop", Some(Span::seconds(3600)));
+    suspend(&mut life, "shop", Some(Span::seconds(3600)));
     life.pass();
     let before = life.world.lock().calls.len();
     life.world.lock().tick(Span::seconds(3599));
@@ -106,7 +106,7 @@ fn the_removal_of_a_held_project_waits_until_it_is_resumed() {
     let mut life = Life::begin();
     life.want("shop", "good-1");
     life.settle();
-    hold(&mut life, "shop", None);
+    suspend(&mut life, "shop", None);
     life.delete("shop");
     assert_eq!(life.settle(), Vec::<String>::new());
     let status = life.status("shop");
@@ -140,7 +140,7 @@ fn a_removal_that_was_stopped_halfway_can_be_taken_back() {
             assert!(passes > 2, "the removal takes some passes");
             return;
         }
-        hold(&mut life, "shop", None);
+        suspend(&mut life, "shop", None);
         assert_eq!(life.settle(), Vec::<String>::new());
         life.want("shop", "good-1");
         assert_eq!(life.settle(), Vec::<String>::new());
@@ -172,7 +172,7 @@ fn what_was_rejected_is_not_tried_again_for_a_suspension() {
     life.settle();
     life.want("shop", "never-ready");
     life.settle();
-    hold(&mut life, "shop", None);
+    suspend(&mut life, "shop", None);
     life.settle();
     resume(&mut life, "shop");
     assert_eq!(life.settle(), Vec::<String>::new());

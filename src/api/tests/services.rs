@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::model::desired::{Complaint, ComplaintKind, HeldUntil, Owner};
+use crate::model::desired::{HeldUntil, Owner, Refusal, RefusalKind};
 use crate::model::event::By;
 use crate::model::services::{Service, ServiceIntent, Version};
 use crate::port::{DesiredServiceStore, ServiceProgressStore};
@@ -73,7 +73,7 @@ async fn a_files_service_is_changed_there_but_a_removal_that_was_held_back_is_co
     let delete = || ask("DELETE", "/v1/services/redis");
     let refused = bench.send(delete()).await;
     assert!(refused.status == 409 && refused.text.contains("belongs to file:host.yaml"), "{}", refused.text);
-    let held = Complaint { kind: ComplaintKind::PruneRefused { until: HeldUntil::Confirmed }, message: "m".into() };
-    bench.db.complain_of_service(Service::Redis, &host, Some(&held)).unwrap();
+    let held = Refusal { kind: RefusalKind::PruneRefused { until: HeldUntil::Confirmed }, message: "m".into() };
+    bench.db.set_service_refusal(Service::Redis, &host, Some(&held)).unwrap();
     assert_eq!(bench.send(delete()).await.status, 202);
 }

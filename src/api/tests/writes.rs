@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::*;
-use crate::model::desired::{Complaint, ComplaintKind, HeldUntil, Owner};
+use crate::model::desired::{HeldUntil, Owner, Refusal, RefusalKind};
 
 fn put(rest: &str) -> Ask {
     ask("PUT", "/v1/projects/shop").body("application/yaml", spec("shop", rest))
@@ -190,9 +190,8 @@ async fn a_removal_that_was_refused_is_confirmed_by_name() {
     let bench = Bench::new();
     bench.given("shop", "").await;
     bench.hand_over(&Owner::Api, &file());
-    let held =
-        Complaint { kind: ComplaintKind::PruneRefused { until: HeldUntil::Confirmed }, message: "too many".into() };
-    bench.db.complain(&shop(), &file(), Some(&held)).unwrap();
+    let held = Refusal { kind: RefusalKind::PruneRefused { until: HeldUntil::Confirmed }, message: "too many".into() };
+    bench.db.set_refusal(&shop(), &file(), Some(&held)).unwrap();
     assert_eq!(bench.send(ask("POST", "/v1/projects/shop/sync")).await.json()["generation"], 1);
     assert_eq!(bench.send(ask("POST", "/v1/projects/shop/sync?prune=true")).await.json()["generation"], 2);
     assert!(bench.db.desired_project(&shop()).unwrap().unwrap().spec().is_none());

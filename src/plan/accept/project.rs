@@ -1,9 +1,9 @@
-//! The rules for projects: specs, artifact overlays, removals, suspensions, owners, complaints.
+//! The rules for projects: specs, artifact overlays, removals, suspensions, owners, refusals.
 
 use super::admit::Admitted;
 use super::values::{self, Values};
 use super::{Change, Put, Request, Write, WriteError};
-use crate::model::desired::{Complaint, Hold, Owner};
+use crate::model::desired::{OperatorSuspension, Owner, Refusal};
 use crate::model::event::{By, Event};
 use crate::model::failure::PortError;
 use crate::model::names::ProjectId;
@@ -78,18 +78,18 @@ pub fn put(
         .is_none_or(|old| old.spec.as_ref() != Some(&spec) || old.overlay != overlay || old.goal != Goal::Run)
         || damage.is_some();
     let generation = generation + u64::from(changed);
-    let (complaint, hold) = old.map(|old| (old.complaint, old.hold)).unwrap_or_default();
-    // A new spec clears the complaints about the one before, but not the complaint about another file that claims the
+    let (refusal, suspension) = old.map(|old| (old.refusal, old.suspension)).unwrap_or_default();
+    // A new spec clears the refusals of the one before, but not that of another file that claims the
     // project.
-    let complaint = complaint.filter(Complaint::is_of_another_file);
+    let refusal = refusal.filter(Refusal::is_of_another_file);
     let record = Record {
         generation,
         goal: Goal::Run,
         owner: owner.clone(),
         spec: Some(spec),
         overlay,
-        complaint,
-        hold,
+        refusal,
+        suspension,
         damage: None,
     };
     let message = format!("{} wrote generation {generation}", request.by);
@@ -171,7 +171,7 @@ pub fn delete(
         (by, true) => format!("{by} asked for its removal, and to keep its data"),
     };
     let goal = Goal::Delete { keep_data };
-    let record = Record { generation, goal, overlay: None, complaint: None, damage: None, ..old };
+    let record = Record { generation, goal, overlay: None, refusal: None, damage: None, ..old };
     let event = |message| Some(Event::info(request.now, Reason::DeleteRequested, message).of(project, generation));
     Ok(match progress {
         Ok(_) => Change::save(record, generation, event(message)),
@@ -290,50 +290,54 @@ pub fn fetch_again(
 ///
 /// # Errors
 /// There is no such project.
-pub fn hold(old: Option<Record>, project: &ProjectId, hold: Option<&Hold>, request: Request<'_>) -> Result<()> {
+pub fn set_suspension(
+    old: Option<Record>,
+    project: &ProjectId,
+    suspension: Option<&OperatorSuspension>,
+    request: Request<'_>,
+) -> Result<()> {
     let old = readable(old.ok_or_else(|| WriteError::Unknown(project.clone()))?, project)?;
-    if old.hold.as_ref() == hold {
+    if old.suspension.as_ref() == suspension {
         return Ok(Change::nothing(()));
     }
-    let event = match hold {
-        Some(hold) => Event::info(request.now, Reason::SuspendRequested, hold.message()),
+    let event = match suspension {
+        Some(suspension) => Event::info(request.now, Reason::SuspendRequested, suspension.message()),
         None => Event::info(request.now, Reason::ResumeRequested, format!("{} resumed it", request.by)),
     };
     let event = event.of(project, old.generation);
-    Ok(Change::save(Record { hold: hold.cloned(), ..old }, (), Some(event)))
+    Ok(Change::save(Record { suspension: suspension.cloned(), ..old }, (), Some(event)))
 }
 
-/// Decides on a complaint about the newest request, or on its end if there is none. A complaint about an unknown
-/// project makes a record without a desired state, which is deleted with its complaint. A record that could not be read
+/// Decides on the refusal of the newest request, or on its end if there is none. The refusal of an unknown
+/// project makes a record without a desired state, which is deleted with its refusal. A record that could not be read
 /// gets none.
-pub fn complain(
+pub fn set_refusal(
     old: Option<Record>,
     project: &ProjectId,
     owner: &Owner,
-    complaint: Option<&Complaint>,
+    refusal: Option<&Refusal>,
     now: Timestamp,
 ) -> Change<Record, ()> {
-    let write = match (old, complaint) {
+    let write = match (old, refusal) {
         (Some(old), _) if old.owner != *owner || old.damage.is_some() => return Change::nothing(()),
         (None, None) => return Change::nothing(()),
         (Some(old), None) if old.goal == Goal::Nothing => {
             return Change { write: Write::Forget, answer: (), event: None };
         }
-        (Some(old), complaint) => Record { complaint: complaint.cloned(), ..old },
-        (None, Some(complaint)) => Record {
+        (Some(old), refusal) => Record { refusal: refusal.cloned(), ..old },
+        (None, Some(refusal)) => Record {
             generation: 0,
             goal: Goal::Nothing,
             owner: owner.clone(),
             spec: None,
             overlay: None,
-            complaint: Some(complaint.clone()),
-            hold: None,
+            refusal: Some(refusal.clone()),
+            suspension: None,
             damage: None,
         },
     };
-    let event = complaint.map(|complaint| {
-        Event::warning(now, complaint.kind.reason(), &complaint.message).of(project, write.generation)
-    });
+    let event = refusal
+        .map(|refusal| Event::warning(now, refusal.kind.reason(), &refusal.message).of(project, write.generation));
     Change::save(write, (), event)
 }
 

@@ -1,7 +1,7 @@
 //! The rules for host services.
 
 use super::{Change, Put, Request, Write, WriteError};
-use crate::model::desired::{Complaint, Owner};
+use crate::model::desired::{Owner, Refusal};
 use crate::model::event::{By, Event};
 use crate::model::reason::Reason;
 use crate::model::services::{DesiredService, Service, ServiceIntent, Version};
@@ -31,7 +31,7 @@ pub fn put(
     let created = old.as_ref().is_none_or(is_leaving);
     let message = format!("{} asked for {service} {}", request.by, version.shown(service));
     let event = changed.then(|| Event::info(request.now, REQUESTED, message));
-    let record = DesiredService { generation, intent, owner: owner.clone(), complaint: None };
+    let record = DesiredService { generation, intent, owner: owner.clone(), refusal: None };
     Ok(saved(old.as_ref(), record, Put { generation, created, changed }, event))
 }
 
@@ -60,18 +60,18 @@ pub fn delete(
         by => format!("{by} asked for the removal of {service} {data}"),
     };
     let generation = old.generation + 1;
-    let record = DesiredService { generation, intent, complaint: None, owner: old.owner.clone() };
+    let record = DesiredService { generation, intent, refusal: None, owner: old.owner.clone() };
     Ok(saved(Some(&old), record, generation, Some(Event::info(request.now, REQUESTED, message))))
 }
 
-/// Decides on a complaint about a service's newest request, or on its end if there is none.
-pub fn complain(
+/// Decides on the refusal of a service's newest request, or on its end if there is none.
+pub fn set_refusal(
     old: Option<DesiredService>,
     owner: &Owner,
-    complaint: Option<&Complaint>,
+    refusal: Option<&Refusal>,
 ) -> Change<DesiredService, ()> {
     match old.filter(|old| old.owner == *owner && old.intent != ServiceIntent::Unreadable) {
-        Some(old) => Change::save(DesiredService { complaint: complaint.cloned(), ..old }, (), None),
+        Some(old) => Change::save(DesiredService { refusal: refusal.cloned(), ..old }, (), None),
         None => Change::nothing(()),
     }
 }

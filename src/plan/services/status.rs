@@ -31,9 +31,9 @@ pub fn status(
         (Some(request), Some(progress)) => wanted_state(service, request, seen, progress),
         _ => unwanted_state(service, seen),
     };
-    let complaint = request.and_then(|request| request.complaint.as_ref());
+    let refusal = request.and_then(|request| request.refusal.as_ref());
     let (reason, message) =
-        complaint.map_or((reason, message), |complaint| (complaint.kind.reason(), complaint.message.clone()));
+        refusal.map_or((reason, message), |refusal| (refusal.kind.reason(), refusal.message.clone()));
     let since = before.filter(|old| old.state == state && old.reason == reason).map_or(observed.now, |old| old.since);
     Some(ServiceStatus {
         service,

@@ -50,8 +50,8 @@ fn new_condition(kind: ConditionKind, holds: bool, (reason, message): Finding, s
 
 /// Returns the status of a project before its first pass.
 pub fn before_first_pass(project: &ProjectId, wanted: &DesiredProject, now: Timestamp) -> Status {
-    let complaint = wanted.complaint.as_ref().filter(|complaint| !complaint.is_of_another_file());
-    let stalled = unreadable(wanted).or_else(|| complaint.map(finding));
+    let refusal = wanted.refusal.as_ref().filter(|refusal| !refusal.is_of_another_file());
+    let stalled = unreadable(wanted).or_else(|| refusal.map(finding));
     let stands_still = stalled.is_some();
     let found = stalled.unwrap_or_else(|| (Reason::Pending, "no pass has looked at it yet".to_owned()));
     let condition = |kind, holds, finding| new_condition(kind, holds, finding, now);
@@ -107,26 +107,27 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::model::desired::{Hold, Intent, Owner};
+    use crate::model::desired::{Intent, OperatorSuspension, Owner};
 
-    fn wanted(hold: Option<Hold>) -> DesiredProject {
+    fn wanted(suspension: Option<OperatorSuspension>) -> DesiredProject {
         let intent = Intent::Delete { keep_data: false };
         DesiredProject {
             generation: 4,
             intent,
             owner: Owner::Api,
             secrets: BTreeMap::new(),
-            complaint: None,
-            hold,
-            moved: false,
+            refusal: None,
+            suspension,
+            artifact_from_webhook: false,
         }
     }
 
     #[test]
     fn a_stop_and_its_end_are_seen_before_the_next_pass() {
         let (project, now) = (ProjectId::parse("shop").unwrap(), Timestamp(5_000));
-        let hold = Hold { by: "key ops".into(), since: now, reason: Some("night".into()), until: None };
-        let (free, held) = (wanted(None), wanted(Some(hold)));
+        let suspension =
+            OperatorSuspension { by: "key ops".into(), since: now, reason: Some("night".into()), until: None };
+        let (free, held) = (wanted(None), wanted(Some(suspension)));
         let kinds = |status: &Status| status.conditions.iter().map(|c| c.kind).collect::<Vec<_>>();
 
         let before = before_first_pass(&project, &free, now);

@@ -1,6 +1,6 @@
 //! What stops a project until something changes: an unreadable row, a refused spec, a failure, a suspension.
 
-use crate::model::desired::{Complaint, DesiredProject, Intent};
+use crate::model::desired::{DesiredProject, Intent, Refusal};
 use crate::model::progress::Quarantine;
 use crate::model::quantity::Timestamp;
 use crate::model::reason::Reason;
@@ -14,10 +14,10 @@ pub(super) fn stalled(view: &StatusInput<'_>) -> Option<Finding> {
     if matches!(view.wanted.intent, Intent::Delete { .. }) {
         return None;
     }
-    let complaint = view.wanted.complaint.as_ref().filter(|complaint| !complaint.is_of_another_file()).map(finding);
-    if complaint.is_some() || is_deferred(view) {
+    let refusal = view.wanted.refusal.as_ref().filter(|refusal| !refusal.is_of_another_file()).map(finding);
+    if refusal.is_some() || is_deferred(view) {
         // What stopped an older generation does not apply to this one, which has not been tried yet.
-        return complaint;
+        return refusal;
     }
     let standing = view.progress.stalled.clone().or_else(|| view.progress.quarantine.as_ref().map(Quarantine::cause));
     standing.map(|stall| (stall.reason, stall.message))
@@ -36,11 +36,11 @@ pub(super) fn unreadable(wanted: &DesiredProject) -> Option<Finding> {
 
 /// Returns the finding about another file that claims the project too. The project keeps running without it.
 pub(super) fn contested(wanted: &DesiredProject) -> Option<Finding> {
-    wanted.complaint.as_ref().filter(|complaint| complaint.is_of_another_file()).map(finding)
+    wanted.refusal.as_ref().filter(|refusal| refusal.is_of_another_file()).map(finding)
 }
 
-pub(super) fn finding(complaint: &Complaint) -> Finding {
-    (complaint.kind.reason().to_owned(), complaint.message.clone())
+pub(super) fn finding(refusal: &Refusal) -> Finding {
+    (refusal.kind.reason().to_owned(), refusal.message.clone())
 }
 
 /// Returns whether the present desired state arrived while the project was suspended: no pass has acted on it.
@@ -54,6 +54,6 @@ pub(super) fn suspended(view: &StatusInput<'_>) -> Option<Finding> {
 }
 
 pub(super) fn suspension(wanted: &DesiredProject, now: Timestamp) -> Option<Finding> {
-    let pause = wanted.pause_at(now).filter(|_| wanted.intent != Intent::Nothing)?;
+    let pause = wanted.suspension_at(now).filter(|_| wanted.intent != Intent::Nothing)?;
     Some((Reason::Suspended, pause.message))
 }

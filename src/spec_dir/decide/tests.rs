@@ -24,14 +24,22 @@ fn spec(project: &str) -> Spec {
 }
 
 fn wanted(owner: Owner, intent: Intent) -> DesiredProject {
-    DesiredProject { generation: 1, intent, owner, secrets: BTreeMap::new(), complaint: None, hold: None, moved: false }
+    DesiredProject {
+        generation: 1,
+        intent,
+        owner,
+        secrets: BTreeMap::new(),
+        refusal: None,
+        suspension: None,
+        artifact_from_webhook: false,
+    }
 }
 
 fn file(name: &str) -> Owner {
     Owner::File(name.into())
 }
 
-fn complaint(reason: Reason) -> Option<Complaint> {
+fn refusal(reason: Reason) -> Option<Refusal> {
     serde_json::from_value(serde_json::json!({ "reason": reason, "message": "m" })).unwrap()
 }
 
@@ -66,13 +74,13 @@ impl Case {
 
     fn placeholder(mut self, project: &str, name: &str) -> Self {
         let mut wish = wanted(file(name), Intent::Nothing);
-        wish.complaint = complaint(Reason::SpecInvalid);
+        wish.refusal = refusal(Reason::SpecInvalid);
         self.known.0.insert(id(project), wish);
         self
     }
 
-    fn complained(mut self, project: &str, reason: Reason) -> Self {
-        self.known.0.get_mut(&id(project)).unwrap().complaint = complaint(reason);
+    fn with_refusal(mut self, project: &str, reason: Reason) -> Self {
+        self.known.0.get_mut(&id(project)).unwrap().refusal = refusal(reason);
         self
     }
 
@@ -104,9 +112,9 @@ impl Case {
         self
     }
 
-    fn wants(mut self, service: Service, owner: Owner, complaint: Option<Complaint>) -> Self {
+    fn wants(mut self, service: Service, owner: Owner, refusal: Option<Refusal>) -> Self {
         let intent = ServiceIntent::Install(Version::Default);
-        self.services.insert(service, DesiredService { generation: 1, intent, owner, complaint });
+        self.services.insert(service, DesiredService { generation: 1, intent, owner, refusal });
         self
     }
 
@@ -132,18 +140,18 @@ impl Case {
         verdict
     }
 
-    /// Observes, and records the complaints as production code does; returns each message and its kind.
+    /// Observes, and records the refusals as production code does; returns each message and its kind.
     fn told(&mut self, ms: u64) -> Vec<(String, Option<Reason>)> {
         let verdict = self.look(ms);
         for decision in &verdict.decisions {
             match decision {
-                Decision::Complain(project, owner, complaint) => {
+                Decision::SetRefusal(project, owner, refusal) => {
                     let wish = self.known.0.get_mut(project).unwrap();
-                    assert_eq!(wish.owner, *owner, "only its owner's complaints are written");
-                    wish.complaint = complaint.clone();
+                    assert_eq!(wish.owner, *owner, "only its owner's refusals are written");
+                    wish.refusal = refusal.clone();
                 }
-                Decision::ComplainOfService(service, _, complaint) => {
-                    self.services.get_mut(service).unwrap().complaint = complaint.clone();
+                Decision::SetServiceRefusal(service, _, refusal) => {
+                    self.services.get_mut(service).unwrap().refusal = refusal.clone();
                 }
                 _ => {}
             }
@@ -152,7 +160,7 @@ impl Case {
     }
 
     fn message(&self, project: &str) -> &str {
-        &self.known.0[&id(project)].complaint.as_ref().unwrap().message
+        &self.known.0[&id(project)].refusal.as_ref().unwrap().message
     }
 
     /// Observes now and three seconds later; returns the second result.
@@ -165,8 +173,8 @@ impl Case {
 
 fn reasons(verdict: &Verdict) -> Vec<(String, Option<Reason>)> {
     let said = verdict.decisions.iter().filter_map(|decision| match decision {
-        Decision::Complain(project, _, complaint) => {
-            Some((project.to_string(), complaint.as_ref().map(|c| c.kind.reason())))
+        Decision::SetRefusal(project, _, refusal) => {
+            Some((project.to_string(), refusal.as_ref().map(|c| c.kind.reason())))
         }
         _ => None,
     });
@@ -229,7 +237,7 @@ fn more_than_may_go_at_once_do_not_go() {
     let refused = |name: &str| (name.to_owned(), Some(Reason::PruneRefused));
     assert_eq!(reasons(&verdict), [refused("blog"), refused("shop")]);
     assert!(deleted(&verdict).is_empty());
-    let Decision::Complain(_, _, Some(said)) = &verdict.decisions[0] else { panic!("no complaint") };
+    let Decision::SetRefusal(_, _, Some(said)) = &verdict.decisions[0] else { panic!("no refusal") };
     assert!(said.message.contains("2 projects would go at once, and prune.max is 1"), "{}", said.message);
     assert!(said.message.contains("zexio sync --prune"), "{}", said.message);
     case.prune_max = 2;
@@ -240,8 +248,8 @@ fn more_than_may_go_at_once_do_not_go() {
 fn files_that_come_back_one_by_one_do_not_take_the_last_one_with_them() {
     let mut case = Case::new().runs("shop", file("shop.yaml")).runs("blog", file("blog.yaml"));
     case = case
-        .complained("shop", Reason::PruneRefused)
-        .complained("blog", Reason::PruneRefused)
+        .with_refusal("shop", Reason::PruneRefused)
+        .with_refusal("blog", Reason::PruneRefused)
         .took("blog.yaml", "blog");
     let verdict = case.settled();
     assert_eq!(reasons(&verdict), [("blog".to_owned(), None)]);
@@ -277,7 +285,7 @@ fn another_directory_under_the_same_path_removes_nothing() {
     let verdict = case.settled();
     assert_eq!(reasons(&verdict), [("shop".to_owned(), Some(Reason::PruneRefused))]);
     assert!(!verdict.decisions.contains(&Decision::Note("2:2".into())), "it is not the one to trust yet");
-    case = case.took("shop.yaml", "shop").complained("shop", Reason::PruneRefused);
+    case = case.took("shop.yaml", "shop").with_refusal("shop", Reason::PruneRefused);
     let verdict = case.look(9_000);
     assert_eq!(reasons(&verdict), [("shop".to_owned(), None)]);
     assert!(verdict.decisions.contains(&Decision::Note("2:2".into())));
@@ -297,18 +305,17 @@ fn a_broken_file_keeps_its_project_and_tells_after_a_while() {
     assert!(first.decisions.is_empty() && first.troubles.is_empty(), "half-written files are given time");
     assert_eq!(first.look_again, Some(WRONG_FOR));
     let verdict = case.look(500);
-    let [Decision::Complain(_, owner, Some(said))] = &verdict.decisions[..] else { panic!("{verdict:?}") };
+    let [Decision::SetRefusal(_, owner, Some(said))] = &verdict.decisions[..] else { panic!("{verdict:?}") };
     assert_eq!((owner, said.kind.reason()), (&file("shop.yaml"), Reason::SpecInvalid));
     assert_eq!(said.message, "shop.yaml: line 3, column 1: nonsense");
     assert!(deleted(&case.look(9_000)).is_empty());
 }
 
 #[test]
-fn a_complaint_is_written_once_and_taken_back_when_the_file_is_fine() {
+fn a_refusal_is_written_once_and_taken_back_when_the_file_is_fine() {
     let mut case = Case::new().runs("shop", file("shop.yaml")).broken("shop.yaml", None);
     let message = "shop.yaml: line 3, column 1: nonsense".to_owned();
-    case.known.0.get_mut(&id("shop")).unwrap().complaint =
-        Some(Complaint { kind: ComplaintKind::SpecInvalid, message });
+    case.known.0.get_mut(&id("shop")).unwrap().refusal = Some(Refusal { kind: RefusalKind::SpecInvalid, message });
     assert!(case.settled().decisions.is_empty());
     case = case.took("shop.yaml", "shop");
     assert_eq!(reasons(&case.look(9_000)), [("shop".to_owned(), None)]);
@@ -475,7 +482,7 @@ fn services_stay_too_while_a_file_that_nobody_can_read_may_be_theirs() {
     assert_eq!(drops(&case.settled()), [REDIS], "that one is about a project");
     case = case.broken("services-2.yaml", None).placeholder("services-2", "services-2.yaml");
     case.told(4_000);
-    assert!(case.services[&REDIS].complaint.as_ref().is_some_and(|told| told.message.contains("Mend services-2.yaml")));
+    assert!(case.services[&REDIS].refusal.as_ref().is_some_and(|told| told.message.contains("Mend services-2.yaml")));
     assert!(case.look(9_000).decisions.is_empty(), "it is told once");
     assert_eq!(drops(&case.look_with("services-2.yaml", "services-2", 10_000)), [REDIS]);
 }
@@ -581,7 +588,7 @@ fn a_host_file_that_is_gone_lets_its_services_go_within_the_guard() {
     let mut two = Case::new().wants(REDIS, file("host.yaml"), None).runs("shop", file("shop.yaml"));
     let verdict = two.settled();
     assert!(drops(&verdict).is_empty() && deleted(&verdict).is_empty(), "{verdict:?}");
-    let held = |decision: &Decision| matches!(decision, Decision::ComplainOfService(REDIS, _, Some(told)) if told.holds_a_removal());
+    let held = |decision: &Decision| matches!(decision, Decision::SetServiceRefusal(REDIS, _, Some(told)) if told.holds_a_removal());
     assert!(verdict.decisions.iter().any(held), "{verdict:?}");
 
     let mut moved = Case::new().wants(REDIS, file("host.yaml"), None);
@@ -592,9 +599,9 @@ fn a_host_file_that_is_gone_lets_its_services_go_within_the_guard() {
     let verdict = lost.look_at(&Listing::Lost("gone".into()), 3_000);
     assert!(drops(&verdict).is_empty() && verdict.decisions.iter().any(held), "{verdict:?}");
 
-    let refused = complaint(Reason::PruneRefused);
+    let refused = refusal(Reason::PruneRefused);
     let mut back = Case::new().wants(REDIS, file("host.yaml"), refused.clone()).has_host("host.yaml", &[REDIS]);
-    assert_eq!(back.look(0).decisions, [Decision::ComplainOfService(REDIS, file("host.yaml"), None)]);
+    assert_eq!(back.look(0).decisions, [Decision::SetServiceRefusal(REDIS, file("host.yaml"), None)]);
     let mut still = Case::new().wants(REDIS, file("host.yaml"), refused);
     assert!(drops(&still.settled()).is_empty(), "what was refused stays so");
 }
@@ -604,10 +611,10 @@ fn a_host_file_that_went_wrong_keeps_its_services_and_makes_no_project() {
     let mut case = Case::new().wants(REDIS, file("host.yaml"), None).broken("host.yaml", None);
     assert!(case.look(0).decisions.is_empty());
     let verdict = case.look(3_000);
-    let [Decision::ComplainOfService(REDIS, _, Some(told))] = verdict.decisions.as_slice() else {
+    let [Decision::SetServiceRefusal(REDIS, _, Some(told))] = verdict.decisions.as_slice() else {
         panic!("{verdict:?}")
     };
-    assert_eq!(told.kind, ComplaintKind::SpecInvalid);
+    assert_eq!(told.kind, RefusalKind::SpecInvalid);
     let mut never = Case::new();
     never.files.insert("host.yaml".into(), File { digest: Some(B), holds: Holds::BrokenHost("nonsense".into()) });
     let verdict = never.settled();

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use zeroize::Zeroizing;
 
 use crate::event_log;
-use crate::model::desired::{Complaint, DesiredProject, Hold, Owner};
+use crate::model::desired::{DesiredProject, OperatorSuspension, Owner, Refusal};
 use crate::model::event::{By, Event};
 use crate::model::failure::PortError;
 use crate::model::names::{KeyId, ProjectId, SecretName};
@@ -81,9 +81,14 @@ impl DesiredStore for Db {
         })
     }
 
-    fn hold(&self, project: &ProjectId, hold: Option<&Hold>, by: &By) -> Result<(), WriteError> {
+    fn set_suspension(
+        &self,
+        project: &ProjectId,
+        suspension: Option<&OperatorSuspension>,
+        by: &By,
+    ) -> Result<(), WriteError> {
         self.change("suspend or resume a project", project, |tx| {
-            rules::hold(read(tx, project)?, project, hold, self.request(by))
+            rules::set_suspension(read(tx, project)?, project, suspension, self.request(by))
         })
     }
 
@@ -93,9 +98,9 @@ impl DesiredStore for Db {
         Ok(Some(wanted(record, listed_secrets(&connection, project))))
     }
 
-    fn complain(&self, project: &ProjectId, owner: &Owner, complaint: Option<&Complaint>) -> Result<(), WriteError> {
-        self.change("write a complaint", project, |tx| {
-            Ok(rules::complain(read(tx, project)?, project, owner, complaint, self.clock.now()))
+    fn set_refusal(&self, project: &ProjectId, owner: &Owner, refusal: Option<&Refusal>) -> Result<(), WriteError> {
+        self.change("write a refusal", project, |tx| {
+            Ok(rules::set_refusal(read(tx, project)?, project, owner, refusal, self.clock.now()))
         })
     }
 
@@ -294,8 +299,8 @@ struct Row {
     spec: Option<String>,
     overlay: Option<String>,
     overlay_by: Option<String>,
-    complaint: Option<String>,
-    hold: Option<String>,
+    refusal: Option<String>,
+    suspension: Option<String>,
 }
 
 impl Row {
@@ -309,8 +314,8 @@ impl Row {
             spec: row.get(5)?,
             overlay: row.get(6)?,
             overlay_by: row.get(7)?,
-            complaint: row.get(8)?,
-            hold: row.get(9)?,
+            refusal: row.get(8)?,
+            suspension: row.get(9)?,
         })
     }
 
@@ -328,10 +333,15 @@ impl Row {
             owner: Owner::parse(&self.owner),
             overlay: overlay.map(|artifact| Overlay { artifact, by }),
             spec: part::<Spec>(&mut damage, Part::Other, self.spec, "a spec"),
-            complaint: part(&mut damage, Part::Other, self.complaint, "a complaint"),
+            refusal: part(&mut damage, Part::Other, self.refusal, "a refusal"),
             // The suspension was deliberate: it stands, although its details are lost.
-            hold: parsed(self.hold, "a suspension").unwrap_or_else(|error| {
-                Some(Hold { by: "zexio".into(), since: Timestamp(0), reason: Some(error.message), until: None })
+            suspension: parsed(self.suspension, "a suspension").unwrap_or_else(|error| {
+                Some(OperatorSuspension {
+                    by: "zexio".into(),
+                    since: Timestamp(0),
+                    reason: Some(error.message),
+                    until: None,
+                })
             }),
             damage,
         }
@@ -388,8 +398,8 @@ fn save(tx: &Transaction<'_>, project: &ProjectId, record: &Record) -> Result<()
         record.spec.as_ref().map(json),
         record.overlay.as_ref().map(|overlay| json(&overlay.artifact)),
         record.overlay.as_ref().map(|overlay| &overlay.by),
-        record.complaint.as_ref().map(json),
-        record.hold.as_ref().map(json),
+        record.refusal.as_ref().map(json),
+        record.suspension.as_ref().map(json),
     ];
     execute(tx, &sql, values)
 }

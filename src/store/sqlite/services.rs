@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use crate::model::desired::{Complaint, Owner};
+use crate::model::desired::{Owner, Refusal};
 use crate::model::event::By;
 use crate::model::failure::PortError;
 use crate::model::services::{
@@ -29,19 +29,19 @@ fn texts(row: &Row<'_>) -> rusqlite::Result<Texts> {
 
 /// Reads a record; None if this agent does not know the service.
 fn read_desired(
-    (name, generation, intent, version, purge, owner, complaint, progress): Texts,
+    (name, generation, intent, version, purge, owner, refusal, progress): Texts,
 ) -> Option<(Service, DesiredService)> {
     let service: Service = name.parse().ok()?;
     let intent = match intent.as_str() {
         "remove" => Ok(ServiceIntent::Remove { purge }),
         _ => service.version(version.as_deref()).map(ServiceIntent::Install),
     };
-    let complaint: Result<Option<Complaint>, PortError> = parsed(complaint, "a complaint");
-    let (intent, complaint) = match (intent, complaint, parse(&progress)) {
-        (Ok(intent), Ok(complaint), Some(_)) => (intent, complaint),
+    let refusal: Result<Option<Refusal>, PortError> = parsed(refusal, "a refusal");
+    let (intent, refusal) = match (intent, refusal, parse(&progress)) {
+        (Ok(intent), Ok(refusal), Some(_)) => (intent, refusal),
         _ => (ServiceIntent::Unreadable, None),
     };
-    Some((service, DesiredService { generation, intent, owner: Owner::parse(&owner), complaint }))
+    Some((service, DesiredService { generation, intent, owner: Owner::parse(&owner), refusal }))
 }
 
 fn parse(progress: &str) -> Option<ServiceProgress> {
@@ -142,13 +142,13 @@ impl DesiredServiceStore for Db {
         })
     }
 
-    fn complain_of_service(
+    fn set_service_refusal(
         &self,
         service: Service,
         owner: &Owner,
-        complaint: Option<&Complaint>,
+        refusal: Option<&Refusal>,
     ) -> Result<(), WriteError> {
-        self.change_service("write a complaint", service, |old| Ok(rules::complain(old, owner, complaint)))
+        self.change_service("write a refusal", service, |old| Ok(rules::set_refusal(old, owner, refusal)))
     }
 }
 
@@ -188,8 +188,8 @@ fn save(tx: &Transaction<'_>, service: Service, record: &DesiredService) -> Resu
     let sql = "INSERT INTO services (service, generation, intent, version, purge, owner, complaint)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (service) DO UPDATE SET
             generation = ?2, intent = ?3, version = ?4, purge = ?5, owner = ?6, complaint = ?7";
-    let (owner, complaint) = (record.owner.to_string(), record.complaint.as_ref().map(json));
-    execute(tx, sql, params![service.as_str(), record.generation, intent, version, purge, owner, complaint])
+    let (owner, refusal) = (record.owner.to_string(), record.refusal.as_ref().map(json));
+    execute(tx, sql, params![service.as_str(), record.generation, intent, version, purge, owner, refusal])
 }
 
 fn forget(tx: &Transaction<'_>, service: Service) -> Result<(), WriteError> {
@@ -199,7 +199,7 @@ fn forget(tx: &Transaction<'_>, service: Service) -> Result<(), WriteError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::desired::ComplaintKind;
+    use crate::model::desired::RefusalKind;
     use crate::model::names::KeyId;
     use crate::store::sqlite::tests::db;
 
@@ -252,8 +252,8 @@ mod tests {
             let before = row();
             let intents = || db.desired_services().unwrap().into_values().map(|wish| wish.intent).collect::<Vec<_>>();
             assert_eq!(intents(), [ServiceIntent::Unreadable, ServiceIntent::Install(Version::Default)], "{damage}");
-            let complaint = Complaint { kind: ComplaintKind::Conflict, message: "b.yaml".into() };
-            db.complain_of_service(PG, &Owner::Api, Some(&complaint)).unwrap();
+            let refusal = Refusal { kind: RefusalKind::Conflict, message: "b.yaml".into() };
+            db.set_service_refusal(PG, &Owner::Api, Some(&refusal)).unwrap();
             assert_eq!(row(), before, "{damage}");
 
             assert!(db.put_service(PG, Version::Default, &Owner::Api, None, &ops()).unwrap().changed);

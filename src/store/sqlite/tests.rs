@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::*;
-use crate::model::desired::{Complaint, ComplaintKind, Hold, Intent, Owner};
+use crate::model::desired::{Intent, OperatorSuspension, Owner, Refusal, RefusalKind};
 use crate::model::document;
 use crate::model::event::By;
 use crate::model::names::{KeyId, Ports, ProjectId, SecretName};
@@ -100,21 +100,22 @@ fn a_nonce_is_good_once_also_after_a_restart() {
 fn a_suspension_stays_whatever_becomes_of_the_spec_and_is_no_change_of_it() {
     let dir = tempfile::tempdir().unwrap();
     let file = Owner::File("shop.yaml".into());
-    let hold = Hold { by: "key ops".into(), since: Timestamp(1), reason: Some("night".into()), until: None };
-    let held = |db: &Db| db.desired_project(&shop()).unwrap().map(|wanted| (wanted.generation, wanted.hold));
-    assert_eq!(db(&dir).hold(&shop(), Some(&hold), &by()), Err(WriteError::Unknown(shop())));
+    let suspension =
+        OperatorSuspension { by: "key ops".into(), since: Timestamp(1), reason: Some("night".into()), until: None };
+    let held = |db: &Db| db.desired_project(&shop()).unwrap().map(|wanted| (wanted.generation, wanted.suspension));
+    assert_eq!(db(&dir).set_suspension(&shop(), Some(&suspension), &by()), Err(WriteError::Unknown(shop())));
     db(&dir).put(spec(ONE, "").unwrap(), &file, None, &by()).unwrap();
-    db(&dir).hold(&shop(), Some(&hold), &by()).unwrap();
-    assert_eq!(held(&db(&dir)), Some((1, Some(hold.clone()))), "after a restart too");
+    db(&dir).set_suspension(&shop(), Some(&suspension), &by()).unwrap();
+    assert_eq!(held(&db(&dir)), Some((1, Some(suspension.clone()))), "after a restart too");
     db(&dir).put(spec(TWO, "").unwrap(), &file, None, &by()).unwrap();
-    assert_eq!(held(&db(&dir)), Some((2, Some(hold.clone()))));
+    assert_eq!(held(&db(&dir)), Some((2, Some(suspension.clone()))));
     db(&dir).delete(&shop(), &file, false, &by()).unwrap();
-    assert_eq!(held(&db(&dir)), Some((3, Some(hold))));
+    assert_eq!(held(&db(&dir)), Some((3, Some(suspension))));
     // The removal waits, so the same spec reverts it.
     assert!(db(&dir).put(spec(TWO, "").unwrap(), &file, None, &by()).unwrap().changed);
     assert!(db(&dir).desired_project(&shop()).unwrap().unwrap().spec().is_some());
     db(&dir).delete(&shop(), &file, false, &by()).unwrap();
-    db(&dir).hold(&shop(), None, &by()).unwrap();
+    db(&dir).set_suspension(&shop(), None, &by()).unwrap();
     assert_eq!(held(&db(&dir)), Some((5, None)));
     assert_eq!(db(&dir).put(spec(TWO, "").unwrap(), &file, None, &by()), Err(WriteError::Deleting(shop())));
 }
@@ -158,10 +159,10 @@ fn a_record_that_cannot_be_read_stops_its_project_alone_and_is_replaced_by_a_who
     let Intent::Unreadable(why) = &desired.0[&shop()].intent else { panic!("{:?}", desired.0[&shop()]) };
     assert!(why.contains("could not read a spec from the database: unknown field `newer`"), "{why}");
     assert_eq!(db.desired_project(&shop()).unwrap().unwrap(), desired.0[&shop()]);
-    let hold = Hold { by: "key ops".into(), since: Timestamp(1), reason: None, until: None };
-    assert!(matches!(db.hold(&shop(), Some(&hold), &by()), Err(WriteError::Unreadable { .. })));
-    let complaint = Complaint { kind: ComplaintKind::Conflict, message: "zz.yaml".into() };
-    db.complain(&shop(), &Owner::Api, Some(&complaint)).unwrap();
+    let suspension = OperatorSuspension { by: "key ops".into(), since: Timestamp(1), reason: None, until: None };
+    assert!(matches!(db.set_suspension(&shop(), Some(&suspension), &by()), Err(WriteError::Unreadable { .. })));
+    let refusal = Refusal { kind: RefusalKind::Conflict, message: "zz.yaml".into() };
+    db.set_refusal(&shop(), &Owner::Api, Some(&refusal)).unwrap();
     assert!(matches!(db.fetch_again(&shop(), &by()), Err(WriteError::Unreadable { .. })));
     assert_eq!(row(), before, "nothing of it was overwritten");
 
@@ -175,9 +176,9 @@ fn a_suspension_that_cannot_be_read_stands() {
     let dir = tempfile::tempdir().unwrap();
     let db = damaged_by(&dir, "UPDATE projects SET hold = '{}' WHERE project = 'shop'");
     let wanted = db.desired_project(&shop()).unwrap().unwrap();
-    assert!(wanted.spec().is_some() && wanted.hold_at(Timestamp(9)).is_some());
-    db.hold(&shop(), None, &by()).unwrap();
-    assert_eq!(db.desired_project(&shop()).unwrap().unwrap().hold, None);
+    assert!(wanted.spec().is_some() && wanted.operator_suspension_at(Timestamp(9)).is_some());
+    db.set_suspension(&shop(), None, &by()).unwrap();
+    assert_eq!(db.desired_project(&shop()).unwrap().unwrap().suspension, None);
 }
 
 #[test]

@@ -4,7 +4,7 @@ mod sqlite;
 
 use std::collections::BTreeMap;
 
-use zexio::model::desired::{Complaint, ComplaintKind, Content, HeldUntil, Hold, Intent, Owner};
+use zexio::model::desired::{Content, HeldUntil, Intent, OperatorSuspension, Owner, Refusal, RefusalKind};
 use zexio::model::document;
 use zexio::model::event::By;
 use zexio::model::names::{EnvName, KeyId, ProjectId, ReleaseNo, SecretName, Slot};
@@ -186,9 +186,9 @@ fn what_could_not_be_fetched_is_tried_again_for_a_sync_or_a_redelivery_and_nothi
         let delivery = Delivery { provider: "github", id: "d".into(), made: Timestamp(made), edited: false };
         db.deliver(&shop(), &artifact, &delivery).unwrap().map(|put| put.generation)
     };
-    assert!(!wanted().moved);
+    assert!(!wanted().artifact_from_webhook);
     assert_eq!(deliver(20), Some(2));
-    assert!(wanted().moved, "a webhook's artifact may come later");
+    assert!(wanted().artifact_from_webhook, "a webhook's artifact may come later");
     for (failed, unfetched, sync, again) in [(false, false, 2, None), (true, false, 2, None), (true, true, 3, Some(4))]
     {
         tried(db, failed, unfetched);
@@ -199,28 +199,28 @@ fn what_could_not_be_fetched_is_tried_again_for_a_sync_or_a_redelivery_and_nothi
     // Who owns it names the same: from then on a 404 is his to mend, until a webhook asks again.
     let own = "url: https://a.example.com/2, updates: webhook";
     assert_eq!(db.put(spec(own, "").unwrap(), &Owner::Api, None, &by()).unwrap().generation, 5);
-    assert!(!wanted().moved);
+    assert!(!wanted().artifact_from_webhook);
     assert_eq!(deliver(20), Some(6));
-    assert!(wanted().moved);
+    assert!(wanted().artifact_from_webhook);
 }
 
 fn a_file_that_was_never_readable_is_shown_and_leaves_nothing_behind(db: &dyn Store) {
     let owner = Owner::File("shop.yaml".into());
-    let complaint = Complaint { kind: ComplaintKind::SpecInvalid, message: "line 1".into() };
-    db.complain(&shop(), &owner, Some(&complaint)).unwrap();
+    let refusal = Refusal { kind: RefusalKind::SpecInvalid, message: "line 1".into() };
+    db.set_refusal(&shop(), &owner, Some(&refusal)).unwrap();
     assert_eq!(db.desired_project(&shop()).unwrap().unwrap().intent, Intent::Nothing);
-    db.complain(&shop(), &owner, None).unwrap();
+    db.set_refusal(&shop(), &owner, None).unwrap();
     assert_eq!(db.desired_project(&shop()).unwrap(), None);
 }
 
 fn a_write_ends_what_was_wrong_with_the_one_before_and_not_what_another_file_claims(db: &dyn Store) {
     db.put(spec(ONE, "").unwrap(), &Owner::Api, None, &by()).unwrap();
-    let held = ComplaintKind::PruneRefused { until: HeldUntil::Confirmed };
-    for (kind, stays) in [(ComplaintKind::SpecInvalid, false), (held, false), (ComplaintKind::Conflict, true)] {
-        let complaint = Complaint { kind, message: "zz.yaml".into() };
-        db.complain(&shop(), &Owner::Api, Some(&complaint)).unwrap();
+    let held = RefusalKind::PruneRefused { until: HeldUntil::Confirmed };
+    for (kind, stays) in [(RefusalKind::SpecInvalid, false), (held, false), (RefusalKind::Conflict, true)] {
+        let refusal = Refusal { kind, message: "zz.yaml".into() };
+        db.set_refusal(&shop(), &Owner::Api, Some(&refusal)).unwrap();
         db.put(spec(TWO, "").unwrap(), &Owner::Api, None, &by()).unwrap();
-        assert_eq!(db.desired_project(&shop()).unwrap().unwrap().complaint, stays.then_some(complaint), "{kind:?}");
+        assert_eq!(db.desired_project(&shop()).unwrap().unwrap().refusal, stays.then_some(refusal), "{kind:?}");
     }
 }
 
@@ -322,17 +322,17 @@ fn a_file_with_another_name_takes_its_project_along(db: &dyn Store) {
 }
 
 fn a_suspension_stays_whatever_becomes_of_the_spec(db: &dyn Store) {
-    let hold = Hold { by: "key ops".into(), since: Timestamp(1), reason: None, until: None };
-    assert_eq!(db.hold(&shop(), Some(&hold), &by()), Err(WriteError::Unknown(shop())));
+    let suspension = OperatorSuspension { by: "key ops".into(), since: Timestamp(1), reason: None, until: None };
+    assert_eq!(db.set_suspension(&shop(), Some(&suspension), &by()), Err(WriteError::Unknown(shop())));
     db.put(spec(ONE, "").unwrap(), &Owner::Api, None, &by()).unwrap();
-    db.hold(&shop(), Some(&hold), &by()).unwrap();
+    db.set_suspension(&shop(), Some(&suspension), &by()).unwrap();
     db.put(spec(TWO, "").unwrap(), &Owner::Api, None, &by()).unwrap();
     db.delete(&shop(), &Owner::Api, false, &by()).unwrap();
     let wanted = db.desired_project(&shop()).unwrap().unwrap();
-    assert_eq!((wanted.generation, wanted.hold), (3, Some(hold)));
+    assert_eq!((wanted.generation, wanted.suspension), (3, Some(suspension)));
     assert!(db.put(spec(TWO, "").unwrap(), &Owner::Api, None, &by()).unwrap().changed, "the removal waits");
     db.delete(&shop(), &Owner::Api, false, &by()).unwrap();
-    db.hold(&shop(), None, &by()).unwrap();
+    db.set_suspension(&shop(), None, &by()).unwrap();
     assert_eq!(db.put(spec(TWO, "").unwrap(), &Owner::Api, None, &by()), Err(WriteError::Deleting(shop())));
 }
 

@@ -141,7 +141,7 @@ fn tries_again(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: 
 fn ignores_suspension(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
     let mut desired = d.clone();
     for wanted in desired.0.values_mut() {
-        wanted.hold = None;
+        wanted.suspension = None;
         if let Intent::Run(spec) = &mut wanted.intent {
             Arc::make_mut(spec).suspend = Suspend::No;
         }

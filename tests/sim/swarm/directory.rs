@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use zexio::model::desired::{Complaint, ComplaintKind, HeldUntil, Owner};
+use zexio::model::desired::{HeldUntil, Owner, Refusal, RefusalKind};
 use zexio::model::names::ProjectId;
 use zexio::model::services::{Service, Version};
 use zexio::model::spec::Document;
@@ -286,10 +286,10 @@ impl Operator {
             .absent
             .get(project)
             .is_some_and(|since| machine.uptime - since >= u64::try_from(GONE_FOR.as_millis()).unwrap_or(u64::MAX));
-        let complaint = machine.desired.0.get(project).and_then(|wanted| wanted.complaint.as_ref());
+        let refusal = machine.desired.0.get(project).and_then(|wanted| wanted.refusal.as_ref());
         // Where the operator is asked to mend another file, that ends it; where the file is to come back, nothing else.
-        let refused = complaint
-            .is_some_and(|complaint| complaint.kind == ComplaintKind::PruneRefused { until: HeldUntil::Confirmed });
+        let refused =
+            refusal.is_some_and(|refusal| refusal.kind == RefusalKind::PruneRefused { until: HeldUntil::Confirmed });
         let runs = |name: &String| {
             let mut projects = machine.desired.0.values().filter(|wanted| wanted.spec().is_some());
             let mut services = machine.host.wanted.values().filter(|wish| !crate::world::host::is_leaving(wish));
@@ -325,16 +325,16 @@ impl Operator {
                 return taken;
             }
             Decision::Delete(project, owner) => self.delete_as(project, owner, false, machine),
-            Decision::Complain(project, owner, complaint) => complain(project, owner, complaint.as_ref(), machine),
+            Decision::SetRefusal(project, owner, refusal) => set_refusal(project, owner, refusal.as_ref(), machine),
             Decision::PutService { service, version, file, heir_of } => {
                 self.put_service(*service, *version, &Owner::File(file.clone()), heir_of.as_ref(), machine);
             }
             Decision::DropService(service, owner) => self.let_service_go(*service, owner, false, machine),
-            Decision::ComplainOfService(service, owner, complaint) => {
+            Decision::SetServiceRefusal(service, owner, refusal) => {
                 let before = machine.host.wanted.clone();
-                machine.host.complain(*service, owner, complaint.as_ref());
+                machine.host.set_refusal(*service, owner, refusal.as_ref());
                 if let Some(generation) = machine.host.wanted.get(service).map(|wish| wish.generation) {
-                    services::settle("complaint", *service, &Ok(generation), &before, machine);
+                    services::settle("refusal", *service, &Ok(generation), &before, machine);
                 }
             }
             Decision::Note(identity) => directory.prior.identity = Some(identity.clone()),
@@ -358,12 +358,12 @@ impl Operator {
 }
 
 /// Tells what stops a project's file from being taken.
-fn complain(project: &ProjectId, owner: &Owner, complaint: Option<&Complaint>, machine: &mut Machine) {
-    machine.complain(project, owner, complaint);
+fn set_refusal(project: &ProjectId, owner: &Owner, refusal: Option<&Refusal>, machine: &mut Machine) {
+    machine.set_refusal(project, owner, refusal);
     let wanted = machine.desired.0.get(project).cloned();
     if let Some(oracle) = &mut machine.oracle {
-        if let Some(complaint) = complaint {
-            oracle.reach(complaint.kind.reason().name());
+        if let Some(refusal) = refusal {
+            oracle.reach(refusal.kind.reason().name());
         }
         match wanted {
             Some(wanted) => oracle.note_asked(project, wanted),

@@ -1,6 +1,6 @@
 //! Whoever asks: files, callers of the API, webhooks. Each wish is checked against the rules of the doors.
 
-use zexio::model::desired::{Hold, Intent, Owner};
+use zexio::model::desired::{Intent, OperatorSuspension, Owner};
 use zexio::model::names::{ProjectId, ReleaseNo, Sha256, UnitId};
 use zexio::model::quantity::{Span, Timestamp};
 use zexio::model::spec::{Artifact, ArtifactFrom, Label, Source, Updates};
@@ -194,8 +194,8 @@ impl Operator {
     /// Lets every suspended project go on, as it was asked last.
     pub fn resume_all(&mut self, machine: &mut Machine) {
         for which in 0..self.own.len() {
-            if machine.desired.0.get(&self.own[which].project).is_some_and(|wanted| wanted.hold.is_some()) {
-                self.hold(which, None, machine);
+            if machine.desired.0.get(&self.own[which].project).is_some_and(|wanted| wanted.suspension.is_some()) {
+                self.set_suspension(which, None, machine);
             }
             let known = machine.desired.0.get(&self.own[which].project).and_then(|wanted| wanted.spec()).is_some();
             if known && self.own[which].shape.suspend.take().is_some() {
@@ -296,7 +296,7 @@ impl Operator {
     fn suspend(&mut self, which: usize, machine: &mut Machine) {
         let until = machine.now.after(Span::seconds(1 + self.chance.below(120)));
         if self.chance.hits(500) {
-            return self.hold(which, self.chance.clone().hits(500).then_some(until), machine);
+            return self.set_suspension(which, self.chance.clone().hits(500).then_some(until), machine);
         }
         let own = &mut self.own[which];
         own.shape.suspend = match own.shape.suspend {
@@ -307,12 +307,12 @@ impl Operator {
     }
 
     /// Says stop over a project, or that it goes on.
-    fn hold(&mut self, which: usize, until: Option<Timestamp>, machine: &mut Machine) {
+    fn set_suspension(&mut self, which: usize, until: Option<Timestamp>, machine: &mut Machine) {
         let project = self.own[which].project.clone();
         let before = machine.desired.clone();
-        let held = before.0.get(&project).is_some_and(|wanted| wanted.hold.is_some());
-        let hold = Hold { by: "key ops".into(), since: machine.now, reason: None, until };
-        let done = machine.hold(&project, (!held).then_some(&hold));
+        let held = before.0.get(&project).is_some_and(|wanted| wanted.suspension.is_some());
+        let suspension = OperatorSuspension { by: "key ops".into(), since: machine.now, reason: None, until };
+        let done = machine.set_suspension(&project, (!held).then_some(&suspension));
         self.settle("hold", &project, done, before, machine);
     }
 

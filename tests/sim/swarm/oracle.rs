@@ -374,7 +374,7 @@ impl Oracle {
 
     fn suspended(&mut self, project: &ProjectId, effect: &Effect<'_>) {
         if let Some(wanted) = self.read.get(project) {
-            let suspended = wanted.pause_at(self.read_at).is_some();
+            let suspended = wanted.suspension_at(self.read_at).is_some();
             self.check(Promise::S12, !suspended, || format!("{effect}, and {project} is suspended"));
         }
     }

@@ -192,7 +192,7 @@ impl Oracle {
                     let status = machine.host.statuses.get(&service);
                     let told = status
                         .is_some_and(|status| [ServiceState::Running, ServiceState::Installed].contains(&status.state));
-                    self.check(Promise::L4, well && (told || wish.complaint.is_some()), || {
+                    self.check(Promise::L4, well && (told || wish.refusal.is_some()), || {
                         format!("{service} {version:?} was asked for, and is {seen:?}; told: {status:?}")
                     });
                 }

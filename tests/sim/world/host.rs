@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use zexio::model::desired::{Complaint, Owner};
+use zexio::model::desired::{Owner, Refusal};
 use zexio::model::event::By;
 use zexio::model::observed::{ActiveState, Exit};
 use zexio::model::quantity::Timestamp;
@@ -237,8 +237,8 @@ impl Host {
         Ok(self.carry_out(service, change))
     }
 
-    pub fn complain(&mut self, service: Service, owner: &Owner, complaint: Option<&Complaint>) {
-        let change = rules::complain(self.wanted.get(&service).cloned(), owner, complaint);
+    pub fn set_refusal(&mut self, service: Service, owner: &Owner, refusal: Option<&Refusal>) {
+        let change = rules::set_refusal(self.wanted.get(&service).cloned(), owner, refusal);
         self.carry_out(service, change);
     }
 
@@ -352,13 +352,13 @@ impl DesiredServiceStore for World {
     fn drop_service(&self, service: Service, owner: &Owner, purge: bool, _: &By) -> Result<u64, WriteError> {
         self.lock().host.let_go(service, owner, purge)
     }
-    fn complain_of_service(
+    fn set_service_refusal(
         &self,
         service: Service,
         owner: &Owner,
-        complaint: Option<&Complaint>,
+        refusal: Option<&Refusal>,
     ) -> Result<(), WriteError> {
-        self.lock().host.complain(service, owner, complaint);
+        self.lock().host.set_refusal(service, owner, refusal);
         Ok(())
     }
 }

@@ -70,15 +70,15 @@ impl Life {
         let project = ProjectId::parse(project).expect("a project id");
         let mut machine = self.world.lock();
         let generation = machine.desired.0.get(&project).map_or(1, |wanted| wanted.generation + 1);
-        let hold = machine.desired.0.get(&project).and_then(|wanted| wanted.hold.clone());
+        let suspension = machine.desired.0.get(&project).and_then(|wanted| wanted.suspension.clone());
         let wanted = DesiredProject {
             generation,
             intent,
             owner: Owner::Api,
             secrets: BTreeMap::new(),
-            complaint: None,
-            hold,
-            moved: false,
+            refusal: None,
+            suspension,
+            artifact_from_webhook: false,
         };
         machine.desired.0.insert(project, wanted);
     }

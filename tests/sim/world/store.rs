@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
-use zexio::model::desired::{Complaint, Desired, DesiredProject, Hold, Intent, Owner};
+use zexio::model::desired::{Desired, DesiredProject, Intent, OperatorSuspension, Owner, Refusal};
 use zexio::model::event::By;
 use zexio::model::names::{KeyId, ProjectId, SecretName};
 use zexio::model::progress::{Progress, ProjectProgress, Unreadable};
@@ -190,15 +190,19 @@ impl Machine {
     /// Suspends a project, or with none resumes it.
     ///
     /// # Errors
-    /// As `accept::project::hold`.
-    pub fn hold(&mut self, project: &ProjectId, hold: Option<&Hold>) -> Result<u64, WriteError> {
-        self.change(project, &key(), |old, request, _| rules::hold(old, project, hold, request))?;
+    /// As `accept::project::set_suspension`.
+    pub fn set_suspension(
+        &mut self,
+        project: &ProjectId,
+        suspension: Option<&OperatorSuspension>,
+    ) -> Result<u64, WriteError> {
+        self.change(project, &key(), |old, request, _| rules::set_suspension(old, project, suspension, request))?;
         Ok(self.records[project].generation)
     }
 
     /// Sets what stops a project's newest request from being accepted.
-    pub fn complain(&mut self, project: &ProjectId, owner: &Owner, complaint: Option<&Complaint>) {
-        let change = rules::complain(self.records.get(project).cloned(), project, owner, complaint, self.now);
+    pub fn set_refusal(&mut self, project: &ProjectId, owner: &Owner, refusal: Option<&Refusal>) {
+        let change = rules::set_refusal(self.records.get(project).cloned(), project, owner, refusal, self.now);
         self.carry_out(project, change);
     }
 
@@ -298,14 +302,19 @@ impl DesiredStore for World {
     fn fetch_again(&self, project: &ProjectId, by: &By) -> Result<u64, WriteError> {
         self.lock().change(project, by, |old, request, progress| rules::fetch_again(old, project, request, progress))
     }
-    fn hold(&self, project: &ProjectId, hold: Option<&Hold>, by: &By) -> Result<(), WriteError> {
-        self.lock().change(project, by, |old, request, _| rules::hold(old, project, hold, request))
+    fn set_suspension(
+        &self,
+        project: &ProjectId,
+        suspension: Option<&OperatorSuspension>,
+        by: &By,
+    ) -> Result<(), WriteError> {
+        self.lock().change(project, by, |old, request, _| rules::set_suspension(old, project, suspension, request))
     }
     fn desired_project(&self, project: &ProjectId) -> Result<Option<DesiredProject>, WriteError> {
         Ok(self.lock().readable_desired().0.remove(project))
     }
-    fn complain(&self, project: &ProjectId, owner: &Owner, complaint: Option<&Complaint>) -> Result<(), WriteError> {
-        self.lock().complain(project, owner, complaint);
+    fn set_refusal(&self, project: &ProjectId, owner: &Owner, refusal: Option<&Refusal>) -> Result<(), WriteError> {
+        self.lock().set_refusal(project, owner, refusal);
         Ok(())
     }
     fn set_secret(&self, project: &ProjectId, name: &SecretName, value: &Plain, by: &By) -> Result<u32, WriteError> {
