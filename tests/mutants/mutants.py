@@ -96,10 +96,15 @@ def compiled(mutants, originals):
             return unviable
         before = len(unviable)
         for error in errors:
-            for span in error["spans"]:
-                for first, last, number in arms.get(CRATE / span["file_name"], []):
-                    if span["is_primary"] and first <= span["line_start"] <= last:
-                        unviable.add(number)
+            # Where arms differ in type, the compiler points at the original and only notes the mutant.
+            at = lambda noted: {
+                number
+                for span in error["spans"]
+                if span["is_primary"] or noted
+                for first, last, number in arms.get(CRATE / span["file_name"], [])
+                if first <= span["line_start"] <= last
+            }
+            unviable |= at(False) or at(True)
         print(f"{len(unviable)} do not compile", flush=True)
         if len(unviable) == before:
             sys.exit("could not compile the mutants:\n" + "".join(error["rendered"] for error in errors))
