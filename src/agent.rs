@@ -12,6 +12,7 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::cli::JoinProxy;
 use crate::heartbeat::Heartbeat;
 use crate::host::artifacts::address::{FetchRules, flaw_of_prefix};
+use crate::host::blob::BlobKey;
 use crate::host::bundles::Files;
 use crate::host::caddy::{self, Caddy, Version};
 use crate::host::clock::SystemClock;
@@ -22,7 +23,7 @@ use crate::host::probe::prober::Prober;
 use crate::host::services::{Host, packages};
 use crate::host::signals;
 use crate::host::stats::Sampler;
-use crate::host::systemd::{self, Systemd};
+use crate::host::systemd::Systemd;
 use crate::host::users;
 use crate::metrics::Metrics;
 use crate::plan::Rules;
@@ -69,7 +70,7 @@ fn run() -> Result<(), String> {
     // The lock is taken before anything is wiped or created: staging may hold another agent's files.
     disk::directory(settings.root.root(), 0o711).map_err(|e| e.to_string())?;
     let _alone = only_one(&settings)?;
-    systemd::prepare().map_err(|e| e.to_string())?;
+    BlobKey::provide().map_err(|e| e.to_string())?;
     let db = Arc::new(Db::open(&settings.root.database(), &master, clock.clone())?);
     advise_newer_caddy();
     match caddy::join::migrate(Path::new(&settings.caddy.admin)) {

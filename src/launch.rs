@@ -1,4 +1,4 @@
-//! The program that a unit starts: reads its launch blob, which PID 1 decrypted for it, and execs the app.
+//! The programs that a unit starts: one opens its launch blob, one reads it and becomes the app, one waits at its end.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::host::cgroup;
-use crate::model::layout::{HIDDEN_HOMES, is_in_home};
+use crate::host::{blob, cgroup};
+use crate::model::layout::{HIDDEN_HOMES, Layout, is_in_home};
 use crate::render::launch;
 use crate::render::unit::WAITER;
 
@@ -19,9 +19,20 @@ const EXIT_DIRECTORY: u8 = 200;
 const EXIT_EXEC: u8 = 203;
 const EXIT_CREDENTIALS: u8 = 243;
 
-/// Execs the app; returns only on failure, with a line that says why.
-pub fn main() -> ExitCode {
-    match become_the_app() {
+/// Opens the launch blob of a unit for its main process.
+pub fn hand_over(unit: &str) -> ExitCode {
+    match blob::hand_over(unit, &Layout::launch_blob_named(unit)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::from(EXIT_CREDENTIALS)
+        }
+    }
+}
+
+/// Execs the app; returns only on failure, with a line that says why. `notify`: it tells systemd when it is ready.
+pub fn main(notify: bool) -> ExitCode {
+    match become_the_app(notify) {
         Ok(never) => match never {},
         Err((code, message)) => {
             eprintln!("{message}");
@@ -48,7 +59,7 @@ pub fn wait_for_rest() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn become_the_app() -> Result<std::convert::Infallible, (u8, String)> {
+fn become_the_app(notify: bool) -> Result<std::convert::Infallible, (u8, String)> {
     let blob = read_blob().map_err(|e| (EXIT_CREDENTIALS, format!("could not read the launch blob: {e}")))?;
     let opened = launch::open(&blob).map_err(|e| (EXIT_CREDENTIALS, format!("could not read the launch blob: {e}")))?;
     std::env::set_current_dir(opened.directory)
@@ -56,8 +67,11 @@ fn become_the_app() -> Result<std::convert::Infallible, (u8, String)> {
     let (program, arguments) = opened.words.split_first().ok_or((EXIT_EXEC, "the command is empty".to_owned()))?;
     let mut command = Command::new(program);
     command.args(arguments).envs(opened.variables.iter().copied());
-    for name in ["CREDENTIALS_DIRECTORY", "LOGNAME", "SHELL"] {
+    for name in ["CREDENTIALS_DIRECTORY", "LISTEN_FDNAMES", "LISTEN_FDS", "LISTEN_PID", "LOGNAME", "SHELL"] {
         command.env_remove(name);
+    }
+    if !notify {
+        command.env_remove("NOTIFY_SOCKET");
     }
     let path = opened.variables.iter().rev().find(|(name, _)| *name == "PATH").map_or("", |(_, path)| *path);
     if let Some(home) = hidden_home(program, path) {
@@ -68,8 +82,12 @@ fn become_the_app() -> Result<std::convert::Infallible, (u8, String)> {
     Err((EXIT_EXEC, explain(program, opened.directory, &error)))
 }
 
-/// The only file in the directory that systemd created for this run of this unit.
+/// What was handed over; in a unit of an earlier version, the only file in the directory that systemd created for this
+/// run of it.
 fn read_blob() -> io::Result<Zeroizing<Vec<u8>>> {
+    if let Some(blob) = blob::handed_over()? {
+        return Ok(blob);
+    }
     let directory = std::env::var_os("CREDENTIALS_DIRECTORY")
         .ok_or_else(|| io::Error::other("this is started by systemd, not by hand"))?;
     let entry = fs::read_dir(Path::new(&directory))?.next().ok_or(io::ErrorKind::NotFound)??;

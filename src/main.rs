@@ -7,6 +7,7 @@ use zexio::cli::{self, Entry, InitHooks};
 fn main() -> ExitCode {
     cli::run(Entry {
         agent: zexio::agent::main,
+        hand_over: zexio::launch::hand_over,
         launch: zexio::launch::main,
         wait_for_rest: zexio::launch::wait_for_rest,
         unpack: |arguments| zexio::unpack::main_from_stdin(&arguments),

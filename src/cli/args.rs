@@ -64,7 +64,17 @@ pub enum Verb {
     Agent,
     /// Start an app (its unit does this)
     #[command(hide = true)]
-    Launch,
+    Launch {
+        /// It tells systemd when it is ready
+        #[arg(long)]
+        notify: bool,
+    },
+    /// Open the launch blob of a unit that starts (it does this)
+    #[command(hide = true)]
+    HandOver {
+        /// Its name
+        unit: String,
+    },
     /// Wait until nothing else of an app's unit runs (its unit does this)
     #[command(hide = true)]
     WaitForRest,

@@ -110,7 +110,7 @@ impl Places {
         let mut directories = vec![
             ("/etc/zexio".into(), 0o755),
             (settings::KEYS.into(), 0o700),
-            (crate::model::layout::CREDENTIAL_DIR.into(), 0o700),
+            (crate::model::layout::LAUNCH_DIR.into(), 0o700),
         ];
         directories.extend(settings.root.shared());
         directories.extend(settings.specs.clone().map(|specs| (specs, 0o755)));

@@ -55,8 +55,10 @@ pub fn plan_text(steps: &[Value]) -> String {
 #[derive(Clone, Copy)]
 pub struct Entry {
     pub agent: fn() -> ExitCode,
+    /// Opens the launch blob of a unit.
+    pub hand_over: fn(&str) -> ExitCode,
     /// Becomes an app (exec).
-    pub launch: fn() -> ExitCode,
+    pub launch: fn(bool) -> ExitCode,
     /// Waits for the app's other processes to exit.
     pub wait_for_rest: fn() -> ExitCode,
     pub unpack: fn(Vec<String>) -> ExitCode,
@@ -74,7 +76,8 @@ pub fn run(entry: Entry) -> ExitCode {
     };
     let done = match args.verb {
         Verb::Agent => return (entry.agent)(),
-        Verb::Launch => return (entry.launch)(),
+        Verb::HandOver { unit } => return (entry.hand_over)(&unit),
+        Verb::Launch { notify } => return (entry.launch)(notify),
         Verb::WaitForRest => return (entry.wait_for_rest)(),
         Verb::Unpack { rest } => return (entry.unpack)(rest),
         Verb::Provision { task, service, version, major, purge } => {
@@ -230,7 +233,8 @@ fn ask(session: &Session, verb: Verb) -> Result<(), Failure> {
         // These need no agent and ran earlier.
         Verb::Init { .. }
         | Verb::Agent
-        | Verb::Launch
+        | Verb::Launch { .. }
+        | Verb::HandOver { .. }
         | Verb::WaitForRest
         | Verb::Provision { .. }
         | Verb::Unpack { .. }

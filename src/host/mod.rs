@@ -3,11 +3,11 @@
 //! [`PortError`]: crate::port::PortError
 
 pub mod artifacts;
+pub mod blob;
 pub mod bundles;
 pub mod caddy;
 pub mod cgroup;
 pub mod clock;
-pub mod credential;
 pub mod disk;
 pub mod endings;
 pub mod journal;

@@ -6,8 +6,10 @@ use super::names::{ProcessName, ProjectId, ReleaseNo, UnitId};
 
 /// Where unit files are written.
 pub const UNIT_DIR: &str = "/etc/systemd/system";
-/// Where launch blobs are written.
-pub const CREDENTIAL_DIR: &str = "/etc/zexio/cred";
+/// Where sealed launch blobs are written.
+pub const LAUNCH_DIR: &str = "/etc/zexio/launch";
+/// The key that launch blobs are sealed with: not beside them, so that a copy of /etc does not open them.
+pub const LAUNCH_KEY: &str = "/var/lib/zexio/launch.key";
 /// The binary that units start.
 pub const LAUNCHER: &str = "/usr/bin/zexio";
 
@@ -122,9 +124,17 @@ impl Layout {
     pub fn timer_file(unit: &UnitId) -> PathBuf {
         Path::new(UNIT_DIR).join(unit.timer())
     }
-    /// Returns a unit's launch blob.
+    /// Returns a unit's sealed launch blob.
+    pub fn launch_blob(unit: &UnitId) -> PathBuf {
+        Self::launch_blob_named(&unit.name())
+    }
+    /// Returns the sealed launch blob of an app's unit by its full name.
+    pub fn launch_blob_named(unit: &str) -> PathBuf {
+        Path::new(LAUNCH_DIR).join(format!("{unit}.sealed"))
+    }
+    /// Returns where earlier versions kept a unit's launch blob, as a systemd credential.
     pub fn credential(unit: &UnitId) -> PathBuf {
-        Path::new(CREDENTIAL_DIR).join(format!("{}.cred", unit.name()))
+        Path::new("/etc/zexio/cred").join(format!("{}.cred", unit.name()))
     }
     /// Returns a unit's cgroup, as systemd names it: a dash in a slice's name is a level of its path.
     pub fn cgroup(unit: &UnitId) -> String {
@@ -187,6 +197,7 @@ mod tests {
             layout.marker(&shop, &web),
             Layout::unit_file(&unit),
             Layout::timer_file(&unit),
+            Layout::launch_blob(&unit),
             Layout::credential(&unit),
             Layout::invocation(&unit),
         ];
@@ -201,6 +212,7 @@ mod tests {
                 "/zexio/fronts/shop/web",
                 "/etc/systemd/system/zexio-shop-web-r3.service",
                 "/etc/systemd/system/zexio-shop-web-r3.timer",
+                "/etc/zexio/launch/zexio-shop-web-r3.service.sealed",
                 "/etc/zexio/cred/zexio-shop-web-r3.service.cred",
                 "/run/systemd/units/invocation:zexio-shop-web-r3.service",
             ]

@@ -151,7 +151,7 @@ pub struct UnitSeen {
     /// The text of its file, if any.
     pub text: Option<String>,
     /// Whether its launch blob exists.
-    pub credential: bool,
+    pub launch_blob: bool,
     pub enabled: bool,
     pub state: ActiveState,
     /// systemd's SubState: `running`, `auto-restart`, `dead` …

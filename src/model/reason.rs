@@ -180,8 +180,8 @@ reasons! {
             => "The message has its words.",
         UnitTampered: "systemd reads the unit differently from how it was written: there is a drop-in for it."
             => "`systemctl cat UNIT`; remove what is not zexio's, and apply the spec again.",
-        CredentialFailed: "The command and its variables could not be sealed by `systemd-creds`."
-            => "The message has its words; systemd 250 or newer is needed.",
+        CredentialFailed: "The command and its variables could not be sealed for the app's unit."
+            => "The message has the cause; it is tried again by itself.",
         UserFailed: "The app's user could not be made or removed."
             => "The message has `useradd`'s words.",
         DiskFull: "No room, or no inodes. The agent leaves 256 MiB free for what runs, so a small artifact is \

@@ -251,7 +251,7 @@ impl ProjectContext<'_> {
         // A unit that systemd has loaded must be read again; one it never loaded needs no reload, which keeps reloads
         // out of a deploy.
         let stale = seen.needs_reload || rewritten && (seen.text.is_some() || seen.is_up());
-        if rewritten || !seen.credential {
+        if rewritten || !seen.launch_blob {
             let launch = Launch::of(unit, work, &release.content, port, &self.rules.layout);
             let order = UnitOrder { unit: unit.clone(), text, timer, launch };
             plan.push(self.project, ProjectAction::WriteUnit(Box::new(order)), reason);

@@ -1,5 +1,5 @@
-//! What a unit's launcher gets: directory, command, variables. It travels as a systemd credential, sealed on disk and
-//! opened by PID 1 for this unit alone.
+//! What a unit's launcher gets: directory, command, variables. It travels as a blob, sealed on disk and
+//! opened by a root step of this unit's start.
 
 use std::collections::BTreeMap;
 

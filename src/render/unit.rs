@@ -12,17 +12,12 @@ use crate::model::spec::{Calendar, Check, Sandbox, StopSignal, StopTo};
 /// The journal's name for the program that waits until nothing of a unit is left.
 pub const WAITER: &str = "zexio-wait";
 
-/// Returns the name under which systemd hands a unit its launch blob. The blob is sealed for this name alone.
-pub fn credential_name(unit: &UnitId) -> String {
-    unit.stem()
-}
-
 /// Returns the unit file's text.
 pub fn text(unit: &UnitId, work: &Work, content: &Content, slot: Slot, port: Option<u16>, layout: &Layout) -> String {
     let user = user_of(&unit.project);
     let description = describe(unit);
     let (running, start_timeout) = (way_of_running(work), start_timeout(work));
-    let (name, credential) = (credential_name(unit), Layout::credential(unit));
+    let (name, launch) = (unit.name(), launch_arguments(work));
     let (stop_timeout, signal, stop_to) = (work.stop.within.0, signal(work.stop.signal), stop_to(work.stop.to));
     let (limits, sandbox) = (limits(content), sandbox(unit, content.sandbox, layout));
     let own = own_section(unit, slot, port);
@@ -42,8 +37,10 @@ TimeoutStartSec={start_timeout}
 User={user}
 Group={user}
 Slice={SLICE}
-ExecStart={LAUNCHER} launch
-LoadCredentialEncrypted={name}:{credential}
+ExecStartPre=+{LAUNCHER} hand-over {name}
+ExecStart={LAUNCHER} launch{launch}
+NotifyAccess=exec
+FileDescriptorStoreMax=1
 TimeoutStopSec={stop_timeout}ms
 KillSignal={signal}
 {stop_to}
@@ -54,8 +51,7 @@ OOMPolicy=kill
 [Install]
 WantedBy=multi-user.target
 
-{own}",
-        credential = credential.display(),
+{own}"
     )
 }
 
@@ -80,6 +76,15 @@ pub fn timer_text(unit: &UnitId, calendar: &Calendar, slot: Slot) -> String {
     lines.join("\n")
 }
 
+fn notifies(work: &Work) -> bool {
+    work.ready.as_ref().is_some_and(|ready| ready.check == Check::Notify)
+}
+
+/// The descriptor store comes with systemd's notification socket; only an app whose readiness is told by it gets it.
+fn launch_arguments(work: &Work) -> &'static str {
+    if notifies(work) { " --notify" } else { "" }
+}
+
 fn describe(unit: &UnitId) -> String {
     let instance = unit.instance.map(|instance| format!(", instance {instance}")).unwrap_or_default();
     format!("zexio app {}, process {}, release {}{instance}", unit.project, unit.process, unit.release)
@@ -90,9 +95,7 @@ fn way_of_running(work: &Work) -> &'static str {
     match &work.kind {
         Kind::Release(_) => "Type=oneshot\nRemainAfterExit=yes",
         Kind::Scheduled(_) => "Type=oneshot",
-        _ if work.ready.as_ref().is_some_and(|ready| ready.check == Check::Notify) => {
-            "Type=notify\nRestart=always\nRestartSec=2"
-        }
+        _ if notifies(work) => "Type=notify\nRestart=always\nRestartSec=2",
         _ => "Type=exec\nRestart=always\nRestartSec=2",
     }
 }
@@ -145,12 +148,12 @@ pub fn described(description: &str) -> Option<UnitId> {
 }
 
 /// With control-group alone, systemd sends the signal again to what is left when the first process has ended, and a
-/// program that handles it once dies of the second. So a program of ours first waits until nothing is left. What is
-/// still there after TimeoutStopSec is killed by systemd without another signal to stop.
+/// program that handles it once dies of the second. So a program of ours first waits until nothing is left, without the
+/// sandbox, whose set-up would take as long as that of a start. What is still there after TimeoutStopSec is killed by systemd without another signal to stop.
 fn stop_to(to: StopTo) -> String {
     match to {
         StopTo::All => {
-            format!("KillMode=control-group\nExecStopPost=-{LAUNCHER} wait-for-rest\nTimeoutStopFailureMode=kill")
+            format!("KillMode=control-group\nExecStopPost=-+{LAUNCHER} wait-for-rest\nTimeoutStopFailureMode=kill")
         }
         StopTo::Main => "KillMode=mixed".to_owned(),
     }

@@ -681,7 +681,7 @@ fn unit_seen(unit: &UnitId, progress: &ProjectProgress, layout: &Layout, words: 
         text: work.zip(release).map(|(work, release)| {
             unit::text(unit, work, &release.content, release.slot, progress.port_of(unit), layout)
         }),
-        credential: true,
+        launch_blob: true,
         enabled: serves && work.is_some_and(Work::is_daemon),
         invocation: Some("run".into()),
         since: Some(at(0)),
@@ -723,8 +723,8 @@ fn unit_seen(unit: &UnitId, progress: &ProjectProgress, layout: &Layout, words: 
             "nanoseconds" => seen.cpu_nanos = Some(number),
             "other run" => seen.invocation = Some("other".into()),
             "edited" => seen.text = Some("[Service]\nExecStart=/bin/false\n".into()),
-            "no file" => (seen.text, seen.credential) = (None, false),
-            "no credential" => seen.credential = false,
+            "no file" => (seen.text, seen.launch_blob) = (None, false),
+            "no launch blob" => seen.launch_blob = false,
             "enabled" => seen.enabled = true,
             "not enabled" => seen.enabled = false,
             "stale" => seen.needs_reload = true,

@@ -178,14 +178,14 @@ shows hello.example.com "hello from hello 1.0.0"
 step "delete bumped"
 run "zexio delete bumped --wait"
 left() {
-  ls -d /etc/systemd/system/zexio-bumped-* /zexio/apps/bumped /zexio/fronts/bumped /etc/zexio/cred/zexio-bumped-* 2>/dev/null || true
+  ls -d /etc/systemd/system/zexio-bumped-* /zexio/apps/bumped /zexio/fronts/bumped /etc/zexio/launch/zexio-bumped-* 2>/dev/null || true
   systemctl list-units --all --plain --no-legend 'zexio-bumped-*'
   getent passwd zx-bumped || true
   grep -n bumped /etc/caddy/zexio.caddyfile || true
 }
 nothing_left() { [ -z "$(script "$(declare -f left); left")" ]; }
 wait_for 60 "everything of bumped to be gone" nothing_left
-say "no unit, no user, no directory, no credential, no route: nothing is left"
+say "no unit, no user, no directory, no launch blob, no route: nothing is left"
 if answers bumped.example.com hello 2>/dev/null; then fail "bumped.example.com still answers"; fi
 say "https://bumped.example.com/  ->  no such site"
 

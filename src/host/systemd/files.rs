@@ -3,8 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::host::disk;
-use crate::model::layout::{CREDENTIAL_DIR, Layout, UNIT_DIR};
+use crate::model::layout::{Layout, UNIT_DIR};
 use crate::model::names::UnitId;
 use crate::port::PortError;
 use crate::render::unit;
@@ -38,11 +37,6 @@ pub(super) fn boot_link(unit: &UnitId) -> PathBuf {
 
 pub(super) fn timer_link(unit: &UnitId) -> PathBuf {
     Path::new(UNIT_DIR).join("timers.target.wants").join(unit.timer())
-}
-
-/// Creates the directory of launch blobs.
-pub fn prepare() -> Result<(), PortError> {
-    disk::directory(Path::new(CREDENTIAL_DIR), 0o700)
 }
 
 /// Returns a unit's invocation id without a call to systemd, from the link that systemd keeps for the journal. None if

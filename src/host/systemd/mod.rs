@@ -5,7 +5,7 @@ mod files;
 mod read_back;
 mod unit_calls;
 
-pub use files::{invocation_of, prepare};
+pub use files::invocation_of;
 pub use unit_calls::{ClockSeen, ProxyUnit, Run};
 
 use std::cell::RefCell;
@@ -24,7 +24,7 @@ use crate::plan::UnitOrder;
 use crate::port::{PortError, Units};
 use crate::render::unit;
 
-use super::credential::Sealing;
+use super::blob::BlobKey;
 use super::disk;
 use crate::model::reason::Reason;
 use bus::{Listed, MANAGER, MANAGER_PATH, Property, SERVICE, UNIT};
@@ -139,7 +139,7 @@ impl Systemd {
         };
         let old = std::mem::take(seen);
         *seen =
-            UnitSeen { text: old.text, credential: old.credential, enabled: old.enabled, timer: old.timer, ..found };
+            UnitSeen { text: old.text, launch_blob: old.launch_blob, enabled: old.enabled, timer: old.timer, ..found };
         if steady && seen.state == ActiveState::Active && !seen.needs_reload {
             self.steady.borrow_mut().insert(id.clone(), Steady { read, seen: seen.clone() });
         }
@@ -234,20 +234,20 @@ impl Units for Systemd {
             }
         }
         for (id, seen) in all.values_mut().flatten() {
-            seen.credential = Layout::credential(id).exists();
+            seen.launch_blob = Layout::launch_blob(id).exists();
         }
         Ok(all)
     }
 
     fn write(&self, order: &UnitOrder, blob: &[u8]) -> Result<(), PortError> {
-        let sealing = Sealing::begin(&unit::credential_name(&order.unit), blob)?;
+        // The blob first: with the text alone the unit would look complete.
+        let sealed = BlobKey::provide()?.seal(&order.unit.name(), blob)?;
+        disk::replace(&Layout::launch_blob(&order.unit), &sealed, 0o600)?;
         disk::replace(&Layout::unit_file(&order.unit), order.text.as_bytes(), 0o644)?;
         if let Some(text) = &order.timer {
             disk::replace(&Layout::timer_file(&order.unit), text.as_bytes(), 0o644)?;
         }
-        // PID 1 reads the file while the blob is sealed.
-        self.pin(&order.unit)?;
-        disk::replace(&Layout::credential(&order.unit), &sealing.end()?, 0o600)
+        self.pin(&order.unit)
     }
 
     fn reload(&self) -> Result<(), PortError> {
@@ -304,6 +304,7 @@ impl Units for Systemd {
         disk::remove(&Layout::timer_file(unit))?;
         disk::remove(&Path::new(STAMPS).join(format!("stamp-{}", unit.timer())))?;
         disk::remove(&Layout::unit_file(unit))?;
+        disk::remove(&Layout::launch_blob(unit))?;
         disk::remove(&Layout::credential(unit))?;
         let _ = self.manage("reset a unit", "ResetFailedUnit", (&unit.name(),));
         Ok(())

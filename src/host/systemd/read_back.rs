@@ -7,7 +7,7 @@ use dbus::arg::{PropMap, RefArg, prop_cast};
 
 use super::Systemd;
 use super::bus::{Property, SERVICE, UNIT, needs_reload, number, object, text};
-use crate::model::layout::{LAUNCHER, Layout, user_of};
+use crate::model::layout::{Layout, user_of};
 use crate::model::names::UnitId;
 use crate::model::reason::Reason;
 use crate::port::{PortError, Units};
@@ -68,7 +68,8 @@ fn difference(id: &UnitId, read: &PropMap) -> Option<String> {
     if user != user_of(&id.project) {
         return Some(format!("User is {user:?}"));
     }
-    if !starts_the_launcher(read) {
+    let launch: Vec<String> = line("ExecStart").split(' ').map(str::to_owned).collect();
+    if commands(read, "ExecStart") != [launch] {
         return Some("ExecStart is not the launcher".to_owned());
     }
     let limits = [("MemoryMax", line("MemoryMax")), ("TasksMax", line("TasksMax"))];
@@ -83,14 +84,13 @@ fn is_for_every_service(path: &str) -> bool {
     Path::new(path).parent().and_then(Path::file_name).is_some_and(|dir| dir == "service.d")
 }
 
-fn starts_the_launcher(service: &PropMap) -> bool {
-    let Some(commands) = service.get("ExecStart").and_then(|value| value.0.as_iter()) else { return false };
-    let commands: Vec<Vec<String>> = commands
+fn commands(service: &PropMap, key: &str) -> Vec<Vec<String>> {
+    let Some(commands) = service.get(key).and_then(|value| value.0.as_iter()) else { return Vec::new() };
+    commands
         .filter_map(|command| command.as_iter())
         .map(|parts| {
             let words = parts.filter_map(|part| part.as_iter()).flatten();
             words.filter_map(|word| word.as_str().map(str::to_owned)).collect()
         })
-        .collect();
-    commands.iter().any(|words| words.iter().map(String::as_str).eq([LAUNCHER, "launch"]))
+        .collect()
 }

@@ -38,7 +38,7 @@ pub fn meddle(chance: &mut Chance, machine: &mut Machine) -> &'static str {
             "a unit was disabled"
         }
         5 => {
-            machine.units.get_mut(&unit).expect("it is there").credential = false;
+            machine.units.get_mut(&unit).expect("it is there").launch_blob = false;
             "a launch blob was removed"
         }
         // A project that is gone has no place for a marker.

@@ -122,7 +122,7 @@ impl Units for World {
             let seen = machine.units.entry(order.unit.clone()).or_default();
             seen.needs_reload = seen.is_up() && seen.text.as_ref() != Some(&order.text);
             seen.text = Some(order.text.clone());
-            seen.credential = true;
+            seen.launch_blob = true;
             if let Some(text) = &order.timer {
                 seen.timer.get_or_insert_default().text = Some(text.clone());
             }
