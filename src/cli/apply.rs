@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
 use super::args::Format;
-use super::client::{Ask, Client, read_input};
+use super::client::{Ask, Client};
 use super::failure::{self, CHANGES, Failure};
-use super::text::{Paint, machine, say};
+use super::files::{files_at, read_input};
+use super::output::{machine, say};
+use super::text::Paint;
 use super::validate::pointed;
 use super::{service, show, wait};
 use crate::model::document::{self, Problem, Subject};
@@ -211,30 +213,6 @@ fn services(file: &Path, text: &[u8]) -> Result<BTreeMap<Service, Version>, Fail
             Err(Failure::new(format!("could not read the services of {name}\n{}", said.trim_end())))
         }
     }
-}
-
-/// Returns the documents at a path: the file itself, or those of the directory.
-///
-/// # Errors
-/// The directory cannot be read, or has none.
-pub fn files_at(path: &Path) -> Result<Vec<PathBuf>, Failure> {
-    if path.is_dir() { files_in(path) } else { Ok(vec![path.to_owned()]) }
-}
-
-fn files_in(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let fail = |e: std::io::Error| Failure::new(format!("could not read {}: {e}", dir.display()));
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(fail)? {
-        let path = entry.map_err(fail)?.path();
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        let fits = path.extension().is_some_and(|end| end == "yaml" || end == "yml");
-        files.extend((fits && !hidden).then_some(path));
-    }
-    files.sort();
-    if files.is_empty() {
-        return Err(Failure::new(format!("there is no .yaml or .yml file in {}", dir.display())));
-    }
-    Ok(files)
 }
 
 /// Parses just enough of a spec to find its project; the agent checks the rest, by its own version's rules.

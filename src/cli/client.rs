@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use url::Url;
 
 use super::failure::{self, Failure};
-use super::signing::Signer;
+use super::signing::{Signer, host_of};
 use crate::heartbeat::{self, Mark};
 use crate::model::names::Sha256;
 use crate::settings::SOCKET;
@@ -124,12 +124,6 @@ impl Place {
             Place::Web(url) => url.as_str().trim_end_matches('/').to_owned(),
         }
     }
-}
-
-/// Returns the Host header: with the port unless it is the scheme's default.
-pub fn host_of(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 /// Handles a line of an answer; an error ends the answer.
@@ -473,20 +467,6 @@ pub fn query(pairs: &[(&str, String)]) -> String {
     text.extend_pairs(pairs);
     let text = text.finish();
     if text.is_empty() { text } else { format!("?{text}") }
-}
-
-/// Reads a file, or standard input for `-`.
-///
-/// # Errors
-/// The file could not be read; the message names it and the cause.
-pub fn read_input(path: &Path) -> Result<Vec<u8>, Failure> {
-    let read = if path == Path::new("-") {
-        let mut all = Vec::new();
-        io::stdin().lock().read_to_end(&mut all).map(|_| all)
-    } else {
-        std::fs::read(path)
-    };
-    read.map_err(|e| Failure::new(format!("could not read {}: {e}", path.display())))
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use zeroize::Zeroizing;
 
 use super::args::Format;
 use super::failure::Failure;
+use super::output::{machine, say};
 use super::prompt;
-use super::text::{machine, say};
 use crate::files;
 use crate::keys::{Keys, Scope};
 use crate::model::names::KeyId;

@@ -9,7 +9,7 @@ use clap_complete::Shell;
 
 use super::args::Args;
 use super::failure::Failure;
-use super::text::say;
+use super::output::say;
 
 /// Prints the completions for a shell.
 ///

@@ -7,8 +7,10 @@ mod client;
 mod deploy;
 mod doctor;
 mod failure;
+mod files;
 mod init;
 mod manual;
+mod output;
 mod pack;
 mod prompt;
 mod service;
@@ -28,11 +30,13 @@ use clap::Parser;
 use serde_json::{Value, json};
 
 use args::{Args, Format, Key, Secret, Verb};
-use client::{Ask, Client, Place, query, read_input};
+use client::{Ask, Client, Place, query};
 use failure::{ERROR, Failure};
+use files::read_input;
 pub use init::{InitHooks, JoinProxy};
+use output::{machine, say, yaml};
 use signing::{Signer, Target};
-use text::{Paint, machine, say, table, yaml};
+use text::{Paint, table};
 
 use crate::host::clock::SystemClock;
 use crate::keys::{Keys, Scope};

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::client::host_of;
 use super::failure::Failure;
 use crate::host::clock::SystemClock;
 use crate::model::names::{KeyId, Sha256};
@@ -92,6 +91,12 @@ impl Target {
     pub fn head<'a>(&'a self, content_type: &'a str) -> Head<'a> {
         Head { method: &self.method, host: &self.host, path: &self.path, query: &self.query, content_type }
     }
+}
+
+/// Returns the Host header: with the port unless it is the scheme's default.
+pub fn host_of(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 #[cfg(test)]

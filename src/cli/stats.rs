@@ -8,8 +8,9 @@ use super::Session;
 use super::args::Format;
 use super::client::Ask;
 use super::failure::Failure;
+use super::output::{say, yaml};
 use super::show::{size, span};
-use super::text::{Paint, say, table, yaml};
+use super::text::{Paint, table};
 use crate::files;
 use crate::model::stats::{Disk, SystemStats};
 

@@ -1,11 +1,6 @@
 //! Text for a terminal: columns, colour where supported, and no control characters.
 
-use std::io::{IsTerminal, Write};
-
-use serde_json::Value;
-
-use super::args::Format;
-use super::failure::Failure;
+use std::io::IsTerminal;
 
 /// Escapes control characters. Logs and messages hold what apps wrote.
 pub fn clean(raw: &str) -> String {
@@ -33,30 +28,6 @@ pub fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     all.iter().map(|row| line(row) + "\n").collect()
-}
-
-/// Prints a line on standard output.
-///
-/// # Errors
-/// The output is closed.
-pub fn say(text: &str) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|_| Failure::unheard())
-}
-
-/// Formats a value for programs; none if it is for people.
-pub fn machine(format: Format, value: &Value) -> Option<String> {
-    match format {
-        Format::Table => None,
-        Format::Json => Some(format!("{value:#}\n")),
-        Format::Yaml => Some(yaml(value)),
-    }
-}
-
-/// Formats a value as YAML.
-pub fn yaml(value: &Value) -> String {
-    let text = serde_saphyr::to_string(value).unwrap_or_else(|_| format!("{value:#}"));
-    if text.ends_with('\n') { text } else { text + "\n" }
 }
 
 /// A terminal colour.

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::apply::files_at;
 use super::args::Format;
-use super::client::read_input;
 use super::failure::{ERROR, Failure};
-use super::text::{clean, machine, say};
+use super::files::{files_at, read_input};
+use super::output::{machine, say};
+use super::text::clean;
 use crate::host::clock::SystemClock;
 use crate::model::document::{self, Problem, Subject};
 use crate::model::fit;

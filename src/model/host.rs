@@ -1,8 +1,28 @@
-//! Why a text is not a host name or a path of a route, and what to write instead.
+//! What a host name and the path of a route look like, and why a text is neither: what to write instead.
 
 use url::Host;
 
-use super::names::{is_hostname, is_route_path};
+pub(super) fn is_route_path(raw: &str) -> bool {
+    let body = raw.strip_suffix('*').unwrap_or(raw);
+    raw.len() <= 200
+        && body.starts_with('/')
+        && !body.contains("//")
+        && body.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~/-".contains(&b))
+}
+
+pub(super) fn is_hostname(raw: &str) -> bool {
+    raw.len() <= 253
+        && raw.contains('.')
+        && raw.split('.').all(is_label)
+        && !raw.split('.').next_back().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()))
+}
+
+fn is_label(label: &str) -> bool {
+    (1..=63).contains(&label.len())
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+        && label.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+}
 
 /// Explains what is wrong with a host, and shows the right form if there is one. None: nothing special is known.
 pub(super) fn why_no_host(raw: &str) -> Option<String> {

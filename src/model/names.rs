@@ -109,7 +109,7 @@ checked_name!(
     /// is special to a Caddyfile.
     Hostname, "a host name",
     "lower case, at least two labels, no scheme, port, path or wildcard, like shop.example.com",
-    is_hostname,
+    host::is_hostname,
     host::why_no_host
 );
 
@@ -174,7 +174,7 @@ checked_name!(
     /// A path prefix of a route: `/api/*` or `/up`.
     RoutePath, "a route's path",
     "'/' first, then letters, digits and . _ ~ / -, at the end an optional '*', at most 200 characters",
-    is_route_path,
+    host::is_route_path,
     host::why_no_path
 );
 
@@ -182,28 +182,6 @@ fn is_id(raw: &str, longest: usize) -> bool {
     raw.len() <= longest
         && raw.starts_with(|c: char| c.is_ascii_lowercase())
         && raw.split('-').all(|part| !part.is_empty() && part.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9')))
-}
-
-pub(super) fn is_route_path(raw: &str) -> bool {
-    let body = raw.strip_suffix('*').unwrap_or(raw);
-    raw.len() <= 200
-        && body.starts_with('/')
-        && !body.contains("//")
-        && body.bytes().all(|b| b.is_ascii_alphanumeric() || b"._~/-".contains(&b))
-}
-
-pub(super) fn is_hostname(raw: &str) -> bool {
-    raw.len() <= 253
-        && raw.contains('.')
-        && raw.split('.').all(is_label)
-        && !raw.split('.').next_back().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()))
-}
-
-fn is_label(label: &str) -> bool {
-    (1..=63).contains(&label.len())
-        && !label.starts_with('-')
-        && !label.ends_with('-')
-        && label.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }
 
 fn is_variable(raw: &str) -> bool {

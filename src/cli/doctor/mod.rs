@@ -20,7 +20,8 @@ use super::args::Format;
 use super::client::{Answer, Ask, Client, Place};
 use super::connect;
 use super::failure::{ERROR, Failure};
-use super::text::{self, Colour, Paint, clean, say};
+use super::output::{machine, say};
+use super::text::{Colour, Paint, clean};
 use crate::settings::{self, Settings};
 
 /// The result of a check.
@@ -69,7 +70,7 @@ pub fn doctor(agent: Option<&str>, key: Option<&Path>, format: Format) -> Result
     }
     let findings = examine(agent, key);
     let found = json!({ "well": is_well(&findings), "findings": findings });
-    say(&text::machine(format, &found).unwrap_or_else(|| shown(&findings, Paint::of_stdout())))?;
+    say(&machine(format, &found).unwrap_or_else(|| shown(&findings, Paint::of_stdout())))?;
     if is_well(&findings) { Ok(()) } else { Err(Failure { status: ERROR, message: String::new() }) }
 }
 

@@ -13,11 +13,9 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::port::PortError;
 
-use super::config::settled;
+use super::config::{admin_address, settled};
 use super::{DRAFTS, REFUSED, down};
 
-/// Caddy's admin address unless its Caddyfile says otherwise.
-pub const DEFAULT: &str = "localhost:2019";
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Caddy's admin address.
@@ -38,7 +36,7 @@ impl Admin {
         if config.pointer("/admin/disabled").and_then(Value::as_bool) == Some(true) {
             return None;
         }
-        let listen = config.pointer("/admin/listen").and_then(Value::as_str).unwrap_or(DEFAULT);
+        let listen = admin_address(config);
         Some(match listen.strip_prefix("unix/") {
             Some(path) => Self::Socket(path.split('|').next().unwrap_or(path).into()),
             None => Self::Address(listen.trim_start_matches("tcp/").to_owned()),

@@ -8,6 +8,9 @@ use serde_json::Value;
 use crate::plan::RoutesOrder;
 use crate::render::caddyfile::Site;
 
+/// Caddy's admin address unless its Caddyfile says otherwise.
+pub const DEFAULT_ADMIN: &str = "localhost:2019";
+
 /// Where requests arrive: the listener's addresses and the host; an empty host matches every host that has no site.
 pub type Place = (String, String);
 
@@ -55,6 +58,11 @@ fn without_groups(value: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(without_groups),
         _ => {}
     }
+}
+
+/// Returns the address of the admin endpoint, as the configuration writes it.
+pub fn admin_address(config: &Value) -> &str {
+    config.pointer("/admin/listen").and_then(Value::as_str).unwrap_or(DEFAULT_ADMIN)
 }
 
 /// Replaces draft paths by the files they stand for, and sorts what has no order: Caddy hides the files that it was
@@ -155,7 +163,7 @@ pub fn foreign_changes(live: &Value, meant: &Value, ours: [&Value; 2]) -> Vec<St
 /// Checks the adapted configuration, which catches whatever the template and the earlier checks missed: the admin
 /// socket stays where tenants cannot reach it, every desired host is present, and its requests go to its own ports.
 pub fn check(meant: &Value, order: &RoutesOrder, socket: &Path) -> Result<(), String> {
-    let admin = meant.pointer("/admin/listen").and_then(Value::as_str).unwrap_or(super::admin::DEFAULT);
+    let admin = admin_address(meant);
     if admin.split('|').next() != Some(&format!("unix/{}", socket.display())) {
         return Err(format!(
             "Caddy's admin endpoint would be {admin}, not {0}; write `admin unix/{0}` into the global options of \

@@ -17,7 +17,7 @@ use crate::render::caddyfile::OURS;
 use crate::render::joined;
 
 use super::super::systemd::{ProxyUnit, Systemd};
-use super::admin::{self, Admin, Client};
+use super::admin::{Admin, Client};
 use super::theirs::Theirs;
 use super::{CADDYFILE, CGROUP, OUR_CADDYFILE, PROGRAM};
 use super::{config, disk, invalid, listener, read_ours, sites, without_drafts, write_like};
@@ -420,7 +420,7 @@ impl Joining<'_> {
     /// Finds where Caddy answers, and what it serves.
     fn endpoint(&self, current: &Value) -> Option<(Admin, Value)> {
         let socket = Admin::Socket(self.order.socket.into());
-        let places = [Some(socket), Admin::of(current), Some(Admin::Address(admin::DEFAULT.to_owned()))];
+        let places = [Some(socket), Admin::of(current), Some(Admin::Address(config::DEFAULT_ADMIN.to_owned()))];
         // Only if Caddy listens there: any user of this machine could.
         let is_caddys =
             |admin: &Admin| admin.port().is_none_or(|port| listener::on_port(port, CGROUP) == Listener::Ours);

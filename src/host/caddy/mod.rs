@@ -109,7 +109,7 @@ impl Caddy {
     /// only if Caddy listens there: any user of this machine could.
     fn admin(&self) -> Admin {
         let gone = std::os::unix::net::UnixStream::connect(&self.socket).is_err();
-        let default = Admin::Address(admin::DEFAULT.to_owned());
+        let default = Admin::Address(config::DEFAULT_ADMIN.to_owned());
         if gone && default.port().is_some_and(|port| listener::on_port(port, CGROUP) == Listener::Ours) {
             default
         } else {

@@ -25,9 +25,6 @@ use super::visit::{self, App};
 use super::visitor::Visitor;
 use crate::host::{systemd, users};
 
-/// How many results of a run are kept.
-pub(super) const TRANSCRIPT: usize = 20;
-
 /// Cache time of the publicly open ports: the passes of a rollout follow each other closely.
 const LOOKS_AGAIN: Duration = Duration::from_secs(2);
 
@@ -194,8 +191,7 @@ fn note(found: &Mutex<Option<Probed>>, run: String, result: Result<String, Strin
     };
     let mut transcript = held.as_ref().map(|old| old.transcript.clone()).unwrap_or_default();
     if held.as_ref().is_none_or(|old| old.last != last) {
-        transcript.push(format!("{at} {last}"));
-        transcript.drain(..transcript.len().saturating_sub(TRANSCRIPT));
+        visit::write_down(&mut transcript, at, &last);
     }
     let tries = held.as_ref().map_or(0, |old| old.tries).saturating_add(1);
     *held = Some(Probed { invocation: Some(run), at, ok_since, tries, transcript, last: last.clone() });

@@ -15,11 +15,21 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::language::{self, Language};
+use crate::model::quantity::Timestamp;
 
 /// How much of a response is read: unread data would cause a connection reset in the app's log.
 const BODY: usize = 1 << 20;
 /// How much of it is looked at.
 const HEAD: usize = 2048;
+
+/// How many results are kept.
+const RESULTS: usize = 20;
+
+/// Appends a result to those before it; the oldest are dropped.
+pub fn write_down(results: &mut Vec<String>, at: Timestamp, result: &str) {
+    results.push(format!("{at} {result}"));
+    results.drain(..results.len().saturating_sub(RESULTS));
+}
 
 /// An app of this machine, and how a visitor would reach it.
 pub struct App<'a> {

@@ -24,7 +24,6 @@ use crate::port::Clock;
 use crate::trigger::TriggerSender;
 
 use super::language::{self, Language};
-use super::prober::TRANSCRIPT;
 use super::visit::{self, App};
 
 /// The template sets it on errors that Caddy itself generates when the app does not answer.
@@ -155,8 +154,7 @@ impl Visitor {
         let mut transcript = entry.found.as_ref().map(|old| old.transcript.clone()).unwrap_or_default();
         let news = entry.found.as_ref().is_none_or(|old| old.last != answer.said);
         if news {
-            transcript.push(format!("{now} {}", answer.said));
-            transcript.drain(..transcript.len().saturating_sub(TRANSCRIPT));
+            visit::write_down(&mut transcript, now, &answer.said);
         }
         let Answer { well, unanswered, said } = answer;
         entry.found = Some(Visited { at: now, well, unanswered, last: said, transcript });

@@ -1,12 +1,35 @@
-//! What each host service is, one row per package manager: its program, packages, daemon and data. Which services
+//! The supported package managers, and what each host service is, one row per package manager: its program, packages, daemon and data. Which services
 //! exist, and which versions can be requested, is defined in `model/services.rs`.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::model::services::Service;
 
-use super::manager::Manager;
+/// Debian's package tool.
+pub const APT_GET: &str = "/usr/bin/apt-get";
+/// Red Hat's package tool.
+pub const DNF: &str = "/usr/bin/dnf";
+
+/// A supported package manager.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manager {
+    /// Debian, Ubuntu and derivatives.
+    Apt,
+    /// Fedora, RHEL and derivatives.
+    Dnf,
+}
+
+impl Manager {
+    /// Every supported package manager.
+    pub const ALL: [Self; 2] = [Self::Apt, Self::Dnf];
+
+    /// Detects the package manager of this host.
+    pub fn here() -> Option<Self> {
+        let there = |program: &str| Path::new(program).exists();
+        if there(APT_GET) { Some(Self::Apt) } else { there(DNF).then_some(Self::Dnf) }
+    }
+}
 
 /// The placeholder for a major in a row.
 const MAJOR: &str = "{major}";

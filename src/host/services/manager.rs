@@ -1,31 +1,16 @@
-//! The supported package managers, and how each is called: every command line is built here from fixed words and those
-//! of a catalogue row; no shell. Pure, except for detecting the one on this host.
-
-use std::path::Path;
+//! How each package manager is called: every command line is built here from fixed words and those of a catalogue row;
+//! no shell. Pure.
 
 use crate::model::services::Version;
 use crate::plan::services::Offer;
 
-use super::catalogue::{Row, for_majors, major_in, of_major};
+use super::catalogue::{APT_GET, DNF, Manager, Row, for_majors, major_in, of_major};
 
-/// Debian's package tool.
-pub const APT_GET: &str = "/usr/bin/apt-get";
-/// Red Hat's package tool.
-pub const DNF: &str = "/usr/bin/dnf";
 const APT_CACHE: &str = "/usr/bin/apt-cache";
 const DPKG: &str = "/usr/bin/dpkg";
 
 /// Stands for a version if what is installed is a module's stream.
 const STREAM: &str = "stream";
-
-/// A supported package manager.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manager {
-    /// Debian, Ubuntu and derivatives.
-    Apt,
-    /// Fedora, RHEL and derivatives.
-    Dnf,
-}
 
 /// A program and its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,15 +35,6 @@ impl Call {
 }
 
 impl Manager {
-    /// Every supported package manager.
-    pub const ALL: [Self; 2] = [Self::Apt, Self::Dnf];
-
-    /// Detects the package manager of this host.
-    pub fn here() -> Option<Self> {
-        let there = |program: &str| Path::new(program).exists();
-        if there(APT_GET) { Some(Self::Apt) } else { there(DNF).then_some(Self::Dnf) }
-    }
-
     /// Returns the calls that finish an interrupted run: without them apt does nothing.
     pub fn heal_calls(self) -> Vec<Call> {
         match self {

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use crate::model::services::{Service, ServiceSeen, Version};
 use crate::plan::services::{NO_MANAGER, NOT_ON_OFFER, Offer, PackageJob, Task, choose, matching};
 
-use super::catalogue::{Init, Row, row};
+use super::catalogue::{APT_GET, DNF, Init, Manager, Row, row};
 use super::installed::{data_of, installed_now, major_in_name};
-use super::manager::{APT_GET, Call, DNF, Manager, call};
+use super::manager::{Call, call};
 
 /// Why the job failed.
 struct Failed {

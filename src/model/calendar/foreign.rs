@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{DAYS, Expression, YEARS, is_zone};
+use super::expression::{DAYS, Expression, YEARS, is_zone};
 
 const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const CRON_DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
