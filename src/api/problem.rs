@@ -4,7 +4,7 @@ use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use serde::Serialize;
 
-use crate::model::document::{Problem as Flaw, SpecError};
+use crate::model::problem::{Problem as Flaw, SpecError};
 use crate::model::reason::Reason;
 use crate::port::{PortError, Retry, WriteError};
 

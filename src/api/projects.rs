@@ -8,9 +8,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::model::desired::{DesiredProject, Intent, OperatorSuspension, Owner, Refusal};
-use crate::model::document::{self, Problem as Flaw};
+use crate::model::document;
 use crate::model::event::By;
 use crate::model::names::{ProjectId, ReleaseNo};
+use crate::model::problem::Problem as Flaw;
 use crate::model::progress::{End, ProjectProgress, Release};
 use crate::model::spec::{Artifact, ArtifactFrom, Spec, hide_query};
 use crate::model::status::Status;

@@ -6,8 +6,8 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::model::desired::Intent;
-use crate::model::document::Problem as Flaw;
 use crate::model::names::{ProjectId, SecretName};
+use crate::model::problem::Problem as Flaw;
 use crate::model::spec::Plain;
 use crate::port::WriteError;
 

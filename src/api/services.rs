@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
-use crate::model::desired::{Owner, Refusal};
+use crate::model::desired::{DesiredService, Owner, Refusal, ServiceIntent};
 use crate::model::document;
 use crate::model::reason::Reason;
-use crate::model::services::{DesiredService, Service, ServiceIntent, ServiceState, ServiceStatus, work_unit};
+use crate::model::services::{Service, work_unit};
+use crate::model::status::{ServiceState, ServiceStatus};
 use crate::port::{PortError, WriteError};
 
 use super::problem::Problem;

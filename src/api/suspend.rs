@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::model::desired::{DesiredProject, OperatorSuspension, Owner};
-use crate::model::document::Problem as Flaw;
 use crate::model::names::ProjectId;
+use crate::model::problem::Problem as Flaw;
 use crate::model::quantity::Timestamp;
 
 use super::body::object;

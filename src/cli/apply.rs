@@ -14,8 +14,9 @@ use super::output::{machine, say};
 use super::text::Paint;
 use super::validate::pointed;
 use super::{service, show, wait};
-use crate::model::document::{self, Problem, Subject};
+use crate::model::document::{self, Subject};
 use crate::model::names::ProjectId;
+use crate::model::problem::Problem;
 use crate::model::quantity::Span;
 use crate::model::services::{Service, Version};
 

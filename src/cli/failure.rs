@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::text::clean;
-use crate::model::document::{self, Place};
+use crate::model::problem::{self, Place};
 
 /// Exit status: something went wrong.
 pub const ERROR: u8 = 1;
@@ -84,12 +84,12 @@ pub fn refusal(status: u16, body: &[u8]) -> Failure {
 }
 
 /// Returns the problems that a refusal lists, with their places in the document.
-pub fn flaws(body: &[u8]) -> Vec<document::Problem> {
+pub fn flaws(body: &[u8]) -> Vec<problem::Problem> {
     let errors = serde_json::from_slice::<Problem>(body).map(|problem| problem.errors).unwrap_or_default();
     let place = |flaw: &Flaw| Some(Place { line: flaw.line?, column: flaw.column? });
     errors
         .into_iter()
-        .map(|flaw| document::Problem { place: place(&flaw), ..document::Problem::at(flaw.path, flaw.message) })
+        .map(|flaw| problem::Problem { place: place(&flaw), ..problem::Problem::at(flaw.path, flaw.message) })
         .collect()
 }
 

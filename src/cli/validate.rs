@@ -10,8 +10,9 @@ use super::files::{files_at, read_input};
 use super::output::{machine, say};
 use super::text::clean;
 use crate::host::clock::SystemClock;
-use crate::model::document::{self, Problem, Subject};
+use crate::model::document::{self, Subject};
 use crate::model::fit;
+use crate::model::problem::Problem;
 use crate::port::Clock;
 
 /// How much of a line is shown.

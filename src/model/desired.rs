@@ -7,9 +7,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::names::{EnvName, ProcessName, ProjectId, SecretName};
-use super::progress::Progress;
 use super::quantity::{Bytes, CpuShare, Span, Timestamp};
 use super::reason::Reason;
+use super::services::{Service, Version};
 use super::spec::is_false;
 use super::spec::{
     Calendar, Command, Limits, Process, Ready, ReleaseCommand, Sandbox, Sealed, SiteDirectory, Source, Spec, Stop,
@@ -18,17 +18,6 @@ use super::spec::{
 /// The desired state of everything.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Desired(pub BTreeMap<ProjectId, DesiredProject>);
-
-impl Desired {
-    /// Halts the projects whose progress could not be read: it is unknown what was begun.
-    pub fn stop_at_unreadable(&mut self, progress: &Progress) {
-        for (project, unreadable) in &progress.unreadable {
-            if let Some(wanted) = self.0.get_mut(project) {
-                wanted.intent = Intent::Unreadable(unreadable.message());
-            }
-        }
-    }
-}
 
 /// The desired state of one project.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -208,6 +197,34 @@ impl Refusal {
         matches!(self.kind, RefusalKind::PruneRefused { .. })
     }
 }
+
+/// The desired state of one service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DesiredService {
+    /// Grows with every change.
+    pub generation: u64,
+    pub intent: ServiceIntent,
+    /// Who may change it.
+    pub owner: Owner,
+    /// Why the last request could not be accepted.
+    pub refusal: Option<Refusal>,
+}
+
+/// What should become of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServiceIntent {
+    /// Installed, and running if it is a daemon.
+    Install(Version),
+    Remove {
+        /// Whether its data is deleted too.
+        purge: bool,
+    },
+    /// The stored request or its progress could not be read: nothing is done, and the record is kept.
+    Unreadable,
+}
+
+/// The desired state of all services.
+pub type DesiredServices = BTreeMap<Service, DesiredService>;
 
 /// What a release is made of. Two specs with equal content run the same release; routes are not part of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,72 +7,20 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use schemars::JsonSchema;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Number, Value};
 use serde_saphyr::Spanned;
 
+use super::host_document::{Asked, HostDocument};
 use super::names::ProjectId;
+use super::problem::{Place, Problem, SpecError};
 use super::services::{Service, Version};
-use super::spec::{Document, Language};
+use super::spec::Document;
 use super::{fit, schema};
 
 /// Longest document, in bytes. A longer one is refused before it is parsed.
 pub const LONGEST: usize = 256 * 1024;
-
-/// What is wrong with a document: at least one problem.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub struct SpecError {
-    pub problems: Vec<Problem>,
-}
-
-impl fmt::Display for SpecError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, problem) in self.problems.iter().enumerate() {
-            write!(f, "{}{problem}", if i > 0 { "; " } else { "" })?;
-        }
-        Ok(())
-    }
-}
-
-/// One problem in a document.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Problem {
-    /// The field: `processes.web.ready.within`; empty for the whole document.
-    pub path: String,
-    /// What is wrong, and what would be right.
-    pub message: String,
-    /// From 1; None if no single place is at fault.
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    pub place: Option<Place>,
-}
-
-impl Problem {
-    /// Creates a problem for a field.
-    pub fn at(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), message: message.into(), place: None }
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(place) = self.place {
-            write!(f, "line {}, column {}: ", place.line, place.column)?;
-        }
-        if !self.path.is_empty() {
-            write!(f, "{}: ", self.path)?;
-        }
-        f.write_str(&self.message)
-    }
-}
-
-/// A line and a column, from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Place {
-    pub line: u64,
-    pub column: u64,
-}
 
 /// Reads a document.
 ///
@@ -150,53 +98,6 @@ pub fn is_about_host(text: &[u8]) -> bool {
 }
 
 const HOST: &str = "host";
-
-/// The document that sets host services: programs of the distribution that projects may need.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[allow(dead_code)] // zexio and kind are there to be checked
-pub(super) struct HostDocument {
-    /// The version of the spec language.
-    zexio: Language,
-    /// What the document is about: the host. A project's spec has no kind.
-    kind: HostKind,
-    /// What is installed, by name.
-    services: BTreeMap<Service, Asked>,
-}
-
-#[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-enum HostKind {
-    /// The host.
-    Host,
-}
-
-/// What is asked of one service.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Asked {
-    /// A major, or `lts`: of nodejs the newest even one, of the others the distribution's own.
-    #[serde(default)]
-    version: Option<VersionText>,
-}
-
-/// A version as people write it: a major is a number, with or without quotes.
-#[derive(Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "a version is a word or a major, like lts or \"15\"")]
-enum VersionText {
-    Number(u32),
-    Word(String),
-}
-
-impl Asked {
-    fn version_of(&self, service: Service) -> Result<Version, String> {
-        let text = self.version.as_ref().map(|version| match version {
-            VersionText::Number(major) => major.to_string(),
-            VersionText::Word(word) => word.clone(),
-        });
-        service.version(text.as_deref())
-    }
-}
 
 fn services(tree: &Tree) -> Result<BTreeMap<Service, Version>, SpecError> {
     tree.check_values()?;

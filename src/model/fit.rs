@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::calendar;
-use super::document::Problem;
 use super::names::{Hostname, ProcessName, ReleaseNo};
+use super::problem::Problem;
 use super::quantity::{Bytes, Span, Timestamp};
 use super::spec::{
     Artifact, ArtifactFrom, Deploy, Document, Process, Ready, Route, Sandbox, SecretUse, Source, Spec, Tls, Updates,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::failure::PortError;
 use super::names::{Hostname, ProcessName, ProjectId, ReleaseNo, Sha256, UnitId};
 use super::quantity::{Bytes, Timestamp};
-use super::services::ServicesSeen;
+use super::services::Service;
 use super::spec::Tls;
 
 /// One facet of the machine. Unreadable is not empty: no step may depend on an unknown facet.
@@ -231,6 +231,66 @@ impl UnitSeen {
     pub fn is_up(&self) -> bool {
         !matches!(self.state, ActiveState::Inactive | ActiveState::Failed)
     }
+}
+
+/// The observed state of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ServiceSeen {
+    /// The installed majors; only PostgreSQL can have more than one.
+    pub installed: BTreeMap<u32, Installation>,
+    /// Whether its data exists on disk.
+    pub data: bool,
+    /// Its package job, while that runs or has failed.
+    pub work: Option<PackageJobSeen>,
+}
+
+/// The observed state of all services.
+pub type ServicesSeen = BTreeMap<Service, ServiceSeen>;
+
+impl ServiceSeen {
+    /// Returns whether a package job runs for it.
+    pub fn is_in_work(&self) -> bool {
+        self.work.as_ref().is_some_and(|work| work.running)
+    }
+}
+
+/// One installed major of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installation {
+    /// The version as the program itself reports it.
+    pub version: String,
+    /// Whether the package manager finished: not just unpacked, not half configured.
+    pub whole: bool,
+    /// None if the service has no daemon.
+    pub daemon: Option<DaemonSeen>,
+}
+
+/// A service's daemon, run by systemd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DaemonSeen {
+    pub unit: String,
+    pub state: ActiveState,
+    pub enabled: bool,
+}
+
+impl DaemonSeen {
+    /// Returns whether it is active: a reload counts, a start does not yet.
+    pub fn runs(&self) -> bool {
+        matches!(self.state, ActiveState::Active | ActiveState::Reloading)
+    }
+}
+
+/// A job of the package manager, in a unit of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackageJobSeen {
+    pub running: bool,
+    /// The last message that the job gave systemd (`STATUS=`).
+    pub said: String,
+    pub exit: Option<Exit>,
+    /// systemd's invocation id, which differs in each run.
+    pub invocation: String,
+    /// Its last log lines, if it failed.
+    pub log: Vec<String>,
 }
 
 /// systemd's ActiveState.

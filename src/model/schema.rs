@@ -9,11 +9,8 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
-use super::document::HostDocument;
-use super::names::{
-    ArtifactName, EnvName, Hostname, ProcessName, ProjectId, RESERVED_NAMES, RESERVED_PREFIXES, ReleaseNo, RoutePath,
-    SecretName, Sha256,
-};
+use super::host_document::HostDocument;
+use super::names::{ArtifactName, EnvName, Hostname, ProcessName, ProjectId, ReleaseNo, RoutePath, SecretName, Sha256};
 use super::quantity::{Bytes, CpuShare, Span, Timestamp};
 use super::services::Service;
 use super::spec::{
@@ -299,10 +296,4 @@ impl JsonSchema for Suspend {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({ "anyOf": [{ "type": "boolean" }, generator.subschema_for::<Suspension>()] })
     }
-}
-
-/// Returns the names that a spec's variables may not have, because the system or the agent sets them.
-pub(super) fn reserved_variables() -> Value {
-    let prefixes: Vec<String> = RESERVED_PREFIXES.iter().map(|prefix| format!("^{prefix}")).collect();
-    json!({ "not": { "anyOf": [{ "enum": RESERVED_NAMES }, { "pattern": prefixes.join("|") }] } })
 }

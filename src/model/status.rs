@@ -7,6 +7,7 @@ use super::names::{Hostname, ProcessName, ProjectId, ReleaseNo, Slot};
 use super::observed::ActiveState;
 use super::quantity::{Span, Timestamp};
 use super::reason::Reason;
+use super::services::Service;
 
 /// A project's status, as last observed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -217,4 +218,42 @@ pub struct RouteStatus {
     /// `issued`, `pending`, or why there is none; only if the host needs a public one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub certificate: Option<String>,
+}
+
+named! {
+    /// A service's state in one word; part of the API.
+    pub enum ServiceState {
+        /// The machine could not be observed.
+        Unknown = "unknown",
+        Absent = "absent",
+        /// The package manager is installing it.
+        Installing = "installing",
+        /// Installed; it has no daemon.
+        Installed = "installed",
+        Starting = "starting",
+        Running = "running",
+        /// The package manager is removing it.
+        Removing = "removing",
+        /// Not in its desired state after a failed attempt.
+        Failed = "failed",
+    }
+}
+
+/// A service's status, as the API shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    pub service: Service,
+    /// The observed generation; 0 if the service is not requested.
+    pub observed_generation: u64,
+    /// The installed version, as the program itself reports it.
+    pub installed: Option<String>,
+    pub state: ServiceState,
+    /// Machine-readable.
+    pub reason: Reason,
+    /// A sentence for people.
+    pub message: String,
+    /// The last log lines of the last failure.
+    pub evidence: Vec<String>,
+    /// Since when it has its state and reason.
+    pub since: Timestamp,
 }

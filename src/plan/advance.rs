@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::desired::{Content, Desired, Intent, Work};
+use crate::model::desired::{Content, Desired, DesiredServices, Intent, Work};
 use crate::model::failure::Retry;
 use crate::model::names::{ProcessName, ProjectId, ReleaseNo, UnitId};
 use crate::model::observed::{BundlesSeen, Facet, FetchSeen, Observed, ObservedProject, Purpose, UnitSeen};
@@ -13,7 +13,6 @@ use crate::model::progress::{
 };
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::reason::Reason;
-use crate::model::services::DesiredServices;
 use crate::model::spec::{Deploy, OnFailure, Route, Spec};
 
 use super::retry::{self, Rejection, reject};

@@ -11,8 +11,7 @@ use crate::model::observed::{ForcedStop, Killed};
 use crate::model::progress::{Backoff, Cause, End, Progress, ProjectProgress, Quarantine, Release, Target};
 use crate::model::quantity::Timestamp;
 use crate::model::reason::Reason;
-use crate::model::services::{ServiceState, ServiceStatus};
-use crate::model::status::{ConditionKind, Status};
+use crate::model::status::{ConditionKind, ServiceState, ServiceStatus, Status};
 
 use super::Step;
 use super::check::Breach;

@@ -23,13 +23,12 @@ pub mod traffic;
 pub mod verdict;
 pub mod visits;
 
-use crate::model::desired::{Desired, Intent};
+use crate::model::desired::{Desired, DesiredServices, Intent};
 use crate::model::layout::Layout;
 use crate::model::names::ProjectId;
 use crate::model::observed::Observed;
 use crate::model::progress::Progress;
 use crate::model::quantity::Timestamp;
-use crate::model::services::DesiredServices;
 use crate::render::caddyfile::Proxy;
 
 pub use step::{

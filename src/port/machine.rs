@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::failure::PortError;
 use crate::model::names::{Hostname, ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitId};
-use crate::model::observed::{BundlesSeen, CertificateSeen, FetchSeen, ProxySeen, UnitSeen};
+use crate::model::observed::{BundlesSeen, CertificateSeen, FetchSeen, ProxySeen, ServicesSeen, UnitSeen};
 use crate::model::quantity::Timestamp;
-use crate::model::services::{Service, ServicesSeen};
+use crate::model::services::Service;
 use crate::plan::services::PackageJob;
 use crate::plan::{FetchOrder, RoutesOrder, UnitOrder};
 

@@ -5,16 +5,18 @@ use std::sync::{Arc, Mutex};
 
 use zeroize::Zeroizing;
 
-use crate::model::desired::{Desired, DesiredProject, OperatorSuspension, Owner, Refusal, SecretVersion};
+use crate::model::desired::{
+    Desired, DesiredProject, DesiredService, DesiredServices, OperatorSuspension, Owner, Refusal, SecretVersion,
+};
 use crate::model::event::{By, Event, Kept};
 use crate::model::failure::PortError;
 use crate::model::names::{EnvName, KeyId, ProjectId, SecretName};
-use crate::model::progress::{Progress, ProjectProgress};
+use crate::model::progress::{Progress, ProjectProgress, ServiceProgress};
 use crate::model::quantity::Timestamp;
 use crate::model::reason::Reason;
-use crate::model::services::{DesiredService, DesiredServices, Service, ServiceProgress, ServiceStatus, Version};
+use crate::model::services::{Service, Version};
 use crate::model::spec::{Artifact, Plain, Sealed};
-use crate::model::status::Status;
+use crate::model::status::{ServiceStatus, Status};
 use crate::plan::accept::admit::Admitted;
 use crate::plan::accept::project::Delivery;
 use crate::plan::accept::{Put, WriteError};

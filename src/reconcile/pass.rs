@@ -9,13 +9,12 @@ use super::phases::Phases;
 use super::services::HostServices;
 use super::{evidence, sight};
 use crate::metrics::{Metrics, Statuses};
-use crate::model::desired::{Desired, DesiredProject, Intent};
+use crate::model::desired::{Desired, DesiredProject, DesiredServices, Intent};
 use crate::model::failure::PortError;
 use crate::model::names::{Hostname, ProjectId, Slot, UnitId};
 use crate::model::observed::{ActiveState, Observed, ObservedProject, ProxySeen, UnitSeen, Visit};
 use crate::model::progress::{Progress, ProjectProgress};
 use crate::model::quantity::{Span, Timestamp};
-use crate::model::services::DesiredServices;
 use crate::model::spec::{Check, Route};
 use crate::model::status::{ProcessStatus, Status};
 use crate::plan::check::Breach;
@@ -217,7 +216,7 @@ impl Loop {
         let wanted = self.services.store.desired_services()?;
         desired.0.extend(suppose);
         let all_progress = self.store.progress()?;
-        desired.stop_at_unreadable(&all_progress);
+        all_progress.stop_unreadable(&mut desired);
         let now = self.clock.now();
         let mut units = self.units.look();
         let mut projects: BTreeMap<ProjectId, ObservedProject> =

@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::model::desired::{Desired, HeldUntil, Intent, Owner, Refusal, RefusalKind};
+use crate::model::desired::{Desired, DesiredServices, HeldUntil, Intent, Owner, Refusal, RefusalKind, ServiceIntent};
 use crate::model::names::ProjectId;
-use crate::model::services::{DesiredServices, Service, ServiceIntent, Version};
+use crate::model::services::{Service, Version};
 
 /// How long before a file goes missing its copy under a new name may appear: editors copy first.
 const TOGETHER: Duration = Duration::from_secs(10);

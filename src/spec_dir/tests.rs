@@ -5,9 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 use crate::host::clock::SystemClock;
-use crate::model::desired::{DesiredProject, Intent};
+use crate::model::desired::{DesiredProject, Intent, ServiceIntent};
 use crate::model::reason::Reason;
-use crate::model::services::{Service, ServiceIntent, Version};
+use crate::model::services::{Service, Version};
 use crate::store::{Db, MasterKey};
 use crate::trigger::channel;
 

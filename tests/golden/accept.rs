@@ -5,16 +5,19 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
-use zexio::model::desired::{Content, HeldUntil, Intent, OperatorSuspension, Owner, Refusal, RefusalKind};
-use zexio::model::document::{self, SpecError};
+use zexio::model::desired::{
+    Content, DesiredService, HeldUntil, Intent, OperatorSuspension, Owner, Refusal, RefusalKind, ServiceIntent,
+};
+use zexio::model::document;
 use zexio::model::event::{By, Event, Level};
 use zexio::model::failure::PortError;
 use zexio::model::names::{EnvName, KeyId, ProjectId, ReleaseNo, Slot};
+use zexio::model::problem::SpecError;
 use zexio::model::progress::{Cause, End, ProjectProgress, Rejected, Release, Target};
 use zexio::model::quantity::Timestamp;
 use zexio::model::reason::Reason;
 use zexio::model::record::{Damage, Goal, Overlay, Part, Record};
-use zexio::model::services::{DesiredService, Service, ServiceIntent, Version};
+use zexio::model::services::{Service, Version};
 use zexio::model::spec::{Artifact, ArtifactFrom, Given, Plain, Sealed, Source, Spec, Updates};
 use zexio::plan::accept::admit::{Admitted, Origin, UrlCheck, admit};
 use zexio::plan::accept::project::{self as rules, Deliveries, Delivery, StoredProgress};

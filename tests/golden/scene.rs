@@ -9,7 +9,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use zexio::model::desired::{Content, Desired, DesiredProject, Intent, Kind, OperatorSuspension, Owner, Refusal, Work};
+use zexio::model::desired::{
+    Content, Desired, DesiredProject, DesiredServices, Intent, Kind, OperatorSuspension, Owner, Refusal, Work,
+};
 use zexio::model::document;
 use zexio::model::failure::PortError;
 use zexio::model::layout::Layout;
@@ -24,7 +26,7 @@ use zexio::model::progress::{
 };
 use zexio::model::quantity::{Span, Timestamp};
 use zexio::model::reason::Reason;
-use zexio::model::services::{DesiredServices, Service};
+use zexio::model::services::Service;
 use zexio::model::spec::{Route, Sealed, Source, Spec};
 use zexio::plan::{RoutesOrder, Rules, ports, routes, visits};
 use zexio::render::caddyfile;

@@ -4,13 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use zexio::model::desired::Owner;
-use zexio::model::observed::{ActiveState, Exit, Observed};
-use zexio::model::progress::{Backoff, Progress};
-use zexio::model::services::{
-    DaemonSeen, DesiredService, DesiredServices, Installation, PackageJobSeen, Service, ServiceIntent, ServiceProgress,
-    ServiceSeen, ServiceStatus, Version,
-};
+use zexio::model::desired::{DesiredService, DesiredServices, Owner, ServiceIntent};
+use zexio::model::observed::{ActiveState, DaemonSeen, Exit, Installation, Observed, PackageJobSeen, ServiceSeen};
+use zexio::model::progress::{Backoff, Progress, ServiceProgress};
+use zexio::model::services::{Service, Version};
+use zexio::model::status::ServiceStatus;
 use zexio::plan::services;
 
 use crate::plans::seconds;

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
+use zexio::model::desired::DesiredServices;
 use zexio::model::failure::PortError;
 use zexio::model::names::ProjectId;
 use zexio::model::progress::{Progress, ProjectProgress};
 use zexio::model::quantity::Timestamp;
 use zexio::model::reason::Reason;
-use zexio::model::services::{DesiredServices, Service, Version};
+use zexio::model::services::{Service, Version};
 use zexio::plan::check::Breach;
 use zexio::plan::services::Task;
 use zexio::plan::step::Subject;

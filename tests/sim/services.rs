@@ -1,12 +1,12 @@
 //! Claims about host services: what the loop makes of the package manager's work.
 
-use zexio::model::desired::Owner;
+use zexio::model::desired::{DesiredService, Owner, ServiceIntent};
 use zexio::model::event::Level;
-use zexio::model::observed::ActiveState;
+use zexio::model::observed::{ActiveState, ServiceSeen};
 use zexio::model::quantity::{Span, Timestamp};
 use zexio::model::reason::Reason;
-use zexio::model::services::{DesiredService, Service, ServiceIntent, ServiceSeen, ServiceState, Version};
-use zexio::model::status::ConditionKind;
+use zexio::model::services::{Service, Version};
+use zexio::model::status::{ConditionKind, ServiceState};
 use zexio::plan::services::NOT_ON_OFFER;
 
 use crate::world::Life;

@@ -18,9 +18,9 @@ use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
 use crate::model::desired::Intent;
-use crate::model::document::Problem as Flaw;
 use crate::model::event::By;
 use crate::model::names::{ProjectId, SecretName, Sha256};
+use crate::model::problem::Problem as Flaw;
 use crate::model::quantity::Timestamp;
 use crate::model::reason::Reason;
 use crate::model::spec::{Artifact, ArtifactFrom, Hooks, Label, Source, Spec, TagPattern, Updates};

@@ -20,8 +20,8 @@ use super::route::{Permission, TABLE};
 use super::{Answer, Call, respond};
 use crate::model::reason::Reason;
 use crate::model::schema;
-use crate::model::services::{Service, ServiceState};
-use crate::model::status::{ConditionKind, ProjectState};
+use crate::model::services::Service;
+use crate::model::status::{ConditionKind, ProjectState, ServiceState};
 
 /// Schemas of requests and answers.
 const SCHEMAS: &str = include_str!("schemas.yaml");

@@ -3,9 +3,9 @@
 use serde_json::json;
 
 use super::*;
-use crate::model::desired::{HeldUntil, Owner, Refusal, RefusalKind};
+use crate::model::desired::{HeldUntil, Owner, Refusal, RefusalKind, ServiceIntent};
 use crate::model::event::By;
-use crate::model::services::{Service, ServiceIntent, Version};
+use crate::model::services::{Service, Version};
 use crate::port::{DesiredServiceStore, ServiceProgressStore};
 
 fn put(service: &str, body: &str) -> Ask {

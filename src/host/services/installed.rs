@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::model::observed::ActiveState;
-use crate::model::services::{DaemonSeen, Installation, Service};
+use crate::model::observed::{ActiveState, DaemonSeen, Installation};
+use crate::model::services::Service;
 
 use super::catalogue::{self, here, of_major};
 use super::manager::leading_number;

@@ -7,8 +7,8 @@ use std::fs;
 use std::path::Path;
 
 use crate::model::layout::LAUNCHER;
-use crate::model::observed::ActiveState;
-use crate::model::services::{PackageJobSeen, Service, ServiceSeen, ServicesSeen, work_unit};
+use crate::model::observed::{ActiveState, PackageJobSeen, ServiceSeen, ServicesSeen};
+use crate::model::services::{Service, work_unit};
 use crate::plan::services::{PackageJob, Task};
 use crate::port::{PortError, Services};
 

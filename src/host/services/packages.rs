@@ -7,7 +7,8 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::model::services::{Service, ServiceSeen, Version};
+use crate::model::observed::ServiceSeen;
+use crate::model::services::{Service, Version};
 use crate::plan::services::{NO_MANAGER, NOT_ON_OFFER, Offer, PackageJob, Task, choose, matching};
 
 use super::catalogue::{APT_GET, DNF, Init, Manager, Row, row};

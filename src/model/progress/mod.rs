@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::desired::{Kind, Work};
+use super::desired::{Desired, Intent, Kind, Work};
 use super::names::{Hostname, Ports, ProcessName, ProjectId, ReleaseNo, UnitId};
 use super::quantity::Timestamp;
 use super::reason::Reason;
-use super::services::{Service, ServiceProgress};
+use super::services::Service;
 use super::spec::{Artifact, Route};
 
 pub use release::{End, Evidence, Rejected, Release, ReleaseState};
@@ -50,6 +50,15 @@ impl Unreadable {
 }
 
 impl Progress {
+    /// Halts the projects whose progress could not be read: it is unknown what was begun.
+    pub fn stop_unreadable(&self, desired: &mut Desired) {
+        for (project, unreadable) in &self.unreadable {
+            if let Some(wanted) = desired.0.get_mut(project) {
+                wanted.intent = Intent::Unreadable(unreadable.message());
+            }
+        }
+    }
+
     /// Returns the project that owns a host.
     pub fn owner_of(&self, host: &Hostname) -> Option<&ProjectId> {
         let known = self.projects.iter().map(|(project, progress)| (project, &progress.hosts));
@@ -197,6 +206,25 @@ impl Backoff {
     pub fn times(&self) -> String {
         if self.failures == 1 { "once".to_owned() } else { format!("{} times", self.failures) }
     }
+}
+
+/// The recorded progress of a wanted service.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServiceProgress {
+    /// The generation that the other fields are about.
+    pub generation: u64,
+    /// The majors installed before it was first requested; None if that could not be observed yet. They stay when the
+    /// service is no longer requested.
+    pub before: Option<BTreeSet<u32>>,
+    /// When work began for this generation whose end was not observed yet.
+    pub begun: Option<Timestamp>,
+    /// The invocation id of the last failed job that was counted.
+    pub counted: Option<String>,
+    /// Failures in a row, and when the next attempt is.
+    pub backoff: Option<Backoff>,
+    /// The last log lines of the last failure.
+    pub evidence: Vec<String>,
 }
 
 impl ProjectProgress {

@@ -4,9 +4,10 @@ use std::fmt;
 
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use crate::model::names::{EnvName, SecretName};
+use crate::model::names::{EnvName, RESERVED_NAMES, RESERVED_PREFIXES, SecretName};
 
 /// An env value in clear. It cannot be shown or written, only opened.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
@@ -140,4 +141,10 @@ impl From<SecretUse> for String {
             format!("{}:{}", used.variable, used.name)
         }
     }
+}
+
+/// Returns the names that a spec's variables may not have, because the system or the agent sets them.
+pub(super) fn reserved_variables() -> Value {
+    let prefixes: Vec<String> = RESERVED_PREFIXES.iter().map(|prefix| format!("^{prefix}")).collect();
+    json!({ "not": { "anyOf": [{ "enum": RESERVED_NAMES }, { "pattern": prefixes.join("|") }] } })
 }

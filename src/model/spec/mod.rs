@@ -55,7 +55,7 @@ pub struct SpecOf<E> {
     pub artifact: Artifact,
     /// Variables of every process. What must stay secret stands under `secrets`.
     #[serde(default = "BTreeMap::<EnvName, E>::new", skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("propertyNames" = super::schema::reserved_variables()))]
+    #[schemars(extend("propertyNames" = env::reserved_variables()))]
     pub env: BTreeMap<EnvName, E>,
     /// Stored secrets that become variables of every process; their values come by `zexio secret set`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

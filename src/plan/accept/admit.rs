@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::model::document::{self, Problem, SpecError};
+use crate::model::document;
 use crate::model::fit;
 use crate::model::names::ProjectId;
+use crate::model::problem::{Problem, SpecError};
 use crate::model::quantity::Timestamp;
 use crate::model::spec::{Document, Source, Spec};
 

@@ -7,10 +7,10 @@ pub mod service;
 pub mod values;
 
 use crate::model::desired::Owner;
-use crate::model::document::SpecError;
 use crate::model::event::{By, Event};
 use crate::model::failure::PortError;
 use crate::model::names::ProjectId;
+use crate::model::problem::SpecError;
 use crate::model::quantity::Timestamp;
 use crate::model::services::Service;
 

@@ -1,10 +1,10 @@
 //! The rules for host services.
 
 use super::{Change, Put, Request, Write, WriteError};
-use crate::model::desired::{Owner, Refusal};
+use crate::model::desired::{DesiredService, Owner, Refusal, ServiceIntent};
 use crate::model::event::{By, Event};
 use crate::model::reason::Reason;
-use crate::model::services::{DesiredService, Service, ServiceIntent, Version};
+use crate::model::services::{Service, Version};
 
 /// The reason of a requested change.
 const REQUESTED: Reason = Reason::ServiceRequested;

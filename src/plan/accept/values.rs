@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use zeroize::Zeroizing;
 
 use super::{Request, WriteError};
-use crate::model::document::Problem;
 use crate::model::event::Event;
 use crate::model::failure::PortError;
 use crate::model::names::{EnvName, ProjectId, SecretName};
+use crate::model::problem::Problem;
 use crate::model::progress::ProjectProgress;
 use crate::model::reason::Reason;
 use crate::model::spec::{Given, Plain, Sealed};

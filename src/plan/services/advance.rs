@@ -1,13 +1,12 @@
 //! Folds what was observed of the services into their progress.
 
+use crate::model::desired::{DesiredService, DesiredServices, ServiceIntent};
 use crate::model::failure::PortError;
-use crate::model::observed::{Exit, Observed};
-use crate::model::progress::Progress;
+use crate::model::observed::{Exit, Observed, PackageJobSeen, ServiceSeen};
+use crate::model::progress::{Progress, ServiceProgress};
 use crate::model::quantity::{Span, Timestamp};
 use crate::model::reason::Reason;
-use crate::model::services::{
-    DesiredService, DesiredServices, PackageJobSeen, Service, ServiceIntent, ServiceProgress, ServiceSeen,
-};
+use crate::model::services::Service;
 use crate::plan::retry;
 
 use super::job::{NO_MANAGER, NOT_ON_OFFER};

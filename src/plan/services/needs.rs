@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::names::ProjectId;
-use crate::model::observed::Facet;
+use crate::model::observed::{Facet, ServiceSeen};
 use crate::model::progress::{Cause, Progress};
 use crate::model::quantity::Timestamp;
 use crate::model::reason::Reason;
-use crate::model::services::{Service, ServiceSeen};
+use crate::model::services::Service;
 
 /// Why a project waits for its services.
 enum Lack {

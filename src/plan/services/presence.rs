@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::observed::Observed;
-use crate::model::services::{DesiredService, Service, ServiceIntent, ServiceProgress, ServiceSeen};
+use crate::model::desired::{DesiredService, ServiceIntent};
+use crate::model::observed::{Observed, ServiceSeen};
+use crate::model::progress::ServiceProgress;
+use crate::model::services::Service;
 
 use super::versions::matching;
 

@@ -1,11 +1,11 @@
 //! A service's status.
 
-use crate::model::observed::{ActiveState, Observed};
-use crate::model::progress::Progress;
+use crate::model::desired::{DesiredService, ServiceIntent};
+use crate::model::observed::{ActiveState, Observed, ServiceSeen};
+use crate::model::progress::{Progress, ServiceProgress};
 use crate::model::reason::Reason;
-use crate::model::services::{
-    DesiredService, Service, ServiceIntent, ServiceProgress, ServiceSeen, ServiceState, ServiceStatus, Version,
-};
+use crate::model::services::{Service, Version};
+use crate::model::status::{ServiceState, ServiceStatus};
 
 use super::presence::sight_of;
 use super::versions::matching;

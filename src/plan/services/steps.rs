@@ -1,8 +1,9 @@
 //! The next step of each service.
 
-use crate::model::observed::{ActiveState, Observed};
-use crate::model::progress::Progress;
-use crate::model::services::{DesiredService, DesiredServices, Service, ServiceIntent, ServiceProgress, ServiceSeen};
+use crate::model::desired::{DesiredService, DesiredServices, ServiceIntent};
+use crate::model::observed::{ActiveState, Observed, ServiceSeen};
+use crate::model::progress::{Progress, ServiceProgress};
+use crate::model::services::Service;
 use crate::plan::{Action, Plan, ServiceAction, Step, StepReason};
 
 use super::job::Task;

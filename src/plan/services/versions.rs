@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::services::{Installation, Service, ServiceSeen, Version};
+use crate::model::observed::{Installation, ServiceSeen};
+use crate::model::services::{Service, Version};
 
 /// Returns the installed version that matches the desired one.
 pub fn matching(service: Service, version: Version, seen: &ServiceSeen) -> Option<&Installation> {

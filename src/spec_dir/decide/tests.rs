@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::model::desired::DesiredProject;
+use crate::model::desired::{DesiredProject, DesiredService};
 use crate::model::document;
 use crate::model::reason::Reason;
-use crate::model::services::DesiredService;
 use crate::model::spec::{Sealed, Spec};
 
 const A: Digest = [1; 32];

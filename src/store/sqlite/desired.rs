@@ -1,8 +1,6 @@
 //! The inputs' side: loads stored state, applies a rule of `plan::accept`, and saves the result, in one transaction
 //! each.
 
-use std::collections::BTreeMap;
-
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use zeroize::Zeroizing;
 
@@ -12,18 +10,19 @@ use crate::model::event::{By, Event};
 use crate::model::failure::PortError;
 use crate::model::names::{KeyId, ProjectId, SecretName};
 use crate::model::quantity::Timestamp;
-use crate::model::reason::Reason;
-use crate::model::record::{Damage, Goal, Overlay, Part, Record};
-use crate::model::spec::{Artifact, Plain, Spec};
+use crate::model::record::Record;
+use crate::model::spec::{Artifact, Plain};
 use crate::plan::accept::admit::Admitted;
 use crate::plan::accept::project::{self as rules, Deliveries, StoredProgress};
-use crate::plan::accept::values::{self, Kind, Values};
+use crate::plan::accept::values::{self, Kind};
 use crate::plan::accept::{Change, Request, Write};
 use crate::port::{Delivery, DesiredStore, Put, SecretInfo, WriteError};
+use crate::store::seal::Sealer;
 
 use super::progress::read_progress;
-use super::{Db, damaged, refused};
-use crate::store::seal::{Label, SealedBody, Sealer};
+use super::rows::{forget, read, remove, save, wanted};
+use super::sealed::{Stored, listed_secrets, open_value};
+use super::{Db, damaged, execute, refused, select};
 
 impl DesiredStore for Db {
     fn put(&self, document: Admitted, owner: &Owner, expect: Option<u64>, by: &By) -> Result<Put, WriteError> {
@@ -133,7 +132,7 @@ impl DesiredStore for Db {
     fn secrets(&self, project: &ProjectId) -> Result<Vec<SecretInfo>, WriteError> {
         let connection = self.lock();
         let sql = "SELECT name, version, updated_at FROM sealed WHERE project = ?1 AND kind = 'secret' AND listed = 1 ORDER BY name";
-        let rows = rows(&connection, sql, project, |row| Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?)))?;
+        let rows = select(&connection, sql, project, |row| Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?)))?;
         rows.into_iter()
             .map(|(name, version, at)| {
                 let name = SecretName::parse(&name).map_err(|e| damaged("a secret's name", e))?;
@@ -266,265 +265,4 @@ impl Db {
 
 fn begin(connection: &mut Connection) -> Result<Transaction<'_>, WriteError> {
     connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(|e| refused("begin", &e).into())
-}
-
-pub(super) fn execute(connection: &Connection, sql: &str, values: impl rusqlite::Params) -> Result<(), WriteError> {
-    connection.execute(sql, values).map(|_| ()).map_err(|e| refused("write", &e).into())
-}
-
-fn rows<T>(
-    connection: &Connection,
-    sql: &str,
-    project: &ProjectId,
-    read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
-) -> Result<Vec<T>, PortError> {
-    let mut statement = connection.prepare_cached(sql).map_err(|e| refused("read", &e))?;
-    let rows = statement.query_map(params![project.as_str()], read).map_err(|e| refused("read", &e))?;
-    rows.collect::<rusqlite::Result<_>>().map_err(|e| refused("read", &e))
-}
-
-pub(super) fn json(value: &impl serde::Serialize) -> String {
-    // Our own types of strings, numbers and maps with string keys: writing them as JSON cannot fail.
-    serde_json::to_string(value).unwrap_or_default()
-}
-
-const COLUMNS: &str = "project, generation, intent, keep_data, owner, spec, overlay, overlay_by, complaint, hold";
-
-struct Row {
-    project: String,
-    generation: u64,
-    intent: String,
-    keep_data: bool,
-    owner: String,
-    spec: Option<String>,
-    overlay: Option<String>,
-    overlay_by: Option<String>,
-    refusal: Option<String>,
-    suspension: Option<String>,
-}
-
-impl Row {
-    fn of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self {
-            project: row.get(0)?,
-            generation: row.get(1)?,
-            intent: row.get(2)?,
-            keep_data: row.get(3)?,
-            owner: row.get(4)?,
-            spec: row.get(5)?,
-            overlay: row.get(6)?,
-            overlay_by: row.get(7)?,
-            refusal: row.get(8)?,
-            suspension: row.get(9)?,
-        })
-    }
-
-    fn record(self) -> Record {
-        let mut damage = None;
-        let by = self.overlay_by.unwrap_or_default();
-        let overlay = part(&mut damage, Part::Overlay, self.overlay, "an overlay");
-        Record {
-            generation: self.generation,
-            goal: match self.intent.as_str() {
-                "run" => Goal::Run,
-                "delete" => Goal::Delete { keep_data: self.keep_data },
-                _ => Goal::Nothing,
-            },
-            owner: Owner::parse(&self.owner),
-            overlay: overlay.map(|artifact| Overlay { artifact, by }),
-            spec: part::<Spec>(&mut damage, Part::Other, self.spec, "a spec"),
-            refusal: part(&mut damage, Part::Other, self.refusal, "a refusal"),
-            // The suspension was deliberate: it stands, although its details are lost.
-            suspension: parsed(self.suspension, "a suspension").unwrap_or_else(|error| {
-                Some(OperatorSuspension {
-                    by: "zexio".into(),
-                    since: Timestamp(0),
-                    reason: Some(error.message),
-                    until: None,
-                })
-            }),
-            damage,
-        }
-    }
-}
-
-/// Parses a part of a record, and notes the first that could not be read.
-fn part<T: serde::de::DeserializeOwned>(
-    damage: &mut Option<Damage>,
-    part: Part,
-    text: Option<String>,
-    what: &str,
-) -> Option<T> {
-    parsed(text, what).unwrap_or_else(|error| {
-        damage.get_or_insert(Damage { part, why: error.message });
-        None
-    })
-}
-
-/// Returns the desired state of a record. Without its secrets it cannot run.
-fn wanted(record: Record, secrets: Secrets) -> DesiredProject {
-    match secrets {
-        Ok(secrets) => record.wanted(secrets),
-        Err(error) => {
-            let damage = record.damage.clone().unwrap_or(Damage { part: Part::Other, why: error.message });
-            Record { damage: Some(damage), ..record }.wanted(BTreeMap::new())
-        }
-    }
-}
-
-pub(super) fn read(connection: &Connection, project: &ProjectId) -> Result<Option<Record>, PortError> {
-    let sql = format!("SELECT {COLUMNS} FROM projects WHERE project = ?1");
-    let mut statement = connection.prepare_cached(&sql).map_err(|e| refused("read a project", &e))?;
-    let row = statement.query_row(params![project.as_str()], Row::of).optional();
-    Ok(row.map_err(|e| refused("read a project", &e))?.map(Row::record))
-}
-
-fn save(tx: &Transaction<'_>, project: &ProjectId, record: &Record) -> Result<(), WriteError> {
-    let (intent, keep_data) = match record.goal {
-        Goal::Run => ("run", false),
-        Goal::Delete { keep_data } => ("delete", keep_data),
-        Goal::Nothing => ("nothing", false),
-    };
-    let sql = format!(
-        "INSERT INTO projects ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (project) DO UPDATE SET
-            generation = ?2, intent = ?3, keep_data = ?4, owner = ?5, spec = ?6, overlay = ?7, overlay_by = ?8, complaint = ?9, hold = ?10"
-    );
-    let values = params![
-        project.as_str(),
-        record.generation,
-        intent,
-        keep_data,
-        record.owner.to_string(),
-        record.spec.as_ref().map(json),
-        record.overlay.as_ref().map(|overlay| json(&overlay.artifact)),
-        record.overlay.as_ref().map(|overlay| &overlay.by),
-        record.refusal.as_ref().map(json),
-        record.suspension.as_ref().map(json),
-    ];
-    execute(tx, &sql, values)
-}
-
-pub(super) fn parsed<T: serde::de::DeserializeOwned>(text: Option<String>, what: &str) -> Result<Option<T>, PortError> {
-    text.map(|text| serde_json::from_str(&text).map_err(|e| damaged(what, e))).transpose()
-}
-
-/// Reads the whole desired state.
-pub(super) fn read_desired(connection: &Connection) -> Result<BTreeMap<ProjectId, DesiredProject>, PortError> {
-    let failed = |e: rusqlite::Error| refused("read projects", &e);
-    let sql = format!("SELECT {COLUMNS} FROM projects");
-    let mut statement = connection.prepare_cached(&sql).map_err(failed)?;
-    let rows: Vec<Row> = statement.query_map([], Row::of).and_then(Iterator::collect).map_err(failed)?;
-    let mut secrets = all_secrets(connection)?;
-    let found = rows.into_iter().filter_map(|row| {
-        let project = known_id(&row.project)?;
-        let secrets = secrets.remove(&row.project).unwrap_or_else(|| Ok(BTreeMap::new()));
-        Some((project, wanted(row.record(), secrets)))
-    });
-    Ok(found.collect())
-}
-
-/// Returns a stored project's id. A row with an invalid project name is logged and left alone.
-pub(super) fn known_id(name: &str) -> Option<ProjectId> {
-    let known = ProjectId::parse(name);
-    known.inspect_err(|error| tracing::error!(name, "left a row of the database alone: {error}")).ok()
-}
-
-/// The sealed values of a project.
-struct Stored<'a> {
-    tx: &'a Transaction<'a>,
-    sealer: &'a Sealer,
-    project: &'a ProjectId,
-    now: Timestamp,
-}
-
-impl Values for Stored<'_> {
-    fn versions(&self, kind: Kind, name: &str) -> Result<Vec<u32>, PortError> {
-        let sql = "SELECT version FROM sealed WHERE project = ?1 AND kind = ?2 AND name = ?3 ORDER BY version";
-        let failed = |e: rusqlite::Error| refused("read values", &e);
-        let mut statement = self.tx.prepare_cached(sql).map_err(failed)?;
-        let values = params![self.project.as_str(), kind.as_str(), name];
-        statement.query_map(values, |row| row.get(0)).and_then(Iterator::collect).map_err(failed)
-    }
-
-    fn open(&self, kind: Kind, name: &str, version: u32) -> Result<Zeroizing<String>, PortError> {
-        open_value(self.tx, self.sealer, kind, self.project, name, version)
-    }
-
-    fn seal(&mut self, kind: Kind, name: &str, version: u32, value: &Plain) -> Result<(), PortError> {
-        let label = Label { kind: kind.as_str(), project: self.project.as_str(), name, version };
-        let sealed = self
-            .sealer
-            .seal(label, value.open())
-            .map_err(|e| PortError::transient(Reason::KeyUnavailable, format!("could not seal {name}: {e}")))?;
-        let sql = "INSERT INTO sealed (project, kind, name, version, key, nonce, body, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-        let now = i64::try_from(self.now.0).unwrap_or(i64::MAX);
-        let (project, kind) = (self.project.as_str(), kind.as_str());
-        let values = params![project, kind, name, version, sealed.key, sealed.nonce, sealed.body, now];
-        self.tx.execute(sql, values).map(|_| ()).map_err(|e| refused("write", &e))
-    }
-}
-
-/// Opens one version of a value.
-pub(super) fn open_value(
-    connection: &Connection,
-    sealer: &Sealer,
-    kind: Kind,
-    project: &ProjectId,
-    name: &str,
-    version: u32,
-) -> Result<Zeroizing<String>, PortError> {
-    let sql = "SELECT key, nonce, body FROM sealed WHERE project = ?1 AND kind = ?2 AND name = ?3 AND version = ?4";
-    let sealed = connection
-        .query_row(sql, params![project.as_str(), kind.as_str(), name, version], |row| {
-            Ok(SealedBody { key: row.get(0)?, nonce: row.get(1)?, body: row.get(2)? })
-        })
-        .optional()
-        .map_err(|e| refused("read a value", &e))?;
-    let failed = |cause: &dyn std::fmt::Display| {
-        PortError::transient(Reason::KeyUnavailable, format!("could not open version {version} of {name}: {cause}"))
-    };
-    let sealed = sealed.ok_or_else(|| failed(&"it is not stored"))?;
-    sealer
-        .open(Label { kind: kind.as_str(), project: project.as_str(), name, version }, &sealed)
-        .map_err(|e| failed(&e))
-}
-
-fn listed_secrets(connection: &Connection, project: &ProjectId) -> Result<BTreeMap<SecretName, u32>, PortError> {
-    let sql = "SELECT name, version FROM sealed WHERE project = ?1 AND kind = 'secret' AND listed = 1";
-    rows(connection, sql, project, |row| Ok((row.get(0)?, row.get(1)?)))?.into_iter().map(secret).collect()
-}
-
-/// The newest versions of a project's listed secrets, or why they could not be read.
-type Secrets = Result<BTreeMap<SecretName, u32>, PortError>;
-
-/// Returns the secrets of all projects.
-fn all_secrets(connection: &Connection) -> Result<BTreeMap<String, Secrets>, PortError> {
-    let failed = |e: rusqlite::Error| refused("read secrets", &e);
-    let sql = "SELECT project, name, version FROM sealed WHERE kind = 'secret' AND listed = 1";
-    let mut statement = connection.prepare_cached(sql).map_err(failed)?;
-    let found: Vec<(String, (String, u32))> = statement
-        .query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))
-        .and_then(Iterator::collect)
-        .map_err(failed)?;
-    let mut by_project: BTreeMap<String, Vec<(String, u32)>> = BTreeMap::new();
-    for (project, found) in found {
-        by_project.entry(project).or_default().push(found);
-    }
-    Ok(by_project.into_iter().map(|(project, found)| (project, found.into_iter().map(secret).collect())).collect())
-}
-
-fn secret((name, version): (String, u32)) -> Result<(SecretName, u32), PortError> {
-    Ok((SecretName::parse(&name).map_err(|e| damaged("a secret's name", e))?, version))
-}
-
-/// Removes every row of a project.
-pub(super) fn forget(connection: &Connection, project: &ProjectId) -> Result<(), WriteError> {
-    remove(connection, project, &["projects", "sealed", "progress", "ports", "hosts", "status", "deliveries"])
-}
-
-fn remove(connection: &Connection, project: &ProjectId, tables: &[&str]) -> Result<(), WriteError> {
-    for table in tables {
-        execute(connection, &format!("DELETE FROM {table} WHERE project = ?1"), params![project.as_str()])?;
-    }
-    Ok(())
 }

@@ -3,7 +3,9 @@
 mod desired;
 mod events;
 mod progress;
+mod rows;
 mod schema;
+mod sealed;
 mod services;
 
 use std::fmt::Display;
@@ -13,15 +15,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use prometheus_client::metrics::histogram::Histogram;
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, params};
 use tokio::sync::watch;
 
 use crate::metrics;
 use crate::model::event::By;
 use crate::model::failure::PortError;
+use crate::model::names::ProjectId;
 use crate::model::reason::Reason;
 use crate::plan::accept::Request;
-use crate::port::Clock;
+use crate::port::{Clock, WriteError};
 use crate::store::seal::{MasterKey, Sealer};
 
 /// The SQLite database that holds desired state, progress and events.
@@ -116,6 +119,30 @@ fn refused(what: &str, error: &rusqlite::Error) -> PortError {
 /// Reports a row of our own that cannot be parsed.
 fn damaged(what: &str, error: impl Display) -> PortError {
     PortError::transient(Reason::Database, format!("could not read {what} from the database: {error}"))
+}
+
+fn execute(connection: &Connection, sql: &str, values: impl rusqlite::Params) -> Result<(), WriteError> {
+    connection.execute(sql, values).map(|_| ()).map_err(|e| refused("write", &e).into())
+}
+
+fn select<T>(
+    connection: &Connection,
+    sql: &str,
+    project: &ProjectId,
+    read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>, PortError> {
+    let mut statement = connection.prepare_cached(sql).map_err(|e| refused("read", &e))?;
+    let rows = statement.query_map(params![project.as_str()], read).map_err(|e| refused("read", &e))?;
+    rows.collect::<rusqlite::Result<_>>().map_err(|e| refused("read", &e))
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    // Our own types of strings, numbers and maps with string keys: writing them as JSON cannot fail.
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(text: Option<String>, what: &str) -> Result<Option<T>, PortError> {
+    text.map(|text| serde_json::from_str(&text).map_err(|e| damaged(what, e))).transpose()
 }
 
 #[cfg(test)]

@@ -17,7 +17,8 @@ use crate::plan::accept::project as rules;
 use crate::plan::accept::values::{self, Kind};
 use crate::port::{ProgressStore, ServiceProgressStore, WriteError};
 
-use super::desired::{forget, known_id, open_value, read, read_desired};
+use super::rows::{forget, known_id, read, read_desired};
+use super::sealed::open_value;
 use super::{Db, damaged, refused};
 
 impl ProgressStore for Db {

@@ -4,19 +4,18 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use crate::model::desired::{Owner, Refusal};
+use crate::model::desired::{DesiredService, DesiredServices, Owner, Refusal, ServiceIntent};
 use crate::model::event::By;
 use crate::model::failure::PortError;
-use crate::model::services::{
-    DesiredService, DesiredServices, Service, ServiceIntent, ServiceProgress, ServiceStatus, Version,
-};
+use crate::model::progress::ServiceProgress;
+use crate::model::services::{Service, Version};
+use crate::model::status::ServiceStatus;
 use crate::plan::accept::service as rules;
 use crate::plan::accept::{Change, Write};
 use crate::port::{DesiredServiceStore, Put, ServiceProgressStore, WriteError};
 
-use super::desired::{execute, json, parsed};
 use super::progress::plain;
-use super::{Db, refused};
+use super::{Db, execute, json, parsed, refused};
 
 const COLUMNS: &str = "service, generation, intent, version, purge, owner, complaint, progress";
 

@@ -9,6 +9,7 @@ use crate::model::desired::{Intent, OperatorSuspension, Owner, Refusal, RefusalK
 use crate::model::document;
 use crate::model::event::By;
 use crate::model::names::{KeyId, Ports, ProjectId, SecretName};
+use crate::model::problem::SpecError;
 use crate::model::progress::ProjectProgress;
 use crate::model::quantity::Timestamp;
 use crate::model::spec::Plain;
@@ -42,7 +43,7 @@ fn shop() -> ProjectId {
     ProjectId::parse("shop").unwrap()
 }
 
-fn spec(artifact: &str, env: &str) -> Result<Admitted, document::SpecError> {
+fn spec(artifact: &str, env: &str) -> Result<Admitted, SpecError> {
     let text = format!(
         "zexio: 1\nproject: shop\nartifact: {{ {artifact} }}\nenv: {{ {env} }}\nprocesses: {{ web: {{ run: ./x }} }}"
     );

@@ -8,6 +8,7 @@ use zexio::model::desired::{Content, HeldUntil, Intent, OperatorSuspension, Owne
 use zexio::model::document;
 use zexio::model::event::By;
 use zexio::model::names::{EnvName, KeyId, ProjectId, ReleaseNo, SecretName, Slot};
+use zexio::model::problem::SpecError;
 use zexio::model::progress::{Cause, End, ProjectProgress, Rejected, Release, Target};
 use zexio::model::quantity::Timestamp;
 use zexio::model::services::{Service, Version};
@@ -84,7 +85,7 @@ fn shop() -> ProjectId {
     ProjectId::parse("shop").unwrap()
 }
 
-fn spec(artifact: &str, env: &str) -> Result<Admitted, document::SpecError> {
+fn spec(artifact: &str, env: &str) -> Result<Admitted, SpecError> {
     let text = format!(
         "zexio: 1\nproject: shop\nartifact: {{ {artifact} }}\nenv: {{ {env} }}\nprocesses: {{ web: {{ run: ./x }} }}"
     );

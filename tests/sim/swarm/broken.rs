@@ -4,11 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use zexio::model::desired::{Desired, Intent};
+use zexio::model::desired::{Desired, DesiredServices, Intent};
 use zexio::model::names::{ProjectId, ReleaseNo, UnitId};
 use zexio::model::observed::Observed;
 use zexio::model::progress::{Progress, ProjectProgress, Release};
-use zexio::model::services::DesiredServices;
 use zexio::model::spec::{Strategy, Suspend};
 use zexio::model::status::Status;
 use zexio::plan::advance::advance;

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use zexio::model::desired::{Content, DesiredProject, Owner};
+use zexio::model::desired::{Content, DesiredProject, DesiredServices, Owner, ServiceIntent};
 use zexio::model::names::ProjectId;
 use zexio::model::observed::ActiveState;
-use zexio::model::services::{DesiredServices, Service, ServiceIntent, ServiceState, ServiceStatus, Version};
+use zexio::model::services::{Service, Version};
+use zexio::model::status::{ServiceState, ServiceStatus};
 use zexio::plan::services::{PackageJob, Task, matching};
 use zexio::port::WriteError;
 

@@ -7,8 +7,8 @@ use std::fmt;
 use zexio::model::event::Event;
 use zexio::model::names::{ProcessName, ProjectId, ReleaseNo, Sha256, Slot, UnitId};
 use zexio::model::progress::ProjectProgress;
-use zexio::model::services::{Service, ServiceStatus};
-use zexio::model::status::Status;
+use zexio::model::services::Service;
+use zexio::model::status::{ServiceStatus, Status};
 use zexio::plan::services::PackageJob;
 use zexio::plan::{FetchOrder, RoutesOrder, UnitOrder};
 

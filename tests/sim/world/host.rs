@@ -3,14 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use zexio::model::desired::{Owner, Refusal};
+use zexio::model::desired::{DesiredService, DesiredServices, Owner, Refusal, ServiceIntent};
 use zexio::model::event::By;
-use zexio::model::observed::{ActiveState, Exit};
+use zexio::model::observed::{ActiveState, DaemonSeen, Exit, Installation, PackageJobSeen, ServicesSeen};
+use zexio::model::progress::ServiceProgress;
 use zexio::model::quantity::Timestamp;
-use zexio::model::services::{
-    DaemonSeen, DesiredService, DesiredServices, Installation, PackageJobSeen, Service, ServiceIntent, ServiceProgress,
-    ServiceStatus, ServicesSeen, Version,
-};
+use zexio::model::services::{Service, Version};
 use zexio::plan::accept::service as rules;
 use zexio::plan::accept::{Change, Request, Write};
 use zexio::plan::services::{NOT_ON_OFFER, PackageJob, Task};
@@ -21,6 +19,7 @@ use super::gate::Effect;
 use crate::chance::Chance;
 use crate::swarm::oracle::Oracle;
 use zexio::model::reason::Reason;
+use zexio::model::status::ServiceStatus;
 
 /// The host's services and its package manager.
 #[derive(Default)]
