@@ -21,7 +21,7 @@ use crate::trigger::TriggerSender;
 
 use super::language::Language;
 use super::listener::{self, Listener, Open};
-use super::visit::{self, App};
+use super::visit;
 use super::visitor::Visitor;
 use crate::host::{systemd, users};
 
@@ -250,10 +250,8 @@ fn get(
     runtime: &Runtime,
     language: Option<&Language>,
 ) -> Result<String, String> {
-    let path = request.path.as_str();
-    let shown = format!("GET {path} on port {port}");
-    let app = App { port, host: &request.host, tls: request.tls, h2c: request.h2c };
-    match visit::get_now(&app, path, timeout, runtime, language) {
+    let shown = format!("GET {} on port {port}", request.path);
+    match visit::get_now(port, request, timeout, runtime, language) {
         Ok(status @ 200..400) => Ok(format!("{shown} answered {status}")),
         Ok(status) => Err(format!("{shown} answered {status}")),
         // It listened a moment ago.

@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::language::{self, Language};
 use crate::model::quantity::Timestamp;
+use crate::model::spec::ProbeRequest;
 
 /// How much of a response is read: unread data would cause a connection reset in the app's log.
 const BODY: usize = 1 << 20;
@@ -31,29 +32,18 @@ pub fn write_down(results: &mut Vec<String>, at: Timestamp, result: &str) {
     results.drain(..results.len().saturating_sub(RESULTS));
 }
 
-/// An app of this machine, and how a visitor would reach it.
-pub struct App<'a> {
-    pub port: u16,
-    /// The requested host name.
-    pub host: &'a str,
-    /// Whether visitors use TLS.
-    pub tls: bool,
-    /// Whether it speaks HTTP/2 without TLS.
-    pub h2c: bool,
-}
-
 /// Like [`get`], from a thread. An app that does not answer in HTTP is asked what it speaks, if there is a `language`
 /// to note it in.
 pub fn get_now(
-    app: &App<'_>,
-    path: &str,
+    port: u16,
+    request: &ProbeRequest,
     timeout: Duration,
     runtime: &Runtime,
     language: Option<&Language>,
 ) -> Result<u16, String> {
-    runtime.block_on(get(app, path, timeout)).map_err(|said| match language {
+    runtime.block_on(get(port, request, timeout)).map_err(|said| match language {
         Some(language) if !said.starts_with(NO_ANSWER) && !said.contains("Connection refused") => {
-            language.explain(app.port, said)
+            language.explain(port, said)
         }
         _ => said,
     })
@@ -66,9 +56,9 @@ const NO_ANSWER: &str = "no answer within";
 ///
 /// # Errors
 /// What the app did instead of answering.
-pub async fn get(app: &App<'_>, path: &str, timeout: Duration) -> Result<u16, String> {
+pub async fn get(port: u16, request: &ProbeRequest, timeout: Duration) -> Result<u16, String> {
     let deadline = Instant::now() + timeout;
-    let Ok(begun) = timeout_at(deadline, begin(app, path)).await else {
+    let Ok(begun) = timeout_at(deadline, begin(port, request)).await else {
         return Err(format!("{NO_ANSWER} {} ms", timeout.as_millis()));
     };
     let (answer, connection) = begun?;
@@ -84,12 +74,12 @@ pub async fn get(app: &App<'_>, path: &str, timeout: Duration) -> Result<u16, St
 }
 
 /// Sends the request; returns the response's head, and the connection task that carries its body.
-async fn begin(app: &App<'_>, path: &str) -> Result<(Response<Incoming>, JoinHandle<()>), String> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, app.port));
+async fn begin(port: u16, asked: &ProbeRequest) -> Result<(Response<Incoming>, JoinHandle<()>), String> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let stream = TokioIo::new(TcpStream::connect(address).await.map_err(|e| e.to_string())?);
-    let request = request(app, path).map_err(|e| e.to_string())?;
-    let said = |error: hyper::Error| explain(&error, app.h2c);
-    if app.h2c {
+    let request = request(asked).map_err(|e| e.to_string())?;
+    let said = |error: hyper::Error| explain(&error, asked.h2c);
+    if asked.h2c {
         let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.map_err(said)?;
         let carrier = tokio::spawn(async { drop(connection.await) });
         return Ok((sender.send_request(request).await.map_err(said)?, carrier));
@@ -99,13 +89,14 @@ async fn begin(app: &App<'_>, path: &str) -> Result<(Response<Incoming>, JoinHan
     Ok((sender.send_request(request).await.map_err(said)?, carrier))
 }
 
-fn request(app: &App<'_>, path: &str) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {
-    let proto = if app.tls { "https" } else { "http" };
+fn request(asked: &ProbeRequest) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {
+    let ProbeRequest { path, host, tls, h2c } = asked;
+    let proto = if *tls { "https" } else { "http" };
     let builder = Request::builder().header(header::USER_AGENT, "zexio").header(header::ACCEPT, "*/*");
     let builder = builder.header("x-forwarded-proto", proto);
-    match app.h2c {
-        true => builder.uri(format!("http://{}{path}", app.host)),
-        false => builder.uri(path).header(header::HOST, app.host).header(header::CONNECTION, "close"),
+    match h2c {
+        true => builder.uri(format!("http://{host}{path}")),
+        false => builder.uri(path).header(header::HOST, host).header(header::CONNECTION, "close"),
     }
     .body(Empty::new())
 }
@@ -168,11 +159,8 @@ mod tests {
             (String::from_utf8_lossy(&request[..read]).into_owned(), end)
         });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let answer = runtime.block_on(get(
-            &App { port, host: "shop.example.com", tls: true, h2c },
-            "/up?deep=1",
-            Duration::from_secs(20),
-        ));
+        let request = ProbeRequest::to("shop.example.com", "/up?deep=1", true, h2c);
+        let answer = runtime.block_on(get(port, &request, Duration::from_secs(20)));
         drop(runtime);
         let (request, end) = server.join().unwrap();
         (answer, request.to_lowercase(), end)

@@ -19,12 +19,12 @@ use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use crate::host::plain_http;
 use crate::model::observed::{Purpose, Visit, Visited};
 use crate::model::quantity::Timestamp;
-use crate::model::spec::Tls;
+use crate::model::spec::{ProbeRequest, Tls};
 use crate::port::Clock;
 use crate::trigger::TriggerSender;
 
 use super::language::{self, Language};
-use super::visit::{self, App};
+use super::visit;
 
 /// The template sets it on errors that Caddy itself generates when the app does not answer.
 const MARK: &str = "x-zexio-error";
@@ -208,8 +208,8 @@ fn ask(visit: &Visit, entrance: &Entrance, timeout: Duration, runtime: &Runtime)
         return Answer { well: false, unanswered: false, said };
     }
     let app = |path: &str| {
-        let app = App { port: visit.port?, host: host.as_str(), tls: visit.tls != Tls::Off, h2c: visit.h2c };
-        Some(visit::get_now(&app, path, timeout.min(VERIFY_WITHIN.1), runtime, Some(&Language::default())))
+        let request = ProbeRequest::to(host.as_str(), path, visit.tls != Tls::Off, visit.h2c);
+        Some(visit::get_now(visit.port?, &request, timeout.min(VERIFY_WITHIN.1), runtime, Some(&Language::default())))
     };
     match through_caddy(&format!("{scheme}://{host}{path}"), public, caddy, timeout) {
         Ok((status, Caught::Answer(Some(tls)))) => Answer {

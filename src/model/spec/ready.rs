@@ -1,7 +1,5 @@
 //! How a process shows that it is ready.
 
-use std::fmt;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -106,10 +104,10 @@ impl From<Ready> for Written {
     }
 }
 
-/// A request that a probe sends as a visitor would.
+/// A request to an app, as a visitor's would arrive through Caddy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeRequest {
-    pub path: ProbePath,
+    pub path: String,
     /// The host name to request.
     pub host: String,
     /// Whether visitors use TLS.
@@ -118,14 +116,21 @@ pub struct ProbeRequest {
     pub h2c: bool,
 }
 
+impl ProbeRequest {
+    /// Creates a request like any visitor's.
+    pub fn to(host: &str, path: &str, tls: bool, h2c: bool) -> Self {
+        Self { path: path.to_owned(), host: host.to_owned(), tls, h2c }
+    }
+}
+
 impl Ready {
     /// Returns the request that shows it, as a visitor of this route would send it; None if a connection is enough.
     pub fn request(&self, route: Option<&Route>, h2c: bool) -> Option<ProbeRequest> {
         let Check::Http { path, host } = &self.check else { return None };
         let public = route.map_or("localhost", |route| route.host.as_str());
-        let host = host.as_ref().map_or(public.to_owned(), ToString::to_string);
+        let host = host.as_ref().map_or(public, ProbeHost::as_str);
         let tls = route.is_none_or(|route| route.tls != Tls::Off);
-        Some(ProbeRequest { path: path.clone(), host, tls, h2c })
+        Some(ProbeRequest::to(host, path.as_str(), tls, h2c))
     }
 
     fn default_within() -> Span {
@@ -180,9 +185,10 @@ impl From<ProbePath> for String {
 #[serde(try_from = "String", into = "String")]
 pub struct ProbeHost(String);
 
-impl fmt::Display for ProbeHost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+impl ProbeHost {
+    /// Returns the name.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
