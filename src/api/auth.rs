@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderMap};
 use hyper::{StatusCode, Uri};
 
 use crate::model::names::{KeyId, Sha256};
@@ -11,6 +11,7 @@ use crate::model::quantity::Timestamp;
 use crate::sign::{self, Head, Signature};
 
 use super::problem::Problem;
+use super::query::only;
 use super::route::Target;
 use super::{ApiState, Line, Origin, blocking};
 use crate::keys::Scope;
@@ -127,22 +128,5 @@ async fn take_nonce(state: &Arc<ApiState>, signature: &Signature) -> Result<(), 
     match new.await? {
         true => Ok(()),
         false => Err(Problem::unproven("replayed", "a request with this nonce came before")),
-    }
-}
-
-/// A header is repeated or is not text, so its meaning is ambiguous.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ambiguous;
-
-/// Returns a header that may occur once, as text.
-///
-/// # Errors
-/// It is repeated or is not text.
-pub fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Ambiguous> {
-    let mut values = headers.get_all(name).iter();
-    match (values.next(), values.next()) {
-        (None, _) => Ok(None),
-        (Some(value), None) => value.to_str().map(Some).map_err(|_| Ambiguous),
-        _ => Err(Ambiguous),
     }
 }

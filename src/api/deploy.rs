@@ -11,7 +11,7 @@ use crate::port::WriteError;
 
 use super::body::object;
 use super::problem::Problem;
-use super::projects::{accepted, known, paused};
+use super::projects::{accepted, paused};
 use super::query::content_type;
 use super::{Answer, Call};
 use crate::keys::Scope;
@@ -40,7 +40,7 @@ pub async fn artifact(call: &Call) -> Answer {
     let id = project.clone();
     let (put, suspended) = call
         .write(move |state| {
-            let wanted = known(state, &id)?;
+            let wanted = state.known(&id)?;
             let spec = movable(&id, &wanted, admin)?;
             let source = Source::File { sha256: Sha256::parse(asked.file.as_str()).ok(), name: asked.file };
             let (version, updates) = (asked.version, spec.artifact.updates);

@@ -14,10 +14,9 @@ use crate::model::event::Kept;
 use crate::model::names::ProjectId;
 use crate::port::{EventQuery, WriteError};
 
-use super::auth::only;
 use super::logs::{self, Lines, TIMEOUT};
 use super::problem::Problem;
-use super::query::truth;
+use super::query::{only, truth};
 use super::server::ended;
 use super::{Answer, ApiState, Call, blocking, slot};
 

@@ -26,7 +26,7 @@ use crate::port::{LogLine, LogLines, LogQuery, PortError};
 use super::problem::Problem;
 use super::query::{Query, truth};
 use super::server::ended;
-use super::{Answer, ApiState, Call, blocking, projects, slot};
+use super::{Answer, ApiState, Call, blocking, slot};
 
 /// The agent's own unit.
 const AGENT: &str = "zexio-agent.service";
@@ -86,7 +86,7 @@ pub async fn of_project(call: Call) -> Answer {
     let (id, wish) = (project.clone(), ask.clone());
     let units = call
         .ask(move |state| {
-            projects::known(state, &id)?;
+            state.known(&id)?;
             units(state, &id, &wish)
         })
         .await?;
@@ -134,7 +134,7 @@ pub fn since(raw: &str, now: Timestamp) -> Result<Timestamp, String> {
 }
 
 fn units(state: &ApiState, project: &ProjectId, ask: &Ask) -> Result<Units, Problem> {
-    Ok(chosen(project, &projects::progress_of(state, project)?, ask))
+    Ok(chosen(project, &state.progress.progress_of(project)?, ask))
 }
 
 fn chosen(project: &ProjectId, progress: &ProjectProgress, ask: &Ask) -> Units {

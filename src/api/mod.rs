@@ -45,6 +45,7 @@ use zeroize::Zeroizing;
 
 use crate::heartbeat::{self, Heartbeat, Mark};
 use crate::metrics::Metrics;
+use crate::model::desired::DesiredProject;
 use crate::model::event::By;
 use crate::model::names::{KeyId, ProjectId};
 use crate::model::quantity::Span;
@@ -52,7 +53,7 @@ use crate::model::spec::Plain;
 use crate::plan::accept::admit::UrlCheck;
 use crate::port::{
     Clock, DesiredServiceStore, DesiredStore, Events, FileErrors, Journal, ProgressStore, ServiceProgressStore, Stats,
-    Uploads,
+    Uploads, WriteError,
 };
 use crate::trigger::TriggerSender;
 
@@ -98,6 +99,17 @@ pub struct ApiState {
     pub slots: Slots,
     /// What is wrong with files that belong to no project.
     pub troubles: FileErrors,
+}
+
+impl ApiState {
+    /// Returns a project's desired state.
+    ///
+    /// # Errors
+    /// There is no such project.
+    pub fn known(&self, project: &ProjectId) -> Result<DesiredProject, Problem> {
+        let desired = self.desired_store.desired_project(project)?;
+        desired.ok_or_else(|| WriteError::Unknown(project.clone()).into())
+    }
 }
 
 /// How many expensive requests run at once; more are answered with 503.
@@ -197,12 +209,31 @@ impl Call {
         &self,
         work: impl FnOnce(&ApiState) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
+        self.write_if(|_| true, work).await
+    }
+
+    /// As `write`, but only a result that changed something triggers the loop.
+    ///
+    /// # Errors
+    /// The error of the work itself.
+    pub async fn write_if<T: Send + 'static>(
+        &self,
+        changed: fn(&T) -> bool,
+        work: impl FnOnce(&ApiState) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
         let mark = Arc::clone(&self.mark);
         let written = move |state: &ApiState| {
             *mark.lock().unwrap_or_else(PoisonError::into_inner) = state.heartbeat.written();
             state.trigger.changed();
         };
-        self.ask(move |state| work(state).inspect(|_| written(state))).await
+        self.ask(move |state| {
+            work(state).inspect(|done| {
+                if changed(done) {
+                    written(state)
+                }
+            })
+        })
+        .await
     }
 }
 
@@ -324,7 +355,7 @@ async fn dispatch(call: Call) -> Answer {
         Endpoint::SystemStats => stats::of_system(call).await,
         Endpoint::Metrics => stats::metrics(&call).await,
         Endpoint::OpenApi => openapi::describe(&call),
-        Endpoint::Hook => hooks::provider(&call).await,
+        Endpoint::Hook => hooks::provider(call).await,
         Endpoint::GenericHook => hooks::generic(&call).await,
         Endpoint::ListServices => services::list(&call).await,
         Endpoint::GetService => services::get(&call).await,

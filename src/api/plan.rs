@@ -55,7 +55,8 @@ pub async fn of_all(call: &Call) -> Answer {
 pub async fn of_project(call: &Call) -> Answer {
     call.query(&[])?;
     let project = call.project()?;
-    let wanted = super::projects::wanted(call).await?;
+    let id = project.clone();
+    let wanted = call.ask(move |state| state.known(&id)).await?;
     let found = ask(&call.state, None).await?;
     shown(&project, wanted.generation, &found)
 }

@@ -2,7 +2,7 @@
 
 use std::sync::PoisonError;
 
-use hyper::header::{ETAG, HeaderMap, HeaderValue, IF_MATCH};
+use hyper::header::{ETAG, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ use crate::plan::status::{before_first_pass, with_current_intent};
 use crate::port::{Put, WriteError};
 
 use super::problem::Problem;
-use super::query::content_type;
+use super::query::{content_type, if_match};
 use super::{Answer, ApiState, Call, Out, body, json, plan};
 
 /// The content types of a spec. The default is YAML, of which JSON is a subset.
@@ -64,7 +64,7 @@ pub async fn get(call: &Call) -> Answer {
     let project = call.project()?;
     let (generation, view) = call
         .ask(move |state| {
-            let wanted = known(state, &project)?;
+            let wanted = state.known(&project)?;
             let status = state.progress.status_of(&project)?;
             Ok((wanted.generation, view(state, &project, &wanted, status)))
         })
@@ -80,18 +80,19 @@ pub async fn put(mut call: Call) -> Answer {
     let dry_run = call.query(&["dry_run"])?.flag("dry_run")?;
     content_type(&call.headers, &SPEC_TYPES)?;
     let expected = if_match(&call.headers)?;
-    let project = call.project()?;
-    let text = std::mem::take(&mut call.body);
-    let id = project.clone();
-    let document = call.ask(move |state| read(state, &id, &text)).await?;
+    let (project, by) = (call.project()?, call.by()?);
+    let (id, text) = (project.clone(), std::mem::take(&mut call.body));
     if dry_run {
-        let wanted = call.ask(move |state| supposed(state, document, expected)).await?;
-        return plan::supposing(&call, &project, wanted).await;
+        let desired = call
+            .ask(move |state| Ok(state.desired_store.dry_run(read(state, &id, &text)?, &Owner::Api, expected)?))
+            .await?;
+        return plan::supposing(&call, &project, desired).await;
     }
-    let by = call.by()?;
-    let put = call.write(move |state| Ok(state.desired_store.put(document, &Owner::Api, expected, &by)?)).await?;
+    let put = call
+        .write(move |state| Ok(state.desired_store.put(read(state, &id, &text)?, &Owner::Api, expected, &by)?))
+        .await?;
     let status = if put.created { StatusCode::CREATED } else { StatusCode::OK };
-    tagged(written(status, &project, &put)?, put.generation)
+    tagged(json(status, &json!({ "project": project, "generation": put.generation }))?, put.generation)
 }
 
 /// Answers `DELETE /v1/projects/{id}`.
@@ -105,7 +106,7 @@ pub async fn delete(call: &Call) -> Answer {
     let (id, by) = (project.clone(), call.by()?);
     let (generation, suspended) = call
         .write(move |state| {
-            let wanted = known(state, &id)?;
+            let wanted = state.known(&id)?;
             expect(&wanted, expected)?;
             let generation = state.desired_store.delete(&id, &Owner::Api, keep_data, &by)?;
             // The spec's own suspension goes with the spec; a requested one holds the removal back.
@@ -125,7 +126,7 @@ pub async fn sync(call: &Call) -> Answer {
     let (id, by) = (project.clone(), call.by()?);
     let (generation, suspended) = call
         .write(move |state| {
-            let wanted = known(state, &id)?;
+            let wanted = state.known(&id)?;
             if !prune {
                 state.trigger.offer_again();
             }
@@ -177,7 +178,7 @@ pub async fn rollback(call: &Call) -> Answer {
     let (id, by) = (project.clone(), call.by()?);
     let (put, release, suspended) = call
         .write(move |state| {
-            let wanted = known(state, &id)?;
+            let wanted = state.known(&id)?;
             let (put, release) = go_back(state, &id, &wanted, back.to, &by)?;
             Ok((put, release, paused(state, &wanted)))
         })
@@ -201,7 +202,7 @@ fn go_back(
             return Err(WriteError::Unreadable { project: project.clone(), why: why.clone() }.into());
         }
     };
-    let progress = progress_of(state, project)?;
+    let progress = state.progress.progress_of(project)?;
     let number = match to {
         Some(number) => number,
         None => progress.way_back().ok_or_else(|| nothing_good(project))?,
@@ -235,8 +236,8 @@ pub async fn releases(call: &Call) -> Answer {
     let id = project.clone();
     let progress = call
         .ask(move |state| {
-            known(state, &id)?;
-            progress_of(state, &id)
+            state.known(&id)?;
+            Ok(state.progress.progress_of(&id)?)
         })
         .await?;
     let history: Vec<Value> =
@@ -259,32 +260,6 @@ fn past(progress: &ProjectProgress, number: ReleaseNo, release: &Release) -> Val
     })
 }
 
-/// Returns the desired state of the project in the path.
-///
-/// # Errors
-/// There is no such project.
-pub async fn wanted(call: &Call) -> Result<DesiredProject, Problem> {
-    let project = call.project()?;
-    call.ask(move |state| known(state, &project)).await
-}
-
-/// Returns a project's desired state.
-///
-/// # Errors
-/// There is no such project.
-pub fn known(state: &ApiState, project: &ProjectId) -> Result<DesiredProject, Problem> {
-    let wanted = state.desired_store.desired_project(project)?;
-    wanted.ok_or_else(|| WriteError::Unknown(project.clone()).into())
-}
-
-/// Returns a project's recorded progress.
-///
-/// # Errors
-/// The database cannot be read.
-pub fn progress_of(state: &ApiState, project: &ProjectId) -> Result<ProjectProgress, Problem> {
-    Ok(state.progress.progress_of(project)?)
-}
-
 fn read(state: &ApiState, project: &ProjectId, text: &[u8]) -> Result<Admitted, Problem> {
     let document = document::parse(text).map_err(|error| match document::is_readable(text) {
         true => Problem::invalid(error.problems),
@@ -300,36 +275,11 @@ fn read(state: &ApiState, project: &ProjectId, text: &[u8]) -> Result<Admitted, 
     admit(text, document, origin, &state.check_url).map_err(|error| Problem::invalid(error.problems))
 }
 
-fn supposed(state: &ApiState, document: Admitted, expected: Option<u64>) -> Result<DesiredProject, Problem> {
-    if expected.is_some() {
-        let generation = state.desired_store.desired_project(document.project())?.map_or(0, |wanted| wanted.generation);
-        expect_generation(generation, expected)?;
-    }
-    Ok(state.desired_store.dry_run(document, &Owner::Api)?)
-}
-
 fn expect(wanted: &DesiredProject, expected: Option<u64>) -> Result<(), Problem> {
-    expect_generation(wanted.generation, expected)
-}
-
-fn expect_generation(generation: u64, expected: Option<u64>) -> Result<(), Problem> {
     match expected {
-        Some(expected) if expected != generation => Err(WriteError::Moved(generation).into()),
+        Some(expected) if expected != wanted.generation => Err(WriteError::Moved(wanted.generation).into()),
         _ => Ok(()),
     }
-}
-
-/// Parses `If-Match`: a generation, quoted as in HTTP or bare as people type it.
-fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
-    let bad = || Problem::bad("bad_if_match", "If-Match takes one generation, like \"7\"");
-    let raw = super::auth::only(headers, &IF_MATCH).map_err(|_| bad())?;
-    let Some(raw) = raw else { return Ok(None) };
-    let bare = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(raw);
-    crate::sign::parse_time(bare).map(Some).ok_or_else(bad)
-}
-
-fn written(status: StatusCode, project: &ProjectId, put: &Put) -> Answer {
-    json(status, &json!({ "project": project, "generation": put.generation }))
 }
 
 fn tagged(mut response: Response<Out>, generation: u64) -> Answer {

@@ -1,11 +1,10 @@
-//! A request's query and content type: unknown parameters are refused, so that a typing error is not silently ignored.
+//! A request's query and headers: unknown parameters are refused, so that a typing error is not silently ignored.
 
 use std::collections::BTreeMap;
 
 use hyper::StatusCode;
-use hyper::header::{CONTENT_TYPE, HeaderMap};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, IF_MATCH};
 
-use super::auth::only;
 use super::problem::Problem;
 
 /// The parameters of a request, each at most once.
@@ -74,6 +73,23 @@ fn bad(name: &str, cause: &str) -> Problem {
     Problem::bad("bad_query", format!("query parameter {name:?}: {cause}"))
 }
 
+/// A header is repeated or is not text, so its meaning is ambiguous.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ambiguous;
+
+/// Returns a header that may occur once, as text.
+///
+/// # Errors
+/// It is repeated or is not text.
+pub fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Ambiguous> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => value.to_str().map(Some).map_err(|_| Ambiguous),
+        _ => Err(Ambiguous),
+    }
+}
+
 /// Returns the content type without its parameters, if it is one of these or missing.
 ///
 /// # Errors
@@ -89,6 +105,18 @@ pub fn content_type<'a>(headers: &HeaderMap, known: &[&'a str]) -> Result<Option
         Some(name) => Ok(Some(name)),
         None => Err(refused(essence)),
     }
+}
+
+/// Parses `If-Match`: a generation, quoted as in HTTP or bare as people type it.
+///
+/// # Errors
+/// 400: it is not a generation, or given twice.
+pub fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    let bad = || Problem::bad("bad_if_match", "If-Match takes one generation, like \"7\"");
+    let raw = only(headers, &IF_MATCH).map_err(|_| bad())?;
+    let Some(raw) = raw else { return Ok(None) };
+    let bare = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(raw);
+    crate::sign::parse_time(bare).map(Some).ok_or_else(bad)
 }
 
 #[cfg(test)]

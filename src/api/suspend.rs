@@ -12,7 +12,6 @@ use crate::model::quantity::Timestamp;
 
 use super::body::object;
 use super::problem::Problem;
-use super::projects::known;
 use super::query::content_type;
 use super::{Answer, Call, json};
 
@@ -43,7 +42,7 @@ pub async fn suspend(call: &Call) -> Answer {
     let generation = call
         .write(move |state| {
             state.desired_store.set_suspension(&id, Some(&suspension), &by)?;
-            Ok(known(state, &id)?.generation)
+            Ok(state.known(&id)?.generation)
         })
         .await?;
     json(StatusCode::ACCEPTED, &json!({ "project": project, "generation": generation, "suspended": shown }))
@@ -59,7 +58,7 @@ pub async fn resume(call: &Call) -> Answer {
     let id = project.clone();
     let generation = call
         .write(move |state| {
-            let wanted = known(state, &id)?;
+            let wanted = state.known(&id)?;
             refuse_where_the_spec_says_so(&id, &wanted, state.clock.now())?;
             state.desired_store.set_suspension(&id, None, &by)?;
             Ok(wanted.generation)

@@ -149,7 +149,7 @@ pub trait DesiredStore: Send + Sync {
     ///
     /// # Errors
     /// Those of `put`.
-    fn dry_run(&self, document: Admitted, owner: &Owner) -> Result<DesiredProject, WriteError>;
+    fn dry_run(&self, document: Admitted, owner: &Owner, expect: Option<u64>) -> Result<DesiredProject, WriteError>;
     /// Sets why a project's newest request was refused; none clears it. The refusal of an unknown project
     /// creates a project without a desired state, which is deleted with its refusal.
     ///

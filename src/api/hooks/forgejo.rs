@@ -7,7 +7,7 @@ use crate::model::names::SecretName;
 use crate::model::spec::ForgejoHook;
 use crate::sign::{hmac, parse_proof, same};
 
-use super::super::auth::only;
+use super::super::query::only;
 use super::release::{News, Release, Rules};
 use super::{
     FORM, Heard, Hook, Problem, Provider, Sent, check_repo, parse, payload, sig_bad, sig_malformed, sig_missing,

@@ -9,7 +9,7 @@ use crate::model::quantity::Timestamp;
 use crate::model::spec::{GithubEvent, GithubHook};
 use crate::sign::{hmac, parse_proof, same};
 
-use super::super::auth::only;
+use super::super::query::only;
 use super::release::{News, Release, Rules};
 use super::{
     FORM, Flaw, Heard, Hook, Marks, Moved, Problem, Provider, Sent, check_repo, other_branch, other_tag, parse,

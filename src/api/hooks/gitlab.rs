@@ -8,7 +8,7 @@ use crate::model::quantity::{Span, Timestamp};
 use crate::model::spec::{GitlabEvent, GitlabHook, GitlabToken};
 use crate::sign::{digest, same};
 
-use super::super::auth::only;
+use super::super::query::only;
 use super::{
     Flaw, Heard, Hook, Marks, Moved, Problem, Provider, Sent, check_repo, other_branch, other_tag, parse, read_moment,
     sig_bad, sig_malformed, sig_missing, standard,

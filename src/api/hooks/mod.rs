@@ -11,13 +11,14 @@ mod release;
 pub mod standard;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use hyper::StatusCode;
 use hyper::header::HeaderMap;
 use serde::{Deserialize, Deserializer};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::model::desired::Intent;
+use crate::model::desired::{DesiredProject, Intent};
 use crate::model::event::By;
 use crate::model::names::{ProjectId, SecretName, Sha256};
 use crate::model::problem::Problem as Flaw;
@@ -119,34 +120,16 @@ pub struct Sent<'a> {
 ///
 /// # Errors
 /// The request fails verification or asks for something not allowed.
-pub async fn provider(call: &Call) -> Answer {
-    let (project, provider) = (call.project()?, call.name()?.to_owned());
-    let id = project.clone();
-    let Configured { spec, provider, hook, secret } = call.ask(move |state| configured(state, &id, &provider)).await?;
-    content_type(&call.headers, provider.types)?;
-    let sent = Sent { headers: &call.headers, body: &call.body, now: call.state.clock.now() };
-    let heard = hook.hear(&secret, &sent)?;
-    // Each provider's first name stays what it is: it is stored.
-    let name = provider.names[0];
-    match heard {
-        Heard::Ping => json(StatusCode::ACCEPTED, &json!({ "project": project, "ping": true })),
-        Heard::Nothing(why) => ignored(call, &project, why).await,
-        Heard::Unready { tag, why } => {
-            let note = unready_note(&project, name);
-            call.ask(move |state| {
-                state.desired_store.set_note(&note, &tag);
-                Ok(())
-            })
-            .await?;
-            ignored(call, &project, why).await
-        }
-        Heard::Delivery(delivery) => take(call, &project, &spec, name, delivery).await,
-    }
-}
-
-/// Returns the key of the record of the last release that was not ready when its provider reported it.
-fn unready_note(project: &ProjectId, provider: &str) -> String {
-    format!("hook {provider} of {project}: not ready")
+pub async fn provider(mut call: Call) -> Answer {
+    let (project, name) = (call.project()?, call.name()?.to_owned());
+    let (headers, body) = (std::mem::take(&mut call.headers), std::mem::take(&mut call.body));
+    let outcome = call
+        .write_if(Outcome::changes, move |state| {
+            let sent = Sent { headers: &headers, body: &body, now: state.clock.now() };
+            Outcome::of_delivery(state, &project, &name, &sent)
+        })
+        .await?;
+    json(StatusCode::ACCEPTED, &outcome.answer)
 }
 
 /// Answers `POST /v1/hooks/{id}/generic`, which carries our own signature.
@@ -158,54 +141,105 @@ pub async fn generic(call: &Call) -> Answer {
     content_type(&call.headers, &["application/json"])?;
     let project = call.project()?;
     let bump = Bump::parse(&call.body)?;
-    let (id, by) = (project.clone(), By::Webhook(format!("generic of {}", call.by()?)));
-    let taken = call
-        .write(move |state| {
-            let spec = spec_of(state, &id)?;
-            let artifact = artifact(state, &spec, bump)?;
-            match vetoed(state, &id, &artifact)? {
-                Some(why) => Ok(Err(why)),
-                None => Ok(Ok(Taken::of(&spec, &artifact, state.desired_store.overlay(&id, &artifact, &by)?))),
-            }
+    let by = By::Webhook(format!("generic of {}", call.by()?));
+    let outcome = call
+        .write_if(Outcome::changes, move |state| {
+            let desired = state.known(&project)?;
+            let spec = spec_of(&project, &desired)?;
+            let write = |artifact: &Artifact| Ok(Ok(state.desired_store.overlay(&project, artifact, &by)?));
+            Outcome::of_bump(state, spec, desired.generation, bump, write)
         })
         .await?;
-    match taken {
-        Ok(taken) => taken.answer(&project),
-        Err(why) => ignored(call, &project, why).await,
-    }
+    json(StatusCode::ACCEPTED, &outcome.answer)
 }
 
-/// An accepted delivery.
-struct Taken {
-    generation: u64,
+/// What became of a verified request.
+struct Outcome {
+    answer: Value,
+    /// Whether the desired state changed.
     changed: bool,
-    /// Whether it names the same URL with another version.
-    same_place: bool,
 }
 
-impl Taken {
-    fn of(before: &Spec, artifact: &Artifact, put: Put) -> Self {
-        let both = before.artifact.source().zip(artifact.source());
-        let same_place = both.is_some_and(|(old, new)| new.sha256().is_none() && old.is_at(new));
-        Self { generation: put.generation, changed: put.changed, same_place }
+impl Outcome {
+    /// Verifies a provider's request and does what it asks. Every check that could refuse it comes before the write: a
+    /// provider that sends a delivery again uses the same id.
+    fn of_delivery(state: &ApiState, project: &ProjectId, name: &str, sent: &Sent<'_>) -> Result<Self, Problem> {
+        let Configured { spec, generation, provider, hook, secret } = configured(state, project, name)?;
+        content_type(sent.headers, provider.types)?;
+        // Each provider's first name stays what it is: it is stored.
+        let name = provider.names[0];
+        let note = format!("hook {name} of {project}: not ready");
+        match hook.hear(&secret, sent)? {
+            Heard::Ping => Ok(Self { answer: json!({ "project": project, "ping": true }), changed: false }),
+            Heard::Nothing(why) => Ok(Self::ignored(project, generation, &why)),
+            Heard::Unready { tag, why } => {
+                state.desired_store.set_note(&note, &tag);
+                Ok(Self::ignored(project, generation, &why))
+            }
+            Heard::Delivery(Moved { id, made, bump, edited }) => {
+                // A release that was reported before it was ready is not an edit of a deployed one.
+                let edited = edited.is_some() && state.desired_store.note(&note) != edited;
+                let delivery = Delivery { provider: name, id, made, edited };
+                Self::of_bump(state, &spec, generation, bump, |artifact| {
+                    let put = state.desired_store.deliver(project, artifact, &delivery)?;
+                    Ok(put.ok_or(match edited {
+                        true => "it is an edit, and no release that is newer than the last one taken",
+                        false => "it came before, or a newer one did",
+                    }))
+                })
+            }
+        }
     }
 
-    fn answer(&self, project: &ProjectId) -> Answer {
-        let mut answer = json!({ "project": project, "generation": self.generation });
-        if !self.changed {
+    /// Moves a project to the artifact that a request names, through `write`, which may say why it does not count. A
+    /// webhook cannot bring back a release that failed or was rolled back; only the owner's spec can.
+    fn of_bump(
+        state: &ApiState,
+        spec: &Spec,
+        generation: u64,
+        bump: Bump,
+        write: impl FnOnce(&Artifact) -> Result<Result<Put, &'static str>, Problem>,
+    ) -> Result<Self, Problem> {
+        let artifact = artifact(state, spec, bump)?;
+        if let Some(release) = state.progress.progress_of(&spec.project)?.veto_on(&artifact) {
+            let why = format!(
+                "release {release} of the same artifact failed or was rolled back from; send another version, or put the spec with a change"
+            );
+            return Ok(Self::ignored(&spec.project, generation, &why));
+        }
+        Ok(match write(&artifact)? {
+            Ok(put) => Self::written(spec, &artifact, &put),
+            Err(why) => Self::ignored(&spec.project, generation, why),
+        })
+    }
+
+    fn written(before: &Spec, artifact: &Artifact, put: &Put) -> Self {
+        let mut answer = json!({ "project": before.project, "generation": put.generation });
+        let both = before.artifact.source().zip(artifact.source());
+        if !put.changed {
             answer["ignored"] = json!("this artifact is wanted already");
-        } else if self.same_place {
+        } else if both.is_some_and(|(old, new)| new.sha256().is_none() && old.is_at(new)) {
             answer["message"] = json!(
                 "it is the place that was wanted already: it is fetched again, and a release is made if the bytes are others"
             );
         }
-        json(StatusCode::ACCEPTED, &answer)
+        Self { answer, changed: put.changed }
+    }
+
+    /// Acknowledges a delivery that changes nothing, so that the provider does not count it as failed.
+    fn ignored(project: &ProjectId, generation: u64, why: &str) -> Self {
+        Self { answer: json!({ "project": project, "generation": generation, "ignored": why }), changed: false }
+    }
+
+    fn changes(&self) -> bool {
+        self.changed
     }
 }
 
 /// What a request of a provider is checked with.
 struct Configured {
-    spec: Spec,
+    spec: Arc<Spec>,
+    generation: u64,
     provider: &'static Provider,
     hook: Box<dyn Hook>,
     secret: zeroize::Zeroizing<String>,
@@ -216,14 +250,16 @@ struct Configured {
 fn configured(state: &ApiState, project: &ProjectId, name: &str) -> Result<Configured, Problem> {
     let missing = || Problem::missing("unknown_hook", format!("there is no {name:?} hook of {project}"));
     let provider = *PROVIDERS.iter().find(|provider| provider.names.contains(&name)).ok_or_else(missing)?;
-    let spec = match state.desired_store.desired_project(project)?.map(|wanted| wanted.intent) {
-        Some(Intent::Run(spec)) => spec,
+    let DesiredProject { generation, intent, .. } =
+        state.desired_store.desired_project(project)?.ok_or_else(missing)?;
+    let spec = match intent {
+        Intent::Run(spec) => spec,
         // The cause is for the operator: who sends this is not known yet.
-        Some(Intent::Unreadable(_)) => {
+        Intent::Unreadable(_) => {
             let detail = format!("the hooks of {project} cannot be read; its status says why. Send it again later");
             return Err(PortError::transient(Reason::Database, detail).into());
         }
-        _ => return Err(missing()),
+        Intent::Delete { .. } | Intent::Nothing => return Err(missing()),
     };
     let hook = (provider.hook)(&spec.hooks).ok_or_else(missing)?;
     let secret = state.desired_store.open_secret(project, hook.secret())?;
@@ -231,13 +267,13 @@ fn configured(state: &ApiState, project: &ProjectId, name: &str) -> Result<Confi
         let detail = format!("the hook's secret {} is not stored; set it with zexio secret set", hook.secret());
         Problem::conflict("hook_unready", detail)
     })?;
-    Ok(Configured { spec: (*spec).clone(), provider, hook, secret })
+    Ok(Configured { spec, generation, provider, hook, secret })
 }
 
-fn spec_of(state: &ApiState, project: &ProjectId) -> Result<Spec, Problem> {
-    match super::projects::known(state, project)?.intent {
-        Intent::Run(spec) => Ok((*spec).clone()),
-        Intent::Unreadable(why) => Err(WriteError::Unreadable { project: project.clone(), why }.into()),
+fn spec_of<'a>(project: &ProjectId, desired: &'a DesiredProject) -> Result<&'a Spec, Problem> {
+    match &desired.intent {
+        Intent::Run(spec) => Ok(spec),
+        Intent::Unreadable(why) => Err(WriteError::Unreadable { project: project.clone(), why: why.clone() }.into()),
         Intent::Delete { .. } | Intent::Nothing => {
             Err(Problem::conflict("no_spec", format!("project {project} has no spec that a hook could move")))
         }
@@ -260,52 +296,6 @@ fn artifact(state: &ApiState, spec: &Spec, bump: Bump) -> Result<Artifact, Probl
         _ => return Err(Problem::invalid(vec![Flaw::at("", "exactly one of url, file")])),
     };
     Ok(Artifact { from: ArtifactFrom::Source(source), version, updates: spec.artifact.updates })
-}
-
-/// Accepts a delivery once, and only if it is no older than the last one. Every check that could refuse it comes first:
-/// a provider that sends it again uses the same id.
-async fn take(call: &Call, project: &ProjectId, spec: &Spec, provider: &'static str, proven: Moved) -> Answer {
-    let artifact = artifact(&call.state, spec, proven.bump)?;
-    let edited = proven.edited;
-    let delivery = Delivery { provider, id: proven.id, made: proven.made, edited: edited.is_some() };
-    let (whose, before) = (project.clone(), spec.clone());
-    let taken = call
-        .write(move |state| match vetoed(state, &whose, &artifact)? {
-            Some(why) => Ok(Err(why)),
-            None => {
-                // A release that was reported before it was ready is not an edit of a deployed one.
-                let note = state.desired_store.note(&unready_note(&whose, provider));
-                let edited = delivery.edited && note != edited;
-                let put = state.desired_store.deliver(&whose, &artifact, &Delivery { edited, ..delivery })?;
-                let taken = put.map(|put| Taken::of(&before, &artifact, put));
-                Ok(taken.ok_or_else(|| match edited {
-                    true => "it is an edit, and no release that is newer than the last one taken".to_owned(),
-                    false => "it came before, or a newer one did".to_owned(),
-                }))
-            }
-        })
-        .await?;
-    match taken {
-        Ok(taken) => taken.answer(project),
-        Err(why) => ignored(call, project, why).await,
-    }
-}
-
-/// A webhook cannot bring back a release that failed or was rolled back; only the owner's spec can.
-fn vetoed(state: &ApiState, project: &ProjectId, artifact: &Artifact) -> Result<Option<String>, Problem> {
-    let progress = state.progress.progress_of(project)?;
-    let why = |release| {
-        format!(
-            "release {release} of the same artifact failed or was rolled back from; send another version, or put the spec with a change"
-        )
-    };
-    Ok(progress.veto_on(artifact).map(why))
-}
-
-/// Acknowledges a delivery that changes nothing, so that the provider does not count it as failed.
-async fn ignored(call: &Call, project: &ProjectId, why: String) -> Answer {
-    let generation = super::projects::wanted(call).await?.generation;
-    json(StatusCode::ACCEPTED, &json!({ "project": project, "generation": generation, "ignored": why }))
 }
 
 /// Parses the payload's JSON.

@@ -10,7 +10,7 @@ use crate::model::quantity::Timestamp;
 use crate::model::spec::StandardHook;
 use crate::sign::{SKEW, hmac, parse_time, same};
 
-use super::super::auth::only;
+use super::super::query::only;
 use super::{Bump, Heard, Hook, Moved, Problem, Provider, Sent, sig_bad, sig_malformed, sig_missing};
 
 const ID: HeaderName = HeaderName::from_static("webhook-id");

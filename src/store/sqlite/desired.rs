@@ -30,12 +30,12 @@ impl DesiredStore for Db {
         self.change("write a spec", &project, |tx| put(tx, &self.sealer, document, owner, expect, self.request(by)))
     }
 
-    fn dry_run(&self, document: Admitted, owner: &Owner) -> Result<DesiredProject, WriteError> {
+    fn dry_run(&self, document: Admitted, owner: &Owner, expect: Option<u64>) -> Result<DesiredProject, WriteError> {
         let mut connection = self.lock();
         let tx = begin(&mut connection)?;
         let project = document.project().clone();
         let by = By::File(String::new());
-        let change = put(&tx, &self.sealer, document, owner, None, self.request(&by))?;
+        let change = put(&tx, &self.sealer, document, owner, expect, self.request(&by))?;
         // Dropped without a commit: the write was real, and nothing of it stays.
         let Write::Save(record) = change.write else { return Err(WriteError::Unknown(project)) };
         Ok(record.wanted(listed_secrets(&tx, &project)?))

@@ -159,7 +159,9 @@ fn a_value_as_it_is_shown_stands_for_the_stored_one_of_its_project_and_name(db: 
 }
 
 fn a_rehearsal_writes_nothing(db: &dyn Store) {
-    assert_eq!(db.dry_run(spec(ONE, "A: x").unwrap(), &Owner::Api).unwrap().generation, 1);
+    let rehearsed = |expect| db.dry_run(spec(ONE, "A: x").unwrap(), &Owner::Api, expect);
+    assert_eq!(rehearsed(None).unwrap().generation, 1);
+    assert_eq!(rehearsed(Some(7)), Err(WriteError::Moved(0)), "as a write would be refused");
     assert_eq!(db.desired_project(&shop()).unwrap(), None);
 }
 

@@ -279,10 +279,10 @@ impl DesiredStore for World {
     fn put(&self, document: Admitted, owner: &Owner, expect: Option<u64>, by: &By) -> Result<Put, WriteError> {
         self.lock().put_by(document, owner, expect, by)
     }
-    fn dry_run(&self, document: Admitted, owner: &Owner) -> Result<DesiredProject, WriteError> {
+    fn dry_run(&self, document: Admitted, owner: &Owner, expect: Option<u64>) -> Result<DesiredProject, WriteError> {
         let mut machine = self.lock();
         let (project, sealed) = (document.project().clone(), machine.sealed.clone());
-        let decided = machine.decide_put(document, owner, None, &key());
+        let decided = machine.decide_put(document, owner, expect, &key());
         machine.sealed = sealed;
         let Write::Save(record) = decided?.write else { return Err(WriteError::Unknown(project)) };
         Ok(record.wanted(machine.kept.secrets.get(&project).cloned().unwrap_or_default()))
