@@ -110,6 +110,76 @@ fn an_agent_that_cannot_work_safely_says_why_and_does_not_start() {
     machine.wait_until("the agent to be healthy", || machine.healthy());
 }
 
+/// Runs a statement on the agent's database, as a damage would, and answers with what it selects.
+fn sql(machine: &Machine, statement: &str) -> String {
+    machine.write_file(
+        "/root/sql.py",
+        &format!(
+            "import sqlite3\ndb = sqlite3.connect('/zexio/zexio.db')\nfor row in db.execute({statement:?}):\n    print(*row)\ndb.commit()\n"
+        ),
+    );
+    machine.must("python3 /root/sql.py")
+}
+
+#[test]
+fn a_damaged_row_stops_its_project_alone_and_is_kept_until_it_is_replaced() {
+    const WIKI: [&str; 2] = ["1.0.0", "2.0.0"];
+    let machine = with_shop();
+    let pid = machine.main_pid(UNIT);
+    let runs_on = |when: &str| {
+        assert_eq!(machine.main_pid(UNIT), pid, "{when}");
+        assert!(machine.get("shop.example.com", "/").1.contains("hello from shop 1.0.0"), "{when}");
+    };
+    let is_said = |when: &str| {
+        machine.wait_until("the damage to be in the status", || machine.status_has("shop", r#""reason":"Database""#));
+        let (why, doctor) = (machine.must("zexio why shop"), machine.sh("zexio doctor").stdout);
+        assert!(why.contains("(Database)") && why.contains("its processes run on"), "{when}: {why}");
+        assert!(doctor.contains("shop is failed: Database: "), "{when}: {doctor}");
+    };
+    let others_go_on = |version: &str| {
+        let said = machine.apply("wiki", &web_spec("wiki", version, "./hello", ""));
+        assert_eq!(said.status, 0, "{}{}", said.stdout, said.stderr);
+        assert!(machine.get("wiki.example.com", "/").1.contains(&format!("hello from wiki {version}")));
+    };
+
+    // The spec, while the agent runs: what builds on it is refused, and a whole spec replaces it.
+    let stored = "SELECT spec FROM projects WHERE project = 'shop'";
+    sql(&machine, "UPDATE projects SET spec = substr(spec, 1, 40) WHERE project = 'shop'");
+    let damaged = sql(&machine, stored);
+    others_go_on(WIKI[0]);
+    is_said("its spec is damaged");
+    let back = machine.sh("zexio rollback shop --to 1");
+    assert!(back.status == 1 && back.stderr.contains("could not change project shop"), "{}", back.stderr);
+    kill_the_agent(&machine);
+    machine.wait_until("the agent to be healthy", || machine.healthy());
+    is_said("its spec is damaged, and the agent restarted");
+    runs_on("its spec is damaged");
+    assert_eq!(sql(&machine, stored), damaged, "it is not overwritten");
+    let whole = machine.apply("shop", &web_spec("shop", "1.0.0", "./hello", ""));
+    assert_eq!(whole.status, 0, "{}{}", whole.stdout, whole.stderr);
+    runs_on("its spec is replaced by an equal one");
+
+    // The progress, while the agent is down: a spec is written and waits; a removal drops it.
+    machine.must("systemctl stop zexio-agent");
+    sql(&machine, "UPDATE progress SET progress = '{' WHERE project = 'shop'");
+    machine.must("systemctl start zexio-agent");
+    machine.wait_until("the agent to be healthy", || machine.healthy());
+    is_said("its progress is damaged");
+    others_go_on(WIKI[1]);
+    let next = machine.apply_and_go("shop", &web_spec("shop", "2.0.0", "./hello", ""));
+    assert_eq!(next.status, 0, "{}{}", next.stdout, next.stderr);
+    kill_the_agent(&machine);
+    machine.wait_until("the agent to be healthy", || machine.healthy());
+    is_said("its progress is damaged, and there is another spec");
+    runs_on("its progress is damaged");
+    assert_eq!(sql(&machine, "SELECT progress FROM progress WHERE project = 'shop'"), "{", "it is not overwritten");
+    machine.must("zexio delete shop --yes --wait=60s");
+    let again = machine.apply("shop", &web_spec("shop", "2.0.0", "./hello", ""));
+    assert_eq!(again.status, 0, "{}{}", again.stdout, again.stderr);
+    assert!(machine.get("shop.example.com", "/").1.contains("hello from shop 2.0.0 (release 1)"));
+    assert!(machine.get("wiki.example.com", "/").1.contains("hello from wiki 2.0.0"));
+}
+
 #[test]
 fn a_machine_that_dies_in_a_rollout_comes_back_to_one_release() {
     let machine = with_shop();
