@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{Finding, advice, ok, wrong};
 use crate::cli::show;
+use crate::model::reason::Reason;
 use crate::model::status::{ProjectState, Status};
 
 /// Judges each project's hosts, and what keeps a project from its desired state.
@@ -13,7 +14,9 @@ pub fn findings(projects: &[Value]) -> Vec<Finding> {
     let (mut found, mut served) = (Vec::new(), 0);
     for view in projects {
         let Ok(status) = show::status_of(view) else { continue };
-        let wanted = wanted_hosts(view);
+        // While its record cannot be read, its routes are unknown: Caddy keeps those that it has.
+        let is_damaged = show::leading(&status).is_some_and(|said| said.reason == Reason::Database);
+        let wanted = if is_damaged { BTreeSet::new() } else { wanted_hosts(view) };
         found.extend(judge(&status, &wanted));
         served += wanted.len();
     }
@@ -103,6 +106,8 @@ mod tests {
             ("down", "ProcessDown", both, State::Wrong, "shop is down: ProcessDown: m"),
             ("failed", "HealthCheckFailed", both, State::Advice, "shop is failed: HealthCheckFailed: m"),
             ("deploying", "Trial", both, State::Ok, "2 hosts are served"),
+            // Its record cannot be read: Caddy keeps its routes, whatever they are.
+            ("failed", "Database", &[], State::Advice, "shop is failed: Database: m"),
         ] {
             let found = findings(&[view(state, reason, routes)]);
             assert_eq!((found[0].state, found[0].message.contains(says)), (judged, true), "{reason}: {:?}", found[0]);
