@@ -9,7 +9,7 @@ use crate::host::clock::SystemClock;
 use crate::model::names::UnitId;
 use crate::model::observed::{ForcedStop, Killed, PortHolder, UnitSeen};
 use crate::model::quantity::Timestamp;
-use crate::port::{Clock, Tail};
+use crate::port::{Clock, LogLine, Tail};
 use crate::trigger::TriggerSender;
 
 use super::journal::{Journalctl, Message};
@@ -56,7 +56,7 @@ impl Endings {
 }
 
 impl Tail for Endings {
-    fn tail(&self, units: &[UnitId], lines: u32) -> Vec<String> {
+    fn tail(&self, units: &[UnitId], lines: u32) -> Vec<LogLine> {
         self.journal.tail(units, lines)
     }
 

@@ -70,9 +70,9 @@ impl Journal for Journalctl {
 }
 
 impl Tail for Journalctl {
-    fn tail(&self, units: &[UnitId], lines: u32) -> Vec<String> {
+    fn tail(&self, units: &[UnitId], lines: u32) -> Vec<LogLine> {
         let entries = self.newest_now(units.iter().map(UnitId::name).collect(), lines);
-        entries.into_iter().map(|Entry { line, .. }| format!("{} {}", line.time, line.message)).collect()
+        entries.into_iter().map(|entry| entry.line).collect()
     }
 }
 
@@ -345,6 +345,7 @@ fn entry(line: &[u8], units: &BTreeSet<String>) -> Option<Entry> {
     // Only journald itself writes by this transport: lines came too fast to be kept.
     let told_by_journald =
         || field("OBJECT_SYSTEMD_UNIT").filter(|unit| field("_TRANSPORT") == Some("driver") && units.contains(*unit));
+    let own = written_by.is_some();
     let unit = written_by.or_else(told_by_systemd).or_else(told_by_journald)?.to_owned();
     let micros: u64 = field("__REALTIME_TIMESTAMP")?.parse().ok()?;
     let line = LogLine {
@@ -352,6 +353,7 @@ fn entry(line: &[u8], units: &BTreeSet<String>) -> Option<Entry> {
         unit,
         priority: field("PRIORITY").and_then(|raw| raw.parse().ok()).filter(|priority| *priority <= 7),
         message: text(fields.get("MESSAGE").unwrap_or(&Value::Null)),
+        own,
     };
     Some(Entry { line, cursor: field("__CURSOR")?.to_owned() })
 }
@@ -402,19 +404,19 @@ mod tests {
     }
 
     #[test]
-    fn whose_a_line_is_nobody_can_say_of_himself() {
+    fn who_wrote_a_line_is_what_journald_says() {
         let of = |fields: &str| {
             let line = format!(r#"{{"__CURSOR":"c","__REALTIME_TIMESTAMP":"1","MESSAGE":"m",{fields}}}"#);
-            entry(line.as_bytes(), &units()).is_some()
+            entry(line.as_bytes(), &units()).map(|entry| entry.line.own)
         };
-        assert!(of(&format!(r#""_SYSTEMD_UNIT":"{UNIT}""#)));
-        assert!(of(&format!(r#""_SYSTEMD_UNIT":"init.scope","_PID":"1","UNIT":"{UNIT}""#)));
-        assert!(!of(&format!(r#""_SYSTEMD_UNIT":"evil.service","_PID":"4711","UNIT":"{UNIT}""#)));
-        assert!(!of(&format!(r#""SYSLOG_IDENTIFIER":"{UNIT}","_PID":"4711""#)));
+        assert_eq!(of(&format!(r#""_SYSTEMD_UNIT":"{UNIT}""#)), Some(true));
+        assert_eq!(of(&format!(r#""_SYSTEMD_UNIT":"init.scope","_PID":"1","UNIT":"{UNIT}""#)), Some(false));
+        assert_eq!(of(&format!(r#""_SYSTEMD_UNIT":"evil.service","_PID":"4711","UNIT":"{UNIT}""#)), None);
+        assert_eq!(of(&format!(r#""SYSLOG_IDENTIFIER":"{UNIT}","_PID":"4711""#)), None);
         let journald = r#""_SYSTEMD_UNIT":"systemd-journald.service","_PID":"88""#;
-        assert!(of(&format!(r#"{journald},"_TRANSPORT":"driver","OBJECT_SYSTEMD_UNIT":"{UNIT}""#)));
-        assert!(!of(&format!(r#"{journald},"_TRANSPORT":"journal","OBJECT_SYSTEMD_UNIT":"{UNIT}""#)));
-        assert!(!of(r#""_SYSTEMD_UNIT":["a","b"]"#));
+        assert_eq!(of(&format!(r#"{journald},"_TRANSPORT":"driver","OBJECT_SYSTEMD_UNIT":"{UNIT}""#)), Some(false));
+        assert_eq!(of(&format!(r#"{journald},"_TRANSPORT":"journal","OBJECT_SYSTEMD_UNIT":"{UNIT}""#)), None);
+        assert_eq!(of(r#""_SYSTEMD_UNIT":["a","b"]"#), None);
         assert!(entry(b"not json", &units()).is_none());
     }
 

@@ -75,6 +75,8 @@ pub struct LogLine {
     /// syslog's number: 0 is the most urgent, 7 the least.
     pub priority: Option<u8>,
     pub message: String,
+    /// Whether the unit's own processes wrote it, and not systemd or journald about the unit.
+    pub own: bool,
 }
 
 /// The lines of a query as they arrive. Dropping it ends the reading; a reader that does not keep up loses it.
@@ -107,9 +109,8 @@ pub trait Stats: Send + Sync {
 
 /// The last log lines of units.
 pub trait Tail: Send {
-    /// Returns the newest log lines of these units, oldest first, each with its time; none if the journal cannot be
-    /// read.
-    fn tail(&self, units: &[UnitId], lines: u32) -> Vec<String>;
+    /// Returns the newest log lines of these units, oldest first; none if the journal cannot be read.
+    fn tail(&self, units: &[UnitId], lines: u32) -> Vec<LogLine>;
 
     /// Returns the processes of failed units that were killed after their stop timeout. Reading takes a while and
     /// happens in the background: a result is returned once, by a later call.

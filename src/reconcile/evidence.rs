@@ -1,5 +1,7 @@
 //! Keeps the evidence of a failed release before its units are stopped and removed.
 
+use std::collections::BTreeSet;
+
 use crate::model::desired::{Desired, DesiredProject, Work};
 use crate::model::layout::{Layout, user_of};
 use crate::model::names::{ProcessName, ProjectId, ReleaseNo, UnitId};
@@ -8,7 +10,7 @@ use crate::model::progress::{Cause, Evidence, Progress, ProjectProgress, Release
 use crate::model::quantity::Bytes;
 use crate::model::spec::{Sandbox, Spec, Strategy};
 use crate::plan::hints::{self, Beside, Places};
-use crate::port::Tail;
+use crate::port::{LogLine, Tail};
 
 /// How many log lines are kept of a release.
 const LINES: u32 = 100;
@@ -23,14 +25,15 @@ pub fn gather(desired: &Desired, observed: &Observed, all_progress: &mut Progres
         };
         for number in progress.releases.keys().copied().filter(open).collect::<Vec<_>>() {
             let limit = progress.release(number).and_then(|release| release.content.limits.memory);
-            let evidence = of_release(project, number, limit, seen, tail);
+            let (evidence, log) = of_release(project, number, limit, seen, tail);
+            let own = own_lines(&log, &failed_units(number, seen));
             let spec = desired.0.get(project).and_then(DesiredProject::spec);
             let failed = spec.map(|spec| failed_beside(spec, progress, number, seen)).unwrap_or_default();
             let (release, data, user) = (layout.release(project, number), layout.data(project), user_of(project));
             let off = progress.release(number).is_some_and(|release| release.content.sandbox == Sandbox::Off);
             let places = Places { release: &release, data: &data, unconfined: off.then_some(&user) };
             let old = serving_units(progress, seen);
-            let listeners = if hints::speaks_of_ports(&evidence.log) { tail.listeners() } else { None };
+            let listeners = if hints::speaks_of_ports(&own) { tail.listeners() } else { None };
             let listeners = listeners.map(|mut listeners| {
                 listeners.retain(|held| !old.iter().any(|unit| is_assigned(held, unit, progress)));
                 listeners
@@ -38,14 +41,32 @@ pub fn gather(desired: &Desired, observed: &Observed, all_progress: &mut Progres
             let old: Vec<String> = old.into_iter().map(UnitId::name).collect();
             let beside = Beside { failed: &failed, old: &old, listeners: listeners.as_deref() };
             // What a hint is about may have been harmless; the line lets its author judge.
-            let line = decisive_line(&evidence.log).map(|line| format!("its log says: {line}"));
-            let hints: Vec<String> = line.into_iter().chain(hints::of(&evidence.log, beside, places)).collect();
+            let line = decisive_line(&own).map(|line| format!("its log says: {line}"));
+            let hints: Vec<String> = line.into_iter().chain(hints::of(&own, beside, places)).collect();
             explain(progress, number, &hints);
             if let Some(rejected) = progress.releases.get_mut(&number).and_then(Release::rejected_mut) {
                 rejected.evidence = Some(evidence);
             }
         }
     }
+}
+
+/// Returns the names of a release's units whose process ended.
+fn failed_units(number: ReleaseNo, seen: &ObservedProject) -> BTreeSet<String> {
+    let units = seen.units.known().into_iter().flatten().filter(|(unit, _)| unit.release == number);
+    units.filter(|(_, seen)| seen.exit.is_some() || seen.restarts > 0).map(|(unit, _)| unit.name()).collect()
+}
+
+/// Returns what the app itself wrote, and not systemd about it: of the units that failed, if any of them wrote.
+fn own_lines(log: &[LogLine], failed: &BTreeSet<String>) -> Vec<String> {
+    let own: Vec<&LogLine> = log.iter().filter(|line| line.own).collect();
+    let of_failed: Vec<&LogLine> = own.iter().copied().filter(|line| failed.contains(&line.unit)).collect();
+    let lines = if of_failed.is_empty() { own } else { of_failed };
+    lines.into_iter().map(shown).collect()
+}
+
+fn shown(line: &LogLine) -> String {
+    format!("{} {}", line.time, line.message)
 }
 
 fn serving_units<'a>(progress: &ProjectProgress, seen: &'a ObservedProject) -> Vec<&'a UnitId> {
@@ -102,13 +123,27 @@ const CAUSES: [&str; 16] = [
 /// The longest part of a line that is shown, in characters.
 const SHOWN: usize = 200;
 
-/// Returns the last line of a failed release's log that names a cause, or else its last line.
-fn decisive_line(log: &[String]) -> Option<String> {
-    let said = log.iter().rev().filter_map(|line| Some(line.split_once(' ')?.1.trim()).filter(|said| !said.is_empty()));
-    let names_cause = |said: &&str| CAUSES.iter().any(|cause| said.to_ascii_lowercase().contains(cause));
-    let line = said.clone().take(LINES as usize).find(names_cause).or_else(|| said.clone().next())?;
+/// How the lines of a stack trace begin, in several languages.
+const TRACES: [&str; 4] = ["at ", "from ", "File \"", "... "];
+
+/// Returns the last of an app's own lines that names a cause, or else its last line.
+fn decisive_line(own: &[String]) -> Option<String> {
+    let said: Vec<&str> = own.iter().filter_map(|line| Some(line.split_once(' ')?.1.trim())).collect();
+    let said: Vec<&str> = said.into_iter().filter(|said| !said.is_empty()).collect();
+    let names_cause = |said: &&str| {
+        CAUSES.iter().any(|cause| said.to_ascii_lowercase().contains(cause))
+            && !TRACES.iter().any(|begin| said.starts_with(begin))
+    };
+    let at = said.iter().rposition(names_cause).or_else(|| said.len().checked_sub(1))?;
+    // Some runtimes print where it happened, and what in the next line.
+    let parts = if said[at].ends_with(':') { at..said.len().min(at + 2) } else { at..at + 1 };
+    let line = said[parts].join(" ");
     let shown: String = line.chars().take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    Some(if line.chars().count() > SHOWN { format!("{shown}…") } else { shown })
+    Some(if line.chars().count() > SHOWN {
+        format!("{shown}…")
+    } else {
+        shown.trim_end_matches(['.', ';', ' ']).to_owned()
+    })
 }
 
 fn explain(progress: &mut ProjectProgress, number: ReleaseNo, hints: &[String]) {
@@ -131,7 +166,7 @@ fn of_release(
     limit: Option<Bytes>,
     seen: &ObservedProject,
     tail: &dyn Tail,
-) -> Evidence {
+) -> (Evidence, Vec<LogLine>) {
     let units: Vec<(&UnitId, &UnitSeen)> = seen
         .units
         .known()
@@ -152,7 +187,7 @@ fn of_release(
     // A release whose artifact never arrived has no unit, and so no log.
     let named: Vec<UnitId> = units.into_iter().map(|(unit, _)| unit.clone()).collect();
     let log = if named.is_empty() { Vec::new() } else { tail.tail(&named, LINES) };
-    Evidence { findings, log }
+    (Evidence { findings, log: log.iter().map(shown).collect() }, log)
 }
 
 /// Describes how its fetch failed, if it did.
@@ -184,7 +219,9 @@ fn state(seen: &UnitSeen) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::decisive_line;
+    use super::{decisive_line, own_lines};
+    use crate::model::quantity::Timestamp;
+    use crate::port::LogLine;
 
     #[test]
     fn the_line_that_names_the_cause_is_shown() {
@@ -196,5 +233,45 @@ mod tests {
         let long = decisive_line(&log(&[&"ä\u{7}".repeat(150)])).unwrap();
         assert_eq!((long.chars().count(), long.ends_with('…')), (201, true));
         assert_eq!(decisive_line(&log(&["", " "])), None);
+        for (lines, shown) in [
+            (
+                &["TypeError: x is undefined", "    at new NodeError (node:internal/errors:405:5)"][..],
+                "TypeError: x is undefined",
+            ),
+            (
+                &["thread 'main' panicked at src/main.rs:3:5:", "DB_URL must be set: NotPresent"],
+                "thread 'main' panicked at src/main.rs:3:5: DB_URL must be set: NotPresent",
+            ),
+            (&["Could not start the server."], "Could not start the server"),
+            (&["It failed:"], "It failed:"),
+        ] {
+            assert_eq!(decisive_line(&log(lines)).as_deref(), Some(shown), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn what_systemd_says_of_a_unit_is_no_word_of_the_app() {
+        let line = |unit: &str, own: bool, message: &str| LogLine {
+            time: Timestamp(0),
+            unit: unit.to_owned(),
+            priority: None,
+            message: message.to_owned(),
+            own,
+        };
+        let log = [
+            line("web", false, "Started web.service - zexio app shop, process web, release 1."),
+            line("web", true, "socket.gaierror: [Errno -3] Temporary failure in name resolution"),
+            line("web", false, "web.service: Main process exited, code=exited, status=1/FAILURE"),
+            line("web", false, "web.service: Failed with result 'exit-code'."),
+            line("mail", true, "error: queue is empty"),
+        ];
+        let decisive = |log: &[LogLine], failed: &[&str]| {
+            decisive_line(&own_lines(log, &failed.iter().map(|unit| (*unit).to_owned()).collect()))
+        };
+        let gai = Some("socket.gaierror: [Errno -3] Temporary failure in name resolution".to_owned());
+        assert_eq!(decisive(&log, &["web"]), gai);
+        assert_eq!(decisive(&log[..4], &[]), gai);
+        assert_eq!(decisive(&log, &["silent"]).as_deref(), Some("error: queue is empty"));
+        assert_eq!(decisive(&[log[0].clone(), log[3].clone()], &["web"]), None);
     }
 }

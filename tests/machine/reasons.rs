@@ -88,6 +88,8 @@ fn the_reason_names_what_to_change() {
         ("first.py", "open('/proc/1/fd/1', 'w')\n"),
         ("lite.py", "import sqlite3\nsqlite3.connect('data/app.db')\n"),
         ("homely.sh", "#!/usr/bin/env homely\nexit 0\n"),
+        ("words.py", "import os\nprint(os.environ['SAYS'])\nraise SystemExit(int(os.environ['ENDS']))\n"),
+        ("nvm.sh", "#!/bin/sh\n. \"$HOME/.nvm/nvm.sh\"\nexec node a.js\n"),
     ] {
         machine.write_file(&format!("/root/reasons/{name}"), text);
     }
@@ -144,12 +146,28 @@ fn the_reason_names_what_to_change() {
         ),
         ("media", "{ WHERE: /srv/media/x }", &writes, &["no app may write /srv/media/x", "not /srv or /var either"]),
         ("script", "{}", &format!("{{ run: ./homely.sh, {falls} }}"), &["/root/.nvm/bin/homely is out of reach"]),
+        (
+            "words",
+            "{ SAYS: \"gaierror: Temporary failure in name resolution.\", ENDS: \"1\" }",
+            &format!("{{ run: [python3, -u, words.py], {falls} }}"),
+            &["its log says: gaierror: Temporary failure in name resolution;"],
+        ),
+        ("nvm", "{}", &format!("{{ run: ./nvm.sh, {falls} }}"), &["its HOME is /zexio/apps/nvm/data"]),
     ] {
         let status = apply(&machine, project, env, process);
         for said in said {
             assert!(status.contains(said), "{project}: {said} is not in {status}");
         }
     }
+
+    // What systemd says of its units is not what the app says.
+    let silent = apply(&machine, "silent", "{}", &format!("{{ run: sleep 600, {ready} }}"));
+    let wordless = apply(&machine, "wordless", "{}", &format!("{{ run: [sh, -c, \"exit 3\"], {falls} }}"));
+    for status in [&silent, &wordless] {
+        assert!(status.contains("\"serving\": null") && !status.contains("its log says"), "{status}");
+        assert!(!status.contains("Failed with result"), "{status}");
+    }
+    assert!(machine.must("zexio why wordless").contains("Failed with result 'exit-code'"), "people read it all");
 
     // A port that another program has is given to no app.
     machine.write_file("/root/squatter.py", SQUATTER);

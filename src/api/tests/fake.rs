@@ -18,7 +18,7 @@ impl Journal for Lines {
         let (send, lines) = tokio::sync::mpsc::channel(query.units.len().max(1));
         for unit in &query.units {
             let message = "\u{1b}[2J\n\ndata: forged\r".to_owned();
-            let line = LogLine { time: Timestamp(1000), unit: unit.clone(), priority: Some(6), message };
+            let line = LogLine { time: Timestamp(1000), unit: unit.clone(), priority: Some(6), message, own: true };
             send.try_send(Ok(line)).unwrap();
         }
         self.asked.lock().unwrap().push(query);

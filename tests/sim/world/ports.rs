@@ -17,7 +17,7 @@ use zexio::model::spec::Sealed;
 use zexio::model::status::Status;
 use zexio::plan::accept::values::Kind;
 use zexio::plan::{FetchOrder, RoutesOrder, UnitOrder};
-use zexio::port::{Bundles, Clock, Health, PortError, ProbeOrder, ProgressStore, Routes, Tail, Units};
+use zexio::port::{Bundles, Clock, Health, LogLine, PortError, ProbeOrder, ProgressStore, Routes, Tail, Units};
 use zexio::render::caddyfile::Site;
 
 use super::{Effect, World};
@@ -326,8 +326,15 @@ impl Health for World {
 }
 
 impl Tail for World {
-    fn tail(&self, units: &[UnitId], _: u32) -> Vec<String> {
-        units.iter().map(|unit| format!("last words of {unit}")).collect()
+    fn tail(&self, units: &[UnitId], _: u32) -> Vec<LogLine> {
+        let last = |unit: &UnitId| LogLine {
+            time: self.lock().now,
+            unit: unit.name(),
+            priority: None,
+            message: format!("last words of {unit}"),
+            own: true,
+        };
+        units.iter().map(last).collect()
     }
 }
 
