@@ -175,17 +175,45 @@ fn known_release(
     content: &Content,
     generation: u64,
 ) -> Option<ReleaseNo> {
-    let is_same = |release: &Release| release.content.same_as(content) && release.has_version(artifact);
-    let same = progress.releases.iter().rev().filter(|(_, release)| is_same(release));
-    same.filter(|(_, release)| release.rejected().is_none_or(|rejected| rejected.generation == generation))
-        .map(|(number, _)| *number)
-        .next()
+    let is_same = |release: &Release| {
+        release.content.same_as(content)
+            && release.has_version(artifact)
+            && release.rejected().is_none_or(|rejected| rejected.generation == generation)
+    };
+    // Without a version each release from the URL is meant: the one that was asked for last stays.
+    let target = progress.target_release().filter(|_| artifact.version.is_none());
+    let target = target.filter(|number| progress.release(*number).is_some_and(is_same));
+    target.or_else(|| progress.releases.iter().rev().find(|(_, release)| is_same(release)).map(|(number, _)| *number))
+}
+
+/// What is kept of an artifact that is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// A release of the same content with its bytes: it is the one that will serve.
+    Release(ReleaseNo),
+    /// The artifact's bytes, in a release whose other content is not the same any more.
+    Bytes(ReleaseNo),
+    Nothing,
+}
+
+/// Returns what is kept of the artifact of a project's spec, which was not selected yet.
+pub fn kept(progress: &ProjectProgress, wanted: &DesiredProject, spec: &Spec) -> Kept {
+    let Some(source) = spec.artifact.source() else { return Kept::Nothing };
+    let content = Content::of(spec, source.clone(), &wanted.secrets).ok();
+    let release = content.and_then(|content| known_release(progress, &spec.artifact, &content, wanted.generation + 1));
+    let release = release.filter(|number| progress.release(*number).is_some_and(|release| release.sha256.is_some()));
+    let bytes = || known_bytes(progress, &spec.artifact, source).map(|(number, _)| Kept::Bytes(number));
+    release.map(Kept::Release).or_else(bytes).unwrap_or(Kept::Nothing)
 }
 
 fn new_release(progress: &mut ProjectProgress, spec: &Spec, content: Content, now: Timestamp) -> ReleaseNo {
     progress.newest += 1;
     let release = Release {
-        sha256: content.source.sha256().cloned().or_else(|| known_bytes(progress, &spec.artifact, &content.source)),
+        sha256: content
+            .source
+            .sha256()
+            .cloned()
+            .or_else(|| known_bytes(progress, &spec.artifact, &content.source).map(|(_, sha256)| sha256)),
         content: Arc::new(content),
         version: spec.artifact.version.clone(),
         slot: Slot::A,
@@ -202,11 +230,12 @@ fn new_release(progress: &mut ProjectProgress, spec: &Spec, content: Content, no
 
 /// A URL without a digest means the bytes of the last good release that came from it under the same version: a
 /// presigned URL has expired by the time a variable changes, and such a change brings no other artifact.
-fn known_bytes(progress: &ProjectProgress, artifact: &Artifact, source: &Source) -> Option<Sha256> {
+fn known_bytes(progress: &ProjectProgress, artifact: &Artifact, source: &Source) -> Option<(ReleaseNo, Sha256)> {
     let from_there =
-        |release: &&Release| release.good && release.content.source == *source && release.has_version(artifact);
-    let last = progress.releases.values().rev().find(from_there).filter(|_| matches!(source, Source::Url { .. }))?;
-    last.sha256.clone()
+        |release: &Release| release.good && release.content.source == *source && release.has_version(artifact);
+    let last = progress.releases.iter().rev().find(|(_, release)| from_there(release));
+    let (number, release) = last.filter(|_| matches!(source, Source::Url { .. }))?;
+    Some((*number, release.sha256.clone()?))
 }
 
 /// After a rollback to an earlier release, the one left behind must not return by itself.

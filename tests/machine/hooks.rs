@@ -160,6 +160,18 @@ fn an_url_that_stays_is_fetched_again_for_another_version() {
     let history = machine.must("zexio history shop -o json | tr -d ' \\n'");
     assert!(!history.contains("\"number\":4"), "no release is made of it: {history}");
     assert!(machine.must("zexio events shop").contains("Unchanged"));
+
+    // A version of before is kept, and a URL alone says nothing: neither is fetched, and the answer says so.
+    put("5.0.0");
+    assert!(bump("2").contains("release 2 is of this artifact"));
+    machine.wait_for_answer("shop.example.com", "/", "2.0.0 (release 2)");
+    machine.wait_until("Ready", || machine.status_has("shop", "\"state\":\"running\""));
+    let bare = json!({ "url": latest }).to_string();
+    let said = machine.signed("POST", "/v1/hooks/shop/generic", &bare, "application/json", "/etc/zexio/keys/ci").1;
+    assert!(said.contains("the URL is unchanged; send a version"), "{said}");
+    let again = machine.apply("shop", &spec().replace("hello-1.0.0", "latest").replace("version: \"1.0.0\", ", ""));
+    assert_eq!(again.status, 0, "{}{}", again.stdout, again.stderr);
+    assert!(machine.get("shop.example.com", "/").1.contains("2.0.0 (release 2)"), "what was asked for last stays");
 }
 
 #[test]

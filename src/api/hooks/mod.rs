@@ -22,9 +22,11 @@ use crate::model::desired::{DesiredProject, Intent};
 use crate::model::event::By;
 use crate::model::names::{ProjectId, SecretName, Sha256};
 use crate::model::problem::Problem as Flaw;
+use crate::model::progress::ProjectProgress;
 use crate::model::quantity::Timestamp;
 use crate::model::reason::Reason;
 use crate::model::spec::{Artifact, ArtifactFrom, Hooks, Label, Source, Spec, TagPattern, Updates};
+use crate::plan::target::{self, Kept};
 use crate::port::{Delivery, PortError, Put, WriteError};
 
 use super::body::object;
@@ -147,7 +149,7 @@ pub async fn generic(call: &Call) -> Answer {
             let desired = state.known(&project)?;
             let spec = spec_of(&project, &desired)?;
             let write = |artifact: &Artifact| Ok(Ok(state.desired_store.overlay(&project, artifact, &by)?));
-            Outcome::of_bump(state, spec, desired.generation, bump, write)
+            Outcome::of_bump(state, &desired, spec, bump, write)
         })
         .await?;
     json(StatusCode::ACCEPTED, &outcome.answer)
@@ -164,7 +166,8 @@ impl Outcome {
     /// Verifies a provider's request and does what it asks. Every check that could refuse it comes before the write: a
     /// provider that sends a delivery again uses the same id.
     fn of_delivery(state: &ApiState, project: &ProjectId, name: &str, sent: &Sent<'_>) -> Result<Self, Problem> {
-        let Configured { spec, generation, provider, hook, secret } = configured(state, project, name)?;
+        let Configured { desired, spec, provider, hook, secret } = configured(state, project, name)?;
+        let generation = desired.generation;
         content_type(sent.headers, provider.types)?;
         // Each provider's first name stays what it is: it is stored.
         let name = provider.names[0];
@@ -180,7 +183,7 @@ impl Outcome {
                 // A release that was reported before it was ready is not an edit of a deployed one.
                 let edited = edited.is_some() && state.desired_store.note(&note) != edited;
                 let delivery = Delivery { provider: name, id, made, edited };
-                Self::of_bump(state, &spec, generation, bump, |artifact| {
+                Self::of_bump(state, &desired, &spec, bump, |artifact| {
                     let put = state.desired_store.deliver(project, artifact, &delivery)?;
                     Ok(put.ok_or(match edited {
                         true => "it is an edit, and no release that is newer than the last one taken",
@@ -195,35 +198,37 @@ impl Outcome {
     /// webhook cannot bring back a release that failed or was rolled back; only the owner's spec can.
     fn of_bump(
         state: &ApiState,
+        desired: &DesiredProject,
         spec: &Spec,
-        generation: u64,
         bump: Bump,
         write: impl FnOnce(&Artifact) -> Result<Result<Put, &'static str>, Problem>,
     ) -> Result<Self, Problem> {
         let artifact = artifact(state, spec, bump)?;
-        if let Some(release) = state.progress.progress_of(&spec.project)?.veto_on(&artifact) {
+        let progress = state.progress.progress_of(&spec.project)?;
+        if let Some(release) = progress.veto_on(&artifact) {
             let why = format!(
                 "release {release} of the same artifact failed or was rolled back from; send another version, or put the spec with a change"
             );
-            return Ok(Self::ignored(&spec.project, generation, &why));
+            return Ok(Self::ignored(&spec.project, desired.generation, &why));
         }
         Ok(match write(&artifact)? {
-            Ok(put) => Self::written(spec, &artifact, &put),
-            Err(why) => Self::ignored(&spec.project, generation, why),
+            Ok(put) if put.changed => {
+                let mut answer = json!({ "project": spec.project, "generation": put.generation });
+                if let Some(message) = becomes(&progress, desired, spec, artifact) {
+                    answer["message"] = json!(message);
+                }
+                Self { answer, changed: true }
+            }
+            Ok(put) => {
+                let is_bare_url = artifact.adds_nothing_to(&artifact);
+                let why = match is_bare_url {
+                    true => "the URL is unchanged; send a version that is new, or its sha256, and it is fetched again",
+                    false => "this artifact is wanted already",
+                };
+                Self::ignored(&spec.project, put.generation, why)
+            }
+            Err(why) => Self::ignored(&spec.project, desired.generation, why),
         })
-    }
-
-    fn written(before: &Spec, artifact: &Artifact, put: &Put) -> Self {
-        let mut answer = json!({ "project": before.project, "generation": put.generation });
-        let both = before.artifact.source().zip(artifact.source());
-        if !put.changed {
-            answer["ignored"] = json!("this artifact is wanted already");
-        } else if both.is_some_and(|(old, new)| new.sha256().is_none() && old.is_at(new)) {
-            answer["message"] = json!(
-                "it is the place that was wanted already: it is fetched again, and a release is made if the bytes are others"
-            );
-        }
-        Self { answer, changed: put.changed }
     }
 
     /// Acknowledges a delivery that changes nothing, so that the provider does not count it as failed.
@@ -236,10 +241,35 @@ impl Outcome {
     }
 }
 
+/// Says what becomes of an artifact that is accepted, if it may be another thing than its sender expects.
+fn becomes(progress: &ProjectProgress, desired: &DesiredProject, before: &Spec, artifact: Artifact) -> Option<String> {
+    let both = before.artifact.source().zip(artifact.source());
+    let same_url = both.is_some_and(|(old, new)| new.sha256().is_none() && old.is_at(new));
+    let to_fetch = match artifact.source() {
+        Some(Source::Url { sha256: None, .. }) => "; to have it fetched, send a version that is new, or its sha256",
+        _ => "",
+    };
+    match target::kept(progress, desired, &Spec { artifact, ..before.clone() }) {
+        Kept::Release(release) if progress.serving == Some(release) => {
+            Some(format!("release {release}, which serves, is of this artifact{to_fetch}"))
+        }
+        Kept::Release(release) => {
+            Some(format!("release {release} is of this artifact, and serves once it is healthy{to_fetch}"))
+        }
+        Kept::Bytes(release) => {
+            Some(format!("a release is made with the artifact of release {release}, which is kept{to_fetch}"))
+        }
+        Kept::Nothing => same_url.then(|| {
+            "it is the URL that was wanted already: it is fetched again, and a release is made if its bytes are others"
+                .to_owned()
+        }),
+    }
+}
+
 /// What a request of a provider is checked with.
 struct Configured {
+    desired: DesiredProject,
     spec: Arc<Spec>,
-    generation: u64,
     provider: &'static Provider,
     hook: Box<dyn Hook>,
     secret: zeroize::Zeroizing<String>,
@@ -250,10 +280,9 @@ struct Configured {
 fn configured(state: &ApiState, project: &ProjectId, name: &str) -> Result<Configured, Problem> {
     let missing = || Problem::missing("unknown_hook", format!("there is no {name:?} hook of {project}"));
     let provider = *PROVIDERS.iter().find(|provider| provider.names.contains(&name)).ok_or_else(missing)?;
-    let DesiredProject { generation, intent, .. } =
-        state.desired_store.desired_project(project)?.ok_or_else(missing)?;
-    let spec = match intent {
-        Intent::Run(spec) => spec,
+    let desired = state.desired_store.desired_project(project)?.ok_or_else(missing)?;
+    let spec = match &desired.intent {
+        Intent::Run(spec) => Arc::clone(spec),
         // The cause is for the operator: who sends this is not known yet.
         Intent::Unreadable(_) => {
             let detail = format!("the hooks of {project} cannot be read; its status says why. Send it again later");
@@ -267,7 +296,7 @@ fn configured(state: &ApiState, project: &ProjectId, name: &str) -> Result<Confi
         let detail = format!("the hook's secret {} is not stored; set it with zexio secret set", hook.secret());
         Problem::conflict("hook_unready", detail)
     })?;
-    Ok(Configured { spec, generation, provider, hook, secret })
+    Ok(Configured { desired, spec, provider, hook, secret })
 }
 
 fn spec_of<'a>(project: &ProjectId, desired: &'a DesiredProject) -> Result<&'a Spec, Problem> {

@@ -139,6 +139,42 @@ async fn a_place_that_stays_is_looked_at_again_for_another_version_and_the_answe
 }
 
 #[tokio::test]
+async fn a_url_without_a_version_moves_nothing_and_a_version_that_is_kept_is_not_said_to_be_fetched() {
+    let bench = with_hooks().await;
+    let sent = async |body: &str, id: &str| {
+        let answer = bench.send_bare(standard(body, id)).await;
+        assert_eq!(answer.status, 202, "{}", answer.text);
+        answer.json()
+    };
+    sent(r#"{"url":"https://a.example.com/latest","version":"1"}"#, "m1").await;
+    bench.history(&[true, true]);
+    let mut progress = bench.db.progress_of(&shop()).unwrap();
+    for (number, release) in &mut progress.releases {
+        release.version = Some(crate::model::spec::Label::try_from(number.to_string()).unwrap());
+        release.sha256 = Some(number.to_string().repeat(64).parse().unwrap());
+    }
+    bench.db.save_progress(&[(shop(), progress)].into(), &[]).unwrap();
+
+    let two = sent(r#"{"url":"https://a.example.com/latest","version":"2"}"#, "m2").await;
+    assert!(two["message"].as_str().is_some_and(|said| said.starts_with("release 2, which serves, is of")), "{two}");
+    let one = sent(r#"{"url":"https://a.example.com/latest","version":"1"}"#, "m3").await;
+    let said = one["message"].as_str().unwrap();
+    assert!(
+        said.starts_with("release 1 is of this artifact, and serves once") && said.contains("a version that is new")
+    );
+    let bare = sent(r#"{"url":"https://a.example.com/latest"}"#, "m4").await;
+    assert_eq!(bare["generation"], 4, "{bare}");
+    assert!(
+        bare["ignored"].as_str().is_some_and(|said| said.starts_with("the URL is unchanged; send a version")),
+        "{bare}"
+    );
+    let new = sent(r#"{"url":"https://a.example.com/latest","version":"3"}"#, "m5").await;
+    assert!(new["message"].as_str().is_some_and(|said| said.contains("fetched again")), "{new}");
+    let other = sent(r#"{"url":"https://a.example.com/other"}"#, "m6").await;
+    assert_eq!(other, json!({ "project": "shop", "generation": 6 }));
+}
+
+#[tokio::test]
 async fn a_content_type_is_named_before_the_body_is_read() {
     let bench = with_hooks().await;
     let xml = Ask { content_type: "text/xml", ..github("v2", "2026-01-02T00:00:00Z", "d", "gh-secret") };

@@ -92,6 +92,13 @@ impl Artifact {
         }
     }
 
+    /// Returns whether it says no more than another one: the same URL, without a version or a digest. That means what
+    /// the other one means.
+    pub fn adds_nothing_to(&self, other: &Self) -> bool {
+        let is_url = matches!(self.source(), Some(Source::Url { sha256: None, .. }));
+        is_url && self.version.is_none() && self.from == other.from
+    }
+
     /// Returns the digest that its bytes must have, if given.
     pub fn sha256(&self) -> Option<&Sha256> {
         self.source().and_then(Source::sha256)

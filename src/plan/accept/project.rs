@@ -211,8 +211,9 @@ pub fn overlay(
         (Some(spec), Goal::Run, None) => spec,
         _ => return Err(WriteError::Unknown(project.clone())),
     };
-    let moved = Artifact { updates: spec.artifact.updates, ..artifact.clone() };
     let standing = old.overlay.as_ref().map_or(&spec.artifact, |overlay| &overlay.artifact);
+    let moved = if artifact.adds_nothing_to(standing) { standing } else { artifact };
+    let moved = Artifact { updates: spec.artifact.updates, ..moved.clone() };
     let is_wanted = *standing == moved;
     // A repeated request for what could not be fetched means a retry, and from now on it is this caller's artifact.
     let again = is_wanted && progress.as_ref().map_err(Clone::clone)?.lacks_its_artifact();
