@@ -3,12 +3,20 @@
 
 use std::path::Path;
 
+use super::decisive;
 use crate::model::layout::HIDDEN_HOMES;
 use crate::model::names::ProcessName;
 use crate::model::observed::PortHolder;
 
 /// How many of the last lines are read.
-const LINES: usize = 40;
+const LINES: usize = 100;
+
+/// What programs print about what they can do without.
+const BENIGN: [&str; 7] =
+    ["ignored", "ignoring", "using default", "npm warn", "falling back", "optional", "; disabled"];
+/// What a line about a visitor's request has, whose path is no file's.
+const REQUESTS: [&str; 10] =
+    ["GET /", "POST /", "PUT /", "HEAD /", "DELETE /", "PATCH /", "OPTIONS /", " HTTP/1", " HTTP/2", "Not Found: /"];
 
 /// What programs print about a port that is in use.
 const PORT_TAKEN: [&str; 9] = [
@@ -197,9 +205,32 @@ fn has_one_of(line: &str, words: &[&str]) -> bool {
     words.iter().any(|word| line.contains(word))
 }
 
-/// Returns what to add to the reason.
+/// Returns what to add to the reason: about the line that names the cause, or else about others, which are named.
 pub fn of(log: &[String], beside: Beside<'_>, places: Places<'_>) -> Vec<String> {
-    let messages: Vec<&str> = last_lines(log).collect();
+    let mut messages: Vec<&str> = last_lines(log).filter(|line| !is_harmless(line)).collect();
+    messages.reverse();
+    let hints_of = |lines: &[&str]| about(&lines.iter().rev().copied().collect::<Vec<_>>(), beside, places);
+    let all = hints_of(&messages);
+    let Some(at) = decisive::position(&messages) else { return all };
+    let code = messages[..at].iter().rev().take_while(|line| decisive::is_indented(line)).count();
+    let near = hints_of(&messages[at - code..]);
+    if !near.is_empty() {
+        return near;
+    }
+    let of_line = |hint: &String| messages.iter().rev().find(|line| hints_of(&[**line]).contains(hint));
+    let named = |hint: String| match of_line(&hint) {
+        Some(line) => format!("its log also says {:?}: {hint}", decisive::shown(line.trim())),
+        None => hint,
+    };
+    all.into_iter().map(named).collect()
+}
+
+fn is_harmless(line: &str) -> bool {
+    has_one_of(&line.to_lowercase(), &BENIGN) || has_one_of(line, &REQUESTS)
+}
+
+/// Returns what to add because of these lines, the latest first.
+fn about(messages: &[&str], beside: Beside<'_>, places: Places<'_>) -> Vec<String> {
     let lower: Vec<String> = messages.iter().map(|message| message.to_lowercase()).collect();
     let says = |first: &[&str], second: &[&str]| {
         lower.iter().any(|line| has_one_of(line, first) && (second.is_empty() || has_one_of(line, second)))
@@ -208,6 +239,8 @@ pub fn of(log: &[String], beside: Beside<'_>, places: Places<'_>) -> Vec<String>
     let launch = messages.iter().find(|message| message.starts_with("could not run \"")).map(|said| (*said).to_owned());
     let homes = says(&HOMES, &OUT_OF_REACH) && !launch.as_ref().is_some_and(|said| said.contains(HIDDEN_HOMES));
     let homes = homes.then(|| HIDDEN_HOMES.to_owned());
+    let own_home = || messages.iter().find_map(|line| in_own_home(line, places));
+    let homes = homes.or_else(own_home);
     let of_others = || says(&STREAMS_OF_OTHERS, &NO_DEVICE) || says(&STREAMS_OF_OTHERS, &OUT_OF_REACH);
     let linked = || messages.iter().any(|line| is_about_a_stream(line));
     let streams = (says(&STREAMS, &NO_DEVICE) || of_others() || linked()).then(|| STREAM.to_owned());
@@ -215,10 +248,11 @@ pub fn of(log: &[String], beside: Beside<'_>, places: Places<'_>) -> Vec<String>
         Some(listeners) => lower.iter().rev().filter_map(|line| holder(line, listeners, beside)).collect(),
         None => Vec::new(),
     };
-    let stale = socket_that(&messages, is_in_use).map(|file| {
+    let stale = socket_that(messages, is_in_use).map(|socket| {
         format!(
-            "the Unix socket {file} is there already, of an earlier run or of the old release: let it remove the file \
-             before it binds, or have $PORT in its name"
+            "the Unix socket {} is there already, of an earlier run or of the old release: let it remove the file \
+             before it binds, or have $PORT in its name",
+            socket.file
         )
     });
     let said_of = |who: Holder| held.iter().find(|(holder, _)| *holder == who).map(|(_, said)| said.clone());
@@ -239,7 +273,8 @@ pub fn of(log: &[String], beside: Beside<'_>, places: Places<'_>) -> Vec<String>
     let pattern = pattern.filter(|_| messages.iter().any(|line| is_about_a_pattern(line)));
     // Some programs print the error's name in a line of its own, after the one that names the file.
     let mut refused: Vec<(bool, String)> = messages.iter().filter_map(|line| refused(line, places)).collect();
-    let socket = socket_that(&messages, is_refused).filter(|file| is_elsewhere(file, places));
+    let socket = socket_that(messages, is_refused).filter(|socket| socket.is_whole);
+    let socket = socket.map(|socket| socket.file).filter(|file| is_elsewhere(file, places));
     refused.extend(socket.map(|file| (true, no_place(Some(file), "write", "it wrote", places))));
     refused.sort_by_key(|(names_file, _)| !names_file);
     let refused = refused.into_iter().next().map(|(_, hint)| hint);
@@ -349,11 +384,68 @@ fn foreign_module(line: &str) -> Option<&'static str> {
     other.then_some(OTHER)
 }
 
-/// Explains a program that a shell, `env` or a wrapper does not find.
+/// For a line about a file in the app's own home that it did not put there, returns what to say.
+fn in_own_home(line: &str, places: Places<'_>) -> Option<String> {
+    /// What apps create themselves.
+    const OF_APPS: [&str; 3] = [".cache", ".local", ".tmp"];
+    /// What people keep in their homes.
+    const OF_PEOPLE: [&str; 5] = [".netrc", ".pgpass", ".my.cnf", ".npmrc", ".pypirc"];
+    let data = places.data.to_str()?;
+    let path = line
+        .split(['\'', '"', ' ', ':', '(', ')', ',', '\u{2018}', '\u{2019}'])
+        .find_map(|word| word.strip_prefix(data)?.strip_prefix('/'))?;
+    let (first, rest) = path.split_once('/').unwrap_or((path, ""));
+    let is_of_people = first.starts_with('.') && !rest.is_empty() && !OF_APPS.contains(&first)
+        || OF_PEOPLE.contains(&path)
+        || path.starts_with(".local/bin/")
+        || !first.starts_with('.') && path.contains("bin/");
+    (is_of_people && has_one_of(&line.to_lowercase(), &OUT_OF_REACH)).then(|| {
+        format!(
+            "its HOME is {data}, and not the home where ~/{path} was put: install it for all users, or ship it in the \
+             artifact; credentials belong under env, as secrets"
+        )
+    })
+}
+
+/// Returns the program that a shell or `env` finds and may not run.
+fn denied_program(line: &str) -> Option<&str> {
+    let denied = line.strip_suffix(": Permission denied")?;
+    let of_env = denied.contains("env: ").then(|| denied.rsplit("env: ").next()).flatten();
+    let of_shell = || {
+        let (before, name) = denied.rsplit_once(": ")?;
+        let (_, place) = before.rsplit_once(": ").unwrap_or(("", before));
+        let is_line = place.strip_prefix("line ").unwrap_or(place).bytes().all(|byte| byte.is_ascii_digit());
+        // bash says the same of a file that it may not write.
+        let is_file = name.rsplit_once('.').is_some_and(|(_, end)| end.bytes().all(|byte| byte.is_ascii_alphabetic()));
+        let is_shell = ["sh", "bash", "dash"].contains(&place);
+        (is_line || is_shell || place == "exec").then_some(name).filter(|_| !is_file)
+    };
+    let name = of_env.or_else(of_shell)?.trim_matches(['\'', '\u{2018}', '\u{2019}', '"']);
+    is_program_name(name).then_some(name)
+}
+
+/// Returns the file in which a shell finds what is not its language.
+fn misread(line: &str) -> Option<&str> {
+    let lower = line.to_ascii_lowercase();
+    let at = lower.find(": syntax error").filter(|at| !lower[at + 14..].starts_with(" at"))?;
+    let (file, number) = line[..at].rsplit_once(": ")?;
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_shell =
+        ["sh", "bash", "dash", "-c"].iter().any(|shell| file == *shell || file.ends_with(&format!("/{shell}")));
+    let is_file = !file.contains([' ', ':']) && !is_shell;
+    (is_file && is_number(number.strip_prefix("line ").unwrap_or(number))).then_some(file)
+}
+
+/// Explains a program that a shell, `env` or a wrapper does not find, or a file that a shell takes for a script.
 fn missing_program(line: &str) -> Option<String> {
-    if let Some(denied) = line.strip_suffix(": Permission denied").filter(|rest| rest.contains("env: ")) {
-        let name = denied.rsplit("env: ").next()?.trim_matches(['\'', '\u{2018}', '\u{2019}', '"']);
-        return is_program_name(name).then(|| {
+    if let Some(file) = misread(line) {
+        return Some(format!(
+            "a shell reads {file} and finds in it what is no shell script: if it is of another language, let it begin with \
+             #! and its interpreter, as #!/usr/bin/env node, or name that before it in run"
+        ));
+    }
+    if let Some(name) = denied_program(line) {
+        return Some({
             format!(
                 "{name} is where an app may not run it: a directory of its PATH is a home, or not open to all users; \
                  install it for all users, or ship it in the artifact"
@@ -416,8 +508,16 @@ fn is_of_process(file: &str) -> bool {
     matches!(parts.as_slice(), ["", "proc", pid, "fd", ..] if pid.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// Returns the path of the Unix socket that a line says is listened on.
-fn socket_in(line: &str) -> Option<&str> {
+/// The path of a Unix socket, as a line has it.
+#[derive(Clone, Copy)]
+struct Socket<'a> {
+    /// Of a path that the code puts together, the last part.
+    file: &'a str,
+    is_whole: bool,
+}
+
+/// Returns the Unix socket that a line says is listened on.
+fn socket_in(line: &str) -> Option<Socket<'_>> {
     let lower = line.to_lowercase();
     if !has_one_of(&lower, &["bind", "listen"]) || port_in(line).is_some() || lower.trim_start().starts_with("file \"")
     {
@@ -429,7 +529,14 @@ fn socket_in(line: &str) -> Option<&str> {
         let word = word.trim_end_matches([':', '.', ';']);
         let is_named = word.ends_with(".sock") || word.ends_with(".socket") && word.contains('/');
         let is_path = names_any && word.len() > 1 && word.starts_with('/') && !word.starts_with("//");
-        (is_path || is_named && !word.contains("//")).then_some(word)
+        if !is_path && (!is_named || word.contains("//")) {
+            return None;
+        }
+        let before = line[..word.as_ptr() as usize - line.as_ptr() as usize].trim_end_matches(['"', '\'', '`', ' ']);
+        let is_part =
+            before.ends_with(['+', '/', '}', ',']) || before.contains("join(") || word.contains(['{', '}', '%']);
+        let file = if is_part { word.rsplit('/').next().unwrap_or(word) } else { word };
+        Some(Socket { file, is_whole: !is_part })
     })
 }
 
@@ -446,7 +553,7 @@ fn is_in_use(line: &str) -> bool {
 
 /// Returns the path of a Unix socket of which this line, or an error just below in the log, says so. `latest_first`:
 /// the log's lines.
-fn socket_that<'a>(latest_first: &[&'a str], says_so: fn(&str) -> bool) -> Option<&'a str> {
+fn socket_that<'a>(latest_first: &[&'a str], says_so: fn(&str) -> bool) -> Option<Socket<'a>> {
     latest_first.iter().enumerate().find_map(|(at, line)| {
         let socket = socket_in(line)?;
         let is_code = line.contains("bind(") || line.contains("listen(");
@@ -490,7 +597,7 @@ fn refused(line: &str, places: Places<'_>) -> Option<(bool, String)> {
     let no_directory = has(&["no such file", "enoent", "errno 2]"]) && file.as_ref().is_some_and(is_written);
     let not_created = !has(&OTHER_CAUSE) && (has(&NOT_CREATED) || has_no_directory(&lower));
     let not_created = not_created && file.as_ref().is_none_or(elsewhere) || no_directory;
-    if has(&HARMLESS) || !has(&NOT_WRITABLE) && !denied && !not_created {
+    if has(&HARMLESS) || denied_program(line).is_some() || !has(&NOT_WRITABLE) && !denied && !not_created {
         return None;
     }
     let file = file.filter(elsewhere);
@@ -924,6 +1031,11 @@ mod tests {
             ("env: 'python3.12': Permission denied", "python3.12 is where an app may not run it"),
             ("./app: 1: import: not found", "a file that is no shell script"),
             ("./app: line 3: from: command not found", "a file that is no shell script"),
+            ("./run: 1: Syntax error: word unexpected", "a shell reads ./run and finds in it what is no shell script"),
+            ("./run: line 1: syntax error near unexpected token `('", "a shell reads ./run and finds in it"),
+            ("./start.sh: 3: exec: cargo: Permission denied", "cargo is where an app may not run it"),
+            ("./run: line 2: cargo: Permission denied", "cargo is where an app may not run it"),
+            ("sh: 1: python3.12: Permission denied", "python3.12 is where an app may not run it"),
             ("env: 'php': No such file or directory", "php is not installed on this server"),
             (
                 "/usr/bin/env: \u{2018}bash -e\u{2019}: No such file or directory",
@@ -966,6 +1078,9 @@ mod tests {
             "./x.gz: 1: \u{1f}\u{fffd}\u{8}: not found",
             "read b'GET / HTTP/1.1\\r\\n'",
             "ping: Operation not permitted",
+            "sh: 1: Syntax error: Unterminated quoted string",
+            "ERROR: syntax error at or near \"x\"",
+            "PHP Parse error: syntax error, unexpected token",
         ] {
             assert_eq!(hints(line), "", "{line}");
         }
@@ -975,6 +1090,73 @@ mod tests {
     fn what_could_not_be_started_is_said_once_and_with_its_cause() {
         let line = format!("could not run \"/root/.nvm/node\" in /r: Permission denied (os error 13); {HIDDEN_HOMES}");
         assert_eq!(hints(&line), line);
+    }
+
+    #[test]
+    fn what_is_not_about_the_cause_is_named_or_left_out() {
+        let said = |lines: &[&str]| {
+            let log: Vec<String> = lines.iter().map(|line| format!("2026-01-01T00:00:00.000Z {line}")).collect();
+            of(&log, Beside::default(), places()).join(" | ")
+        };
+        for harmless in [
+            "GET /home/user/x 404 not found",
+            "Not Found: /home/",
+            "/root/.config not found, using defaults",
+            "Read-only file system detected for cache; disabled",
+            "mkdir /var/cache/app: permission denied (ignored)",
+            "npm warn exec format error in optional dep",
+        ] {
+            assert_eq!(said(&[harmless, "KeyError: DATABASE_URL"]), "", "{harmless}");
+        }
+        let other = "Permission denied for user alice on /admin";
+        let hint = said(&[other, "KeyError: DATABASE_URL"]);
+        assert!(hint.starts_with(&format!("its log also says {other:?}: no app may open /admin")), "{hint}");
+        let mut trace = vec!["java.net.BindException: Permission denied: bind(80)"];
+        trace.extend(["\tat java.base/sun.nio.ch.Net.bind(Net.java:1)"; 60]);
+        assert_eq!(said(&trace), LOW_PORT);
+    }
+
+    #[test]
+    fn what_is_in_a_home_is_not_in_the_home_of_the_app() {
+        for line in [
+            "./start.sh: 2: .: cannot open /zexio/apps/shop/data/.nvm/nvm.sh: No such file",
+            "./start.sh: 2: exec: /zexio/apps/shop/data/.rbenv/shims/ruby: not found",
+            "bash: line 1: /zexio/apps/shop/data/.sdkman/bin/sdkman-init.sh: No such file or directory",
+            "FileNotFoundError: [Errno 2] No such file or directory: '/zexio/apps/shop/data/.aws/credentials'",
+            "sh: 1: /zexio/apps/shop/data/go/bin/app: not found",
+        ] {
+            let said = hints(line);
+            assert!(said.starts_with("its HOME is /zexio/apps/shop/data, and not the home where ~/"), "{line}: {said}");
+            assert!(!said.contains(" | "), "{said}");
+        }
+        for line in [
+            "Error: ENOENT: no such file or directory, open '/zexio/apps/shop/data/.env'",
+            "open /zexio/apps/shop/data/.cache/x/y: no such file or directory",
+            "open /zexio/apps/shop/data/uploads/a.png: no such file or directory",
+        ] {
+            assert!(!hints(line).contains("HOME"), "{line}: {}", hints(line));
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_path_in_code_is_not_named_as_the_whole() {
+        let said = |lines: &[&str]| {
+            let log: Vec<String> = lines.iter().map(|line| format!("2026-01-01T00:00:00.000Z {line}")).collect();
+            of(&log, Beside::default(), places()).join(" | ")
+        };
+        let in_use = "OSError: [Errno 98] Address already in use";
+        for code in [
+            "    u.bind(os.environ[\"DATA_DIR\"]+\"/ctl.sock\")",
+            "    u.bind(f\"{data}/ctl.sock\")",
+            "    u.bind(os.path.join(data, 'ctl.sock'))",
+            "    u.bind(str(data / 'ctl.sock'))",
+        ] {
+            let hint = said(&[code, in_use]);
+            assert!(hint.starts_with("the Unix socket ctl.sock is there already"), "{code}: {hint}");
+            assert_eq!(said(&[code, "PermissionError: [Errno 13] Permission denied"]), "", "{code}");
+        }
+        let whole = said(&["    u.bind(\"/tmp/ctl.sock\")", in_use]);
+        assert!(whole.starts_with("the Unix socket /tmp/ctl.sock is there"), "{whole}");
     }
 
     #[test]

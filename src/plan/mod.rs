@@ -6,6 +6,7 @@ pub mod admission;
 pub mod advance;
 pub mod artifacts;
 pub mod check;
+pub mod decisive;
 pub mod events;
 pub mod hints;
 pub mod ports;

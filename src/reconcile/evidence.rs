@@ -9,6 +9,7 @@ use crate::model::observed::{FetchSeen, Observed, ObservedProject, PortHolder, U
 use crate::model::progress::{Cause, Evidence, Progress, ProjectProgress, Release};
 use crate::model::quantity::Bytes;
 use crate::model::spec::{Sandbox, Spec, Strategy};
+use crate::plan::decisive;
 use crate::plan::hints::{self, Beside, Places};
 use crate::port::{LogLine, Tail};
 
@@ -41,7 +42,7 @@ pub fn gather(desired: &Desired, observed: &Observed, all_progress: &mut Progres
             let old: Vec<String> = old.into_iter().map(UnitId::name).collect();
             let beside = Beside { failed: &failed, old: &old, listeners: listeners.as_deref() };
             // What a hint is about may have been harmless; the line lets its author judge.
-            let line = decisive_line(&own).map(|line| format!("its log says: {line}"));
+            let line = last_words(&own).map(|line| format!("its log says: {line}"));
             let hints: Vec<String> = line.into_iter().chain(hints::of(&own, beside, places)).collect();
             explain(progress, number, &hints);
             if let Some(rejected) = progress.releases.get_mut(&number).and_then(Release::rejected_mut) {
@@ -63,6 +64,12 @@ fn own_lines(log: &[LogLine], failed: &BTreeSet<String>) -> Vec<String> {
     let of_failed: Vec<&LogLine> = own.iter().copied().filter(|line| failed.contains(&line.unit)).collect();
     let lines = if of_failed.is_empty() { own } else { of_failed };
     lines.into_iter().map(shown).collect()
+}
+
+/// Returns the line that names the cause, but for the launcher's own, which is a hint itself.
+fn last_words(own: &[String]) -> Option<String> {
+    let lines: Vec<&str> = own.iter().filter_map(|line| Some(line.split_once(' ')?.1)).collect();
+    decisive::line(&lines).filter(|line| !line.starts_with("could not run \""))
 }
 
 fn shown(line: &LogLine) -> String {
@@ -98,52 +105,6 @@ fn failed_beside(
         failed.map(|(unit, seen)| (seen.exit.is_none() && seen.restarts == 0, unit.process.clone())).collect();
     failed.sort();
     failed.into_iter().map(|(_, process)| process).collect()
-}
-
-/// What a line says that names the cause; below it are often a trace and the name of the runtime.
-const CAUSES: [&str; 16] = [
-    "error",
-    "exception",
-    "fatal",
-    "panic",
-    "fail",
-    "cannot",
-    "can't",
-    "could not",
-    "unable",
-    "not found",
-    "no such",
-    "denied",
-    "refused",
-    "invalid",
-    "missing",
-    "abort",
-];
-
-/// The longest part of a line that is shown, in characters.
-const SHOWN: usize = 200;
-
-/// How the lines of a stack trace begin, in several languages.
-const TRACES: [&str; 4] = ["at ", "from ", "File \"", "... "];
-
-/// Returns the last of an app's own lines that names a cause, or else its last line.
-fn decisive_line(own: &[String]) -> Option<String> {
-    let said: Vec<&str> = own.iter().filter_map(|line| Some(line.split_once(' ')?.1.trim())).collect();
-    let said: Vec<&str> = said.into_iter().filter(|said| !said.is_empty()).collect();
-    let names_cause = |said: &&str| {
-        CAUSES.iter().any(|cause| said.to_ascii_lowercase().contains(cause))
-            && !TRACES.iter().any(|begin| said.starts_with(begin))
-    };
-    let at = said.iter().rposition(names_cause).or_else(|| said.len().checked_sub(1))?;
-    // Some runtimes print where it happened, and what in the next line.
-    let parts = if said[at].ends_with(':') { at..said.len().min(at + 2) } else { at..at + 1 };
-    let line = said[parts].join(" ");
-    let shown: String = line.chars().take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    Some(if line.chars().count() > SHOWN {
-        format!("{shown}…")
-    } else {
-        shown.trim_end_matches(['.', ';', ' ']).to_owned()
-    })
 }
 
 fn explain(progress: &mut ProjectProgress, number: ReleaseNo, hints: &[String]) {
@@ -219,35 +180,9 @@ fn state(seen: &UnitSeen) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::{decisive_line, own_lines};
+    use super::{last_words, own_lines};
     use crate::model::quantity::Timestamp;
     use crate::port::LogLine;
-
-    #[test]
-    fn the_line_that_names_the_cause_is_shown() {
-        let log = |lines: &[&str]| lines.iter().map(|line| format!("2026-11-27T00:00:00Z {line}")).collect::<Vec<_>>();
-        let node =
-            ["Error: Cannot find module 'express'", "    at Module._load (node:internal:1)", "", "Node.js v20.1.0"];
-        assert_eq!(decisive_line(&log(&node)).as_deref(), Some("Error: Cannot find module 'express'"));
-        assert_eq!(decisive_line(&log(&["starting", "usage: app [-p PORT]"])).as_deref(), Some("usage: app [-p PORT]"));
-        let long = decisive_line(&log(&[&"ä\u{7}".repeat(150)])).unwrap();
-        assert_eq!((long.chars().count(), long.ends_with('…')), (201, true));
-        assert_eq!(decisive_line(&log(&["", " "])), None);
-        for (lines, shown) in [
-            (
-                &["TypeError: x is undefined", "    at new NodeError (node:internal/errors:405:5)"][..],
-                "TypeError: x is undefined",
-            ),
-            (
-                &["thread 'main' panicked at src/main.rs:3:5:", "DB_URL must be set: NotPresent"],
-                "thread 'main' panicked at src/main.rs:3:5: DB_URL must be set: NotPresent",
-            ),
-            (&["Could not start the server."], "Could not start the server"),
-            (&["It failed:"], "It failed:"),
-        ] {
-            assert_eq!(decisive_line(&log(lines)).as_deref(), Some(shown), "{lines:?}");
-        }
-    }
 
     #[test]
     fn what_systemd_says_of_a_unit_is_no_word_of_the_app() {
@@ -266,7 +201,7 @@ mod tests {
             line("mail", true, "error: queue is empty"),
         ];
         let decisive = |log: &[LogLine], failed: &[&str]| {
-            decisive_line(&own_lines(log, &failed.iter().map(|unit| (*unit).to_owned()).collect()))
+            last_words(&own_lines(log, &failed.iter().map(|unit| (*unit).to_owned()).collect()))
         };
         let gai = Some("socket.gaierror: [Errno -3] Temporary failure in name resolution".to_owned());
         assert_eq!(decisive(&log, &["web"]), gai);
