@@ -11,7 +11,7 @@ use nix::libc::{O_CLOEXEC, O_NOFOLLOW, O_NONBLOCK};
 use tar::{Builder, EntryType, Header};
 
 use super::failure::Failure;
-use crate::unpack::{is_junk, is_system_program};
+use crate::unpack::{instead_of_link, is_junk, is_system_program};
 
 /// The server strips a lone top-level directory. With one of ours there, none of the user's is stripped.
 const TOP: &str = "bundle";
@@ -91,7 +91,9 @@ impl<W: Write> Packer<W> {
         if !stays_inside(below, &target) && !target.to_str().is_some_and(is_system_program) {
             let target = target.display();
             return Err(io::Error::other(format!(
-                "it is a link to {target}, which is neither in the directory nor a program in /usr/bin"
+                "it is a link to {target}, which is neither below the directory by a relative path nor a program in \
+                 /usr/bin; {}",
+                instead_of_link(&target.to_string())
             )));
         }
         self.tar.append_link(&mut header(EntryType::Symlink, 0o777, 0), Path::new(TOP).join(below), target)

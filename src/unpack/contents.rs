@@ -47,7 +47,8 @@ const SHELL_SIGNS: [char; 11] = ['$', '`', '*', '?', '~', '\\', '<', '>', '{', '
 /// Programs whose arguments name files and modules of the artifact, and no terms of the app's own.
 const OF_FILES: [&str; 7] = ["gunicorn", "uvicorn", "hypercorn", "daphne", "granian", "uwsgi", "caddy"];
 /// Of other programs, the flags whose values do; what else they are given may be the app's own.
-const FLAGS_OF_FILES: [(&str, &[&str]); 8] = [
+const FLAGS_OF_FILES: [(&str, &[&str]); 9] = [
+    ("python", &["-m"]),
     ("java", &["-cp", "-classpath", "--class-path"]),
     ("celery", &["-A", "--app"]),
     ("php", &["-t"]),
@@ -162,7 +163,7 @@ impl Tree<'_> {
         if !self.on_server() || self.own_path || is_installed(name) {
             return None;
         }
-        let Found::File(path) = self.find(name) else { return None };
+        let Found::File(path) = self.find(name) else { return named_otherwise(whose, name, base(name)) };
         self.judge_file(whose, name, &path).or_else(|| {
             Some(format!(
                 "{whose} runs {name}, which is not installed on this server; the artifact has it: write ./{name}"
@@ -183,7 +184,11 @@ impl Tree<'_> {
 
     /// A path on the server, as in a container's image.
     fn judge_absolute(&self, whose: &str, path: &str, with: &str) -> Option<String> {
-        let inside = self.inside(path, Wanted::File)?;
+        let Some(inside) = self.inside(path, Wanted::File) else {
+            let is_of_system = path.rsplit_once('/').is_some_and(|(place, _)| USUAL_PATH.contains(&place));
+            let is_program = with.is_empty() && is_of_system && self.is_absent(path);
+            return is_program.then(|| named_otherwise(whose, path, base(path))).flatten();
+        };
         Some(format!(
             "{whose} runs {path}{with}, which this server does not have; the artifact has {inside}, and a process starts \
              in the artifact's directory: write ./{inside}"
@@ -267,7 +272,13 @@ impl Tree<'_> {
         match self.find(&bare(script)) {
             Found::Nothing if self.is_found_otherwise(program, script) => None,
             Found::Nothing => Some(self.missing(script, &format!("{whose} runs with {program}"), Wanted::File)),
-            Found::File(path) if is_shell(base(program)) => ends_in_return(&head(&path).ok()?).then(|| crlf(script)),
+            Found::File(path) => {
+                let head = head(&path).ok()?;
+                if let Some(what) = kind::no_script(&head) {
+                    return Some(format!("{whose} runs {script} with {program}, and that is {what}"));
+                }
+                (is_shell(base(program)) && ends_in_return(&head)).then(|| crlf(script))
+            }
             _ => None,
         }
     }
@@ -275,6 +286,13 @@ impl Tree<'_> {
     fn judge_file(&self, whose: &str, program: &str, path: &Path) -> Option<String> {
         let head = head(path).ok()?;
         let mode = fs::metadata(path).ok()?.permissions().mode();
+        // An empty release command does nothing, and that may be meant.
+        if head.is_empty() && whose.starts_with("process ") {
+            return Some(format!("{whose} runs {program}, which is empty in the artifact"));
+        }
+        if let Some(what) = kind::no_script(&head) {
+            return Some(format!("{whose} runs {program}, which is {what}"));
+        }
         if ends_in_return(&head) {
             return Some(crlf(program));
         }
@@ -287,7 +305,7 @@ impl Tree<'_> {
                  is built for Linux"
             ));
         }
-        let known = interpreter_for(program);
+        let known = interpreter_for(program).or_else(|| head.starts_with(b"<?php").then_some("php"));
         if !is_program(&head) && (mode & 0o111 == 0 || known.is_some()) {
             let (interpreter, script) = match known.or_else(|| shell_for(program)) {
                 Some(interpreter) => (interpreter, bare(program)),
@@ -454,6 +472,9 @@ impl Tree<'_> {
     /// Returns the part of an argument that names the stripped directory, and what it is without that.
     fn without_top(&self, top: &str, before: &str, word: &str, of_shell: bool) -> Option<(String, String)> {
         let (flag, value) = word.split_once('=').unwrap_or((before, word));
+        if flag == "-m" {
+            return self.module_without_top(top, value);
+        }
         let is_directory = DIRECTORY_FLAGS.contains(&flag) || of_shell && before == "cd";
         if is_directory && bare(value) == top {
             return Some((value.to_owned(), ".".to_owned()));
@@ -476,6 +497,22 @@ impl Tree<'_> {
             (is_module && found.iter().any(|file| exists(file)))
                 .then(|| (value.to_owned(), value.replacen(&format!("{top}."), "", 1)))
         })
+    }
+
+    /// The same for a module that python runs. What it imports may name the directory too.
+    fn module_without_top(&self, top: &str, module: &str) -> Option<(String, String)> {
+        const KEPT: &str = "or pack the directory with another file beside it, so that it is kept";
+        let exists = |path: &str| matches!(self.find(path), Found::File(_));
+        if is_of_python(top) {
+            return None;
+        }
+        if module == top && exists("__main__.py") {
+            return Some((format!("-m {module}"), format!("__main__.py in place of it, {KEPT}")));
+        }
+        let rest = module.strip_prefix(top)?.strip_prefix('.')?;
+        let path = rest.replace('.', "/");
+        let is_there = exists(&format!("{path}.py")) || exists(&format!("{path}/__main__.py"));
+        is_there.then(|| (format!("-m {module}"), format!("-m {rest}, {KEPT}")))
     }
 
     /// Returns the python in the same directory.
@@ -725,6 +762,16 @@ fn is_installed(name: &str) -> bool {
     USUAL_PATH.iter().any(|directory| Path::new(directory).join(name).symlink_metadata().is_ok())
 }
 
+/// Says under which name a program is installed that is not under the one it is run by.
+fn named_otherwise(whose: &str, written: &str, name: &str) -> Option<String> {
+    if is_installed(name) {
+        return Some(format!("{whose} runs {written}, which this server does not have there: write {name}"));
+    }
+    let others = other_versions(name);
+    let first = others.split(", ").next().filter(|first| !first.is_empty())?;
+    Some(format!("{whose} runs {written}, which this server does not have; it has {others}: write {first}"))
+}
+
 fn not_installed(name: &str) -> String {
     let others = other_versions(name);
     let has = if others.is_empty() { String::new() } else { format!("; this server has {others}") };
@@ -794,12 +841,25 @@ fn files_of<'a>(words: &[&'a str]) -> Vec<&'a str> {
         "bundle" if arguments.first() == Some(&"exec") => files_of(&arguments[1..]),
         name if OF_FILES.contains(&name) => arguments.to_vec(),
         name => {
+            let name = if name.starts_with("python") { "python" } else { name };
             let flags = FLAGS_OF_FILES.iter().find(|(known, _)| *known == name).map_or(&[][..], |(_, flags)| flags);
             let at = arguments.iter().position(|word| flags.contains(&word.split('=').next().unwrap_or(word)));
             at.map_or(&[][..], |at| &arguments[at..arguments.len().min(at + 2)]).to_vec()
         }
     };
     [script, of_files].concat()
+}
+
+/// Whether a module of this name comes with the server's python.
+fn is_of_python(module: &str) -> bool {
+    let versions = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let mut versions = versions.filter(|entry| entry.file_name().to_string_lossy().starts_with("python3"));
+    versions.any(|entry| {
+        let at = entry.path();
+        ["", "dist-packages"]
+            .iter()
+            .any(|place| at.join(place).join(module).exists() || at.join(place).join(format!("{module}.py")).exists())
+    })
 }
 
 /// Returns a script of a package.json.
@@ -864,6 +924,7 @@ mod tests {
         dir
     }
 
+    const LFS: &str = "version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 3\n";
     const SERVER: Place<'_> = Place::Server { stripped: None };
 
     fn runs(files: &[(&str, &str)], run: &str, place: &Place<'_>) -> String {
@@ -894,8 +955,15 @@ mod tests {
             (&[("dist/server.js", "")], "node server.js", "it has dist/server.js: write dist/server.js"),
             (&[("dist/server.js", "")], "/usr/bin/node --no-warnings server.js", "write dist/server.js"),
             (&[("src/main.py", "")], "python3 -uB main.py", "it has src/main.py: write src/main.py"),
-            (&[("main.py", "")], "python3.11 app.py", "no app.py"),
+            (&[("main.py", "")], "/opt/py/python3.11 app.py", "no app.py"),
             (&[("made-up-name*", elf)], "made-up-name serve", "the artifact has it: write ./made-up-name"),
+            (&[("app*", LFS)], "./app", "runs ./app, which is a Git LFS pointer and not the file itself: pack after"),
+            (&[("app.jar", LFS)], "java -jar app.jar", "runs app.jar with java, and that is a Git LFS pointer"),
+            (&[("app*", "<!DOCTYPE html>\n")], "./app", "which is a web page in place of the file"),
+            (&[("app*", "<?php echo 1;")], "./app", "name the interpreter before it: `php app`"),
+            (&[("app*", "")], "./app", "process web runs ./app, which is empty in the artifact"),
+            (&[("app", "")], "/usr/local/sbin/sh app", "does not have there: write sh"),
+            (&[("app", "")], "sh9.9 app", "which this server does not have; it has sh: write sh"),
         ] {
             let found = runs(files, run, &SERVER);
             assert!(found.contains(said), "{run}: {found}");
@@ -918,6 +986,12 @@ mod tests {
             (&[("c.yaml", "")], "caddy run --config=./dist/c.yaml", "was stripped: write ./c.yaml"),
             (&[("a.jar", ""), ("b.jar", "")], "java -cp lib:dist/a.jar Main", "was stripped: write a.jar"),
             (&[("app.py", "")], "gunicorn dist.app:app", "with dist.app:app; the one top directory \"dist\""),
+            (
+                &[("app.py", "")],
+                "python3 -m dist.app",
+                "was stripped: write -m app, or pack the directory with another",
+            ),
+            (&[("__main__.py", "")], "/opt/py/python3.11 -m dist", "with -m dist; the one top directory \"dist\""),
             (&[("api/main.py", "")], "uvicorn dist.api.main:app", "was stripped: write api.main:app"),
             (&[("tasks/__init__.py", "")], "celery -A dist.tasks worker", "was stripped: write tasks"),
             (&[("app.py", "")], "gunicorn --chdir dist app:app", "with dist; the one top directory \"dist\" of the"),
@@ -948,6 +1022,8 @@ mod tests {
             (&[("app.py", "")], "bash -c 'echo dist/app.py; exec python3 app.py'"),
             (&[("app.py", ""), ("orders.py", "")], "sh -c 'exec python3 app.py --topic dist.orders'"),
             (&[("app*", elf)], "python3 -m dist.x"),
+            (&[("app.py", "")], "python3 -m app"),
+            (&[("app*", elf), ("app.py", "")], "./app -m dist.app"),
             (&[("run", "")], "sh -c 'cd $DATA_DIR && exec dist/run'"),
             (&[("a", "")], "npm --prefix $DATA_DIR start"),
             (&[("a", "")], "npm exec serve"),

@@ -64,6 +64,17 @@ pub(super) fn no_program(head: &[u8]) -> Option<String> {
     }
 }
 
+/// Describes a text that stands where a program or script should be, and that no interpreter can run.
+pub(super) fn no_script(head: &[u8]) -> Option<&'static str> {
+    let text = String::from_utf8_lossy(head);
+    let text = text.trim_start_matches('\u{feff}').trim_start().to_ascii_lowercase();
+    if text.starts_with("version https://git-lfs") {
+        return Some("a Git LFS pointer and not the file itself: pack after `git lfs pull`, from a checkout with LFS");
+    }
+    let is_page = ["<!doctype html", "<html"].iter().any(|begin| text.starts_with(begin));
+    is_page.then_some("a web page in place of the file: see how it was fetched")
+}
+
 /// Detects the kind from the first bytes, or describes what they look like instead.
 pub(super) fn of(head: &[u8]) -> Result<Kind, String> {
     match (by_first_bytes(head), is_tar(head)) {

@@ -29,7 +29,7 @@ use budget::Meter;
 use kind::{Kind, Packed};
 pub use kind::{head, instead_of_a_file};
 use tree::{EntryName, Tree};
-pub use tree::{MANIFEST, is_junk, is_system_program};
+pub use tree::{MANIFEST, instead_of_link, is_junk, is_system_program};
 
 /// The 128 MiB that the zstd tool itself accepts by default.
 const ZSTD_WINDOW_LOG: u32 = 27;

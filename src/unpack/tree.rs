@@ -90,6 +90,19 @@ pub fn is_system_program(target: &str) -> bool {
     !matches!(name, "" | "." | "..") && !name.contains('/')
 }
 
+/// Says what to do with a link that leads out of an artifact.
+pub fn instead_of_link(target: &str) -> &'static str {
+    let name = target.rsplit('/').next().unwrap_or(target);
+    let is_python = name.strip_prefix("python").or_else(|| name.strip_prefix("pypy"));
+    match is_python.is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')) {
+        true => {
+            "make the virtual environment with `/usr/bin/python3 -m venv`, or ship its packages alone: `pip install \
+             --target lib`, and PYTHONPATH: lib under env"
+        }
+        false => "make it relative, as with `ln -sr`, put the file itself into the artifact, or leave the link out",
+    }
+}
+
 /// Whether a file starts like a program or a script.
 pub(super) fn is_program(head: &[u8]) -> bool {
     head.starts_with(b"#!") || head.starts_with(b"\x7fELF")
@@ -211,7 +224,8 @@ impl<'a> Tree<'a> {
             return refuse(Code::EntryForbidden, "its target is empty or has more than 1024 bytes");
         }
         if target.starts_with('/') && !is_system_program(target) {
-            return refuse(Code::PathEscapes, "its target is absolute, and not a program in /usr/bin");
+            let rule = format!("its target is absolute, and not a program in /usr/bin; {}", instead_of_link(target));
+            return refuse(Code::PathEscapes, &rule);
         }
         self.claim(&name, Node::Link(target.to_owned()))
     }

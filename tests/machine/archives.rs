@@ -110,6 +110,8 @@ fn what_an_artifact_lacks_is_told_before_anything_starts() {
           printf '#!/usr/bin/env pythonx\n' >x && printf '#!/root/.pyenv/shims/python3\n' >home && chmod +x x home && tar czf first.tgz x home
           printf '@echo off\r\nnode server.js\r\n' >start.cmd && tar czf cmd.tgz start.cmd && printf 'MZ\220\0\3\0\0\0' >app.exe && tar czf exe.tgz app.exe
           python3 -c 'd = bytearray(open(\'hello\', \'rb\').read()); d[18] = 62 + 183 - d[18]; open(\'other\', \'wb\').write(d)' && tar czf other.tgz other
+          printf 'version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 3\n' >big && chmod +x big && tar czf lfs.tgz big
+          mkdir -p venv/bin && ln -s /opt/hostedtoolcache/Python/3.11.9/x64/bin/python3.11 venv/bin/python && cp hello venv && tar czf venv.tgz -C venv .
           cp *.tgz *.jar /zexio/artifacts/"
             .replace("\\'", "\"")
             .as_str(),
@@ -143,6 +145,9 @@ fn what_an_artifact_lacks_is_told_before_anything_starts() {
         ("cmd", "cmd.tgz", "./start.cmd", "which is a script for Windows"),
         ("exe", "exe.tgz", "./app.exe", "which is a program for Windows: build it for Linux"),
         ("other", "other.tgz", "./other", "and this server is"),
+        ("lfs", "lfs.tgz", "./big", "which is a Git LFS pointer and not the file itself"),
+        ("venv", "venv.tgz", "./hello", "make the virtual environment with `/usr/bin/python3 -m venv`"),
+        ("python", "flat.tgz", "python app.py", "runs python, which this server does not have; it has python3"),
     ];
     for (project, file, run, _) in cases {
         machine.drop_spec(project, &spec(project, file, run, ""));
