@@ -184,6 +184,9 @@ const BUILTINS: [&str; 19] = [
 const BLOCKS: [&str; 7] = ["if", "for", "while", "until", "case", "{", "[["];
 
 const REDIRECTION: &str = "a shell's redirection";
+const PIPE: &str = "a shell's pipe";
+/// Programs that only pass on or keep what they read.
+const SINKS: [&str; 6] = ["tee", "cat", "logger", "systemd-cat", "rotatelogs", "multilog"];
 const BACKGROUND: &str = "what starts a command in the background in a shell";
 
 /// Replaces the names that are filled in; the values come from `value`.
@@ -304,6 +307,10 @@ impl fmt::Display for Syntax {
                     REDIRECTION => f.write_str(
                         " (the journal keeps what it writes to its output; a file of its own belongs in $DATA_DIR)",
                     ),
+                    PIPE => f.write_str(
+                        " (at a stop both sides are signalled, and what is written after that is lost: let the program \
+                         write to its output, which the journal keeps, or to $DATA_DIR)",
+                    ),
                     BACKGROUND => f.write_str(" (what runs beside it is a process of its own under processes)"),
                     _ => Ok(()),
                 }
@@ -393,6 +400,8 @@ struct Reader<'a> {
     foreign: Option<Syntax>,
     /// Where the last `&&`, `&` or `;` ends.
     last_separator: Option<usize>,
+    /// Position of the last `|`.
+    pipe: Option<usize>,
     /// Position of the `&` that ends the text.
     background: Option<usize>,
     /// Start of the name of each file that it writes beside its code, which is read-only.
@@ -410,6 +419,7 @@ impl<'a> Reader<'a> {
             syntax: None,
             foreign: None,
             last_separator: None,
+            pipe: None,
             background: None,
             outputs,
             patterns,
@@ -546,6 +556,9 @@ impl<'a> Reader<'a> {
     /// Says what to write instead: the text without what is dropped, or with a quoted word, or a list that runs a
     /// shell.
     fn instead(&self, syntax: &Syntax) -> String {
+        if let Some(said) = self.without_sink() {
+            return said;
+        }
         let text = match syntax {
             Syntax::Continued => self.text.trim().lines().map(str::trim).collect::<Vec<_>>().join(" "),
             Syntax::Unquoted(_, word) => self.text.replacen(word.as_str(), &format!("'{word}'"), 1),
@@ -568,6 +581,9 @@ impl<'a> Reader<'a> {
     /// Says how to write a text: as it is, or as a list that runs a shell.
     fn line_of(text: &str) -> String {
         let reader = Reader::of(text).ok();
+        if let Some(said) = reader.as_ref().and_then(Reader::without_sink) {
+            return said;
+        }
         match reader.filter(|reader| reader.found().is_some()) {
             Some(Reader { foreign: Some(foreign), .. }) => format!("{foreign}"),
             Some(reader) => match reader.kept() {
@@ -576,6 +592,20 @@ impl<'a> Reader<'a> {
             },
             None => format!("write {}", text.trim()),
         }
+    }
+
+    /// Says what to write without a pipe at the end that only keeps the output, if there is one.
+    fn without_sink(&self) -> Option<String> {
+        let (before, after) = self.text.split_at(self.pipe?);
+        let sink = after.trim_start_matches(['|', '&']).trim().trim_end_matches('&').trim();
+        let name = sink.split_whitespace().next()?;
+        let name = name.rsplit('/').next().unwrap_or(name);
+        if !SINKS.contains(&name) || sink.contains(['|', '&', ';', '\n', '(', ')', '`']) {
+            return None;
+        }
+        let before = before.trim_end().trim_end_matches("2>&1").trim();
+        let before = before.strip_prefix("nohup ").unwrap_or(before);
+        Some(format!("leave out `| {sink}`, since the journal keeps the output; {}", Self::line_of(before)))
     }
 
     /// Returns the text without the `&` at its end and its `nohup`, and with its files in the data directory.
@@ -692,7 +722,7 @@ impl<'a> Reader<'a> {
             (">>", REDIRECTION),
             (">&", REDIRECTION),
             ("&>", REDIRECTION),
-            ("|", "a shell's pipe"),
+            ("|", PIPE),
             ("&", BACKGROUND),
             (";", "what runs one command after another in a shell"),
             ("<", REDIRECTION),
@@ -707,6 +737,7 @@ impl<'a> Reader<'a> {
         let is_last = after.is_empty() || after.starts_with('#');
         match *written {
             "&" if is_last => self.background = Some(at),
+            "|" => self.pipe = Some(at),
             "&&" | ";" | "&" => self.last_separator = Some(end),
             ">&" if after.starts_with(|c: char| c.is_ascii_digit() || c == '-') => {}
             ">" | ">>" | "&>" | ">&" => {
@@ -1169,6 +1200,15 @@ mod tests {
             ("cd app; node s.js", "cd is", r#"[sh, -c, "cd app; exec node s.js"]"#),
             ("NODE_ENV=production ./app", "put NODE_ENV under env", r#"[sh, -c, "NODE_ENV=production ./app"]"#),
             ("./a | ./b", "| is a shell's pipe", r#"[sh, -c, "./a | ./b"]"#),
+            ("./a | ./b", "at a stop both sides are signalled", ""),
+            ("python3 w.py | cat", "leave out `| cat`, since the journal keeps", "write python3 w.py"),
+            ("./a --x 2>&1 | tee -a $DATA_DIR/log", "leave out `| tee -a", "write ./a --x"),
+            ("./a |& logger -t a", "leave out `| logger -t a`", "write ./a"),
+            ("nohup ./a 2>&1 | tee log &", "leave out `| tee log`", "write ./a"),
+            ("cd x && ./a | tee log", "leave out `| tee log`", r#"[sh, -c, "cd x && exec ./a"]"#),
+            ("./a | grep -v x | tee log", "leave out `| tee log`", r#"[sh, -c, "./a | grep -v x"]"#),
+            ("cat x | ./a", "| is a shell's pipe", r#"[sh, -c, "cat x | ./a"]"#),
+            ("./a | tee log | ./b", "| is a shell's pipe", r#"[sh, -c, "./a | tee log | ./b"]"#),
             ("./a || ./b", "|| is", r#"[sh, -c, "./a || ./b"]"#),
             ("./a > \"$DATA_DIR/log\"", "> is", r#"[sh, -c, "exec ./a > \"$DATA_DIR/log\""]"#),
             ("./a 2>&1", ">& is", r#"[sh, -c, "exec ./a 2>&1"]"#),
