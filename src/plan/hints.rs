@@ -258,7 +258,9 @@ fn about(messages: &[&str], beside: Beside<'_>, places: Places<'_>) -> Vec<Strin
     let said_of = |who: Holder| held.iter().find(|(holder, _)| *holder == who).map(|(_, said)| said.clone());
     let other = said_of(Holder::Other).or_else(|| said_of(Holder::Unknown));
     let of_old = held.iter().any(|(holder, _)| *holder == Holder::OldRelease);
-    let unknown = says(&PORT_TAKEN, &[]) && held.iter().all(|(holder, _)| *holder == Holder::Unknown);
+    // A socket's file stays when its holder ends.
+    let unknown =
+        stale.is_none() && says(&PORT_TAKEN, &[]) && held.iter().all(|(holder, _)| *holder == Holder::Unknown);
     let is_locked = lower.iter().any(|line| has_one_of(line, &TAKEN) && !has_one_of(line, &PORT_TAKEN));
     let twice = beside.failed.first().filter(|_| is_locked || of_old || unknown).map(|process| {
         format!(

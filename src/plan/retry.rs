@@ -65,11 +65,16 @@ pub struct Rejection {
     pub fetched: bool,
 }
 
+/// Says that a release goes on as if the failed one had not been.
+pub fn serves_as_before(serving: ReleaseNo) -> String {
+    format!("release {serving} serves as before")
+}
+
 /// Ends a rollout that failed. The serving release keeps serving; the project is stalled until its spec changes.
 pub fn reject(progress: &mut ProjectProgress, number: ReleaseNo, why: Rejection, now: Timestamp) {
     let Rejection { reason, message, kept_for_inspection, fetched } = why;
     let serves = match progress.serving {
-        Some(serving) => format!("release {serving} serves as before"),
+        Some(serving) => serves_as_before(serving),
         None => "nothing serves".to_owned(),
     };
     let again = if fetched { "when the spec changes" } else { "by `zexio sync`, or when the spec changes" };

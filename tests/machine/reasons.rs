@@ -200,6 +200,32 @@ fn the_reason_names_what_to_change() {
     assert!(!doctor.contains("twice listens on"), "{doctor}");
 }
 
+const STALE: &str = r#"
+import http.server, os, socket
+socket.socket(socket.AF_UNIX).bind(os.environ["DATA_DIR"] + "/ctl.sock")
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+http.server.HTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Answer).serve_forever()
+"#;
+
+#[test]
+fn an_old_release_that_does_not_come_up_again_after_a_rejected_one_is_not_said_to_serve() {
+    let machine = Machine::with_agent();
+    machine.write_file("/root/stale/stale.py", STALE);
+    machine.must("tar -C /root/stale -czf /srv/artifacts/reasons.tar.gz .");
+    let stale = "{ run: python3 stale.py, strategy: recreate, ready: { tcp: true, within: 60s, interval: 100ms } }";
+    assert!(apply(&machine, "stale", "{ ROUND: \"1\" }", stale).contains("\"serving\": 1"));
+    let status = apply(&machine, "stale", "{ ROUND: \"2\" }", stale);
+    assert!(status.contains("the Unix socket ctl.sock is there already"), "{status}");
+    machine.wait_until("the outage to be said", || machine.status_has("stale", "\"reason\":\"ProcessDown\""));
+    assert!(machine.status_has("stale", "release1runsagainanddoesnotstayup"));
+    assert!(machine.must("zexio events stale").contains(" ProcessDown "));
+    machine.must("rm /zexio/apps/stale/data/ctl.sock");
+    machine.wait_until("it to serve", || machine.status_has("stale", "release1servesasbefore"));
+}
+
 #[test]
 fn a_job_that_fails_is_told_with_each_run() {
     let machine = Machine::with_agent();

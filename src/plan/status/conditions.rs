@@ -6,14 +6,15 @@ use crate::model::reason::Reason;
 use crate::model::status::ConditionKind;
 
 use super::input::{Finding, StatusInput};
-use super::processes::{down_process, failed_runs, open_ports, unenforced_limits};
+use super::processes::{down_process, failed_runs, open_ports, unenforced_limits, unsteady_process};
 use super::reconciling::{draining, reconciling, waiting};
 use super::routes::{failing_routes, missing_certificates, pending_routes, template_trouble};
 use super::stalled::{contested, is_deferred, stalled, suspended};
+use crate::plan::retry::serves_as_before;
 
 pub(super) fn findings(view: &StatusInput<'_>) -> Vec<(ConditionKind, bool, Finding)> {
     let mut found = Vec::new();
-    let stalled = stalled(view);
+    let stalled = stalled(view).map(|(reason, message)| (reason, without_outage(view, message)));
     let unready = unready(view, stalled.as_ref());
     found.push(match &unready {
         None => (ConditionKind::Ready, true, (Reason::Serving, serving_message(view))),
@@ -33,10 +34,21 @@ pub(super) fn findings(view: &StatusInput<'_>) -> Vec<(ConditionKind, bool, Find
     found
 }
 
+/// Says of the release that serves as before if it does not stay up.
+fn without_outage(view: &StatusInput<'_>, message: String) -> String {
+    match view.progress.serving.filter(|_| unsteady_process(view).is_some()) {
+        Some(serving) => {
+            message.replace(&serves_as_before(serving), &format!("release {serving} runs again and does not stay up"))
+        }
+        None => message,
+    }
+}
+
 /// Returns why the project is not as desired; none if it is.
 pub(super) fn unready(view: &StatusInput<'_>, stalled: Option<&Finding>) -> Option<Finding> {
     if let Some(finding) = stalled {
-        return Some(finding.clone());
+        // The release that was to serve on may not stay up either: then nothing serves.
+        return Some(unsteady_process(view).unwrap_or_else(|| finding.clone()));
     }
     let progress = view.progress;
     if is_deferred(view) {

@@ -44,19 +44,34 @@ pub(super) fn processes(view: &StatusInput<'_>) -> Vec<ProcessStatus> {
     shown
 }
 
+/// Returns which process of the serving release ends again and again.
+pub(super) fn unsteady_process(view: &StatusInput<'_>) -> Option<Finding> {
+    let units = view.seen.units.known()?;
+    serving_daemons(view).find_map(|unit| unsteady(view, &unit, units.get(&unit)?))
+}
+
+fn serving_daemons<'a>(view: &'a StatusInput<'_>) -> impl Iterator<Item = UnitId> + 'a {
+    let units = view.progress.serving.map(|serving| view.progress.units_of(view.project, serving));
+    let units = units.into_iter().flatten();
+    units.filter(|unit| view.progress.work_of(unit).is_some_and(Work::is_daemon))
+}
+
+fn unsteady(view: &StatusInput<'_>, unit: &UnitId, seen: &UnitSeen) -> Option<Finding> {
+    let runs = short_runs(view, unit, seen);
+    let (reason, how) = restarts::unsteady(&runs, view.progress.work_of(unit))?;
+    Some((reason, format!("process {} {how}", unit.process)))
+}
+
 pub(super) fn down_process(view: &StatusInput<'_>) -> Option<Finding> {
     let serving = view.progress.serving?;
     let Some(units) = view.seen.units.known() else {
         return Some((Reason::Unknown, "systemd could not be asked; what is shown may be old".into()));
     };
-    let daemons = view.progress.units_of(view.project, serving).into_iter();
-    let mut daemons = daemons.filter(|unit| view.progress.work_of(unit).is_some_and(Work::is_daemon));
-    daemons.find_map(|unit| {
+    serving_daemons(view).find_map(|unit| {
         let seen = units.get(&unit);
         let work = view.progress.work_of(&unit);
-        let runs = seen.map(|seen| short_runs(view, &unit, seen)).unwrap_or_default();
-        if let Some((reason, unsteady)) = restarts::unsteady(&runs, work) {
-            return Some((reason, format!("process {} {unsteady}", unit.process)));
+        if let Some(finding) = seen.and_then(|seen| unsteady(view, &unit, seen)) {
+            return Some(finding);
         }
         let up = seen.is_some_and(|seen| matches!(seen.state, ActiveState::Active | ActiveState::Reloading));
         if up {
