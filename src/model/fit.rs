@@ -404,7 +404,7 @@ mod tests {
         let text = "zexio: 1\nproject: shop\nartifact: { file: x }\nprocesses: { web: { run: ./x, ready: { http: /up?x=1 } } }";
         let document = parse(text.as_bytes()).unwrap();
         let ready = document.processes.values().next().and_then(|process| process.ready.clone()).unwrap();
-        assert!(matches!(ready.check, Check::Http { path, host: None } if path.as_str() == "/up?x=1"));
+        assert!(matches!(ready.check, Check::Http { path, host: None, .. } if path.as_str() == "/up?x=1"));
     }
 
     #[test]
