@@ -836,7 +836,7 @@ mod tests {
     #[test]
     fn a_need_is_one_of_the_services() {
         assert_eq!(with("needs: [redis, postgresql]\n"), "accepted");
-        assert!(with("needs: [mysql]\n").contains("\"mysql\" is not one of nodejs, postgresql, redis"));
+        assert!(with("needs: [mysql]\n").contains(&format!("\"mysql\" is not one of {}", Service::names())));
     }
 
     fn host(services: &str) -> String {

@@ -27,7 +27,7 @@ async fn a_service_is_asked_for_shown_and_let_go() {
     let all = bench.send(ask("GET", "/v1/services")).await.json();
     let names: Vec<&str> =
         all["services"].as_array().unwrap().iter().filter_map(|view| view["service"].as_str()).collect();
-    assert_eq!(names, ["nodejs", "postgresql", "redis"]);
+    assert_eq!(names, Service::ALL.map(Service::as_str));
     assert!(all["services"][0]["desired"].is_null());
     assert_eq!(bench.send(ask("DELETE", "/v1/services/postgresql?purge=true")).await.status, 202);
     let intent = bench.db.desired_service(Service::Postgresql).unwrap().unwrap().intent;
@@ -42,7 +42,7 @@ async fn what_is_no_service_or_no_version_of_it_is_refused_by_name() {
     let bench = Bench::new();
     let unknown = bench.send(put("mysql", "{}")).await;
     assert_eq!(unknown.outcome(), (404, "unknown_service".to_owned()));
-    assert!(unknown.text.contains("nodejs, postgresql, redis"), "{}", unknown.text);
+    assert!(unknown.text.contains(&Service::names()), "{}", unknown.text);
     for (service, body, path) in [
         ("redis", r#"{"version":"7.0"}"#, "version"),
         ("nodejs", r#"{"version":"latest"}"#, "version"),
