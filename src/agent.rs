@@ -26,7 +26,7 @@ use crate::host::stats::Sampler;
 use crate::host::systemd::Systemd;
 use crate::host::users;
 use crate::metrics::Metrics;
-use crate::plan::Rules;
+use crate::plan::PlanConfig;
 use crate::plan::services::PackageJob;
 use crate::port::{Clock, Stats};
 use crate::reconcile;
@@ -159,7 +159,7 @@ fn reconciler(
     }
     let files = Files::open(&settings.root, artifacts.into(), limits, clock.clone(), trigger.clone());
     let files = files.map_err(|e| e.to_string())?;
-    let rules = Rules {
+    let config = PlanConfig {
         layout: settings.root.clone(),
         ports: (settings.ports.from, settings.ports.to),
         proxy: template::last_good_proxy(settings)?,
@@ -173,16 +173,16 @@ fn reconciler(
         routes: Box::new(Caddy::new(Path::new(&settings.caddy.admin))?.with_template(&settings.caddy.template)),
         tail: Box::new(Endings::begin(trigger.clone()).map_err(|e| format!("could not start a thread: {e}"))?),
         clock,
-        rules,
+        config,
         planner: checked_plan,
-        turn: 0,
-        busy: 0,
-        route_trouble: None,
-        offer_again: false,
-        template_trouble: None,
-        last: Default::default(),
-        recorded: 0,
-        pending: Default::default(),
+        next_project: 0,
+        busy_passes: 0,
+        route_error: None,
+        retry_refused_routes: false,
+        template_error: None,
+        last_statuses: Default::default(),
+        recorded_passes: 0,
+        pending_events: Default::default(),
         metrics: metrics.clone(),
         phases: Default::default(),
     })

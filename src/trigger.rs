@@ -18,16 +18,16 @@ pub struct TriggerSender(Sender<Trigger>);
 /// What the loop can receive.
 pub enum Trigger {
     Changed,
-    /// Caddy should be offered the refused routes again.
-    OfferAgain,
-    Ask(Box<DryRunRequest>),
+    /// The routes that Caddy refused should be loaded again.
+    RetryRefusedRoutes,
+    DryRun(Box<DryRunRequest>),
     Stop,
 }
 
 /// A request for what the loop would do.
 pub struct DryRunRequest {
     /// Assume this desired state of the project.
-    pub suppose: Option<(ProjectId, DesiredProject)>,
+    pub assumed: Option<(ProjectId, DesiredProject)>,
     /// Where the answer goes.
     pub answer: oneshot::Sender<Result<DryRun, String>>,
 }
@@ -53,9 +53,9 @@ impl TriggerSender {
         let _ = self.0.send(Trigger::Changed);
     }
 
-    /// Wakes the loop, to offer Caddy the refused routes again.
-    pub fn offer_again(&self) {
-        let _ = self.0.send(Trigger::OfferAgain);
+    /// Wakes the loop, to load the routes that Caddy refused again.
+    pub fn retry_refused_routes(&self) {
+        let _ = self.0.send(Trigger::RetryRefusedRoutes);
     }
 
     /// Ends the loop after its current pass.
@@ -70,7 +70,7 @@ impl TriggerSender {
     pub async fn plan(&self, suppose: Option<(ProjectId, DesiredProject)>) -> Result<DryRun, String> {
         let (answer, wait) = oneshot::channel();
         let ended = || "the loop has ended".to_owned();
-        self.0.send(Trigger::Ask(Box::new(DryRunRequest { suppose, answer }))).map_err(|_| ended())?;
+        self.0.send(Trigger::DryRun(Box::new(DryRunRequest { assumed: suppose, answer }))).map_err(|_| ended())?;
         wait.await.map_err(|_| ended())?
     }
 }
@@ -80,9 +80,9 @@ pub struct TriggerReceiver(Receiver<Trigger>);
 
 impl TriggerReceiver {
     /// Waits for a trigger or until the time is up; then returns all triggers received until then.
-    pub fn listen(&self, at_most: Duration) -> Vec<Trigger> {
+    pub fn recv_all(&self, at_most: Duration) -> Vec<Trigger> {
         let first = match self.0.recv_timeout(at_most) {
-            Ok(ring) => ring,
+            Ok(trigger) => trigger,
             Err(RecvTimeoutError::Timeout) => return Vec::new(),
             Err(RecvTimeoutError::Disconnected) => return vec![Trigger::Stop],
         };

@@ -109,7 +109,7 @@ impl<'a> Body<'a> {
     /// Reads the whole body.
     ///
     /// # Errors
-    /// Those of `piece` and `finish`.
+    /// The body is too long or too slow, the sender stopped, or the bytes do not have the signed digest.
     pub async fn read(mut self, headers: &HeaderMap) -> Result<Zeroizing<Vec<u8>>, Problem> {
         // Allocated in full at once if the length is known: a buffer that grows leaves copies of secrets behind.
         let room = length(headers).unwrap_or(0).min(self.most);

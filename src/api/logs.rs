@@ -140,7 +140,8 @@ fn units(state: &ApiState, project: &ProjectId, ask: &Ask) -> Result<Units, Prob
 fn chosen(project: &ProjectId, progress: &ProjectProgress, ask: &Ask) -> Units {
     let releases = progress.releases.iter().filter(|(number, _)| ask.release.is_none_or(|wanted| wanted == **number));
     let units = releases.flat_map(|(number, release)| {
-        let units = progress.command_of(project, *number).into_iter().chain(progress.units_of(project, *number));
+        let units =
+            progress.release_command_unit(project, *number).into_iter().chain(progress.units_of(project, *number));
         units.map(|unit| (unit, release.created_at))
     });
     units

@@ -17,7 +17,7 @@ use crate::model::spec::{Artifact, ArtifactFrom, Spec, hide_query};
 use crate::model::status::Status;
 use crate::plan::accept::admit::{Admitted, Origin, admit};
 use crate::plan::status::{before_first_pass, with_current_intent};
-use crate::port::{Put, WriteError};
+use crate::port::{WriteError, WriteResult};
 
 use super::problem::Problem;
 use super::query::{content_type, if_match};
@@ -128,7 +128,7 @@ pub async fn sync(call: &Call) -> Answer {
         .write(move |state| {
             let wanted = state.known(&id)?;
             if !prune {
-                state.trigger.offer_again();
+                state.trigger.retry_refused_routes();
             }
             let refused = wanted.refusal.as_ref().is_some_and(Refusal::holds_a_removal);
             let generation = match prune && refused {
@@ -193,7 +193,7 @@ fn go_back(
     wanted: &DesiredProject,
     to: Option<ReleaseNo>,
     by: &By,
-) -> Result<(Put, ReleaseNo), Problem> {
+) -> Result<(WriteResult, ReleaseNo), Problem> {
     let spec = match &wanted.intent {
         Intent::Run(spec) => spec,
         Intent::Delete { .. } => return Err(WriteError::Deleting(project.clone()).into()),
@@ -205,14 +205,14 @@ fn go_back(
     let progress = state.progress.progress_of(project)?;
     let number = match to {
         Some(number) => number,
-        None => progress.way_back().ok_or_else(|| nothing_good(project))?,
+        None => progress.rollback_target().ok_or_else(|| nothing_good(project))?,
     };
     let release = progress.release(number).ok_or_else(|| {
         let kept: Vec<String> = progress.releases.keys().map(ToString::to_string).collect();
         let detail = format!("project {project} has no release {number}; it has {}", kept.join(", "));
         Problem::missing("unknown_release", detail)
     })?;
-    if !release.good {
+    if !release.was_healthy {
         let detail = format!("release {number} of {project} was never healthy; nothing can go back to it");
         return Err(Problem::conflict("never_good", detail));
     }
@@ -251,11 +251,11 @@ fn past(progress: &ProjectProgress, number: ReleaseNo, release: &Release) -> Val
         "sha256": release.sha256,
         "version": release.version,
         "state": progress.state_of(number),
-        "good": release.good,
+        "good": release.was_healthy,
         "created_at": release.created_at,
         "since": release.since,
         "why": release.end.as_ref().map(End::cause),
-        "vetoed": release.vetoed,
+        "vetoed": release.rolled_back,
         "evidence": release.rejected().and_then(|rejected| rejected.evidence.as_ref()),
     })
 }

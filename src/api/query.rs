@@ -46,7 +46,7 @@ impl Query {
     /// Returns a parameter, parsed by `parse`.
     ///
     /// # Errors
-    /// That of `parse`, with the parameter's name.
+    /// The value cannot be parsed; the message begins with the parameter's name.
     pub fn read<T, E: ToString>(
         &self,
         name: &str,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::model::desired::{DesiredService, Owner, Refusal, ServiceIntent};
 use crate::model::document;
 use crate::model::reason::Reason;
-use crate::model::services::{Service, work_unit};
+use crate::model::services::{Service, package_job_unit};
 use crate::model::status::{ServiceState, ServiceStatus};
 use crate::port::{PortError, WriteError};
 
@@ -77,7 +77,7 @@ pub async fn delete(call: &Call) -> Answer {
             let wanted = state.desired_services.desired_service(service)?.ok_or(WriteError::ServiceUnknown(service))?;
             let held = wanted.refusal.as_ref().is_some_and(Refusal::holds_a_removal);
             let owner = if held { wanted.owner } else { Owner::Api };
-            Ok(state.desired_services.drop_service(service, &owner, purge, &by)?)
+            Ok(state.desired_services.delete_service(service, &owner, purge, &by)?)
         })
         .await?;
     json(StatusCode::ACCEPTED, &json!({ "service": service, "generation": generation }))
@@ -100,11 +100,11 @@ fn view(service: Service, wanted: Option<&DesiredService>, statuses: &BTreeMap<S
         "installed": status.and_then(|status| status.installed.as_ref()),
         "state": status.map_or(ServiceState::Unknown, |status| status.state),
         "reason": status.map_or(Reason::Pending, |status| status.reason),
-        "message": status.map_or("no pass has looked at it yet", |status| &status.message),
+        "message": status.map_or("no pass has observed it yet", |status| &status.message),
         "evidence": status.map(|status| status.evidence.clone()).unwrap_or_default(),
         "since": status.map(|status| status.since),
         "observed_generation": status.map_or(0, |status| status.observed_generation),
-        "unit": work_unit(service),
+        "unit": package_job_unit(service),
     })
 }
 

@@ -13,7 +13,7 @@ use super::wait::{WaitState, watch};
 use crate::model::quantity::Span;
 use crate::model::reason::Reason;
 use crate::model::services::Service;
-use crate::plan::services::{PackageJob, Task as Work, waits_for_somebody};
+use crate::plan::services::{PackageJob, Task as Work, needs_operator};
 
 /// Runs a verb on host services.
 ///
@@ -60,7 +60,7 @@ pub fn for_service(client: &Client, service: Service, at_most: Span) -> Result<S
 /// The agent refused.
 pub fn put(client: &Client, service: Service, version: &str) -> Result<(u64, &'static str), Failure> {
     let before = client.value(&Ask::get(place(service)))?;
-    let body = if version == service.usual() { json!({}) } else { json!({ "version": version }) };
+    let body = if version == service.default_name() { json!({}) } else { json!({ "version": version }) };
     let answer = client.send(&Ask::json("PUT", place(service), &body))?;
     let generation = answer.value()?["generation"].as_u64().unwrap_or_default();
     let outcome = match before["desired"]["generation"].as_u64() {
@@ -125,7 +125,7 @@ fn judge(view: &Value, fresh: bool) -> WaitState {
     let seen = view["observed_generation"].as_u64() == desired["generation"].as_u64().or(Some(0));
     match text(view, "state") {
         _ if !seen || !fresh => WaitState::Going(said),
-        "failed" if Reason::named(text(view, "reason")).is_some_and(waits_for_somebody) => WaitState::Failed(said),
+        "failed" if Reason::named(text(view, "reason")).is_some_and(needs_operator) => WaitState::Failed(said),
         "installed" | "running" | "absent" if desired["remove"].is_null() => WaitState::Ready(said),
         _ => WaitState::Going(said),
     }
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_is_waited_for_until_its_own_generation_came_to_an_end() {
+    fn a_request_is_waited_for_until_its_own_generation_ended() {
         let install = json!({ "version": "default", "generation": 2 });
         let remove = json!({ "remove": true, "generation": 3 });
         let said = || "R: m".to_owned();

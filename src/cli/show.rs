@@ -448,11 +448,11 @@ shop.example.com/api/*  127.0.0.1:21003  waits
     fn a_plan_shows_each_step_with_its_sign_and_reason() {
         let steps = json!([
             {"project":"shop","action":"fetch release 2","reason":"the release is not on disk","sign":"+"},
-            {"project":null,"action":"load routes into Caddy","reason":"the routes wanted are not the ones Caddy has","sign":"~"}]);
+            {"project":null,"action":"load routes into Caddy","reason":"Caddy does not have the desired routes","sign":"~"}]);
         assert_eq!(
             plan(list(&steps, "steps"), &[], Paint(false)),
             "+ shop: fetch release 2  (the release is not on disk)\n\
-             ~ all: load routes into Caddy  (the routes wanted are not the ones Caddy has)\n"
+             ~ all: load routes into Caddy  (Caddy does not have the desired routes)\n"
         );
         assert!(plan(list(&steps, "steps"), &[], Paint(true)).starts_with("\x1b[32m+\x1b[0m shop: "));
     }

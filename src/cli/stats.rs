@@ -27,7 +27,7 @@ pub fn once(session: &Session) -> Result<(), Failure> {
 /// Shows the figures once a second: redrawn in place for people, one after the other for programs.
 ///
 /// # Errors
-/// Those of `once`.
+/// The agent could not be reached, or refused.
 pub fn watch(session: &Session) -> Result<(), Failure> {
     let format = session.format;
     let top = if Paint::of_stdout().0 { "\x1b[H\x1b[2J" } else { "\n" };
@@ -46,7 +46,7 @@ pub fn watch(session: &Session) -> Result<(), Failure> {
 /// Prints the agent's metrics, or replaces a file with them atomically: a reader never sees half of it.
 ///
 /// # Errors
-/// As `once`, or the file could not be written.
+/// The agent could not be reached or refused, or the file could not be written.
 pub fn metrics(session: &Session, file: Option<&Path>) -> Result<(), Failure> {
     let text = session.client.text(&Ask::get("/metrics"))?;
     let Some(file) = file else { return say(&text) };

@@ -11,8 +11,8 @@ use super::output::{machine, say};
 use super::text::clean;
 use crate::host::clock::SystemClock;
 use crate::model::document::{self, Subject};
-use crate::model::fit;
 use crate::model::problem::Problem;
+use crate::model::spec_rules;
 use crate::port::Clock;
 
 /// How much of a line is shown.
@@ -42,7 +42,9 @@ pub fn validate(files: &[PathBuf], format: Format) -> Result<(), Failure> {
 
 fn problems_of(text: &[u8]) -> Vec<Problem> {
     let found = document::parse_any(text).and_then(|subject| match subject {
-        Subject::Project(document) => document::located(text, fit::over(&document, None, SystemClock.now())),
+        Subject::Project(document) => {
+            document::located(text, spec_rules::ended_schedules(&document, None, SystemClock.now()))
+        }
         Subject::Host(_) => Ok(()),
     });
     found.err().map(|error| error.problems).unwrap_or_default()

@@ -111,7 +111,7 @@ fn remove_tree(path: &Path) {
 }
 
 impl Bundles for Files {
-    fn look(&self, project: &ProjectId) -> Result<BundlesSeen, PortError> {
+    fn observe(&self, project: &ProjectId) -> Result<BundlesSeen, PortError> {
         let fronts = self.layout.fronts().join(project.as_str());
         let bundle = self.layout.bundle(project);
         Ok(BundlesSeen {
@@ -120,7 +120,8 @@ impl Bundles for Files {
             markers: names_in(&fronts)?.iter().filter_map(|name| ProcessName::parse(name).ok()).collect(),
             user: users::find(&user_of(project))?.is_some(),
             directory: self.layout.releases(project).exists() || bundle.is_symlink(),
-            open: fs::metadata(self.layout.app(project)).is_ok_and(|meta| meta.permissions().mode() & 0o001 != 0),
+            readable_by_caddy: fs::metadata(self.layout.app(project))
+                .is_ok_and(|meta| meta.permissions().mode() & 0o001 != 0),
             data: self.layout.data(project).exists(),
             fronts: fronts.exists(),
         })

@@ -234,8 +234,8 @@ pub struct Content {
     pub env: BTreeMap<EnvName, Sealed>,
     /// Variables that are secrets, by the version of their value.
     pub secrets: BTreeMap<EnvName, SecretVersion>,
-    pub processes: BTreeMap<ProcessName, Work>,
-    pub limits: Ceiling,
+    pub processes: BTreeMap<ProcessName, Workload>,
+    pub limits: EffectiveLimits,
     pub sandbox: Sandbox,
 }
 
@@ -247,10 +247,10 @@ pub struct SecretVersion {
     pub version: u32,
 }
 
-/// One process as a release runs it, without its routes.
+/// A process, a schedule, a site or a command as a release runs it, without its routes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Work {
-    pub kind: Kind,
+pub struct Workload {
+    pub kind: WorkloadKind,
     /// None for a static site.
     pub run: Option<Command>,
     /// None: ready as soon as it stays up.
@@ -262,10 +262,10 @@ pub struct Work {
     pub instances: u32,
 }
 
-/// The kind of a process.
+/// The kind of a workload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum WorkloadKind {
     /// Listens on ports of its own.
     Web,
     /// Runs all the time and has no port of ours.
@@ -285,16 +285,16 @@ pub enum Kind {
     Release(Span),
 }
 
-impl Work {
+impl Workload {
     fn of(process: &Process) -> Self {
         let web = process.is_web();
         let kind = match (&process.schedule, &process.static_site) {
-            (Some(calendar), _) => Kind::Scheduled(calendar.clone()),
+            (Some(calendar), _) => WorkloadKind::Scheduled(calendar.clone()),
             (None, Some(directory)) => {
-                Kind::Site { directory: directory.clone(), spa: process.spa, clean_urls: process.clean_urls }
+                WorkloadKind::Site { directory: directory.clone(), spa: process.spa, clean_urls: process.clean_urls }
             }
-            (None, None) if web => Kind::Web,
-            (None, None) => Kind::Worker,
+            (None, None) if web => WorkloadKind::Web,
+            (None, None) => WorkloadKind::Worker,
         };
         let ready = process.ready.clone().or_else(|| web.then(Ready::default_tcp));
         Self {
@@ -308,36 +308,36 @@ impl Work {
     }
 
     fn of_release(command: &ReleaseCommand) -> Self {
-        let kind = Kind::Release(command.timeout);
+        let kind = WorkloadKind::Release(command.timeout);
         Self { kind, run: Some(command.run.clone()), ready: None, h2c: false, stop: Stop::default(), instances: 1 }
     }
 
     /// Returns whether it runs all the time.
     pub fn is_daemon(&self) -> bool {
-        matches!(self.kind, Kind::Web | Kind::Worker)
+        matches!(self.kind, WorkloadKind::Web | WorkloadKind::Worker)
     }
 }
 
 /// The name under which the release command runs beside the processes; no process can have it.
 pub const RELEASE_COMMAND: &str = "release";
 
-fn works(spec: &Spec) -> BTreeMap<ProcessName, Work> {
-    let processes = spec.processes.iter().map(|(name, process)| (name.clone(), Work::of(process)));
+fn workloads(spec: &Spec) -> BTreeMap<ProcessName, Workload> {
+    let processes = spec.processes.iter().map(|(name, process)| (name.clone(), Workload::of(process)));
     let name = ProcessName::parse(RELEASE_COMMAND).ok();
-    let command = name.zip(spec.release.as_ref()).map(|(name, command)| (name, Work::of_release(command)));
+    let command = name.zip(spec.release.as_ref()).map(|(name, command)| (name, Workload::of_release(command)));
     processes.chain(command).collect()
 }
 
 /// What each process may use, with all defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ceiling {
+pub struct EffectiveLimits {
     pub memory: Option<Bytes>,
     pub cpu: Option<CpuShare>,
     /// Threads and processes.
     pub tasks: u32,
 }
 
-impl From<&Limits> for Ceiling {
+impl From<&Limits> for EffectiveLimits {
     fn from(limits: &Limits) -> Self {
         Self { memory: limits.memory, cpu: limits.cpu, tasks: limits.tasks }
     }
@@ -362,8 +362,8 @@ impl Content {
             source,
             env: spec.env.clone(),
             secrets: versions.collect(),
-            processes: works(spec),
-            limits: Ceiling::from(&spec.limits),
+            processes: workloads(spec),
+            limits: EffectiveLimits::from(&spec.limits),
             sandbox: spec.sandbox,
         })
     }
@@ -378,13 +378,13 @@ impl Content {
 
     /// Returns the names of the processes that have ports.
     pub fn web(&self) -> impl Iterator<Item = &ProcessName> {
-        self.processes.iter().filter(|(_, work)| work.kind == Kind::Web).map(|(name, _)| name)
+        self.processes.iter().filter(|(_, workload)| workload.kind == WorkloadKind::Web).map(|(name, _)| name)
     }
 
     /// Returns the directories that Caddy serves.
     pub fn sites(&self) -> impl Iterator<Item = &SiteDirectory> {
-        self.processes.values().filter_map(|work| match &work.kind {
-            Kind::Site { directory, .. } => Some(directory),
+        self.processes.values().filter_map(|workload| match &workload.kind {
+            WorkloadKind::Site { directory, .. } => Some(directory),
             _ => None,
         })
     }

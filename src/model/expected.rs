@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::desired::{Content, Kind, RELEASE_COMMAND};
+use super::desired::{Content, RELEASE_COMMAND, WorkloadKind};
 use super::names::ProcessName;
 use super::spec::{Command, Sandbox, SiteDirectory, Spec};
 
@@ -24,13 +24,13 @@ impl Expected {
     /// Returns what a release expects.
     pub fn of(content: &Content) -> Self {
         let run = |(name, command): (&ProcessName, &Option<Command>)| Some((name.to_string(), command.clone()?));
-        let site = |(name, kind): (&ProcessName, &Kind)| match kind {
-            Kind::Site { directory, .. } => Some((name.clone(), directory.clone())),
+        let site = |(name, kind): (&ProcessName, &WorkloadKind)| match kind {
+            WorkloadKind::Site { directory, .. } => Some((name.clone(), directory.clone())),
             _ => None,
         };
         Self {
-            commands: content.processes.iter().map(|(name, work)| (name, &work.run)).filter_map(run).collect(),
-            sites: content.processes.iter().map(|(name, work)| (name, &work.kind)).filter_map(site).collect(),
+            commands: content.processes.iter().map(|(name, workload)| (name, &workload.run)).filter_map(run).collect(),
+            sites: content.processes.iter().map(|(name, workload)| (name, &workload.kind)).filter_map(site).collect(),
             own_path: content.env.keys().chain(content.secrets.keys()).any(|name| name.as_str() == PATH),
             unconfined: content.sandbox == Sandbox::Off,
         }

@@ -49,7 +49,7 @@ impl Asked {
     /// Returns the requested version.
     ///
     /// # Errors
-    /// That of `Service::version`.
+    /// The service has no such version.
     pub fn version_of(&self, service: Service) -> Result<Version, String> {
         let text = self.version.as_ref().map(|version| match version {
             VersionText::Number(major) => major.to_string(),

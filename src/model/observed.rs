@@ -40,7 +40,7 @@ pub struct Observed {
     /// The artifacts stored under their digest, and when each arrived.
     pub artifacts: Facet<BTreeMap<Sha256, Timestamp>>,
     /// Whether an operator asked, since the last pass, to retry what Caddy refused.
-    pub offer_again: bool,
+    pub retry_refused_routes: bool,
     /// The TCP ports on which any program listens.
     pub ports_in_use: BTreeSet<u16>,
 }
@@ -57,7 +57,7 @@ pub struct ObservedProject {
     /// Results of the readiness probes.
     pub health: BTreeMap<UnitId, Probed>,
     /// Ports on which other machines can reach it, bypassing Caddy.
-    pub open: BTreeSet<OpenPort>,
+    pub open_ports: BTreeSet<OpenPort>,
     /// Caddy's answers to the agent's own requests.
     pub visits: BTreeMap<Visit, Visited>,
     /// How many times longer than on an idle machine its processes take: so many wait for each processor. At least 1.
@@ -241,7 +241,7 @@ pub struct ServiceSeen {
     /// Whether its data exists on disk.
     pub data: bool,
     /// Its package job, while that runs or has failed.
-    pub work: Option<PackageJobSeen>,
+    pub job: Option<PackageJobSeen>,
 }
 
 /// The observed state of all services.
@@ -249,8 +249,8 @@ pub type ServicesSeen = BTreeMap<Service, ServiceSeen>;
 
 impl ServiceSeen {
     /// Returns whether a package job runs for it.
-    pub fn is_in_work(&self) -> bool {
-        self.work.as_ref().is_some_and(|work| work.running)
+    pub fn has_running_job(&self) -> bool {
+        self.job.as_ref().is_some_and(|job| job.running)
     }
 }
 
@@ -260,7 +260,7 @@ pub struct Installation {
     /// The version as the program itself reports it.
     pub version: String,
     /// Whether the package manager finished: not just unpacked, not half configured.
-    pub whole: bool,
+    pub fully_installed: bool,
     /// None if the service has no daemon.
     pub daemon: Option<DaemonSeen>,
 }
@@ -285,7 +285,7 @@ impl DaemonSeen {
 pub struct PackageJobSeen {
     pub running: bool,
     /// The last message that the job gave systemd (`STATUS=`).
-    pub said: String,
+    pub status_text: String,
     pub exit: Option<Exit>,
     /// systemd's invocation id, which differs in each run.
     pub invocation: String,
@@ -353,7 +353,7 @@ pub struct BundlesSeen {
     /// Whether the project's directory exists, apart from its data.
     pub directory: bool,
     /// Whether Caddy may traverse the directory to serve a static site.
-    pub open: bool,
+    pub readable_by_caddy: bool,
     /// Whether the data directory exists.
     pub data: bool,
     /// Whether the directory of its markers exists.

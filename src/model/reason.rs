@@ -38,7 +38,7 @@ macro_rules! reasons {
 
 reasons! {
     "On its way: nothing to do but wait." {
-        Pending: "No pass has looked at it yet, or nothing is wanted."
+        Pending: "No pass has observed it yet, or no spec was accepted."
             => "It continues by itself within seconds.",
         Fetching: "The artifact is coming; the message says how much of it is there. Or a webhook named it and the \
             server does not have it yet (403, 404): then it is tried again for 30 minutes, and the message says \

@@ -81,7 +81,7 @@ pub struct Overlay {
 
 impl Record {
     /// Returns the desired state, with the newest versions of the stored secrets.
-    pub fn wanted(&self, secrets: BTreeMap<SecretName, u32>) -> DesiredProject {
+    pub fn desired_project(&self, secrets: BTreeMap<SecretName, u32>) -> DesiredProject {
         let intent = match (self.goal, &self.spec, &self.damage) {
             (Goal::Delete { keep_data }, ..) => Intent::Delete { keep_data },
             (.., Some(damage)) => Intent::Unreadable(damage.message()),
@@ -107,7 +107,7 @@ impl Record {
     }
 
     /// Returns whether a removal was requested.
-    pub fn is_leaving(&self) -> bool {
+    pub fn is_being_deleted(&self) -> bool {
         matches!(self.goal, Goal::Delete { .. })
     }
 

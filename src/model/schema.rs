@@ -1,7 +1,7 @@
 //! The spec language as a JSON Schema, made from the types that read it: what an editor completes, explains and
 //! rejects.
 //!
-//! It leaves out the rules that need the whole spec (`fit`) and the checks against the server.
+//! It leaves out the rules that need the whole spec (`spec_rules`) and the checks against the server.
 
 use std::borrow::Cow;
 

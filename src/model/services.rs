@@ -72,7 +72,7 @@ impl Service {
             || raw.parse::<u32>().ok().filter(|major| (1..1000).contains(major) && !raw.starts_with(['0', '+']));
         match raw {
             "lts" => Ok(Version::Default),
-            _ if raw == self.usual() => Ok(Version::Default),
+            _ if raw == self.default_name() => Ok(Version::Default),
             _ => major().map(Version::Major).ok_or_else(|| {
                 format!("{raw:?} is not a version of {self}: lts or a major, like {}", self.row().example)
             }),
@@ -80,7 +80,7 @@ impl Service {
     }
 
     /// Returns the name of the default version.
-    pub fn usual(self) -> &'static str {
+    pub fn default_name(self) -> &'static str {
         match self.row().default {
             DefaultVersion::NewestEven => "lts",
             DefaultVersion::Distribution => "default",
@@ -125,14 +125,14 @@ impl Version {
     /// Returns it as it is requested.
     pub fn shown(self, service: Service) -> String {
         match self {
-            Self::Default => service.usual().to_owned(),
+            Self::Default => service.default_name().to_owned(),
             Self::Major(major) => major.to_string(),
         }
     }
 }
 
 /// Returns the unit of a service's package job. No app's unit has an `@`.
-pub fn work_unit(service: Service) -> String {
+pub fn package_job_unit(service: Service) -> String {
     format!("zexio-host@{service}.service")
 }
 

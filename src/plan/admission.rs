@@ -1,5 +1,5 @@
-//! Which starts are admitted now. Each start sets up a sandbox, for which the kernel takes one lock again and again: more
-//! than a few at a time are slower in sum, and hundreds may never end (`docs/decisions/0018-starts-are-admitted.md`).
+//! Admission: which starts may happen now. Each start sets up a sandbox under one lock of the kernel: more than a few at a
+//! time take longer in total, and hundreds may never finish (`docs/decisions/0018-starts-are-admitted.md`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,20 +13,20 @@ use super::{Action, Plan, ProjectAction, Step, StepReason};
 /// How many units may be starting at once.
 const AT_ONCE: usize = 8;
 
-/// How long a start counts as one that sets up its sandbox: systemd does not show when a unit whose command reports by
-/// itself that it is ready, or runs to its end, has done so.
-const SET_UP: Span = Span::seconds(10);
+/// For this long a start counts as setting up its sandbox: systemd does not show the end of that for a unit that reports
+/// its own readiness or runs to completion.
+const SANDBOX_SETUP: Span = Span::seconds(10);
 
-/// For this long a rollout of a new project lets those of projects that serve go first.
-const LONGEST_LAST: Span = Span::seconds(60);
+/// For this long a rollout of a new project waits behind those of projects that serve.
+const NEW_PROJECT_WAIT: Span = Span::seconds(60);
 
-/// A start's place in the queue: the smallest goes first.
-type Place<'a> = (Need, usize, Option<Timestamp>, &'a UnitId);
+/// A start's position in the queue: the smallest goes first.
+type QueueKey<'a> = (Priority, usize, Option<Timestamp>, &'a UnitId);
 
-/// How much a start is needed.
+/// How urgent a start is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Need {
-    /// The serving release lacks it, or the process that it replaces was stopped for it.
+enum Priority {
+    /// A part of the serving release is down, or the process that it replaces was stopped for it.
     Repair,
     /// A project that serves gets another release.
     Update,
@@ -41,31 +41,31 @@ pub fn admit(observed: &Observed, all_progress: &Progress, plan: &mut Plan) {
         return;
     }
     let units: BTreeSet<&UnitId> = waiting.iter().collect();
-    plan.steps.retain(|step| !is_of(step, &units));
+    plan.steps.retain(|step| !is_step_of(step, &units));
     for unit in &waiting {
         if !plan.queue.contains(&unit.project) {
             plan.queue.push(unit.project.clone());
         }
     }
     // Without a unit file that changed there is nothing to read again.
-    let writes: BTreeSet<ProjectId> = plan.steps.iter().filter_map(writer).collect();
+    let writes: BTreeSet<ProjectId> = plan.steps.iter().filter_map(project_of_unit_write).collect();
     let queue = &plan.queue;
     plan.steps.retain(|step| {
         let Action::Project(project, ProjectAction::ReloadSystemd) = &step.action else { return true };
         !queue.contains(project) || writes.contains(project)
     });
-    plan.look_at(observed.now.after(Span::seconds(1)));
+    plan.requeue_by(observed.now.after(Span::seconds(1)));
 }
 
 /// Records which rollouts wait in the queue, and for how long those waited that left it.
 pub fn record_waits(plan: &Plan, all_progress: &mut Progress, now: Timestamp) {
     for (project, progress) in &mut all_progress.projects {
         let Some(rollout) = progress.rollout_mut() else { continue };
-        match (rollout.queued, plan.queue.contains(project)) {
-            (None, true) => rollout.queued = Some(now),
+        match (rollout.queued_since, plan.queue.contains(project)) {
+            (None, true) => rollout.queued_since = Some(now),
             (Some(since), false) => {
-                rollout.waited = Span(rollout.waited.0 + now.since(since).0);
-                rollout.queued = None;
+                rollout.queued_for = Span(rollout.queued_for.0 + now.since(since).0);
+                rollout.queued_since = None;
             }
             (None, false) | (Some(_), true) => {}
         }
@@ -86,7 +86,7 @@ fn waiting(observed: &Observed, all_progress: &Progress, plan: &Plan) -> Vec<Uni
         let Action::Project(project, ProjectAction::Start(unit)) = &step.action else { continue };
         let Some(progress) = all_progress.projects.get(project) else { continue };
         let before = before.entry((project, unit.release)).or_default();
-        starts.push(place(progress, unit, step.reason, *before, observed.now));
+        starts.push(queue_key(progress, unit, step.reason, *before, observed.now));
         *before += 1;
     }
     starts.sort();
@@ -94,21 +94,21 @@ fn waiting(observed: &Observed, all_progress: &Progress, plan: &Plan) -> Vec<Uni
     starts.split_off(admitted).into_iter().map(|(.., unit)| unit.clone()).collect()
 }
 
-fn place<'a>(
+fn queue_key<'a>(
     progress: &ProjectProgress,
     unit: &'a UnitId,
     reason: StepReason,
     before: usize,
     now: Timestamp,
-) -> Place<'a> {
+) -> QueueKey<'a> {
     let since = progress.rollout().map(|rollout| rollout.since);
-    let was_stopped_for_it = progress.rollout().is_some_and(|rollout| rollout.changes_over);
+    let was_stopped_for_it = progress.rollout().is_some_and(|rollout| rollout.changeover_begun);
     let need = match reason {
-        StepReason::ServingDamaged => Need::Repair,
-        _ if was_stopped_for_it => Need::Repair,
-        _ if progress.serving.is_some() => Need::Update,
-        _ if since.is_some_and(|since| now >= since.after(LONGEST_LAST)) => Need::Update,
-        _ => Need::New,
+        StepReason::ServingDamaged => Priority::Repair,
+        _ if was_stopped_for_it => Priority::Repair,
+        _ if progress.serving.is_some() => Priority::Update,
+        _ if since.is_some_and(|since| now >= since.after(NEW_PROJECT_WAIT)) => Priority::Update,
+        _ => Priority::New,
     };
     // The first instances of all projects go before the second ones of any.
     (need, before, since, unit)
@@ -118,10 +118,10 @@ fn sets_up_its_sandbox(seen: &UnitSeen, now: Timestamp) -> bool {
     let waits_for_restart = seen.sub_state == "auto-restart";
     seen.state == ActiveState::Activating
         && !waits_for_restart
-        && seen.since.is_none_or(|since| now < since.after(SET_UP))
+        && seen.since.is_none_or(|since| now < since.after(SANDBOX_SETUP))
 }
 
-fn is_of(step: &Step, units: &BTreeSet<&UnitId>) -> bool {
+fn is_step_of(step: &Step, units: &BTreeSet<&UnitId>) -> bool {
     match &step.action {
         Action::Project(_, ProjectAction::Start(unit)) => units.contains(unit),
         Action::Project(_, ProjectAction::WriteUnit(order)) => units.contains(&order.unit),
@@ -129,7 +129,7 @@ fn is_of(step: &Step, units: &BTreeSet<&UnitId>) -> bool {
     }
 }
 
-fn writer(step: &Step) -> Option<ProjectId> {
+fn project_of_unit_write(step: &Step) -> Option<ProjectId> {
     match &step.action {
         Action::Project(project, ProjectAction::WriteUnit(_)) => Some(project.clone()),
         _ => None,

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::desired::{Content, Desired, DesiredServices, Intent, Work};
+use crate::model::desired::{Content, Desired, DesiredServices, Intent, Workload};
 use crate::model::failure::Retry;
 use crate::model::names::{ProcessName, ProjectId, ReleaseNo, UnitId};
 use crate::model::observed::{BundlesSeen, Facet, FetchSeen, Observed, ObservedProject, Purpose, UnitSeen};
@@ -17,10 +17,10 @@ use crate::model::spec::{Deploy, OnFailure, Route, Spec};
 
 use super::retry::{self, Rejection, reject};
 use super::traffic::{self, has_traffic, may_have_requests, switch_has_begun};
-use super::verdict::{Case, Verdict};
-use super::{Rules, ports, routes, services, target, visits};
+use super::verdict::{Candidate, Verdict};
+use super::{PlanConfig, ports, routes, services, target, visits};
 
-/// A request may have read the marker before the switch and dial after it.
+/// The shortest drain: a request may read the marker before the switch and connect after it.
 const SHORTEST_DRAIN: Span = Span::seconds(1);
 
 /// Folds the observations of every observed project into its progress.
@@ -29,7 +29,7 @@ pub fn advance(
     services: &DesiredServices,
     observed: &Observed,
     all_progress: &mut Progress,
-    rules: &Rules,
+    config: &PlanConfig,
 ) {
     services::advance(services, observed, all_progress);
     for (project, seen) in &observed.projects {
@@ -51,13 +51,13 @@ pub fn advance(
                 promote_if_switched(project, seen, progress, spec, observed.now);
                 let switching = progress.rollout().is_some_and(Rollout::is_proven);
                 if switching && (seen.units.known().is_none() || seen.bundles.known().is_none()) {
-                    // Whether it has the traffic by now cannot be observed; no other target is set before that is
+                    // It cannot be observed whether the candidate has the traffic. No other target is set before that is
                     // known.
                     continue;
                 }
-                // A release with part of the traffic gets the rest first: the release before it may have failed by now.
+                // A release with part of the traffic gets the rest first: the previous release may have failed in between.
                 let is_selected = !is_partly_switched(project, seen, progress)
-                    && target::select(project, wanted, spec, observed, all_progress, rules);
+                    && target::select(project, wanted, spec, observed, all_progress, config);
                 let progress = all_progress.projects.entry(project.clone()).or_default();
                 let stalled = progress.stalled.clone();
                 advance_project(project, spec, wanted.artifact_from_webhook, seen, progress, observed.now);
@@ -163,7 +163,7 @@ fn note_artifact_on_disk(progress: &mut ProjectProgress, bundles: &BundlesSeen, 
     }
 }
 
-/// Another address or version with the same bytes behind it is no new release.
+/// The same bytes from another URL or under another version are no new release.
 fn drop_rollout_of_same_bytes(progress: &mut ProjectProgress) {
     let (Some(candidate), Some(serving)) = (progress.candidate(), progress.serving) else { return };
     let (Some(new), Some(old)) = (progress.release(candidate), progress.release(serving)) else { return };
@@ -218,7 +218,7 @@ fn count_fetch_failure(
 
 /// A release command that ran to its end does not run again, whatever happens to the agent or the machine later.
 fn note_release_command(project: &ProjectId, seen: &ObservedProject, progress: &mut ProjectProgress) {
-    let command = progress.candidate().and_then(|candidate| progress.command_unit(project, candidate));
+    let command = progress.candidate().and_then(|candidate| progress.pending_command_unit(project, candidate));
     let done = command
         .zip(seen.units.known())
         .is_some_and(|(unit, units)| units.get(&unit).is_some_and(|seen| seen.is_done()));
@@ -238,15 +238,15 @@ fn begin_changeover(
     now: Timestamp,
 ) {
     let Some(rollout) = progress.rollout() else { return };
-    let case = Case { project, rollout, progress, deploy: &spec.deploy, seen, now };
+    let case = Candidate { project, rollout, progress, deploy: &spec.deploy, seen, now };
     let runs_once = |unit: &UnitId| traffic::runs_once(spec, progress, unit);
     let mut units = [Some(rollout.release), progress.serving]
         .into_iter()
         .flatten()
         .flat_map(|number| progress.units_of(project, number));
-    let ready = !rollout.changes_over && units.any(|unit| runs_once(&unit)) && case.is_ready_but_for(runs_once);
+    let ready = !rollout.changeover_begun && units.any(|unit| runs_once(&unit)) && case.is_ready_but_for(runs_once);
     if let Some(rollout) = progress.rollout_mut().filter(|_| ready) {
-        rollout.changes_over = true;
+        rollout.changeover_begun = true;
     }
 }
 
@@ -262,9 +262,9 @@ fn apply_verdict(
     if rollout.is_proven() && switch_has_begun(candidate, seen, progress) {
         return;
     }
-    match (Case { project, rollout, progress, deploy, seen, now }).verdict() {
-        Verdict::Wait(_) => progress.prove(false),
-        Verdict::Healthy => progress.prove(true),
+    match (Candidate { project, rollout, progress, deploy, seen, now }).verdict() {
+        Verdict::Wait(_) => progress.set_proven(false),
+        Verdict::Healthy => progress.set_proven(true),
         Verdict::Reject { reason, message } => {
             let kept_for_inspection = deploy.on_failure == OnFailure::Hold;
             let fetched = seen.bundles.known().is_none_or(|bundles| bundles.releases.contains_key(&candidate));
@@ -282,7 +282,7 @@ fn proven_candidate(progress: &ProjectProgress) -> Option<ReleaseNo> {
 fn is_partly_switched(project: &ProjectId, seen: &ObservedProject, progress: &ProjectProgress) -> bool {
     let Some(candidate) = proven_candidate(progress) else { return false };
     let (Some(units), Some(bundles)) = (seen.units.known(), seen.bundles.known()) else { return false };
-    let is_daemon = |unit: &UnitId| progress.work_of(unit).is_some_and(Work::is_daemon);
+    let is_daemon = |unit: &UnitId| progress.workload_of(unit).is_some_and(Workload::is_daemon);
     let mut daemons = progress.units_of(project, candidate).into_iter().filter(is_daemon);
     bundles.releases.contains_key(&candidate)
         && daemons.all(|unit| units.get(&unit).is_some_and(UnitSeen::is_up))
@@ -318,15 +318,15 @@ fn promote_if_switched(
     let old = progress.promote(candidate, now);
     progress.backoff = None;
     if spec.artifact.release().is_none() {
-        // A different version has been promoted: vetoes on the releases left behind are void.
-        progress.releases.values_mut().for_each(|release| release.vetoed = false);
+        // A different version has been promoted: releases that were rolled back may return.
+        progress.releases.values_mut().for_each(|release| release.rolled_back = false);
     }
     if let Some(old) = old {
         let message = format!("release {candidate} took over");
-        progress.end(old, End::Retired(Cause { reason: Reason::Replaced, message, since: now }));
+        progress.end_release(old, End::Retired(Cause { reason: Reason::Replaced, message, since: now }));
         // What was stopped before the switch has no request left to finish.
-        let works = may_have_requests(old, seen, progress);
-        let until = if works { now.after(spec.deploy.drain.max(SHORTEST_DRAIN)) } else { now };
+        let has_requests = may_have_requests(old, seen, progress);
+        let until = if has_requests { now.after(spec.deploy.drain.max(SHORTEST_DRAIN)) } else { now };
         progress.draining = Some(Draining { release: old, until });
     }
 }
@@ -338,8 +338,9 @@ enum Verified {
     Not(String),
 }
 
-/// Verifies a candidate that has the traffic, through Caddy and by the routes of its own spec: they are active from now
-/// on, and the earlier ones come back if it fails. Only after that does it serve, and the release before it drain.
+/// Verifies a candidate that has the traffic: sends requests through Caddy, by the routes of its own spec. They become
+/// active now, and the earlier ones return if it fails. Only after that is it the serving release, and the previous one
+/// drains.
 fn verify(
     project: &ProjectId,
     seen: &ObservedProject,
@@ -348,14 +349,14 @@ fn verify(
     now: Timestamp,
 ) -> Verified {
     let Some(route) = spec.verified_route() else { return Verified::Well };
-    // A newer spec that was refused does not affect routing.
+    // A newer spec that was refused does not change routes.
     if !progress.hosts.contains(&route.1.host) {
         return Verified::Well;
     }
     let owns_all = target::hosts_of(spec).is_subset(&progress.hosts);
     let before = progress.routes.clone();
     if let Some(rollout) = progress.rollout_mut().filter(|rollout| rollout.switched().is_none()) {
-        rollout.phase = Phase::Switched(Switched { since: now, before });
+        rollout.phase = Phase::Switched(Switched { since: now, previous_routes: before });
         if owns_all {
             progress.routes = routes_of(spec);
         }
@@ -372,21 +373,21 @@ fn verify(
     }
 }
 
-/// Ends a drain. A process that a calendar started is left to finish, and holds nothing up.
+/// Ends a drain. A process that a calendar started is left to finish, and delays nothing.
 fn end_drain(seen: &ObservedProject, progress: &mut ProjectProgress, now: Timestamp) {
     let Some((draining, units)) = progress.draining.as_ref().zip(seen.units.known()) else { return };
     let mut left = units.iter().filter(|(unit, _)| unit.release == draining.release);
-    if now >= draining.until && !left.any(|(unit, _)| progress.work_of(unit).is_none_or(Work::is_daemon)) {
+    if now >= draining.until && !left.any(|(unit, _)| progress.workload_of(unit).is_none_or(Workload::is_daemon)) {
         progress.draining = None;
     }
 }
 
 /// Drops the oldest releases that are not needed. The last good one is needed: it is the rollback target.
 fn apply_retention(progress: &mut ProjectProgress, keep: usize) {
-    let mut needed = progress.alive();
+    let mut needed = progress.active_releases();
     needed.extend(progress.target_release());
-    needed.extend(progress.last_good_before());
-    // A release that was never on disk goes first: however often a fetch is retried, it evicts no rollback target.
+    needed.extend(progress.previous_good());
+    // A release that was never on disk is dropped first, so that repeated fetches never evict a rollback target.
     let mut rest: Vec<(bool, Timestamp, ReleaseNo)> = progress
         .releases
         .iter()

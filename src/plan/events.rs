@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::desired::{Desired, Work};
+use crate::model::desired::{Desired, Workload};
 use crate::model::event::Event;
 use crate::model::failure::PortError;
 use crate::model::names::{ProjectId, ReleaseNo};
@@ -18,7 +18,7 @@ use super::check::Breach;
 use super::status::UNREADABLE;
 
 /// Returns the events for decisions: how the recorded progress changed.
-pub fn of_changes(desired: &Desired, before: &Progress, after: &Progress, now: Timestamp) -> Vec<Event> {
+pub fn for_changes(desired: &Desired, before: &Progress, after: &Progress, now: Timestamp) -> Vec<Event> {
     let nothing = ProjectProgress::default();
     let mut emitted = Vec::new();
     for (project, new) in &after.projects {
@@ -27,7 +27,7 @@ pub fn of_changes(desired: &Desired, before: &Progress, after: &Progress, now: T
             continue;
         }
         let generation = new.generation;
-        let found = pause(project, desired, old, new, now).into_iter().chain(decisions(old, new, now));
+        let found = suspension_event(project, desired, old, new, now).into_iter().chain(decisions(old, new, now));
         emitted.extend(found.map(|event| event.of(project, generation)));
     }
     emitted
@@ -39,7 +39,7 @@ fn decisions(old: &ProjectProgress, new: &ProjectProgress, now: Timestamp) -> Ve
         if let Some(End::Superseded(why)) = &release.end
             && old.candidate() == Some(*number)
         {
-            let message = format!("release {number} is given up: {}", why.message);
+            let message = format!("release {number} was superseded: {}", why.message);
             emitted.push(Event::info(now, Reason::Superseded, message).to(Some(*number)));
         }
     }
@@ -47,7 +47,7 @@ fn decisions(old: &ProjectProgress, new: &ProjectProgress, now: Timestamp) -> Ve
         && let Some(candidate) = old.candidate().filter(|candidate| new.release(*candidate).is_none())
     {
         let message =
-            format!("the artifact of release {candidate} has the bytes of release {serving}, which serves on");
+            format!("the artifact of release {candidate} has the bytes of release {serving}, which keeps serving");
         emitted.push(Event::info(now, Reason::Unchanged, message).to(Some(serving)));
     }
     if let Some(candidate) = new.candidate().filter(|candidate| old.candidate() != Some(*candidate)) {
@@ -101,7 +101,7 @@ fn rejected_now(old: &ProjectProgress, new: &ProjectProgress) -> Option<ReleaseN
     new.releases.keys().copied().find(|number| rejected(new, number) && !rejected(old, number))
 }
 
-fn pause(
+fn suspension_event(
     project: &ProjectId,
     desired: &Desired,
     old: &ProjectProgress,
@@ -113,33 +113,35 @@ fn pause(
             let pause = desired.0.get(project).and_then(|wanted| wanted.suspension_at(now))?;
             Some(Event::info(now, Reason::Suspended, pause.message))
         }
-        (Some(since), None) => {
-            Some(Event::info(now, Reason::Resumed, format!("the agent acts again; it only watched since {since}")))
-        }
+        (Some(since), None) => Some(Event::info(
+            now,
+            Reason::Resumed,
+            format!("the agent changes it again; it only observed since {since}"),
+        )),
         _ => None,
     }
 }
 
-/// Returns the event for a step that was taken.
-pub fn of_step(step: &Step, all_progress: &Progress, now: Timestamp) -> Event {
+/// Returns the event for a step that was executed.
+pub fn for_step(step: &Step, all_progress: &Progress, now: Timestamp) -> Event {
     let event = Event::info(now, step.reason.reason(), format!("{}: {}", step.action, step.reason));
-    whose(event, step, all_progress)
+    with_subject(event, step, all_progress)
 }
 
 /// Returns the event for a step that failed.
-pub fn of_failure(step: &Step, error: &PortError, all_progress: &Progress, now: Timestamp) -> Event {
+pub fn for_failed_step(step: &Step, error: &PortError, all_progress: &Progress, now: Timestamp) -> Event {
     let event = Event::warning(now, error.reason, format!("could not {}: {}", step.action, error.message));
-    whose(event, step, all_progress)
+    with_subject(event, step, all_progress)
 }
 
-fn whose(event: Event, step: &Step, all_progress: &Progress) -> Event {
+fn with_subject(event: Event, step: &Step, all_progress: &Progress) -> Event {
     let Some(project) = step.action.project() else { return event };
     let generation = all_progress.projects.get(project).map_or(0, |progress| progress.generation);
     event.of(project, generation).to(step.action.facts().release)
 }
 
 /// Names the processes that were killed because they did not stop within their stop timeout.
-pub fn of_forced_stop(stop: &ForcedStop, all_progress: &Progress, now: Timestamp) -> Event {
+pub fn for_forced_stop(stop: &ForcedStop, all_progress: &Progress, now: Timestamp) -> Event {
     /// At most this many processes are named.
     const NAMED: usize = 10;
     let ForcedStop { unit, killed } = stop;
@@ -147,23 +149,24 @@ pub fn of_forced_stop(stop: &ForcedStop, all_progress: &Progress, now: Timestamp
     let mut names: Vec<String> =
         killed.iter().take(NAMED).map(|Killed { pid, program }| format!("{program} (pid {pid})")).collect();
     names.extend((killed.len() > NAMED).then(|| format!("{} more", killed.len() - NAMED)));
-    let work = progress.and_then(|progress| progress.work_of(unit));
-    let time = work.map_or("its time".to_owned(), |Work { stop, .. }| format!("{} of {:?}", stop.within, stop.signal));
+    let workload = progress.and_then(|progress| progress.workload_of(unit));
+    let time =
+        workload.map_or("its time".to_owned(), |Workload { stop, .. }| format!("{} of {:?}", stop.within, stop.signal));
     let message = format!("process {}: {} did not end within {time}; killed", unit.process, names.join(", "));
     let generation = progress.map_or(0, |progress| progress.generation);
     Event::warning(now, Reason::StopForced, message).of(&unit.project, generation).to(Some(unit.release))
 }
 
-/// Returns the event for a step that must not be taken.
-pub fn of_breach(breach: &Breach, all_progress: &Progress, now: Timestamp) -> Event {
+/// Returns the event for a step that must not be executed.
+pub fn for_breach(breach: &Breach, all_progress: &Progress, now: Timestamp) -> Event {
     let generation = all_progress.projects.get(&breach.project).map_or(0, |progress| progress.generation);
-    let message = format!("a planned step would break a promise and is not taken: {breach}");
+    let message = format!("refused an unsafe step: {breach}");
     Event::warning(now, Reason::Internal, message).of(&breach.project, generation)
 }
 
 /// Returns the events for the progress of a desired service: each message of the package manager, with its output if it
 /// failed.
-pub fn of_service(before: Option<&ServiceStatus>, status: &ServiceStatus, now: Timestamp) -> Option<Event> {
+pub fn for_service(before: Option<&ServiceStatus>, status: &ServiceStatus, now: Timestamp) -> Option<Event> {
     let same = |old: &&ServiceStatus| {
         (&old.state, &old.reason, &old.message) == (&status.state, &status.reason, &status.message)
     };
@@ -176,7 +179,7 @@ pub fn of_service(before: Option<&ServiceStatus>, status: &ServiceStatus, now: T
     }
     let last = status.evidence[status.evidence.len().saturating_sub(5)..].iter();
     let news: Vec<&str> = last.map(String::as_str).filter(|line| !status.message.contains(line)).collect();
-    let words = if news.is_empty() { String::new() } else { format!("; its last words: {}", news.join(" | ")) };
+    let words = if news.is_empty() { String::new() } else { format!("; its last output: {}", news.join(" | ")) };
     Some(Event::warning(now, status.reason, message + &words))
 }
 

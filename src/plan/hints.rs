@@ -1,6 +1,10 @@
 //! Explains the last log lines of a failed release where its author could not know how this server is set up: what to
 //! change is added to the reason.
 
+mod files;
+mod ports;
+mod programs;
+
 use std::path::Path;
 
 use super::decisive;
@@ -8,28 +12,20 @@ use crate::model::layout::HIDDEN_HOMES;
 use crate::model::names::ProcessName;
 use crate::model::observed::PortHolder;
 
+use files::{DENIED, file_in, is_elsewhere, is_refused, no_place, refused};
+use ports::{Holder, PORT_TAKEN, holder, is_in_use, socket_in, socket_that};
+use programs::{PATTERN, RETURN, ends_in_return, foreign_module, is_about_a_pattern, missing_program};
+
 /// How many of the last lines are read.
 const LINES: usize = 100;
 
 /// What programs print about what they can do without.
 const BENIGN: [&str; 7] =
     ["ignored", "ignoring", "using default", "npm warn", "falling back", "optional", "; disabled"];
+
 /// What a line about a visitor's request has, whose path is no file's.
 const REQUESTS: [&str; 10] =
     ["GET /", "POST /", "PUT /", "HEAD /", "DELETE /", "PATCH /", "OPTIONS /", " HTTP/1", " HTTP/2", "Not Found: /"];
-
-/// What programs print about a port that is in use.
-const PORT_TAKEN: [&str; 9] = [
-    "address already in use",
-    "address in use",
-    "eaddrinuse",
-    "port is already",
-    "already in use",
-    "only one usage of each socket",
-    "connection in use",
-    "already running on port",
-    "in use?",
-];
 
 /// What programs print about a lock or an account that is in use.
 const TAKEN: [&str; 17] = [
@@ -54,98 +50,26 @@ const TAKEN: [&str; 17] = [
 
 /// How paths in homes begin.
 const HOMES: [&str; 3] = ["/root/", "/home/", "/run/user/"];
+
 /// What programs print about a file that they cannot access.
 const OUT_OF_REACH: [&str; 6] =
     ["permission denied", "eacces", "no such file", "not found", "cannot find", "cannot open"];
 
 /// The paths by which programs open the standard streams.
 const STREAMS: [&str; 5] = ["/dev/stdout", "/dev/stderr", "/proc/self/fd/", "/proc/thread-self/fd/", "/dev/fd/"];
+
 /// The paths by which programs open the streams of a container's first process, or a terminal.
 const STREAMS_OF_OTHERS: [&str; 5] = ["/proc/1/fd/", "/dev/console", "/dev/tty", "/dev/pts/", "/dev/pts"];
+
 /// What programs print about a socket that is opened by a path.
 const NO_DEVICE: [&str; 5] = ["no such device or address", "enxio", "errno 6", "os error 6", "(6:"];
 
 /// What programs print about a device or a network address, which they also lack.
 const NO_FILE: [&str; 5] = ["connect", "dial", "lookup", "resolve", "socket"];
 
-/// What programs print where they may not write.
-const NOT_WRITABLE: [&str; 6] =
-    ["read-only file system", "readonly file system", "erofs", "errno 30", "os error 30", "readonly database"];
-/// What programs print where they could not create a file, although the cause is not named.
-const NOT_CREATED: [&str; 20] = [
-    "unable to open database file",
-    "unable to open the database file",
-    "cannot open database because the directory",
-    // Node's mkdir with `recursive`, on a file system that is read-only.
-    "no such file or directory, mkdir",
-    "is not writable",
-    "is not writeable",
-    "isn't writable",
-    "not be writable",
-    "must be present and writable",
-    "provide a valid cache path",
-    "unable to access log file",
-    "grant write permissions",
-    "unable to create the",
-    "unable to create directory",
-    "unable to create tempdir",
-    "failed to create directory",
-    "failed to create parent director",
-    "could not create directory",
-    "unable to write in the",
-    "accessdeniedexception",
-];
-/// Files that programs write: if one is missing, so is its directory.
-const WRITTEN: [&str; 6] = [".log", ".pid", ".sock", ".lock", ".sqlite", ".sqlite3"];
-/// What programs print about a cache that they can do without.
-const HARMLESS: [&str; 4] = ["__pycache__", "temporary cache dir", "bundler will use", "not writing bytecode"];
-/// What they also print about a file that they may not execute or a port that they may not bind.
-const DENIED: [&str; 3] = ["permission denied", "eacces", "access to the path"];
-/// What a line with a denied access contains if it is not about writing.
-const NOT_WRITING: [&str; 13] = [
-    "could not run \"",
-    "exec",
-    "bind",
-    "listen",
-    "connect",
-    "socket",
-    "sh: ",
-    "env: ",
-    "interpreter",
-    "module",
-    "get /",
-    "post /",
-    "http/",
-];
-
-/// How programs say that they could not create a directory, some words before they name it.
-const CREATE: [&str; 8] = [
-    "unable to create",
-    "failed to create",
-    "could not create",
-    "couldn't create",
-    "cannot create",
-    "can't create",
-    "mkdirs failed",
-    "mkdirs() failed",
-];
-/// Other causes of that.
-const OTHER_CAUSE: [&str; 10] = [
-    "no space",
-    "already exists",
-    "file exists",
-    "quota",
-    "not a directory",
-    "too long",
-    "bucket",
-    "ldap",
-    "active directory",
-    "remote",
-];
 /// What programs print in the code that makes a Unix socket.
 const UNIX_SOCKET: [&str; 5] = ["af_unix", "unixstream", "unix_server", "unix socket", "unix domain"];
-/// How far the error is below the line of code that it is about, at most.
-const TRACE: usize = 3;
+
 /// What programs print where they are not the superuser.
 const OF_ROOT: [&str; 9] = [
     "chown",
@@ -158,22 +82,12 @@ const OF_ROOT: [&str; 9] = [
     "failed switching to",
     "su-exec",
 ];
+
 const NOT_PERMITTED: [&str; 2] = ["operation not permitted", "eperm"];
-/// What programs print about a name that they do not know.
-const UNKNOWN: [&str; 8] = [
-    "no such file",
-    "not found",
-    "can't open",
-    "cannot open",
-    "illegal option",
-    "invalid option",
-    "syntax error",
-    "cannot find",
-];
 
 /// The directories of a release that an app may ask for.
 #[derive(Debug, Clone, Copy)]
-pub struct Places<'a> {
+pub struct Paths<'a> {
     /// The release's files.
     pub release: &'a Path,
     pub data: &'a Path,
@@ -183,7 +97,7 @@ pub struct Places<'a> {
 
 /// What ran beside a release when it failed.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Beside<'a> {
+pub struct Neighbours<'a> {
     /// The processes that failed while the old release ran beside them.
     pub failed: &'a [ProcessName],
     /// The names of the old release's units.
@@ -193,7 +107,7 @@ pub struct Beside<'a> {
 }
 
 /// Whether the log speaks of a port that is in use, so that it matters who listens.
-pub fn speaks_of_ports(log: &[String]) -> bool {
+pub fn mentions_ports(log: &[String]) -> bool {
     last_lines(log).any(|line| has_one_of(&line.to_lowercase(), &PORT_TAKEN))
 }
 
@@ -206,10 +120,10 @@ fn has_one_of(line: &str, words: &[&str]) -> bool {
 }
 
 /// Returns what to add to the reason: about the line that names the cause, or else about others, which are named.
-pub fn of(log: &[String], beside: Beside<'_>, places: Places<'_>) -> Vec<String> {
+pub fn from_log(log: &[String], neighbours: Neighbours<'_>, paths: Paths<'_>) -> Vec<String> {
     let mut messages: Vec<&str> = last_lines(log).filter(|line| !is_harmless(line)).collect();
     messages.reverse();
-    let hints_of = |lines: &[&str]| about(&lines.iter().rev().copied().collect::<Vec<_>>(), beside, places);
+    let hints_of = |lines: &[&str]| about(&lines.iter().rev().copied().collect::<Vec<_>>(), neighbours, paths);
     let all = hints_of(&messages);
     let Some(at) = decisive::position(&messages) else { return all };
     let code = messages[..at].iter().rev().take_while(|line| decisive::is_indented(line)).count();
@@ -230,7 +144,7 @@ fn is_harmless(line: &str) -> bool {
 }
 
 /// Returns what to add because of these lines, the latest first.
-fn about(messages: &[&str], beside: Beside<'_>, places: Places<'_>) -> Vec<String> {
+fn about(messages: &[&str], neighbours: Neighbours<'_>, paths: Paths<'_>) -> Vec<String> {
     let lower: Vec<String> = messages.iter().map(|message| message.to_lowercase()).collect();
     let says = |first: &[&str], second: &[&str]| {
         lower.iter().any(|line| has_one_of(line, first) && (second.is_empty() || has_one_of(line, second)))
@@ -239,13 +153,13 @@ fn about(messages: &[&str], beside: Beside<'_>, places: Places<'_>) -> Vec<Strin
     let launch = messages.iter().find(|message| message.starts_with("could not run \"")).map(|said| (*said).to_owned());
     let homes = says(&HOMES, &OUT_OF_REACH) && !launch.as_ref().is_some_and(|said| said.contains(HIDDEN_HOMES));
     let homes = homes.then(|| HIDDEN_HOMES.to_owned());
-    let own_home = || messages.iter().find_map(|line| in_own_home(line, places));
+    let own_home = || messages.iter().find_map(|line| in_own_home(line, paths));
     let homes = homes.or_else(own_home);
     let of_others = || says(&STREAMS_OF_OTHERS, &NO_DEVICE) || says(&STREAMS_OF_OTHERS, &OUT_OF_REACH);
     let linked = || messages.iter().any(|line| is_about_a_stream(line));
     let streams = (says(&STREAMS, &NO_DEVICE) || of_others() || linked()).then(|| STREAM.to_owned());
-    let held: Vec<(Holder, String)> = match beside.listeners {
-        Some(listeners) => lower.iter().rev().filter_map(|line| holder(line, listeners, beside)).collect(),
+    let held: Vec<(Holder, String)> = match neighbours.listeners {
+        Some(listeners) => lower.iter().rev().filter_map(|line| holder(line, listeners, neighbours)).collect(),
         None => Vec::new(),
     };
     let stale = socket_that(messages, is_in_use).map(|socket| {
@@ -262,7 +176,7 @@ fn about(messages: &[&str], beside: Beside<'_>, places: Places<'_>) -> Vec<Strin
     let unknown =
         stale.is_none() && says(&PORT_TAKEN, &[]) && held.iter().all(|(holder, _)| *holder == Holder::Unknown);
     let is_locked = lower.iter().any(|line| has_one_of(line, &TAKEN) && !has_one_of(line, &PORT_TAKEN));
-    let twice = beside.failed.first().filter(|_| is_locked || of_old || unknown).map(|process| {
+    let twice = neighbours.failed.first().filter(|_| is_locked || of_old || unknown).map(|process| {
         format!(
             "the old release runs beside it; if {process} cannot run twice, set processes.{process}.strategy: recreate, \
              or deploy.strategy: recreate for all"
@@ -274,10 +188,10 @@ fn about(messages: &[&str], beside: Beside<'_>, places: Places<'_>) -> Vec<Strin
     let pattern = says(&["*"], &OUT_OF_REACH).then(|| PATTERN.to_owned());
     let pattern = pattern.filter(|_| messages.iter().any(|line| is_about_a_pattern(line)));
     // Some programs print the error's name in a line of its own, after the one that names the file.
-    let mut refused: Vec<(bool, String)> = messages.iter().filter_map(|line| refused(line, places)).collect();
+    let mut refused: Vec<(bool, String)> = messages.iter().filter_map(|line| refused(line, paths)).collect();
     let socket = socket_that(messages, is_refused).filter(|socket| socket.is_whole);
-    let socket = socket.map(|socket| socket.file).filter(|file| is_elsewhere(file, places));
-    refused.extend(socket.map(|file| (true, no_place(Some(file), "write", "it wrote", places))));
+    let socket = socket.map(|socket| socket.file).filter(|file| is_elsewhere(file, paths));
+    refused.extend(socket.map(|file| (true, no_place(Some(file), "write", "it wrote", paths))));
     refused.sort_by_key(|(names_file, _)| !names_file);
     let refused = refused.into_iter().next().map(|(_, hint)| hint);
     let is_denied = |line: &str| has_one_of(&line.to_lowercase(), &DENIED);
@@ -299,100 +213,13 @@ fn about(messages: &[&str], beside: Beside<'_>, places: Places<'_>) -> Vec<Strin
     first.chain(foreign).chain(missing).chain(pattern).chain(stale.or(other)).chain(twice).collect()
 }
 
-/// Who has a port that is in use.
-#[derive(PartialEq)]
-enum Holder {
-    OldRelease,
-    Other,
-    /// The old release may have it, too: not all that it listens on is TCP.
-    Unknown,
-}
-
-/// For a line about a port that is in use, returns who has it and what to say.
-fn holder(line: &str, listeners: &[PortHolder], beside: Beside<'_>) -> Option<(Holder, String)> {
-    if !has_one_of(line, &PORT_TAKEN) {
-        return None;
-    }
-    let is_old = |held: &PortHolder| held.unit.as_ref().is_some_and(|unit| beside.old.contains(unit));
-    let Some(port) = port_in(line) else {
-        // The line does not say which. Beside the ports of $PORT, it can only be one that the old release has too.
-        let second = listeners.iter().any(is_old);
-        return Some(match second {
-            true => (Holder::OldRelease, String::new()),
-            false => (
-                Holder::Unknown,
-                "another program has the port or the socket that it wants: `ss -lxtunp` shows who; let it listen on \
-                 $HOST:$PORT, which is its own, or change one of the two"
-                    .to_owned(),
-            ),
-        });
-    };
-    let mut held = listeners.iter().filter(|held| held.port == port).peekable();
-    held.peek()?;
-    if let Some(other) = held.find(|held| !is_old(held)) {
-        let unit = other.unit.as_ref().map_or(String::new(), |unit| format!(" of {unit}"));
-        let said = format!(
-            "port {port} is taken by {}{unit}: let it listen on $HOST:$PORT, which is its own, or change or stop one of \
-             the two",
-            other.program
-        );
-        return Some((Holder::Other, said));
-    }
-    Some((Holder::OldRelease, String::new()))
-}
-
-/// Returns the port that a line is about.
-fn port_in(line: &str) -> Option<u16> {
-    let words: Vec<&str> = line.split([' ', '\t', '(', ')', ',', '[', ']', '"', '\'', '`', '=']).collect();
-    let is_named = |at: usize| {
-        let before = words[..at].iter().rev().find(|word| !word.is_empty());
-        before.is_some_and(|word| ["port", "port:", "127.0.0.1", "0.0.0.0", "::", "localhost"].contains(word))
-    };
-    words.iter().enumerate().find_map(|(at, word)| {
-        let word = word.trim_end_matches([':', '.', ';', '/']);
-        // 10:00:01 is a time.
-        let is_time = word.split(':').count() == 3 && word.bytes().all(|b| b.is_ascii_digit() || b == b':');
-        let after_colon = word.rsplit_once(':').map(|(_, port)| port).filter(|_| !is_time);
-        after_colon.or(is_named(at).then_some(word))?.parse().ok().filter(|port| *port > 9)
-    })
-}
-
-/// Explains a module or program that was built for another system than this server.
-fn foreign_module(line: &str) -> Option<&'static str> {
-    const OTHER: &str = "it has native parts that were built on another system: install the packages on Linux with this \
-        server's processor and C library, as in CI, and not on a Mac, on Windows or in Alpine";
-    let lower = line.to_lowercase();
-    if lower.contains("glibc_") || lower.contains("glibcxx_") {
-        return Some(
-            "it was built on a newer system than this server: build it on this server's distribution or an older one, \
-             or link it statically",
-        );
-    }
-    let has = |words: &[&str]| has_one_of(&lower, words);
-    if has(&["error while loading shared libraries"]) {
-        return Some("a library is missing on this server: install the package that has it, or link it statically");
-    }
-    let other = has(&[
-        "invalid elf header",
-        "wrong elf class",
-        "exec format error",
-        "cannot execute binary file",
-        "for another platform",
-        "was compiled against a different node.js version",
-        "incompatible architecture",
-        "err_dlopen_failed",
-        "using the linux-",
-    ]);
-    other.then_some(OTHER)
-}
-
 /// For a line about a file in the app's own home that it did not put there, returns what to say.
-fn in_own_home(line: &str, places: Places<'_>) -> Option<String> {
+fn in_own_home(line: &str, paths: Paths<'_>) -> Option<String> {
     /// What apps create themselves.
     const OF_APPS: [&str; 3] = [".cache", ".local", ".tmp"];
     /// What people keep in their homes.
     const OF_PEOPLE: [&str; 5] = [".netrc", ".pgpass", ".my.cnf", ".npmrc", ".pypirc"];
-    let data = places.data.to_str()?;
+    let data = paths.data.to_str()?;
     let path = line
         .split(['\'', '"', ' ', ':', '(', ')', ',', '\u{2018}', '\u{2019}'])
         .find_map(|word| word.strip_prefix(data)?.strip_prefix('/'))?;
@@ -407,92 +234,6 @@ fn in_own_home(line: &str, places: Places<'_>) -> Option<String> {
              artifact; credentials belong under env, as secrets"
         )
     })
-}
-
-/// Returns the program that a shell or `env` finds and may not run.
-fn denied_program(line: &str) -> Option<&str> {
-    let denied = line.strip_suffix(": Permission denied")?;
-    let of_env = denied.contains("env: ").then(|| denied.rsplit("env: ").next()).flatten();
-    let of_shell = || {
-        let (before, name) = denied.rsplit_once(": ")?;
-        let (_, place) = before.rsplit_once(": ").unwrap_or(("", before));
-        let is_line = place.strip_prefix("line ").unwrap_or(place).bytes().all(|byte| byte.is_ascii_digit());
-        // bash says the same of a file that it may not write.
-        let is_file = name.rsplit_once('.').is_some_and(|(_, end)| end.bytes().all(|byte| byte.is_ascii_alphabetic()));
-        let is_shell = ["sh", "bash", "dash"].contains(&place);
-        (is_line || is_shell || place == "exec").then_some(name).filter(|_| !is_file)
-    };
-    let name = of_env.or_else(of_shell)?.trim_matches(['\'', '\u{2018}', '\u{2019}', '"']);
-    is_program_name(name).then_some(name)
-}
-
-/// Returns the file in which a shell finds what is not its language.
-fn misread(line: &str) -> Option<&str> {
-    let lower = line.to_ascii_lowercase();
-    let at = lower.find(": syntax error").filter(|at| !lower[at + 14..].starts_with(" at"))?;
-    let (file, number) = line[..at].rsplit_once(": ")?;
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let is_shell =
-        ["sh", "bash", "dash", "-c"].iter().any(|shell| file == *shell || file.ends_with(&format!("/{shell}")));
-    let is_file = !file.contains([' ', ':']) && !is_shell;
-    (is_file && is_number(number.strip_prefix("line ").unwrap_or(number))).then_some(file)
-}
-
-/// Explains a program that a shell, `env` or a wrapper does not find, or a file that a shell takes for a script.
-fn missing_program(line: &str) -> Option<String> {
-    if let Some(file) = misread(line) {
-        return Some(format!(
-            "a shell reads {file} and finds in it what is no shell script: if it is of another language, let it begin with \
-             #! and its interpreter, as #!/usr/bin/env node, or name that before it in run"
-        ));
-    }
-    if let Some(name) = denied_program(line) {
-        return Some({
-            format!(
-                "{name} is where an app may not run it: a directory of its PATH is a home, or not open to all users; \
-                 install it for all users, or ship it in the artifact"
-            )
-        });
-    }
-    let found = line.strip_suffix(": not found").or_else(|| line.strip_suffix(": command not found"));
-    let of_shell = found.filter(|rest| rest.contains(": ")).and_then(|rest| rest.rsplit(": ").next());
-    let of_env = line.strip_suffix(": No such file or directory").filter(|rest| rest.contains("env: "));
-    let of_env = of_env.and_then(|rest| rest.rsplit("env: ").next());
-    let name = of_shell.or(of_env)?.trim_matches(['\'', '\u{2018}', '\u{2019}', '"']);
-    const OF_OTHER_LANGUAGES: [&str; 8] =
-        ["import", "from", "const", "require", "package", "def", "require_once", "use"];
-    if of_shell.is_some_and(|name| OF_OTHER_LANGUAGES.contains(&name)) {
-        return Some(format!(
-            "a shell reads a file that is no shell script, since it says {name}: let the file begin with #! and its \
-             interpreter, as #!/usr/bin/env python3, or name that before it in run"
-        ));
-    }
-    if of_env.is_some() && name.split_once(' ').is_some_and(|(first, _)| is_program_name(first)) {
-        return Some(format!("env takes all of {name:?} in the script's first line for one name: {}", split(name)));
-    }
-    is_program_name(name).then(|| {
-        format!(
-            "{name} is not installed on this server: install it for all users, or ship it in the artifact and put its \
-             directory into PATH under env"
-        )
-    })
-}
-
-/// A binary file that a shell runs has words of other characters.
-fn is_program_name(name: &str) -> bool {
-    !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "._+-@".contains(c))
-}
-
-/// Returns the first line of a script whose interpreter has arguments.
-fn split(interpreter: &str) -> String {
-    format!("write #!/usr/bin/env -S {interpreter}")
-}
-
-/// Whether a line is about a name that ends in a carriage return.
-fn ends_in_return(line: &str) -> bool {
-    let is_shown =
-        ["\\r'", "\\r\"", "\\r:", "\r'", "\r\"", "\r:", "\\x0d'", "^M'", "^M:"].iter().any(|end| line.contains(end));
-    is_shown && has_one_of(&line.to_lowercase(), &UNKNOWN)
 }
 
 /// Whether a line says that a file is a socket, which it could not open: a link to an output of the app.
@@ -510,183 +251,11 @@ fn is_of_process(file: &str) -> bool {
     matches!(parts.as_slice(), ["", "proc", pid, "fd", ..] if pid.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// The path of a Unix socket, as a line has it.
-#[derive(Clone, Copy)]
-struct Socket<'a> {
-    /// Of a path that the code puts together, the last part.
-    file: &'a str,
-    is_whole: bool,
-}
-
-/// Returns the Unix socket that a line says is listened on.
-fn socket_in(line: &str) -> Option<Socket<'_>> {
-    let lower = line.to_lowercase();
-    if !has_one_of(&lower, &["bind", "listen"]) || port_in(line).is_some() || lower.trim_start().starts_with("file \"")
-    {
-        return None;
-    }
-    let names_any = has_one_of(&lower, &["bind(", "unix", "listen eacces"]);
-    line.split([' ', '\t', '(', ')', ',', '[', ']', '"', '\'', '`', '=']).find_map(|word| {
-        let word = word.strip_prefix("unix://").or_else(|| word.strip_prefix("unix:")).unwrap_or(word);
-        let word = word.trim_end_matches([':', '.', ';']);
-        let is_named = word.ends_with(".sock") || word.ends_with(".socket") && word.contains('/');
-        let is_path = names_any && word.len() > 1 && word.starts_with('/') && !word.starts_with("//");
-        if !is_path && (!is_named || word.contains("//")) {
-            return None;
-        }
-        let before = line[..word.as_ptr() as usize - line.as_ptr() as usize].trim_end_matches(['"', '\'', '`', ' ']);
-        let is_part =
-            before.ends_with(['+', '/', '}', ',']) || before.contains("join(") || word.contains(['{', '}', '%']);
-        let file = if is_part { word.rsplit('/').next().unwrap_or(word) } else { word };
-        Some(Socket { file, is_whole: !is_part })
-    })
-}
-
-/// Whether a line says that a file could not be created.
-fn is_refused(line: &str) -> bool {
-    let lower = line.to_lowercase();
-    has_one_of(&lower, &DENIED) || has_one_of(&lower, &NOT_WRITABLE) || has_one_of(&lower, &["no such file", "enoent"])
-}
-
-/// Whether a line says that an address is in use.
-fn is_in_use(line: &str) -> bool {
-    has_one_of(&line.to_lowercase(), &PORT_TAKEN)
-}
-
-/// Returns the path of a Unix socket of which this line, or an error just below in the log, says so. `latest_first`:
-/// the log's lines.
-fn socket_that<'a>(latest_first: &[&'a str], says_so: fn(&str) -> bool) -> Option<Socket<'a>> {
-    latest_first.iter().enumerate().find_map(|(at, line)| {
-        let socket = socket_in(line)?;
-        let is_code = line.contains("bind(") || line.contains("listen(");
-        let below = &latest_first[at.saturating_sub(TRACE)..at];
-        (says_so(line) || is_code && below.iter().any(|line| says_so(line))).then_some(socket)
-    })
-}
-
-/// Whether a line says that a directory could not be created.
-fn has_no_directory(lower: &str) -> bool {
-    let after = CREATE.iter().find_map(|words| lower.split_once(words)).map(|(_, after)| after);
-    let is_named = |after: &str| {
-        let name = after.split([';', ',', ':']).next().unwrap_or_default();
-        has_one_of(name, &["director", "folder"])
-    };
-    after.is_some_and(is_named) || has_one_of(lower, &["mkdirs failed", "mkdirs() failed"])
-}
-
-/// Whether a file is where no app may write, as far as its path says.
-fn is_elsewhere(file: &str, places: Places<'_>) -> bool {
-    !Path::new(file).starts_with(places.data)
-        && !file.starts_with("/tmp/")
-        && !is_of_process(file)
-        && !HOMES.iter().chain(&STREAMS).chain(&STREAMS_OF_OTHERS).any(|known| file.starts_with(known))
-}
-
-/// Whether a line names a file with a `*`.
-fn is_about_a_pattern(line: &str) -> bool {
-    let words = line.split([' ', '\'', '"', ':']);
-    words.filter(|word| word.contains('*')).any(|word| word.contains("*.") && !word.contains("**"))
-}
-
-/// For a line about a refused access to a file, returns where an app may write instead, and whether the file is named.
-fn refused(line: &str, places: Places<'_>) -> Option<(bool, String)> {
-    let lower = line.to_lowercase();
-    let has = |words: &[&str]| has_one_of(&lower, words);
-    let file = file_in(line);
-    let elsewhere = |file: &&str| is_elsewhere(file, places);
-    let denied = has(&DENIED) && !has(&NOT_WRITING) && file.as_ref().is_some_and(elsewhere);
-    let is_written = |file: &&str| WRITTEN.iter().any(|end| file.ends_with(end)) && elsewhere(file);
-    let no_directory = has(&["no such file", "enoent", "errno 2]"]) && file.as_ref().is_some_and(is_written);
-    let not_created = !has(&OTHER_CAUSE) && (has(&NOT_CREATED) || has_no_directory(&lower));
-    let not_created = not_created && file.as_ref().is_none_or(elsewhere) || no_directory;
-    if has(&HARMLESS) || denied_program(line).is_some() || !has(&NOT_WRITABLE) && !denied && !not_created {
-        return None;
-    }
-    let file = file.filter(elsewhere);
-    // Outside of the release a denied access may have been a read: the line does not say.
-    let verb = if has(&NOT_WRITABLE) || not_created || !is_outside(file, places) { "write" } else { "open" };
-    let unnamed = if has(&["database"]) { "its database is" } else { "it wrote" };
-    Some((file.is_some(), no_place(file, verb, unnamed, places)))
-}
-
-fn is_outside(file: Option<&str>, places: Places<'_>) -> bool {
-    file.is_some_and(|file| file.starts_with('/') && !Path::new(file).starts_with(places.release))
-}
-
-/// Says that an app may not write a file, why not, and where it may. `unnamed`: what to say without its name.
-fn no_place(file: Option<&str>, verb: &str, unnamed: &str, places: Places<'_>) -> String {
-    let what = match file {
-        Some(file) => format!("no app may {verb} {file}"),
-        None => format!("{unnamed} where no app may write"),
-    };
-    let data = places.data.display();
-    let why = match places.unconfined {
-        _ if !is_outside(file, places) => "the directory of a release is read-only".to_owned(),
-        Some(user) => format!("it runs as the user {user}"),
-        None => {
-            "of the server an app may write nothing but $DATA_DIR and /tmp, and not /srv or /var either; and it reads \
-             only what all users may read"
-                .to_owned()
-        }
-    };
-    format!(
-        "{what}: {why}; let it write to $DATA_DIR ({data}), which releases share: by an argument in run like \
-         --pidfile $DATA_DIR/server.pid, or by a variable of its framework under env, with {data} written out"
-    )
-}
-
-/// Returns the file that a line is about: the last that is quoted, else the last path.
-fn file_in(line: &str) -> Option<&str> {
-    const QUOTES: [char; 4] = ['\'', '"', '\u{2018}', '\u{2019}'];
-    // Java begins with the name of the thread.
-    let line =
-        line.split_once("in thread \"").and_then(|(_, rest)| rest.split_once('"')).map_or(line, |(_, rest)| rest);
-    // EROFS and its like are names of errors.
-    let is_error = |text: &str| text.len() > 2 && text.starts_with('E') && text.bytes().all(|b| b.is_ascii_uppercase());
-    let is_name =
-        |text: &&str| (1..=200).contains(&text.len()) && !text.contains([' ', '(', ':', ',', '=']) && !is_error(text);
-    // Shells: `cannot create FILE: …`; Java: `FILE (Read-only file system)`.
-    let after = |words: &str| line.split_once(words).and_then(|(_, rest)| rest.split(": ").next()).filter(is_name);
-    let created = after("cannot create ")
-        .or_else(|| after("mkdir "))
-        .or_else(|| after("open ").filter(|file| file.contains(['/', '.'])))
-        .filter(|_| {
-            // Node names the file after the error.
-            !line.contains(", mkdir ") && !line.contains(", open ")
-        });
-    let lower = line.to_ascii_lowercase();
-    let in_brackets =
-        [" (read-only file system", " (permission denied", " (no such file"].iter().find_map(|words| lower.find(words));
-    let before = in_brackets.and_then(|at| line[..at].rsplit(' ').next()).filter(is_name);
-    if created.is_some() || before.is_some() {
-        return created.or(before);
-    }
-    let quoted: Vec<&str> = line.split(QUOTES).skip(1).step_by(2).filter(is_name).collect();
-    let is_path = |text: &&str| {
-        let is_date = text.bytes().all(|b| b.is_ascii_digit() || b == b'/');
-        text.contains('/') && !text.contains("//") && !is_date && is_name(text)
-    };
-    let words: Vec<&str> = line.split([' ', '(', ')', ',', '<', '>', '[', ']']).collect();
-    // In `in FILE on line 3` and `FILE:3:in`, FILE is the program's own source.
-    let mut bare = words.iter().enumerate().rev().filter_map(|(i, word)| {
-        let where_it_stood = i > 0 && ["in", "at", "from"].contains(&words[i - 1]);
-        Some(word.trim_end_matches([':', '.', ';'])).filter(|word| !where_it_stood && is_path(word))
-    });
-    let is_clear = |text: &&&str| text.contains('/');
-    quoted.iter().rev().find(is_clear).copied().or_else(|| bare.next()).or_else(|| quoted.last().copied())
-}
-
-const PATTERN: &str =
-    "nothing replaces a * in a command with names of files: name the file, or run a shell: [sh, -c, \"exec …\"]";
-
 const LOW_PORT: &str =
     "ports below 1024 are not for apps: let it listen on $HOST:$PORT; Caddy has 80 and 443, and passes requests on";
 
 const STREAM: &str = "an app's output is a socket to the journal, which cannot be opened as /dev/stdout: let it write to its \
      standard output, as most programs do without a log file, or to a file in $DATA_DIR";
-
-const RETURN: &str = "a script has Windows line ends (CRLF), so that a name in it ends in a return: save it with LF, by \
-     `dos2unix`, and `*.sh text eol=lf` in .gitattributes";
 
 const OF_ROOT_ALONE: &str = "an app runs as its own user, and may neither give files to another nor become another: leave \
      that step out; $DATA_DIR is its own already";
@@ -702,11 +271,12 @@ mod tests {
 
     fn hints(line: &str) -> String {
         let log = ["2026-01-01T00:00:00.000Z starting".to_owned(), format!("2026-01-01T00:00:01.000Z {line}")];
-        of(&log, Beside { failed: &[ProcessName::parse("bot").unwrap()], ..Beside::default() }, places()).join(" | ")
+        from_log(&log, Neighbours { failed: &[ProcessName::parse("bot").unwrap()], ..Neighbours::default() }, paths())
+            .join(" | ")
     }
 
-    fn places() -> Places<'static> {
-        Places {
+    fn paths() -> Paths<'static> {
+        Paths {
             release: Path::new("/zexio/apps/shop/releases/3"),
             data: Path::new("/zexio/apps/shop/data"),
             unconfined: None,
@@ -775,7 +345,7 @@ mod tests {
             (["java.io.FileNotFoundException: logs.txt (Read-only file system)", "  at App.main"], "logs.txt"),
         ] {
             let log = lines.map(|line| format!("2026-01-01T00:00:00.000Z {line}"));
-            let said = of(&log, Beside::default(), places()).join(" | ");
+            let said = from_log(&log, Neighbours::default(), paths()).join(" | ");
             assert!(said.starts_with(&format!("no app may write {file}: {inside}")), "{lines:?}: {said}");
         }
         for lines in [
@@ -787,7 +357,7 @@ mod tests {
             ["nginx: [emerg] bind() to 0.0.0.0:80 failed (13: Permission denied)", "x"],
         ] {
             let log = lines.map(|line| format!("2026-01-01T00:00:00.000Z {line}"));
-            assert_eq!(of(&log, Beside::default(), places()), [LOW_PORT], "{lines:?}");
+            assert_eq!(from_log(&log, Neighbours::default(), paths()), [LOW_PORT], "{lines:?}");
         }
         for (lines, file, why) in [
             (
@@ -810,7 +380,7 @@ mod tests {
             ),
         ] {
             let log = lines.map(|line| format!("2026-01-01T00:00:00.000Z {line}"));
-            let said = of(&log, Beside::default(), places());
+            let said = from_log(&log, Neighbours::default(), paths());
             assert!(
                 said.len() == 1 && said[0].starts_with(&format!("no app may write {file}: {why}")),
                 "{lines:?}: {said:?}"
@@ -827,7 +397,7 @@ mod tests {
             ["403 permission denied: GET /listen", "bye"],
         ] {
             let log = lines.map(|line| format!("2026-01-01T00:00:00.000Z {line}"));
-            assert_eq!(of(&log, Beside::default(), places()), Vec::<String>::new(), "{lines:?}");
+            assert_eq!(from_log(&log, Neighbours::default(), paths()), Vec::<String>::new(), "{lines:?}");
         }
         let line = "Os { code: 30, kind: ReadOnlyFilesystem, message: \"Read-only file system\" }";
         assert!(hints(line).starts_with("it wrote where no app may write: "), "{line}: {}", hints(line));
@@ -858,7 +428,7 @@ mod tests {
             let said = hints(line);
             assert!(said.contains("set processes.bot.strategy: recreate"), "{line}: {said:?}");
             let log = [format!("2026-01-01T00:00:01.000Z {line}")];
-            assert_eq!(of(&log, Beside::default(), places()), Vec::<String>::new(), "nothing runs beside it");
+            assert_eq!(from_log(&log, Neighbours::default(), paths()), Vec::<String>::new(), "nothing runs beside it");
         }
         for line in [
             "/usr/bin/env: 'node': Permission denied, /root/.nvm/versions/node/v20/bin/node",
@@ -907,10 +477,10 @@ mod tests {
         let old = [held(9301, "process 70 (python3)", Some("zexio-shop-web-r1.service"))];
         let hints = |line: &str, listeners: &[PortHolder]| {
             let (failed, old) = ([ProcessName::parse("web").unwrap()], ["zexio-shop-web-r1.service".to_owned()]);
-            let beside = Beside { failed: &failed, old: &old, listeners: Some(listeners) };
+            let neighbours = Neighbours { failed: &failed, old: &old, listeners: Some(listeners) };
             let log = [format!("2026-01-01T00:00:01.000Z {line}")];
-            assert!(speaks_of_ports(&log), "{line}");
-            of(&log, beside, places()).join(" | ")
+            assert!(mentions_ports(&log), "{line}");
+            from_log(&log, neighbours, paths()).join(" | ")
         };
         for line in [
             "Error: listen EADDRINUSE: address already in use 127.0.0.1:9301",
@@ -1098,7 +668,7 @@ mod tests {
     fn what_is_not_about_the_cause_is_named_or_left_out() {
         let said = |lines: &[&str]| {
             let log: Vec<String> = lines.iter().map(|line| format!("2026-01-01T00:00:00.000Z {line}")).collect();
-            of(&log, Beside::default(), places()).join(" | ")
+            from_log(&log, Neighbours::default(), paths()).join(" | ")
         };
         for harmless in [
             "GET /home/user/x 404 not found",
@@ -1144,7 +714,7 @@ mod tests {
     fn a_part_of_a_path_in_code_is_not_named_as_the_whole() {
         let said = |lines: &[&str]| {
             let log: Vec<String> = lines.iter().map(|line| format!("2026-01-01T00:00:00.000Z {line}")).collect();
-            of(&log, Beside::default(), places()).join(" | ")
+            from_log(&log, Neighbours::default(), paths()).join(" | ")
         };
         let in_use = "OSError: [Errno 98] Address already in use";
         for code in [

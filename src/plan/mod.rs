@@ -36,9 +36,9 @@ pub use step::{
     Action, FetchOrder, FollowUp, ProjectAction, ProxyAction, RoutesOrder, ServiceAction, Step, StepReason, UnitOrder,
 };
 
-/// What planning needs to know besides desired and observed state.
+/// The inputs of planning besides desired and observed state: the agent's own configuration.
 #[derive(Debug, Clone)]
-pub struct Rules {
+pub struct PlanConfig {
     pub layout: Layout,
     /// The ports for web processes, first to last.
     pub ports: (u16, u16),
@@ -52,15 +52,15 @@ pub struct Plan {
     /// In order. A step that fails halts the later ones of its project, never those of other projects.
     pub steps: Vec<Step>,
     /// The next moment at which the passing of time alone changes something.
-    pub look_again: Option<Timestamp>,
+    pub requeue_at: Option<Timestamp>,
     /// The projects of which a start waits, the next one first.
     pub queue: Vec<ProjectId>,
 }
 
 impl Plan {
     /// Asks for a pass at this moment at the latest.
-    pub fn look_at(&mut self, moment: Timestamp) {
-        self.look_again = Some(self.look_again.map_or(moment, |other| other.min(moment)));
+    pub fn requeue_by(&mut self, moment: Timestamp) {
+        self.requeue_at = Some(self.requeue_at.map_or(moment, |other| other.min(moment)));
     }
 
     fn push(&mut self, project: &ProjectId, action: ProjectAction, reason: StepReason) {
@@ -74,7 +74,7 @@ pub struct PassContext<'a> {
     pub now: Timestamp,
     /// Whether Caddy has the desired routes, or is not installed.
     pub routed: bool,
-    pub rules: &'a Rules,
+    pub config: &'a PlanConfig,
 }
 
 /// Plans the steps for everything that was observed.
@@ -83,17 +83,17 @@ pub fn plan(
     services: &DesiredServices,
     observed: &Observed,
     all_progress: &Progress,
-    rules: &Rules,
+    config: &PlanConfig,
 ) -> Plan {
     let mut plan = Plan::default();
-    let routed = routes::steps(observed, all_progress, rules, &mut plan);
-    let context = PassContext { now: observed.now, routed, rules };
+    let routed = routes::steps(observed, all_progress, config, &mut plan);
+    let context = PassContext { now: observed.now, routed, config };
     for (project, seen) in &observed.projects {
         let (Some(wanted), Some(progress)) = (desired.0.get(project), all_progress.projects.get(project)) else {
             continue;
         };
         if let Some(pause) = wanted.suspension_at(observed.now) {
-            pause.until.into_iter().for_each(|until| plan.look_at(until));
+            pause.until.into_iter().for_each(|until| plan.requeue_by(until));
             continue;
         }
         match &wanted.intent {

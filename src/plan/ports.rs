@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::desired::Kind;
+use crate::model::desired::WorkloadKind;
 use crate::model::names::{Ports, ProcessName, ReleaseNo};
 use crate::model::progress::{Progress, ProjectProgress};
 
@@ -23,10 +23,10 @@ pub fn allocate(
     taken: &mut BTreeSet<u16>,
     range: (u16, u16),
 ) -> Result<(), String> {
-    let works = progress.release(release).into_iter().flat_map(|release| &release.content.processes);
-    let web: Vec<(ProcessName, usize)> = works
-        .filter(|(_, work)| work.kind == Kind::Web)
-        .map(|(name, work)| (name.clone(), work.instances as usize))
+    let workloads = progress.release(release).into_iter().flat_map(|release| &release.content.processes);
+    let web: Vec<(ProcessName, usize)> = workloads
+        .filter(|(_, workload)| workload.kind == WorkloadKind::Web)
+        .map(|(name, workload)| (name.clone(), workload.instances as usize))
         .collect();
     for (process, instances) in web {
         let ports = progress.ports.entry(process).or_default();

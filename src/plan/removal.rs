@@ -21,13 +21,13 @@ pub fn steps(
     let PassContext { now, routed, .. } = context;
     let (Some(units), Some(bundles)) = (seen.units.known(), seen.bundles.known()) else { return };
     if let Some(backoff) = progress.backoff.as_ref().filter(|backoff| now < backoff.until) {
-        return plan.look_at(backoff.until);
+        return plan.requeue_by(backoff.until);
     }
     if seen.is_gone(keep_data) {
-        return plan.push(project, ProjectAction::Forget, StepReason::ProjectDeleted);
+        return plan.push(project, ProjectAction::DeleteRecord, StepReason::ProjectDeleted);
     }
     if !routed && progress.serving.is_some() {
-        return plan.look_at(now.after(Span::seconds(1)));
+        return plan.requeue_by(now.after(Span::seconds(1)));
     }
     for (unit, seen) in units {
         stop_and_remove_unit(project, unit, seen, OnRunning::Stop, StepReason::ProjectDeleted, now, plan);

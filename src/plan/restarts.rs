@@ -1,6 +1,6 @@
 //! Whether a process stays up, or ends again soon after each restart.
 
-use crate::model::desired::{Kind, Work};
+use crate::model::desired::{Workload, WorkloadKind};
 use crate::model::names::UnitId;
 use crate::model::observed::{ActiveState, Exit, UnitSeen};
 use crate::model::quantity::{Bytes, Span, Timestamp};
@@ -8,14 +8,14 @@ use crate::model::reason::Reason;
 use crate::model::spec::Command;
 use crate::model::status::{Ending, ProcessStatus, ShortRuns, Status};
 
-/// A process that ran this many times as long as its runs before is up for good, and what ended before counts no more.
+/// A process is stable, and its earlier runs no longer count, once it has run this many times as long as they did.
 const TIMES_AS_LONG: u64 = 3;
-/// It takes at least as long, since a process that falls at once may be waiting for another to come back.
-const SHORTEST: Span = Span::seconds(30);
+/// It takes at least this long: a process that exits at once may be waiting for another to come back.
+const SHORTEST_STABLE: Span = Span::seconds(30);
 /// A run of at least this length is never a short one.
-const LONGEST: Span = Span::seconds(600);
-/// After this many short runs in a row a process that runs is not counted as up.
-const OFTEN: u32 = 3;
+const LONGEST_SHORT: Span = Span::seconds(600);
+/// This many short runs in a row are a crash loop: a process that runs does not count as up.
+const CRASH_LOOP: u32 = 3;
 
 /// Counts the short runs of a unit; `before` is the previous status.
 pub fn count(
@@ -30,30 +30,30 @@ pub fn count(
         return ShortRuns::default();
     };
     let is_active = seen.state == ActiveState::Active;
-    if is_active && seen.since.is_some_and(|since| now >= since.after(up_for_good(&old.short_runs))) {
+    if is_active && seen.since.is_some_and(|since| now >= since.after(stable_after(&old.short_runs))) {
         return ShortRuns::default();
     }
-    let has_ended = old.state == ActiveState::Active && (!is_active || seen.restarts > old.restarts);
-    let run = old.since.filter(|_| has_ended).map(|since| seen.since.unwrap_or(now).since(since));
+    let ended = old.state == ActiveState::Active && (!is_active || seen.restarts > old.restarts);
+    let run = old.since.filter(|_| ended).map(|since| seen.since.unwrap_or(now).since(since));
     // systemd forgets how a process ended as soon as the next one starts.
     let last = if is_active { None } else { ending(seen, limit) };
     ShortRuns {
         times: old.short_runs.times + seen.restarts.saturating_sub(old.restarts),
-        longest: run.filter(|run| *run < LONGEST).unwrap_or_default().max(old.short_runs.longest),
+        longest: run.filter(|run| *run < LONGEST_SHORT).unwrap_or_default().max(old.short_runs.longest),
         last: last.or_else(|| old.short_runs.last.clone()),
     }
 }
 
-/// Returns when a process of the serving release that ended again and again counts as up, if it runs until then.
-pub fn steady_at(status: &Status) -> Option<Timestamp> {
+/// Returns when a process of the serving release leaves its crash loop, if it runs until then.
+pub fn stable_at(status: &Status) -> Option<Timestamp> {
     let serves = |process: &&ProcessStatus| Some(process.release) == status.serving;
     let runs = status.processes.iter().filter(serves).filter(|process| process.state == ActiveState::Active);
-    let short = runs.filter(|process| process.short_runs.times >= OFTEN);
-    short.filter_map(|process| Some(process.since?.after(up_for_good(&process.short_runs)))).min()
+    let short = runs.filter(|process| process.short_runs.times >= CRASH_LOOP);
+    short.filter_map(|process| Some(process.since?.after(stable_after(&process.short_runs)))).min()
 }
 
-fn up_for_good(runs: &ShortRuns) -> Span {
-    Span(runs.longest.0.saturating_mul(TIMES_AS_LONG)).clamp(SHORTEST, LONGEST)
+fn stable_after(runs: &ShortRuns) -> Span {
+    Span(runs.longest.0.saturating_mul(TIMES_AS_LONG)).clamp(SHORTEST_STABLE, LONGEST_SHORT)
 }
 
 fn ending(seen: &UnitSeen, limit: Option<Bytes>) -> Option<Ending> {
@@ -61,30 +61,31 @@ fn ending(seen: &UnitSeen, limit: Option<Bytes>) -> Option<Ending> {
     Some(Ending { how, success: seen.exit == Some(Exit::Status(0)), out_of_memory: seen.is_out_of_memory() })
 }
 
-/// Describes a process that ends again and again, although it may run at this moment.
-pub fn unsteady(runs: &ShortRuns, work: Option<&Work>) -> Option<(Reason, String)> {
+/// Describes a process in a crash loop, although it may run at this moment.
+pub fn crash_loop(runs: &ShortRuns, workload: Option<&Workload>) -> Option<(Reason, String)> {
     let ShortRuns { times, last, .. } = runs;
-    let last = last.as_ref().filter(|_| *times >= OFTEN)?;
+    let last = last.as_ref().filter(|_| *times >= CRASH_LOOP)?;
     let reason = if last.out_of_memory { Reason::OutOfMemory } else { Reason::ProcessDown };
-    let hint = work.filter(|_| last.success).map_or(String::new(), |work| format!("; {}", after_success(work)));
+    let hint =
+        workload.filter(|_| last.success).map_or(String::new(), |workload| format!("; {}", after_success(workload)));
     Some((
         reason,
         format!(
             "{} again and again, {times} times in a row, and counts as up once it has run for {}; systemd restarts it \
              each time{hint}",
             last.how,
-            up_for_good(runs)
+            stable_after(runs)
         ),
     ))
 }
 
 /// Returns what to change about a process that must keep running and ends with status 0.
-pub fn after_success(work: &Work) -> String {
-    let keeps = match work.kind {
-        Kind::Web => "a web process must keep running and listen on $PORT: start its server in the foreground",
+pub fn after_success(workload: &Workload) -> String {
+    let keeps = match workload.kind {
+        WorkloadKind::Web => "a web process must keep running and listen on $PORT: start its server in the foreground",
         _ => "a worker must keep running: let it wait for work in a loop, in the foreground",
     };
-    let how = work.run.as_ref().and_then(foreground).unwrap_or("not as a daemon");
+    let how = workload.run.as_ref().and_then(foreground).unwrap_or("not as a daemon");
     format!(
         "{keeps} ({how}); what runs at set times and ends has a schedule, and what runs once before each release is \
          release.run"
@@ -119,10 +120,10 @@ fn foreground(command: &Command) -> Option<&'static str> {
     };
     // Wrappers like `bundle exec` and `poetry run` stand before the program; a shell has its command in one word.
     let words: Vec<&str> = command.words().iter().flat_map(|word| word.split_whitespace()).collect();
-    KNOWN.iter().find_map(|(name, flags, mend)| {
+    KNOWN.iter().find_map(|(name, flags, fix)| {
         let at = words.iter().position(|word| is(word, name))?;
         let asks = flags.is_empty() || words[at + 1..].iter().any(|word| flags.contains(word));
-        asks.then_some(*mend)
+        asks.then_some(*fix)
     })
 }
 
@@ -158,7 +159,7 @@ mod tests {
     /// Follows a process that runs for `run` seconds again and again; returns the count after each restart.
     fn follow(run: u64, times: u32) -> ShortRuns {
         let (mut now, mut runs, mut last) = (1_000, ShortRuns::default(), None);
-        let mut look = |seen: UnitSeen, now: u64| {
+        let mut observe = |seen: UnitSeen, now: u64| {
             runs = count(last.as_ref(), &unit(), &seen, None, Timestamp(now * 1000));
             last = Some(status(&seen, runs.clone()));
         };
@@ -169,12 +170,12 @@ mod tests {
                 restarts,
                 ..UnitSeen::default()
             };
-            look(up.clone(), now);
+            observe(up.clone(), now);
             now += run;
-            look(up.clone(), now);
+            observe(up.clone(), now);
             if restarts < times {
                 let state = ActiveState::Activating;
-                look(UnitSeen { state, exit: Some(Exit::Status(0)), since: Some(Timestamp(now * 1000)), ..up }, now);
+                observe(UnitSeen { state, exit: Some(Exit::Status(0)), since: Some(Timestamp(now * 1000)), ..up }, now);
             }
             now += 2;
         }
@@ -188,10 +189,10 @@ mod tests {
         assert_eq!(follow(40, 5).times, 5);
         assert_eq!(follow(600, 5), ShortRuns::default(), "each run lasted");
         for (run, waits) in [(1, 30), (20, 60), (40, 120), (300, 600)] {
-            assert_eq!(up_for_good(&follow(run, 4)), Span::seconds(waits), "{run}");
+            assert_eq!(stable_after(&follow(run, 4)), Span::seconds(waits), "{run}");
         }
-        assert_eq!(unsteady(&follow(2, 2), None), None);
-        let (reason, said) = unsteady(&follow(2, 24), None).unwrap();
+        assert_eq!(crash_loop(&follow(2, 2), None), None);
+        let (reason, said) = crash_loop(&follow(2, 24), None).unwrap();
         assert_eq!(reason, Reason::ProcessDown);
         assert!(
             said.starts_with(
@@ -202,8 +203,8 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_ends_with_success_is_pointed_to_what_may_end() {
-        for (run, mend) in [
+    fn a_process_that_exits_with_status_0_gets_advice() {
+        for (run, fix) in [
             ("./worker --once", "not as a daemon"),
             ("nginx -c x.conf", "nginx -g 'daemon off;'"),
             ("/usr/sbin/php-fpm8.2", "php-fpm -F"),
@@ -213,7 +214,7 @@ mod tests {
             ("gunicorn app:app --daemon", "without --daemon"),
             ("sh -c 'exec setsid ./a'", "without setsid"),
         ] {
-            let work = |kind| Work {
+            let workload_of = |kind| Workload {
                 kind,
                 run: Some(Command::of_text(run).unwrap()),
                 ready: None,
@@ -221,11 +222,12 @@ mod tests {
                 stop: Default::default(),
                 instances: 1,
             };
-            let (web, worker) = (after_success(&work(Kind::Web)), after_success(&work(Kind::Worker)));
+            let (web, worker) =
+                (after_success(&workload_of(WorkloadKind::Web)), after_success(&workload_of(WorkloadKind::Worker)));
             assert!(web.starts_with("a web process must keep running and listen on $PORT"), "{web}");
             assert!(worker.starts_with("a worker must keep running: let it wait"), "{worker}");
             for said in [web, worker] {
-                assert!(said.contains(mend) && said.contains("schedule") && said.ends_with("release.run"), "{said}");
+                assert!(said.contains(fix) && said.contains("schedule") && said.ends_with("release.run"), "{said}");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What follows a failure: it is retried after a while, or waits until a person changes something.
+//! Retries: a transient failure is retried with a backoff, any other one waits for a change.
 
 use crate::model::failure::{PortError, Retry};
 use crate::model::names::ReleaseNo;
@@ -22,16 +22,16 @@ pub fn record_failure(before: Option<&Backoff>, error: &PortError, now: Timestam
     }
 }
 
-/// How long to wait for an artifact that a webhook named. CI creates a release and then uploads to it.
+/// How long to wait for an artifact that a webhook named: CI creates a release first and uploads to it afterwards.
 pub const ARTIFACT_WAIT: Span = Span::seconds(30 * 60);
 
 /// Counts a failure to find an expected artifact: the next try comes after half of the time waited so far, at least 5 s
 /// and at most two minutes.
 pub fn await_artifact(before: Option<&Backoff>, error: &PortError, now: Timestamp, until: Timestamp) -> Backoff {
-    let struck = record_failure(before, error, now);
-    let wait = Span((now.since(struck.since).0 / 2).clamp(5_000, 120_000));
+    let backoff = record_failure(before, error, now);
+    let wait = Span((now.since(backoff.since).0 / 2).clamp(5_000, 120_000));
     let message = format!("{}; it may still be on its way and is tried again until {until}", error.message);
-    Backoff { until: now.after(wait).min(until), reason: Reason::Fetching, message, ..struck }
+    Backoff { until: now.after(wait).min(until), reason: Reason::Fetching, message, ..backoff }
 }
 
 /// Folds a failed step into a project's progress: a permanent failure of a candidate rejects it, any other permanent
@@ -84,9 +84,9 @@ pub fn reject(progress: &mut ProjectProgress, number: ReleaseNo, why: Rejection,
         since: now,
     };
     let cause = Cause { message, ..stall.clone() };
-    // A later generation with the same release asked for it too: it failed for that one.
+    // A later generation may have asked for the same release: it failed for that one.
     let generation = progress.target_generation();
-    progress.end(number, End::Rejected(Rejected { cause, generation, fetched, evidence: None }));
+    progress.end_release(number, End::Rejected(Rejected { cause, generation, fetched, evidence: None }));
     progress.stalled = Some(stall);
     progress.end_rollout();
     progress.target = Target::Failed { release: number, kept_for_inspection };

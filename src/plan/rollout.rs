@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::desired::{Kind, Work};
+use crate::model::desired::{Workload, WorkloadKind};
 use crate::model::expected::Expected;
 use crate::model::names::{ProjectId, ReleaseNo, UnitId};
 use crate::model::observed::{ActiveState, BundlesSeen, FetchSeen, ObservedProject, Purpose, UnitSeen};
@@ -15,8 +15,8 @@ use crate::render::unit;
 
 use super::stop::{OnRunning, stop_and_remove_unit};
 use super::traffic::{active_slot, has_traffic, runs_once};
-use super::verdict::{Case, Verdict};
-use super::{FetchOrder, PassContext, Plan, ProjectAction, Rules, StepReason, UnitOrder, visits};
+use super::verdict::{Candidate, Verdict};
+use super::{FetchOrder, PassContext, Plan, PlanConfig, ProjectAction, StepReason, UnitOrder, visits};
 
 /// What one project's steps are made from; both facets were read.
 struct ProjectContext<'a> {
@@ -28,7 +28,7 @@ struct ProjectContext<'a> {
     /// Whether Caddy has the desired routes.
     routed: bool,
     now: Timestamp,
-    rules: &'a Rules,
+    config: &'a PlanConfig,
 }
 
 /// Adds the steps of a project that should run.
@@ -40,15 +40,15 @@ pub fn steps(
     context: PassContext<'_>,
     plan: &mut Plan,
 ) {
-    let PassContext { now, routed, rules } = context;
+    let PassContext { now, routed, config } = context;
     let (Some(units), Some(bundles)) = (seen.units.known(), seen.bundles.known()) else { return };
     if let Some(backoff) = progress.backoff.as_ref().filter(|backoff| now < backoff.until) {
-        return plan.look_at(backoff.until);
+        return plan.requeue_by(backoff.until);
     }
-    let context = ProjectContext { project, seen, units, bundles, progress, routed, now, rules };
+    let context = ProjectContext { project, seen, units, bundles, progress, routed, now, config };
     context.prepare(plan);
-    // Traffic goes back to the serving release before anything stops: a rollout that ends in the middle of its switch
-    // has some of it.
+    // Traffic returns to the serving release before anything stops: a rollout that ends in the middle of its switch has
+    // part of it.
     context.serve(spec, plan);
     context.stop_unwanted(plan);
     context.roll_out_candidate(spec, plan);
@@ -57,15 +57,15 @@ pub fn steps(
 
 impl ProjectContext<'_> {
     fn prepare(&self, plan: &mut Plan) {
-        let alive = self.progress.alive();
+        let alive = self.progress.active_releases();
         let open = alive
             .iter()
             .filter_map(|number| self.progress.release(*number))
             .any(|release| release.content.sites().next().is_some());
         let made = self.bundles.user && self.bundles.directory && self.bundles.data && self.bundles.fronts;
-        let as_wanted = made && self.bundles.open == open;
+        let as_wanted = made && self.bundles.readable_by_caddy == open;
         if !alive.is_empty() && !as_wanted {
-            plan.push(self.project, ProjectAction::Prepare { open }, StepReason::ProjectNew);
+            plan.push(self.project, ProjectAction::Prepare { readable_by_caddy: open }, StepReason::ProjectNew);
         }
     }
 
@@ -74,7 +74,7 @@ impl ProjectContext<'_> {
         let draining = self.progress.draining.as_ref();
         let wanted = self.wanted_units();
         // A release without a unit drains too: a site, which Caddy may read until then.
-        draining.into_iter().filter(|draining| self.now < draining.until).for_each(|d| plan.look_at(d.until));
+        draining.into_iter().filter(|draining| self.now < draining.until).for_each(|d| plan.requeue_by(d.until));
         for (unit, seen) in self.units {
             let drains = draining.filter(|draining| draining.release == unit.release);
             match drains {
@@ -107,28 +107,28 @@ impl ProjectContext<'_> {
 
     /// Returns the units of the serving release, of the candidate, and of a failed one that is kept for inspection.
     fn wanted_units(&self) -> BTreeSet<UnitId> {
-        let alive = self.progress.alive();
+        let alive = self.progress.active_releases();
         let units = alive.iter().flat_map(|number| self.progress.units_of(self.project, *number));
         units.chain(self.command()).collect()
     }
 
     /// Returns the candidate's release command until it has run.
     fn command(&self) -> Option<UnitId> {
-        self.progress.command_unit(self.project, self.progress.candidate()?)
+        self.progress.pending_command_unit(self.project, self.progress.candidate()?)
     }
 
     /// Keeps the serving release up and its slot active, unless a proven candidate is taking over.
     fn serve(&self, spec: &Spec, plan: &mut Plan) {
         let Some(serving) = self.progress.serving else { return };
-        let changes_over = self.progress.rollout().is_some_and(|rollout| rollout.changes_over);
-        let ups = self.units.iter().filter(|(unit, seen)| changes_over && unit.release == serving && seen.is_up());
-        let ups =
-            ups.filter(|(unit, seen)| seen.state != ActiveState::Deactivating && runs_once(spec, self.progress, unit));
-        ups.for_each(|(unit, _)| plan.push(self.project, ProjectAction::Stop(unit.clone()), StepReason::Recreate));
+        let changes_over = self.progress.rollout().is_some_and(|rollout| rollout.changeover_begun);
+        let running = self.units.iter().filter(|(unit, seen)| changes_over && unit.release == serving && seen.is_up());
+        let running = running
+            .filter(|(unit, seen)| seen.state != ActiveState::Deactivating && runs_once(spec, self.progress, unit));
+        running.for_each(|(unit, _)| plan.push(self.project, ProjectAction::Stop(unit.clone()), StepReason::Recreate));
         // A release that failed in the same slot is being stopped, unless it is kept for inspection.
         match self.progress.kept_for_inspection().is_some() || self.slot_is_free_for(serving) {
             true => self.bring_up(serving, spec, StepReason::ServingDamaged, plan),
-            false => plan.look_at(self.now.after(Span::seconds(1))),
+            false => plan.requeue_by(self.now.after(Span::seconds(1))),
         }
         // While a process that must not run twice changes over, the serving release is incomplete: traffic cannot go
         // back to it.
@@ -141,7 +141,7 @@ impl ProjectContext<'_> {
 
     fn roll_out_candidate(&self, spec: &Spec, plan: &mut Plan) {
         let Some(rollout) = self.progress.rollout() else { return };
-        let case = Case {
+        let case = Candidate {
             project: self.project,
             rollout,
             progress: self.progress,
@@ -150,18 +150,18 @@ impl ProjectContext<'_> {
             now: self.now,
         };
         match visits::verify(self.project, spec, self.seen, self.progress).map(|visit| visit.purpose) {
-            Some(Purpose::Verify { until, .. }) if self.now < until => plan.look_at(until),
-            Some(_) => plan.look_at(self.now.after(Span::seconds(1))),
-            None => plan.look_at(case.deadline()),
+            Some(Purpose::Verify { until, .. }) if self.now < until => plan.requeue_by(until),
+            Some(_) => plan.requeue_by(self.now.after(Span::seconds(1))),
+            None => plan.requeue_by(case.deadline()),
         }
         if let Some(fetch) = rollout.fetch.as_ref().filter(|fetch| self.now < fetch.backoff.until) {
-            return plan.look_at(fetch.backoff.until);
+            return plan.requeue_by(fetch.backoff.until);
         }
         self.bring_up_candidate(rollout.release, spec, plan);
-        if rollout.is_proven() && (self.routed || !self.changes_width(rollout.release)) {
+        if rollout.is_proven() && (self.routed || !self.changes_upstreams(rollout.release)) {
             self.give_traffic(rollout.release, StepReason::CandidateHealthy, plan);
         } else if let Verdict::Wait(at) = case.verdict() {
-            plan.look_at(at);
+            plan.requeue_by(at);
         }
     }
 
@@ -175,20 +175,20 @@ impl ProjectContext<'_> {
             None if self.slot_is_free_for(candidate) => {
                 self.bring_up(candidate, spec, StepReason::CandidateWanted, plan)
             }
-            None => plan.look_at(self.now.after(Span::seconds(1))),
+            None => plan.requeue_by(self.now.after(Span::seconds(1))),
         }
     }
 
     /// Returns whether Caddy's configuration must name more or fewer instances, or another protocol, before they get
     /// traffic.
-    fn changes_width(&self, candidate: ReleaseNo) -> bool {
+    fn changes_upstreams(&self, candidate: ReleaseNo) -> bool {
         let widths = |number: ReleaseNo| -> Option<Vec<(u32, bool)>> {
             let content = &self.progress.release(number)?.content;
             Some(
                 content
                     .web()
                     .filter_map(|process| content.processes.get(process))
-                    .map(|work| (work.instances, work.h2c))
+                    .map(|workload| (workload.instances, workload.h2c))
                     .collect(),
             )
         };
@@ -199,7 +199,7 @@ impl ProjectContext<'_> {
     fn slot_is_free_for(&self, number: ReleaseNo) -> bool {
         let slot = self.progress.release(number).map(|release| release.slot);
         !self.units.iter().any(|(unit, seen)| {
-            let listens = self.progress.work_of(unit).is_none_or(|work| work.kind == Kind::Web);
+            let listens = self.progress.workload_of(unit).is_none_or(|workload| workload.kind == WorkloadKind::Web);
             let same_slot = self.progress.release(unit.release).is_none_or(|release| Some(release.slot) == slot);
             unit.release != number && seen.is_up() && listens && same_slot
         })
@@ -212,14 +212,14 @@ impl ProjectContext<'_> {
             let kept = self.progress.kept_for_inspection() == Some(other.release);
             other.release != unit.release && !kept && seen.is_up() && runs_once(spec, self.progress, other)
         };
-        let changes_over = self.progress.rollout().is_some_and(|rollout| rollout.changes_over);
-        let has_turn = match self.progress.serving {
+        let changes_over = self.progress.rollout().is_some_and(|rollout| rollout.changeover_begun);
+        let is_its_turn = match self.progress.serving {
             Some(serving) if serving == unit.release => !changes_over,
             Some(_) => changes_over,
             None => true,
         };
         !runs_once(spec, self.progress, unit)
-            || has_turn && !self.units.iter().any(|(other, seen)| is_neighbour(other, seen))
+            || is_its_turn && !self.units.iter().any(|(other, seen)| is_neighbour(other, seen))
     }
 
     fn bring_up(&self, number: ReleaseNo, spec: &Spec, reason: StepReason, plan: &mut Plan) {
@@ -230,20 +230,20 @@ impl ProjectContext<'_> {
         let (now, later): (Vec<UnitId>, Vec<UnitId>) = units.into_iter().partition(|unit| self.may_start(unit, spec));
         now.iter().for_each(|unit| self.bring_up_unit(unit, reason, plan));
         if !later.is_empty() {
-            plan.look_at(self.now.after(Span::seconds(1)));
+            plan.requeue_by(self.now.after(Span::seconds(1)));
         }
     }
 
     fn bring_up_unit(&self, unit: &UnitId, reason: StepReason, plan: &mut Plan) {
         let absent = UnitSeen::default();
         let seen = self.units.get(unit).unwrap_or(&absent);
-        let Some((release, work)) = self.progress.release(unit.release).zip(self.progress.work_of(unit)) else {
+        let Some((release, workload)) = self.progress.release(unit.release).zip(self.progress.workload_of(unit)) else {
             return;
         };
         let port = self.progress.port_of(unit);
-        let text = unit::text(unit, work, &release.content, release.slot, port, &self.rules.layout);
-        let timer = match &work.kind {
-            Kind::Scheduled(calendar) => Some(unit::timer_text(unit, calendar, release.slot)),
+        let text = unit::text(unit, workload, &release.content, release.slot, port, &self.config.layout);
+        let timer = match &workload.kind {
+            WorkloadKind::Scheduled(calendar) => Some(unit::timer_text(unit, calendar, release.slot)),
             _ => None,
         };
         let written_timer = seen.timer.as_ref().and_then(|timer| timer.text.as_ref());
@@ -252,7 +252,7 @@ impl ProjectContext<'_> {
         // out of a deploy.
         let stale = seen.needs_reload || rewritten && (seen.text.is_some() || seen.is_up());
         if rewritten || !seen.launch_blob {
-            let launch = Launch::of(unit, work, &release.content, port, &self.rules.layout);
+            let launch = Launch::of(unit, workload, &release.content, port, &self.config.layout);
             let order = UnitOrder { unit: unit.clone(), text, timer, launch };
             plan.push(self.project, ProjectAction::WriteUnit(Box::new(order)), reason);
         }
@@ -260,8 +260,9 @@ impl ProjectContext<'_> {
             plan.push(self.project, ProjectAction::ReloadSystemd, StepReason::UnitChanged);
         }
         let is_judged = self.progress.rollout().is_some_and(|rollout| rollout.is_from_rollout(unit, seen));
-        let failed_command = matches!(work.kind, Kind::Release(_)) && seen.state == ActiveState::Failed && is_judged;
-        let runs_by_itself = matches!(work.kind, Kind::Scheduled(_));
+        let failed_command =
+            matches!(workload.kind, WorkloadKind::Release(_)) && seen.state == ActiveState::Failed && is_judged;
+        let runs_by_itself = matches!(workload.kind, WorkloadKind::Scheduled(_));
         if !seen.is_up() && !runs_by_itself && !failed_command {
             plan.push(self.project, ProjectAction::Start(unit.clone()), reason);
         }
@@ -291,7 +292,7 @@ impl ProjectContext<'_> {
             self.enable_at_boot(unit, reason, plan);
         }
         for process in release.content.web().filter(|process| active_slot(self.bundles, process) != release.slot) {
-            plan.push(self.project, ProjectAction::Point(process.clone(), release.slot), reason);
+            plan.push(self.project, ProjectAction::SwitchTraffic(process.clone(), release.slot), reason);
         }
         if self.bundles.link != Some(number) {
             plan.push(self.project, ProjectAction::Link(number), reason);
@@ -301,7 +302,7 @@ impl ProjectContext<'_> {
     /// A daemon starts at boot; a scheduled process's timer is armed from now on, and its predecessor's disarmed.
     fn enable_at_boot(&self, unit: UnitId, reason: StepReason, plan: &mut Plan) {
         let Some(seen) = self.units.get(&unit) else { return };
-        if self.progress.work_of(&unit).is_some_and(Work::is_daemon) {
+        if self.progress.workload_of(&unit).is_some_and(Workload::is_daemon) {
             if !seen.enabled {
                 plan.push(self.project, ProjectAction::Enable(unit), reason);
             }

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::model::desired::{Kind, Work};
+use crate::model::desired::{Workload, WorkloadKind};
 use crate::model::failure::PortError;
 use crate::model::layout::Layout;
 use crate::model::names::{Hostname, ProcessName, ProjectId, Slot};
@@ -16,25 +16,25 @@ use crate::model::spec::Tls;
 
 use crate::render::caddyfile::{self, Proxy, Site, SiteRoute};
 
-use super::{Action, Plan, ProxyAction, RoutesOrder, Rules, Step, StepReason};
+use super::{Action, Plan, PlanConfig, ProxyAction, RoutesOrder, Step, StepReason};
 
-/// Refused routes are offered again after this long, whatever the reason for the refusal.
+/// Refused routes are loaded again after this long, whatever the reason for the refusal.
 const QUARANTINE: Span = Span::seconds(600);
 
 /// Adds the step that Caddy needs, if any; returns whether it has the desired routes, or is not installed.
-pub fn steps(observed: &Observed, all_progress: &Progress, rules: &Rules, plan: &mut Plan) -> bool {
+pub fn steps(observed: &Observed, all_progress: &Progress, config: &PlanConfig, plan: &mut Plan) -> bool {
     let Facet::Known(proxy) = &observed.proxy else { return true };
-    let sites = sites(all_progress, &rules.layout);
-    let Ok(text) = caddyfile::text(&rules.proxy, &sites) else { return true };
+    let sites = sites(all_progress, &config.layout);
+    let Ok(text) = caddyfile::text(&config.proxy, &sites) else { return true };
     if all_progress.projects.values().any(|progress| progress.quarantine.is_some()) {
         // What blocks a host is for the operator to change, and the change is found only by observing.
-        plan.look_at(observed.now.after(Span::seconds(2)));
+        plan.requeue_by(observed.now.after(Span::seconds(2)));
     }
     if !proxy.runs {
         plan.steps.push(Step { action: Action::Proxy(ProxyAction::Start), reason: StepReason::ProxyDown });
     }
     if !proxy.up {
-        plan.look_at(observed.now.after(Span::seconds(2)));
+        plan.requeue_by(observed.now.after(Span::seconds(2)));
         return true;
     }
     if has(proxy, &text) {
@@ -45,7 +45,7 @@ pub fn steps(observed: &Observed, all_progress: &Progress, rules: &Rules, plan: 
     }
     if proxy.apart.is_some() {
         // For the operator to change; the present routes keep working.
-        plan.look_at(observed.now.after(Span::seconds(2)));
+        plan.requeue_by(observed.now.after(Span::seconds(2)));
         return true;
     }
     plan.steps.push(Step {
@@ -72,13 +72,13 @@ pub fn has(proxy: &ProxySeen, text: &str) -> bool {
 pub fn unserved(
     observed: &Observed,
     all_progress: &Progress,
-    rules: &Rules,
+    config: &PlanConfig,
     differing: impl FnOnce(&RoutesOrder) -> BTreeSet<Hostname>,
 ) -> BTreeSet<Hostname> {
-    let sites = sites(all_progress, &rules.layout);
+    let sites = sites(all_progress, &config.layout);
     let all = || sites.iter().map(|site| site.host.clone()).collect();
     let Some(proxy) = observed.proxy.known().filter(|proxy| proxy.up) else { return all() };
-    match caddyfile::text(&rules.proxy, &sites) {
+    match caddyfile::text(&config.proxy, &sites) {
         Err(_) => all(),
         Ok(text) if has(proxy, &text) => BTreeSet::new(),
         Ok(text) => differing(&RoutesOrder { text, sites }),
@@ -117,8 +117,8 @@ pub fn refused_hosts(
     found
 }
 
-/// Leaves hosts out of a project's routes; those that are out already stay out.
-pub fn leave_out(
+/// Quarantines hosts of a project, in addition to those that are quarantined already.
+pub fn quarantine(
     progress: &mut ProjectProgress,
     refused: BTreeMap<Hostname, String>,
     surroundings: String,
@@ -129,13 +129,13 @@ pub fn leave_out(
     progress.quarantine = Some(Quarantine { since: now, hosts, surroundings });
 }
 
-/// Lets Caddy be offered refused routes again: once the configuration around our sites changes, when an operator asks
-/// for it, and after a while.
+/// Ends a quarantine, so that the refused routes are loaded again: when the configuration around our sites changes, when
+/// an operator asks for it, or after ten minutes.
 pub fn retry_refused_hosts(progress: &mut ProjectProgress, observed: &Observed) {
     let surroundings = observed.proxy.known().and_then(|proxy| proxy.surroundings.as_ref());
     progress.quarantine = progress.quarantine.take().filter(|quarantine| {
         let same = surroundings.is_none_or(|surroundings| *surroundings == quarantine.surroundings);
-        same && !observed.offer_again && observed.now < quarantine.since.after(QUARANTINE)
+        same && !observed.retry_refused_routes && observed.now < quarantine.since.after(QUARANTINE)
     });
 }
 
@@ -166,8 +166,8 @@ pub fn sites(all_progress: &Progress, layout: &Layout) -> Vec<Site> {
 fn add_sites(project: &ProjectId, progress: &ProjectProgress, layout: &Layout, sites: &mut BTreeMap<Hostname, Site>) {
     let Some(serving) = progress.routed().and_then(|routed| progress.release(routed)) else { return };
     for (process, routes) in &progress.routes {
-        let Some(work) = serving.content.processes.get(process) else { continue };
-        for (i, route) in routes.iter().enumerate().filter(|(_, route)| !progress.leaves_out(&route.host)) {
+        let Some(workload) = serving.content.processes.get(process) else { continue };
+        for (i, route) in routes.iter().enumerate().filter(|(_, route)| !progress.is_quarantined(&route.host)) {
             let site = sites.entry(route.host.clone()).or_insert_with(|| Site {
                 project: project.clone(),
                 host: route.host.clone(),
@@ -181,13 +181,13 @@ fn add_sites(project: &ProjectId, progress: &ProjectProgress, layout: &Layout, s
                     path: route.path.clone(),
                     project: project.clone(),
                     process: process.clone(),
-                    a: upstreams(progress, process, work, Slot::A),
-                    b: upstreams(progress, process, work, Slot::B),
-                    a_h2c: speaks_h2c(progress, process, work, Slot::A),
-                    b_h2c: speaks_h2c(progress, process, work, Slot::B),
-                    root: root(work, &layout.bundle(project)),
-                    spa: matches!(work.kind, Kind::Site { spa: true, .. }),
-                    clean_urls: matches!(work.kind, Kind::Site { clean_urls: true, .. }),
+                    a: upstreams(progress, process, workload, Slot::A),
+                    b: upstreams(progress, process, workload, Slot::B),
+                    a_h2c: speaks_h2c(progress, process, workload, Slot::A),
+                    b_h2c: speaks_h2c(progress, process, workload, Slot::B),
+                    root: root(workload, &layout.bundle(project)),
+                    spa: matches!(workload.kind, WorkloadKind::Site { spa: true, .. }),
+                    clean_urls: matches!(workload.kind, WorkloadKind::Site { clean_urls: true, .. }),
                     headers: route.headers.clone(),
                 });
             }
@@ -197,31 +197,36 @@ fn add_sites(project: &ProjectId, progress: &ProjectProgress, layout: &Layout, s
 
 /// The bundle link leads to the serving release, and Caddy follows it for each request: deploying a site means changing
 /// the link.
-fn root(work: &Work, bundle: &Path) -> Option<String> {
-    match &work.kind {
-        Kind::Site { directory, .. } if directory.as_str() == "." => Some(bundle.display().to_string()),
-        Kind::Site { directory, .. } => Some(bundle.join(directory.as_str()).display().to_string()),
+fn root(workload: &Workload, bundle: &Path) -> Option<String> {
+    match &workload.kind {
+        WorkloadKind::Site { directory, .. } if directory.as_str() == "." => Some(bundle.display().to_string()),
+        WorkloadKind::Site { directory, .. } => Some(bundle.join(directory.as_str()).display().to_string()),
         _ => None,
     }
 }
 
 /// Returns the addresses of a slot: as many as the release in it has instances; for an empty slot as many as the
 /// serving release has, so that a deploy of the same width changes nothing here.
-fn upstreams(progress: &ProjectProgress, process: &ProcessName, serving: &Work, slot: Slot) -> Vec<String> {
+fn upstreams(progress: &ProjectProgress, process: &ProcessName, serving: &Workload, slot: Slot) -> Vec<String> {
     let width =
-        works_in(progress, process, slot).map(|work| work.instances).max().unwrap_or(serving.instances) as usize;
+        workloads_in(progress, process, slot).map(|workload| workload.instances).max().unwrap_or(serving.instances)
+            as usize;
     let ports = progress.ports.get(process).into_iter().flatten().take(width);
     ports.map(|ports| format!("127.0.0.1:{}", ports.of(slot))).collect()
 }
 
 /// Returns whether the release in a slot speaks h2c; for an empty slot, whether the serving one does.
-fn speaks_h2c(progress: &ProjectProgress, process: &ProcessName, serving: &Work, slot: Slot) -> bool {
-    works_in(progress, process, slot).last().unwrap_or(serving).h2c
+fn speaks_h2c(progress: &ProjectProgress, process: &ProcessName, serving: &Workload, slot: Slot) -> bool {
+    workloads_in(progress, process, slot).last().unwrap_or(serving).h2c
 }
 
 /// Returns what the releases in a slot run for a process, the newest last.
-fn works_in<'a>(progress: &'a ProjectProgress, process: &'a ProcessName, slot: Slot) -> impl Iterator<Item = &'a Work> {
-    let alive = progress.alive().into_iter().filter_map(|number| progress.release(number));
+fn workloads_in<'a>(
+    progress: &'a ProjectProgress,
+    process: &'a ProcessName,
+    slot: Slot,
+) -> impl Iterator<Item = &'a Workload> {
+    let alive = progress.active_releases().into_iter().filter_map(|number| progress.release(number));
     alive.filter(move |release| release.slot == slot).filter_map(|release| release.content.processes.get(process))
 }
 
@@ -235,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_hosts_that_are_refused_are_culprits() {
+    fn only_refused_hosts_are_quarantined() {
         let sites = [
             site("shop", "a.shop.com"),
             site("shop", "bad.shop.com"),

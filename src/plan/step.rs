@@ -12,7 +12,7 @@ use crate::render::launch::Launch;
 
 use super::services::Task;
 
-/// One action, and why it is taken.
+/// One action, and why it is planned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     pub action: Action,
@@ -34,8 +34,8 @@ pub enum Action {
 pub enum ProjectAction {
     /// Create the project's user and directories.
     Prepare {
-        /// Whether Caddy may enter the directories, for a static site.
-        open: bool,
+        /// Whether Caddy may read them, for a static site.
+        readable_by_caddy: bool,
     },
     /// Fetch a release's artifact and unpack it, in the background.
     Fetch(Box<FetchOrder>),
@@ -53,8 +53,8 @@ pub enum ProjectAction {
     ArmTimer(UnitId),
     /// Disarm a unit's timer; what it started finishes.
     DisarmTimer(UnitId),
-    /// Move a web process's traffic to a slot.
-    Point(ProcessName, Slot),
+    /// Switch a web process's traffic to a slot.
+    SwitchTraffic(ProcessName, Slot),
     /// Point the bundle link at a release.
     Link(ReleaseNo),
     Stop(UnitId),
@@ -68,7 +68,8 @@ pub enum ProjectAction {
         /// Keep the app's data and its user.
         keep_data: bool,
     },
-    Forget,
+    /// Delete the project's record and progress, once nothing else of it is left.
+    DeleteRecord,
 }
 
 /// What the loop can do to Caddy.
@@ -89,7 +90,7 @@ pub enum ServiceAction {
     /// Let its daemon start at boot.
     Enable,
     /// Delete its record.
-    Forget,
+    DeleteRecord,
 }
 
 /// What a step changes. A step that fails halts the later ones of the same subject, and no others.
@@ -111,7 +112,7 @@ pub enum FollowUp {
     Soon,
 }
 
-/// What is known of a step before it is taken.
+/// What is known of a step before it is executed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     /// Its kind, for the metrics.
@@ -190,7 +191,7 @@ impl ProjectAction {
             Self::DisarmTimer(unit) => {
                 row("disarm_timer", '-', Some(unit.release), AtOnce, format!("disarm {}", unit.timer()))
             }
-            Self::Point(process, slot) => {
+            Self::SwitchTraffic(process, slot) => {
                 row("point", '~', None, AtOnce, format!("move traffic of {process} to slot {slot}"))
             }
             Self::Link(release) => {
@@ -210,7 +211,7 @@ impl ProjectAction {
             Self::RemoveFiles { keep_data: false } => {
                 row("remove_files", '-', None, AtOnce, "remove files, data and user")
             }
-            Self::Forget => row("forget", '-', None, AtOnce, "forget the project"),
+            Self::DeleteRecord => row("forget", '-', None, AtOnce, "forget the project"),
         }
     }
 }
@@ -232,7 +233,7 @@ impl ServiceAction {
             Self::Packages(task @ Task::Remove { .. }) => row("packages", '-', None, Soon, task.text(service)),
             Self::Start(unit) => row("start_service", '+', None, Soon, format!("start {unit}")),
             Self::Enable => row("enable_service", '~', None, AtOnce, format!("enable {service}")),
-            Self::Forget => row("forget_service", '-', None, AtOnce, format!("forget service {service}")),
+            Self::DeleteRecord => row("forget_service", '-', None, AtOnce, format!("forget service {service}")),
         }
     }
 }
@@ -274,7 +275,7 @@ pub struct UnitOrder {
     pub launch: Launch,
 }
 
-/// Why a step is taken.
+/// Why a step is planned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StepReason {
     ProjectNew,
@@ -286,7 +287,7 @@ pub enum StepReason {
     CandidateHealthy,
     /// A part of the serving release is missing.
     ServingDamaged,
-    /// An app that cannot run twice makes room.
+    /// An app that must not run twice: the old one stops first.
     Recreate,
     Drained,
     /// It belongs to no release that should run.
@@ -305,7 +306,7 @@ pub enum StepReason {
     ServiceDown,
     /// A host service is no longer desired.
     ServiceUnwanted,
-    /// What was installed of a host service is removed.
+    /// A host service that is no longer desired is uninstalled.
     ServiceGone,
 }
 
@@ -339,7 +340,7 @@ impl fmt::Display for StepReason {
         f.write_str(match self {
             StepReason::ProjectNew => "the project has no user or directory here",
             StepReason::ReleaseMissing => "the release is not on disk",
-            StepReason::CandidateWanted => "this release is wanted",
+            StepReason::CandidateWanted => "the spec asks for this release",
             StepReason::CandidateHealthy => "the release was healthy for long enough",
             StepReason::ServingDamaged => "the serving release lacks it",
             StepReason::Recreate => "strategy recreate: the old one stops first",
@@ -347,13 +348,13 @@ impl fmt::Display for StepReason {
             StepReason::NotWanted => "it belongs to no release that should run",
             StepReason::Retention => "nothing that is kept needs it",
             StepReason::ProjectDeleted => "the project is being deleted",
-            StepReason::RoutesDiffer => "the routes wanted are not the ones Caddy has",
+            StepReason::RoutesDiffer => "Caddy does not have the desired routes",
             StepReason::ProxyDown => "Caddy does not run",
             StepReason::UnitChanged => "the unit file changed since systemd read it",
-            StepReason::ServiceMissing => "the service is wanted, and not there as it is wanted",
-            StepReason::ServiceDown => "the service is wanted, and does not run now or after a boot",
-            StepReason::ServiceUnwanted => "the service is not wanted any more",
-            StepReason::ServiceGone => "nothing is left of what was brought of the service",
+            StepReason::ServiceMissing => "the service is not installed as desired",
+            StepReason::ServiceDown => "the service does not run, or would not after a boot",
+            StepReason::ServiceUnwanted => "the service is no longer desired",
+            StepReason::ServiceGone => "everything that was installed for the service is removed",
         })
     }
 }

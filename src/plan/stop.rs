@@ -1,6 +1,6 @@
 //! How a unit that should not run is stopped and removed.
 
-use crate::model::desired::Kind;
+use crate::model::desired::WorkloadKind;
 use crate::model::names::{ProjectId, UnitId};
 use crate::model::observed::{ActiveState, UnitSeen};
 use crate::model::progress::ProjectProgress;
@@ -20,7 +20,7 @@ impl OnRunning<'_> {
         match self {
             OnRunning::Stop => false,
             OnRunning::LetTimedFinish(progress) => {
-                progress.work_of(unit).is_some_and(|work| matches!(work.kind, Kind::Scheduled(_)))
+                progress.workload_of(unit).is_some_and(|workload| matches!(workload.kind, WorkloadKind::Scheduled(_)))
             }
         }
     }
@@ -43,7 +43,7 @@ pub fn stop_and_remove_unit(
         ActiveState::Inactive | ActiveState::Failed => {
             plan.push(project, ProjectAction::RemoveUnit(unit.clone()), reason)
         }
-        ActiveState::Deactivating => plan.look_at(now.after(Span::seconds(1))),
+        ActiveState::Deactivating => plan.requeue_by(now.after(Span::seconds(1))),
         _ if on_running.allows(unit) => {}
         _ => plan.push(project, ProjectAction::Stop(unit.clone()), reason),
     }

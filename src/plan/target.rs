@@ -10,22 +10,22 @@ use crate::model::progress::{Cause, End, Progress, ProjectProgress, Release, Rol
 use crate::model::quantity::Timestamp;
 use crate::model::spec::{Artifact, ArtifactFrom, Source, Spec};
 
-use super::{Rules, ports, services};
+use super::{PlanConfig, ports, services};
 use crate::model::reason::Reason;
 
-/// Makes the desired release the target, or records in the project's progress what blocks it. Returns whether nothing
-/// does.
+/// Makes the desired release the target, or records what blocks it in the project's progress. Returns true if nothing
+/// blocks it.
 pub fn select(
     project: &ProjectId,
     wanted: &DesiredProject,
     spec: &Spec,
     observed: &Observed,
     all_progress: &mut Progress,
-    rules: &Rules,
+    config: &PlanConfig,
 ) -> bool {
     let now = observed.now;
     let hosts = hosts_of(spec);
-    let conflict = conflict(project, &hosts, all_progress, rules);
+    let conflict = conflict(project, &hosts, all_progress, config);
     let mut taken = &ports::taken(all_progress) | &observed.ports_in_use;
     let progress = all_progress.projects.entry(project.clone()).or_default();
     let is_new_generation = progress.generation != wanted.generation;
@@ -36,7 +36,7 @@ pub fn select(
         progress.quarantine = None;
         if let Some(fetch) = progress.rollout_mut().and_then(|rollout| rollout.fetch.as_mut()) {
             fetch.awaited_until = None;
-            fetch.backoff.begin_again(now);
+            fetch.backoff.reset(now);
         }
     }
     if let Some(message) = conflict {
@@ -60,11 +60,11 @@ pub fn select(
         }
     };
     clear_own_stall(progress);
-    if let Err(message) = ports::allocate(progress, number, &mut taken, rules.ports) {
+    if let Err(message) = ports::allocate(progress, number, &mut taken, config.ports) {
         stall(progress, Reason::PortsExhausted, message, now);
         return false;
     }
-    veto_release_left_behind(progress, spec, number);
+    mark_rolled_back(progress, spec, number);
     set_target(project, progress, number, observed);
     progress.selected_generation = wanted.generation;
     true
@@ -80,9 +80,14 @@ fn adopt_version(progress: &mut ProjectProgress, spec: &Spec) {
     }
 }
 
-/// Returns who already has one of the hosts, as a message.
-fn conflict(project: &ProjectId, hosts: &BTreeSet<Hostname>, all_progress: &Progress, rules: &Rules) -> Option<String> {
-    if let Some(own) = rules.proxy.hostname.as_ref().filter(|own| hosts.contains(own)) {
+/// Returns a message if another project or the agent already has one of the hosts.
+fn conflict(
+    project: &ProjectId,
+    hosts: &BTreeSet<Hostname>,
+    all_progress: &Progress,
+    config: &PlanConfig,
+) -> Option<String> {
+    if let Some(own) = config.proxy.hostname.as_ref().filter(|own| hosts.contains(own)) {
         return Some(format!("{own} is the agent's own, as agent.yaml says in `hostname`; name another host here"));
     }
     hosts.iter().find_map(|host| {
@@ -93,8 +98,8 @@ fn conflict(project: &ProjectId, hosts: &BTreeSet<Hostname>, all_progress: &Prog
     })
 }
 
-/// Returns whether the desired release is on trial, serves, or has failed already: the services it needs were there
-/// when it began, and one that goes down later blocks no rollout.
+/// Returns whether the desired release is being rolled out, serves, or has failed already: the services that it needs ran
+/// when its rollout began, and one that stops later blocks no rollout.
 fn has_begun(wanted: &DesiredProject, spec: &Spec, progress: &ProjectProgress) -> bool {
     let target = progress.target_release().and_then(|number| Some((number, progress.release(number)?)));
     let Some((number, target)) = target else { return false };
@@ -155,9 +160,9 @@ fn wanted_release(
 
 fn earlier_release(number: ReleaseNo, spec: &Spec, progress: &ProjectProgress) -> Result<ReleaseNo, (Reason, String)> {
     match progress.release(number) {
-        Some(release) if release.good => Ok(number),
+        Some(release) if release.was_healthy => Ok(number),
         Some(_) => {
-            Err((Reason::ReleaseUnknown, format!("release {number} was never healthy, so it cannot be gone back to")))
+            Err((Reason::ReleaseUnknown, format!("release {number} was never healthy, so it cannot be rolled back to")))
         }
         None => Err((
             Reason::ReleaseUnknown,
@@ -207,7 +212,7 @@ pub fn kept(progress: &ProjectProgress, wanted: &DesiredProject, spec: &Spec) ->
 }
 
 fn new_release(progress: &mut ProjectProgress, spec: &Spec, content: Content, now: Timestamp) -> ReleaseNo {
-    progress.newest += 1;
+    progress.newest_number += 1;
     let release = Release {
         sha256: content
             .source
@@ -219,37 +224,37 @@ fn new_release(progress: &mut ProjectProgress, spec: &Spec, content: Content, no
         slot: Slot::A,
         created_at: now,
         since: now,
-        good: false,
+        was_healthy: false,
         promotion_seq: 0,
         end: None,
-        vetoed: false,
+        rolled_back: false,
     };
-    progress.releases.insert(ReleaseNo(progress.newest), release);
-    ReleaseNo(progress.newest)
+    progress.releases.insert(ReleaseNo(progress.newest_number), release);
+    ReleaseNo(progress.newest_number)
 }
 
 /// A URL without a digest means the bytes of the last good release that came from it under the same version: a
 /// presigned URL has expired by the time a variable changes, and such a change brings no other artifact.
 fn known_bytes(progress: &ProjectProgress, artifact: &Artifact, source: &Source) -> Option<(ReleaseNo, Sha256)> {
     let from_there =
-        |release: &Release| release.good && release.content.source == *source && release.has_version(artifact);
+        |release: &Release| release.was_healthy && release.content.source == *source && release.has_version(artifact);
     let last = progress.releases.iter().rev().find(|(_, release)| from_there(release));
     let (number, release) = last.filter(|_| matches!(source, Source::Url { .. }))?;
     Some((*number, release.sha256.clone()?))
 }
 
-/// After a rollback to an earlier release, the one left behind must not return by itself.
-fn veto_release_left_behind(progress: &mut ProjectProgress, spec: &Spec, number: ReleaseNo) {
+/// After a rollback to an earlier release, the release that it replaces must not return by itself.
+fn mark_rolled_back(progress: &mut ProjectProgress, spec: &Spec, number: ReleaseNo) {
     let left = progress.target_release().filter(|target| spec.artifact.release().is_some() && *target != number);
     if let Some(release) = left.and_then(|left| progress.releases.get_mut(&left)) {
-        release.vetoed = true;
+        release.rolled_back = true;
     }
 }
 
 /// Sets the project's target release. A rollout to another one ends here.
 fn set_target(project: &ProjectId, progress: &mut ProjectProgress, number: ReleaseNo, observed: &Observed) {
     let now = observed.now;
-    // One that failed for an earlier generation, and is requested again by its number, is tried again.
+    // A release that failed for an earlier generation, and is requested by its number, is tried again.
     let failed_before = progress
         .release(number)
         .and_then(Release::rejected)
@@ -259,13 +264,13 @@ fn set_target(project: &ProjectId, progress: &mut ProjectProgress, number: Relea
     }
     if let Some(old) = progress.candidate() {
         let message = format!("release {number} was asked for before it was done");
-        progress.end(old, End::Superseded(Cause { reason: Reason::Superseded, message, since: now }));
+        progress.end_release(old, End::Superseded(Cause { reason: Reason::Superseded, message, since: now }));
     }
     progress.end_rollout();
     if progress.serving == Some(number) {
         return;
     }
-    // A release that still drains has its units in the slot it needs: it goes on trial as it stands.
+    // A release that still drains keeps its units and its slot, and is rolled out as it is.
     progress.draining = progress.draining.take().filter(|draining| draining.release != number);
     let slot =
         progress.serving.and_then(|serving| progress.release(serving)).map_or(Slot::A, |release| release.slot.other());
@@ -273,5 +278,5 @@ fn set_target(project: &ProjectId, progress: &mut ProjectProgress, number: Relea
         release.slot = slot;
     }
     let units = observed.projects.get(project).and_then(|seen| seen.units.known()).into_iter().flatten();
-    progress.begin(Rollout::begin(number, now, units.filter(|(unit, _)| unit.release == number)));
+    progress.begin_rollout(Rollout::begin(number, now, units.filter(|(unit, _)| unit.release == number)));
 }

@@ -1,7 +1,7 @@
 //! Whether a candidate is healthy: its release command succeeded, and each of its processes has been ready for long
 //! enough.
 
-use crate::model::desired::Work;
+use crate::model::desired::Workload;
 use crate::model::names::{ProjectId, UnitId};
 use crate::model::observed::{ActiveState, Exit, FetchSeen, ObservedProject, Probed, UnitSeen};
 use crate::model::progress::{ProjectProgress, Rollout};
@@ -25,8 +25,8 @@ pub enum Verdict {
     Reject { reason: Reason, message: String },
 }
 
-/// What a verdict is based on.
-pub struct Case<'a> {
+/// A candidate and all that its verdict is based on.
+pub struct Candidate<'a> {
     pub project: &'a ProjectId,
     pub rollout: &'a Rollout,
     pub progress: &'a ProjectProgress,
@@ -35,7 +35,7 @@ pub struct Case<'a> {
     pub now: Timestamp,
 }
 
-impl Case<'_> {
+impl Candidate<'_> {
     /// Judges the candidate by what was observed. The first part that fails decides.
     pub fn verdict(&self) -> Verdict {
         let deadline = self.deadline();
@@ -47,7 +47,7 @@ impl Case<'_> {
             return Verdict::Healthy;
         }
         if self.now >= deadline {
-            return Verdict::Reject { reason: Reason::DeadlineExceeded, message: self.past_deadline() };
+            return Verdict::Reject { reason: Reason::DeadlineExceeded, message: self.deadline_message() };
         }
         let soonest =
             parts.iter().filter_map(|verdict| if let Verdict::Wait(at) = verdict { Some(*at) } else { None }).min();
@@ -67,40 +67,42 @@ impl Case<'_> {
     /// Returns whether the candidate is healthy except for some of its processes, which do not run yet.
     pub fn is_ready_but_for(&self, waits: impl Fn(&UnitId) -> bool) -> bool {
         let Some(units) = self.seen.units.known() else { return false };
-        let is_well = |id: &UnitId| match self.progress.work_of(id) {
-            Some(work) if work.is_daemon() => waits(id) || self.of_daemon(id, work, units.get(id)) == Verdict::Healthy,
+        let is_well = |id: &UnitId| match self.progress.workload_of(id) {
+            Some(workload) if workload.is_daemon() => {
+                waits(id) || self.daemon_verdict(id, workload, units.get(id)) == Verdict::Healthy
+            }
             _ => true,
         };
-        self.progress.command_unit(self.project, self.rollout.release).is_none()
-            && self.of_files() == Verdict::Healthy
+        self.progress.pending_command_unit(self.project, self.rollout.release).is_none()
+            && self.files_verdict() == Verdict::Healthy
             && self.progress.units_of(self.project, self.rollout.release).iter().all(is_well)
     }
 
     /// Judges its command, its processes and its files, in this order; none if the units could not be observed.
     fn part_verdicts(&self) -> Option<Vec<Verdict>> {
         let units = self.seen.units.known()?;
-        let command = self.progress.command_unit(self.project, self.rollout.release);
-        let command = command.map(|unit| self.of_command(&unit, units.get(&unit)));
+        let command = self.progress.pending_command_unit(self.project, self.rollout.release);
+        let command = command.map(|unit| self.command_verdict(&unit, units.get(&unit)));
         let processes = self.progress.units_of(self.project, self.rollout.release).into_iter();
-        let processes = processes.map(|id| match (self.progress.work_of(&id), units.get(&id)) {
-            (Some(work), unit) if work.is_daemon() => self.of_daemon(&id, work, unit),
+        let processes = processes.map(|id| match (self.progress.workload_of(&id), units.get(&id)) {
+            (Some(workload), unit) if workload.is_daemon() => self.daemon_verdict(&id, workload, unit),
             // A scheduled process proves nothing before its time; only that its unit was written can be observed.
             (_, Some(unit)) if unit.text.is_some() => Verdict::Healthy,
-            _ => self.wait_a_second(),
+            _ => self.check_again_soon(),
         });
-        Some(command.into_iter().chain(processes).chain([self.of_files()]).collect())
+        Some(command.into_iter().chain(processes).chain([self.files_verdict()]).collect())
     }
 
-    fn of_files(&self) -> Verdict {
+    fn files_verdict(&self) -> Verdict {
         let on_disk =
             self.seen.bundles.known().is_some_and(|bundles| bundles.releases.contains_key(&self.rollout.release));
         if on_disk { Verdict::Healthy } else { Verdict::Wait(self.deadline()) }
     }
 
     /// A release command must run to its end once, and succeed.
-    fn of_command(&self, id: &UnitId, unit: Option<&UnitSeen>) -> Verdict {
+    fn command_verdict(&self, id: &UnitId, unit: Option<&UnitSeen>) -> Verdict {
         let failed = |unit: &&UnitSeen| unit.state == ActiveState::Failed && self.rollout.is_from_rollout(id, unit);
-        let Some(unit) = unit.filter(failed) else { return self.wait_a_second() };
+        let Some(unit) = unit.filter(failed) else { return self.check_again_soon() };
         let how = match (unit.result.as_str(), unit.exit) {
             ("timeout", _) => "took longer than its timeout and was stopped".to_owned(),
             ("oom-kill", _) => "was killed for want of memory".to_owned(),
@@ -110,11 +112,11 @@ impl Case<'_> {
         Verdict::Reject { reason: Reason::ReleaseCommandFailed, message: format!("its release command {how}") }
     }
 
-    fn of_daemon(&self, id: &UnitId, work: &Work, unit: Option<&UnitSeen>) -> Verdict {
+    fn daemon_verdict(&self, id: &UnitId, workload: &Workload, unit: Option<&UnitSeen>) -> Verdict {
         // One that stops or was stopped, like that of a release that drained, is started again.
         let is_on = |unit: &&UnitSeen| !matches!(unit.state, ActiveState::Deactivating | ActiveState::Inactive);
-        let Some(unit) = unit.filter(is_on) else { return self.wait_a_second() };
-        let found = match (self.lasting_failure(id, unit), &work.ready) {
+        let Some(unit) = unit.filter(is_on) else { return self.check_again_soon() };
+        let found = match (self.lasting_failure(id, unit), &workload.ready) {
             (Some(failure), _) => Err(failure),
             (None, Some(ready)) if ready.check == Check::Notify => self.notified_since(ready, unit),
             (None, Some(ready)) => self.answered_since(ready, self.probed(id, unit), unit),
@@ -126,7 +128,7 @@ impl Case<'_> {
             }
             Ok(Some(ready)) if self.now >= ready.after(self.deploy.min_healthy) => Verdict::Healthy,
             Ok(Some(ready)) => Verdict::Wait(ready.after(self.deploy.min_healthy)),
-            Ok(None) => self.wait_a_second(),
+            Ok(None) => self.check_again_soon(),
         }
     }
 
@@ -143,7 +145,7 @@ impl Case<'_> {
         let how = unit.ending(limit).unwrap_or_else(|| "ended".to_owned());
         let how = if ended_runs > 1 { format!("{how}, {ended_runs} times since it was started") } else { how };
         let ended_well = unit.exit == Some(Exit::Status(0));
-        let hint = self.progress.work_of(id).filter(|_| ended_well).map(restarts::after_success);
+        let hint = self.progress.workload_of(id).filter(|_| ended_well).map(restarts::after_success);
         Some(hint.map_or(how.clone(), |hint| format!("{how}; {hint}")))
     }
 
@@ -151,7 +153,7 @@ impl Case<'_> {
     fn notified_since(&self, ready: &Ready, unit: &UnitSeen) -> Result<Option<Timestamp>, String> {
         let deadline = self.probed_from(unit).after(self.slowed(ready.within));
         if unit.state == ActiveState::Activating && self.now >= deadline {
-            return Err(self.not_ready(ready, "it did not notify systemd"));
+            return Err(self.unready_message(ready, "it did not notify systemd"));
         }
         Ok(self.up_since(unit))
     }
@@ -171,7 +173,7 @@ impl Case<'_> {
                 if unit.state == ActiveState::Active
                     && *at >= self.probed_from(unit).after(self.slowed(ready.within)) =>
             {
-                Err(self.not_ready(ready, last))
+                Err(self.unready_message(ready, last))
             }
             _ => Ok(probed.and_then(|probed| probed.ok_since).filter(|_| unit.state == ActiveState::Active)),
         }
@@ -191,11 +193,11 @@ impl Case<'_> {
         unit.since.unwrap_or(self.now).max(self.rollout.since)
     }
 
-    fn wait_a_second(&self) -> Verdict {
+    fn check_again_soon(&self) -> Verdict {
         Verdict::Wait(self.now.after(Span::seconds(1)))
     }
 
-    fn not_ready(&self, ready: &Ready, last: &str) -> String {
+    fn unready_message(&self, ready: &Ready, last: &str) -> String {
         let busy = match self.seen.slowdown {
             0 | 1 => String::new(),
             times => format!("; it was given {times} times as long, since the server is busy"),
@@ -203,13 +205,13 @@ impl Case<'_> {
         format!("was not ready within {}; {last}{busy}", ready.within)
     }
 
-    fn past_deadline(&self) -> String {
-        // A failed fetch was counted before anything is judged.
-        let stood_at = match (self.seen.fetches.get(&self.rollout.release), &self.rollout.fetch) {
+    fn deadline_message(&self) -> String {
+        // `advance` counts a failed fetch before it asks for a verdict.
+        let progress = match (self.seen.fetches.get(&self.rollout.release), &self.rollout.fetch) {
             (Some(FetchSeen::Running { .. }), _) => "its artifact was still being fetched".to_owned(),
-            (_, Some(fetch)) => format!("its artifact could not be had: {}", fetch.backoff.message),
+            (_, Some(fetch)) => format!("its artifact could not be fetched: {}", fetch.backoff.message),
             (_, None) => "its processes were not all ready".to_owned(),
         };
-        format!("the rollout was not done within its deadline of {}; {stood_at}", self.deploy.deadline)
+        format!("the rollout was not done within its deadline of {}; {progress}", self.deploy.deadline)
     }
 }

@@ -1,7 +1,7 @@
 //! Which requests the agent sends to Caddy as a visitor would: to verify a release that just got the traffic, and to
 //! check that each route leads to an app that speaks the expected protocol.
 
-use crate::model::desired::{Kind, Work};
+use crate::model::desired::{Workload, WorkloadKind};
 use crate::model::names::{ProcessName, ProjectId, ReleaseNo};
 use crate::model::observed::{ObservedProject, Purpose, Visit};
 use crate::model::progress::ProjectProgress;
@@ -13,7 +13,12 @@ pub fn verify(project: &ProjectId, spec: &Spec, seen: &ObservedProject, progress
     let switched = progress.rollout()?.switched()?;
     let (process, route) = spec.verified_route()?;
     let purpose = Purpose::Verify { since: switched.since, until: switched.since.after(verify.within) };
-    Asked { process, route, path: verify.http.as_str(), purpose }.of(project, progress.candidate()?, seen, progress)
+    RouteRequest { process, route, path: verify.http.as_str(), purpose }.visit(
+        project,
+        progress.candidate()?,
+        seen,
+        progress,
+    )
 }
 
 /// Returns a request to each route of an app that serves. A site has no app that could fail.
@@ -26,35 +31,40 @@ pub fn checks<'a>(
         return Vec::new();
     };
     let routes = progress.routes.iter().flat_map(|(process, routes)| routes.iter().map(move |route| (process, route)));
-    let asked = routes.filter(|(_, route)| route.is_direct() && !progress.leaves_out(&route.host));
-    let visits = asked.filter_map(|(process, route)| {
-        let work = progress.release(serving)?.content.processes.get(process).filter(|work| work.kind == Kind::Web)?;
-        let path = path_of(route, work);
-        let asked = Asked { process, route, path: &path, purpose: Purpose::Check };
-        Some((route, asked.of(project, serving, seen, progress)?))
+    let request = routes.filter(|(_, route)| route.is_direct() && !progress.is_quarantined(&route.host));
+    let visits = request.filter_map(|(process, route)| {
+        let workload = progress
+            .release(serving)?
+            .content
+            .processes
+            .get(process)
+            .filter(|workload| workload.kind == WorkloadKind::Web)?;
+        let path = path_of(route, workload);
+        let request = RouteRequest { process, route, path: &path, purpose: Purpose::Check };
+        Some((route, request.visit(project, serving, seen, progress)?))
     });
     visits.collect()
 }
 
 /// The readiness check's path is made to be requested often; if the route does not cover it, the route's first path is
 /// used.
-fn path_of(route: &Route, work: &Work) -> String {
-    match work.ready.as_ref().map(|ready| &ready.check) {
+fn path_of(route: &Route, workload: &Workload) -> String {
+    match workload.ready.as_ref().map(|ready| &ready.check) {
         Some(Check::Http { path, .. }) if route.takes(path.as_str()) => path.as_str().to_owned(),
         _ => route.path.as_ref().map_or("/", |path| path.as_str().trim_end_matches('*')).to_owned(),
     }
 }
 
 /// A route to request, and the reason.
-struct Asked<'a> {
+struct RouteRequest<'a> {
     process: &'a ProcessName,
     route: &'a Route,
     path: &'a str,
     purpose: Purpose,
 }
 
-impl Asked<'_> {
-    fn of(
+impl RouteRequest<'_> {
+    fn visit(
         &self,
         project: &ProjectId,
         release: ReleaseNo,
@@ -70,7 +80,7 @@ impl Asked<'_> {
             tls: self.route.tls,
             path: self.path.to_owned(),
             port: unit.as_ref().and_then(|unit| progress.port_of(unit)),
-            h2c: progress.release(release)?.content.processes.get(self.process).is_some_and(|work| work.h2c),
+            h2c: progress.release(release)?.content.processes.get(self.process).is_some_and(|workload| workload.h2c),
             run: unit.and_then(|unit| seen.units.known()?.get(&unit)?.invocation.clone()),
             purpose: self.purpose,
         })

@@ -16,7 +16,7 @@ pub trait Units: Send {
     ///
     /// # Errors
     /// systemd or the disk could not be read.
-    fn look(&self) -> Result<BTreeMap<ProjectId, BTreeMap<UnitId, UnitSeen>>, PortError>;
+    fn observe(&self) -> Result<BTreeMap<ProjectId, BTreeMap<UnitId, UnitSeen>>, PortError>;
     /// Writes a launch blob, sealed for its unit, and then the unit file.
     ///
     /// # Errors
@@ -75,7 +75,7 @@ pub trait Services: Send {
     ///
     /// # Errors
     /// The installed state could not be read.
-    fn look(&self, closely: bool) -> Result<ServicesSeen, PortError>;
+    fn observe(&self, closely: bool) -> Result<ServicesSeen, PortError>;
     /// Starts a package job, outside the loop and the agent. Returns at once.
     ///
     /// # Errors
@@ -99,7 +99,7 @@ pub trait Bundles: Send {
     ///
     /// # Errors
     /// The directories could not be read.
-    fn look(&self, project: &ProjectId) -> Result<BundlesSeen, PortError>;
+    fn observe(&self, project: &ProjectId) -> Result<BundlesSeen, PortError>;
     /// Returns the fetches of a project that run, or how they ended.
     fn fetches(&self, project: &ProjectId) -> BTreeMap<ReleaseNo, FetchSeen>;
     /// Creates the user and directories of a project. `open`: Caddy may enter them, for a static site.
@@ -152,7 +152,7 @@ pub trait Routes: Send {
     ///
     /// # Errors
     /// Caddy did not answer.
-    fn look(&self) -> Result<ProxySeen, PortError>;
+    fn observe(&self) -> Result<ProxySeen, PortError>;
     /// Returns which of these hosts have their public certificate.
     fn certificates(&self, hosts: &BTreeSet<Hostname>) -> BTreeMap<Hostname, CertificateSeen>;
     /// Returns why Caddy would refuse routes; none if it would load them. Changes nothing.

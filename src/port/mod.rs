@@ -7,7 +7,7 @@ mod store;
 
 pub use crate::model::failure::{PortError, Retry};
 pub use crate::plan::accept::project::Delivery;
-pub use crate::plan::accept::{Put, WriteError};
+pub use crate::plan::accept::{WriteError, WriteResult};
 pub use machine::{Bundles, Routes, Services, Units, Upload, Uploads};
 pub use observe::{Clock, Figures, Health, Journal, LogLine, LogLines, LogQuery, ProbeOrder, Stats, Tail};
 pub use store::{

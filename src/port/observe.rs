@@ -29,7 +29,7 @@ pub struct ProbeOrder {
 /// Readiness probes, in the background.
 pub trait Health: Send {
     /// Probes these units from now on and no others; returns the results so far.
-    fn look(&self, orders: &[ProbeOrder]) -> BTreeMap<UnitId, Probed>;
+    fn probe(&self, orders: &[ProbeOrder]) -> BTreeMap<UnitId, Probed>;
     /// Sends these requests to Caddy from now on and no others, as often as their purpose needs.
     fn visit(&self, visits: &BTreeSet<Visit>);
     /// Returns the results so far.

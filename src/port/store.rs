@@ -19,7 +19,7 @@ use crate::model::spec::{Artifact, Plain, Sealed};
 use crate::model::status::{ServiceStatus, Status};
 use crate::plan::accept::admit::Admitted;
 use crate::plan::accept::project::Delivery;
-use crate::plan::accept::{Put, WriteError};
+use crate::plan::accept::{WriteError, WriteResult};
 
 /// Desired state and recorded progress, on disk before a call returns.
 pub trait ProgressStore: Send + Sync {
@@ -72,7 +72,7 @@ pub trait ProgressStore: Send + Sync {
     ///
     /// # Errors
     /// The database could not be written.
-    fn forget(&self, project: &ProjectId, generation: u64) -> Result<(), PortError>;
+    fn delete_record(&self, project: &ProjectId, generation: u64) -> Result<(), PortError>;
 }
 
 /// Which events to read.
@@ -107,7 +107,7 @@ pub trait DesiredStore: Send + Sync {
     ///
     /// # Errors
     /// The project has another owner or generation, is being deleted, or the disk failed.
-    fn put(&self, document: Admitted, owner: &Owner, expect: Option<u64>, by: &By) -> Result<Put, WriteError>;
+    fn put(&self, document: Admitted, owner: &Owner, expect: Option<u64>, by: &By) -> Result<WriteResult, WriteError>;
     /// Requests a project's deletion.
     ///
     /// # Errors
@@ -117,20 +117,20 @@ pub trait DesiredStore: Send + Sync {
     ///
     /// # Errors
     /// There is no such project, or its owner is no longer `from`.
-    fn adopt(&self, project: &ProjectId, from: &Owner, to: &Owner) -> Result<(), WriteError>;
+    fn change_owner(&self, project: &ProjectId, from: &Owner, to: &Owner) -> Result<(), WriteError>;
     /// Sets a project's artifact overlay, without a change of its spec: a webhook's new version, or a rollback.
     ///
     /// # Errors
     /// There is no such project, or the disk failed.
-    fn overlay(&self, project: &ProjectId, artifact: &Artifact, by: &By) -> Result<Put, WriteError>;
+    fn overlay(&self, project: &ProjectId, artifact: &Artifact, by: &By) -> Result<WriteResult, WriteError>;
     /// Requests a retry of the desired artifact's failed fetch; returns the generation. If no fetch failed, nothing
     /// changes.
     ///
     /// # Errors
     /// There is no such project, or the disk failed.
     fn fetch_again(&self, project: &ProjectId, by: &By) -> Result<u64, WriteError>;
-    /// Suspends a project, whoever its owner is, or resumes it if `suspension` is none. Nothing else changes, including the
-    /// generation: what was rejected is not retried because of this.
+    /// Suspends a project of any owner, or resumes it if `suspension` is none. Nothing else changes, not even the
+    /// generation, so that nothing that was rejected is retried.
     ///
     /// # Errors
     /// There is no such project, or the disk failed.
@@ -148,7 +148,7 @@ pub trait DesiredStore: Send + Sync {
     /// Returns the desired state that writing a document would result in.
     ///
     /// # Errors
-    /// Those of `put`.
+    /// The project has another owner or generation or is being deleted, or the disk failed.
     fn dry_run(&self, document: Admitted, owner: &Owner, expect: Option<u64>) -> Result<DesiredProject, WriteError>;
     /// Sets why a project's newest request was refused; none clears it. The refusal of an unknown project
     /// creates a project without a desired state, which is deleted with its refusal.
@@ -186,9 +186,13 @@ pub trait DesiredStore: Send + Sync {
     /// request for what could not be fetched is accepted again.
     ///
     /// # Errors
-    /// Those of `overlay`.
-    fn deliver(&self, project: &ProjectId, artifact: &Artifact, delivery: &Delivery)
-    -> Result<Option<Put>, WriteError>;
+    /// There is no such project, or the disk failed.
+    fn deliver(
+        &self,
+        project: &ProjectId,
+        artifact: &Artifact,
+        delivery: &Delivery,
+    ) -> Result<Option<WriteResult>, WriteError>;
     /// Returns an input's note under this key; none if it is missing or could not be read.
     fn note(&self, key: &str) -> Option<String>;
     /// Stores a note for an input, across restarts. If the write fails, the input tries it again.
@@ -223,7 +227,7 @@ pub trait ServiceProgressStore: Send + Sync {
     ///
     /// # Errors
     /// The database could not be written.
-    fn remember_services(&self, changed: &BTreeMap<Service, ServiceProgress>) -> Result<(), PortError>;
+    fn save_service_progress(&self, changed: &BTreeMap<Service, ServiceProgress>) -> Result<(), PortError>;
     /// Returns the statuses that were last recorded.
     ///
     /// # Errors
@@ -238,7 +242,7 @@ pub trait ServiceProgressStore: Send + Sync {
     ///
     /// # Errors
     /// The database could not be written.
-    fn forget_service(&self, service: Service, generation: u64) -> Result<(), PortError>;
+    fn delete_service_record(&self, service: Service, generation: u64) -> Result<(), PortError>;
 }
 
 /// Writes the desired state of host services.
@@ -259,12 +263,12 @@ pub trait DesiredServiceStore: Send + Sync {
         owner: &Owner,
         heir_of: Option<&Owner>,
         by: &By,
-    ) -> Result<Put, WriteError>;
+    ) -> Result<WriteResult, WriteError>;
     /// Requests a service's removal; returns the generation.
     ///
     /// # Errors
     /// There is no request for it, or it has another owner.
-    fn drop_service(&self, service: Service, owner: &Owner, purge: bool, by: &By) -> Result<u64, WriteError>;
+    fn delete_service(&self, service: Service, owner: &Owner, purge: bool, by: &By) -> Result<u64, WriteError>;
     /// Sets why a service's newest request was refused; none clears it.
     ///
     /// # Errors

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// The side of a step.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// The step is planned and recorded, and not taken.
+    /// The step is planned and recorded, and not executed.
     Before,
-    /// The step is taken, and its result not yet processed.
+    /// The step is executed, and its result not yet processed.
     After,
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::desired::{Desired, DesiredProject, Work};
+use crate::model::desired::{Desired, DesiredProject, Workload};
 use crate::model::layout::{Layout, user_of};
 use crate::model::names::{ProcessName, ProjectId, ReleaseNo, UnitId};
 use crate::model::observed::{FetchSeen, Observed, ObservedProject, PortHolder, UnitSeen};
@@ -10,7 +10,7 @@ use crate::model::progress::{Cause, Evidence, Progress, ProjectProgress, Release
 use crate::model::quantity::Bytes;
 use crate::model::spec::{Sandbox, Spec, Strategy};
 use crate::plan::decisive;
-use crate::plan::hints::{self, Beside, Places};
+use crate::plan::hints::{self, Neighbours, Paths};
 use crate::port::{LogLine, Tail};
 
 /// How many log lines are kept of a release.
@@ -26,24 +26,24 @@ pub fn gather(desired: &Desired, observed: &Observed, all_progress: &mut Progres
         };
         for number in progress.releases.keys().copied().filter(open).collect::<Vec<_>>() {
             let limit = progress.release(number).and_then(|release| release.content.limits.memory);
-            let (evidence, log) = of_release(project, number, limit, seen, tail);
+            let (evidence, log) = release_evidence(project, number, limit, seen, tail);
             let own = own_lines(&log, &failed_units(number, seen));
             let spec = desired.0.get(project).and_then(DesiredProject::spec);
             let failed = spec.map(|spec| failed_beside(spec, progress, number, seen)).unwrap_or_default();
             let (release, data, user) = (layout.release(project, number), layout.data(project), user_of(project));
             let off = progress.release(number).is_some_and(|release| release.content.sandbox == Sandbox::Off);
-            let places = Places { release: &release, data: &data, unconfined: off.then_some(&user) };
+            let paths = Paths { release: &release, data: &data, unconfined: off.then_some(&user) };
             let old = serving_units(progress, seen);
-            let listeners = if hints::speaks_of_ports(&own) { tail.listeners() } else { None };
+            let listeners = if hints::mentions_ports(&own) { tail.listeners() } else { None };
             let listeners = listeners.map(|mut listeners| {
                 listeners.retain(|held| !old.iter().any(|unit| is_assigned(held, unit, progress)));
                 listeners
             });
             let old: Vec<String> = old.into_iter().map(UnitId::name).collect();
-            let beside = Beside { failed: &failed, old: &old, listeners: listeners.as_deref() };
+            let neighbours = Neighbours { failed: &failed, old: &old, listeners: listeners.as_deref() };
             // What a hint is about may have been harmless; the line lets its author judge.
             let line = last_words(&own).map(|line| format!("its log says: {line}"));
-            let hints: Vec<String> = line.into_iter().chain(hints::of(&own, beside, places)).collect();
+            let hints: Vec<String> = line.into_iter().chain(hints::from_log(&own, neighbours, paths)).collect();
             explain(progress, number, &hints);
             if let Some(rejected) = progress.releases.get_mut(&number).and_then(Release::rejected_mut) {
                 rejected.evidence = Some(evidence);
@@ -97,9 +97,9 @@ fn failed_beside(
     let old_runs = units().any(|(unit, seen)| Some(unit.release) == progress.serving && seen.is_up());
     let failed = units().filter(|(unit, seen)| {
         let hands_over = spec.strategy_of(&unit.process) == Strategy::Handover;
-        old_runs && unit.release == number && hands_over && progress.work_of(unit).is_some_and(Work::is_daemon)
+        old_runs && unit.release == number && hands_over && progress.workload_of(unit).is_some_and(Workload::is_daemon)
             // A process that keeps running without its second port, or waits for its lock, is not ready.
-            && (seen.exit.is_some() || seen.restarts > 0 || progress.work_of(unit).is_some_and(|work| work.ready.is_some()))
+            && (seen.exit.is_some() || seen.restarts > 0 || progress.workload_of(unit).is_some_and(|workload| workload.ready.is_some()))
     });
     let mut failed: Vec<(bool, ProcessName)> =
         failed.map(|(unit, seen)| (seen.exit.is_none() && seen.restarts == 0, unit.process.clone())).collect();
@@ -121,7 +121,7 @@ fn explain(progress: &mut ProjectProgress, number: ReleaseNo, hints: &[String]) 
     }
 }
 
-fn of_release(
+fn release_evidence(
     project: &ProjectId,
     number: ReleaseNo,
     limit: Option<Bytes>,
@@ -135,8 +135,8 @@ fn of_release(
         .flatten()
         .filter(|(unit, _)| unit.release == number && unit.project == *project)
         .collect();
-    let mut findings: Vec<String> = seen.fetches.get(&number).and_then(failure).into_iter().collect();
-    findings.extend(units.iter().map(|(unit, seen)| ending(unit, seen, limit)));
+    let mut findings: Vec<String> = seen.fetches.get(&number).and_then(fetch_failure).into_iter().collect();
+    findings.extend(units.iter().map(|(unit, seen)| unit_ending(unit, seen, limit)));
     for (unit, probed) in seen.health.iter().filter(|(unit, _)| unit.release == number) {
         findings.push(format!("{}: {} probes; the last findings:", unit.process, probed.tries));
         findings.extend(probed.transcript.iter().map(|line| format!("  {line}")));
@@ -152,14 +152,14 @@ fn of_release(
 }
 
 /// Describes how its fetch failed, if it did.
-fn failure(fetch: &FetchSeen) -> Option<String> {
+fn fetch_failure(fetch: &FetchSeen) -> Option<String> {
     match fetch {
         FetchSeen::Failed { at, error } => Some(format!("artifact: {at} {}: {}", error.reason, error.message)),
         FetchSeen::Running { .. } => None,
     }
 }
 
-fn ending(unit: &UnitId, seen: &UnitSeen, limit: Option<Bytes>) -> String {
+fn unit_ending(unit: &UnitId, seen: &UnitSeen, limit: Option<Bytes>) -> String {
     let exit = seen.ending(limit).unwrap_or_else(|| "has not ended".to_owned());
     let restarts =
         if seen.restarts > 0 { format!("; systemd restarted it {} times", seen.restarts) } else { String::new() };

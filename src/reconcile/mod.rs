@@ -19,63 +19,63 @@ use crate::trigger::{DryRunRequest, Trigger, TriggerReceiver};
 use pass::Loop;
 
 /// An idle loop reports at least this often that it is alive.
-const BEAT: Duration = Duration::from_secs(10);
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// Runs passes until the trigger stops the loop. `beat` is called at least every ten seconds while the loop is alive:
-/// it keeps systemd's watchdog alive.
+/// Runs passes until a trigger stops the loop. `keep_alive` is called at least every ten seconds while the loop is alive:
+/// it feeds systemd's watchdog.
 pub fn run(
     reconciler: &mut Loop,
-    ear: &TriggerReceiver,
+    triggers: &TriggerReceiver,
     clock: &dyn Clock,
     resync: Span,
     heartbeat: &Heartbeat,
-    beat: &dyn Fn(),
+    keep_alive: &dyn Fn(),
 ) {
-    let mut full_look_due = clock.now();
+    let mut next_full_pass = clock.now();
     loop {
         let now = clock.now();
         // A clock that jumped back must not postpone the full observation.
-        let full = now >= full_look_due || full_look_due > now.after(resync);
+        let full = now >= next_full_pass || next_full_pass > now.after(resync);
         if full {
-            full_look_due = now.after(resync);
+            next_full_pass = now.after(resync);
         }
-        let (began, pass, recorded) = (Instant::now(), heartbeat.begin(), reconciler.recorded);
-        let look_again = reconciler.pass(full);
-        if reconciler.recorded > recorded {
+        let (began, pass, recorded) = (Instant::now(), heartbeat.begin(), reconciler.recorded_passes);
+        let requeue_at = reconciler.pass(full);
+        if reconciler.recorded_passes > recorded {
             heartbeat.recorded(pass);
         }
         reconciler.metrics.passed(began.elapsed());
         tracing::debug!(micros = began.elapsed().as_micros(), full, "pass");
         heartbeat.beat(clock.now());
-        let until = look_again.unwrap_or(full_look_due).min(full_look_due);
-        if !rest(reconciler, ear, clock, until, resync, beat) {
+        let until = requeue_at.unwrap_or(next_full_pass).min(next_full_pass);
+        if !wait(reconciler, triggers, clock, until, resync, keep_alive) {
             return;
         }
     }
 }
 
-/// Waits for the next reason for a pass and answers dry-run requests until then; false if the loop should end.
-fn rest(
+/// Waits until a pass is due or triggered, and answers dry-run requests until then; false if the loop should end.
+fn wait(
     reconciler: &mut Loop,
-    ear: &TriggerReceiver,
+    triggers: &TriggerReceiver,
     clock: &dyn Clock,
     until: Timestamp,
     resync: Span,
-    beat: &dyn Fn(),
+    keep_alive: &dyn Fn(),
 ) -> bool {
     // Measured with the monotonic clock.
-    let (begun, whole) = (Instant::now(), until.since(clock.now()).min(resync).as_duration());
+    let (started, timeout) = (Instant::now(), until.since(clock.now()).min(resync).as_duration());
     loop {
-        beat();
-        let left = whole.saturating_sub(begun.elapsed());
-        let rings = ear.listen(left.min(BEAT));
-        let mut changed = begun.elapsed() >= whole;
-        for ring in rings {
-            match ring {
+        keep_alive();
+        let left = timeout.saturating_sub(started.elapsed());
+        let received = triggers.recv_all(left.min(KEEP_ALIVE));
+        let mut changed = started.elapsed() >= timeout;
+        for trigger in received {
+            match trigger {
                 Trigger::Stop => return false,
                 Trigger::Changed => changed = true,
-                Trigger::OfferAgain => (changed, reconciler.offer_again) = (true, true),
-                Trigger::Ask(question) => answer(reconciler, *question),
+                Trigger::RetryRefusedRoutes => (changed, reconciler.retry_refused_routes) = (true, true),
+                Trigger::DryRun(request) => answer(reconciler, *request),
             }
         }
         if changed {
@@ -84,12 +84,12 @@ fn rest(
     }
 }
 
-fn answer(reconciler: &mut Loop, question: DryRunRequest) {
+fn answer(reconciler: &mut Loop, request: DryRunRequest) {
     // If the receiver is gone, the answer is not needed.
-    let _ = question.answer.send(reconciler.dry_run(question.suppose));
+    let _ = request.answer.send(reconciler.dry_run(request.assumed));
 }
 
-fn sight<T>(found: Result<T, PortError>) -> Facet<T> {
+fn facet<T>(found: Result<T, PortError>) -> Facet<T> {
     match found {
         Ok(value) => Facet::Known(value),
         Err(error) => Facet::Unknown(error.message),

@@ -7,7 +7,7 @@ use super::crash::{self, Side};
 use super::pending_events::PendingEvents;
 use super::phases::Phases;
 use super::services::HostServices;
-use super::{evidence, sight};
+use super::{evidence, facet};
 use crate::metrics::{Metrics, Statuses};
 use crate::model::desired::{Desired, DesiredProject, DesiredServices, Intent};
 use crate::model::failure::PortError;
@@ -20,19 +20,19 @@ use crate::model::status::{ProcessStatus, Status};
 use crate::plan::check::Breach;
 use crate::plan::step::{Facts, Subject};
 use crate::plan::{
-    self, Action, FollowUp, Plan, ProjectAction, ProxyAction, RoutesOrder, Rules, Step, admission, advance, check,
+    self, Action, FollowUp, Plan, PlanConfig, ProjectAction, ProxyAction, RoutesOrder, Step, admission, advance, check,
     events, restarts, retry, routes, status,
 };
 use crate::port::{Bundles, Clock, Health, ProbeOrder, ProgressStore, Routes, Tail, Units};
 use crate::render::caddyfile::{self, Proxy, Site};
 use crate::trigger::DryRun;
 
-/// How long until Caddy is offered refused routes again.
+/// How long until refused routes are loaded into Caddy again.
 const ROUTE_RETRY: Span = Span::seconds(10);
 
-/// How long systemd is not asked about the jobs it was given, unless it reports that they are done: asking only slows
-/// them down.
-const LEAVE_ALONE: Span = Span(250);
+/// How long until systemd is polled for the jobs that it was given, unless it reports before that they are done: polling
+/// slows them down.
+const JOB_POLL_DELAY: Span = Span(250);
 
 /// Everything the loop works with. What it keeps between two passes can be lost at any time.
 pub struct Loop {
@@ -48,25 +48,25 @@ pub struct Loop {
     pub tail: Box<dyn Tail>,
     pub clock: Arc<dyn Clock>,
     /// The inputs of planning.
-    pub rules: Rules,
+    pub config: PlanConfig,
     /// Makes the plan: `checked_plan`, or in a test one that is broken on purpose.
     pub planner: Planner,
-    /// Which project goes first in the next pass.
-    pub turn: usize,
-    /// How many passes in a row took a step.
-    pub busy: u32,
+    /// The project whose steps are executed first in the next pass, by its index.
+    pub next_project: usize,
+    /// How many passes in a row executed a step.
+    pub busy_passes: u32,
     /// Why the last attempt to load Caddy's routes failed.
-    pub route_trouble: Option<PortError>,
-    /// Whether the next pass offers Caddy the refused routes again.
-    pub offer_again: bool,
+    pub route_error: Option<PortError>,
+    /// Whether the next pass loads the refused routes into Caddy again.
+    pub retry_refused_routes: bool,
     /// Why the template on disk is not used; the one before stays active.
-    pub template_trouble: Option<String>,
+    pub template_error: Option<String>,
     /// The status of each project after the last pass.
-    pub last: Statuses,
+    pub last_statuses: Statuses,
     /// How many passes recorded their observations.
-    pub recorded: u64,
+    pub recorded_passes: u64,
     /// Events not yet persisted.
-    pub pending: PendingEvents,
+    pub pending_events: PendingEvents,
     /// Counters and timings of the loop's work.
     pub metrics: Metrics,
     /// The phases of the running rollouts, for the metrics.
@@ -74,18 +74,18 @@ pub struct Loop {
 }
 
 /// Plans from desired state, observations and progress; also returns the steps it left out.
-pub type Planner = fn(&Desired, &DesiredServices, &Observed, &Progress, &Rules) -> (Plan, Vec<Breach>);
+pub type Planner = fn(&Desired, &DesiredServices, &Observed, &Progress, &PlanConfig) -> (Plan, Vec<Breach>);
 
-/// Plans, and leaves out the steps of a project whose plan would break a guarantee. That is a bug of ours: the project
-/// stands still, and an event reports it.
+/// Plans, and leaves out the steps of a project whose plan would break a guarantee. That is a bug of ours: nothing
+/// of the project is changed, and an event reports it.
 pub fn checked_plan(
     desired: &Desired,
     services: &DesiredServices,
     observed: &Observed,
     all_progress: &Progress,
-    rules: &Rules,
+    config: &PlanConfig,
 ) -> (Plan, Vec<Breach>) {
-    let mut plan = plan::plan(desired, services, observed, all_progress, rules);
+    let mut plan = plan::plan(desired, services, observed, all_progress, config);
     let breaches = check::breaches(&plan, desired, observed, all_progress);
     plan.steps.retain(|step| !breaches.iter().any(|breach| step.action.project() == Some(&breach.project)));
     (plan, breaches)
@@ -103,10 +103,10 @@ impl Loop {
     /// Runs one pass; returns when to run the next even without a trigger. `full`: record every status, changed or not.
     pub fn pass(&mut self, full: bool) -> Option<Timestamp> {
         match self.converge(full) {
-            Ok(look_again) => look_again,
+            Ok(requeue_at) => requeue_at,
             Err(error) => {
                 tracing::error!(reason = error.reason.name(), "{error}; the loop tries again");
-                self.pending.bound();
+                self.pending_events.drop_oldest();
                 Some(self.clock.now().after(Span::seconds(5)))
             }
         }
@@ -117,78 +117,107 @@ impl Loop {
     /// # Errors
     /// Something could not be read.
     pub fn dry_run(&mut self, suppose: Option<(ProjectId, DesiredProject)>) -> Result<DryRun, String> {
-        let mut view = self.look(suppose, false).map_err(|e| e.to_string())?;
-        advance::advance(&view.desired, &view.services, &view.observed, &mut view.progress, &self.rules);
-        let unserved = self.unserved(&view);
-        let (plan, _) = (self.planner)(&view.desired, &view.services, &view.observed, &view.progress, &self.rules);
-        let statuses = self.statuses(&mut view, &unserved, &plan.queue);
+        let mut snapshot = self.observe(suppose, false).map_err(|e| e.to_string())?;
+        advance::advance(
+            &snapshot.desired,
+            &snapshot.services,
+            &snapshot.observed,
+            &mut snapshot.progress,
+            &self.config,
+        );
+        let unserved = self.unserved(&snapshot);
+        let (plan, _) =
+            (self.planner)(&snapshot.desired, &snapshot.services, &snapshot.observed, &snapshot.progress, &self.config);
+        let statuses = self.statuses(&mut snapshot, &unserved, &plan.queue);
         Ok(DryRun { plan, statuses })
     }
 
     fn converge(&mut self, full: bool) -> Result<Option<Timestamp>, PortError> {
-        let mut view = self.look(None, full)?;
-        self.offer_again = false;
-        self.tell_of_forced_stops(&view);
-        self.read_template(&view, full);
-        let before = view.progress.clone();
-        advance::advance(&view.desired, &view.services, &view.observed, &mut view.progress, &self.rules);
-        evidence::gather(&view.desired, &view.observed, &mut view.progress, &self.rules.layout, &*self.tail);
-        self.save_progress(&before, &view)?;
-        self.phases.follow(&view.observed, &view.progress, &self.metrics);
+        let mut snapshot = self.observe(None, full)?;
+        self.retry_refused_routes = false;
+        self.emit_forced_stops(&snapshot);
+        self.read_template(&snapshot, full);
+        let before = snapshot.progress.clone();
+        advance::advance(
+            &snapshot.desired,
+            &snapshot.services,
+            &snapshot.observed,
+            &mut snapshot.progress,
+            &self.config,
+        );
+        evidence::gather(
+            &snapshot.desired,
+            &snapshot.observed,
+            &mut snapshot.progress,
+            &self.config.layout,
+            &*self.tail,
+        );
+        self.save_progress(&before, &snapshot)?;
+        self.phases.follow(&snapshot.observed, &snapshot.progress, &self.metrics);
         let (plan, breaches) =
-            (self.planner)(&view.desired, &view.services, &view.observed, &view.progress, &self.rules);
-        self.pending.push(breaches.iter().map(|breach| events::of_breach(breach, &view.progress, view.observed.now)));
-        let advanced = view.progress.clone();
-        admission::record_waits(&plan, &mut view.progress, view.observed.now);
+            (self.planner)(&snapshot.desired, &snapshot.services, &snapshot.observed, &snapshot.progress, &self.config);
+        self.pending_events
+            .push(breaches.iter().map(|breach| events::for_breach(breach, &snapshot.progress, snapshot.observed.now)));
+        let advanced = snapshot.progress.clone();
+        admission::record_waits(&plan, &mut snapshot.progress, snapshot.observed.now);
         if !plan.steps.iter().any(|step| matches!(step.action, Action::Proxy(ProxyAction::LoadRoutes(_)))) {
             // Caddy has them: it loaded them and only its answer was lost, or they are no longer desired.
-            self.route_trouble = routes::blocked_by(&view.progress);
+            self.route_error = routes::blocked_by(&snapshot.progress);
         }
-        let follow_up = self.apply(&plan, &mut view);
+        let follow_up = self.apply(&plan, &mut snapshot);
         // An app may be ready before its start is observed.
-        self.health.look(&probes(&view.desired, &view.observed.projects, &view.progress, Some(&plan)));
-        let unserved = self.unserved(&view);
-        let visits = visits(&view, &unserved);
+        self.health.probe(&probes(&snapshot.desired, &snapshot.observed.projects, &snapshot.progress, Some(&plan)));
+        let unserved = self.unserved(&snapshot);
+        let visits = visits(&snapshot, &unserved);
         self.health.visit(&visits);
-        let statuses = self.statuses(&mut view, &unserved, &plan.queue);
-        let steady = statuses.values().filter_map(restarts::steady_at).min();
-        self.save_progress(&advanced, &view)?;
-        self.pending.push(self.services.record(&view.services, &view.observed, &view.progress, full)?);
-        self.record(statuses, full, follow_up.is_some(), view.observed.now)?;
+        let statuses = self.statuses(&mut snapshot, &unserved, &plan.queue);
+        let steady = statuses.values().filter_map(restarts::stable_at).min();
+        self.save_progress(&advanced, &snapshot)?;
+        self.pending_events.push(self.services.record(
+            &snapshot.services,
+            &snapshot.observed,
+            &snapshot.progress,
+            full,
+        )?);
+        self.record(statuses, full, follow_up.is_some(), snapshot.observed.now)?;
         let open = |visit: &Visit| {
-            let seen = view.observed.projects.get(&visit.project);
+            let seen = snapshot.observed.projects.get(&visit.project);
             !seen.is_some_and(|seen| seen.visits.contains_key(visit))
         };
-        let soon = visits.iter().any(open).then(|| view.observed.now.after(Span::seconds(1)));
-        Ok(self.next_look(follow_up, view.observed.now, plan.look_again.into_iter().chain(soon).chain(steady).min()))
+        let soon = visits.iter().any(open).then(|| snapshot.observed.now.after(Span::seconds(1)));
+        Ok(self.next_pass(
+            follow_up,
+            snapshot.observed.now,
+            plan.requeue_at.into_iter().chain(soon).chain(steady).min(),
+        ))
     }
 
-    /// After steps comes another pass, which observes their effect. Many such passes in a row mean steps without
-    /// effect; then the loop slows down rather than spin.
-    fn next_look(
+    /// Another pass follows steps, to observe their effect. Many such passes in a row mean steps without effect: then the
+    /// loop slows down instead of spinning.
+    fn next_pass(
         &mut self,
         follow_up: Option<FollowUp>,
         now: Timestamp,
         planned: Option<Timestamp>,
     ) -> Option<Timestamp> {
-        self.busy = if follow_up.is_some() { self.busy.saturating_add(1) } else { 0 };
+        self.busy_passes = if follow_up.is_some() { self.busy_passes.saturating_add(1) } else { 0 };
         let soon = follow_up.map(|follow_up| match follow_up {
-            _ if self.busy > 20 => now.after(Span::seconds(1)),
+            _ if self.busy_passes > 20 => now.after(Span::seconds(1)),
             FollowUp::AtOnce => now,
-            FollowUp::Soon => now.after(LEAVE_ALONE),
+            FollowUp::Soon => now.after(JOB_POLL_DELAY),
         });
-        let retry = self.route_trouble.as_ref().map(|_| now.after(ROUTE_RETRY));
+        let retry = self.route_error.as_ref().map(|_| now.after(ROUTE_RETRY));
         soon.into_iter().chain(planned).chain(retry).min()
     }
 
     /// Activates a changed template once Caddy accepts what it renders for the active sites. Until then the one before
     /// stays active.
-    fn read_template(&mut self, view: &Snapshot, full: bool) {
-        let again = full && self.template_trouble.is_some();
+    fn read_template(&mut self, snapshot: &Snapshot, full: bool) {
+        let again = full && self.template_error.is_some();
         let Some(read) = self.routes.template(again) else { return };
-        let sites = routes::sites(&view.progress, &self.rules.layout);
+        let sites = routes::sites(&snapshot.progress, &self.config.layout);
         let judged = read.and_then(|template| {
-            let proxy = Proxy { template, ..self.rules.proxy.clone() };
+            let proxy = Proxy { template, ..self.config.proxy.clone() };
             caddyfile::try_template(&proxy)?;
             let order = RoutesOrder { text: caddyfile::text(&proxy, &sites)?, sites };
             match self.routes.refusal(&order) {
@@ -197,31 +226,31 @@ impl Loop {
                 Err(error) => Err(error.message),
             }
         });
-        let trouble = match judged {
+        let error = match judged {
             Ok(proxy) => {
                 self.routes.keep_template(&proxy.template);
-                self.rules.proxy = proxy;
+                self.config.proxy = proxy;
                 None
             }
             Err(why) => Some(why),
         };
-        if let Some(why) = trouble.as_ref().filter(|_| trouble != self.template_trouble) {
-            tracing::error!("the Caddyfile's template was changed, and the one before holds: {why}");
+        if let Some(why) = error.as_ref().filter(|_| error != self.template_error) {
+            tracing::error!("the Caddyfile's template was changed, and the previous one stays active: {why}");
         }
-        self.template_trouble = trouble;
+        self.template_error = error;
     }
 
-    fn look(&self, suppose: Option<(ProjectId, DesiredProject)>, full: bool) -> Result<Snapshot, PortError> {
+    fn observe(&self, suppose: Option<(ProjectId, DesiredProject)>, full: bool) -> Result<Snapshot, PortError> {
         let mut desired = self.store.desired()?;
         let wanted = self.services.store.desired_services()?;
         desired.0.extend(suppose);
         let all_progress = self.store.progress()?;
         all_progress.stop_unreadable(&mut desired);
         let now = self.clock.now();
-        let mut units = self.units.look();
+        let mut units = self.units.observe();
         let mut projects: BTreeMap<ProjectId, ObservedProject> =
-            desired.0.keys().map(|project| (project.clone(), self.look_at(project, &mut units))).collect();
-        let found = self.health.look(&probes(&desired, &projects, &all_progress, None));
+            desired.0.keys().map(|project| (project.clone(), self.observe_project(project, &mut units))).collect();
+        let found = self.health.probe(&probes(&desired, &projects, &all_progress, None));
         for (unit, probed) in found {
             if let Some(seen) = projects.get_mut(&unit.project) {
                 seen.health.insert(unit, probed);
@@ -236,58 +265,59 @@ impl Loop {
         projects.values_mut().for_each(|seen| seen.slowdown = slowdown);
         for (project, open) in self.health.open_ports() {
             if let Some(seen) = projects.get_mut(&project) {
-                seen.open = open;
+                seen.open_ports = open;
             }
         }
-        let proxy = sight(self.look_at_proxy(&all_progress));
-        let artifacts = sight(self.bundles.artifacts());
-        let services = self.services.look(&wanted, &desired, full);
-        let (offer_again, ports_in_use) = (self.offer_again, self.health.ports_in_use());
-        let observed = Observed { now, projects, proxy, services, artifacts, offer_again, ports_in_use };
+        let proxy = facet(self.observe_proxy(&all_progress));
+        let artifacts = facet(self.bundles.artifacts());
+        let services = self.services.observe(&wanted, &desired, full);
+        let (retry_refused_routes, ports_in_use) = (self.retry_refused_routes, self.health.ports_in_use());
+        let observed = Observed { now, projects, proxy, services, artifacts, retry_refused_routes, ports_in_use };
         Ok(Snapshot { desired, services: wanted, observed, progress: all_progress })
     }
 
-    fn look_at_proxy(&self, all_progress: &Progress) -> Result<ProxySeen, PortError> {
-        let seen = self.routes.look()?;
+    fn observe_proxy(&self, all_progress: &Progress) -> Result<ProxySeen, PortError> {
+        let seen = self.routes.observe()?;
         let runs = seen.up || self.units.proxy_runs()?;
-        let certificates = self.routes.certificates(&routes::public_hosts(all_progress, &self.rules.proxy));
+        let certificates = self.routes.certificates(&routes::public_hosts(all_progress, &self.config.proxy));
         let refused = all_progress.projects.values().any(|progress| progress.quarantine.is_some());
         let surroundings = refused.then(|| self.surroundings());
         Ok(ProxySeen { runs, certificates, surroundings, ..seen })
     }
 
     fn surroundings(&self) -> String {
-        self.routes.surroundings(&caddyfile::text(&self.rules.proxy, &[]).unwrap_or_default())
+        self.routes.surroundings(&caddyfile::text(&self.config.proxy, &[]).unwrap_or_default())
     }
 
-    fn look_at(
+    fn observe_project(
         &self,
         project: &ProjectId,
         units: &mut Result<BTreeMap<ProjectId, BTreeMap<UnitId, UnitSeen>>, PortError>,
     ) -> ObservedProject {
         ObservedProject {
-            units: sight(
+            units: facet(
                 units.as_mut().map(|all| all.remove(project).unwrap_or_default()).map_err(|error| error.clone()),
             ),
-            bundles: sight(self.bundles.look(project)),
+            bundles: facet(self.bundles.observe(project)),
             fetches: self.bundles.fetches(project),
             health: BTreeMap::new(),
             visits: BTreeMap::new(),
-            open: BTreeSet::new(),
+            open_ports: BTreeSet::new(),
             slowdown: 1,
         }
     }
 
-    fn tell_of_forced_stops(&mut self, view: &Snapshot) {
-        let units = view.observed.projects.values().filter_map(|seen| seen.units.known()).flatten();
+    fn emit_forced_stops(&mut self, snapshot: &Snapshot) {
+        let units = snapshot.observed.projects.values().filter_map(|seen| seen.units.known()).flatten();
         let failed: Vec<_> = units.filter(|(_, seen)| seen.state == ActiveState::Failed).collect();
         let stops = self.tail.forced_stops(&failed);
-        self.pending.push(stops.iter().map(|stop| events::of_forced_stop(stop, &view.progress, view.observed.now)));
+        self.pending_events
+            .push(stops.iter().map(|stop| events::for_forced_stop(stop, &snapshot.progress, snapshot.observed.now)));
     }
 
     /// Emits the events for what was decided, and saves the progress.
-    fn save_progress(&mut self, before: &Progress, view: &Snapshot) -> Result<(), PortError> {
-        let after = &view.progress;
+    fn save_progress(&mut self, before: &Progress, snapshot: &Snapshot) -> Result<(), PortError> {
+        let after = &snapshot.progress;
         let changed: BTreeMap<ProjectId, ProjectProgress> = after
             .projects
             .iter()
@@ -298,32 +328,32 @@ impl Loop {
         if changed.is_empty() {
             return Ok(());
         }
-        self.pending.push(events::of_changes(&view.desired, before, after, view.observed.now));
-        self.store.save_progress(&changed, self.pending.unwritten())?;
-        self.pending.written();
+        self.pending_events.push(events::for_changes(&snapshot.desired, before, after, snapshot.observed.now));
+        self.store.save_progress(&changed, self.pending_events.unwritten())?;
+        self.pending_events.mark_written();
         Ok(())
     }
 
-    /// Takes the steps in order; returns when to observe their effect. A failure halts its project for this pass.
-    fn apply(&mut self, plan: &Plan, view: &mut Snapshot) -> Option<FollowUp> {
+    /// Executes the steps in order; returns when to observe their effects. A failure halts its project for this pass.
+    fn apply(&mut self, plan: &Plan, snapshot: &mut Snapshot) -> Option<FollowUp> {
         let (mut touched, mut halted, mut failed) = (BTreeMap::new(), BTreeSet::new(), None);
-        for step in self.in_turn(&plan.steps) {
+        for step in self.round_robin(&plan.steps) {
             let (subject, Facts { kind, follow_up, .. }) = (step.action.subject(), step.action.facts());
             if halted.contains(&subject) {
                 continue;
             }
             crash::point(Side::Before);
-            let taken = self.take(step, view);
+            let executed = self.execute(step, snapshot);
             crash::point(Side::After);
-            self.metrics.took_step(kind, taken.is_ok());
-            match taken {
+            self.metrics.took_step(kind, executed.is_ok());
+            match executed {
                 Ok(()) => {
-                    self.pending.push([events::of_step(step, &view.progress, view.observed.now)]);
-                    self.route_trouble = self.route_trouble.take().filter(|_| subject != Subject::Proxy);
+                    self.pending_events.push([events::for_step(step, &snapshot.progress, snapshot.observed.now)]);
+                    self.route_error = self.route_error.take().filter(|_| subject != Subject::Proxy);
                     touched.insert(subject, follow_up);
                 }
                 Err(error) => {
-                    self.fail(step, &error, view);
+                    self.record_failure(step, &error, snapshot);
                     // The failure is already folded into the progress, which the next pass acts on.
                     failed = Some(FollowUp::AtOnce);
                     halted.insert(subject);
@@ -332,7 +362,7 @@ impl Loop {
         }
         for subject in touched.keys().filter(|subject| !halted.contains(*subject)) {
             if let Subject::Project(project) = subject
-                && let Some(progress) = view.progress.projects.get_mut(project)
+                && let Some(progress) = snapshot.progress.projects.get_mut(project)
             {
                 progress.backoff = None;
             }
@@ -342,11 +372,11 @@ impl Loop {
 
     /// Each pass starts with the next project in turn, so that one with slow steps does not starve the others. Steps
     /// without a project come first: all projects need Caddy.
-    fn in_turn<'a>(&mut self, steps: &'a [Step]) -> Vec<&'a Step> {
+    fn round_robin<'a>(&mut self, steps: &'a [Step]) -> Vec<&'a Step> {
         let projects: Vec<&ProjectId> =
             steps.iter().filter_map(|step| step.action.project()).collect::<BTreeSet<_>>().into_iter().collect();
-        self.turn = self.turn.wrapping_add(1);
-        let first = if projects.is_empty() { 0 } else { self.turn % projects.len() };
+        self.next_project = self.next_project.wrapping_add(1);
+        let first = if projects.is_empty() { 0 } else { self.next_project % projects.len() };
         let order = projects[first..].iter().chain(&projects[..first]).copied().map(Some);
         std::iter::once(None)
             .chain(order)
@@ -354,26 +384,26 @@ impl Loop {
             .collect()
     }
 
-    fn take(&self, step: &Step, view: &mut Snapshot) -> Result<(), PortError> {
+    fn execute(&self, step: &Step, snapshot: &mut Snapshot) -> Result<(), PortError> {
         match &step.action {
-            Action::Project(project, action) => self.take_of_project(project, action, view),
+            Action::Project(project, action) => self.execute_on_project(project, action, snapshot),
             Action::Proxy(ProxyAction::LoadRoutes(order)) => self.routes.load(order),
             Action::Proxy(ProxyAction::Start) => self.units.start_proxy(),
             Action::Service(service, action) => {
-                self.services.take(*service, action, &mut view.progress, view.observed.now)
+                self.services.execute(*service, action, &mut snapshot.progress, snapshot.observed.now)
             }
             Action::RemoveArtifact(sha256) => self.bundles.remove_artifact(sha256),
         }
     }
 
-    fn take_of_project(
+    fn execute_on_project(
         &self,
         project: &ProjectId,
         action: &ProjectAction,
-        view: &mut Snapshot,
+        snapshot: &mut Snapshot,
     ) -> Result<(), PortError> {
         match action {
-            ProjectAction::Prepare { open } => self.bundles.prepare(project, *open),
+            ProjectAction::Prepare { readable_by_caddy: open } => self.bundles.prepare(project, *open),
             ProjectAction::Fetch(order) => self.bundles.fetch(project, order),
             ProjectAction::CancelFetch(release) => {
                 self.bundles.cancel(project, *release);
@@ -388,38 +418,38 @@ impl Loop {
             ProjectAction::Enable(unit) => self.units.enable(unit),
             ProjectAction::ArmTimer(unit) => self.units.arm(unit),
             ProjectAction::DisarmTimer(unit) => self.units.disarm(unit),
-            ProjectAction::Point(process, slot) => self.bundles.point(project, process, *slot),
+            ProjectAction::SwitchTraffic(process, slot) => self.bundles.point(project, process, *slot),
             ProjectAction::Link(release) => self.bundles.link(project, *release),
             ProjectAction::Stop(unit) => self.units.stop(unit),
             ProjectAction::RemoveUnit(unit) => self.units.remove(unit),
             ProjectAction::RemoveRelease(release) => self.bundles.remove_release(project, *release),
             ProjectAction::RemoveMarker(process) => self.bundles.point(project, process, Slot::A),
             ProjectAction::RemoveFiles { keep_data } => self.bundles.remove_all(project, *keep_data),
-            ProjectAction::Forget => {
-                // Even if this fails the project may be deleted, and a new one may have its name by now: nothing more
-                // of it is written.
-                view.progress.projects.remove(project);
-                let generation = view.desired.0.get(project).map_or(0, |wanted| wanted.generation);
-                self.store.forget(project, generation)
+            ProjectAction::DeleteRecord => {
+                // Even if this fails, the record may be deleted already, and a new project may have the name: nothing more
+                // is written for it.
+                snapshot.progress.projects.remove(project);
+                let generation = snapshot.desired.0.get(project).map_or(0, |wanted| wanted.generation);
+                self.store.delete_record(project, generation)
             }
         }
     }
 
-    fn fail(&mut self, step: &Step, error: &PortError, view: &mut Snapshot) {
-        let now = view.observed.now;
-        self.pending.push([events::of_failure(step, error, &view.progress, now)]);
+    fn record_failure(&mut self, step: &Step, error: &PortError, snapshot: &mut Snapshot) {
+        let now = snapshot.observed.now;
+        self.pending_events.push([events::for_failed_step(step, error, &snapshot.progress, now)]);
         match &step.action {
             Action::Project(project, _) => {
-                if let Some(progress) = view.progress.projects.get_mut(project) {
+                if let Some(progress) = snapshot.progress.projects.get_mut(project) {
                     let message = format!("could not {}: {}", step.action, error.message);
                     retry::record_failed_step(progress, &PortError { message, ..error.clone() }, now);
                 }
             }
             Action::Proxy(ProxyAction::LoadRoutes(order)) => {
-                self.quarantine(order, view);
-                self.route_trouble = Some(error.clone());
+                self.quarantine(order, snapshot);
+                self.route_error = Some(error.clone());
             }
-            Action::Service(service, _) => HostServices::fail(*service, error, &mut view.progress, now),
+            Action::Service(service, _) => HostServices::record_failure(*service, error, &mut snapshot.progress, now),
             // The plan repeats them as long as they are needed; no failures are counted.
             Action::Proxy(ProxyAction::Start) | Action::RemoveArtifact(_) => {}
         }
@@ -427,9 +457,9 @@ impl Loop {
 
     /// Leaves out the hosts that Caddy refuses, so that the others are loaded. If no single host is at fault, the
     /// template is.
-    fn quarantine(&self, order: &RoutesOrder, view: &mut Snapshot) {
+    fn quarantine(&self, order: &RoutesOrder, snapshot: &mut Snapshot) {
         let refuses = |sites: &[Site]| {
-            let text = caddyfile::text(&self.rules.proxy, sites);
+            let text = caddyfile::text(&self.config.proxy, sites);
             let order = text.map(|text| RoutesOrder { text, sites: sites.to_vec() });
             order.map_or_else(Some, |order| self.routes.refusal(&order).ok().flatten())
         };
@@ -439,42 +469,42 @@ impl Loop {
         let refused_hosts = routes::refused_hosts(&order.sites, refuses);
         let surroundings = if refused_hosts.is_empty() { String::new() } else { self.surroundings() };
         for (project, refused) in refused_hosts {
-            if let Some(progress) = view.progress.projects.get_mut(&project) {
-                routes::leave_out(progress, refused, surroundings.clone(), view.observed.now);
+            if let Some(progress) = snapshot.progress.projects.get_mut(&project) {
+                routes::quarantine(progress, refused, surroundings.clone(), snapshot.observed.now);
             }
         }
     }
 
-    fn unserved(&self, view: &Snapshot) -> BTreeSet<Hostname> {
-        routes::unserved(&view.observed, &view.progress, &self.rules, |order| self.routes.differing(order))
+    fn unserved(&self, snapshot: &Snapshot) -> BTreeSet<Hostname> {
+        routes::unserved(&snapshot.observed, &snapshot.progress, &self.config, |order| self.routes.differing(order))
     }
 
     fn statuses(
         &self,
-        view: &mut Snapshot,
+        snapshot: &mut Snapshot,
         unserved: &BTreeSet<Hostname>,
         queue: &[ProjectId],
     ) -> BTreeMap<ProjectId, Status> {
         let mut current = BTreeMap::new();
-        for (project, wanted) in &view.desired.0 {
+        for (project, wanted) in &snapshot.desired.0 {
             let mut unknown = ProjectProgress::default();
-            let progress = match (view.progress.projects.get_mut(project), &wanted.intent) {
+            let progress = match (snapshot.progress.projects.get_mut(project), &wanted.intent) {
                 (Some(progress), _) => progress,
                 (None, Intent::Unreadable(_)) => &mut unknown,
                 (None, _) => continue,
             };
-            let Some(seen) = view.observed.projects.get(project) else { continue };
+            let Some(seen) = snapshot.observed.projects.get(project) else { continue };
             let shown = status::compute(&status::StatusInput {
                 project,
                 wanted,
                 progress,
                 seen,
-                before: self.last.get(project),
-                observed: &view.observed,
+                before: self.last_statuses.get(project),
+                observed: &snapshot.observed,
                 unserved,
                 queue,
-                route_trouble: self.route_trouble.as_ref(),
-                template_trouble: self.template_trouble.as_deref(),
+                route_error: self.route_error.as_ref(),
+                template_error: self.template_error.as_deref(),
             });
             if !matches!(wanted.intent, Intent::Unreadable(_)) {
                 progress.observed_generation = shown.observed_generation;
@@ -491,16 +521,17 @@ impl Loop {
         busy: bool,
         now: Timestamp,
     ) -> Result<(), PortError> {
-        let is_news = |status: &&Status| full || self.last.get(&status.project).is_none_or(|old| differ(old, status));
+        let is_news =
+            |status: &&Status| full || self.last_statuses.get(&status.project).is_none_or(|old| differ(old, status));
         let news: Vec<Status> = current.values().filter(is_news).cloned().collect();
-        self.pending.push(events::ready_changes(&self.last, &current, now));
-        if !news.is_empty() || self.pending.is_due(busy) {
-            self.store.record(&news, self.pending.unwritten())?;
-            self.pending.written();
+        self.pending_events.push(events::ready_changes(&self.last_statuses, &current, now));
+        if !news.is_empty() || self.pending_events.is_due(busy) {
+            self.store.record(&news, self.pending_events.unwritten())?;
+            self.pending_events.mark_written();
         }
-        self.last = Arc::new(current);
-        self.metrics.see(&self.last, self.clock.now());
-        self.recorded += 1;
+        self.last_statuses = Arc::new(current);
+        self.metrics.see(&self.last_statuses, self.clock.now());
+        self.recorded_passes += 1;
         Ok(())
     }
 }
@@ -522,14 +553,14 @@ fn probes(
         let (Some(candidate), Some(units)) = (progress.candidate(), seen.units.known()) else { continue };
         let spec = desired.0.get(project).and_then(DesiredProject::spec);
         for unit in progress.units_of(project, candidate) {
-            let Some(work) = progress.work_of(&unit) else { continue };
+            let Some(workload) = progress.workload_of(&unit) else { continue };
             let routes = spec.and_then(|spec| spec.processes.get(&unit.process)).map(|process| &process.routes[..]);
             let route = Route::first_direct(routes.unwrap_or_default());
             let port = progress.port_of(&unit);
             let runs = units.get(&unit).is_some_and(UnitSeen::is_up) || starts(&unit);
-            let (Some(ready), Some(port), true) = (&work.ready, port, runs) else { continue };
+            let (Some(ready), Some(port), true) = (&workload.ready, port, runs) else { continue };
             if ready.check != Check::Notify {
-                let (request, timeout, interval) = (ready.request(route, work.h2c), ready.timeout, ready.interval);
+                let (request, timeout, interval) = (ready.request(route, workload.h2c), ready.timeout, ready.interval);
                 orders.push(ProbeOrder { unit, port, request, timeout, interval });
             }
         }
@@ -538,12 +569,12 @@ fn probes(
 }
 
 /// Returns what to request from Caddy: on the routes that it has, for projects that are not suspended.
-fn visits(view: &Snapshot, unserved: &BTreeSet<Hostname>) -> BTreeSet<Visit> {
+fn visits(snapshot: &Snapshot, unserved: &BTreeSet<Hostname>) -> BTreeSet<Visit> {
     let mut found = BTreeSet::new();
-    for (project, seen) in &view.observed.projects {
-        let Some(wanted) = view.desired.0.get(project) else { continue };
-        let (Some(spec), Some(progress)) = (wanted.spec(), view.progress.projects.get(project)) else { continue };
-        if wanted.suspension_at(view.observed.now).is_some() {
+    for (project, seen) in &snapshot.observed.projects {
+        let Some(wanted) = snapshot.desired.0.get(project) else { continue };
+        let (Some(spec), Some(progress)) = (wanted.spec(), snapshot.progress.projects.get(project)) else { continue };
+        if wanted.suspension_at(snapshot.observed.now).is_some() {
             continue;
         }
         let checks = plan::visits::checks(project, seen, progress).into_iter().map(|(_, visit)| visit);

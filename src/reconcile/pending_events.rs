@@ -5,7 +5,7 @@ use crate::event_log;
 use crate::model::event::Event;
 
 /// How many events may wait for a write. A crash loses at most these; the log has them.
-const MOST: usize = 64;
+const MAX_PENDING: usize = 64;
 
 /// Events on their way to the disk.
 #[derive(Debug, Default)]
@@ -23,19 +23,19 @@ impl PendingEvents {
     }
 
     /// Marks all of them as written.
-    pub fn written(&mut self) {
+    pub fn mark_written(&mut self) {
         self.0.clear();
     }
 
     /// Returns whether they need a write of their own: after a busy pass another follows at once, and will most likely
     /// write.
     pub fn is_due(&self, busy: bool) -> bool {
-        !self.0.is_empty() && (!busy || self.0.len() >= MOST)
+        !self.0.is_empty() && (!busy || self.0.len() >= MAX_PENDING)
     }
 
     /// Drops the oldest events that wait because the disk fails.
-    pub fn bound(&mut self) {
-        let surplus = self.0.len().saturating_sub(MOST * 4);
+    pub fn drop_oldest(&mut self) {
+        let surplus = self.0.len().saturating_sub(MAX_PENDING * 4);
         self.0.drain(..surplus);
     }
 }

@@ -83,7 +83,7 @@ pub const OURS: &str = "# Written by zexio from its template /etc/zexio/Caddyfil
 /// Fills the template with a site of each kind, so that a mistake in it shows before the first site needs it.
 ///
 /// # Errors
-/// Those of `text`.
+/// The template cannot be filled; says why.
 pub fn try_template(proxy: &Proxy) -> Result<(), String> {
     let name = |raw: &str| ProcessName::parse(raw).map_err(|e| e.to_string());
     let (host, project) = (Hostname::parse("a.example.com"), ProjectId::parse("a"));

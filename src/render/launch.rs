@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use zeroize::Zeroizing;
 
-use crate::model::desired::{Content, SecretVersion, Work};
+use crate::model::desired::{Content, SecretVersion, Workload};
 use crate::model::layout::Layout;
 use crate::model::names::{EnvName, UnitId};
 use crate::model::spec::Sealed;
@@ -30,7 +30,7 @@ pub struct Launch {
 
 impl Launch {
     /// Returns what the launcher of one process gets.
-    pub fn of(unit: &UnitId, work: &Work, content: &Content, port: Option<u16>, layout: &Layout) -> Self {
+    pub fn of(unit: &UnitId, workload: &Workload, content: &Content, port: Option<u16>, layout: &Layout) -> Self {
         let data = layout.data(&unit.project).display().to_string();
         let mut own: BTreeMap<String, String> = [
             ("HOST", "127.0.0.1".to_owned()),
@@ -46,7 +46,7 @@ impl Launch {
         own.extend(port.map(|port| ("PORT".to_owned(), port.to_string())));
         Self {
             directory: layout.release(&unit.project, unit.release).display().to_string(),
-            words: work.run.as_ref().map(|run| run.filled_in(&own)).unwrap_or_default(),
+            words: workload.run.as_ref().map(|run| run.filled_in(&own)).unwrap_or_default(),
             own,
             env: content.env.clone(),
             secrets: content.secrets.clone(),

@@ -3,7 +3,7 @@
 //! systemd ends a line at a bare carriage return, takes a leading `+` for "as root" and expands `%`; so no user text
 //! reaches this file. Command, variables and directory travel in the launch blob.
 
-use crate::model::desired::{Content, Kind, Work};
+use crate::model::desired::{Content, Workload, WorkloadKind};
 use crate::model::layout::{LAUNCHER, Layout, SLICE, user_of};
 use crate::model::names::{ReleaseNo, Slot, UnitId};
 use crate::model::quantity::Span;
@@ -13,12 +13,20 @@ use crate::model::spec::{Calendar, Check, Sandbox, StopSignal, StopTo};
 pub const WAITER: &str = "zexio-wait";
 
 /// Returns the unit file's text.
-pub fn text(unit: &UnitId, work: &Work, content: &Content, slot: Slot, port: Option<u16>, layout: &Layout) -> String {
+pub fn text(
+    unit: &UnitId,
+    workload: &Workload,
+    content: &Content,
+    slot: Slot,
+    port: Option<u16>,
+    layout: &Layout,
+) -> String {
     let user = user_of(&unit.project);
     let description = describe(unit);
-    let (running, start_timeout) = (way_of_running(work), start_timeout(work));
-    let (name, launch) = (unit.name(), launch_arguments(work));
-    let (stop_timeout, signal, stop_to) = (work.stop.within.0, signal(work.stop.signal), stop_to(work.stop.to));
+    let (running, start_timeout) = (way_of_running(workload), start_timeout(workload));
+    let (name, launch) = (unit.name(), launch_arguments(workload));
+    let (stop_timeout, signal, stop_to) =
+        (workload.stop.within.0, signal(workload.stop.signal), stop_to(workload.stop.to));
     let (limits, sandbox) = (limits(content), sandbox(unit, content.sandbox, layout));
     let own = own_section(unit, slot, port);
     // StartLimitIntervalSec: systemd keeps restarting an app whatever happens, since the agent may be away. A release
@@ -76,13 +84,13 @@ pub fn timer_text(unit: &UnitId, calendar: &Calendar, slot: Slot) -> String {
     lines.join("\n")
 }
 
-fn notifies(work: &Work) -> bool {
-    work.ready.as_ref().is_some_and(|ready| ready.check == Check::Notify)
+fn notifies(workload: &Workload) -> bool {
+    workload.ready.as_ref().is_some_and(|ready| ready.check == Check::Notify)
 }
 
 /// The descriptor store comes with systemd's notification socket; only an app whose readiness is told by it gets it.
-fn launch_arguments(work: &Work) -> &'static str {
-    if notifies(work) { " --notify" } else { "" }
+fn launch_arguments(workload: &Workload) -> &'static str {
+    if notifies(workload) { " --notify" } else { "" }
 }
 
 fn describe(unit: &UnitId) -> String {
@@ -91,11 +99,11 @@ fn describe(unit: &UnitId) -> String {
 }
 
 /// systemd keeps a daemon up; a command runs to its end; the release command then stays active as done.
-fn way_of_running(work: &Work) -> &'static str {
-    match &work.kind {
-        Kind::Release(_) => "Type=oneshot\nRemainAfterExit=yes",
-        Kind::Scheduled(_) => "Type=oneshot",
-        _ if notifies(work) => "Type=notify\nRestart=always\nRestartSec=2",
+fn way_of_running(workload: &Workload) -> &'static str {
+    match &workload.kind {
+        WorkloadKind::Release(_) => "Type=oneshot\nRemainAfterExit=yes",
+        WorkloadKind::Scheduled(_) => "Type=oneshot",
+        _ if notifies(workload) => "Type=notify\nRestart=always\nRestartSec=2",
         _ => "Type=exec\nRestart=always\nRestartSec=2",
     }
 }
@@ -104,10 +112,10 @@ fn way_of_running(work: &Work) -> &'static str {
 /// away, and longer: otherwise the process would be killed before it is judged, and look as if it had failed.
 const GRACE: Span = Span::seconds(30);
 
-fn start_timeout(work: &Work) -> String {
-    match (&work.kind, &work.ready) {
-        (Kind::Release(timeout), _) => format!("{}ms", timeout.0),
-        (Kind::Scheduled(_), _) => "infinity".to_owned(),
+fn start_timeout(workload: &Workload) -> String {
+    match (&workload.kind, &workload.ready) {
+        (WorkloadKind::Release(timeout), _) => format!("{}ms", timeout.0),
+        (WorkloadKind::Scheduled(_), _) => "infinity".to_owned(),
         (_, Some(ready)) if ready.check == Check::Notify => format!("{}ms", ready.within.0 + GRACE.0),
         _ => "90s".to_owned(),
     }
@@ -236,7 +244,7 @@ fn sandbox(unit: &UnitId, sandbox: Sandbox, layout: &Layout) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::desired::Ceiling;
+    use crate::model::desired::EffectiveLimits;
     use crate::model::names::{ProcessName, ProjectId};
     use crate::model::quantity::Bytes;
     use crate::model::spec::{Command, Ready, Source, Stop};
@@ -248,8 +256,8 @@ mod tests {
             release: ReleaseNo(7),
             instance: None,
         };
-        let work = Work {
-            kind: Kind::Web,
+        let workload = Workload {
+            kind: WorkloadKind::Web,
             run: Some(Command::of_words(command).unwrap()),
             ready: Some(Ready::default_tcp()),
             h2c: false,
@@ -260,11 +268,11 @@ mod tests {
             source: Source::Url { url: "https://a.example.com/x".into(), sha256: None },
             env: Default::default(),
             secrets: Default::default(),
-            processes: [(unit.process.clone(), work.clone())].into(),
-            limits: Ceiling { memory: Some(Bytes(512 << 20)), cpu: None, tasks: 256 },
+            processes: [(unit.process.clone(), workload.clone())].into(),
+            limits: EffectiveLimits { memory: Some(Bytes(512 << 20)), cpu: None, tasks: 256 },
             sandbox,
         };
-        text(&unit, &work, &content, Slot::B, Some(21003), &Layout::parse("/zexio").unwrap())
+        text(&unit, &workload, &content, Slot::B, Some(21003), &Layout::parse("/zexio").unwrap())
     }
 
     #[test]

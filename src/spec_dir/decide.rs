@@ -2,10 +2,12 @@
 //! observations go in; what to write comes out. A missing file is the weakest of all evidence, so a removal takes two
 //! observations, an unchanged directory and a small number.
 
+mod host;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::model::desired::{Desired, DesiredServices, HeldUntil, Intent, Owner, Refusal, RefusalKind, ServiceIntent};
+use crate::model::desired::{Desired, DesiredServices, HeldUntil, Intent, Owner, Refusal, RefusalKind};
 use crate::model::names::ProjectId;
 use crate::model::services::{Service, Version};
 
@@ -121,7 +123,7 @@ pub struct Verdict {
     /// What only another observation will settle.
     pub doubts: Doubts,
     /// When that observation is due, if nothing changes before.
-    pub look_again: Option<Duration>,
+    pub rescan_at: Option<Duration>,
 }
 
 /// Decides what to write after an observation of the directory.
@@ -135,21 +137,21 @@ pub fn decide(
 ) -> Verdict {
     let verdict = Verdict::default();
     let (holders, contested) = (BTreeMap::new(), BTreeMap::new());
-    let mut look = Look { known, services, prior, now, verdict, holders, contested };
+    let mut decider = Decider { known, services, prior, now, verdict, holders, contested };
     match listing {
-        Listing::Lost(why) => look.lost(why),
+        Listing::Lost(why) => decider.lost(why),
         Listing::Read { identity, files } => {
-            look.keep_holders(files);
-            look.take_specs(files);
-            let hostless = look.take_host(files);
-            look.judge_broken(files);
-            look.judge_absent(files, identity, prune_max, &hostless);
+            decider.keep_holders(files);
+            decider.take_specs(files);
+            let hostless = decider.take_host(files);
+            decider.judge_broken(files);
+            decider.judge_absent(files, identity, prune_max, &hostless);
         }
     }
-    look.verdict
+    decider.verdict
 }
 
-struct Look<'a> {
+struct Decider<'a> {
     known: &'a Desired,
     services: &'a DesiredServices,
     prior: &'a Prior,
@@ -175,7 +177,7 @@ enum Claim {
     No(String),
 }
 
-impl Look<'_> {
+impl Decider<'_> {
     /// A missing directory says nothing about its files: how long each is missing counts from the directory's return.
     fn lost(&mut self, why: &str) {
         self.verdict.troubles.insert(DIRECTORY.into(), why.to_owned());
@@ -183,7 +185,7 @@ impl Look<'_> {
         let old = self.prior.doubts.clone();
         self.verdict.doubts = Doubts { absent: BTreeMap::new(), host_absent: None, lost: Some(since), ..old };
         if self.now < since + GONE_FOR {
-            return self.look_at(since + GONE_FOR);
+            return self.rescan_by(since + GONE_FOR);
         }
         for (project, owner) in self.running_from_files() {
             self.refuse_prune(&project, &owner, why);
@@ -263,7 +265,7 @@ impl Look<'_> {
     fn standing(&mut self, name: &str, project: &ProjectId) -> Claim {
         let wanted = self.known.0.get(project);
         if matches!(wanted.map(|wanted| &wanted.intent), Some(Intent::Delete { .. })) {
-            self.look_at(self.now + GONE_FOR);
+            self.rescan_by(self.now + GONE_FOR);
             return Claim::No(format!("project {project} is being deleted; the file is taken once it is gone"));
         }
         if let Some(holder) = self.holders.get(project).filter(|holder| *holder != name) {
@@ -322,7 +324,7 @@ impl Look<'_> {
         self.verdict.doubts.broken.insert(name.to_owned(), since);
         let long = self.now >= since + WRONG_FOR;
         if !long {
-            self.look_at(since + WRONG_FOR);
+            self.rescan_by(since + WRONG_FOR);
         }
         long
     }
@@ -458,7 +460,7 @@ impl Look<'_> {
         self.verdict.doubts.absent.insert(project.clone(), since);
         let long = self.now >= since + GONE_FOR;
         if !long {
-            self.look_at(since + GONE_FOR);
+            self.rescan_by(since + GONE_FOR);
         }
         long
     }
@@ -472,156 +474,8 @@ impl Look<'_> {
         }
     }
 
-    fn look_at(&mut self, moment: Duration) {
-        self.verdict.look_again = Some(self.verdict.look_again.map_or(moment, |other| other.min(moment)));
-    }
-}
-
-/// The file that sets the host's services: there is one.
-impl Look<'_> {
-    /// Applies the services of the file that owns them; returns those whose file is missing.
-    fn take_host(&mut self, files: &BTreeMap<String, File>) -> Vec<(Service, Owner)> {
-        let hosts: Vec<&String> =
-            files.iter().filter(|(_, file)| matches!(file.holds, Holds::Host(_))).map(|(name, _)| name).collect();
-        let owned: Vec<(Service, Owner)> = self.services_from_files().collect();
-        let owner = owned.iter().find_map(|(_, owner)| file_of(owner));
-        let stands = |name: &&str| files.get(*name).is_some_and(|file| !matches!(file.holds, Holds::Spec(_)));
-        let holder = match owner {
-            Some(owner) if stands(&owner) => Some(owner.to_owned()),
-            // Another file that claimed the services before waits until their own file is really gone.
-            Some(_) => hosts
-                .iter()
-                .find(|name| !self.was_contesting(name) || self.host_gone_for_long())
-                .map(ToString::to_string),
-            None => hosts.first().map(ToString::to_string),
-        };
-        for name in hosts.into_iter().filter(|name| Some(*name) != holder.as_ref()) {
-            self.verdict.doubts.contesting.insert(name.clone());
-            let of = holder.as_deref().or(owner).unwrap_or_default();
-            let why = format!("the services of this host belong to file:{of}; remove one of the two files");
-            self.verdict.troubles.insert(name.clone(), why);
-        }
-        let Some(holder) = holder else { return owned };
-        if let Some(Holds::Host(services)) = files.get(&holder).map(|file| &file.holds) {
-            self.take_services(&holder, services);
-        }
-        Vec::new()
-    }
-
-    fn take_services(&mut self, file: &str, asked: &BTreeMap<Service, Version>) {
-        for (service, version) in asked {
-            self.take_service(file, *service, *version);
-        }
-        for (service, owner) in
-            self.services_from_files().filter(|(service, _)| !asked.contains_key(service)).collect::<Vec<_>>()
-        {
-            self.verdict.decisions.push(Decision::DropService(service, owner));
-        }
-    }
-
-    fn take_service(&mut self, file: &str, service: Service, version: Version) {
-        let wanted = self.services.get(&service);
-        let leaves = wanted.is_none_or(|wanted| matches!(wanted.intent, ServiceIntent::Remove { .. }));
-        let mine = Owner::File(file.to_owned());
-        let heir_of = match wanted.map(|wanted| &wanted.owner) {
-            Some(Owner::Api) if !leaves => {
-                let why = format!(
-                    "service {service} belongs to api; `zexio service remove {service}` there first, or leave it out here"
-                );
-                self.verdict.troubles.insert(file.to_owned(), why);
-                return;
-            }
-            Some(owner) if *owner != mine => Some(owner.clone()),
-            _ => None,
-        };
-        let wish = wanted.filter(|wanted| wanted.intent == ServiceIntent::Install(version) && heir_of.is_none());
-        match wish {
-            None => {
-                let file = file.to_owned();
-                self.verdict.decisions.push(Decision::PutService { service, version, file, heir_of });
-            }
-            Some(wish) if wish.refusal.is_some() => {
-                self.verdict.decisions.push(Decision::SetServiceRefusal(service, mine, None));
-            }
-            Some(_) => {}
-        }
-    }
-
-    fn has_services(&self, name: &str) -> bool {
-        self.services_from_files().any(|(_, owner)| file_of(&owner) == Some(name))
-    }
-
-    /// The services stay desired; the file's error is reported with them.
-    fn judge_broken_host(&mut self, name: &str, why: &str) {
-        if !self.wrong_for_long(name) {
-            return;
-        }
-        self.verdict.troubles.insert(name.to_owned(), why.to_owned());
-        let refusal = Refusal { kind: RefusalKind::SpecInvalid, message: format!("{name}: {why}") };
-        let (mine, services) = (Owner::File(name.to_owned()), self.services);
-        for (service, _) in
-            services.iter().filter(|(_, wanted)| wanted.owner == mine && wanted.refusal.as_ref() != Some(&refusal))
-        {
-            self.verdict.decisions.push(Decision::SetServiceRefusal(*service, mine.clone(), Some(refusal.clone())));
-        }
-    }
-
-    fn was_contesting(&self, name: &str) -> bool {
-        self.prior.doubts.contesting.contains(name)
-    }
-
-    fn services_from_files(&self) -> impl Iterator<Item = (Service, Owner)> + '_ {
-        let installed =
-            self.services.iter().filter(|(_, wanted)| !matches!(wanted.intent, ServiceIntent::Remove { .. }));
-        installed
-            .filter(|(_, wanted)| matches!(wanted.owner, Owner::File(_)))
-            .map(|(service, wanted)| (*service, wanted.owner.clone()))
-    }
-
-    fn judge_drops(&mut self, hostless: &[(Service, Owner)], guard: Option<&str>, stranger: Option<&str>) {
-        match (guard, stranger) {
-            (Some(why), _) => self.refuse_drops(hostless, why),
-            (None, _) if hostless.iter().any(|(service, _)| self.drop_refused(*service)) => {}
-            (None, Some(file)) if self.was_wrong_for_long(file) => {
-                let cure = format!("Mend {file}, or run `zexio sync --prune` to let the service go");
-                self.hold_drops(hostless, HeldUntil::FileReadable, &may_be_it(file), &cure);
-            }
-            (None, Some(_)) => {}
-            (None, None) => {
-                let drops = hostless.iter().map(|(service, owner)| Decision::DropService(*service, owner.clone()));
-                self.verdict.decisions.extend(drops);
-            }
-        }
-    }
-
-    fn refuse_drops(&mut self, hostless: &[(Service, Owner)], why: &str) {
-        let unrefused = hostless.iter().filter(|(service, _)| !self.drop_refused(*service)).cloned();
-        let unrefused: Vec<(Service, Owner)> = unrefused.collect();
-        let cure = "Restore the file, or run `zexio sync --prune` to let the service go";
-        self.hold_drops(&unrefused, HeldUntil::Confirmed, why, cure);
-    }
-
-    fn hold_drops(&mut self, hostless: &[(Service, Owner)], until: HeldUntil, why: &str, cure: &str) {
-        for (service, owner) in hostless {
-            let refusal = Some(held_back(owner, until, why, cure));
-            if self.services.get(service).is_some_and(|wanted| wanted.refusal != refusal) {
-                self.verdict.decisions.push(Decision::SetServiceRefusal(*service, owner.clone(), refusal));
-            }
-        }
-    }
-
-    fn drop_refused(&self, service: Service) -> bool {
-        waits_for_the_operator(self.services.get(&service).and_then(|wanted| wanted.refusal.as_ref()))
-    }
-
-    /// Tells whether the file with the services was missing for long enough; if not, schedules another observation.
-    fn host_gone_for_long(&mut self) -> bool {
-        let since = *self.verdict.doubts.host_absent.get_or_insert(self.prior.doubts.host_absent.unwrap_or(self.now));
-        let long = self.now >= since + GONE_FOR;
-        if !long {
-            self.look_at(since + GONE_FOR);
-        }
-        long
+    fn rescan_by(&mut self, moment: Duration) {
+        self.verdict.rescan_at = Some(self.verdict.rescan_at.map_or(moment, |other| other.min(moment)));
     }
 }
 

@@ -77,14 +77,14 @@ impl Reader {
         while !stop.load(Ordering::Relaxed) {
             // Watches before it observes, so that a change in between is not missed.
             watcher.watch(&self.dir);
-            let again = self.look();
+            let again = self.scan();
             let at_most = if watcher.is_watching() { RESYNC } else { POLL };
             watcher.wait(again.unwrap_or(at_most).min(at_most), stop);
         }
     }
 
     /// Observes once; returns how long until the next observation, if one is due.
-    fn look(&mut self) -> Option<Duration> {
+    fn scan(&mut self) -> Option<Duration> {
         let known = self.stores.progress.desired();
         let known = known.and_then(|known| Ok((known, self.stores.service_progress.desired_services()?)));
         let (known, services) = match known {
@@ -99,7 +99,7 @@ impl Reader {
         let mut verdict = decide::decide(&listing, &known, &services, &self.prior, now, self.prune_max);
         let failed = self.carry_out(&mut verdict, &listing, &mut specs);
         self.save_progress(listing, &verdict);
-        let due = verdict.look_again.map(|moment| moment.saturating_sub(self.began.elapsed()));
+        let due = verdict.rescan_at.map(|moment| moment.saturating_sub(self.began.elapsed()));
         if failed { Some(due.map_or(RETRY, |due| due.min(RETRY))) } else { due }
     }
 
@@ -133,7 +133,7 @@ impl Reader {
         match decision {
             Decision::Put(project, file) => return self.put(project, file, listing, specs),
             Decision::Adopt { project, from, to } => {
-                self.stores.desired_store.adopt(project, from, to)?;
+                self.stores.desired_store.change_owner(project, from, to)?;
             }
             Decision::SetRefusal(project, owner, refusal) => {
                 self.stores.desired_store.set_refusal(project, owner, refusal.as_ref())?;
@@ -154,7 +154,7 @@ impl Reader {
             }
             Decision::DropService(service, owner) => {
                 tracing::info!(service = %service, owner = %owner, "no file asks for the service any more");
-                self.stores.desired_services.drop_service(
+                self.stores.desired_services.delete_service(
                     *service,
                     owner,
                     false,

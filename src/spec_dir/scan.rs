@@ -51,7 +51,7 @@ pub fn read(dir: &Path, before: &BTreeMap<String, File>, check_url: &UrlCheck) -
         Ok((open, identity, names)) => {
             let (mut files, mut specs) = (BTreeMap::new(), Specs::new());
             for name in names {
-                let Some((file, found)) = look(&open, &name, before.get(&name), check_url) else { continue };
+                let Some((file, found)) = read_file(&open, &name, before.get(&name), check_url) else { continue };
                 specs.extend(found.map(|found| (name.clone(), found)));
                 files.insert(name, file);
             }
@@ -110,7 +110,7 @@ fn loose(meta: &fs::Metadata, mode: &str) -> Option<String> {
 }
 
 /// Reads one file; none if it is gone by now.
-fn look(dir: &fs::File, name: &str, before: Option<&File>, check_url: &UrlCheck) -> Option<(File, Option<Found>)> {
+fn read_file(dir: &fs::File, name: &str, before: Option<&File>, check_url: &UrlCheck) -> Option<(File, Option<Found>)> {
     match guarded(dir, name) {
         Ok(None) => None,
         Ok(Some((text, written))) => Some(understand(text, written, before, check_url)),

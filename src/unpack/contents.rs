@@ -1,6 +1,9 @@
-//! Whether a tree holds the programs and directories that a release needs, and if not, what it has instead.
+//! Whether a tree holds the programs and directories that a release needs.
 //!
 //! It refuses only what could not start anyway, so that a release is rejected with its reason instead of after a trial.
+
+mod instead;
+mod words;
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read};
@@ -9,21 +12,23 @@ use std::path::{Path, PathBuf};
 
 use nix::libc::O_NONBLOCK;
 
-use super::tree::{is_junk, is_program, is_system_program};
-use super::{binary, kind, zipped};
+use super::tree::{is_program, is_system_program};
+use super::{binary, kind};
 use crate::model::expected::Expected;
 use crate::model::layout::{HIDDEN_HOMES, is_in_home};
 use crate::model::spec::Command;
 
+use instead::collect;
+use words::{SHELL_BREAKS, files_of, interpreter_for, is_shell, script_of, shell_for, shell_text, simple_command};
+
 /// The PATH of launched programs.
 const USUAL_PATH: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
 /// How much of a file is read: the kernel reads as much of a script's first line.
 const HEAD: u64 = 256;
+
 const MOST_LINKS: usize = 40;
-/// How many names are compared to find a similar one.
-const MOST_NAMES: usize = 100_000;
-/// How many top-level names a message lists.
-const SHOWN: usize = 8;
+
 /// Flags whose value is a directory in the artifact.
 const DIRECTORY_FLAGS: [&str; 13] = [
     "--prefix",
@@ -40,24 +45,10 @@ const DIRECTORY_FLAGS: [&str; 13] = [
     "--class-path",
     "-t",
 ];
-/// What stands between a shell's commands.
-const SHELL_BREAKS: [char; 6] = ['\n', ';', '&', '|', '(', ')'];
+
 /// What makes a shell's word other than it is written, or another thing than a word.
 const SHELL_SIGNS: [char; 11] = ['$', '`', '*', '?', '~', '\\', '<', '>', '{', '"', '\''];
-/// Programs whose arguments name files and modules of the artifact, and no terms of the app's own.
-const OF_FILES: [&str; 7] = ["gunicorn", "uvicorn", "hypercorn", "daphne", "granian", "uwsgi", "caddy"];
-/// Of other programs, the flags whose values do; what else they are given may be the app's own.
-const FLAGS_OF_FILES: [(&str, &[&str]); 9] = [
-    ("python", &["-m"]),
-    ("java", &["-cp", "-classpath", "--class-path"]),
-    ("celery", &["-A", "--app"]),
-    ("php", &["-t"]),
-    ("npm", &["--prefix"]),
-    ("yarn", &["--cwd"]),
-    ("pnpm", &["-C", "--dir"]),
-    ("bun", &["--cwd"]),
-    ("make", &["-C", "-f"]),
-];
+
 /// Flags for the directory where a program works; without that directory it ends.
 const WORKS_IN: [(&str, &str); 8] = [
     ("gunicorn", "--chdir"),
@@ -69,16 +60,13 @@ const WORKS_IN: [(&str, &str); 8] = [
     ("php", "-t"),
     ("make", "-C"),
 ];
+
 /// Where an app sees other files than the agent does, or files come and go.
 const OUT_OF_SIGHT: [&str; 10] =
     ["/tmp", "/var/tmp", "/run", "/var/run", "/proc", "/sys", "/dev", "/mnt", "/media", "/srv"];
-/// How archives are named that no program is run from.
-const ARCHIVES: [&str; 10] = [".tar", ".tgz", ".gz", ".xz", ".txz", ".zst", ".bz2", ".zip", ".7z", ".rar"];
+
 /// The largest package.json that is read.
 const LARGEST_PACKAGE: u64 = 1 << 20;
-/// The sets of files by which container images are known.
-const IMAGES: [[&str; 2]; 3] =
-    [["manifest.json", "repositories"], ["oci-layout", "index.json"], ["oci-layout", "manifest.json"]];
 
 /// Where the tree is.
 pub enum Place<'a> {
@@ -558,135 +546,6 @@ impl Tree<'_> {
     fn shown(&self, path: &Path) -> PathBuf {
         path.strip_prefix(self.root).unwrap_or(path).to_owned()
     }
-
-    /// Describes what is missing, and what exists instead: the nearest name, or the top-level names.
-    fn missing(&self, path: &str, who: &str, wanted: Wanted) -> String {
-        let what = match wanted {
-            Wanted::File => "",
-            Wanted::Directory => "directory ",
-        };
-        let head = format!("the artifact has no {what}{path}, which {who}");
-        let write = |found: &str| match wanted {
-            Wanted::File if path.starts_with("./") || !found.contains('/') && !path.ends_with(".jar") => {
-                format!("./{found}")
-            }
-            _ => found.to_owned(),
-        };
-        let bare = bare(path);
-        if let Some(top) = self.stripped() {
-            let stripped = format!("{head}{}", self.stripped_note());
-            let below = match bare.strip_prefix(top) {
-                Some("") => Some("."),
-                Some(rest) => rest.strip_prefix('/'),
-                None => None,
-            };
-            return match below.filter(|below| self.is(below, wanted)) {
-                Some(".") => format!("{stripped}: write ."),
-                Some(below) => format!("{stripped}: write {}", write(below)),
-                None => format!("{stripped}; {}", self.instead(&bare, wanted, write)),
-            };
-        }
-        format!("{head}; {}", self.instead(&bare, wanted, write))
-    }
-
-    fn is(&self, path: &str, wanted: Wanted) -> bool {
-        match wanted {
-            Wanted::Directory => self.has_directory(path),
-            Wanted::File => matches!(self.find(path), Found::File(_) | Found::System),
-        }
-    }
-
-    fn instead(&self, bare: &str, wanted: Wanted, write: impl Fn(&str) -> String) -> String {
-        let mut names = Vec::new();
-        collect(self.root, "", wanted, &mut names);
-        if let Some(said) = self.other_than_files(bare, &names) {
-            return said;
-        }
-        let near = names.iter().filter_map(|name| Some((unlikeness(bare, name)?, name))).min();
-        if let Some((_, name)) = near {
-            return format!("it has {name}: write {}", write(name));
-        }
-        self.top_names()
-    }
-
-    /// Describes what the artifact holds in place of an app's files.
-    fn other_than_files(&self, meant: &str, names: &[String]) -> Option<String> {
-        let is_archive = |name: &str| ARCHIVES.iter().any(|end| name.to_ascii_lowercase().ends_with(end));
-        if IMAGES.iter().any(|image| image.iter().all(|name| self.is(name, Wanted::File))) {
-            return Some(
-                "it is a container's image: publish the files that the image is built from, since programs run here \
-                 without an image"
-                    .to_owned(),
-            );
-        }
-        let is_jar = matches!(names, [name] if name == "app.jar") && !meant.ends_with(".jar");
-        if is_jar && zipped::has_entry(&self.root.join("app.jar"), meant) {
-            return Some(
-                "it was taken for a jar, which is kept whole as app.jar, since it has META-INF/MANIFEST.MF: pack it \
-                 without META-INF"
-                    .to_owned(),
-            );
-        }
-        let inner = names.iter().find(|name| !name.contains('/') && is_archive(name)).filter(|_| !is_archive(meant))?;
-        let has_more = names.iter().filter(|name| !is_archive(name)).count() > 2;
-        (!has_more).then(|| format!("it has {inner}, an archive in the archive: publish {inner} itself"))
-    }
-
-    fn top_names(&self) -> String {
-        let names = fs::read_dir(self.root).into_iter().flatten().flatten().map(|entry| entry.file_name());
-        let (mut top, left_out): (Vec<String>, Vec<String>) =
-            names.map(|name| name.to_string_lossy().into_owned()).partition(|name| !is_junk(name));
-        if top.is_empty() && left_out.is_empty() {
-            return "it is empty".to_owned();
-        }
-        if top.is_empty() {
-            return format!("it has nothing but {}, which is left out", left_out.join(", "));
-        }
-        top.sort();
-        let more = if top.len() > SHOWN { format!(" and {} more", top.len() - SHOWN) } else { String::new() };
-        top.truncate(SHOWN);
-        format!("at its top it has {}{more}", top.join(", "))
-    }
-}
-
-fn collect(directory: &Path, prefix: &str, wanted: Wanted, names: &mut Vec<String>) {
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        if names.len() >= MOST_NAMES || matches!(name.as_str(), "node_modules" | ".git") || is_junk(&name) {
-            continue;
-        }
-        let (path, is_dir) = (format!("{prefix}{name}"), entry.file_type().is_ok_and(|kind| kind.is_dir()));
-        if is_dir {
-            collect(&entry.path(), &format!("{path}/"), wanted, names);
-        }
-        if is_dir == (wanted == Wanted::Directory) {
-            names.push(path);
-        }
-    }
-}
-
-/// Returns a name's distance from the expected one; None if they are not similar.
-fn unlikeness(meant: &str, name: &str) -> Option<usize> {
-    let depth = name.matches('/').count();
-    let (meant_base, name_base) = (base(meant), base(name));
-    let stem = |base: &str| base.rsplit_once('.').map_or(base, |(stem, _)| stem).to_ascii_lowercase();
-    if meant.eq_ignore_ascii_case(name) {
-        return Some(0);
-    }
-    let rank = match () {
-        () if meant_base == name_base => 1,
-        () if meant_base.eq_ignore_ascii_case(name_base) => 2,
-        () if stem(meant_base) == stem(name_base) => 3,
-        () if name_base.strip_prefix(meant_base).is_some_and(|rest| rest.starts_with(['-', '_', '.'])) => 4,
-        () if meant_base.ends_with(".jar") && name == "app.jar" => 4,
-        () if meant_base.len() < 64
-            && strsim::damerau_levenshtein(meant_base, name_base) <= meant_base.len().min(8) / 4 =>
-        {
-            5
-        }
-        () => return None,
-    };
-    Some(100 * rank + depth)
 }
 
 fn base(path: &str) -> &str {
@@ -696,65 +555,6 @@ fn base(path: &str) -> &str {
 /// Returns a path without its no-op components.
 fn bare(path: &str) -> String {
     path.split('/').filter(|part| !matches!(*part, "" | ".")).collect::<Vec<_>>().join("/")
-}
-
-/// Returns the script that an interpreter runs, if that is certain.
-fn script_of<'a>(program: &str, arguments: &'a [String]) -> Option<&'a String> {
-    let name = base(program);
-    if name == "java" {
-        let flag = arguments.iter().position(|word| word == "-jar")?;
-        return arguments.get(flag + 1);
-    }
-    if name == "dotnet" {
-        return arguments.first().filter(|word| word.ends_with(".dll"));
-    }
-    let python = name.strip_prefix("python").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit() || b == b'.'));
-    let takes_a_file = python || is_shell(name) || ["node", "nodejs", "ruby", "perl", "php"].contains(&name);
-    let takes_a_name_too = ["bun", "deno"].contains(&name);
-    if !takes_a_file && !takes_a_name_too {
-        return None;
-    }
-    let alone = match () {
-        () if python => "bBdEIOPqsSuv",
-        // Not c and s, after which no script follows.
-        () if is_shell(name) => "aefhiklmnpuvxBCEHPT",
-        () => "",
-    };
-    let mut words = arguments.iter().skip_while(|word| stands_alone(word, alone));
-    // `node inspect x`
-    let script = words.next().filter(|word| !word.starts_with(['-', '+']) && *word != "inspect")?;
-    let suffixes = [".js", ".mjs", ".cjs", ".ts"];
-    (takes_a_file || suffixes.iter().any(|suffix| script.ends_with(suffix))).then_some(script)
-}
-
-/// Whether a word is a flag without a separate argument, as far as that is certain; `alone`: such letters.
-fn stands_alone(word: &str, alone: &str) -> bool {
-    const OF_NODE: [&str; 4] = ["--no-", "--enable-", "--expose-", "--trace-"];
-    match word.strip_prefix("--") {
-        Some(_) => word.contains('=') || OF_NODE.iter().any(|begin| word.starts_with(begin)),
-        None => {
-            let letters = word.strip_prefix('-').unwrap_or_default();
-            !letters.is_empty() && letters.chars().all(|letter| alone.contains(letter))
-        }
-    }
-}
-
-/// Whether a shell's flag has its commands in the next word: `-c`, `-ec`.
-fn is_command_flag(word: &str) -> bool {
-    word.strip_prefix('-').is_some_and(|letters| !letters.starts_with('-') && letters.ends_with('c'))
-}
-
-/// Returns the usual interpreter of a script with this name.
-fn interpreter_for(script: &str) -> Option<&'static str> {
-    let (_, suffix) = base(script).rsplit_once('.')?;
-    Some(match suffix {
-        "js" | "mjs" | "cjs" => "node",
-        "py" => "python3",
-        "rb" => "ruby",
-        "pl" => "perl",
-        "php" => "php",
-        _ => return None,
-    })
 }
 
 /// A link counts that leads to a place which the agent cannot see: the start reports that.
@@ -788,66 +588,12 @@ fn other_versions(name: &str) -> String {
     others.join(", ")
 }
 
-/// Returns the shell for a script of which only the name shows that it is one.
-fn shell_for(script: &str) -> Option<&'static str> {
-    match base(script).rsplit_once('.')?.1 {
-        "sh" => Some("sh"),
-        "bash" => Some("bash"),
-        _ => None,
-    }
-}
-
 /// Returns what `env` takes for one name in a script's first line, though it has arguments.
 fn joined_interpreter(head: &[u8]) -> Option<&str> {
     let (env, rest) = std::str::from_utf8(first_line(head)?).ok()?.trim().split_once([' ', '\t'])?;
     let rest = rest.trim();
     let is_joined = rest.split_once([' ', '\t']).is_some_and(|(name, _)| !name.starts_with('-') && !name.contains('='));
     (base(env) == "env" && is_joined).then_some(rest)
-}
-
-/// Returns the text that a shell is given to run.
-fn shell_text<'a>(program: &str, arguments: &'a [String]) -> Option<&'a str> {
-    let flag = arguments.iter().position(|word| is_command_flag(word)).filter(|_| is_shell(base(program)))?;
-    arguments.get(flag + 1).map(String::as_str)
-}
-
-/// Returns the words of a simple command of a shell: its program first.
-fn simple_command(command: &str) -> Vec<&str> {
-    const BEFORE: [&str; 9] = ["exec", "then", "do", "else", "if", "!", "{", "time", "nohup"];
-    let is_assignment = |word: &str| {
-        let name = word.split_once('=').map_or("", |(name, _)| name);
-        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-    };
-    let mut words = command.split_whitespace().peekable();
-    while let Some(word) = words.next_if(|word| BEFORE.contains(word) || is_assignment(word)) {
-        while let Some(flag) = words.next_if(|flag| word == "exec" && flag.starts_with('-')) {
-            // The name that the program is to have.
-            let _ = (flag == "-a").then(|| words.next());
-        }
-    }
-    words.map(|word| word.trim_matches(['"', '\''])).collect()
-}
-
-/// Returns the words of a simple command that name files to be run, or with `cd` a directory.
-fn files_of<'a>(words: &[&'a str]) -> Vec<&'a str> {
-    let Some((program, arguments)) = words.split_first() else { return Vec::new() };
-    if *program == "cd" {
-        return words.iter().take(2).copied().collect();
-    }
-    let owned: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
-    let script = script_of(program, &owned).and_then(|script| arguments.iter().find(|word| *word == script));
-    let script: Vec<&str> = [*program].into_iter().chain(script.copied()).collect();
-    let of_files = match base(program) {
-        "bundle" if arguments.first() == Some(&"exec") => files_of(&arguments[1..]),
-        name if OF_FILES.contains(&name) => arguments.to_vec(),
-        name => {
-            let name = if name.starts_with("python") { "python" } else { name };
-            let flags = FLAGS_OF_FILES.iter().find(|(known, _)| *known == name).map_or(&[][..], |(_, flags)| flags);
-            let at = arguments.iter().position(|word| flags.contains(&word.split('=').next().unwrap_or(word)));
-            at.map_or(&[][..], |at| &arguments[at..arguments.len().min(at + 2)]).to_vec()
-        }
-    };
-    [script, of_files].concat()
 }
 
 /// Whether a module of this name comes with the server's python.
@@ -867,10 +613,6 @@ fn script_of_package(path: &Path, name: &str) -> Option<String> {
     let file = File::open(path).ok()?;
     let package: serde_json::Value = serde_json::from_reader(file.take(LARGEST_PACKAGE)).ok()?;
     package.get("scripts")?.get(name)?.as_str().map(str::to_owned)
-}
-
-fn is_shell(name: &str) -> bool {
-    ["sh", "bash", "dash", "ash", "ksh", "zsh"].contains(&name)
 }
 
 fn head(path: &Path) -> io::Result<Vec<u8>> {

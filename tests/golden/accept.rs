@@ -153,7 +153,7 @@ fn progress(lacks: bool) -> ProjectProgress {
         slot: Slot::A,
         created_at: Timestamp(1),
         since: Timestamp(1),
-        good: false,
+        was_healthy: false,
         promotion_seq: 0,
         end: unfetched.then(|| {
             End::Rejected(Rejected {
@@ -163,7 +163,7 @@ fn progress(lacks: bool) -> ProjectProgress {
                 evidence: None,
             })
         }),
-        vetoed: false,
+        rolled_back: false,
     };
     let mut progress = ProjectProgress {
         target: Target::Failed { release: ReleaseNo(4), kept_for_inspection: false },
@@ -236,7 +236,7 @@ fn shown<T: std::fmt::Debug>(old: &Option<Record>, done: Result<Change<Record, T
         Ok(Change { write, answer, event: told }) => {
             let write = match &write {
                 Write::Nothing => "nothing".to_owned(),
-                Write::Forget => "forget it".to_owned(),
+                Write::Delete => "forget it".to_owned(),
                 Write::Reset(record) => format!("drop its progress, save{}", difference(old.as_ref(), record)),
                 Write::Save(record) => format!("save{}", difference(old.as_ref(), record)),
             };
@@ -300,7 +300,7 @@ fn requests(old: &Option<Record>) -> Vec<(&'static str, String)> {
         ("delete, keep data", delete(&Owner::Api, true, &key(), &fine)),
         ("delete, progress unreadable", delete(&Owner::Api, false, &key(), &unreadable())),
         ("delete by the file", delete(&file(), false, &by_file, &fine)),
-        ("adopt from the API", shown(old, rules::adopt(old.clone(), &shop(), &Owner::Api, &file(), NOW))),
+        ("adopt from the API", shown(old, rules::change_owner(old.clone(), &shop(), &Owner::Api, &file(), NOW))),
         ("move to 1, as the spec", overlay(url("1"), &key(), &fine)),
         ("move to 1, not fetched", overlay(url("1"), &key(), &lacks)),
         ("move to 2 by a webhook", overlay(url("2"), &github(), &fine)),
@@ -379,7 +379,7 @@ fn a_record_is_forgotten_only_as_it_was_removed() {
 
 #[test]
 fn what_a_record_means() {
-    let wanted = |record: Record| record.wanted(BTreeMap::new());
+    let wanted = |record: Record| record.desired_project(BTreeMap::new());
     let moved = |by: &By| Record { overlay: overlay(url("2"), by), ..runs() };
     assert!(
         wanted(moved(&github())).artifact_from_webhook

@@ -29,7 +29,7 @@ fn web(release: u32) -> UnitId {
 }
 
 fn point(slot: Slot) -> ProjectAction {
-    ProjectAction::Point(ProcessName::parse("web").unwrap(), slot)
+    ProjectAction::SwitchTraffic(ProcessName::parse("web").unwrap(), slot)
 }
 
 const SERVES: &str = "
@@ -98,11 +98,11 @@ fn a_project_goes_only_when_that_is_wanted_and_is_forgotten_last() {
 ";
     let files = ProjectAction::RemoveFiles { keep_data: true };
     assert_eq!(broken(SERVES, files.clone()), "S9");
-    assert_eq!(broken(SERVES, ProjectAction::Forget), "S9");
+    assert_eq!(broken(SERVES, ProjectAction::DeleteRecord), "S9");
     assert_eq!(broken(GONE, files), "");
-    assert_eq!(broken(GONE, ProjectAction::Forget), "");
+    assert_eq!(broken(GONE, ProjectAction::DeleteRecord), "");
     let left = with(GONE, "prepared: false", "prepared: true");
-    assert_eq!(broken(&left, ProjectAction::Forget), "S6", "its directory is left");
+    assert_eq!(broken(&left, ProjectAction::DeleteRecord), "S6", "its directory is left");
 }
 
 #[test]

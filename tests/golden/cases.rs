@@ -11,7 +11,7 @@ use zexio::model::reason::Reason;
 use zexio::model::services::{Service, Version};
 use zexio::model::spec::Tls;
 use zexio::model::status::{Condition, ConditionKind, ProjectState, ServiceState, ServiceStatus, Status};
-use zexio::plan::services::{Offer, choose};
+use zexio::plan::services::{AvailablePackage, choose_package};
 use zexio::plan::{Action, Plan, ProjectAction, Step, StepReason, events, retry, routes, status};
 use zexio::render::caddyfile::Site;
 
@@ -56,7 +56,7 @@ fn a_release_that_fails_again_has_the_evidence_of_that_failure() {
     retry::record_failed_step(progress, &refused, NOW);
     let rejected = progress.releases.get_mut(&ReleaseNo(2)).and_then(Release::rejected_mut).unwrap();
     rejected.evidence = Some(Evidence::default());
-    progress.begin(Rollout::begin(ReleaseNo(2), NOW, [].into_iter()));
+    progress.begin_rollout(Rollout::begin(ReleaseNo(2), NOW, [].into_iter()));
     assert_eq!(progress.release(ReleaseNo(2)).unwrap().end, None);
     retry::record_failed_step(progress, &refused, NOW);
     let evidence = |release: &Release| release.rejected().unwrap().evidence.clone();
@@ -101,10 +101,10 @@ fn another_side_may_ask_for_a_longer_wait_of_at_most_ten_minutes() {
 
 #[test]
 fn the_wanted_version_is_chosen_from_what_is_on_offer() {
-    let offers: Vec<Offer> = [(20, "20.2"), (20, "20.1"), (21, "21.1"), (18, "18.1")]
-        .map(|(major, exact)| Offer { major, exact: exact.into() })
+    let offers: Vec<AvailablePackage> = [(20, "20.2"), (20, "20.1"), (21, "21.1"), (18, "18.1")]
+        .map(|(major, exact)| AvailablePackage { major, exact: exact.into() })
         .into();
-    let chosen = |service, version| choose(service, version, &offers).map(|offer| offer.exact.as_str());
+    let chosen = |service, version| choose_package(service, version, &offers).map(|offer| offer.exact.as_str());
     assert_eq!(
         chosen(Service::Nodejs, Version::Default),
         Ok("20.2"),
@@ -116,8 +116,12 @@ fn the_wanted_version_is_chosen_from_what_is_on_offer() {
         chosen(Service::Nodejs, Version::Major(22)),
         Err("the package manager does not offer nodejs 22; on offer: 18, 20, 21. Ask for one of these, or add a package source that has it".into())
     );
-    assert!(choose(Service::Redis, Version::Major(7), &offers).unwrap_err().contains("redis 7; on offer: 18, 20, 21"));
-    assert!(choose(Service::Redis, Version::Default, &[]).unwrap_err().contains("redis default; none is"));
+    assert!(
+        choose_package(Service::Redis, Version::Major(7), &offers)
+            .unwrap_err()
+            .contains("redis 7; on offer: 18, 20, 21")
+    );
+    assert!(choose_package(Service::Redis, Version::Default, &[]).unwrap_err().contains("redis default; none is"));
 }
 
 #[test]
@@ -246,7 +250,8 @@ projects:
     )
     .stage();
     let progress = all_progress.projects.values().next().unwrap();
-    let against = |artifact: &str| progress.veto_on(&serde_saphyr::from_str(artifact).unwrap()).map(|number| number.0);
+    let against =
+        |artifact: &str| progress.release_blocking(&serde_saphyr::from_str(artifact).unwrap()).map(|number| number.0);
     let (three, four) = ("3".repeat(64), "4".repeat(64));
     assert_eq!(against("url: https://dl.example.com/v2.tar.gz"), Some(2));
     assert_eq!(against("url: https://dl.example.com/v1.tar.gz"), None, "that one serves");
@@ -268,7 +273,7 @@ fn a_service_is_told_of_when_it_got_on_and_a_failure_with_what_its_message_does_
         since: NOW,
     };
     let told = |before: Option<&ServiceStatus>, now: &ServiceStatus| {
-        events::of_service(before, now, NOW).map(|event| format!("{:?} {}", event.level, event.message))
+        events::for_service(before, now, NOW).map(|event| format!("{:?} {}", event.level, event.message))
     };
     let (reading, unpacking) =
         (status(ServiceState::Installing, "reading", &["E: odd"]), status(ServiceState::Installing, "unpacking", &[]));
@@ -281,7 +286,7 @@ fn a_service_is_told_of_when_it_got_on_and_a_failure_with_what_its_message_does_
     let failed = status(ServiceState::Failed, "no such package", &["1", "2", "3", "4", "5", "E: no such package"]);
     assert_eq!(
         told(Some(&reading), &failed).unwrap(),
-        "Warning redis: no such package; its last words: 2 | 3 | 4 | 5 | E: no such package"
+        "Warning redis: no such package; its last output: 2 | 3 | 4 | 5 | E: no such package"
     );
     let said = status(ServiceState::Failed, "E: no such package", &["E: no such package"]);
     assert_eq!(told(Some(&reading), &said).unwrap(), "Warning redis: E: no such package");
@@ -292,8 +297,8 @@ fn a_host_that_is_left_out_stays_out_with_the_next_one() {
     let (_, _, mut all_progress, _) = Scene::read(TRIAL).stage();
     let progress = all_progress.projects.values_mut().next().unwrap();
     let refused = |host: &str| BTreeMap::from([(host.parse().unwrap(), format!("{host} is odd"))]);
-    routes::leave_out(progress, refused("a.example.com"), "then".into(), Timestamp(1));
-    routes::leave_out(progress, refused("b.example.com"), "now".into(), NOW);
+    routes::quarantine(progress, refused("a.example.com"), "then".into(), Timestamp(1));
+    routes::quarantine(progress, refused("b.example.com"), "now".into(), NOW);
     let quarantine = progress.quarantine.as_ref().unwrap();
     assert_eq!((quarantine.since, &*quarantine.surroundings), (NOW, "now"), "all are tried again together");
     let hosts: Vec<String> = quarantine.hosts.iter().map(|(host, why)| format!("{host}: {why}")).collect();
@@ -353,7 +358,7 @@ fn a_project_without_steps_that_is_not_as_it_should_be_is_told_of() {
         ),
         named("new", &[(ConditionKind::Ready, false, Reason::Pending)]),
     ];
-    let action = Action::Project(ProjectId::parse("new").unwrap(), ProjectAction::Prepare { open: false });
+    let action = Action::Project(ProjectId::parse("new").unwrap(), ProjectAction::Prepare { readable_by_caddy: false });
     let step = Step { action, reason: StepReason::ProjectNew };
     let plan = Plan { steps: vec![step], ..Plan::default() };
     let statuses = all.into_iter().map(|status| (status.project.clone(), status)).collect();

@@ -18,7 +18,7 @@ use zexio::model::observed::Observed;
 use zexio::model::progress::{Cause, End, FailedFetch, Progress, ProjectProgress, Quarantine};
 use zexio::model::quantity::{Span, Timestamp};
 use zexio::model::status::{ProcessStatus, RouteStatus, Status};
-use zexio::plan::{Plan, Rules, admission, advance, check, events, plan, routes, status};
+use zexio::plan::{Plan, PlanConfig, admission, advance, check, events, plan, routes, status};
 
 use crate::scene::Scene;
 use crate::services;
@@ -44,7 +44,7 @@ fn told(scene: &Scene) -> String {
     let found = plan(&desired, &services, &observed, &all_progress, &rules);
     let breaches = check::breaches(&found, &desired, &observed, &all_progress);
     assert!(breaches.is_empty(), "the plan breaks promises: {breaches:?}");
-    let told = events::of_changes(&desired, &remembered_before, &all_progress, observed.now);
+    let told = events::for_changes(&desired, &remembered_before, &all_progress, observed.now);
     let trouble = scene.route_trouble();
     let past = scene.a_minute_ago(&observed);
     admission::record_waits(&found, &mut all_progress, observed.now);
@@ -79,7 +79,7 @@ fn statuses(
     desired: &Desired,
     observed: &Observed,
     all_progress: &Progress,
-    rules: &Rules,
+    rules: &PlanConfig,
     (queue, route_trouble): (&[ProjectId], Option<&PortError>),
     before: &BTreeMap<ProjectId, Status>,
 ) -> BTreeMap<ProjectId, Status> {
@@ -95,8 +95,8 @@ fn statuses(
             observed,
             unserved,
             queue,
-            route_trouble,
-            template_trouble: None,
+            route_error: route_trouble,
+            template_error: None,
         };
         Some((project.clone(), status::compute(&view)))
     });
@@ -164,7 +164,7 @@ fn printed(plan: &Plan) -> String {
 }
 
 fn next(plan: &Plan) -> String {
-    plan.look_again.map(|at| format!("# looks again at {}\n", seconds(at))).unwrap_or_default()
+    plan.requeue_at.map(|at| format!("# looks again at {}\n", seconds(at))).unwrap_or_default()
 }
 
 /// Writes a moment down, as scenes do.
@@ -187,17 +187,17 @@ fn of_project(project: &ProjectId, progress: &ProjectProgress, text: &mut String
         let marks = [
             (trial.is_proven(), ", proven"),
             (trial.command_done, ", released"),
-            (trial.changes_over, ", changes over"),
+            (trial.changeover_begun, ", changes over"),
         ];
         let marks: String = marks.iter().filter(|(is, _)| *is).map(|(_, mark)| *mark).collect();
         write!(text, "; on trial since {}{marks}", seconds(trial.since))?;
-        if let Some(since) = trial.queued {
+        if let Some(since) = trial.queued_since {
             write!(text, ", in the queue since {}", seconds(since))?;
         }
-        if trial.waited != Span::default() {
-            write!(text, ", waited {}", trial.waited)?;
+        if trial.queued_for != Span::default() {
+            write!(text, ", waited {}", trial.queued_for)?;
         }
-        for (unit, run) in &trial.earlier {
+        for (unit, run) in &trial.earlier_runs {
             let restarts = run.restarts.map_or("on its way down".to_owned(), |restarts| format!("{restarts} restarts"));
             write!(text, "; {unit} is {} from before, {restarts}", run.invocation)?;
         }
@@ -223,8 +223,8 @@ fn of_project(project: &ProjectId, progress: &ProjectProgress, text: &mut String
     }
     writeln!(text)?;
     for (number, release) in &progress.releases {
-        let vetoed = if release.vetoed { ", vetoed" } else { "" };
-        let good = if release.good { ", good" } else { "" };
+        let vetoed = if release.rolled_back { ", vetoed" } else { "" };
+        let good = if release.was_healthy { ", good" } else { "" };
         let unfetched = if release.is_unfetched() { ", unfetched" } else { "" };
         let state = format!("{:?}", progress.state_of(*number)).to_lowercase() + unfetched;
         let turn = if release.promotion_seq > 0 { format!(", turn {}", release.promotion_seq) } else { String::new() };

@@ -10,7 +10,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use zexio::model::desired::{
-    Content, Desired, DesiredProject, DesiredServices, Intent, Kind, OperatorSuspension, Owner, Refusal, Work,
+    Content, Desired, DesiredProject, DesiredServices, Intent, OperatorSuspension, Owner, Refusal, Workload,
+    WorkloadKind,
 };
 use zexio::model::document;
 use zexio::model::failure::PortError;
@@ -28,7 +29,7 @@ use zexio::model::quantity::{Span, Timestamp};
 use zexio::model::reason::Reason;
 use zexio::model::services::Service;
 use zexio::model::spec::{Route, Sealed, Source, Spec};
-use zexio::plan::{RoutesOrder, Rules, ports, routes, visits};
+use zexio::plan::{PlanConfig, RoutesOrder, ports, routes, visits};
 use zexio::render::caddyfile;
 use zexio::render::unit;
 use zexio::settings::Settings;
@@ -289,11 +290,11 @@ impl Scene {
     }
 
     /// Returns what the planner is given.
-    pub fn stage(&self) -> (Desired, Observed, Progress, Rules) {
+    pub fn stage(&self) -> (Desired, Observed, Progress, PlanConfig) {
         let layout = Layout::parse("/zexio").expect("a root");
         let template = format!("{}{}", self.template, include_str!("../../Caddyfile.tmpl"));
         let settings = Settings { hostname: self.hostname.clone(), ..Settings::default() };
-        let rules = Rules { layout, ports: self.ports, proxy: settings.proxy(template, false) };
+        let rules = PlanConfig { layout, ports: self.ports, proxy: settings.proxy(template, false) };
         let (mut desired, mut all_progress) = (Desired::default(), Progress::default());
         for (name, project) in &self.projects {
             desired.0.insert(name.clone(), project.wanted(name));
@@ -314,7 +315,7 @@ impl Scene {
             now: at(self.now),
             projects: projects.collect(),
             proxy: self.proxy(&all_progress, &rules),
-            offer_again: self.offer_again,
+            retry_refused_routes: self.offer_again,
             ports_in_use: self.ports_in_use.clone(),
             artifacts: match &self.artifacts {
                 Some(found) => Facet::Known(found.iter().map(|(name, came)| (digest(name), at(*came))).collect()),
@@ -364,7 +365,7 @@ impl Scene {
         }
     }
 
-    fn proxy(&self, all_progress: &Progress, rules: &Rules) -> Facet<ProxySeen> {
+    fn proxy(&self, all_progress: &Progress, rules: &PlanConfig) -> Facet<ProxySeen> {
         let text = caddyfile::text(&rules.proxy, &routes::sites(all_progress, &rules.layout)).ok();
         let certificates = self.certificates.iter().map(|(host, found)| {
             let found = match found.as_deref() {
@@ -483,14 +484,14 @@ impl Project {
         progress.routes = words.routes.clone().unwrap_or(progress.routes);
         let before = progress.routes.clone();
         if let Some(Rollout { phase: Phase::Switched(switched), .. }) = progress.rollout_mut() {
-            switched.before = before;
+            switched.previous_routes = before;
         }
         let routed = progress.routes.values().flatten().map(|route| route.host.clone()).collect();
         progress.hosts = words.hosts.clone().unwrap_or(routed);
         let pair = |(a, b): &(u16, u16)| Ports { a: *a, b: *b };
         progress.ports =
             words.ports.iter().map(|(process, all)| (process.clone(), all.iter().map(pair).collect())).collect();
-        progress.newest = words.newest.or(progress.releases.keys().next_back().map(|last| last.0)).unwrap_or(0);
+        progress.newest_number = words.newest.or(progress.releases.keys().next_back().map(|last| last.0)).unwrap_or(0);
         Some(progress)
     }
 
@@ -513,7 +514,7 @@ impl Project {
             slot: words.slot.unwrap_or(if serves || progress.serving.is_none() { Slot::A } else { Slot::B }),
             created_at: since,
             since,
-            good,
+            was_healthy: good,
             promotion_seq: words.turn,
             end: match state {
                 ReleaseState::Serving | ReleaseState::Trial => None,
@@ -526,7 +527,7 @@ impl Project {
                 })),
                 ReleaseState::Superseded => Some(End::Superseded(Cause::unknown(since))),
             },
-            vetoed: words.vetoed,
+            rolled_back: words.vetoed,
         }
     }
 
@@ -559,7 +560,7 @@ impl Project {
             fetches: words.fetches.iter().map(|(number, words)| (ReleaseNo(*number), fetch(words, now))).collect(),
             health,
             visits: BTreeMap::new(),
-            open: words
+            open_ports: words
                 .past_caddy
                 .iter()
                 .map(|(address, port)| OpenPort { address: address.clone(), port: *port })
@@ -588,7 +589,7 @@ impl Project {
             OnDisk::MadeFrom(number, name) => (ReleaseNo(*number), digest(name)),
         });
         let releases: BTreeMap<ReleaseNo, Sha256> = releases.collect();
-        let alive = progress.alive().into_iter().filter_map(|number| progress.release(number));
+        let alive = progress.active_releases().into_iter().filter_map(|number| progress.release(number));
         let open = alive.map(|release| release.content.sites().count()).sum::<usize>() > 0;
         let usual_link = progress.serving.filter(|serving| releases.contains_key(serving));
         BundlesSeen {
@@ -597,7 +598,7 @@ impl Project {
             releases,
             user: words.user.unwrap_or(there),
             directory: words.directory.unwrap_or(there),
-            open: words.open.unwrap_or(open),
+            readable_by_caddy: words.open.unwrap_or(open),
             data: words.data.unwrap_or(there),
             fronts: words.fronts.unwrap_or(there),
         }
@@ -636,17 +637,17 @@ impl TrialInWords {
         Rollout {
             release,
             phase: match self.switched {
-                Some(since) => Phase::Switched(Switched { since: at(since), before: BTreeMap::new() }),
+                Some(since) => Phase::Switched(Switched { since: at(since), previous_routes: BTreeMap::new() }),
                 None if self.proven => Phase::Proven,
                 None => Phase::Starting,
             },
             command_done: self.released,
-            changes_over: self.room,
+            changeover_begun: self.room,
             fetch,
-            earlier: self.earlier.iter().map(|(unit, restarts)| (unit.clone(), earlier(*restarts))).collect(),
+            earlier_runs: self.earlier.iter().map(|(unit, restarts)| (unit.clone(), earlier(*restarts))).collect(),
             since: at(self.since),
-            queued: self.queued.map(at),
-            waited: Span::seconds(self.waited),
+            queued_since: self.queued.map(at),
+            queued_for: Span::seconds(self.waited),
         }
     }
 }
@@ -676,7 +677,7 @@ fn unit_named(project: &ProjectId, progress: &ProjectProgress, stem: &str) -> Ve
 /// Reads `running`, `starting`, `stopping`, `stopped`, `waiting`, `done`, `failed 3`, `signal 9`, `fell 2`, and after commas what is
 /// not as it should be.
 fn unit_seen(unit: &UnitId, progress: &ProjectProgress, layout: &Layout, words: &str) -> UnitSeen {
-    let work = progress.work_of(unit);
+    let work = progress.workload_of(unit);
     let release = progress.release(unit.release);
     let serves = progress.serving == Some(unit.release);
     let mut seen = UnitSeen {
@@ -684,11 +685,11 @@ fn unit_seen(unit: &UnitId, progress: &ProjectProgress, layout: &Layout, words: 
             unit::text(unit, work, &release.content, release.slot, progress.port_of(unit), layout)
         }),
         launch_blob: true,
-        enabled: serves && work.is_some_and(Work::is_daemon),
+        enabled: serves && work.is_some_and(Workload::is_daemon),
         invocation: Some("run".into()),
         since: Some(at(0)),
         timer: work.zip(release).and_then(|(work, release)| match &work.kind {
-            Kind::Scheduled(calendar) => Some(TimerSeen {
+            WorkloadKind::Scheduled(calendar) => Some(TimerSeen {
                 text: Some(unit::timer_text(unit, calendar, release.slot)),
                 active: serves,
                 enabled: serves,

@@ -66,9 +66,9 @@ impl ServiceInWords {
         let words = self.remembered.as_ref()?;
         Some(ServiceProgress {
             generation: words.generation,
-            before: words.before.clone(),
-            begun: words.begun.map(at),
-            counted: words.counted.then(|| "run".to_owned()),
+            preexisting: words.before.clone(),
+            started_at: words.begun.map(at),
+            last_failed_run: words.counted.then(|| "run".to_owned()),
             backoff: words.failed.map(|(failures, until)| backoff(failures, until)),
             evidence: words.evidence.clone(),
         })
@@ -81,15 +81,15 @@ impl ServiceInWords {
             let (how, said) = words.split_once(": ").unwrap_or((words, ""));
             let exit = how.strip_prefix("exit ").map(|status| Exit::Status(status.parse().expect("a status")));
             let log = if how == "runs" { Vec::new() } else { vec!["E: it did not work".to_owned()] };
-            PackageJobSeen { running: how == "runs", said: said.into(), exit, invocation: "run".into(), log }
+            PackageJobSeen { running: how == "runs", status_text: said.into(), exit, invocation: "run".into(), log }
         });
-        ServiceSeen { installed: installed.collect(), data: self.data, work }
+        ServiceSeen { installed: installed.collect(), data: self.data, job: work }
     }
 }
 
 fn installation(service: Service, major: u32, words: &str) -> Installation {
     let mut daemon = DaemonSeen { unit: format!("{service}.service"), state: ActiveState::Inactive, enabled: true };
-    let mut found = Installation { version: format!("{major}.4"), whole: true, daemon: None };
+    let mut found = Installation { version: format!("{major}.4"), fully_installed: true, daemon: None };
     for word in words.split(", ") {
         match word {
             "running" => daemon.state = ActiveState::Active,
@@ -97,7 +97,7 @@ fn installation(service: Service, major: u32, words: &str) -> Installation {
             "stopped" => daemon.state = ActiveState::Inactive,
             "failed" => daemon.state = ActiveState::Failed,
             "not enabled" => daemon.enabled = false,
-            "half" => found.whole = false,
+            "half" => found.fully_installed = false,
             "no daemon" => {}
             other => panic!("{service} {major}: {other}"),
         }
@@ -126,10 +126,10 @@ pub fn progress_of(all_progress: &Progress) -> String {
 }
 
 fn of_memory(service: Service, progress: &ServiceProgress) -> String {
-    let before = progress.before.as_ref().map_or("nobody looked".to_owned(), |majors| format!("{majors:?}"));
+    let before = progress.preexisting.as_ref().map_or("nobody looked".to_owned(), |majors| format!("{majors:?}"));
     let mut text = format!("# {service}: generation {}; before {before}", progress.generation);
-    text += &progress.begun.map_or(String::new(), |at| format!("; work begun {}", seconds(at)));
-    text += &progress.counted.as_ref().map_or(String::new(), |run| format!("; counted {run}"));
+    text += &progress.started_at.map_or(String::new(), |at| format!("; work begun {}", seconds(at)));
+    text += &progress.last_failed_run.as_ref().map_or(String::new(), |run| format!("; counted {run}"));
     if let Some(Backoff { failures, until, reason, message, .. }) = &progress.backoff {
         text += &format!("; failed {failures} times, next at {}: {reason}: {message}", seconds(*until));
     }

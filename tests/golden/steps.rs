@@ -34,7 +34,7 @@ fn steps() -> BTreeMap<&'static str, Step> {
         (packages(Task::Install(Version::Major(17))), StepReason::ServiceMissing),
         (Action::Service(Service::Redis, start), StepReason::ServiceDown),
         (Action::Service(Service::Redis, ServiceAction::Enable), StepReason::ServiceDown),
-        (Action::Service(Service::Nodejs, ServiceAction::Forget), StepReason::ServiceGone),
+        (Action::Service(Service::Nodejs, ServiceAction::DeleteRecord), StepReason::ServiceGone),
     ];
     for (action, reason) in of_services {
         found.insert(action.facts().kind, Step { action, reason });
@@ -60,13 +60,13 @@ fn every_kind_of_step_is_shown_and_told() {
             Subject::Project(_) | Subject::Proxy | Subject::Artifacts => String::new(),
         };
         text += &format!("{name}: {}{service}\n", step.action.facts().sign);
-        text += &event(&events::of_step(&step, &all_progress, now));
-        text += &event(&events::of_failure(&step, &error, &all_progress, now));
+        text += &event(&events::for_step(&step, &all_progress, now));
+        text += &event(&events::for_failed_step(&step, &error, &all_progress, now));
     }
     for project in ["shop", "wiki"] {
         let project = ProjectId::parse(project).unwrap();
         let breach = Breach { project, action: "stop it".into(), rule: "S2: it is not stopped" };
-        text += &event(&events::of_breach(&breach, &all_progress, now));
+        text += &event(&events::for_breach(&breach, &all_progress, now));
     }
     crate::assert_golden("steps.txt", &text);
 }

@@ -30,7 +30,7 @@ fn from_within() {
     let systemd = Systemd::default();
     let mut falls = 0;
     for _ in 0..LOOKS {
-        for unit in systemd.look().expect("a look").values().flat_map(|units| units.values()) {
+        for unit in systemd.observe().expect("a look").values().flat_map(|units| units.values()) {
             assert!(unit.exit.is_none_or(|exit| exit == Exit::Status(3)), "{unit:?}");
             falls += u32::from(unit.exit.is_some());
         }

@@ -10,7 +10,7 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 use serde_json::Value;
 
-use zexio::model::desired::Kind;
+use zexio::model::desired::WorkloadKind;
 use zexio::model::layout::Layout;
 use zexio::model::names::{ProjectId, Slot, UnitId};
 use zexio::model::progress::Progress;
@@ -59,7 +59,7 @@ fn systemd_takes_every_unit_and_reads_it_as_it_was_meant() {
         for (unit, work) in project.units() {
             let text = unit::text(&unit, work, project.content(), Slot::A, project.memory.port_of(&unit), &layout());
             files.insert(Layout::unit_file(&unit).display().to_string(), text);
-            if let Kind::Scheduled(calendar) = &work.kind {
+            if let WorkloadKind::Scheduled(calendar) = &work.kind {
                 let text = unit::timer_text(&unit, calendar, Slot::A);
                 files.insert(Layout::timer_file(&unit).display().to_string(), text);
             }
@@ -99,7 +99,7 @@ fn properties(project: &Deployed, unit: &UnitId) -> BTreeMap<String, String> {
     let signal = number.iter().position(|name| *name == signal).map(|at| numbers[at]).expect("a signal");
     let notifies = work.ready.as_ref().is_some_and(|ready| ready.check == zexio::model::spec::Check::Notify);
     let kind = match &work.kind {
-        Kind::Scheduled(_) | Kind::Release(_) => "oneshot",
+        WorkloadKind::Scheduled(_) | WorkloadKind::Release(_) => "oneshot",
         _ if notifies => "notify",
         _ => "exec",
     };

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Map, Value, json};
 
-use zexio::model::desired::{Content, Work};
+use zexio::model::desired::{Content, Workload};
 use zexio::model::document;
 use zexio::model::names::{EnvName, ProjectId, ReleaseNo, Slot, UnitId};
 use zexio::model::progress::{Progress, ProjectProgress, Release};
@@ -298,10 +298,10 @@ impl Deployed {
             slot: Slot::A,
             created_at: Timestamp(0),
             since: Timestamp(0),
-            good: true,
+            was_healthy: true,
             promotion_seq: 0,
             end: None,
-            vetoed: false,
+            rolled_back: false,
         };
         memory.releases.insert(ReleaseNo(1), release);
         ports::allocate(&mut memory, ReleaseNo(1), &mut BTreeSet::new(), (from, u16::MAX)).expect("ports enough");
@@ -313,7 +313,7 @@ impl Deployed {
     }
 
     /// Returns every unit, that of the release command too.
-    pub fn units(&self) -> Vec<(UnitId, &Work)> {
+    pub fn units(&self) -> Vec<(UnitId, &Workload)> {
         let mut units = self.memory.units_of(&self.spec.project, ReleaseNo(1));
         let command = self.content().processes.keys().find(|name| name.as_str() == "release");
         let (project, release) = (self.spec.project.clone(), ReleaseNo(1));

@@ -332,7 +332,7 @@ fn what_failed_or_was_left_behind_is_not_brought_back_by_a_door() {
     let vetoed = |life: &Life, name: &str| {
         let text = format!("{{\"url\": \"https://a.example.com/{name}\"}}");
         let artifact: zexio::model::spec::Artifact = serde_json::from_str(&text).unwrap();
-        life.world.lock().progress.projects[&shop()].veto_on(&artifact).map(|release| release.0)
+        life.world.lock().progress.projects[&shop()].release_blocking(&artifact).map(|release| release.0)
     };
     assert_eq!(vetoed(&life, "never-ready"), Some(2));
     assert_eq!(vetoed(&life, "good-2"), Some(3), "it was rolled back from");

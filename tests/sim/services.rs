@@ -7,7 +7,7 @@ use zexio::model::quantity::{Span, Timestamp};
 use zexio::model::reason::Reason;
 use zexio::model::services::{Service, Version};
 use zexio::model::status::{ConditionKind, ServiceState};
-use zexio::plan::services::NOT_ON_OFFER;
+use zexio::plan::services::VERSION_UNAVAILABLE;
 
 use crate::world::Life;
 use crate::world::host::{Work, installation};
@@ -30,7 +30,7 @@ fn remove(life: &Life, service: Service, purge: bool) {
 }
 
 fn there(life: &Life, service: Service, major: u32) {
-    let seen = ServiceSeen { installed: [(major, installation(service, major))].into(), data: true, work: None };
+    let seen = ServiceSeen { installed: [(major, installation(service, major))].into(), data: true, job: None };
     life.world.lock().host.seen.insert(service, seen);
 }
 
@@ -100,7 +100,7 @@ fn an_installation_can_be_followed_by_its_events() {
     // The next try may have begun by now.
     let (_, reason, message) = told(&life).into_iter().rfind(|(level, _, _)| *level == Level::Warning).unwrap();
     assert_eq!(reason, Reason::PackagesFailed);
-    assert!(message.contains("next try at") && message.ends_with("its last words: E: no such package"), "{message}");
+    assert!(message.contains("next try at") && message.ends_with("its last output: E: no such package"), "{message}");
 }
 
 #[test]
@@ -210,10 +210,10 @@ fn a_failed_step_is_followed_by_a_look_that_waits_no_longer_than_its_pause() {
     install(&life, REDIS, Version::Default);
     life.world.lock().host.work.insert(REDIS, Work::unseen());
     let begun = life.world.lock().now;
-    let mut look_again = life.pass();
-    assert_eq!(look_again, Some(begun), "the step failed, and the next pass sees to it");
-    look_again = life.pass();
-    assert!(look_again.is_some_and(|moment| moment <= begun.after(Span::seconds(10))), "{look_again:?}");
+    let mut requeue_at = life.pass();
+    assert_eq!(requeue_at, Some(begun), "the step failed, and the next pass sees to it");
+    requeue_at = life.pass();
+    assert!(requeue_at.is_some_and(|moment| moment <= begun.after(Span::seconds(10))), "{requeue_at:?}");
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn work_that_a_reboot_cut_off_is_told_and_done_again() {
     {
         let mut machine = life.world.lock();
         machine.host.work.clear();
-        machine.host.seen.get_mut(&REDIS).unwrap().work = None;
+        machine.host.seen.get_mut(&REDIS).unwrap().job = None;
     }
     life.pass();
     is(&life, REDIS, ServiceState::Failed, Reason::PackagesFailed);
@@ -241,7 +241,7 @@ fn work_that_a_reboot_cut_off_is_told_and_done_again() {
 #[test]
 fn a_version_that_is_not_on_offer_is_named_until_another_one_is_asked_for() {
     let mut life = Life::begin();
-    life.world.lock().host.fails_with = Some(NOT_ON_OFFER);
+    life.world.lock().host.fails_with = Some(VERSION_UNAVAILABLE);
     install(&life, NODE, Version::Major(99));
     life.settle();
     is(&life, NODE, ServiceState::Failed, Reason::VersionUnavailable);
@@ -340,7 +340,10 @@ fn a_rollout_waits_for_what_it_needs_and_says_what_to_do() {
     life.pass();
     life.pass();
     let (reason, message) = condition(&life, ConditionKind::Reconciling).expect("redis is on its way");
-    assert!(reason == Reason::DependencyMissing && message.contains("needs redis, which is on its way"), "{message}");
+    assert!(
+        reason == Reason::DependencyMissing && message.contains("needs redis, which is being installed"),
+        "{message}"
+    );
     assert_eq!(condition(&life, ConditionKind::Stalled), None);
     life.settle();
     assert_eq!(life.serving("shop"), Some(1));

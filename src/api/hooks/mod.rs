@@ -27,7 +27,7 @@ use crate::model::quantity::Timestamp;
 use crate::model::reason::Reason;
 use crate::model::spec::{Artifact, ArtifactFrom, Hooks, Label, Source, Spec, TagPattern, Updates};
 use crate::plan::target::{self, Kept};
-use crate::port::{Delivery, PortError, Put, WriteError};
+use crate::port::{Delivery, PortError, WriteError, WriteResult};
 
 use super::body::object;
 use super::problem::Problem;
@@ -201,11 +201,11 @@ impl Outcome {
         desired: &DesiredProject,
         spec: &Spec,
         bump: Bump,
-        write: impl FnOnce(&Artifact) -> Result<Result<Put, &'static str>, Problem>,
+        write: impl FnOnce(&Artifact) -> Result<Result<WriteResult, &'static str>, Problem>,
     ) -> Result<Self, Problem> {
         let artifact = artifact(state, spec, bump)?;
         let progress = state.progress.progress_of(&spec.project)?;
-        if let Some(release) = progress.veto_on(&artifact) {
+        if let Some(release) = progress.release_blocking(&artifact) {
             let why = format!(
                 "release {release} of the same artifact failed or was rolled back from; send another version, or put the spec with a change"
             );

@@ -239,10 +239,10 @@ impl Bench {
                 slot: crate::model::names::Slot::A,
                 created_at: Timestamp(u64::from(number)),
                 since: Timestamp(u64::from(number)),
-                good: *good,
+                was_healthy: *good,
                 promotion_seq: 0,
                 end: Some(End::Retired(Cause::unknown(Timestamp(u64::from(number))))),
-                vetoed: false,
+                rolled_back: false,
             };
             progress.releases.insert(ReleaseNo(number), release);
             progress.serving = Some(ReleaseNo(number));
@@ -252,7 +252,7 @@ impl Bench {
 
     /// Gives the shop to another owner.
     fn hand_over(&self, from: &Owner, to: &Owner) {
-        self.db.adopt(&shop(), from, to).unwrap();
+        self.db.change_owner(&shop(), from, to).unwrap();
     }
 
     async fn changes(&self) -> usize {
@@ -277,13 +277,13 @@ fn answering_loop() -> (crate::trigger::TriggerSender, Arc<AtomicUsize>) {
     let count = Arc::clone(&changes);
     std::thread::spawn(move || {
         loop {
-            for ring in receiver.listen(Duration::from_secs(3600)) {
+            for ring in receiver.recv_all(Duration::from_secs(3600)) {
                 match ring {
-                    Trigger::Changed | Trigger::OfferAgain => drop(count.fetch_add(1, Ordering::SeqCst)),
-                    Trigger::Ask(question) => {
+                    Trigger::Changed | Trigger::RetryRefusedRoutes => drop(count.fetch_add(1, Ordering::SeqCst)),
+                    Trigger::DryRun(question) => {
                         let mut plan = Plan::default();
-                        if let Some((project, _)) = question.suppose {
-                            let action = Action::Project(project, ProjectAction::Prepare { open: false });
+                        if let Some((project, _)) = question.assumed {
+                            let action = Action::Project(project, ProjectAction::Prepare { readable_by_caddy: false });
                             plan.steps.push(Step { action, reason: StepReason::ProjectNew });
                         }
                         let _ = question.answer.send(Ok(DryRun { plan, ..DryRun::default() }));

@@ -17,9 +17,11 @@ fn judge(view: &Value) -> Finding {
     let unit = text("unit");
     let is_seen = view["observed_generation"] == view["desired"]["generation"];
     match (text("state"), Reason::named(text("reason")).unwrap_or(Reason::Unlisted)) {
-        _ if !is_seen => {
-            advice("services", format!("{service}: the agent has not seen this wish yet"), "`zexio doctor` again")
-        }
+        _ if !is_seen => advice(
+            "services",
+            format!("{service}: the agent has not observed this request yet"),
+            "`zexio doctor` again",
+        ),
         ("running" | "installed", Reason::Running | Reason::Installed) => ok("services", message),
         (_, Reason::VersionUnavailable) => wrong(
             "services",
@@ -48,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_service_is_well_only_where_it_is_as_it_is_wished_now() {
+    fn a_service_is_well_only_if_it_is_as_desired_now() {
         let view = |generation: u64, state: &str, reason: Reason| {
             json!({ "service": "redis", "desired": { "version": "default", "generation": 2 }, "state": state,
                 "reason": reason, "message": "m", "observed_generation": generation, "unit": "zexio-host@redis.service" })

@@ -394,7 +394,7 @@ fn invalid(said: &str) -> String {
 }
 
 impl Routes for Caddy {
-    fn look(&self) -> Result<ProxySeen, PortError> {
+    fn observe(&self) -> Result<ProxySeen, PortError> {
         let (text, process, main) = (read_ours(), admin::listener_of(&self.socket), stamp(Path::new(CADDYFILE)));
         let well = self.well.take().filter(|well| {
             well.read.elapsed() < REREAD

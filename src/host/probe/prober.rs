@@ -100,7 +100,7 @@ impl Prober {
 }
 
 impl Health for Prober {
-    fn look(&self, orders: &[ProbeOrder]) -> BTreeMap<UnitId, Probed> {
+    fn probe(&self, orders: &[ProbeOrder]) -> BTreeMap<UnitId, Probed> {
         let mut probes = self.probes.lock().unwrap_or_else(PoisonError::into_inner);
         let found = |probe: &Probe| probe.found.lock().unwrap_or_else(PoisonError::into_inner).clone();
         probes.retain(|_, probe| {

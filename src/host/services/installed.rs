@@ -43,7 +43,7 @@ pub fn installed(
             enabled: Path::new(WANTS).join(boot).is_symlink(),
             unit,
         });
-        found.insert(major, Installation { version, whole, daemon });
+        found.insert(major, Installation { version, fully_installed: whole, daemon });
     }
     found
 }

@@ -2,7 +2,7 @@
 //! no shell. Pure.
 
 use crate::model::services::Version;
-use crate::plan::services::Offer;
+use crate::plan::services::AvailablePackage;
 
 use super::catalogue::{APT_GET, DNF, Manager, Row, for_majors, major_in, of_major};
 
@@ -72,7 +72,7 @@ impl Manager {
     }
 
     /// Parses the available versions, the newest of each major first.
-    pub fn read_offers(self, row: &Row, text: &str) -> Vec<Offer> {
+    pub fn read_offers(self, row: &Row, text: &str) -> Vec<AvailablePackage> {
         let read = |line| match self {
             Self::Apt => madison(row, line),
             Self::Dnf => dnf_offer(row, line),
@@ -81,7 +81,7 @@ impl Manager {
     }
 
     /// Returns the calls that install an offer.
-    pub fn install_calls(self, row: &Row, version: Version, offer: &Offer) -> Vec<Call> {
+    pub fn install_calls(self, row: &Row, version: Version, offer: &AvailablePackage) -> Vec<Call> {
         let templates = match version {
             Version::Default => row.install,
             Version::Major(_) => row.install_major,
@@ -145,25 +145,25 @@ fn apt(args: &[&str]) -> Call {
 }
 
 /// Parses a line of `apt-cache madison`: `nodejs | 18.20.4+dfsg-1~deb12u1 | http://… Packages`.
-fn madison(row: &Row, line: &str) -> Option<Offer> {
+fn madison(row: &Row, line: &str) -> Option<AvailablePackage> {
     let mut parts = line.split('|').map(str::trim);
     let (package, exact, source) = (parts.next()?, parts.next()?, parts.next()?);
     let plain = exact.bytes().all(|b| b.is_ascii_alphanumeric() || b".+:~-".contains(&b));
     let named = major_in(row.package_of_major, package);
     let upstream = exact.split_once(':').map_or(exact, |(_, upstream)| upstream);
     let major = named.or_else(|| (package == row.package).then(|| leading_number(upstream)).flatten())?;
-    (plain && source.ends_with(" Packages")).then(|| Offer { major, exact: exact.to_owned() })
+    (plain && source.ends_with(" Packages")).then(|| AvailablePackage { major, exact: exact.to_owned() })
 }
 
 /// Parses a line of `dnf module list` (`nodejs 18 [d] common, …`) or of our repoquery (`nodejs 16.20.2-4.el9`).
-fn dnf_offer(row: &Row, line: &str) -> Option<Offer> {
+fn dnf_offer(row: &Row, line: &str) -> Option<AvailablePackage> {
     let mut words = line.split_whitespace();
     let (name, version) = (words.next()?, words.next()?);
     if name != row.package && Some(name) != row.module {
         return None;
     }
     let exact = if version.contains('-') { version } else { STREAM };
-    Some(Offer { major: leading_number(version)?, exact: exact.to_owned() })
+    Some(AvailablePackage { major: leading_number(version)?, exact: exact.to_owned() })
 }
 
 /// Returns a version's leading number: its major.
@@ -177,10 +177,10 @@ mod tests {
     use super::super::catalogue::row;
     use super::*;
     use crate::model::services::Service;
-    use crate::plan::services::choose;
+    use crate::plan::services::choose_package;
 
-    fn offer(major: u32, exact: &str) -> Offer {
-        Offer { major, exact: exact.into() }
+    fn offer(major: u32, exact: &str) -> AvailablePackage {
+        AvailablePackage { major, exact: exact.into() }
     }
 
     #[test]
@@ -212,7 +212,7 @@ Hint: [d]efault, [e]nabled, [x]disabled, [i]nstalled
 nodejs 16.20.2-4.el9_2\n";
         let read = Manager::Dnf.read_offers(&row(Service::Nodejs, Manager::Dnf), text);
         assert_eq!(read, [offer(18, STREAM), offer(22, STREAM), offer(16, "16.20.2-4.el9_2")]);
-        assert_eq!(choose(Service::Nodejs, Version::Default, &read), Ok(&offer(22, STREAM)));
+        assert_eq!(choose_package(Service::Nodejs, Version::Default, &read), Ok(&offer(22, STREAM)));
     }
 
     #[test]
@@ -222,7 +222,7 @@ nodejs 16.20.2-4.el9_2\n";
                 calls.iter().flat_map(|call| std::iter::once(call.program).chain(call.args.iter().map(String::as_str)));
             words.filter(|word| !word.starts_with("-o") && !word.contains("::")).collect::<Vec<_>>().join(" ")
         };
-        let install = |manager: Manager, service, version, offer: &Offer| {
+        let install = |manager: Manager, service, version, offer: &AvailablePackage| {
             line(manager.install_calls(&row(service, manager), version, offer))
         };
         let (apt, dnf) = (Manager::Apt, Manager::Dnf);

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::model::layout::LAUNCHER;
 use crate::model::observed::{ActiveState, PackageJobSeen, ServiceSeen, ServicesSeen};
-use crate::model::services::{Service, work_unit};
+use crate::model::services::{Service, package_job_unit};
 use crate::plan::services::{PackageJob, Task};
 use crate::port::{PortError, Services};
 
@@ -33,7 +33,7 @@ pub struct Host {
 }
 
 impl Services for Host {
-    fn look(&self, closely: bool) -> Result<ServicesSeen, PortError> {
+    fn observe(&self, closely: bool) -> Result<ServicesSeen, PortError> {
         if let Some(last) = self.last.borrow().as_ref().filter(|_| !closely) {
             return Ok(last.clone());
         }
@@ -44,7 +44,7 @@ impl Services for Host {
             let installed =
                 installed(service, &mut self.programs.borrow_mut(), &mut self.packages.borrow_mut(), &units);
             let data = data_of(service).iter().any(|dir| holds_something(dir));
-            seen.insert(service, ServiceSeen { installed, data, work: self.work(service, &units)? });
+            seen.insert(service, ServiceSeen { installed, data, job: self.job(service, &units)? });
         }
         self.forget_old_logs(&seen);
         *self.last.borrow_mut() = Some(seen.clone());
@@ -54,7 +54,7 @@ impl Services for Host {
     fn begin(&self, order: &PackageJob) -> Result<(), PortError> {
         let words = command(order);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        self.systemd.run_apart(&work_unit(order.service), &format!("zexio host service: {order}"), &words)
+        self.systemd.run_apart(&package_job_unit(order.service), &format!("zexio host service: {order}"), &words)
     }
 
     fn start(&self, unit: &str) -> Result<(), PortError> {
@@ -67,18 +67,18 @@ impl Services for Host {
 }
 
 impl Host {
-    fn work(
+    fn job(
         &self,
         service: Service,
         units: &BTreeMap<String, ActiveState>,
     ) -> Result<Option<PackageJobSeen>, PortError> {
-        let name = work_unit(service);
+        let name = package_job_unit(service);
         // systemd drops a unit that succeeded; it may still be listed for a moment.
         let Some(state) = units.get(&name).filter(|state| **state != ActiveState::Inactive) else { return Ok(None) };
         let run = self.systemd.run_of(&name)?;
         let running = *state != ActiveState::Failed;
         let log = if running { Vec::new() } else { self.log(&name, &run.invocation) };
-        Ok(Some(PackageJobSeen { running, said: run.said, exit: run.exit, invocation: run.invocation, log }))
+        Ok(Some(PackageJobSeen { running, status_text: run.said, exit: run.exit, invocation: run.invocation, log }))
     }
 
     fn log(&self, unit: &str, invocation: &str) -> Vec<String> {
@@ -87,7 +87,7 @@ impl Host {
     }
 
     fn forget_old_logs(&self, seen: &ServicesSeen) {
-        let runs: Vec<&String> = seen.values().filter_map(|seen| Some(&seen.work.as_ref()?.invocation)).collect();
+        let runs: Vec<&String> = seen.values().filter_map(|seen| Some(&seen.job.as_ref()?.invocation)).collect();
         self.logs.borrow_mut().retain(|run, _| runs.contains(&run));
     }
 }

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use crate::model::observed::ServiceSeen;
 use crate::model::services::{Service, Version};
-use crate::plan::services::{NO_MANAGER, NOT_ON_OFFER, Offer, PackageJob, Task, choose, matching};
+use crate::plan::services::{
+    AvailablePackage, NO_PACKAGE_MANAGER, PackageJob, Task, VERSION_UNAVAILABLE, choose_package, matching,
+};
 
 use super::catalogue::{APT_GET, DNF, Init, Manager, Row, row};
 use super::installed::{data_of, installed_now, major_in_name};
@@ -32,7 +34,7 @@ pub fn main(order: &PackageJob) -> ExitCode {
     let done = match Manager::here() {
         Some(manager) => manager.work(order),
         None => Err(Failed {
-            status: NO_MANAGER,
+            status: NO_PACKAGE_MANAGER,
             message: format!("there is neither {APT_GET} nor {DNF} here, and zexio knows no other package manager"),
         }),
     };
@@ -100,14 +102,14 @@ impl Manager {
     }
 
     /// Finds the package to install; updates the package lists if the old ones do not have it.
-    fn find(self, service: Service, version: Version) -> Result<Offer, Failed> {
+    fn find(self, service: Service, version: Version) -> Result<AvailablePackage, Failed> {
         tell(&format!("looking for {service} {}", version.shown(service)));
-        if let Ok(offer) = choose(service, version, &self.offers(service, version)?) {
+        if let Ok(offer) = choose_package(service, version, &self.offers(service, version)?) {
             return Ok(offer.clone());
         }
         let updated = self.update();
-        choose(service, version, &self.offers(service, version)?).cloned().map_err(|message| match updated {
-            Ok(()) => Failed { status: NOT_ON_OFFER, message },
+        choose_package(service, version, &self.offers(service, version)?).cloned().map_err(|message| match updated {
+            Ok(()) => Failed { status: VERSION_UNAVAILABLE, message },
             Err(failed) => failed,
         })
     }
@@ -117,7 +119,7 @@ impl Manager {
         run(&self.update_call())
     }
 
-    fn offers(self, service: Service, version: Version) -> Result<Vec<Offer>, Failed> {
+    fn offers(self, service: Service, version: Version) -> Result<Vec<AvailablePackage>, Failed> {
         let row = row(service, self);
         let listed = self.list_calls(&row, version).iter().map(output).collect::<Result<Vec<String>, Failed>>()?;
         Ok(listed.iter().flat_map(|text| self.read_offers(&row, text)).collect())

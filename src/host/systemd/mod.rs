@@ -202,7 +202,7 @@ impl Systemd {
 }
 
 impl Units for Systemd {
-    fn look(&self) -> Result<BTreeMap<ProjectId, BTreeMap<UnitId, UnitSeen>>, PortError> {
+    fn observe(&self) -> Result<BTreeMap<ProjectId, BTreeMap<UnitId, UnitSeen>>, PortError> {
         let mut listed = self.list()?;
         self.steady.borrow_mut().retain(|id, _| listed.contains_key(&id.name()));
         let mut all: BTreeMap<ProjectId, BTreeMap<UnitId, UnitSeen>> = BTreeMap::new();

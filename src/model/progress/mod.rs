@@ -1,5 +1,5 @@
-//! Recorded progress: the little that no machine can show and that must outlive the agent: which release is which,
-//! ports, who owns a host.
+//! Recorded progress: what cannot be observed and must survive a restart of the agent, such as release numbers, ports and
+//! the owners of hosts.
 
 mod release;
 mod rollout;
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::desired::{Desired, Intent, Kind, Work};
+use super::desired::{Desired, Intent, Workload, WorkloadKind};
 use super::names::{Hostname, Ports, ProcessName, ProjectId, ReleaseNo, UnitId};
 use super::quantity::Timestamp;
 use super::reason::Reason;
@@ -23,7 +23,7 @@ pub use rollout::{EarlierRun, FailedFetch, Phase, Rollout, Switched};
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Progress {
     pub projects: BTreeMap<ProjectId, ProjectProgress>,
-    /// Services that are wanted.
+    /// The desired services.
     pub services: BTreeMap<Service, ServiceProgress>,
     /// Projects whose stored progress could not be read. It is never overwritten.
     pub unreadable: BTreeMap<ProjectId, Unreadable>,
@@ -75,7 +75,7 @@ pub struct ProjectProgress {
     pub generation: u64,
     /// The newest generation that became Ready or Stalled.
     pub observed_generation: u64,
-    /// The wanted release.
+    /// The desired release.
     pub target: Target,
     /// The release that has the traffic.
     pub serving: Option<ReleaseNo>,
@@ -92,7 +92,7 @@ pub struct ProjectProgress {
     /// Every release still known.
     pub releases: BTreeMap<ReleaseNo, Release>,
     /// The highest release number ever assigned.
-    pub newest: u32,
+    pub newest_number: u32,
     /// What stops the project until something changes.
     pub stalled: Option<Cause>,
     /// What the next rollout waits for without needing a change.
@@ -105,15 +105,15 @@ pub struct ProjectProgress {
     pub selected_generation: u64,
 }
 
-/// The wanted release.
+/// The desired release.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Target {
-    /// The one that serves; none is wanted while none serves.
+    /// The serving release, if any.
     #[default]
     Serving,
-    /// One that is being rolled out.
+    /// A release that is being rolled out.
     Rollout(Rollout),
-    /// One whose rollout failed.
+    /// A release whose rollout failed.
     Failed {
         release: ReleaseNo,
         /// Whether it was left running for inspection.
@@ -198,7 +198,7 @@ impl Backoff {
     }
 
     /// Makes the next attempt immediate and resets the count.
-    pub fn begin_again(&mut self, now: Timestamp) {
+    pub fn reset(&mut self, now: Timestamp) {
         (self.failures, self.until, self.since) = (0, now, now);
     }
 
@@ -208,7 +208,7 @@ impl Backoff {
     }
 }
 
-/// The recorded progress of a wanted service.
+/// The recorded progress of a desired service.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ServiceProgress {
@@ -216,11 +216,14 @@ pub struct ServiceProgress {
     pub generation: u64,
     /// The majors installed before it was first requested; None if that could not be observed yet. They stay when the
     /// service is no longer requested.
-    pub before: Option<BTreeSet<u32>>,
-    /// When work began for this generation whose end was not observed yet.
-    pub begun: Option<Timestamp>,
-    /// The invocation id of the last failed job that was counted.
-    pub counted: Option<String>,
+    #[serde(rename = "before")]
+    pub preexisting: Option<BTreeSet<u32>>,
+    /// When the package job of this generation started, until its end was observed.
+    #[serde(rename = "begun")]
+    pub started_at: Option<Timestamp>,
+    /// The invocation id of the last failed job, which is counted once.
+    #[serde(rename = "counted")]
+    pub last_failed_run: Option<String>,
     /// Failures in a row, and when the next attempt is.
     pub backoff: Option<Backoff>,
     /// The last log lines of the last failure.
@@ -238,7 +241,7 @@ impl ProjectProgress {
         if self.selected_generation == 0 { self.generation } else { self.selected_generation }
     }
 
-    /// Returns the number of the wanted release.
+    /// Returns the number of the desired release.
     pub fn target_release(&self) -> Option<ReleaseNo> {
         match &self.target {
             Target::Serving => self.serving,
@@ -288,20 +291,20 @@ impl ProjectProgress {
     }
 
     /// Records whether the candidate was healthy for long enough. One that is not, after all, loses its routes too.
-    pub fn prove(&mut self, is_healthy: bool) {
+    pub fn set_proven(&mut self, is_healthy: bool) {
         let Target::Rollout(rollout) = &mut self.target else { return };
         if !is_healthy {
             if let Phase::Switched(switched) = std::mem::replace(&mut rollout.phase, Phase::Starting) {
-                self.routes = switched.before;
+                self.routes = switched.previous_routes;
             }
         } else if rollout.phase == Phase::Starting {
             rollout.phase = Phase::Proven;
         }
     }
 
-    /// Ends an unfinished rollout and drops the routes that it brought; the serving release is the wanted one then.
+    /// Ends an unfinished rollout and drops its routes; the serving release becomes the target.
     pub fn end_rollout(&mut self) {
-        self.prove(false);
+        self.set_proven(false);
         self.target = Target::Serving;
     }
 
@@ -310,13 +313,13 @@ impl ProjectProgress {
         self.target = Target::Serving;
         let newest = self.releases.values().map(|release| release.promotion_seq).max().unwrap_or_default();
         if let Some(release) = self.releases.get_mut(&candidate) {
-            (release.since, release.end, release.good, release.promotion_seq) = (now, None, true, newest + 1);
+            (release.since, release.end, release.was_healthy, release.promotion_seq) = (now, None, true, newest + 1);
         }
         self.serving.replace(candidate)
     }
 
     /// Begins a rollout; another one must have ended before.
-    pub fn begin(&mut self, rollout: Rollout) {
+    pub fn begin_rollout(&mut self, rollout: Rollout) {
         if let Some(release) = self.releases.get_mut(&rollout.release) {
             (release.since, release.end) = (rollout.since, None);
         }
@@ -324,95 +327,98 @@ impl ProjectProgress {
     }
 
     /// Ends a release.
-    pub fn end(&mut self, number: ReleaseNo, end: End) {
+    pub fn end_release(&mut self, number: ReleaseNo, end: End) {
         if let Some(release) = self.releases.get_mut(&number) {
             (release.since, release.end) = (end.cause().since, Some(end));
         }
     }
 
     /// Returns the newest release before the serving one that was ever healthy.
-    pub fn last_good_before(&self) -> Option<ReleaseNo> {
-        let others = self.releases.iter().filter(|(number, release)| release.good && Some(**number) != self.serving);
+    pub fn previous_good(&self) -> Option<ReleaseNo> {
+        let others =
+            self.releases.iter().filter(|(number, release)| release.was_healthy && Some(**number) != self.serving);
         others.max_by_key(|(_, release)| (release.promotion_seq, release.since)).map(|(number, _)| *number)
     }
 
     /// Returns the release that a rollback without a number goes to: the serving one if a newer one failed or is still
     /// being rolled out, else the last good one before it.
-    pub fn way_back(&self) -> Option<ReleaseNo> {
+    pub fn rollback_target(&self) -> Option<ReleaseNo> {
         let unfinished = self.serving.filter(|_| self.target != Target::Serving);
         unfinished
-            .filter(|serving| self.release(*serving).is_some_and(|release| release.good))
-            .or_else(|| self.last_good_before())
+            .filter(|serving| self.release(*serving).is_some_and(|release| release.was_healthy))
+            .or_else(|| self.previous_good())
     }
 
     /// Returns the release that vetoes an artifact: it has the same bytes, and it failed or was rolled back from. An
     /// input that moves artifacts by itself must not bring it back; its owner's spec may.
-    pub fn veto_on(&self, artifact: &Artifact) -> Option<ReleaseNo> {
+    pub fn release_blocking(&self, artifact: &Artifact) -> Option<ReleaseNo> {
         let failed = |release: &Release| release.rejected().is_some_and(|rejected| rejected.fetched);
-        let stands = |release: &Release| (release.vetoed || failed(release)) && release.is_of(artifact);
+        let stands = |release: &Release| (release.rolled_back || failed(release)) && release.has_bytes_of(artifact);
         self.releases.iter().rev().find(|(_, release)| stands(release)).map(|(number, _)| *number)
     }
 
     /// Returns whether an artifact was requested and could not be fetched, at least not yet.
-    pub fn lacks(&self, artifact: &Artifact) -> bool {
-        let newest = self.releases.iter().rev().find(|(_, release)| release.is_of(artifact));
-        newest.is_some_and(|(number, _)| self.is_missing(*number))
+    pub fn failed_to_fetch(&self, artifact: &Artifact) -> bool {
+        let newest = self.releases.iter().rev().find(|(_, release)| release.has_bytes_of(artifact));
+        newest.is_some_and(|(number, _)| self.failed_to_fetch_release(*number))
     }
 
     /// Returns whether the target's artifact could not be fetched, at least not yet.
-    pub fn lacks_its_artifact(&self) -> bool {
-        self.target_release().is_some_and(|number| self.is_missing(number))
+    pub fn failed_to_fetch_target(&self) -> bool {
+        self.target_release().is_some_and(|number| self.failed_to_fetch_release(number))
     }
 
-    fn is_missing(&self, number: ReleaseNo) -> bool {
+    fn failed_to_fetch_release(&self, number: ReleaseNo) -> bool {
         let waits = self.rollout().is_some_and(|rollout| rollout.release == number && rollout.fetch.is_some());
         waits || self.release(number).is_some_and(Release::is_unfetched)
     }
 
     /// Returns the releases whose units belong on the machine now.
-    pub fn alive(&self) -> BTreeSet<ReleaseNo> {
+    pub fn active_releases(&self) -> BTreeSet<ReleaseNo> {
         let draining = self.draining.as_ref().map(|draining| draining.release);
         [self.serving, self.candidate(), draining, self.kept_for_inspection()].into_iter().flatten().collect()
     }
 
-    /// Returns whether Caddy refused a host, which is left out for now.
-    pub fn leaves_out(&self, host: &Hostname) -> bool {
+    /// Returns whether a host is quarantined, since Caddy refused it.
+    pub fn is_quarantined(&self, host: &Hostname) -> bool {
         self.quarantine.as_ref().is_some_and(|quarantine| quarantine.hosts.contains_key(host))
     }
 
     /// Returns the units of a release that run as long as it does.
     pub fn units_of(&self, project: &ProjectId, release: ReleaseNo) -> Vec<UnitId> {
-        let works = self.release(release).into_iter().flat_map(|release| &release.content.processes);
-        let running = works.filter(|(_, work)| work.is_daemon() || matches!(work.kind, Kind::Scheduled(_)));
-        let units = running.flat_map(|(process, work)| {
-            let instances = (1..=work.instances).map(move |instance| (work.instances > 1).then_some(instance));
+        let workloads = self.release(release).into_iter().flat_map(|release| &release.content.processes);
+        let running = workloads
+            .filter(|(_, workload)| workload.is_daemon() || matches!(workload.kind, WorkloadKind::Scheduled(_)));
+        let units = running.flat_map(|(process, workload)| {
+            let instances = (1..=workload.instances).map(move |instance| (workload.instances > 1).then_some(instance));
             instances.map(|instance| UnitId { project: project.clone(), process: process.clone(), release, instance })
         });
         units.collect()
     }
 
     /// Returns the unit of a release's command.
-    pub fn command_of(&self, project: &ProjectId, release: ReleaseNo) -> Option<UnitId> {
-        let works = &self.release(release)?.content.processes;
-        let (process, _) = works.iter().find(|(_, work)| matches!(work.kind, Kind::Release(_)))?;
+    pub fn release_command_unit(&self, project: &ProjectId, release: ReleaseNo) -> Option<UnitId> {
+        let workloads = &self.release(release)?.content.processes;
+        let (process, _) = workloads.iter().find(|(_, workload)| matches!(workload.kind, WorkloadKind::Release(_)))?;
         Some(UnitId { project: project.clone(), process: process.clone(), release, instance: None })
     }
 
     /// Returns the unit of a release's command, if it has one that has not run yet.
-    pub fn command_unit(&self, project: &ProjectId, release: ReleaseNo) -> Option<UnitId> {
+    pub fn pending_command_unit(&self, project: &ProjectId, release: ReleaseNo) -> Option<UnitId> {
         let open = |rollout: &Rollout| rollout.release == release && !rollout.command_done && !rollout.is_proven();
-        self.command_of(project, release).filter(|_| self.rollout().is_some_and(open))
+        self.release_command_unit(project, release).filter(|_| self.rollout().is_some_and(open))
     }
 
     /// Returns what a unit runs.
-    pub fn work_of(&self, unit: &UnitId) -> Option<&Work> {
+    pub fn workload_of(&self, unit: &UnitId) -> Option<&Workload> {
         self.release(unit.release)?.content.processes.get(&unit.process)
     }
 
     /// Returns the port that a unit listens on; None if it has no port of ours.
     pub fn port_of(&self, unit: &UnitId) -> Option<u16> {
         let release = self.release(unit.release)?;
-        let work = release.content.processes.get(&unit.process).filter(|work| work.kind == Kind::Web);
-        work.and_then(|_| self.ports.get(&unit.process)?.get(unit.index())).map(|ports| ports.of(release.slot))
+        let workload =
+            release.content.processes.get(&unit.process).filter(|workload| workload.kind == WorkloadKind::Web);
+        workload.and_then(|_| self.ports.get(&unit.process)?.get(unit.index())).map(|ports| ports.of(release.slot))
     }
 }

@@ -10,10 +10,10 @@ use crate::model::names::{Sha256, Slot};
 use crate::model::quantity::Timestamp;
 use crate::model::spec::{Artifact, Label};
 
-/// A numbered release; never changed once it ran. Whether it serves or is being rolled out is the project's to say.
+/// A numbered release; never changed once it ran. The project's progress says whether it serves or is being rolled out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Release {
-    /// What it is made of. Shared because it is large, and progress is compared and copied in every pass.
+    /// Its content. Shared because it is large, and progress is compared and copied in every pass.
     pub content: Arc<Content>,
     /// Its artifact's digest, once known.
     pub sha256: Option<Sha256>,
@@ -25,13 +25,13 @@ pub struct Release {
     /// When it entered its state.
     pub since: Timestamp,
     /// Whether it was ever healthy; only such a release can be rolled back to.
-    pub good: bool,
+    pub was_healthy: bool,
     /// Its position in the order in which releases last got the traffic; clock jumps do not change it.
     pub promotion_seq: u32,
     /// How it ended; none while it serves or is being rolled out, and of one whose rollout never began.
     pub end: Option<End>,
     /// Whether it was rolled back from; only its owner's spec can bring it back.
-    pub vetoed: bool,
+    pub rolled_back: bool,
 }
 
 /// How a release ended.
@@ -53,7 +53,7 @@ pub struct Rejected {
     pub generation: u64,
     /// Whether its artifact had arrived. If not, nothing prevents another attempt.
     pub fetched: bool,
-    /// What the release showed; gathered before its units are stopped.
+    /// Its evidence; gathered before its units are stopped.
     pub evidence: Option<Evidence>,
 }
 
@@ -91,7 +91,7 @@ impl Release {
 
     /// Returns whether it has an artifact's bytes, as far as that is known before they arrive. The same place under
     /// another version means other bytes.
-    pub fn is_of(&self, artifact: &Artifact) -> bool {
+    pub fn has_bytes_of(&self, artifact: &Artifact) -> bool {
         match (artifact.sha256(), &self.sha256) {
             (Some(asked), Some(known)) => asked == known,
             _ => {
@@ -107,7 +107,7 @@ impl Release {
     }
 }
 
-/// What a release showed when it failed, kept until it is tried again.
+/// What was observed of a release when it failed; kept until it is tried again.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Evidence {
     /// How its processes ended, and the last probe result of each, one per line.

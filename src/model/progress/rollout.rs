@@ -1,4 +1,4 @@
-//! The rollout of a release: from when it became the wanted one until it serves, failed or was superseded.
+//! The rollout of a release: from when it became the target until it serves, failed or was superseded.
 
 use std::collections::BTreeMap;
 
@@ -21,21 +21,21 @@ pub struct Rollout {
     pub command_done: bool,
     /// Whether the processes that must not run twice have changed over: those of the serving release are stopped, and
     /// those of this one started. They do not change back while the rollout lasts.
-    pub changes_over: bool,
+    pub changeover_begun: bool,
     /// The failures to fetch its artifact, until it is on disk.
     pub fetch: Option<FailedFetch>,
     /// The runs of its units that began before the rollout, by unit name.
-    pub earlier: BTreeMap<String, EarlierRun>,
+    pub earlier_runs: BTreeMap<String, EarlierRun>,
     /// Since when one of its starts waits for those of others; its deadline does not run during that time.
-    pub queued: Option<Timestamp>,
+    pub queued_since: Option<Timestamp>,
     /// How long its starts have waited before that.
-    pub waited: Span,
+    pub queued_for: Span,
 }
 
-/// How far a rollout is on its way to the traffic.
+/// How far a rollout has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Phase {
-    /// It has to prove its health.
+    /// Its health is not proven yet.
     Starting,
     /// It was healthy for long enough: traffic moves, whatever else happens.
     Proven,
@@ -49,7 +49,8 @@ pub struct Switched {
     /// When it got the traffic.
     pub since: Timestamp,
     /// The routes active before, to return to.
-    pub before: BTreeMap<ProcessName, Vec<Route>>,
+    #[serde(rename = "before")]
+    pub previous_routes: BTreeMap<ProcessName, Vec<Route>>,
 }
 
 /// Transient failures to fetch an artifact.
@@ -86,11 +87,11 @@ impl Rollout {
             since: now,
             phase: Phase::Starting,
             command_done: false,
-            changes_over: false,
+            changeover_begun: false,
             fetch: None,
-            earlier: earlier.collect(),
-            queued: None,
-            waited: Span::default(),
+            earlier_runs: earlier.collect(),
+            queued_since: None,
+            queued_for: Span::default(),
         }
     }
 
@@ -111,14 +112,14 @@ impl Rollout {
     /// for those of others.
     pub fn deadline(&self, span: Span, now: Timestamp) -> Timestamp {
         let awaited = self.fetch.as_ref().and_then(|fetch| fetch.awaited_until);
-        let waits = self.queued.map_or(Span::default(), |since| now.since(since));
-        awaited.unwrap_or(self.since).max(self.since).after(span).after(self.waited).after(waits)
+        let waits = self.queued_since.map_or(Span::default(), |since| now.since(since));
+        awaited.unwrap_or(self.since).max(self.since).after(span).after(self.queued_for).after(waits)
     }
 
     /// Applies a change to each moment that time counts from: the beginning, the wait for the artifact, the switch.
     pub fn shift(&mut self, since: impl Fn(Timestamp) -> Timestamp, awaited: impl Fn(Timestamp) -> Timestamp) {
         self.since = since(self.since);
-        self.queued = self.queued.map(&since);
+        self.queued_since = self.queued_since.map(&since);
         if let Some(until) = self.fetch.as_mut().and_then(|fetch| fetch.awaited_until.as_mut()) {
             *until = awaited(*until);
         }
@@ -132,13 +133,13 @@ impl Rollout {
     /// release that is rolled back to.
     pub fn is_from_rollout(&self, id: &UnitId, unit: &UnitSeen) -> bool {
         let is_earlier =
-            self.earlier.get(&id.name()).is_some_and(|run| unit.invocation.as_ref() == Some(&run.invocation));
+            self.earlier_runs.get(&id.name()).is_some_and(|run| unit.invocation.as_ref() == Some(&run.invocation));
         !is_earlier && unit.since.is_none_or(|since| since >= self.since)
     }
 
     /// Counts how often runs of a unit ended that began after the rollout did.
     pub fn ended_runs(&self, id: &UnitId, unit: &UnitSeen) -> u32 {
-        let before = self.earlier.get(&id.name()).and_then(|run| run.restarts);
+        let before = self.earlier_runs.get(&id.name()).and_then(|run| run.restarts);
         // The end of the earlier run counts as one of its restarts.
         let restarts =
             before.filter(|before| unit.restarts > *before).map_or(unit.restarts, |before| unit.restarts - before - 1);

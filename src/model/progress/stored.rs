@@ -1,5 +1,5 @@
-//! How a project's progress is written in the database. The form is older than the types: it says some facts twice and
-//! could say what cannot be, so it is read by the rules below.
+//! How a project's progress is stored in the database. The format is older than the types: it repeats some facts and can
+//! express impossible states, so it is read by the rules below.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -115,7 +115,7 @@ impl From<Stored> for ProjectProgress {
             routes,
             quarantine: stored.quarantine,
             releases: stored.releases.into_iter().map(|(number, release)| (number, release.read())).collect(),
-            newest: stored.newest,
+            newest_number: stored.newest,
             stalled: stored.stalled,
             waits_for_services: stored.waits,
             backoff: stored.backoff,
@@ -144,7 +144,7 @@ impl From<ProjectProgress> for Stored {
             hosts: progress.hosts,
             routes: progress.routes,
             quarantine: progress.quarantine,
-            newest: progress.newest,
+            newest: progress.newest_number,
             stalled: progress.stalled,
             waits: progress.waits_for_services,
             backoff: progress.backoff,
@@ -155,13 +155,13 @@ impl From<ProjectProgress> for Stored {
 }
 
 impl StoredRollout {
-    /// A switch without proof was taken back: its routes are those of before.
+    /// A switch without proof was reverted: the routes are the previous ones.
     fn read(self, release: ReleaseNo, routes: &mut BTreeMap<ProcessName, Vec<Route>>) -> Rollout {
         let phase = match (self.proven, self.switched) {
             (true, Some(switched)) => Phase::Switched(switched),
             (true, None) => Phase::Proven,
             (false, switched) => {
-                switched.into_iter().for_each(|switched| *routes = switched.before);
+                switched.into_iter().for_each(|switched| *routes = switched.previous_routes);
                 Phase::Starting
             }
         };
@@ -171,11 +171,11 @@ impl StoredRollout {
             since: self.since,
             phase,
             command_done: self.released,
-            changes_over: self.room,
+            changeover_begun: self.room,
             fetch: self.fetch.map(|backoff| FailedFetch { backoff, awaited_until }),
-            earlier: self.earlier,
-            queued: self.queued,
-            waited: self.waited,
+            earlier_runs: self.earlier,
+            queued_since: self.queued,
+            queued_for: self.waited,
         }
     }
 
@@ -184,13 +184,13 @@ impl StoredRollout {
             since: rollout.since,
             proven: rollout.is_proven(),
             released: rollout.command_done,
-            room: rollout.changes_over,
+            room: rollout.changeover_begun,
             fetch: rollout.fetch.as_ref().map(|fetch| fetch.backoff.clone()),
             awaits: rollout.fetch.as_ref().and_then(|fetch| fetch.awaited_until),
-            earlier: rollout.earlier.clone(),
+            earlier: rollout.earlier_runs.clone(),
             switched: rollout.switched().cloned(),
-            queued: rollout.queued,
-            waited: rollout.waited,
+            queued: rollout.queued_since,
+            waited: rollout.queued_for,
         }
     }
 }
@@ -221,10 +221,10 @@ impl StoredRelease {
             slot: self.slot,
             created_at: self.created_at,
             since: self.since,
-            good: self.good,
+            was_healthy: self.good,
             promotion_seq: self.turn,
             end,
-            vetoed: self.vetoed,
+            rolled_back: self.vetoed,
         }
     }
 
@@ -243,9 +243,9 @@ impl StoredRelease {
             state,
             created_at: release.created_at,
             since: release.since,
-            good: release.good,
+            good: release.was_healthy,
             turn: release.promotion_seq,
-            vetoed: release.vetoed,
+            vetoed: release.rolled_back,
         }
     }
 }

@@ -1,5 +1,5 @@
 //! The spec language: what a project may ask for. Its values are checked one by one as they are read; rules that span
-//! several values are checked in `fit`.
+//! several values are checked in `spec_rules`.
 
 mod artifact;
 mod command;

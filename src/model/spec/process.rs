@@ -77,7 +77,7 @@ impl Process {
 }
 
 /// When a process runs: a calendar expression of systemd. It reaches a timer's file, so it holds nothing but the
-/// characters of such an expression. Whether systemd reads it is checked where a spec is written (`fit`), not here: a
+/// characters of such an expression. Whether systemd reads it is checked where a spec is written (`spec_rules`), not here: a
 /// stored spec stays readable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

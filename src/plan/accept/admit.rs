@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use crate::model::document;
-use crate::model::fit;
 use crate::model::names::ProjectId;
 use crate::model::problem::{Problem, SpecError};
 use crate::model::quantity::Timestamp;
 use crate::model::spec::{Document, Source, Spec};
+use crate::model::spec_rules;
 
 /// Returns whether the agent may fetch a URL, or why not.
 pub type UrlCheck = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
@@ -53,13 +53,13 @@ pub fn admit(
 ) -> Result<Admitted, SpecError> {
     let problems = match origin {
         Origin::Request { stored, now } => {
-            let mut problems = fit::restore(&mut document, stored);
-            problems.extend(fit::over(&document, stored, now));
+            let mut problems = spec_rules::restore_hidden_urls(&mut document, stored);
+            problems.extend(spec_rules::ended_schedules(&document, stored, now));
             problems
         }
         Origin::File { written } => {
-            let mut problems = fit::in_a_file(&mut document);
-            problems.extend(fit::over(&document, None, written));
+            let mut problems = spec_rules::file_problems(&mut document);
+            problems.extend(spec_rules::ended_schedules(&document, None, written));
             problems
         }
     };

@@ -39,7 +39,7 @@ pub enum Write<R> {
     /// Replace it, and drop the project's progress, since it could not be read.
     Reset(R),
     /// Delete it, with everything else that is stored of its project.
-    Forget,
+    Delete,
 }
 
 impl<R, T> Change<R, T> {
@@ -54,7 +54,7 @@ impl<R, T> Change<R, T> {
 
 /// The result of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Put {
+pub struct WriteResult {
     /// The generation after the write.
     pub generation: u64,
     pub created: bool,

@@ -2,7 +2,7 @@
 
 use super::admit::Admitted;
 use super::values::{self, Values};
-use super::{Change, Put, Request, Write, WriteError};
+use super::{Change, Request, Write, WriteError, WriteResult};
 use crate::model::desired::{OperatorSuspension, Owner, Refusal};
 use crate::model::event::{By, Event};
 use crate::model::failure::PortError;
@@ -52,14 +52,14 @@ pub fn put(
     request: Request<'_>,
     values: &mut impl Values,
     progress: &StoredProgress,
-) -> Result<Put> {
+) -> Result<WriteResult> {
     let project = &document.project().clone();
     let generation = old.as_ref().map_or(0, |old| old.generation);
     match &old {
-        Some(old) if old.is_leaving() && !old.is_suspended(request.now) => {
+        Some(old) if old.is_being_deleted() && !old.is_suspended(request.now) => {
             return Err(WriteError::Deleting(project.clone()));
         }
-        Some(old) if old.owner != *owner && old.goal != Goal::Nothing => return Err(owned(project, old)),
+        Some(old) if old.owner != *owner && old.goal != Goal::Nothing => return Err(owned_by_other(project, old)),
         _ if expect.is_some_and(|expected| expected != generation) => return Err(WriteError::Moved(generation)),
         _ => {}
     }
@@ -102,7 +102,7 @@ pub fn put(
         None => changed.then(|| Event::info(request.now, Reason::SpecWritten, message)),
     };
     let event = event.map(|event| event.of(project, generation));
-    Ok(Change::save(record, Put { generation, created, changed }, event))
+    Ok(Change::save(record, WriteResult { generation, created, changed }, event))
 }
 
 /// Returns the artifact overlay after the spec is written again. A changed artifact in the spec wins, an unchanged one
@@ -160,8 +160,8 @@ pub fn delete(
     request: Request<'_>,
     progress: &StoredProgress,
 ) -> Result<u64> {
-    let old = of_owner(old, project, owner)?;
-    if old.is_leaving() && progress.is_ok() {
+    let old = owned_by(old, project, owner)?;
+    if old.is_being_deleted() && progress.is_ok() {
         return Ok(Change::nothing(old.generation));
     }
     let generation = old.generation + 1;
@@ -186,8 +186,8 @@ pub fn delete(
 ///
 /// # Errors
 /// There is no such project, or its owner is not `from`.
-pub fn adopt(old: Option<Record>, project: &ProjectId, from: &Owner, to: &Owner, now: Timestamp) -> Result<()> {
-    let old = readable(of_owner(old, project, from)?, project)?;
+pub fn change_owner(old: Option<Record>, project: &ProjectId, from: &Owner, to: &Owner, now: Timestamp) -> Result<()> {
+    let old = readable(owned_by(old, project, from)?, project)?;
     let event = Event::info(now, Reason::OwnerChanged, format!("it belongs to {to} and no more to {from}"));
     let event = event.of(project, old.generation);
     Ok(Change::save(Record { owner: to.clone(), ..old }, (), Some(event)))
@@ -203,7 +203,7 @@ pub fn overlay(
     artifact: &Artifact,
     request: Request<'_>,
     progress: &StoredProgress,
-) -> Result<Put> {
+) -> Result<WriteResult> {
     let old = old.ok_or_else(|| WriteError::Unknown(project.clone()))?;
     let spec = match (&old.spec, old.goal, &old.damage) {
         (_, Goal::Delete { .. }, _) => return Err(WriteError::Deleting(project.clone())),
@@ -216,15 +216,15 @@ pub fn overlay(
     let moved = Artifact { updates: spec.artifact.updates, ..moved.clone() };
     let is_wanted = *standing == moved;
     // A repeated request for what could not be fetched means a retry, and from now on it is this caller's artifact.
-    let again = is_wanted && progress.as_ref().map_err(Clone::clone)?.lacks_its_artifact();
+    let again = is_wanted && progress.as_ref().map_err(Clone::clone)?.failed_to_fetch_target();
     if is_wanted && !again {
-        return Ok(Change::nothing(Put { generation: old.generation, created: false, changed: false }));
+        return Ok(Change::nothing(WriteResult { generation: old.generation, created: false, changed: false }));
     }
     let by = request.by.to_string();
     let overlay = (again || moved != spec.artifact).then_some(Overlay { artifact: moved, by });
     let generation = old.generation + 1;
     let event = artifact_moved(artifact, request).of(project, generation);
-    let put = Put { generation, created: false, changed: true };
+    let put = WriteResult { generation, created: false, changed: true };
     Ok(Change::save(Record { generation, overlay, ..old }, put, Some(event)))
 }
 
@@ -244,7 +244,7 @@ fn artifact_moved(artifact: &Artifact, Request { by, now }: Request<'_>) -> Even
 /// repeated delivery of what could not be fetched counts. One that counts must be stored with the record.
 ///
 /// # Errors
-/// As `overlay`.
+/// There is no such project, it is being deleted, or its progress is needed and could not be read.
 pub fn deliver(
     old: Option<Record>,
     project: &ProjectId,
@@ -253,8 +253,8 @@ pub fn deliver(
     stored: Deliveries,
     now: Timestamp,
     progress: &StoredProgress,
-) -> Result<Option<Put>> {
-    let again = progress.as_ref().map_err(Clone::clone)?.lacks(artifact);
+) -> Result<Option<WriteResult>> {
+    let again = progress.as_ref().map_err(Clone::clone)?.failed_to_fetch(artifact);
     let Delivery { provider, made, edited, .. } = delivery;
     let is_known = stored.seen || *edited && (stored.newest == Timestamp(0) || *made == stored.newest);
     if *made < stored.newest || is_known && !again {
@@ -277,7 +277,7 @@ pub fn fetch_again(
     progress: &StoredProgress,
 ) -> Result<u64> {
     let old = readable(old.ok_or_else(|| WriteError::Unknown(project.clone()))?, project)?;
-    if old.goal != Goal::Run || !progress.as_ref().map_err(Clone::clone)?.lacks_its_artifact() {
+    if old.goal != Goal::Run || !progress.as_ref().map_err(Clone::clone)?.failed_to_fetch_target() {
         return Ok(Change::nothing(old.generation));
     }
     let generation = old.generation + 1;
@@ -323,7 +323,7 @@ pub fn set_refusal(
         (Some(old), _) if old.owner != *owner || old.damage.is_some() => return Change::nothing(()),
         (None, None) => return Change::nothing(()),
         (Some(old), None) if old.goal == Goal::Nothing => {
-            return Change { write: Write::Forget, answer: (), event: None };
+            return Change { write: Write::Delete, answer: (), event: None };
         }
         (Some(old), refusal) => Record { refusal: refusal.cloned(), ..old },
         (None, Some(refusal)) => Record {
@@ -344,7 +344,7 @@ pub fn set_refusal(
 
 /// Returns whether a removed project may be deleted from the store: no request since this generation.
 pub fn may_forget(record: &Record, generation: u64) -> bool {
-    record.is_leaving() && record.generation == generation
+    record.is_being_deleted() && record.generation == generation
 }
 
 /// Refuses a record that would be saved without the part that could not be read.
@@ -359,11 +359,11 @@ fn unreadable(project: &ProjectId, damage: &Damage) -> WriteError {
     WriteError::Unreadable { project: project.clone(), why: damage.message() }
 }
 
-fn of_owner(old: Option<Record>, project: &ProjectId, owner: &Owner) -> std::result::Result<Record, WriteError> {
+fn owned_by(old: Option<Record>, project: &ProjectId, owner: &Owner) -> std::result::Result<Record, WriteError> {
     let old = old.ok_or_else(|| WriteError::Unknown(project.clone()))?;
-    if old.owner == *owner { Ok(old) } else { Err(owned(project, &old)) }
+    if old.owner == *owner { Ok(old) } else { Err(owned_by_other(project, &old)) }
 }
 
-fn owned(project: &ProjectId, old: &Record) -> WriteError {
+fn owned_by_other(project: &ProjectId, old: &Record) -> WriteError {
     WriteError::Owned { project: project.clone(), owner: old.owner.clone() }
 }

@@ -1,6 +1,6 @@
 //! The rules for host services.
 
-use super::{Change, Put, Request, Write, WriteError};
+use super::{Change, Request, Write, WriteError, WriteResult};
 use crate::model::desired::{DesiredService, Owner, Refusal, ServiceIntent};
 use crate::model::event::{By, Event};
 use crate::model::reason::Reason;
@@ -20,19 +20,19 @@ pub fn put(
     owner: &Owner,
     heir_of: Option<&Owner>,
     request: Request<'_>,
-) -> Result<Change<DesiredService, Put>, WriteError> {
-    let may = |old: &DesiredService| old.owner == *owner || Some(&old.owner) == heir_of || is_leaving(old);
+) -> Result<Change<DesiredService, WriteResult>, WriteError> {
+    let may = |old: &DesiredService| old.owner == *owner || Some(&old.owner) == heir_of || is_being_deleted(old);
     if let Some(other) = old.as_ref().filter(|old| !may(old)) {
         return Err(WriteError::ServiceOwned { service, owner: other.owner.clone() });
     }
     let intent = ServiceIntent::Install(version);
     let changed = old.as_ref().is_none_or(|old| old.intent != intent);
     let generation = old.as_ref().map_or(0, |old| old.generation) + u64::from(changed);
-    let created = old.as_ref().is_none_or(is_leaving);
+    let created = old.as_ref().is_none_or(is_being_deleted);
     let message = format!("{} asked for {service} {}", request.by, version.shown(service));
     let event = changed.then(|| Event::info(request.now, REQUESTED, message));
     let record = DesiredService { generation, intent, owner: owner.clone(), refusal: None };
-    Ok(saved(old.as_ref(), record, Put { generation, created, changed }, event))
+    Ok(save(old.as_ref(), record, WriteResult { generation, created, changed }, event))
 }
 
 /// Decides on the removal of a service; the answer is the generation.
@@ -47,7 +47,7 @@ pub fn delete(
     request: Request<'_>,
 ) -> Result<Change<DesiredService, u64>, WriteError> {
     let old = old.ok_or(WriteError::ServiceUnknown(service))?;
-    if old.owner != *owner && !is_leaving(&old) {
+    if old.owner != *owner && !is_being_deleted(&old) {
         return Err(WriteError::ServiceOwned { service, owner: old.owner });
     }
     let intent = ServiceIntent::Remove { purge };
@@ -61,7 +61,7 @@ pub fn delete(
     };
     let generation = old.generation + 1;
     let record = DesiredService { generation, intent, refusal: None, owner: old.owner.clone() };
-    Ok(saved(Some(&old), record, generation, Some(Event::info(request.now, REQUESTED, message))))
+    Ok(save(Some(&old), record, generation, Some(Event::info(request.now, REQUESTED, message))))
 }
 
 /// Decides on the refusal of a service's newest request, or on its end if there is none.
@@ -78,7 +78,7 @@ pub fn set_refusal(
 
 /// Saves a request. One that replaces a record that could not be read drops the progress: it is unknown which packages
 /// were installed for it, so those that are installed now stay.
-fn saved<T>(
+fn save<T>(
     old: Option<&DesiredService>,
     record: DesiredService,
     answer: T,
@@ -93,9 +93,9 @@ fn saved<T>(
 
 /// Returns whether a removed service may be deleted from the store: no request since this generation.
 pub fn may_forget(record: &DesiredService, generation: u64) -> bool {
-    is_leaving(record) && record.generation == generation
+    is_being_deleted(record) && record.generation == generation
 }
 
-fn is_leaving(record: &DesiredService) -> bool {
+fn is_being_deleted(record: &DesiredService) -> bool {
     matches!(record.intent, ServiceIntent::Remove { .. })
 }

@@ -9,12 +9,12 @@ use crate::model::reason::Reason;
 use crate::model::services::Service;
 use crate::plan::retry;
 
-use super::job::{NO_MANAGER, NOT_ON_OFFER};
-use super::presence::{is_settled, is_there, sight_of};
-use super::status::waits_for_somebody;
+use super::job::{NO_PACKAGE_MANAGER, VERSION_UNAVAILABLE};
+use super::presence::{has_desired_daemon, has_desired_packages, observed_service};
+use super::status::needs_operator;
 
 /// How long until an unavailable version is looked for again: a person must add a source first.
-const OFFER_RETRY: Span = Span::seconds(600);
+const UNAVAILABLE_RETRY: Span = Span::seconds(600);
 
 /// Folds what was observed into the recorded progress, before anything is planned.
 pub fn advance(wanted: &DesiredServices, observed: &Observed, all_progress: &mut Progress) {
@@ -22,42 +22,49 @@ pub fn advance(wanted: &DesiredServices, observed: &Observed, all_progress: &mut
     for (service, request) in wanted.iter().filter(|(_, request)| request.intent != ServiceIntent::Unreadable) {
         let progress = all_progress.services.entry(*service).or_default();
         progress.backoff.iter_mut().for_each(|backoff| backoff.clamp_to_now(observed.now));
-        let Some(seen) = sight_of(*service, observed) else { continue };
+        let Some(seen) = observed_service(*service, observed) else { continue };
         if progress.generation != request.generation {
             // A job that is running was started for an earlier generation: its failure is not this generation's.
-            let begun = seen.work.as_ref().map(|work| work.invocation.clone());
-            let (before, counted) = (progress.before.take(), begun.or_else(|| progress.counted.take()));
-            *progress =
-                ServiceProgress { generation: request.generation, before, counted, ..ServiceProgress::default() };
+            let running = seen.job.as_ref().map(|job| job.invocation.clone());
+            let (preexisting, last_failed_run) =
+                (progress.preexisting.take(), running.or_else(|| progress.last_failed_run.take()));
+            *progress = ServiceProgress {
+                generation: request.generation,
+                preexisting,
+                last_failed_run,
+                ..ServiceProgress::default()
+            };
         }
-        fold(*service, request, seen, progress, observed.now);
+        advance_service(*service, request, seen, progress, observed.now);
     }
 }
 
-fn fold(
+fn advance_service(
     service: Service,
     request: &DesiredService,
     seen: &ServiceSeen,
     progress: &mut ServiceProgress,
     now: Timestamp,
 ) {
-    let whole = seen.installed.iter().filter(|(_, found)| found.whole);
-    progress.before.get_or_insert_with(|| whole.map(|(major, _)| *major).collect());
-    if seen.is_in_work() {
+    let installed = seen.installed.iter().filter(|(_, found)| found.fully_installed);
+    progress.preexisting.get_or_insert_with(|| installed.map(|(major, _)| *major).collect());
+    if seen.has_running_job() {
         return;
     }
-    let begun = progress.begun.take();
-    if is_there(service, request, seen, progress) {
-        if is_settled(service, request, seen) {
+    let started_at = progress.started_at.take();
+    if has_desired_packages(service, request, seen, progress) {
+        if has_desired_daemon(service, request, seen) {
             progress.backoff = None;
             progress.evidence.clear();
         }
         return;
     }
-    match &seen.work {
-        Some(work) if progress.counted.as_ref() != Some(&work.invocation) => count(progress, work, now),
-        None if begun.is_some() => {
-            let message = "the package manager's work was cut off, and is done again";
+    match &seen.job {
+        Some(job) if progress.last_failed_run.as_ref() != Some(&job.invocation) => {
+            record_failed_job(progress, job, now)
+        }
+        None if started_at.is_some() => {
+            let message = "the package manager was interrupted, and is run again";
             progress.backoff = Some(retry::record_failure(
                 progress.backoff.as_ref(),
                 &PortError::transient(Reason::PackagesFailed, message),
@@ -68,22 +75,22 @@ fn fold(
     }
 }
 
-fn count(progress: &mut ServiceProgress, work: &PackageJobSeen, now: Timestamp) {
-    let said = if work.said.is_empty() {
-        work.exit.map_or_else(|| "it did not end well".to_owned(), |exit: Exit| format!("it {exit}"))
+fn record_failed_job(progress: &mut ServiceProgress, job: &PackageJobSeen, now: Timestamp) {
+    let message = if job.status_text.is_empty() {
+        job.exit.map_or_else(|| "it failed".to_owned(), |exit: Exit| format!("it {exit}"))
     } else {
-        work.said.clone()
+        job.status_text.clone()
     };
-    let reason = match work.exit {
-        Some(Exit::Status(NOT_ON_OFFER)) => Reason::VersionUnavailable,
-        Some(Exit::Status(NO_MANAGER)) => Reason::NoPackageManager,
+    let reason = match job.exit {
+        Some(Exit::Status(VERSION_UNAVAILABLE)) => Reason::VersionUnavailable,
+        Some(Exit::Status(NO_PACKAGE_MANAGER)) => Reason::NoPackageManager,
         _ => Reason::PackagesFailed,
     };
-    let mut backoff = retry::record_failure(progress.backoff.as_ref(), &PortError::transient(reason, said), now);
-    if waits_for_somebody(reason) {
-        backoff.until = now.after(OFFER_RETRY);
+    let mut backoff = retry::record_failure(progress.backoff.as_ref(), &PortError::transient(reason, message), now);
+    if needs_operator(reason) {
+        backoff.until = now.after(UNAVAILABLE_RETRY);
     }
     progress.backoff = Some(backoff);
-    progress.evidence.clone_from(&work.log);
-    progress.counted = Some(work.invocation.clone());
+    progress.evidence.clone_from(&job.log);
+    progress.last_failed_run = Some(job.invocation.clone());
 }

@@ -1,4 +1,4 @@
-//! What the package manager is asked for.
+//! A job for the package manager.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -6,10 +6,10 @@ use std::fmt;
 use crate::model::services::{Service, Version};
 
 /// Exit status of the package job if the desired version is not available.
-pub const NOT_ON_OFFER: i32 = 3;
+pub const VERSION_UNAVAILABLE: i32 = 3;
 
 /// Exit status of the package job if it finds no supported package manager.
-pub const NO_MANAGER: i32 = 4;
+pub const NO_PACKAGE_MANAGER: i32 = 4;
 
 /// A job for the package manager.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub enum Task {
     Remove {
         /// The majors to remove; others stay.
         majors: BTreeSet<u32>,
-        /// Whether its data goes too.
+        /// Whether its data is deleted too.
         purge: bool,
     },
 }

@@ -10,8 +10,8 @@ mod steps;
 mod versions;
 
 pub use advance::advance;
-pub use job::{NO_MANAGER, NOT_ON_OFFER, PackageJob, Task};
+pub use job::{NO_PACKAGE_MANAGER, PackageJob, Task, VERSION_UNAVAILABLE};
 pub use needs::gate_on_services;
-pub use status::{status, waits_for_somebody};
+pub use status::{needs_operator, status};
 pub use steps::steps;
-pub use versions::{Offer, choose, matching};
+pub use versions::{AvailablePackage, choose_package, matching};

@@ -1,4 +1,4 @@
-//! Which services a project lacks, and that its rollout waits for them.
+//! The host services that a project needs and that do not run: its rollout waits for them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,42 +10,46 @@ use crate::model::reason::Reason;
 use crate::model::services::Service;
 
 /// Why a project waits for its services.
-enum Lack {
-    /// One of them has no request: nothing happens until there is one.
-    Unwanted(String),
+enum MissingService {
+    /// One that was never requested: nothing happens until it is.
+    NotRequested(String),
     /// One is requested and does not run yet.
-    NotYet(String),
+    NotRunning(String),
 }
 
-/// Returns which of its services a project lacks.
-fn lack(
+/// Returns the first service that a project needs and that does not run.
+fn missing_service(
     needs: &BTreeSet<Service>,
     observed: &Facet<BTreeMap<Service, ServiceSeen>>,
     all_progress: &Progress,
-) -> Option<Lack> {
+) -> Option<MissingService> {
     let Some(seen) = observed.known() else {
-        return (!needs.is_empty()).then(|| Lack::NotYet("the services it needs could not be looked at".into()));
+        return (!needs.is_empty())
+            .then(|| MissingService::NotRunning("the services that it needs could not be observed".into()));
     };
     let runs = |service: &Service| {
         let of_it = seen.get(service).into_iter().flat_map(|seen| seen.installed.values());
-        of_it.filter(|found| found.whole).any(|found| found.daemon.as_ref().is_none_or(|daemon| daemon.runs()))
+        of_it
+            .filter(|found| found.fully_installed)
+            .any(|found| found.daemon.as_ref().is_none_or(|daemon| daemon.runs()))
     };
     let (wanted, unwanted): (Vec<&Service>, Vec<&Service>) =
         needs.iter().filter(|service| !runs(service)).partition(|service| all_progress.services.contains_key(service));
     if let Some(service) = unwanted.first() {
-        return Some(Lack::Unwanted(format!(
-            "it needs {service}, which does not run here; `zexio service install {service}` brings it"
+        return Some(MissingService::NotRequested(format!(
+            "it needs {service}, which does not run here; `zexio service install {service}` installs it"
         )));
     }
     wanted.first().map(|service| {
         let backoff = all_progress.services.get(service).and_then(|progress| progress.backoff.as_ref());
-        let why = backoff
-            .map_or("which is on its way".to_owned(), |backoff| format!("which is not there: {}", backoff.message));
-        Lack::NotYet(format!("it needs {service}, {why}; `zexio service list` says more"))
+        let why = backoff.map_or("which is being installed".to_owned(), |backoff| {
+            format!("which could not be installed: {}", backoff.message)
+        });
+        MissingService::NotRunning(format!("it needs {service}, {why}; `zexio service list` says more"))
     })
 }
 
-/// Folds the services that a project lacks into its progress; returns whether its rollout must wait.
+/// Records in a project's progress which service it waits for; returns whether its rollout must wait.
 pub fn gate_on_services(
     needs: &BTreeSet<Service>,
     project: &ProjectId,
@@ -53,12 +57,12 @@ pub fn gate_on_services(
     all_progress: &mut Progress,
     now: Timestamp,
 ) -> bool {
-    let lack = lack(needs, services, all_progress);
+    let lack = missing_service(needs, services, all_progress);
     let progress = all_progress.projects.entry(project.clone()).or_default();
     let (stalled, waits) = match lack {
         None => (None, None),
-        Some(Lack::Unwanted(message)) => (Some(message), None),
-        Some(Lack::NotYet(message)) => (None, Some(message)),
+        Some(MissingService::NotRequested(message)) => (Some(message), None),
+        Some(MissingService::NotRunning(message)) => (None, Some(message)),
     };
     let stall = |message: String, old: Option<&Cause>| Cause {
         since: old.filter(|old| old.reason == Reason::DependencyMissing).map_or(now, |old| old.since),

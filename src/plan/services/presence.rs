@@ -1,4 +1,4 @@
-//! Whether a service is as desired, and what of it was brought by a request.
+//! Whether a service is as desired, and which majors were installed because of a request.
 
 use std::collections::BTreeSet;
 
@@ -9,34 +9,34 @@ use crate::model::services::Service;
 
 use super::versions::matching;
 
-pub(super) fn sight_of(service: Service, observed: &Observed) -> Option<&ServiceSeen> {
+pub(super) fn observed_service(service: Service, observed: &Observed) -> Option<&ServiceSeen> {
     observed.services.known().and_then(|all| all.get(&service))
 }
 
 /// Returns whether the packages are as desired, whatever the daemon does.
-pub(super) fn is_there(
+pub(super) fn has_desired_packages(
     service: Service,
     request: &DesiredService,
     seen: &ServiceSeen,
     progress: &ServiceProgress,
 ) -> bool {
     match request.intent {
-        ServiceIntent::Install(version) => matching(service, version, seen).is_some_and(|found| found.whole),
+        ServiceIntent::Install(version) => matching(service, version, seen).is_some_and(|found| found.fully_installed),
         ServiceIntent::Remove { purge } => {
-            let had_some = progress.before.as_ref().is_none_or(|before| !before.is_empty());
-            brought(seen, progress).is_empty() && (had_some || !(purge && seen.data))
+            let had_some = progress.preexisting.as_ref().is_none_or(|before| !before.is_empty());
+            installed_by_request(seen, progress).is_empty() && (had_some || !(purge && seen.data))
         }
         ServiceIntent::Unreadable => false,
     }
 }
 
 /// Returns the majors that were installed because of a request.
-pub(super) fn brought(seen: &ServiceSeen, progress: &ServiceProgress) -> BTreeSet<u32> {
-    let Some(before) = &progress.before else { return BTreeSet::new() };
+pub(super) fn installed_by_request(seen: &ServiceSeen, progress: &ServiceProgress) -> BTreeSet<u32> {
+    let Some(before) = &progress.preexisting else { return BTreeSet::new() };
     seen.installed.keys().copied().filter(|major| !before.contains(major)).collect()
 }
 
-pub(super) fn is_settled(service: Service, request: &DesiredService, seen: &ServiceSeen) -> bool {
+pub(super) fn has_desired_daemon(service: Service, request: &DesiredService, seen: &ServiceSeen) -> bool {
     match request.intent {
         ServiceIntent::Install(version) => {
             matching(service, version, seen).and_then(|found| found.daemon.as_ref()).is_none_or(|daemon| daemon.runs())

@@ -7,7 +7,7 @@ use crate::model::reason::Reason;
 use crate::model::services::{Service, Version};
 use crate::model::status::{ServiceState, ServiceStatus};
 
-use super::presence::sight_of;
+use super::presence::observed_service;
 use super::versions::matching;
 
 /// Computes a service's status; `before` is the previous one, which keeps "since". None if it could not be observed.
@@ -18,7 +18,7 @@ pub fn status(
     all_progress: &Progress,
     before: Option<&ServiceStatus>,
 ) -> Option<ServiceStatus> {
-    let seen = sight_of(service, observed)?;
+    let seen = observed_service(service, observed)?;
     let progress = all_progress.services.get(&service);
     let version = match request.map(|request| request.intent) {
         Some(ServiceIntent::Install(version)) => version,
@@ -28,8 +28,8 @@ pub fn status(
     let installed = matching(service, version, seen).or(newest).map(|found| found.version.clone());
     let (state, reason, message) = match (request, progress) {
         (Some(request), _) if request.intent == ServiceIntent::Unreadable => unreadable(service),
-        (Some(request), Some(progress)) => wanted_state(service, request, seen, progress),
-        _ => unwanted_state(service, seen),
+        (Some(request), Some(progress)) => desired_state(service, request, seen, progress),
+        _ => unmanaged_state(service, seen),
     };
     let refusal = request.and_then(|request| request.refusal.as_ref());
     let (reason, message) =
@@ -50,7 +50,7 @@ pub fn status(
 /// A state, a reason and a sentence.
 type Finding = (ServiceState, Reason, String);
 
-fn unwanted_state(service: Service, seen: &ServiceSeen) -> Finding {
+fn unmanaged_state(service: Service, seen: &ServiceSeen) -> Finding {
     let Some(found) = seen.installed.values().next_back() else {
         let data = if seen.data { "; data of it is still on the disk" } else { "" };
         return (ServiceState::Absent, Reason::NotInstalled, format!("{service} is not installed{data}"));
@@ -74,12 +74,17 @@ fn unreadable(service: Service) -> Finding {
     (ServiceState::Failed, Reason::Database, message)
 }
 
-fn wanted_state(service: Service, request: &DesiredService, seen: &ServiceSeen, progress: &ServiceProgress) -> Finding {
+fn desired_state(
+    service: Service,
+    request: &DesiredService,
+    seen: &ServiceSeen,
+    progress: &ServiceProgress,
+) -> Finding {
     let found = match request.intent {
-        ServiceIntent::Install(version) => matching(service, version, seen).filter(|found| found.whole),
+        ServiceIntent::Install(version) => matching(service, version, seen).filter(|found| found.fully_installed),
         ServiceIntent::Remove { .. } | ServiceIntent::Unreadable => None,
     };
-    if let Some(found) = found.filter(|_| !seen.is_in_work()) {
+    if let Some(found) = found.filter(|_| !seen.has_running_job()) {
         match &found.daemon {
             None => {
                 return (
@@ -106,30 +111,30 @@ fn wanted_state(service: Service, request: &DesiredService, seen: &ServiceSeen, 
         }
     }
     match (&progress.backoff, request.intent) {
-        (Some(backoff), _) if !seen.is_in_work() => {
+        (Some(backoff), _) if !seen.has_running_job() => {
             let message = format!("{}; failed {}, next try at {}", backoff.message, backoff.times(), backoff.until);
             (ServiceState::Failed, backoff.reason, message)
         }
         (_, ServiceIntent::Install(version)) => (
             ServiceState::Installing,
             Reason::Installing,
-            in_work(&format!("installing {service} {}", version.shown(service)), seen),
+            with_job_status(&format!("installing {service} {}", version.shown(service)), seen),
         ),
         (_, ServiceIntent::Remove { .. }) => {
-            (ServiceState::Removing, Reason::Removing, in_work(&format!("removing {service}"), seen))
+            (ServiceState::Removing, Reason::Removing, with_job_status(&format!("removing {service}"), seen))
         }
         (_, ServiceIntent::Unreadable) => unreadable(service),
     }
 }
 
-fn in_work(what: &str, seen: &ServiceSeen) -> String {
-    match seen.work.as_ref().filter(|work| work.running && !work.said.is_empty()) {
-        Some(work) => format!("{what}: {}", work.said),
+fn with_job_status(what: &str, seen: &ServiceSeen) -> String {
+    match seen.job.as_ref().filter(|job| job.running && !job.status_text.is_empty()) {
+        Some(job) => format!("{what}: {}", job.status_text),
         None => what.to_owned(),
     }
 }
 
 /// Returns whether a failure persists until a person changes something, although it is retried.
-pub fn waits_for_somebody(reason: Reason) -> bool {
+pub fn needs_operator(reason: Reason) -> bool {
     matches!(reason, Reason::VersionUnavailable | Reason::NoPackageManager)
 }

@@ -7,20 +7,21 @@ use crate::model::services::Service;
 use crate::plan::{Action, Plan, ServiceAction, Step, StepReason};
 
 use super::job::Task;
-use super::presence::{brought, is_there, sight_of};
+use super::presence::{has_desired_packages, installed_by_request, observed_service};
 use super::versions::matching;
 
 /// Adds the steps for the services, at most one for each.
 pub fn steps(wanted: &DesiredServices, observed: &Observed, all_progress: &Progress, plan: &mut Plan) {
     for (service, request) in wanted {
-        let (Some(seen), Some(progress)) = (sight_of(*service, observed), all_progress.services.get(service)) else {
+        let (Some(seen), Some(progress)) = (observed_service(*service, observed), all_progress.services.get(service))
+        else {
             continue;
         };
-        if seen.is_in_work() {
+        if seen.has_running_job() {
             continue;
         }
         if let Some(backoff) = progress.backoff.as_ref().filter(|backoff| observed.now < backoff.until) {
-            plan.look_at(backoff.until);
+            plan.requeue_by(backoff.until);
             continue;
         }
         if let Some((action, reason)) = step(*service, request, seen, progress) {
@@ -37,7 +38,7 @@ fn step(
 ) -> Option<(ServiceAction, StepReason)> {
     match request.intent {
         ServiceIntent::Install(version) => {
-            let Some(found) = matching(service, version, seen).filter(|found| found.whole) else {
+            let Some(found) = matching(service, version, seen).filter(|found| found.fully_installed) else {
                 return Some((ServiceAction::Packages(Task::Install(version)), StepReason::ServiceMissing));
             };
             let daemon = found.daemon.as_ref()?;
@@ -47,11 +48,11 @@ fn step(
             }
             (!daemon.enabled).then_some((ServiceAction::Enable, StepReason::ServiceDown))
         }
-        ServiceIntent::Remove { .. } if is_there(service, request, seen, progress) => {
-            Some((ServiceAction::Forget, StepReason::ServiceGone))
+        ServiceIntent::Remove { .. } if has_desired_packages(service, request, seen, progress) => {
+            Some((ServiceAction::DeleteRecord, StepReason::ServiceGone))
         }
         ServiceIntent::Remove { purge } => {
-            let task = Task::Remove { majors: brought(seen, progress), purge };
+            let task = Task::Remove { majors: installed_by_request(seen, progress), purge };
             Some((ServiceAction::Packages(task), StepReason::ServiceUnwanted))
         }
         ServiceIntent::Unreadable => None,

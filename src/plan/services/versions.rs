@@ -22,7 +22,7 @@ pub fn default_major(service: Service, majors: impl Iterator<Item = u32>) -> Opt
 
 /// A package that is available.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Offer {
+pub struct AvailablePackage {
     pub major: u32,
     /// Its exact version, as the package manager names it.
     pub exact: String,
@@ -32,7 +32,11 @@ pub struct Offer {
 ///
 /// # Errors
 /// The desired version is not available; says which ones are.
-pub fn choose(service: Service, version: Version, offers: &[Offer]) -> Result<&Offer, String> {
+pub fn choose_package(
+    service: Service,
+    version: Version,
+    offers: &[AvailablePackage],
+) -> Result<&AvailablePackage, String> {
     let majors: BTreeSet<u32> = offers.iter().map(|offer| offer.major).collect();
     let major = match version {
         Version::Major(major) => Some(major),

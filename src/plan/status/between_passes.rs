@@ -30,9 +30,9 @@ pub fn with_current_intent(mut status: Status, wanted: &DesiredProject, now: Tim
         }
         (Some(at), None) => {
             status.conditions.remove(at);
-            let put_off = status.conditions.iter_mut().find(|condition| condition.reason == Reason::Suspended);
-            if let Some(ready) = put_off {
-                let finding = (Reason::Pending, "it is resumed, and no pass has looked at it since".to_owned());
+            let deferred = status.conditions.iter_mut().find(|condition| condition.reason == Reason::Suspended);
+            if let Some(ready) = deferred {
+                let finding = (Reason::Pending, "it is resumed, and no pass has observed it since".to_owned());
                 *ready = condition(ConditionKind::Ready, false, finding.clone());
                 status.conditions.push(condition(ConditionKind::Reconciling, true, finding));
             }
@@ -52,12 +52,12 @@ fn new_condition(kind: ConditionKind, holds: bool, (reason, message): Finding, s
 pub fn before_first_pass(project: &ProjectId, wanted: &DesiredProject, now: Timestamp) -> Status {
     let refusal = wanted.refusal.as_ref().filter(|refusal| !refusal.is_of_another_file());
     let stalled = unreadable(wanted).or_else(|| refusal.map(finding));
-    let stands_still = stalled.is_some();
-    let found = stalled.unwrap_or_else(|| (Reason::Pending, "no pass has looked at it yet".to_owned()));
+    let is_stalled = stalled.is_some();
+    let found = stalled.unwrap_or_else(|| (Reason::Pending, "no pass has observed it yet".to_owned()));
     let condition = |kind, holds, finding| new_condition(kind, holds, finding, now);
     let mut conditions = vec![condition(ConditionKind::Ready, false, found.clone())];
     conditions.push(condition(
-        if stands_still { ConditionKind::Stalled } else { ConditionKind::Reconciling },
+        if is_stalled { ConditionKind::Stalled } else { ConditionKind::Reconciling },
         true,
         found,
     ));
@@ -68,7 +68,7 @@ pub fn before_first_pass(project: &ProjectId, wanted: &DesiredProject, now: Time
         observed_generation: 0,
         observed_at: now,
         owner: wanted.owner.to_string(),
-        state: if stands_still { ProjectState::Failed } else { ProjectState::Pending },
+        state: if is_stalled { ProjectState::Failed } else { ProjectState::Pending },
         conditions,
         serving: None,
         candidate: None,
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_and_its_end_are_seen_before_the_next_pass() {
+    fn a_suspension_and_its_end_show_before_the_next_pass() {
         let (project, now) = (ProjectId::parse("shop").unwrap(), Timestamp(5_000));
         let suspension =
             OperatorSuspension { by: "key ops".into(), since: now, reason: Some("night".into()), until: None };
@@ -138,9 +138,9 @@ mod tests {
         assert!(stopped.condition(ConditionKind::Suspended).unwrap().message.contains("by key ops: night"));
         assert_eq!(with_current_intent(stopped.clone(), &held, now), stopped);
 
-        let mut put_off = stopped;
-        put_off.conditions[0].reason = Reason::Suspended;
-        let resumed = with_current_intent(put_off, &free, now);
+        let mut deferred = stopped;
+        deferred.conditions[0].reason = Reason::Suspended;
+        let resumed = with_current_intent(deferred, &free, now);
         let reconciling = vec![ConditionKind::Ready, ConditionKind::Reconciling];
         assert_eq!((kinds(&resumed), resumed.state), (reconciling, ProjectState::Deleting));
         assert!(resumed.conditions.iter().all(|condition| condition.reason == Reason::Pending), "{resumed:?}");

@@ -8,35 +8,35 @@ use crate::model::status::ConditionKind;
 use super::input::{Finding, StatusInput};
 use super::processes::{down_process, failed_runs, open_ports, unenforced_limits, unsteady_process};
 use super::reconciling::{draining, reconciling, waiting};
-use super::routes::{failing_routes, missing_certificates, pending_routes, template_trouble};
+use super::routes::{failing_routes, missing_certificates, pending_routes, template_error};
 use super::stalled::{contested, is_deferred, stalled, suspended};
 use crate::plan::retry::serves_as_before;
 
-pub(super) fn findings(view: &StatusInput<'_>) -> Vec<(ConditionKind, bool, Finding)> {
+pub(super) fn findings(input: &StatusInput<'_>) -> Vec<(ConditionKind, bool, Finding)> {
     let mut found = Vec::new();
-    let stalled = stalled(view).map(|(reason, message)| (reason, without_outage(view, message)));
-    let unready = unready(view, stalled.as_ref());
+    let stalled = stalled(input).map(|(reason, message)| (reason, without_outage(input, message)));
+    let unready = unready(input, stalled.as_ref());
     found.push(match &unready {
-        None => (ConditionKind::Ready, true, (Reason::Serving, serving_message(view))),
+        None => (ConditionKind::Ready, true, (Reason::Serving, serving_message(input))),
         Some(finding) => (ConditionKind::Ready, false, finding.clone()),
     });
-    let suspended = suspended(view);
+    let suspended = suspended(input);
     // Anything that differs from the desired state is being worked on, unless nothing more happens by itself.
-    let works = view.wanted.intent != Intent::Nothing && suspended.is_none();
+    let may_change = input.wanted.intent != Intent::Nothing && suspended.is_none();
     let doing = match unready {
-        Some(why) => Some(reconciling(view).unwrap_or(why)),
-        None => draining(view),
+        Some(why) => Some(reconciling(input).unwrap_or(why)),
+        None => draining(input),
     };
-    let doing = doing.filter(|_| works);
+    let doing = doing.filter(|_| may_change);
     found.extend(doing.filter(|_| stalled.is_none()).map(|finding| (ConditionKind::Reconciling, true, finding)));
-    found.extend(stalled.or_else(|| contested(view.wanted)).map(|finding| (ConditionKind::Stalled, true, finding)));
+    found.extend(stalled.or_else(|| contested(input.wanted)).map(|finding| (ConditionKind::Stalled, true, finding)));
     found.extend(suspended.map(|finding| (ConditionKind::Suspended, true, finding)));
     found
 }
 
 /// Says of the release that serves as before if it does not stay up.
-fn without_outage(view: &StatusInput<'_>, message: String) -> String {
-    match view.progress.serving.filter(|_| unsteady_process(view).is_some()) {
+fn without_outage(input: &StatusInput<'_>, message: String) -> String {
+    match input.progress.serving.filter(|_| unsteady_process(input).is_some()) {
         Some(serving) => {
             message.replace(&serves_as_before(serving), &format!("release {serving} runs again and does not stay up"))
         }
@@ -45,50 +45,50 @@ fn without_outage(view: &StatusInput<'_>, message: String) -> String {
 }
 
 /// Returns why the project is not as desired; none if it is.
-pub(super) fn unready(view: &StatusInput<'_>, stalled: Option<&Finding>) -> Option<Finding> {
+pub(super) fn unready(input: &StatusInput<'_>, stalled: Option<&Finding>) -> Option<Finding> {
     if let Some(finding) = stalled {
         // The release that was to serve on may not stay up either: then nothing serves.
-        return Some(unsteady_process(view).unwrap_or_else(|| finding.clone()));
+        return Some(unsteady_process(input).unwrap_or_else(|| finding.clone()));
     }
-    let progress = view.progress;
-    if is_deferred(view) {
+    let progress = input.progress;
+    if is_deferred(input) {
         return Some((
             Reason::Suspended,
-            format!("generation {} waits until the project is resumed", view.wanted.generation),
+            format!("generation {} waits until the project is resumed", input.wanted.generation),
         ));
     }
-    if let Some(finding) = waiting(view) {
+    if let Some(finding) = waiting(input) {
         return Some(finding);
     }
-    match (&view.wanted.intent, progress.serving) {
-        (Intent::Delete { .. }, _) if suspended(view).is_some() => {
+    match (&input.wanted.intent, progress.serving) {
+        (Intent::Delete { .. }, _) if suspended(input).is_some() => {
             return Some((Reason::Suspended, "its removal waits until it is resumed".into()));
         }
         (Intent::Delete { .. }, _) => {
             return Some((Reason::Deleting, "routes, processes and files are being removed".into()));
         }
         (Intent::Nothing | Intent::Unreadable(_), _) => {
-            return Some((Reason::Pending, "nothing is wanted yet".into()));
+            return Some((Reason::Pending, "no spec was accepted yet".into()));
         }
         (Intent::Run(_), None) => {
-            return Some(reconciling(view).unwrap_or_else(|| (Reason::Pending, "nothing serves yet".into())));
+            return Some(reconciling(input).unwrap_or_else(|| (Reason::Pending, "nothing serves yet".into())));
         }
         (Intent::Run(_), Some(_)) => {}
     }
-    if progress.generation != view.wanted.generation || progress.target != Target::Serving {
+    if progress.generation != input.wanted.generation || progress.target != Target::Serving {
         return Some(
-            reconciling(view).unwrap_or_else(|| (Reason::Pending, "this generation waits for its turn".into())),
+            reconciling(input).unwrap_or_else(|| (Reason::Pending, "this generation waits for its turn".into())),
         );
     }
-    down_process(view).or_else(|| pending_routes(view)).or_else(|| failing_routes(view))
+    down_process(input).or_else(|| pending_routes(input)).or_else(|| failing_routes(input))
 }
 
-fn serving_message(view: &StatusInput<'_>) -> String {
-    let Some(serving) = view.progress.serving else { return String::new() };
-    let version = view.progress.release(serving).and_then(|release| release.version.as_ref());
+fn serving_message(input: &StatusInput<'_>) -> String {
+    let Some(serving) = input.progress.serving else { return String::new() };
+    let version = input.progress.release(serving).and_then(|release| release.version.as_ref());
     let named = version.map_or(String::new(), |version| format!(" ({})", version.as_str()));
-    let limits = unenforced_limits(view).unwrap_or_default();
-    let (certificates, open, template) = (missing_certificates(view), open_ports(view), template_trouble(view));
-    let runs = failed_runs(view);
+    let limits = unenforced_limits(input).unwrap_or_default();
+    let (certificates, open, template) = (missing_certificates(input), open_ports(input), template_error(input));
+    let runs = failed_runs(input);
     format!("release {serving}{named} serves{runs}{limits}{certificates}{open}{template}")
 }

@@ -26,9 +26,9 @@ pub struct StatusInput<'a> {
     /// The projects of which a start waits, the next one first.
     pub queue: &'a [ProjectId],
     /// Why Caddy refused the routes.
-    pub route_trouble: Option<&'a PortError>,
+    pub route_error: Option<&'a PortError>,
     /// Why a changed template is not used.
-    pub template_trouble: Option<&'a str>,
+    pub template_error: Option<&'a str>,
 }
 
 /// A reason and a sentence.

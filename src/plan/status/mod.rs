@@ -24,42 +24,42 @@ pub use input::StatusInput;
 pub use stalled::UNREADABLE;
 
 /// Computes a project's status.
-pub fn compute(view: &StatusInput<'_>) -> Status {
-    let now = view.observed.now;
-    let conditions: Vec<Condition> = findings(view)
+pub fn compute(input: &StatusInput<'_>) -> Status {
+    let now = input.observed.now;
+    let conditions: Vec<Condition> = findings(input)
         .into_iter()
         .map(|(kind, holds, (reason, message))| {
-            let same = view
+            let same = input
                 .before
                 .and_then(|status| status.condition(kind))
                 .filter(|old| old.reason == reason && old.holds == holds);
             Condition { kind, holds, reason, message, since: same.map_or(now, |old| old.since) }
         })
         .collect();
-    let settled = stalled(view).is_some() || conditions.iter().any(|c| c.kind == ConditionKind::Ready && c.holds);
-    let seen_generation = if settled { view.wanted.generation } else { view.progress.observed_generation };
+    let settled = stalled(input).is_some() || conditions.iter().any(|c| c.kind == ConditionKind::Ready && c.holds);
+    let seen_generation = if settled { input.wanted.generation } else { input.progress.observed_generation };
     Status {
-        project: view.project.clone(),
-        generation: view.wanted.generation,
-        observed_generation: seen_generation.min(view.wanted.generation),
+        project: input.project.clone(),
+        generation: input.wanted.generation,
+        observed_generation: seen_generation.min(input.wanted.generation),
         observed_at: now,
-        owner: view.wanted.owner.to_string(),
-        state: state(&view.wanted.intent, &conditions, was_as_desired(view)),
+        owner: input.wanted.owner.to_string(),
+        state: state(&input.wanted.intent, &conditions, was_as_desired(input)),
         conditions,
-        serving: view.progress.serving,
-        candidate: view.progress.candidate(),
-        last_good: last_good(view.progress),
-        rejected: rejected(view.progress),
-        processes: processes(view),
-        routes: routes(view),
+        serving: input.progress.serving,
+        candidate: input.progress.candidate(),
+        last_good: last_good(input.progress),
+        rejected: rejected(input.progress),
+        processes: processes(input),
+        routes: routes(input),
     }
 }
 
 fn last_good(progress: &ProjectProgress) -> Option<ReleaseNo> {
     progress
         .serving
-        .filter(|serving| progress.release(*serving).is_some_and(|release| release.good))
-        .or_else(|| progress.last_good_before())
+        .filter(|serving| progress.release(*serving).is_some_and(|release| release.was_healthy))
+        .or_else(|| progress.previous_good())
 }
 
 fn rejected(progress: &ProjectProgress) -> Vec<ReleaseNo> {

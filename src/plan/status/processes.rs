@@ -1,8 +1,8 @@
-//! What its processes do: each of them, which is down, and what must be reported although the project serves.
+//! The processes in a project's status: each of them, which is down, and what is reported although the project serves.
 
 use std::collections::BTreeMap;
 
-use crate::model::desired::{Kind, Work};
+use crate::model::desired::{Workload, WorkloadKind};
 use crate::model::names::UnitId;
 use crate::model::observed::{ActiveState, Exit, UnitSeen};
 use crate::model::progress::ProjectProgress;
@@ -13,11 +13,11 @@ use crate::plan::restarts;
 use super::input::{Finding, StatusInput};
 use super::stalled::suspended;
 
-pub(super) fn processes(view: &StatusInput<'_>) -> Vec<ProcessStatus> {
-    let Some(units) = view.seen.units.known() else { return Vec::new() };
+pub(super) fn processes(input: &StatusInput<'_>) -> Vec<ProcessStatus> {
+    let Some(units) = input.seen.units.known() else { return Vec::new() };
     let shown = units.iter().map(|(unit, seen)| {
-        let port = view.progress.port_of(unit);
-        let slot = view.progress.release(unit.release).filter(|_| port.is_some()).map(|release| release.slot);
+        let port = input.progress.port_of(unit);
+        let slot = input.progress.release(unit.release).filter(|_| port.is_some()).map(|release| release.slot);
         ProcessStatus {
             name: unit.process.clone(),
             release: unit.release,
@@ -34,74 +34,76 @@ pub(super) fn processes(view: &StatusInput<'_>) -> Vec<ProcessStatus> {
             io_write_bytes: seen.io_write_bytes,
             restarts: seen.restarts,
             since: seen.since,
-            last_run: last_run(view.progress, unit, seen),
-            short_runs: short_runs(view, unit, seen),
+            last_run: last_run(input.progress, unit, seen),
+            short_runs: short_runs(input, unit, seen),
         }
     });
     let mut shown: Vec<ProcessStatus> = shown.collect();
-    shown
-        .sort_by_key(|process| (Some(process.release) != view.progress.serving, process.release, process.name.clone()));
+    shown.sort_by_key(|process| {
+        (Some(process.release) != input.progress.serving, process.release, process.name.clone())
+    });
     shown
 }
 
 /// Returns which process of the serving release ends again and again.
-pub(super) fn unsteady_process(view: &StatusInput<'_>) -> Option<Finding> {
-    let units = view.seen.units.known()?;
-    serving_daemons(view).find_map(|unit| unsteady(view, &unit, units.get(&unit)?))
+pub(super) fn unsteady_process(input: &StatusInput<'_>) -> Option<Finding> {
+    let units = input.seen.units.known()?;
+    serving_daemons(input).find_map(|unit| unsteady(input, &unit, units.get(&unit)?))
 }
 
-fn serving_daemons<'a>(view: &'a StatusInput<'_>) -> impl Iterator<Item = UnitId> + 'a {
-    let units = view.progress.serving.map(|serving| view.progress.units_of(view.project, serving));
+fn serving_daemons<'a>(input: &'a StatusInput<'_>) -> impl Iterator<Item = UnitId> + 'a {
+    let units = input.progress.serving.map(|serving| input.progress.units_of(input.project, serving));
     let units = units.into_iter().flatten();
-    units.filter(|unit| view.progress.work_of(unit).is_some_and(Work::is_daemon))
+    units.filter(|unit| input.progress.workload_of(unit).is_some_and(Workload::is_daemon))
 }
 
-fn unsteady(view: &StatusInput<'_>, unit: &UnitId, seen: &UnitSeen) -> Option<Finding> {
-    let runs = short_runs(view, unit, seen);
-    let (reason, how) = restarts::unsteady(&runs, view.progress.work_of(unit))?;
+fn unsteady(input: &StatusInput<'_>, unit: &UnitId, seen: &UnitSeen) -> Option<Finding> {
+    let runs = short_runs(input, unit, seen);
+    let (reason, how) = restarts::crash_loop(&runs, input.progress.workload_of(unit))?;
     Some((reason, format!("process {} {how}", unit.process)))
 }
 
-pub(super) fn down_process(view: &StatusInput<'_>) -> Option<Finding> {
-    let serving = view.progress.serving?;
-    let Some(units) = view.seen.units.known() else {
+pub(super) fn down_process(input: &StatusInput<'_>) -> Option<Finding> {
+    let serving = input.progress.serving?;
+    let Some(units) = input.seen.units.known() else {
         return Some((Reason::Unknown, "systemd could not be asked; what is shown may be old".into()));
     };
-    serving_daemons(view).find_map(|unit| {
+    serving_daemons(input).find_map(|unit| {
         let seen = units.get(&unit);
-        let work = view.progress.work_of(&unit);
-        if let Some(finding) = seen.and_then(|seen| unsteady(view, &unit, seen)) {
+        let workload = input.progress.workload_of(&unit);
+        if let Some(finding) = seen.and_then(|seen| unsteady(input, &unit, seen)) {
             return Some(finding);
         }
         let up = seen.is_some_and(|seen| matches!(seen.state, ActiveState::Active | ActiveState::Reloading));
         if up {
             return None;
         }
-        let limit = view.progress.release(serving).and_then(|release| release.content.limits.memory);
+        let limit = input.progress.release(serving).and_then(|release| release.content.limits.memory);
         let how = seen.and_then(|seen| seen.ending(limit)).unwrap_or_else(|| "is not running".to_owned());
         let next = match seen.filter(|seen| seen.state == ActiveState::Activating) {
             Some(seen) if seen.restarts > 0 => format!("systemd restarted it {} times and goes on", seen.restarts),
             Some(_) => "systemd starts it again".to_owned(),
-            None if suspended(view).is_some() => "nothing starts it until the project is resumed".to_owned(),
+            None if suspended(input).is_some() => "nothing starts it until the project is resumed".to_owned(),
             None => "it is started again".to_owned(),
         };
         let starved = seen.is_some_and(UnitSeen::is_out_of_memory);
         let reason = if starved { Reason::OutOfMemory } else { Reason::ProcessDown };
         let ended_well = seen.is_some_and(|seen| seen.exit == Some(Exit::Status(0)) && seen.restarts > 0);
-        let hint =
-            work.filter(|_| ended_well).map_or(String::new(), |work| format!("; {}", restarts::after_success(work)));
+        let hint = workload
+            .filter(|_| ended_well)
+            .map_or(String::new(), |workload| format!("; {}", restarts::after_success(workload)));
         Some((reason, format!("process {} {how}; {next}{hint}", unit.process)))
     })
 }
 
-fn short_runs(view: &StatusInput<'_>, unit: &UnitId, seen: &UnitSeen) -> ShortRuns {
-    let limit = view.progress.release(unit.release).and_then(|release| release.content.limits.memory);
-    restarts::count(view.before, unit, seen, limit, view.observed.now)
+fn short_runs(input: &StatusInput<'_>, unit: &UnitId, seen: &UnitSeen) -> ShortRuns {
+    let limit = input.progress.release(unit.release).and_then(|release| release.content.limits.memory);
+    restarts::count(input.before, unit, seen, limit, input.observed.now)
 }
 
 /// Returns how the last run of a scheduled process ended, while systemd knows: not after a boot.
 fn last_run(progress: &ProjectProgress, unit: &UnitId, seen: &UnitSeen) -> Option<LastRun> {
-    progress.work_of(unit).filter(|work| matches!(work.kind, Kind::Scheduled(_)))?;
+    progress.workload_of(unit).filter(|workload| matches!(workload.kind, WorkloadKind::Scheduled(_)))?;
     let limit = progress.release(unit.release).and_then(|release| release.content.limits.memory);
     let result = match seen.state {
         ActiveState::Failed => seen.ending(limit).unwrap_or_else(|| format!("failed: {}", seen.result)),
@@ -112,15 +114,15 @@ fn last_run(progress: &ProjectProgress, unit: &UnitId, seen: &UnitSeen) -> Optio
 }
 
 /// A failed job takes no traffic and keeps the project Ready, but must be reported.
-pub(super) fn failed_runs(view: &StatusInput<'_>) -> String {
-    let units = view.seen.units.known().into_iter().flatten();
-    let units = units.filter(|(unit, _)| Some(unit.release) == view.progress.serving);
-    let runs = units.filter_map(|(unit, seen)| Some((unit, last_run(view.progress, unit, seen)?)));
+pub(super) fn failed_runs(input: &StatusInput<'_>) -> String {
+    let units = input.seen.units.known().into_iter().flatten();
+    let units = units.filter(|(unit, _)| Some(unit.release) == input.progress.serving);
+    let runs = units.filter_map(|(unit, seen)| Some((unit, last_run(input.progress, unit, seen)?)));
     let failed = runs.filter(|(_, run)| !run.success).map(|(unit, LastRun { ended, result, .. })| {
         let UnitId { project, process, .. } = unit;
         format!(
             "; the last run of {process} {result}, at {ended}: it runs again by its schedule, and \
-             `zexio logs {project} --process {process}` has its words"
+             `zexio logs {project} --process {process}` shows its output"
         )
     });
     failed.collect()
@@ -128,10 +130,10 @@ pub(super) fn failed_runs(view: &StatusInput<'_>) -> String {
 
 /// An app that listens on more than the loopback interface is reachable without Caddy: without its certificate,
 /// redirects and log.
-pub(super) fn open_ports(view: &StatusInput<'_>) -> String {
-    let units = view.seen.units.known().into_iter().flatten().map(|(unit, _)| unit);
-    let ports: BTreeMap<u16, &UnitId> = units.filter_map(|unit| Some((view.progress.port_of(unit)?, unit))).collect();
-    let found = view.seen.open.iter().map(|open| match ports.get(&open.port) {
+pub(super) fn open_ports(input: &StatusInput<'_>) -> String {
+    let units = input.seen.units.known().into_iter().flatten().map(|(unit, _)| unit);
+    let ports: BTreeMap<u16, &UnitId> = units.filter_map(|unit| Some((input.progress.port_of(unit)?, unit))).collect();
+    let found = input.seen.open_ports.iter().map(|open| match ports.get(&open.port) {
         Some(unit) => {
             format!("; process {} listens on {open}, which is reached past Caddy: bind to $HOST", unit.process)
         }
@@ -141,10 +143,10 @@ pub(super) fn open_ports(view: &StatusInput<'_>) -> String {
 }
 
 /// systemd accepts a limit silently even if the kernel cannot enforce it.
-pub(super) fn unenforced_limits(view: &StatusInput<'_>) -> Option<&'static str> {
-    let serving = view.progress.serving?;
-    let limited = view.progress.release(serving)?.content.limits.memory.is_some();
-    let unaccounted = view
+pub(super) fn unenforced_limits(input: &StatusInput<'_>) -> Option<&'static str> {
+    let serving = input.progress.serving?;
+    let limited = input.progress.release(serving)?.content.limits.memory.is_some();
+    let unaccounted = input
         .seen
         .units
         .known()?

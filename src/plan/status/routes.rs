@@ -1,4 +1,4 @@
-//! What Caddy does with its routes: each of them, which wait or fail, and their certificates.
+//! The routes in a project's status: each of them, which are pending or failing, and their certificates.
 
 use std::collections::BTreeSet;
 
@@ -11,20 +11,21 @@ use crate::plan::visits;
 
 use super::input::{Finding, StatusInput};
 
-pub(super) fn routes(view: &StatusInput<'_>) -> Vec<RouteStatus> {
-    let slot = view.progress.routed().and_then(|routed| view.progress.release(routed)).map(|release| release.slot);
-    let checks = visits::checks(view.project, view.seen, view.progress);
-    let unanswered: Vec<(&Route, &str)> = unanswered(view, &checks).collect();
-    view.progress
+pub(super) fn routes(input: &StatusInput<'_>) -> Vec<RouteStatus> {
+    let slot = input.progress.routed().and_then(|routed| input.progress.release(routed)).map(|release| release.slot);
+    let checks = visits::checks(input.project, input.seen, input.progress);
+    let unanswered: Vec<(&Route, &str)> = unanswered(input, &checks).collect();
+    input
+        .progress
         .routes
         .iter()
         .flat_map(|(process, routes)| routes.iter().map(move |route| (process, route)))
         .map(|(process, route)| {
-            let upstream = slot.and_then(|slot| Some(view.progress.ports.get(process)?.first()?.of(slot)));
-            let bundle = (!view.progress.ports.contains_key(process)).then(|| "bundle".to_owned());
+            let upstream = slot.and_then(|slot| Some(input.progress.ports.get(process)?.first()?.of(slot)));
+            let bundle = (!input.progress.ports.contains_key(process)).then(|| "bundle".to_owned());
             let redirect = route.redirect.as_ref().map(|site| site.as_str().to_owned());
             let to = redirect.or(upstream.map(|port| format!("127.0.0.1:{port}"))).or(bundle);
-            let has = !view.unserved.contains(&route.host) && !view.progress.leaves_out(&route.host);
+            let has = !input.unserved.contains(&route.host) && !input.progress.is_quarantined(&route.host);
             let failing = unanswered.iter().find(|(asked, _)| has && *asked == route).map(|(_, said)| said.to_string());
             RouteStatus {
                 host: route.host.clone(),
@@ -32,20 +33,20 @@ pub(super) fn routes(view: &StatusInput<'_>) -> Vec<RouteStatus> {
                 to: to.unwrap_or_default(),
                 live: has && failing.is_none(),
                 failing,
-                certificate: certificate(view, route),
+                certificate: certificate(input, route),
             }
         })
         .collect()
 }
 
 /// Returns why Caddy does not serve hosts of this project as desired; none if it does.
-pub(super) fn pending_routes(view: &StatusInput<'_>) -> Option<Finding> {
-    let hosts = view.progress.routes.values().flatten().map(|route| &route.host);
-    let pending: BTreeSet<&Hostname> = hosts.filter(|host| view.unserved.contains(*host)).collect();
+pub(super) fn pending_routes(input: &StatusInput<'_>) -> Option<Finding> {
+    let hosts = input.progress.routes.values().flatten().map(|route| &route.host);
+    let pending: BTreeSet<&Hostname> = hosts.filter(|host| input.unserved.contains(*host)).collect();
     if pending.is_empty() {
         return None;
     }
-    Some(match (view.route_trouble, view.observed.proxy.known()) {
+    Some(match (input.route_error, input.observed.proxy.known()) {
         (Some(error), _) => (
             error.reason.to_owned(),
             format!("the app runs, its routes wait: {}; it is tried again every 10 s", error.message),
@@ -71,36 +72,36 @@ pub(super) fn pending_routes(view: &StatusInput<'_>) -> Option<Finding> {
     })
 }
 
-/// Returns which routes lead to an app that Caddy gets no answer from. A release that just got the traffic counts as
-/// well only after Caddy was asked.
-pub(super) fn failing_routes(view: &StatusInput<'_>) -> Option<Finding> {
-    let checks = visits::checks(view.project, view.seen, view.progress);
-    let failing: Vec<&str> = unanswered(view, &checks).map(|(_, said)| said).collect();
+/// Returns the routes on which Caddy gets no answer from the app. A release that just got the traffic counts as ready
+/// only after a request through Caddy.
+pub(super) fn failing_routes(input: &StatusInput<'_>) -> Option<Finding> {
+    let checks = visits::checks(input.project, input.seen, input.progress);
+    let failing: Vec<&str> = unanswered(input, &checks).map(|(_, said)| said).collect();
     if !failing.is_empty() {
         return Some((Reason::RouteFailing, failing.join("; ")));
     }
     let was_ready = |status: &Status| status.condition(ConditionKind::Ready).is_some_and(|condition| condition.holds);
-    if view.before.is_some_and(|status| status.serving == view.progress.serving && was_ready(status)) {
+    if input.before.is_some_and(|status| status.serving == input.progress.serving && was_ready(status)) {
         return None;
     }
-    let open = checks.iter().find(|(_, visit)| !view.seen.visits.contains_key(visit));
-    open.map(|(route, _)| (Reason::RouteCheck, format!("{} is asked through Caddy for the first time", route.host)))
+    let open = checks.iter().find(|(_, visit)| !input.seen.visits.contains_key(visit));
+    open.map(|(route, _)| (Reason::RouteCheck, format!("{} is requested through Caddy for the first time", route.host)))
 }
 
 /// Returns the routes that Caddy gets no answer on, and what it reports.
 fn unanswered<'a>(
-    view: &StatusInput<'a>,
+    input: &StatusInput<'a>,
     checks: &'a [(&'a Route, Visit)],
 ) -> impl Iterator<Item = (&'a Route, &'a str)> {
-    let visits = &view.seen.visits;
+    let visits = &input.seen.visits;
     checks.iter().filter_map(|(route, visit)| {
         let visited = visits.get(visit).filter(|visited| visited.unanswered)?;
         Some((*route, visited.last.as_str()))
     })
 }
 
-pub(super) fn certificate(view: &StatusInput<'_>, route: &Route) -> Option<String> {
-    let seen = view.observed.proxy.known()?.certificates.get(&route.host).filter(|_| route.tls == Tls::Auto)?;
+pub(super) fn certificate(input: &StatusInput<'_>, route: &Route) -> Option<String> {
+    let seen = input.observed.proxy.known()?.certificates.get(&route.host).filter(|_| route.tls == Tls::Auto)?;
     Some(match seen {
         CertificateSeen::Issued => "issued".to_owned(),
         CertificateSeen::Missing(None) => "pending".to_owned(),
@@ -109,14 +110,15 @@ pub(super) fn certificate(view: &StatusInput<'_>, route: &Route) -> Option<Strin
 }
 
 /// A missing certificate does not make a running app broken, but must be reported.
-pub(super) fn missing_certificates(view: &StatusInput<'_>) -> String {
-    let routes = view.progress.routes.values().flatten();
-    let missing = routes.filter_map(|route| Some((route, certificate(view, route).filter(|state| state != "issued")?)));
+pub(super) fn missing_certificates(input: &StatusInput<'_>) -> String {
+    let routes = input.progress.routes.values().flatten();
+    let missing =
+        routes.filter_map(|route| Some((route, certificate(input, route).filter(|state| state != "issued")?)));
     missing.map(|(route, state)| format!("; certificate of {}: {state}", route.host)).collect()
 }
 
-pub(super) fn template_trouble(view: &StatusInput<'_>) -> String {
-    let routed = view.progress.routes.values().any(|routes| !routes.is_empty());
-    let trouble = view.template_trouble.filter(|_| routed);
-    trouble.map_or_else(String::new, |why| format!("; the changed template of the Caddyfile does not hold: {why}"))
+pub(super) fn template_error(input: &StatusInput<'_>) -> String {
+    let routed = input.progress.routes.values().any(|routes| !routes.is_empty());
+    let trouble = input.template_error.filter(|_| routed);
+    trouble.map_or_else(String::new, |why| format!("; the changed Caddyfile template is not used: {why}"))
 }

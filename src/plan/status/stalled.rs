@@ -7,19 +7,19 @@ use crate::model::reason::Reason;
 
 use super::input::{Finding, StatusInput};
 
-pub(super) fn stalled(view: &StatusInput<'_>) -> Option<Finding> {
-    if let Some(finding) = unreadable(view.wanted) {
+pub(super) fn stalled(input: &StatusInput<'_>) -> Option<Finding> {
+    if let Some(finding) = unreadable(input.wanted) {
         return Some(finding);
     }
-    if matches!(view.wanted.intent, Intent::Delete { .. }) {
+    if matches!(input.wanted.intent, Intent::Delete { .. }) {
         return None;
     }
-    let refusal = view.wanted.refusal.as_ref().filter(|refusal| !refusal.is_of_another_file()).map(finding);
-    if refusal.is_some() || is_deferred(view) {
+    let refusal = input.wanted.refusal.as_ref().filter(|refusal| !refusal.is_of_another_file()).map(finding);
+    if refusal.is_some() || is_deferred(input) {
         // What stopped an older generation does not apply to this one, which has not been tried yet.
         return refusal;
     }
-    let standing = view.progress.stalled.clone().or_else(|| view.progress.quarantine.as_ref().map(Quarantine::cause));
+    let standing = input.progress.stalled.clone().or_else(|| input.progress.quarantine.as_ref().map(Quarantine::cause));
     standing.map(|stall| (stall.reason, stall.message))
 }
 
@@ -44,13 +44,13 @@ pub(super) fn finding(refusal: &Refusal) -> Finding {
 }
 
 /// Returns whether the present desired state arrived while the project was suspended: no pass has acted on it.
-pub(super) fn is_deferred(view: &StatusInput<'_>) -> bool {
-    let is_run = matches!(view.wanted.intent, Intent::Run(_));
-    is_run && suspended(view).is_some() && view.progress.generation != view.wanted.generation
+pub(super) fn is_deferred(input: &StatusInput<'_>) -> bool {
+    let is_run = matches!(input.wanted.intent, Intent::Run(_));
+    is_run && suspended(input).is_some() && input.progress.generation != input.wanted.generation
 }
 
-pub(super) fn suspended(view: &StatusInput<'_>) -> Option<Finding> {
-    suspension(view.wanted, view.observed.now)
+pub(super) fn suspended(input: &StatusInput<'_>) -> Option<Finding> {
+    suspension(input.wanted, input.observed.now)
 }
 
 pub(super) fn suspension(wanted: &DesiredProject, now: Timestamp) -> Option<Finding> {

@@ -8,9 +8,9 @@ use super::input::StatusInput;
 use super::processes::down_process;
 
 /// Returns whether the project was as desired before: the desired state was acted on, and the rollout has ended.
-pub(super) fn was_as_desired(view: &StatusInput<'_>) -> bool {
-    let progress = view.progress;
-    let settled = progress.observed_generation == view.wanted.generation || down_process(view).is_some();
+pub(super) fn was_as_desired(input: &StatusInput<'_>) -> bool {
+    let progress = input.progress;
+    let settled = progress.observed_generation == input.wanted.generation || down_process(input).is_some();
     progress.rollout().is_none() && progress.serving.is_some() && settled
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::model::desired::{DesiredProject, DesiredService};
+use crate::model::desired::{DesiredProject, DesiredService, ServiceIntent};
 use crate::model::document;
 use crate::model::reason::Reason;
 use crate::model::spec::{Sealed, Spec};
@@ -117,7 +117,7 @@ impl Case {
         self
     }
 
-    fn look(&mut self, ms: u64) -> Verdict {
+    fn scan(&mut self, ms: u64) -> Verdict {
         let listing = Listing::Read { identity: self.identity.into(), files: self.files.clone() };
         self.look_at(&listing, ms)
     }
@@ -141,7 +141,7 @@ impl Case {
 
     /// Observes, and records the refusals as production code does; returns each message and its kind.
     fn told(&mut self, ms: u64) -> Vec<(String, Option<Reason>)> {
-        let verdict = self.look(ms);
+        let verdict = self.scan(ms);
         for decision in &verdict.decisions {
             match decision {
                 Decision::SetRefusal(project, owner, refusal) => {
@@ -164,9 +164,9 @@ impl Case {
 
     /// Observes now and three seconds later; returns the second result.
     fn settled(&mut self) -> Verdict {
-        let first = self.look(0);
+        let first = self.scan(0);
         assert!(!first.decisions.iter().any(|d| matches!(d, Decision::Delete(..))), "deleted at first sight");
-        self.look(3_000)
+        self.scan(3_000)
     }
 }
 
@@ -194,16 +194,16 @@ fn deleted(verdict: &Verdict) -> Vec<String> {
 
 #[test]
 fn a_new_file_is_taken_and_an_unchanged_one_writes_nothing() {
-    let verdict = Case::new().has("shop.yaml", "shop").look(0);
+    let verdict = Case::new().has("shop.yaml", "shop").scan(0);
     assert_eq!(verdict.decisions, [Decision::Put(id("shop"), "shop.yaml".into())]);
     let mut same = Case::new().runs("shop", file("shop.yaml")).took("shop.yaml", "shop");
-    let verdict = same.look(0);
-    assert!(verdict.decisions.is_empty() && verdict.look_again.is_none(), "{verdict:?}");
+    let verdict = same.scan(0);
+    assert!(verdict.decisions.is_empty() && verdict.rescan_at.is_none(), "{verdict:?}");
 }
 
 #[test]
 fn a_file_of_before_the_agent_started_is_put_once_more() {
-    let verdict = Case::new().runs("shop", file("shop.yaml")).has("shop.yaml", "shop").look(0);
+    let verdict = Case::new().runs("shop", file("shop.yaml")).has("shop.yaml", "shop").scan(0);
     assert_eq!(verdict.decisions, [Decision::Put(id("shop"), "shop.yaml".into())]);
 }
 
@@ -211,22 +211,22 @@ fn a_file_of_before_the_agent_started_is_put_once_more() {
 fn a_file_that_an_editor_replaces_is_never_removed() {
     let mut case = Case::new().runs("shop", file("shop.yaml")).took("shop.yaml", "shop");
     case = case.without("shop.yaml");
-    assert!(case.look(0).decisions.is_empty());
+    assert!(case.scan(0).decisions.is_empty());
     case = case.took("shop.yaml", "shop");
-    assert!(case.look(400).decisions.is_empty());
+    assert!(case.scan(400).decisions.is_empty());
     // The earlier absence no longer counts.
     case = case.without("shop.yaml");
-    assert!(case.look(2_500).decisions.is_empty());
+    assert!(case.scan(2_500).decisions.is_empty());
 }
 
 #[test]
 fn one_removed_file_removes_its_project_at_the_second_look() {
     let mut case = Case::new().runs("shop", file("shop.yaml")).runs("blog", file("blog.yaml"));
     case = case.took("blog.yaml", "blog");
-    let first = case.look(0);
+    let first = case.scan(0);
     assert!(first.decisions.is_empty());
-    assert_eq!(first.look_again, Some(GONE_FOR));
-    assert_eq!(deleted(&case.look(2_000)), ["shop"]);
+    assert_eq!(first.rescan_at, Some(GONE_FOR));
+    assert_eq!(deleted(&case.scan(2_000)), ["shop"]);
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn more_than_may_go_at_once_do_not_go() {
     assert!(said.message.contains("2 projects would go at once, and prune.max is 1"), "{}", said.message);
     assert!(said.message.contains("zexio sync --prune"), "{}", said.message);
     case.prune_max = 2;
-    assert_eq!(deleted(&case.look(6_000)), ["blog", "shop"]);
+    assert_eq!(deleted(&case.scan(6_000)), ["blog", "shop"]);
 }
 
 #[test]
@@ -271,9 +271,9 @@ fn a_directory_that_is_back_without_a_file_waits_for_it_anew() {
     case.prune_max = 2;
     let lost = Listing::Lost("could not read the watched directory /zexio/specs: permission denied".into());
     case.look_at(&lost, 0);
-    let verdict = case.look(9_000);
+    let verdict = case.scan(9_000);
     assert!(verdict.decisions.is_empty(), "{verdict:?}");
-    let verdict = case.look(11_000);
+    let verdict = case.scan(11_000);
     assert_eq!((deleted(&verdict), drops(&verdict).len()), (vec!["shop".to_owned()], 1));
 }
 
@@ -285,7 +285,7 @@ fn another_directory_under_the_same_path_removes_nothing() {
     assert_eq!(reasons(&verdict), [("shop".to_owned(), Some(Reason::PruneRefused))]);
     assert!(!verdict.decisions.contains(&Decision::Note("2:2".into())), "it is not the one to trust yet");
     case = case.took("shop.yaml", "shop").with_refusal("shop", Reason::PruneRefused);
-    let verdict = case.look(9_000);
+    let verdict = case.scan(9_000);
     assert_eq!(reasons(&verdict), [("shop".to_owned(), None)]);
     assert!(verdict.decisions.contains(&Decision::Note("2:2".into())));
 }
@@ -300,14 +300,14 @@ fn a_directory_that_was_never_noted_removes_nothing() {
 #[test]
 fn a_broken_file_keeps_its_project_and_tells_after_a_while() {
     let mut case = Case::new().runs("shop", file("shop.yaml")).broken("shop.yaml", None);
-    let first = case.look(0);
+    let first = case.scan(0);
     assert!(first.decisions.is_empty() && first.troubles.is_empty(), "half-written files are given time");
-    assert_eq!(first.look_again, Some(WRONG_FOR));
-    let verdict = case.look(500);
+    assert_eq!(first.rescan_at, Some(WRONG_FOR));
+    let verdict = case.scan(500);
     let [Decision::SetRefusal(_, owner, Some(said))] = &verdict.decisions[..] else { panic!("{verdict:?}") };
     assert_eq!((owner, said.kind.reason()), (&file("shop.yaml"), Reason::SpecInvalid));
     assert_eq!(said.message, "shop.yaml: line 3, column 1: nonsense");
-    assert!(deleted(&case.look(9_000)).is_empty());
+    assert!(deleted(&case.scan(9_000)).is_empty());
 }
 
 #[test]
@@ -317,7 +317,7 @@ fn a_refusal_is_written_once_and_taken_back_when_the_file_is_fine() {
     case.known.0.get_mut(&id("shop")).unwrap().refusal = Some(Refusal { kind: RefusalKind::SpecInvalid, message });
     assert!(case.settled().decisions.is_empty());
     case = case.took("shop.yaml", "shop");
-    assert_eq!(reasons(&case.look(9_000)), [("shop".to_owned(), None)]);
+    assert_eq!(reasons(&case.scan(9_000)), [("shop".to_owned(), None)]);
 }
 
 #[test]
@@ -342,14 +342,14 @@ fn a_placeholder_goes_with_its_file_and_counts_for_no_guard() {
 
 #[test]
 fn a_placeholder_whose_file_is_repaired_becomes_its_project() {
-    let verdict = Case::new().placeholder("shop", "shop.yaml").has("shop.yaml", "shop").look(0);
+    let verdict = Case::new().placeholder("shop", "shop.yaml").has("shop.yaml", "shop").scan(0);
     assert_eq!(verdict.decisions[0], Decision::Put(id("shop"), "shop.yaml".into()));
     assert_eq!(reasons(&verdict), [("shop".to_owned(), None)]);
 }
 
 #[test]
 fn of_two_files_for_one_project_the_first_keeps_it_and_is_told_of_the_second_once() {
-    let verdict = Case::new().has("a.yaml", "shop").has("b.yaml", "shop").look(0);
+    let verdict = Case::new().has("a.yaml", "shop").has("b.yaml", "shop").scan(0);
     assert_eq!(verdict.decisions[0], Decision::Put(id("shop"), "a.yaml".into()));
     assert_eq!((verdict.decisions.len(), reasons(&verdict)), (2, vec![conflicts("shop")]));
     assert!(verdict.troubles["b.yaml"].contains("belongs to file:a.yaml"));
@@ -366,7 +366,7 @@ fn of_two_files_for_one_project_the_first_keeps_it_and_is_told_of_the_second_onc
     assert!(case.message("shop").starts_with("a.yaml, c.yaml claim this project too"), "{}", case.message("shop"));
     // It ends when they go, or are about something else.
     case = case.without("a.yaml").has("c.yaml", "cafe");
-    let verdict = case.look(7_000);
+    let verdict = case.scan(7_000);
     assert_eq!(verdict.decisions[0], Decision::Put(id("cafe"), "c.yaml".into()));
     assert_eq!(reasons(&verdict), [("shop".to_owned(), None)]);
 }
@@ -376,7 +376,7 @@ fn a_project_that_two_files_claim_goes_on_being_updated_by_its_own() {
     let mut case = Case::new().runs("shop", file("b.yaml")).took("b.yaml", "shop").has("a.yaml", "shop");
     case.told(0);
     case.files.get_mut("b.yaml").unwrap().digest = Some(B);
-    assert_eq!(case.look(1_000).decisions, [Decision::Put(id("shop"), "b.yaml".into())]);
+    assert_eq!(case.scan(1_000).decisions, [Decision::Put(id("shop"), "b.yaml".into())]);
 }
 
 #[test]
@@ -399,20 +399,20 @@ fn what_is_wrong_with_the_projects_own_file_is_told_before_a_second_one() {
 #[test]
 fn a_contesting_file_takes_over_only_once_the_first_is_really_gone() {
     let mut case = Case::new().runs("shop", file("a.yaml")).took("a.yaml", "shop").has("b.yaml", "shop");
-    case.look(0);
+    case.scan(0);
     case = case.without("a.yaml");
-    assert!(case.look(1_000).decisions.is_empty());
-    let verdict = case.look(3_000);
+    assert!(case.scan(1_000).decisions.is_empty());
+    let verdict = case.scan(3_000);
     assert!(matches!(verdict.decisions[0], Decision::Adopt { .. }), "{verdict:?}");
     assert!(deleted(&verdict).is_empty());
 }
 
 #[test]
 fn a_renamed_file_takes_its_project_along() {
-    let verdict = Case::new().runs("shop", file("a.yaml")).has("b.yaml", "shop").look(0);
+    let verdict = Case::new().runs("shop", file("a.yaml")).has("b.yaml", "shop").scan(0);
     let adopt = Decision::Adopt { project: id("shop"), from: file("a.yaml"), to: file("b.yaml") };
     assert_eq!(verdict.decisions, [adopt, Decision::Put(id("shop"), "b.yaml".into())]);
-    assert!(verdict.look_again.is_none());
+    assert!(verdict.rescan_at.is_none());
 }
 
 #[test]
@@ -433,7 +433,7 @@ fn nothing_goes_while_a_file_that_nobody_can_read_may_be_the_missed_one() {
     let says = "one.yaml is gone, but two.yaml cannot be read and may be that file under a new name; nothing was removed. \
                 Mend two.yaml, or run `zexio sync one --prune` to remove the project";
     assert_eq!(case.message("one"), says);
-    assert!(case.look(9_000).decisions.is_empty(), "it is told once");
+    assert!(case.scan(9_000).decisions.is_empty(), "it is told once");
     // Once fixed, it is the missing one.
     let verdict = case.look_with("two.yaml", "one", 10_000);
     let adopt = Decision::Adopt { project: id("one"), from: file("one.yaml"), to: file("two.yaml") };
@@ -443,8 +443,8 @@ fn nothing_goes_while_a_file_that_nobody_can_read_may_be_the_missed_one() {
     assert_eq!(deleted(&case.look_with("two.yaml", "two", 10_000)), ["one"]);
     case.prior.doubts = Doubts::default();
     case = case.has("two.yaml", "two");
-    assert_eq!(deleted(&case.look(11_000)), Vec::<String>::new());
-    assert_eq!(deleted(&case.look(13_000)), ["one"]);
+    assert_eq!(deleted(&case.scan(11_000)), Vec::<String>::new());
+    assert_eq!(deleted(&case.scan(13_000)), ["one"]);
 }
 
 #[test]
@@ -452,8 +452,8 @@ fn a_file_that_nobody_could_read_before_is_not_the_missed_one() {
     let mut case = Case::new().runs("one", file("one.yaml")).has("one.yaml", "one").broken("two.yaml", None);
     case.settled();
     case.files.remove("one.yaml");
-    case.look(60_000);
-    assert_eq!(deleted(&case.look(63_000)), ["one"]);
+    case.scan(60_000);
+    assert_eq!(deleted(&case.scan(63_000)), ["one"]);
 }
 
 #[test]
@@ -468,11 +468,11 @@ fn a_broken_file_of_which_the_project_is_known_holds_no_other_removal_back() {
 #[test]
 fn a_file_that_is_half_written_when_another_is_gone_for_long_is_waited_for_without_a_word() {
     let mut case = Case::new().runs("one", file("one.yaml"));
-    case.look(0);
+    case.scan(0);
     case = case.broken("two.yaml", None);
-    let verdict = case.look(2_000);
+    let verdict = case.scan(2_000);
     assert!(verdict.decisions.is_empty(), "{verdict:?}");
-    assert_eq!(verdict.look_again, Some(Duration::from_millis(2_500)));
+    assert_eq!(verdict.rescan_at, Some(Duration::from_millis(2_500)));
 }
 
 #[test]
@@ -482,7 +482,7 @@ fn services_stay_too_while_a_file_that_nobody_can_read_may_be_theirs() {
     case = case.broken("services-2.yaml", None).placeholder("services-2", "services-2.yaml");
     case.told(4_000);
     assert!(case.services[&REDIS].refusal.as_ref().is_some_and(|told| told.message.contains("Mend services-2.yaml")));
-    assert!(case.look(9_000).decisions.is_empty(), "it is told once");
+    assert!(case.scan(9_000).decisions.is_empty(), "it is told once");
     assert_eq!(drops(&case.look_with("services-2.yaml", "services-2", 10_000)), [REDIS]);
 }
 
@@ -521,8 +521,8 @@ fn a_project_of_the_api_is_not_taken_by_a_file() {
 fn a_file_that_returns_while_its_project_goes_waits_for_the_end() {
     let mut case = Case::new().has("shop.yaml", "shop");
     case.known.0.insert(id("shop"), wanted(file("shop.yaml"), Intent::Delete { keep_data: false }));
-    let verdict = case.look(0);
-    assert!(verdict.decisions.is_empty() && verdict.look_again.is_some());
+    let verdict = case.scan(0);
+    assert!(verdict.decisions.is_empty() && verdict.rescan_at.is_some());
     assert!(verdict.troubles["shop.yaml"].contains("being deleted"));
 }
 
@@ -544,11 +544,11 @@ fn drops(verdict: &Verdict) -> Vec<Service> {
 #[test]
 fn a_host_file_asks_for_its_services_and_lets_go_those_it_names_no_more() {
     let mut case = Case::new().has_host("host.yaml", &[REDIS, NODE]);
-    assert_eq!(case.look(0).decisions, [put(NODE, "host.yaml", None), put(REDIS, "host.yaml", None)]);
+    assert_eq!(case.scan(0).decisions, [put(NODE, "host.yaml", None), put(REDIS, "host.yaml", None)]);
     let mut taken = Case::new().has_host("host.yaml", &[REDIS]).wants(REDIS, file("host.yaml"), None);
-    assert!(taken.look(0).decisions.is_empty());
+    assert!(taken.scan(0).decisions.is_empty());
     let mut less = taken.has_host("host.yaml", &[]);
-    assert_eq!(drops(&less.look(0)), [REDIS]);
+    assert_eq!(drops(&less.scan(0)), [REDIS]);
 }
 
 #[test]
@@ -557,18 +557,18 @@ fn a_second_host_file_or_a_service_of_the_api_is_a_conflict_that_is_told() {
         .has_host("host.yaml", &[REDIS])
         .wants(REDIS, file("host.yaml"), None)
         .has_host("another.yaml", &[NODE]);
-    let verdict = second.look(0);
+    let verdict = second.scan(0);
     assert!(verdict.decisions.is_empty(), "{:?}", verdict.decisions);
     assert!(verdict.troubles["another.yaml"].contains("belong to file:host.yaml"), "{:?}", verdict.troubles);
     // The second takes over once the first is really gone, not before.
     let mut left = second.without("host.yaml");
-    assert!(left.look(1_000).decisions.is_empty());
-    let verdict = left.look(4_000);
+    assert!(left.scan(1_000).decisions.is_empty());
+    let verdict = left.scan(4_000);
     let heir_of_another = |service| put(service, "another.yaml", None);
     assert_eq!(verdict.decisions, [heir_of_another(NODE), Decision::DropService(REDIS, file("host.yaml"))]);
 
     let mut api = Case::new().wants(REDIS, Owner::Api, None).has_host("host.yaml", &[REDIS, NODE]);
-    let verdict = api.look(0);
+    let verdict = api.scan(0);
     assert_eq!(verdict.decisions, [put(NODE, "host.yaml", None)], "the others are taken");
     assert!(verdict.troubles["host.yaml"].contains("service redis belongs to api"), "{:?}", verdict.troubles);
 }
@@ -576,7 +576,7 @@ fn a_second_host_file_or_a_service_of_the_api_is_a_conflict_that_is_told() {
 #[test]
 fn a_host_file_with_a_new_name_takes_its_services_along() {
     let mut case = Case::new().wants(REDIS, file("old.yaml"), None).has_host("new.yaml", &[REDIS]);
-    assert_eq!(case.look(0).decisions, [put(REDIS, "new.yaml", Some(file("old.yaml")))]);
+    assert_eq!(case.scan(0).decisions, [put(REDIS, "new.yaml", Some(file("old.yaml")))]);
 }
 
 #[test]
@@ -600,7 +600,7 @@ fn a_host_file_that_is_gone_lets_its_services_go_within_the_guard() {
 
     let refused = refusal(Reason::PruneRefused);
     let mut back = Case::new().wants(REDIS, file("host.yaml"), refused.clone()).has_host("host.yaml", &[REDIS]);
-    assert_eq!(back.look(0).decisions, [Decision::SetServiceRefusal(REDIS, file("host.yaml"), None)]);
+    assert_eq!(back.scan(0).decisions, [Decision::SetServiceRefusal(REDIS, file("host.yaml"), None)]);
     let mut still = Case::new().wants(REDIS, file("host.yaml"), refused);
     assert!(drops(&still.settled()).is_empty(), "what was refused stays so");
 }
@@ -608,8 +608,8 @@ fn a_host_file_that_is_gone_lets_its_services_go_within_the_guard() {
 #[test]
 fn a_host_file_that_went_wrong_keeps_its_services_and_makes_no_project() {
     let mut case = Case::new().wants(REDIS, file("host.yaml"), None).broken("host.yaml", None);
-    assert!(case.look(0).decisions.is_empty());
-    let verdict = case.look(3_000);
+    assert!(case.scan(0).decisions.is_empty());
+    let verdict = case.scan(3_000);
     let [Decision::SetServiceRefusal(REDIS, _, Some(told))] = verdict.decisions.as_slice() else {
         panic!("{verdict:?}")
     };

@@ -16,7 +16,7 @@ use crate::plan::accept::admit::Admitted;
 use crate::plan::accept::project::{self as rules, Deliveries, StoredProgress};
 use crate::plan::accept::values::{self, Kind};
 use crate::plan::accept::{Change, Request, Write};
-use crate::port::{Delivery, DesiredStore, Put, SecretInfo, WriteError};
+use crate::port::{Delivery, DesiredStore, SecretInfo, WriteError, WriteResult};
 use crate::store::seal::Sealer;
 
 use super::progress::read_progress;
@@ -25,7 +25,7 @@ use super::sealed::{Stored, listed_secrets, open_value};
 use super::{Db, damaged, execute, refused, select};
 
 impl DesiredStore for Db {
-    fn put(&self, document: Admitted, owner: &Owner, expect: Option<u64>, by: &By) -> Result<Put, WriteError> {
+    fn put(&self, document: Admitted, owner: &Owner, expect: Option<u64>, by: &By) -> Result<WriteResult, WriteError> {
         let project = document.project().clone();
         self.change("write a spec", &project, |tx| put(tx, &self.sealer, document, owner, expect, self.request(by)))
     }
@@ -38,7 +38,7 @@ impl DesiredStore for Db {
         let change = put(&tx, &self.sealer, document, owner, expect, self.request(&by))?;
         // Dropped without a commit: the write was real, and nothing of it stays.
         let Write::Save(record) = change.write else { return Err(WriteError::Unknown(project)) };
-        Ok(record.wanted(listed_secrets(&tx, &project)?))
+        Ok(record.desired_project(listed_secrets(&tx, &project)?))
     }
 
     fn delete(&self, project: &ProjectId, owner: &Owner, keep_data: bool, by: &By) -> Result<u64, WriteError> {
@@ -47,9 +47,9 @@ impl DesiredStore for Db {
         })
     }
 
-    fn adopt(&self, project: &ProjectId, from: &Owner, to: &Owner) -> Result<(), WriteError> {
+    fn change_owner(&self, project: &ProjectId, from: &Owner, to: &Owner) -> Result<(), WriteError> {
         self.change("move a project to another owner", project, |tx| {
-            rules::adopt(read(tx, project)?, project, from, to, self.clock.now())
+            rules::change_owner(read(tx, project)?, project, from, to, self.clock.now())
         })
     }
 
@@ -68,7 +68,7 @@ impl DesiredStore for Db {
         }
     }
 
-    fn overlay(&self, project: &ProjectId, artifact: &Artifact, by: &By) -> Result<Put, WriteError> {
+    fn overlay(&self, project: &ProjectId, artifact: &Artifact, by: &By) -> Result<WriteResult, WriteError> {
         self.change("move an artifact", project, |tx| {
             rules::overlay(read(tx, project)?, project, artifact, self.request(by), &progress(tx, project))
         })
@@ -169,7 +169,7 @@ impl DesiredStore for Db {
         project: &ProjectId,
         artifact: &Artifact,
         delivery: &Delivery,
-    ) -> Result<Option<Put>, WriteError> {
+    ) -> Result<Option<WriteResult>, WriteError> {
         self.change("take a delivery", project, |tx| {
             let stored = deliveries(tx, project, delivery)?;
             let old = read(tx, project)?;
@@ -192,7 +192,7 @@ fn put(
     owner: &Owner,
     expect: Option<u64>,
     request: Request<'_>,
-) -> Result<Change<Record, Put>, WriteError> {
+) -> Result<Change<Record, WriteResult>, WriteError> {
     let project = document.project().clone();
     let mut values = Stored { tx, sealer, project: &project, now: request.now };
     rules::put(read(tx, &project)?, document, owner, expect, request, &mut values, &progress(tx, &project))
@@ -229,7 +229,7 @@ impl Db {
                     save(tx, project, record)?;
                     remove(tx, project, &["progress", "ports", "hosts"])?;
                 }
-                Write::Forget => forget(tx, project)?,
+                Write::Delete => forget(tx, project)?,
             }
             Ok((change.answer, change.event))
         })

@@ -252,7 +252,7 @@ mod tests {
         db.put(admitted(text.as_bytes()), &Owner::Api, None, &by).unwrap();
         db.put(admitted(text.as_bytes()), &Owner::Api, None, &by).unwrap();
         db.delete(&id("shop"), &Owner::Api, false, &by).unwrap();
-        db.forget(&id("shop"), 2).unwrap();
+        db.delete_record(&id("shop"), 2).unwrap();
         let kept = db.read(&EventQuery { project: Some(id("shop")), ..EventQuery::default() }).unwrap();
         let said: Vec<&str> = kept.iter().map(|kept| kept.event.message.as_str()).collect();
         assert_eq!(said, ["key ci wrote generation 1", "key ci asked for its removal"]);

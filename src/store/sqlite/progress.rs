@@ -108,7 +108,7 @@ impl ProgressStore for Db {
         plain.chain(secret).collect()
     }
 
-    fn forget(&self, project: &ProjectId, generation: u64) -> Result<(), PortError> {
+    fn delete_record(&self, project: &ProjectId, generation: u64) -> Result<(), PortError> {
         let mut connection = self.lock_to_write();
         let failed = |e: rusqlite::Error| refused("forget a project", &e);
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;

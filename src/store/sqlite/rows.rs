@@ -91,10 +91,10 @@ fn part<T: serde::de::DeserializeOwned>(
 /// Returns the desired state of a record. Without its secrets it cannot run.
 pub(super) fn wanted(record: Record, secrets: Secrets) -> DesiredProject {
     match secrets {
-        Ok(secrets) => record.wanted(secrets),
+        Ok(secrets) => record.desired_project(secrets),
         Err(error) => {
             let damage = record.damage.clone().unwrap_or(Damage { part: Part::Other, why: error.message });
-            Record { damage: Some(damage), ..record }.wanted(BTreeMap::new())
+            Record { damage: Some(damage), ..record }.desired_project(BTreeMap::new())
         }
     }
 }

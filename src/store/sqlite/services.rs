@@ -12,7 +12,7 @@ use crate::model::services::{Service, Version};
 use crate::model::status::ServiceStatus;
 use crate::plan::accept::service as rules;
 use crate::plan::accept::{Change, Write};
-use crate::port::{DesiredServiceStore, Put, ServiceProgressStore, WriteError};
+use crate::port::{DesiredServiceStore, ServiceProgressStore, WriteError, WriteResult};
 
 use super::progress::plain;
 use super::{Db, execute, json, parsed, refused};
@@ -79,7 +79,7 @@ impl ServiceProgressStore for Db {
         Ok(rows.into_iter().filter_map(read).collect())
     }
 
-    fn remember_services(&self, changed: &BTreeMap<Service, ServiceProgress>) -> Result<(), PortError> {
+    fn save_service_progress(&self, changed: &BTreeMap<Service, ServiceProgress>) -> Result<(), PortError> {
         self.write("remember services", |tx| {
             changed.iter().try_for_each(|(service, progress)| {
                 let sql = "UPDATE services SET progress = ?2 WHERE service = ?1";
@@ -106,7 +106,7 @@ impl ServiceProgressStore for Db {
         .map_err(plain)
     }
 
-    fn forget_service(&self, service: Service, generation: u64) -> Result<(), PortError> {
+    fn delete_service_record(&self, service: Service, generation: u64) -> Result<(), PortError> {
         self.write("forget a service", |tx| {
             match read_one(tx, service)?.is_some_and(|record| rules::may_forget(&record, generation)) {
                 true => forget(tx, service),
@@ -129,13 +129,13 @@ impl DesiredServiceStore for Db {
         owner: &Owner,
         heir_of: Option<&Owner>,
         by: &By,
-    ) -> Result<Put, WriteError> {
+    ) -> Result<WriteResult, WriteError> {
         self.change_service("ask for a service", service, |old| {
             rules::put(old, service, version, owner, heir_of, self.request(by))
         })
     }
 
-    fn drop_service(&self, service: Service, owner: &Owner, purge: bool, by: &By) -> Result<u64, WriteError> {
+    fn delete_service(&self, service: Service, owner: &Owner, purge: bool, by: &By) -> Result<u64, WriteError> {
         self.change_service("let a service go", service, |old| {
             rules::delete(old, service, owner, purge, self.request(by))
         })
@@ -168,7 +168,7 @@ impl Db {
                     forget(tx, service)?;
                     save(tx, service, record)?;
                 }
-                Write::Forget => forget(tx, service)?,
+                Write::Delete => forget(tx, service)?,
             }
             Ok((change.answer, change.event))
         })
@@ -213,23 +213,23 @@ mod tests {
     fn what_is_wanted_and_remembered_reads_back_and_goes_when_it_is_forgotten() {
         let dir = tempfile::tempdir().unwrap();
         db(&dir).put_service(PG, Version::Major(15), &Owner::Api, None, &ops()).unwrap();
-        let progress = ServiceProgress { generation: 1, before: Some([14].into()), ..ServiceProgress::default() };
+        let progress = ServiceProgress { generation: 1, preexisting: Some([14].into()), ..ServiceProgress::default() };
         // There is no request for redis: nothing of it is kept.
-        db(&dir).remember_services(&[(PG, progress.clone()), (REDIS, progress.clone())].into()).unwrap();
+        db(&dir).save_service_progress(&[(PG, progress.clone()), (REDIS, progress.clone())].into()).unwrap();
         let db = db(&dir);
         assert_eq!(db.service_progress().unwrap(), [(PG, progress)].into());
         assert_eq!(db.desired_services().unwrap()[&PG].intent, ServiceIntent::Install(Version::Major(15)));
-        db.forget_service(PG, 1).unwrap();
+        db.delete_service_record(PG, 1).unwrap();
         assert_eq!(db.desired_services().unwrap().len(), 1, "it is still wanted");
-        db.drop_service(PG, &Owner::Api, false, &ops()).unwrap();
-        db.drop_service(PG, &Owner::Api, true, &ops()).unwrap();
-        db.forget_service(PG, 2).unwrap();
+        db.delete_service(PG, &Owner::Api, false, &ops()).unwrap();
+        db.delete_service(PG, &Owner::Api, true, &ops()).unwrap();
+        db.delete_service_record(PG, 2).unwrap();
         assert_eq!(
             db.desired_services().unwrap()[&PG].intent,
             ServiceIntent::Remove { purge: true },
             "asked since then"
         );
-        db.forget_service(PG, 3).unwrap();
+        db.delete_service_record(PG, 3).unwrap();
         assert_eq!(db.desired_services().unwrap().len(), 0);
     }
 
@@ -241,8 +241,9 @@ mod tests {
             for service in [PG, REDIS] {
                 db.put_service(service, Version::Default, &Owner::Api, None, &ops()).unwrap();
             }
-            let progress = ServiceProgress { generation: 1, before: Some([14].into()), ..ServiceProgress::default() };
-            db.remember_services(&[(PG, progress.clone())].into()).unwrap();
+            let progress =
+                ServiceProgress { generation: 1, preexisting: Some([14].into()), ..ServiceProgress::default() };
+            db.save_service_progress(&[(PG, progress.clone())].into()).unwrap();
             db.lock().execute(&format!("UPDATE services SET {damage} WHERE service = 'postgresql'"), []).unwrap();
             let row = || -> (Option<String>, String, Option<String>) {
                 let sql = "SELECT version, progress, complaint FROM services WHERE service = 'postgresql'";

@@ -14,7 +14,9 @@ use zexio::model::quantity::Timestamp;
 use zexio::model::services::{Service, Version};
 use zexio::model::spec::{Artifact, ArtifactFrom, Plain, Source, Updates};
 use zexio::plan::accept::admit::{Admitted, Origin, admit};
-use zexio::port::{Delivery, DesiredServiceStore, DesiredStore, ProgressStore, Put, ServiceProgressStore, WriteError};
+use zexio::port::{
+    Delivery, DesiredServiceStore, DesiredStore, ProgressStore, ServiceProgressStore, WriteError, WriteResult,
+};
 
 use crate::world::World;
 use crate::world::store::anywhere;
@@ -113,9 +115,9 @@ fn a_project_has_one_owner(db: &dyn Store) {
     assert!(matches!(db.delete(&shop(), &Owner::Api, false, &by()), Err(WriteError::Owned { .. })));
     db.delete(&shop(), &file, false, &by()).unwrap();
     assert!(matches!(db.put(spec(ONE, "").unwrap(), &file, None, &by()), Err(WriteError::Deleting(_))));
-    db.forget(&shop(), 1).unwrap();
+    db.delete_record(&shop(), 1).unwrap();
     assert!(db.desired_project(&shop()).unwrap().is_some(), "something else was asked since then");
-    db.forget(&shop(), 2).unwrap();
+    db.delete_record(&shop(), 2).unwrap();
     assert!(db.put(spec(ONE, "").unwrap(), &Owner::Api, None, &by()).unwrap().created);
 }
 
@@ -239,7 +241,7 @@ fn tried(db: &dyn Store, failed: bool, unfetched: bool) {
         slot: Slot::A,
         created_at: Timestamp(1),
         since: Timestamp(1),
-        good: false,
+        was_healthy: false,
         promotion_seq: 0,
         end: failed.then(|| {
             End::Rejected(Rejected {
@@ -249,7 +251,7 @@ fn tried(db: &dyn Store, failed: bool, unfetched: bool) {
                 evidence: None,
             })
         }),
-        vetoed: false,
+        rolled_back: false,
     };
     let mut progress = match failed {
         true => ProjectProgress {
@@ -265,20 +267,20 @@ fn tried(db: &dyn Store, failed: bool, unfetched: bool) {
 fn a_service_has_one_owner_until_it_is_let_go(db: &dyn Store) {
     let file = Owner::File("host.yaml".into());
     let put = |version, owner: &Owner| db.put_service(Service::Postgresql, version, owner, None, &by());
-    assert_eq!(put(Version::Major(15), &file), Ok(Put { generation: 1, created: true, changed: true }));
-    assert_eq!(put(Version::Major(15), &file), Ok(Put { generation: 1, created: false, changed: false }));
+    assert_eq!(put(Version::Major(15), &file), Ok(WriteResult { generation: 1, created: true, changed: true }));
+    assert_eq!(put(Version::Major(15), &file), Ok(WriteResult { generation: 1, created: false, changed: false }));
     assert!(matches!(put(Version::Default, &Owner::Api), Err(WriteError::ServiceOwned { .. })));
     assert!(matches!(
-        db.drop_service(Service::Postgresql, &Owner::Api, true, &by()),
+        db.delete_service(Service::Postgresql, &Owner::Api, true, &by()),
         Err(WriteError::ServiceOwned { .. })
     ));
-    assert_eq!(db.drop_service(Service::Postgresql, &file, false, &By::File("host.yaml".into())), Ok(2));
-    assert_eq!(put(Version::Default, &Owner::Api), Ok(Put { generation: 3, created: true, changed: true }));
+    assert_eq!(db.delete_service(Service::Postgresql, &file, false, &By::File("host.yaml".into())), Ok(2));
+    assert_eq!(put(Version::Default, &Owner::Api), Ok(WriteResult { generation: 3, created: true, changed: true }));
     let heir = Owner::File("new.yaml".into());
     assert!(db.put_service(Service::Postgresql, Version::Default, &heir, Some(&Owner::Api), &by()).is_ok());
     assert_eq!(db.desired_service(Service::Postgresql).unwrap().unwrap().owner, heir);
     assert_eq!(
-        db.drop_service(Service::Redis, &Owner::Api, false, &by()),
+        db.delete_service(Service::Redis, &Owner::Api, false, &by()),
         Err(WriteError::ServiceUnknown(Service::Redis))
     );
 }
@@ -301,12 +303,12 @@ fn secrets_are_listed_by_their_newest_version_until_they_are_removed(db: &dyn St
 
 fn only_what_was_removed_is_forgotten_and_then_all_of_it(db: &dyn Store) {
     db.put(spec(ONE, "A: x").unwrap(), &Owner::Api, None, &by()).unwrap();
-    db.forget(&shop(), 1).unwrap();
+    db.delete_record(&shop(), 1).unwrap();
     assert!(db.desired_project(&shop()).unwrap().is_some());
     db.delete(&shop(), &Owner::Api, true, &by()).unwrap();
-    db.forget(&shop(), 1).unwrap();
+    db.delete_record(&shop(), 1).unwrap();
     assert_eq!(db.desired_project(&shop()).unwrap().unwrap().intent, Intent::Delete { keep_data: true });
-    db.forget(&shop(), 2).unwrap();
+    db.delete_record(&shop(), 2).unwrap();
     assert_eq!((db.desired_project(&shop()).unwrap(), db.desired().unwrap().0.len()), (None, 0));
     db.save_progress(&BTreeMap::from([(shop(), ProjectProgress::default())]), &[]).unwrap();
     assert_eq!(db.progress().unwrap().projects.len(), 0, "a project that is forgotten leaves nothing");
@@ -316,10 +318,10 @@ fn only_what_was_removed_is_forgotten_and_then_all_of_it(db: &dyn Store) {
 
 fn a_file_with_another_name_takes_its_project_along(db: &dyn Store) {
     let (old, new) = (Owner::File("a.yaml".into()), Owner::File("b.yaml".into()));
-    assert_eq!(db.adopt(&shop(), &old, &new), Err(WriteError::Unknown(shop())));
+    assert_eq!(db.change_owner(&shop(), &old, &new), Err(WriteError::Unknown(shop())));
     db.put(spec(ONE, "").unwrap(), &old, None, &by()).unwrap();
-    assert!(matches!(db.adopt(&shop(), &new, &old), Err(WriteError::Owned { .. })));
-    db.adopt(&shop(), &old, &new).unwrap();
+    assert!(matches!(db.change_owner(&shop(), &new, &old), Err(WriteError::Owned { .. })));
+    db.change_owner(&shop(), &old, &new).unwrap();
     let wanted = db.desired_project(&shop()).unwrap().unwrap();
     assert_eq!((wanted.owner, wanted.generation), (new, 1));
 }

@@ -12,7 +12,7 @@ use zexio::model::spec::{Strategy, Suspend};
 use zexio::model::status::Status;
 use zexio::plan::advance::advance;
 use zexio::plan::check::Breach;
-use zexio::plan::{Action, Plan, ProjectAction, ProxyAction, Rules, ServiceAction, Step, StepReason, plan};
+use zexio::plan::{Action, Plan, PlanConfig, ProjectAction, ProxyAction, ServiceAction, Step, StepReason, plan};
 
 use zexio::reconcile::pass::Planner;
 
@@ -31,7 +31,7 @@ fn also(
     services: &DesiredServices,
     observed: &Observed,
     all_progress: &Progress,
-    rules: &Rules,
+    rules: &PlanConfig,
     think: impl Fn(&ProjectId, &ProjectProgress) -> Option<ProjectAction>,
 ) -> Made {
     let mut plan = plan(desired, services, observed, all_progress, rules);
@@ -49,16 +49,16 @@ fn units<'a>(observed: &'a Observed, project: &ProjectId) -> impl Iterator<Item 
 }
 
 /// Moves traffic as soon as the candidate's unit is there.
-fn points_too_early(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn points_too_early(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &PlanConfig) -> Made {
     also(d, w, o, p, r, |project, progress| {
         let candidate = progress.candidate()?;
         let unit = units(o, project).find(|unit| unit.release == candidate && progress.port_of(unit).is_some())?;
-        Some(ProjectAction::Point(unit.process.clone(), progress.release(candidate)?.slot))
+        Some(ProjectAction::SwitchTraffic(unit.process.clone(), progress.release(candidate)?.slot))
     })
 }
 
 /// Stops the old release as soon as a new one is wanted.
-fn stops_what_serves(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn stops_what_serves(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &PlanConfig) -> Made {
     also(d, w, o, p, r, |project, progress| {
         let serving = progress.serving.filter(|_| progress.rollout().is_some())?;
         units(o, project).find(|unit| unit.release == serving).cloned().map(ProjectAction::Stop)
@@ -66,24 +66,20 @@ fn stops_what_serves(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progres
 }
 
 /// Clears away the directory of what runs.
-fn removes_what_runs(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn removes_what_runs(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &PlanConfig) -> Made {
     also(d, w, o, p, r, |_, progress| progress.candidate().map(ProjectAction::RemoveRelease))
 }
 
 /// Keeps no release but the one that serves.
-fn removes_the_way_back(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn removes_the_way_back(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &PlanConfig) -> Made {
     also(d, w, o, p, r, |project, progress| {
         let idle = |number: &ReleaseNo| !units(o, project).any(|unit| unit.release == *number);
-        progress
-            .last_good_before()
-            .filter(idle)
-            .filter(|_| progress.rollout().is_none())
-            .map(ProjectAction::RemoveRelease)
+        progress.previous_good().filter(idle).filter(|_| progress.rollout().is_none()).map(ProjectAction::RemoveRelease)
     })
 }
 
 /// Tidies up after somebody whom nobody asked for.
-fn touches_a_stranger(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn touches_a_stranger(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &PlanConfig) -> Made {
     let mut plan = plan(d, w, o, p, r);
     let stranger = ProjectId::parse("stranger").expect("a project");
     plan.steps.push(step(&stranger, ProjectAction::RemoveFiles { keep_data: false }));
@@ -91,11 +87,11 @@ fn touches_a_stranger(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progre
 }
 
 /// Forgets a project as soon as it is to be gone.
-fn forgets_early(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn forgets_early(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &PlanConfig) -> Made {
     let mut plan = plan(d, w, o, p, r);
     for (project, wanted) in &d.0 {
         if matches!(wanted.intent, Intent::Delete { .. }) {
-            plan.steps.insert(0, step(project, ProjectAction::Forget));
+            plan.steps.insert(0, step(project, ProjectAction::DeleteRecord));
         }
     }
     (plan, Vec::new())
@@ -107,7 +103,7 @@ fn counts_ahead(status: &mut Status) {
 }
 
 /// Writes what a variable holds into the unit file.
-fn shows_a_value(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn shows_a_value(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &PlanConfig) -> Made {
     let mut plan = plan(d, w, o, p, r);
     for step in &mut plan.steps {
         if let Action::Project(_, ProjectAction::WriteUnit(order)) = &mut step.action {
@@ -118,18 +114,18 @@ fn shows_a_value(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r
 }
 
 /// Tells the log what a variable holds.
-fn logs_a_value(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn logs_a_value(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &PlanConfig) -> Made {
     tracing::debug!(token = format_args!("{SENTINEL}0"), "plans");
     (plan(d, w, o, p, r), Vec::new())
 }
 
 /// Forgets a project that does not serve.
-fn forgets_what_is_wanted(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
-    also(d, w, o, p, r, |_, progress| progress.stalled.as_ref().map(|_| ProjectAction::Forget))
+fn forgets_what_is_wanted(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &PlanConfig) -> Made {
+    also(d, w, o, p, r, |_, progress| progress.stalled.as_ref().map(|_| ProjectAction::DeleteRecord))
 }
 
 /// Starts a rejected release once more.
-fn tries_again(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn tries_again(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &PlanConfig) -> Made {
     also(d, w, o, p, r, |project, progress| {
         let rejected = |unit: &&UnitId| progress.release(unit.release).and_then(Release::rejected).is_some();
         units(o, project).find(rejected).cloned().map(ProjectAction::Start)
@@ -137,7 +133,7 @@ fn tries_again(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: 
 }
 
 /// Goes on with projects that are suspended.
-fn ignores_suspension(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn ignores_suspension(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &PlanConfig) -> Made {
     let mut desired = d.clone();
     for wanted in desired.0.values_mut() {
         wanted.suspension = None;
@@ -149,7 +145,7 @@ fn ignores_suspension(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progre
 }
 
 /// Starts the candidate in the slot of the release that serves.
-fn shares_a_port(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn shares_a_port(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &PlanConfig) -> Made {
     let mut plan = plan(d, w, o, p, r);
     for step in &mut plan.steps {
         if let Action::Project(_, ProjectAction::WriteUnit(order)) = &mut step.action
@@ -162,7 +158,7 @@ fn shares_a_port(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r
 }
 
 /// Starts what must not run twice beside the old one.
-fn runs_twice(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn runs_twice(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &PlanConfig) -> Made {
     let mut desired = d.clone();
     for wanted in desired.0.values_mut() {
         if let Intent::Run(spec) = &mut wanted.intent {
@@ -175,7 +171,7 @@ fn runs_twice(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &
 }
 
 /// Gives every host to one project.
-fn steals_a_host(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn steals_a_host(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &PlanConfig) -> Made {
     let mut plan = plan(d, w, o, p, r);
     for step in &mut plan.steps {
         if let Action::Proxy(ProxyAction::LoadRoutes(order)) = &mut step.action {
@@ -187,33 +183,33 @@ fn steals_a_host(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r
 }
 
 /// Writes units and does not start them.
-fn starts_nothing(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn starts_nothing(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &PlanConfig) -> Made {
     let mut plan = plan(d, w, o, p, r);
     plan.steps.retain(|step| !matches!(step.action, Action::Project(_, ProjectAction::Start(_))));
     (plan, Vec::new())
 }
 
 /// Makes the directories again in every pass.
-fn never_rests(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
-    also(d, w, o, p, r, |_, progress| progress.serving.map(|_| ProjectAction::Prepare { open: true }))
+fn never_rests(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &PlanConfig) -> Made {
+    also(d, w, o, p, r, |_, progress| progress.serving.map(|_| ProjectAction::Prepare { readable_by_caddy: true }))
 }
 
 /// Leaves the files of a deleted project where they are.
-fn leaves_files(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn leaves_files(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &PlanConfig) -> Made {
     let mut plan = plan(d, w, o, p, r);
     plan.steps.retain(|step| !matches!(step.action, Action::Project(_, ProjectAction::RemoveFiles { .. })));
     (plan, Vec::new())
 }
 
 /// Takes every major of a service away, and its data, whoever brought them.
-fn removes_what_was_there(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn removes_what_was_there(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &PlanConfig) -> Made {
     let mut all_progress = p.clone();
-    all_progress.services.values_mut().for_each(|progress| progress.before = Some(BTreeSet::new()));
+    all_progress.services.values_mut().for_each(|progress| progress.preexisting = Some(BTreeSet::new()));
     (plan(d, w, o, &all_progress, r), Vec::new())
 }
 
 /// Goes on with a project whatever it needs.
-fn waits_for_nothing(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn waits_for_nothing(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &PlanConfig) -> Made {
     let (mut desired, mut all_progress) = (d.clone(), p.clone());
     for wanted in desired.0.values_mut() {
         if let Intent::Run(spec) = &mut wanted.intent {
@@ -225,7 +221,7 @@ fn waits_for_nothing(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progres
 }
 
 /// Installs services and does not start their daemons.
-fn starts_no_service(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &Rules) -> Made {
+fn starts_no_service(d: &Desired, w: &DesiredServices, o: &Observed, p: &Progress, r: &PlanConfig) -> Made {
     let mut plan = plan(d, w, o, p, r);
     plan.steps.retain(|step| !matches!(step.action, Action::Service(_, ServiceAction::Start(_))));
     (plan, Vec::new())

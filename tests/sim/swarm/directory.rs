@@ -273,7 +273,7 @@ impl Operator {
             directory.prior.taken.retain(|name, _| names.contains(name));
         }
         let retry = failed.then_some(machine.uptime + RETRY);
-        let due = verdict.look_again.map(|due| u64::try_from(due.as_millis()).unwrap_or(u64::MAX));
+        let due = verdict.rescan_at.map(|due| u64::try_from(due.as_millis()).unwrap_or(u64::MAX));
         directory.due = due.into_iter().chain(retry).min();
         self.directory = Some(directory);
     }

@@ -93,7 +93,7 @@ struct Life {
     rig: Rig,
     faults: BTreeMap<String, u64>,
     passes: u64,
-    look_again: Option<Timestamp>,
+    requeue_at: Option<Timestamp>,
     next_full: u64,
 }
 
@@ -165,7 +165,7 @@ impl Life {
             rig,
             faults: BTreeMap::new(),
             passes: 0,
-            look_again: None,
+            requeue_at: None,
             next_full: 0,
         }
     }
@@ -219,7 +219,7 @@ impl Life {
             if self.broken() {
                 return false;
             }
-            if self.look_again.is_none() && self.next_move().is_none() {
+            if self.requeue_at.is_none() && self.next_move().is_none() {
                 break;
             }
             self.rest(false);
@@ -337,7 +337,7 @@ impl Life {
 
     fn replace_agent(&mut self) {
         self.world.lock().lose_what_ran_beside_the_loop();
-        let rules = self.agent.rules.clone();
+        let rules = self.agent.config.clone();
         self.agent = agent(&self.world, rules, self.rig.planner);
         self.ask(Operator::restart_doors);
     }
@@ -351,10 +351,10 @@ impl Life {
             self.next_full = self.world.lock().uptime + RESYNC;
         }
         match catch_unwind(AssertUnwindSafe(|| self.agent.pass(full))) {
-            Ok(look_again) => self.look_again = look_again,
+            Ok(requeue_at) => self.requeue_at = requeue_at,
             Err(cause) if cause.is::<Death>() => {
                 self.replace_agent();
-                self.look_again = Some(self.world.lock().now);
+                self.requeue_at = Some(self.world.lock().now);
             }
             Err(_) => {
                 let mut machine = self.world.lock();
@@ -369,14 +369,14 @@ impl Life {
             oracle.after_pass(&machine);
             machine.oracle = Some(oracle);
         }
-        self.look_again.is_some_and(|moment| moment <= now)
+        self.requeue_at.is_some_and(|moment| moment <= now)
     }
 
     /// Lets time pass until the agent looks again: by itself, or since it is told of something.
     fn rest(&mut self, interrupted: bool) {
         let next = self.next_move();
         let mut machine = self.world.lock();
-        let wanted = self.look_again.map_or(RESYNC, |moment| moment.since(machine.now).0);
+        let wanted = self.requeue_at.map_or(RESYNC, |moment| moment.since(machine.now).0);
         let full = self.next_full.saturating_sub(machine.uptime);
         let told = next.map_or(RESYNC, |at| at.saturating_sub(machine.uptime));
         let told = if self.options.deaf_signals && interrupted { RESYNC } else { told };
@@ -454,7 +454,7 @@ impl Life {
                 status.condition(ConditionKind::Stalled).is_some_and(|it| it.reason == Reason::RouteRefused)
             });
             let does_nothing = machine.made == made;
-            let machine_is_idle = does_nothing && self.look_again.is_none();
+            let machine_is_idle = does_nothing && self.requeue_at.is_none();
             // A pass is due when a process that falls again and again would count as up.
             let works_on = |status: &Status| {
                 let works = status.condition(ConditionKind::Reconciling).filter(|it| it.holds);
@@ -480,11 +480,11 @@ impl Life {
         }
         let planned = self.planned();
         let mut machine = self.world.lock();
-        let look_again = self.look_again;
+        let requeue_at = self.requeue_at;
         let shown: Vec<String> =
             machine.statuses.values().map(|status| format!("{}: {:?}", status.project, status.conditions)).collect();
         if let Some(oracle) = &mut machine.oracle {
-            oracle.check(Promise::L2, false, || format!("{when} it is not at rest within {HEAL_PASSES} passes; it plans {planned:?}, looks again at {look_again:?}; {shown:?}"));
+            oracle.check(Promise::L2, false, || format!("{when} it is not at rest within {HEAL_PASSES} passes; it plans {planned:?}, looks again at {requeue_at:?}; {shown:?}"));
         }
     }
 

@@ -185,7 +185,8 @@ impl Operator {
     pub fn go_back(&mut self, unit: &UnitId, machine: &mut Machine) {
         let which = self.own.iter().position(|own| own.project == unit.project);
         let progress = machine.progress.projects.get(&unit.project);
-        let good = progress.and_then(|progress| progress.release(unit.release)).is_some_and(|release| release.good);
+        let good =
+            progress.and_then(|progress| progress.release(unit.release)).is_some_and(|release| release.was_healthy);
         if let Some(which) = which.filter(|_| good) {
             self.overlay(which, &of_release(unit.release.0), machine);
         }
@@ -267,7 +268,7 @@ impl Operator {
             return self.put(which, None, machine);
         }
         let kept = machine.progress.projects.get(&project).and_then(|progress| progress.release(ReleaseNo(number)));
-        if kept.is_some_and(|release| release.good) {
+        if kept.is_some_and(|release| release.was_healthy) {
             self.overlay(which, &of_release(number), machine);
         }
     }
@@ -278,7 +279,7 @@ impl Operator {
         let kind = if self.options.bad_apps { self.chance.pick(&bad) } else { self.chance.pick(&["good", "coming"]) };
         let artifact = at(format!("https://ci.example.com/{kind}-{number}"));
         let progress = machine.progress.projects.get(&self.own[which].project);
-        if progress.is_none_or(|progress| progress.veto_on(&artifact).is_none()) {
+        if progress.is_none_or(|progress| progress.release_blocking(&artifact).is_none()) {
             self.overlay_by(which, &artifact, true, machine);
         }
     }

@@ -49,7 +49,7 @@ fn content(wanted: &DesiredProject) -> Option<Content> {
 
 fn whole(machine: &Machine, service: Service) -> BTreeSet<u32> {
     let found = machine.host.seen.get(&service).into_iter().flat_map(|seen| &seen.installed);
-    found.filter(|(_, found)| found.whole).map(|(major, _)| *major).collect()
+    found.filter(|(_, found)| found.fully_installed).map(|(major, _)| *major).collect()
 }
 
 impl Oracle {
@@ -188,7 +188,8 @@ impl Oracle {
                 ServiceIntent::Install(version) => {
                     let seen = machine.host.seen.get(&service).cloned().unwrap_or_default();
                     let well = matching(service, version, &seen).is_some_and(|found| {
-                        found.whole && found.daemon.as_ref().is_none_or(|daemon| daemon.runs() && daemon.enabled)
+                        found.fully_installed
+                            && found.daemon.as_ref().is_none_or(|daemon| daemon.runs() && daemon.enabled)
                     });
                     let status = machine.host.statuses.get(&service);
                     let told = status
@@ -305,7 +306,7 @@ pub fn settle(
 pub fn meddle(chance: &mut Chance, machine: &mut Machine) -> &'static str {
     let service = chance.pick(&Service::ALL);
     let seen = machine.host.seen.entry(service).or_default();
-    let in_work = seen.is_in_work();
+    let in_work = seen.has_running_job();
     match chance.below(6) {
         0 | 1 => {
             let state = chance.pick(&[ActiveState::Inactive, ActiveState::Failed]);
@@ -335,7 +336,7 @@ pub fn meddle(chance: &mut Chance, machine: &mut Machine) -> &'static str {
         }
         5 if in_work => {
             machine.host.cut_off(service);
-            "the package manager's work was cut off"
+            "the package manager was interrupted"
         }
         _ => "nothing",
     }

@@ -198,6 +198,6 @@ fn every_spec_that_an_operator_writes_is_one_that_the_agent_takes() {
         shape.differ(&mut chance);
         shape.verify(&mut chance);
         let document = shape.document(&shop, everything().artifact.clone());
-        assert_eq!(zexio::model::fit::problems(&document), Vec::new(), "{shape:?}");
+        assert_eq!(zexio::model::spec_rules::problems(&document), Vec::new(), "{shape:?}");
     }
 }

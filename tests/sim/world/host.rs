@@ -11,8 +11,8 @@ use zexio::model::quantity::Timestamp;
 use zexio::model::services::{Service, Version};
 use zexio::plan::accept::service as rules;
 use zexio::plan::accept::{Change, Request, Write};
-use zexio::plan::services::{NOT_ON_OFFER, PackageJob, Task};
-use zexio::port::{DesiredServiceStore, PortError, Put, ServiceProgressStore, Services, WriteError};
+use zexio::plan::services::{PackageJob, Task, VERSION_UNAVAILABLE};
+use zexio::port::{DesiredServiceStore, PortError, ServiceProgressStore, Services, WriteError, WriteResult};
 
 use super::World;
 use super::gate::Effect;
@@ -91,7 +91,7 @@ pub fn installation(service: Service, major: u32) -> Installation {
         state: ActiveState::Inactive,
         enabled: false,
     });
-    Installation { version: format!("{major}.0.1"), whole: true, daemon }
+    Installation { version: format!("{major}.0.1"), fully_installed: true, daemon }
 }
 
 impl Host {
@@ -127,13 +127,14 @@ impl Host {
         }
         self.runs += 1;
         let invocation = self.runs.to_string();
-        let work = PackageJobSeen { running: true, said: "reading".into(), exit: None, invocation, log: Vec::new() };
-        self.seen.entry(order.service).or_default().work = Some(work);
+        let work =
+            PackageJobSeen { running: true, status_text: "reading".into(), exit: None, invocation, log: Vec::new() };
+        self.seen.entry(order.service).or_default().job = Some(work);
         let offered = !matches!(order.task, Task::Install(Version::Major(90..)));
         let trips = self.luck.as_mut().filter(|_| offered).and_then(Luck::trips);
         let end = match self.fails_with {
             Some(status) => End::Fails(status),
-            None if !offered => End::Fails(NOT_ON_OFFER),
+            None if !offered => End::Fails(VERSION_UNAVAILABLE),
             None => trips.unwrap_or(End::Well),
         };
         let takes = if end == End::Hangs { AN_HOUR } else { 3_000 };
@@ -153,7 +154,7 @@ impl Host {
     pub fn cut_off(&mut self, service: Service) {
         self.work.remove(&service);
         if let Some(seen) = self.seen.get_mut(&service) {
-            seen.work = None;
+            seen.job = None;
         }
     }
 
@@ -168,13 +169,13 @@ impl Host {
             End::Hangs => return self.fail(service, Exit::Signal(15)),
             End::Lies | End::CutOff => {}
         }
-        self.seen.entry(service).or_default().work = None;
+        self.seen.entry(service).or_default().job = None;
     }
 
     fn fail(&mut self, service: Service, exit: Exit) {
-        let work = self.seen.entry(service).or_default().work.as_mut().expect("work that ends was begun");
+        let work = self.seen.entry(service).or_default().job.as_mut().expect("work that ends was begun");
         (work.running, work.exit) = (false, Some(exit));
-        (work.said, work.log) = ("no such package".into(), vec!["E: no such package".into()]);
+        (work.status_text, work.log) = ("no such package".into(), vec!["E: no such package".into()]);
     }
 
     /// Does what was asked; half of it is a package that is not configured.
@@ -189,7 +190,7 @@ impl Host {
                 if service != Service::Postgresql {
                     seen.installed.clear();
                 }
-                let found = Installation { whole, ..installation(service, major) };
+                let found = Installation { fully_installed: whole, ..installation(service, major) };
                 seen.installed.insert(major, found);
                 seen.data = service != Service::Nodejs;
             }
@@ -197,7 +198,7 @@ impl Host {
                 seen.installed
                     .iter_mut()
                     .filter(|(major, _)| majors.contains(major))
-                    .for_each(|(_, it)| it.whole = false);
+                    .for_each(|(_, it)| it.fully_installed = false);
             }
             Task::Remove { majors, purge } => {
                 seen.installed.retain(|major, _| !majors.contains(major));
@@ -209,7 +210,7 @@ impl Host {
     /// Tells whether a service can be used.
     pub fn runs(&self, service: Service) -> bool {
         let found = self.seen.get(&service).into_iter().flat_map(|seen| seen.installed.values());
-        found.filter(|found| found.whole).any(|found| found.daemon.as_ref().is_none_or(DaemonSeen::runs))
+        found.filter(|found| found.fully_installed).any(|found| found.daemon.as_ref().is_none_or(DaemonSeen::runs))
     }
 
     /// Asks for a service.
@@ -222,7 +223,7 @@ impl Host {
         version: Version,
         owner: &Owner,
         heir_of: Option<&Owner>,
-    ) -> Result<Put, WriteError> {
+    ) -> Result<WriteResult, WriteError> {
         let old = self.wanted.get(&service).cloned();
         Ok(self.carry_out(service, rules::put(old, service, version, owner, heir_of, REQUEST)?))
     }
@@ -245,7 +246,7 @@ impl Host {
         match change.write {
             Write::Nothing => {}
             Write::Save(record) | Write::Reset(record) => drop(self.wanted.insert(service, record)),
-            Write::Forget => drop(self.wanted.remove(&service)),
+            Write::Delete => drop(self.wanted.remove(&service)),
         }
         change.answer
     }
@@ -271,7 +272,7 @@ impl ServiceProgressStore for World {
     fn service_progress(&self) -> Result<BTreeMap<Service, ServiceProgress>, PortError> {
         Ok(self.lock().progress.services.clone())
     }
-    fn remember_services(&self, changed: &BTreeMap<Service, ServiceProgress>) -> Result<(), PortError> {
+    fn save_service_progress(&self, changed: &BTreeMap<Service, ServiceProgress>) -> Result<(), PortError> {
         self.effect(Effect::RememberServices, |machine| {
             let wanted: BTreeSet<Service> = machine.host.wanted.keys().copied().collect();
             machine.progress.services.extend(changed.clone());
@@ -288,7 +289,7 @@ impl ServiceProgressStore for World {
             Ok(())
         })
     }
-    fn forget_service(&self, service: Service, generation: u64) -> Result<(), PortError> {
+    fn delete_service_record(&self, service: Service, generation: u64) -> Result<(), PortError> {
         self.effect(Effect::ForgetService(service), |machine| {
             let wish = machine.host.wanted.get(&service);
             if wish.is_some_and(|wish| rules::may_forget(wish, generation)) {
@@ -301,7 +302,7 @@ impl ServiceProgressStore for World {
 }
 
 impl Services for World {
-    fn look(&self, _: bool) -> Result<ServicesSeen, PortError> {
+    fn observe(&self, _: bool) -> Result<ServicesSeen, PortError> {
         let mut machine = self.lock();
         machine.interrupt();
         machine.note_read(Oracle::note_services_seen);
@@ -345,10 +346,10 @@ impl DesiredServiceStore for World {
         owner: &Owner,
         heir_of: Option<&Owner>,
         _: &By,
-    ) -> Result<Put, WriteError> {
+    ) -> Result<WriteResult, WriteError> {
         self.lock().host.put(service, version, owner, heir_of)
     }
-    fn drop_service(&self, service: Service, owner: &Owner, purge: bool, _: &By) -> Result<u64, WriteError> {
+    fn delete_service(&self, service: Service, owner: &Owner, purge: bool, _: &By) -> Result<u64, WriteError> {
         self.lock().host.let_go(service, owner, purge)
     }
     fn set_service_refusal(

@@ -10,7 +10,7 @@ use zexio::model::names::ProjectId;
 use zexio::model::quantity::{Span, Timestamp};
 use zexio::model::spec::Sealed;
 use zexio::model::status::{ConditionKind, Status};
-use zexio::plan::Rules;
+use zexio::plan::PlanConfig;
 use zexio::reconcile::pass::{Loop, Planner, checked_plan};
 use zexio::reconcile::services::HostServices;
 use zexio::settings::Settings;
@@ -154,7 +154,7 @@ impl Life {
 }
 
 /// Returns an agent that works on a world.
-pub fn agent(world: &World, rules: Rules, planner: Planner) -> Loop {
+pub fn agent(world: &World, rules: PlanConfig, planner: Planner) -> Loop {
     Loop {
         store: Arc::new(world.clone()),
         units: Box::new(world.clone()),
@@ -164,27 +164,27 @@ pub fn agent(world: &World, rules: Rules, planner: Planner) -> Loop {
         tail: Box::new(world.clone()),
         services: HostServices::new(Arc::new(world.clone()), Box::new(world.clone())),
         clock: Arc::new(world.clone()),
-        rules,
+        config: rules,
         planner,
-        turn: 0,
-        busy: 0,
-        route_trouble: None,
-        offer_again: false,
-        template_trouble: None,
-        last: Default::default(),
-        recorded: 0,
-        pending: Default::default(),
+        next_project: 0,
+        busy_passes: 0,
+        route_error: None,
+        retry_refused_routes: false,
+        template_error: None,
+        last_statuses: Default::default(),
+        recorded_passes: 0,
+        pending_events: Default::default(),
         metrics: Default::default(),
         phases: Default::default(),
     }
 }
 
 /// Returns the rules of an agent with this template and these ports.
-pub fn rules(template: &str, ports: (u16, u16)) -> Rules {
+pub fn rules(template: &str, ports: (u16, u16)) -> PlanConfig {
     let settings = Settings::default();
-    Rules { layout: settings.root.clone(), ports, proxy: settings.proxy(template.into(), false) }
+    PlanConfig { layout: settings.root.clone(), ports, proxy: settings.proxy(template.into(), false) }
 }
 
-fn scripted_rules() -> Rules {
+fn scripted_rules() -> PlanConfig {
     rules(include_str!("../../../Caddyfile.tmpl"), (21000, 21099))
 }

@@ -89,7 +89,7 @@ impl ProgressStore for World {
         };
         stored.map(open).collect()
     }
-    fn forget(&self, project: &ProjectId, generation: u64) -> Result<(), PortError> {
+    fn delete_record(&self, project: &ProjectId, generation: u64) -> Result<(), PortError> {
         self.effect(Effect::Forget(project), |machine| {
             machine.forget_project(project, generation);
             Ok(())
@@ -98,7 +98,7 @@ impl ProgressStore for World {
 }
 
 impl Units for World {
-    fn look(&self) -> Result<BTreeMap<ProjectId, BTreeMap<UnitId, UnitSeen>>, PortError> {
+    fn observe(&self) -> Result<BTreeMap<ProjectId, BTreeMap<UnitId, UnitSeen>>, PortError> {
         let mut machine = self.lock();
         machine.interrupt();
         if machine.blind.units {
@@ -196,7 +196,7 @@ impl Units for World {
 }
 
 impl Bundles for World {
-    fn look(&self, project: &ProjectId) -> Result<BundlesSeen, PortError> {
+    fn observe(&self, project: &ProjectId) -> Result<BundlesSeen, PortError> {
         let mut machine = self.lock();
         machine.interrupt();
         if machine.blind.bundles {
@@ -218,7 +218,7 @@ impl Bundles for World {
         self.effect(Effect::Prepare(project), |machine| {
             let bundle = machine.bundle(project);
             (bundle.user, bundle.directory, bundle.data, bundle.fronts) = (true, true, true, true);
-            bundle.open = open;
+            bundle.readable_by_caddy = open;
             Ok(())
         })
     }
@@ -284,7 +284,7 @@ impl Bundles for World {
 }
 
 impl Health for World {
-    fn look(&self, orders: &[ProbeOrder]) -> BTreeMap<UnitId, Probed> {
+    fn probe(&self, orders: &[ProbeOrder]) -> BTreeMap<UnitId, Probed> {
         let machine = self.lock();
         if machine.blind.health {
             return BTreeMap::new();
@@ -339,7 +339,7 @@ impl Tail for World {
 }
 
 impl Routes for World {
-    fn look(&self) -> Result<ProxySeen, PortError> {
+    fn observe(&self) -> Result<ProxySeen, PortError> {
         let machine = self.lock();
         if machine.blind.proxy { Err(blind("ask Caddy")) } else { Ok(machine.proxy.clone()) }
     }

@@ -17,7 +17,7 @@ use zexio::plan::accept::admit::{Admitted, Origin, UrlCheck, admit};
 use zexio::plan::accept::project::{self as rules, Deliveries, StoredProgress};
 use zexio::plan::accept::values::{self, Kind, Values};
 use zexio::plan::accept::{Change, Request, Write};
-use zexio::port::{Delivery, DesiredStore, PortError, Put, SecretInfo, WriteError};
+use zexio::port::{Delivery, DesiredStore, PortError, SecretInfo, WriteError, WriteResult};
 
 use super::{Machine, World};
 
@@ -136,7 +136,7 @@ impl Machine {
         Ok(self.carry_out(project, change))
     }
 
-    fn decide_put(&mut self, document: Admitted, owner: &Owner, expect: Option<u64>, by: &By) -> Decided<Put> {
+    fn decide_put(&mut self, document: Admitted, owner: &Owner, expect: Option<u64>, by: &By) -> Decided<WriteResult> {
         let project = document.project().clone();
         let (old, progress) = (self.records.get(&project).cloned(), self.stored_progress(&project));
         let request = Request { by, now: self.now };
@@ -144,7 +144,13 @@ impl Machine {
         rules::put(old, document, owner, expect, request, &mut stored, &progress)
     }
 
-    fn put_by(&mut self, document: Admitted, owner: &Owner, expect: Option<u64>, by: &By) -> Result<Put, WriteError> {
+    fn put_by(
+        &mut self,
+        document: Admitted,
+        owner: &Owner,
+        expect: Option<u64>,
+        by: &By,
+    ) -> Result<WriteResult, WriteError> {
         let project = document.project().clone();
         let change = self.decide_put(document, owner, expect, by)?;
         Ok(self.carry_out(&project, change))
@@ -154,7 +160,7 @@ impl Machine {
     ///
     /// # Errors
     /// As `accept::project::put`; then nothing is written.
-    pub fn put(&mut self, document: Document, owner: &Owner, expect: Option<u64>) -> Result<Put, WriteError> {
+    pub fn put(&mut self, document: Document, owner: &Owner, expect: Option<u64>) -> Result<WriteResult, WriteError> {
         let origin = Origin::Request { stored: None, now: self.now };
         let document = admit(b"", document, origin, &anywhere()).map_err(WriteError::Invalid)?;
         self.put_by(document, owner, expect, &key())
@@ -164,7 +170,12 @@ impl Machine {
     ///
     /// # Errors
     /// As `accept::project::overlay`.
-    pub fn overlay(&mut self, project: &ProjectId, artifact: &Artifact, webhook: bool) -> Result<Put, WriteError> {
+    pub fn overlay(
+        &mut self,
+        project: &ProjectId,
+        artifact: &Artifact,
+        webhook: bool,
+    ) -> Result<WriteResult, WriteError> {
         let by = if webhook { By::Webhook("github".into()) } else { key() };
         self.change(project, &by, |old, request, progress| rules::overlay(old, project, artifact, request, progress))
     }
@@ -222,14 +233,14 @@ impl Machine {
                 self.unreadable.remove(project);
                 self.save(project, record);
             }
-            Write::Forget => self.remove_rows(project),
+            Write::Delete => self.remove_rows(project),
         }
         change.answer
     }
 
     fn save(&mut self, project: &ProjectId, record: Record) {
         let secrets = self.kept.secrets.get(project).cloned().unwrap_or_default();
-        self.desired.0.insert(project.clone(), record.wanted(secrets));
+        self.desired.0.insert(project.clone(), record.desired_project(secrets));
         self.records.insert(project.clone(), record);
     }
 
@@ -276,7 +287,7 @@ impl Machine {
 }
 
 impl DesiredStore for World {
-    fn put(&self, document: Admitted, owner: &Owner, expect: Option<u64>, by: &By) -> Result<Put, WriteError> {
+    fn put(&self, document: Admitted, owner: &Owner, expect: Option<u64>, by: &By) -> Result<WriteResult, WriteError> {
         self.lock().put_by(document, owner, expect, by)
     }
     fn dry_run(&self, document: Admitted, owner: &Owner, expect: Option<u64>) -> Result<DesiredProject, WriteError> {
@@ -285,17 +296,17 @@ impl DesiredStore for World {
         let decided = machine.decide_put(document, owner, expect, &key());
         machine.sealed = sealed;
         let Write::Save(record) = decided?.write else { return Err(WriteError::Unknown(project)) };
-        Ok(record.wanted(machine.kept.secrets.get(&project).cloned().unwrap_or_default()))
+        Ok(record.desired_project(machine.kept.secrets.get(&project).cloned().unwrap_or_default()))
     }
     fn delete(&self, project: &ProjectId, owner: &Owner, keep_data: bool, by: &By) -> Result<u64, WriteError> {
         self.lock().change(project, by, |old, request, progress| {
             rules::delete(old, project, owner, keep_data, request, progress)
         })
     }
-    fn adopt(&self, project: &ProjectId, from: &Owner, to: &Owner) -> Result<(), WriteError> {
-        self.lock().change(project, &key(), |old, request, _| rules::adopt(old, project, from, to, request.now))
+    fn change_owner(&self, project: &ProjectId, from: &Owner, to: &Owner) -> Result<(), WriteError> {
+        self.lock().change(project, &key(), |old, request, _| rules::change_owner(old, project, from, to, request.now))
     }
-    fn overlay(&self, project: &ProjectId, artifact: &Artifact, by: &By) -> Result<Put, WriteError> {
+    fn overlay(&self, project: &ProjectId, artifact: &Artifact, by: &By) -> Result<WriteResult, WriteError> {
         self.lock()
             .change(project, by, |old, request, progress| rules::overlay(old, project, artifact, request, progress))
     }
@@ -359,7 +370,7 @@ impl DesiredStore for World {
         project: &ProjectId,
         artifact: &Artifact,
         delivery: &Delivery,
-    ) -> Result<Option<Put>, WriteError> {
+    ) -> Result<Option<WriteResult>, WriteError> {
         let mut machine = self.lock();
         let of = (project.clone(), delivery.provider);
         let known = machine.kept.deliveries.get(&of);

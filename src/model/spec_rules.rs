@@ -55,7 +55,7 @@ pub fn problems(spec: &Document) -> Vec<Problem> {
 
 /// Restores the stored URLs where the spec has them as shown, with their query hidden. Returns the shown URLs for which
 /// none is stored.
-pub fn restore(spec: &mut Document, stored: Option<&Spec>) -> Vec<Problem> {
+pub fn restore_hidden_urls(spec: &mut Document, stored: Option<&Spec>) -> Vec<Problem> {
     let mut stored = stored.cloned();
     let mut known: BTreeMap<&str, &mut String> = stored.iter_mut().flat_map(Spec::urls_mut).collect();
     let mut problems = Vec::new();
@@ -73,7 +73,7 @@ const HIDDEN: &str =
 
 /// Returns what a file in the watched directory cannot contain: a file holds the whole spec, so nothing in it stands
 /// for a stored value.
-pub fn in_a_file(spec: &mut Document) -> Vec<Problem> {
+pub fn file_problems(spec: &mut Document) -> Vec<Problem> {
     let sealed = spec.env.iter().filter(|(_, value)| value.clear().is_none());
     let sealed = sealed.map(|(name, _)| {
         Problem::at(
@@ -81,12 +81,12 @@ pub fn in_a_file(spec: &mut Document) -> Vec<Problem> {
             "a file has the value itself; {sealed: …} stands for a stored one only in `zexio apply`",
         )
     });
-    sealed.collect::<Vec<_>>().into_iter().chain(restore(spec, None)).collect()
+    sealed.collect::<Vec<_>>().into_iter().chain(restore_hidden_urls(spec, None)).collect()
 }
 
 /// Returns the schedules that are over and never match again. One that is also in the stored spec is accepted: its time
 /// came while it was there.
-pub fn over(spec: &Document, stored: Option<&Spec>, now: Timestamp) -> Vec<Problem> {
+pub fn ended_schedules(spec: &Document, stored: Option<&Spec>, now: Timestamp) -> Vec<Problem> {
     let is_over = |(name, process): (&ProcessName, &Process)| {
         let schedule = process.schedule.as_ref()?;
         let known = stored.and_then(|stored| stored.processes.get(name)?.schedule.as_ref());
