@@ -197,6 +197,8 @@ mod tests {
         draft["release"]["draft"] = json!(true);
         draft["release"]["published_at"] = Value::Null;
         assert!(matches!(heard(&hook, &draft), Ok(Heard::Unready { .. })));
+        draft["release"]["published_at"] = json!("0001-01-01T00:00:00Z");
+        assert!(matches!(heard(&hook, &draft), Ok(Heard::Unready { .. })));
         for action in ["created", "edited", "prereleased", "unpublished", "deleted"] {
             let mut other = release("acme/shop");
             other["action"] = json!(action);

@@ -368,7 +368,10 @@ fn moment(raw: &str) -> Result<Timestamp, String> {
 /// A provider's time, parsed by `moment`.
 fn read_moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
     let raw: Option<Cow<'de, str>> = Option::deserialize(deserializer)?;
-    raw.filter(|raw| !raw.is_empty()).map(|raw| moment(&raw).map_err(serde::de::Error::custom)).transpose()
+    // Go writes the year 1 for a time that is not set.
+    raw.filter(|raw| !raw.is_empty() && !raw.starts_with("0001-"))
+        .map(|raw| moment(&raw).map_err(serde::de::Error::custom))
+        .transpose()
 }
 
 /// Says why a tag deploys nothing here.

@@ -96,6 +96,9 @@ impl Built<'_> {
         if has_hidden_query(artifact) {
             return None;
         }
+        if let Some(place) = PLACEHOLDERS.iter().find(|place| artifact.contains(&format!("${place}"))) {
+            return Some(format!("the $ before {place} would stay in the URL: write {place}"));
+        }
         let rest = PLACEHOLDERS.iter().fold((*artifact).to_owned(), |rest, known| rest.replace(known, ""));
         if rest.contains(['{', '}']) {
             return Some("of placeholders only {tag}, {sha} and {run} are known".to_owned());
@@ -121,7 +124,9 @@ pub struct TagPattern(String);
 impl TagPattern {
     /// Returns whether it matches the whole tag.
     pub fn matches(&self, tag: &str) -> bool {
-        let Some((first, rest)) = self.0.split_once('*') else { return self.0 == tag };
+        // Events have the tag's name without this.
+        let pattern = self.0.strip_prefix("refs/tags/").unwrap_or(&self.0);
+        let Some((first, rest)) = pattern.split_once('*') else { return pattern == tag };
         let Some(mut left) = tag.strip_prefix(first) else { return false };
         let mut parts: Vec<&str> = rest.split('*').collect();
         let last = parts.pop().unwrap_or_default();
@@ -327,6 +332,8 @@ mod tests {
             ("ab*ba", "aba", false),
             ("v*-*.0", "v1-2.0", true),
             ("**", "", true),
+            ("refs/tags/v*", "v1", true),
+            ("refs/tags/v1", "v2", false),
         ] {
             assert_eq!(TagPattern::try_from(pattern.to_owned()).unwrap().matches(tag), matches, "{pattern} {tag}");
         }
