@@ -592,7 +592,7 @@ fn other_versions(name: &str) -> String {
 fn joined_interpreter(head: &[u8]) -> Option<&str> {
     let (env, rest) = std::str::from_utf8(first_line(head)?).ok()?.trim().split_once([' ', '\t'])?;
     let rest = rest.trim();
-    let is_joined = rest.split_once([' ', '\t']).is_some_and(|(name, _)| !name.starts_with('-') && !name.contains('='));
+    let is_joined = rest.split_once([' ', '\t']).is_some_and(|(name, _)| !name.starts_with('-'));
     (base(env) == "env" && is_joined).then_some(rest)
 }
 
@@ -843,6 +843,7 @@ mod tests {
             (&[("app.py", "print(1)")], "./app.py", "name the interpreter before it"),
             (&[("x*", "#!/opt/none/bin/ruby -w\n")], "./x", "first line names /opt/none/bin/ruby, which this server"),
             (&[("x*", "#!/usr/bin/env pythonx\n")], "./x", "first line names pythonx, which this server does not have"),
+            (&[("x*", "#!/usr/bin/env A=b sh\n")], "./x", "for one name: write #!/usr/bin/env -S A=b sh"),
             (&[("x*", "#!/usr/bin/env -S A=b s9h -e\n")], "./x", "names s9h, which this server does not have"),
             (&[("x*", "#!/usr/bin/sh9\n")], "./x", "or name another interpreter there; this server has sh"),
             (&[("x*", "#!/root/.none/shims/python3\n")], "./x", "out of reach; apps cannot get at homes"),

@@ -11,7 +11,7 @@ use std::fmt;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use copied::{copied_from, for_another_user};
+use copied::{copied_from, for_another_user, whole_line};
 use reader::Reader;
 use syntax::Syntax;
 
@@ -101,7 +101,8 @@ impl Command {
             let name = FILLED_IN.iter().find(written)?;
             Some(format!("$({name}) is how Kubernetes fills in a variable; write ${name}"))
         };
-        if let Some(flaw) = copied.or_else(kubernetes) {
+        let whole_line = || whole_line(program).filter(|_| arguments.is_empty());
+        if let Some(flaw) = copied.or_else(kubernetes).or_else(whole_line) {
             return Some(flaw);
         }
         let after_name =
@@ -398,6 +399,17 @@ mod tests {
         let list = |words: &[&str]| Command::of_words(words.iter().map(|word| (*word).to_owned()).collect()).unwrap();
         assert!(list(&["./a", "--port=$(PORT)"]).flaw(false).unwrap().ends_with("write $PORT"));
         assert_eq!(list(&["sudo", "./a"]).flaw(true), None, "without a sandbox it may be allowed");
+        for (line, words) in [
+            ("npm start", r#"["npm", "start"]"#),
+            ("./app --port 3000", r#"["./app", "--port", "3000"]"#),
+            ("sh -c \"python3 a.py\"", r#"["sh", "-c", "python3 a.py"]"#),
+        ] {
+            let flaw = list(&[line]).flaw(false).unwrap_or_default();
+            assert!(flaw.ends_with(&format!("a list has each word by itself: {words}")), "{line}: {flaw}");
+        }
+        for words in [&["./my app"][..], &["/opt/My App/bin/x"], &["my app", "x"]] {
+            assert_eq!(list(words).flaw(false), None, "{words:?}");
+        }
         for words in [&["./a", "*", "web:", "$(date)"][..], &["[", "-e", "x", "]"], &["sh", "-c", "sudo x"]] {
             assert_eq!(list(words).flaw(false), None, "{words:?}");
         }

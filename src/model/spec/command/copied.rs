@@ -4,6 +4,19 @@ use super::placeholder;
 use super::reader::Reader;
 use super::syntax::quoted;
 
+/// Recognizes a whole command that was written as the only word of a list. A file may have a blank in its name.
+pub(super) fn whole_line(program: &str) -> Option<String> {
+    let (first, rest) = program.split_once(' ')?;
+    let is_command = !first.contains('/') || rest.split_whitespace().any(|word| word.starts_with('-'));
+    let words: Vec<String> = Reader::of(program).ok()?.words.iter().map(|word| quoted(word)).collect();
+    (is_command && is_plain(first)).then(|| {
+        format!(
+            "{program:?} is one word here, the name of a program; a list has each word by itself: [{}]",
+            words.join(", ")
+        )
+    })
+}
+
 /// Programs that run another one as another user are not for apps.
 pub(super) fn for_another_user(program: &str, arguments: &[String]) -> Option<String> {
     const WITH_VALUE: [&str; 14] =
