@@ -26,11 +26,14 @@ pub fn list<'a>(answer: &'a Value, key: &str) -> &'a [Value] {
 /// Returns the most important message about a project now.
 pub fn leading(status: &Status) -> Option<&Condition> {
     let held = |kind: ConditionKind| status.condition(kind).filter(|condition| condition.holds);
-    held(ConditionKind::Stalled)
+    let ready = status.condition(ConditionKind::Ready);
+    let outage = ready.filter(|ready| !ready.holds && ready.reason.is_outage());
+    outage
+        .or_else(|| held(ConditionKind::Stalled))
         .or_else(|| held(ConditionKind::Suspended))
         .or_else(|| held(ConditionKind::Ready))
         .or_else(|| held(ConditionKind::Reconciling))
-        .or_else(|| status.condition(ConditionKind::Ready))
+        .or(ready)
 }
 
 /// Formats all projects, one a line.

@@ -10,7 +10,7 @@ use super::text::clean;
 use crate::model::names::ProjectId;
 use crate::model::quantity::Span;
 use crate::model::reason::Reason;
-use crate::model::status::{ConditionKind, Status};
+use crate::model::status::{Condition, ConditionKind, Status};
 
 /// How long between two polls.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -38,21 +38,26 @@ pub fn judge(generation: u64, status: &Status, fresh: bool) -> WaitState {
     let holds = |kind: ConditionKind| held(kind).is_some();
     // What stalls a project also makes it unready. The claim of a second file does not, and is not waited for.
     let unready = status.condition(ConditionKind::Ready).filter(|ready| !ready.holds);
-    let stalled =
-        held(ConditionKind::Stalled).filter(|stalled| unready.is_some_and(|ready| ready.reason == stalled.reason));
+    let is_why = |stalled: &&Condition| unready.is_some_and(|ready| ready.reason == stalled.reason);
+    // Where the serving release is down as well, that is why the project is not Ready.
+    let beside_outage = unready.is_some_and(|ready| ready.reason.is_outage()) && !holds(ConditionKind::Reconciling);
+    let stalled = held(ConditionKind::Stalled).filter(|stalled| is_why(stalled) || beside_outage);
     let said = stalled
+        .filter(|_| !beside_outage)
         .or_else(|| held(ConditionKind::Suspended))
         .or_else(|| held(ConditionKind::Ready))
-        .or_else(|| held(ConditionKind::Reconciling));
+        .or_else(|| held(ConditionKind::Reconciling).filter(|_| !beside_outage));
     let said = said.or_else(|| show::leading(status));
     let said = said.map(|c| format!("{}: {}", c.reason, clean(&c.message)));
     let said = said.unwrap_or_else(|| status.state.to_string());
+    let is_of = |condition: &Condition| condition.reason == Reason::RouteFailing;
+    let fails_without_a_rollout = unready.is_some_and(is_of) && held(ConditionKind::Reconciling).is_none_or(is_of);
     match fresh && status.observed_generation >= generation {
         true if stalled.is_some() => WaitState::Failed(said),
         true if holds(ConditionKind::Ready) => WaitState::Ready(said),
         _ if holds(ConditionKind::Suspended) => WaitState::Failed(said),
         // The rollout is over: nothing more will be done for it.
-        _ if fresh && unready.is_some_and(|ready| ready.reason == Reason::RouteFailing) => WaitState::Failing(said),
+        _ if fresh && fails_without_a_rollout => WaitState::Failing(said),
         _ => WaitState::Going(said),
     }
 }
@@ -251,6 +256,13 @@ mod tests {
         assert_eq!(judge(7, &status(7, 7, &stalled), true), WaitState::Failed("HealthCheckFailed: m".into()));
         // Stalled is about the generation before.
         assert_eq!(judge(8, &status(8, 7, &stalled), true), WaitState::Going("HealthCheckFailed: m".into()));
+        // The old release is down as well, which is worse.
+        for down in [Reason::ProcessDown, Reason::RouteFailing] {
+            let both = [(ConditionKind::Ready, false, down), stalled[1]];
+            assert_eq!(judge(7, &status(7, 7, &both), true), WaitState::Failed(format!("{down}: m")));
+            let trial = [(ConditionKind::Ready, false, down), (ConditionKind::Reconciling, true, Reason::Trial)];
+            assert_eq!(judge(7, &status(7, 6, &trial), true), WaitState::Going("Trial: m".into()));
+        }
     }
 
     #[test]

@@ -23,6 +23,12 @@ macro_rules! reasons {
                 match self { $($(Self::$name => stringify!($name),)+)+ }
             }
 
+            /// Returns whether the serving release fails with it: visitors or jobs feel it now, whatever else a project
+            /// waits for.
+            pub fn is_outage(self) -> bool {
+                matches!(self, Self::ProcessDown | Self::OutOfMemory | Self::RouteFailing)
+            }
+
             /// Returns what it means.
             pub fn meaning(self) -> &'static str {
                 match self { $($(Self::$name => $means,)+)+ }

@@ -213,8 +213,7 @@ fn failed_runs(old: &Status, new: &Status) -> Vec<Event> {
 fn ready_change(old: &Status, new: &Status, now: Timestamp) -> Option<Event> {
     let (was, is) = (old.condition(ConditionKind::Ready)?, new.condition(ConditionKind::Ready)?);
     // Anything else that makes a project unready was decided, and emitted as a decision.
-    let stalled = new.condition(ConditionKind::Stalled);
-    let (stalls, stops) = (stalled.is_some(), stalled.is_some_and(|stalled| stalled.reason == is.reason));
+    let stops = new.condition(ConditionKind::Stalled).is_some_and(|stalled| stalled.reason == is.reason);
     let undecided = old.generation == new.generation && new.candidate.is_none() && !stops;
     let event = match (was.holds, is.holds) {
         // The only stall that is not a decision.
@@ -223,14 +222,8 @@ fn ready_change(old: &Status, new: &Status, now: Timestamp) -> Option<Event> {
         }
         (false, true) => Event::info(now, is.reason, &is.message),
         (true, false) if undecided => Event::warning(now, is.reason, &is.message),
-        // A release was rejected, which was decided, and the one before does not stay up, which was not.
-        (false, false) if stalls && is.reason == Reason::ProcessDown && was.reason != is.reason => {
-            Event::warning(now, is.reason, &is.message)
-        }
         // No decision covers it, even for a release that was never Ready.
-        (false, false)
-            if [Reason::OutOfMemory, Reason::RouteFailing].contains(&is.reason) && was.reason != is.reason =>
-        {
+        (false, false) if is.reason.is_outage() && was.reason != is.reason => {
             Event::warning(now, is.reason, &is.message)
         }
         _ => return None,

@@ -65,15 +65,21 @@ pub struct Rejection {
     pub fetched: bool,
 }
 
-/// Says that a release goes on as if the failed one had not been.
+/// What a rejection says of the serving release; the status says instead what became of it since.
 pub fn serves_as_before(serving: ReleaseNo) -> String {
     format!("release {serving} serves as before")
+}
+
+/// What a rejection says of the serving release while the agent starts it again after a changeover.
+pub fn started_again(serving: ReleaseNo) -> String {
+    format!("release {serving} is started again")
 }
 
 /// Ends a rollout that failed. The serving release keeps serving; the project is stalled until its spec changes.
 pub fn reject(progress: &mut ProjectProgress, number: ReleaseNo, why: Rejection, now: Timestamp) {
     let Rejection { reason, message, kept_for_inspection, fetched } = why;
     let serves = match progress.serving {
+        Some(serving) if progress.rollout().is_some_and(|rollout| rollout.changeover_begun) => started_again(serving),
         Some(serving) => serves_as_before(serving),
         None => "nothing serves".to_owned(),
     };

@@ -200,32 +200,6 @@ fn the_reason_names_what_to_change() {
     assert!(!doctor.contains("twice listens on"), "{doctor}");
 }
 
-const STALE: &str = r#"
-import http.server, os, socket
-socket.socket(socket.AF_UNIX).bind(os.environ["DATA_DIR"] + "/ctl.sock")
-class Answer(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200)
-        self.end_headers()
-http.server.HTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Answer).serve_forever()
-"#;
-
-#[test]
-fn an_old_release_that_does_not_come_up_again_after_a_rejected_one_is_not_said_to_serve() {
-    let machine = Machine::with_agent();
-    machine.write_file("/root/stale/stale.py", STALE);
-    machine.must("tar -C /root/stale -czf /srv/artifacts/reasons.tar.gz .");
-    let stale = "{ run: python3 stale.py, strategy: recreate, ready: { tcp: true, within: 60s, interval: 100ms } }";
-    assert!(apply(&machine, "stale", "{ ROUND: \"1\" }", stale).contains("\"serving\": 1"));
-    let status = apply(&machine, "stale", "{ ROUND: \"2\" }", stale);
-    assert!(status.contains("the Unix socket ctl.sock is there already"), "{status}");
-    machine.wait_until("the outage to be said", || machine.status_has("stale", "\"reason\":\"ProcessDown\""));
-    assert!(machine.status_has("stale", "release1runsagainanddoesnotstayup"));
-    assert!(machine.must("zexio events stale").contains(" ProcessDown "));
-    machine.must("rm /zexio/apps/stale/data/ctl.sock");
-    machine.wait_until("it to serve", || machine.status_has("stale", "release1servesasbefore"));
-}
-
 #[test]
 fn a_job_that_fails_is_told_with_each_run() {
     let machine = Machine::with_agent();
@@ -274,4 +248,51 @@ fn a_process_that_ends_with_status_0_is_pointed_to_what_may_end() {
 
     assert!(apply(&machine, "batch", "{}", &batch.replace("sleep 0.6", "exec sleep 600")).contains("\"serving\": 2"));
     machine.wait_until("the next release to be well", || machine.status_has("batch", "\"state\":\"running\""));
+}
+
+/// Answers, and leaves a socket file that makes its next start fail.
+const LEAVES: &str = r#"
+import http.server, os, socket
+socket.socket(socket.AF_UNIX).bind(os.environ["DATA_DIR"] + "/ctl.sock")
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+http.server.HTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Answer).serve_forever()
+"#;
+
+#[test]
+fn a_release_that_falls_after_another_was_rejected_is_said_to_be_down() {
+    let machine = Machine::with_agent();
+    machine.write_file("/root/leaves/app.py", LEAVES);
+    machine.must("tar -C /root/leaves -czf /srv/artifacts/reasons.tar.gz .");
+    let web = |version: u32, rest: &str| {
+        let ready = "ready: { tcp: true, within: 60s, interval: 100ms }";
+        let route = "routes: [{ host: leaves.example.com, tls: off }]";
+        apply(
+            &machine,
+            "leaves",
+            &format!("{{ V: \"{version}\" }}"),
+            &format!("{{ run: python3 app.py, {ready}, {route}{rest} }}"),
+        )
+    };
+    assert!(web(1, "").contains("\"serving\": 1"));
+    // It is stopped for the next one, and what it left behind lets neither of them start.
+    assert!(web(2, ", strategy: recreate").contains("the Unix socket ctl.sock is there already"));
+    for said in ["\"state\":\"down\"", "\"reason\":\"ProcessDown\"", "release1doesnotstayupeither", "\"live\":false"] {
+        machine.wait_until(said, || machine.status_has("leaves", said));
+    }
+    let events = machine.must("zexio events leaves");
+    let told = events.lines().filter(|line| line.contains(" ProcessDown ")).count();
+    assert!((1..=3).contains(&told), "{events}");
+    let doctor = machine.sh("zexio doctor").stdout;
+    assert!(doctor.contains("leaves.example.com of leaves is not served: ProcessDown: process web exited"), "{doctor}");
+    let why = machine.must("zexio why leaves");
+    for said in ["Release 1 of leaves is to serve", "(ProcessDown)", "release 2 was rejected: process web exited"] {
+        assert!(why.contains(said), "{said} is not in {why}");
+    }
+
+    machine.must("rm /zexio/apps/leaves/data/ctl.sock");
+    machine.wait_until("it to serve as before", || machine.status_has("leaves", "release1servesasbefore"));
+    machine.wait_until("its route to be live", || machine.status_has("leaves", "\"live\":true"));
 }

@@ -6,15 +6,15 @@ use crate::model::reason::Reason;
 use crate::model::status::ConditionKind;
 
 use super::input::{Finding, StatusInput};
-use super::processes::{down_process, failed_runs, open_ports, unenforced_limits, unsteady_process};
+use super::outage::outage;
+use super::processes::{down_process, failed_runs, open_ports, unenforced_limits};
 use super::reconciling::{draining, reconciling, waiting};
 use super::routes::{failing_routes, missing_certificates, pending_routes, template_error};
 use super::stalled::{contested, is_deferred, stalled, suspended};
-use crate::plan::retry::serves_as_before;
 
 pub(super) fn findings(input: &StatusInput<'_>) -> Vec<(ConditionKind, bool, Finding)> {
     let mut found = Vec::new();
-    let stalled = stalled(input).map(|(reason, message)| (reason, without_outage(input, message)));
+    let stalled = stalled(input);
     let unready = unready(input, stalled.as_ref());
     found.push(match &unready {
         None => (ConditionKind::Ready, true, (Reason::Serving, serving_message(input))),
@@ -34,21 +34,20 @@ pub(super) fn findings(input: &StatusInput<'_>) -> Vec<(ConditionKind, bool, Fin
     found
 }
 
-/// Says of the release that serves as before if it does not stay up.
-fn without_outage(input: &StatusInput<'_>, message: String) -> String {
-    match input.progress.serving.filter(|_| unsteady_process(input).is_some()) {
-        Some(serving) => {
-            message.replace(&serves_as_before(serving), &format!("release {serving} runs again and does not stay up"))
-        }
-        None => message,
+/// Returns why the project is not as desired; none if it is. That the serving release is down comes first: it is worse
+/// than what stalls or delays another one.
+pub(super) fn unready(input: &StatusInput<'_>, stalled: Option<&Finding>) -> Option<Finding> {
+    match (outage(input), unfinished(input, stalled)) {
+        (Some((reason, down)), Some((_, other))) if down != other => Some((reason, format!("{down}; {other}"))),
+        (_, Some(finding)) => Some(finding),
+        (_, None) => down_process(input).or_else(|| pending_routes(input)).or_else(|| failing_routes(input)),
     }
 }
 
-/// Returns why the project is not as desired; none if it is.
-pub(super) fn unready(input: &StatusInput<'_>, stalled: Option<&Finding>) -> Option<Finding> {
+/// Returns why the desired state was not reached yet, or cannot be.
+fn unfinished(input: &StatusInput<'_>, stalled: Option<&Finding>) -> Option<Finding> {
     if let Some(finding) = stalled {
-        // The release that was to serve on may not stay up either: then nothing serves.
-        return Some(unsteady_process(input).unwrap_or_else(|| finding.clone()));
+        return Some(finding.clone());
     }
     let progress = input.progress;
     if is_deferred(input) {
@@ -80,7 +79,7 @@ pub(super) fn unready(input: &StatusInput<'_>, stalled: Option<&Finding>) -> Opt
             reconciling(input).unwrap_or_else(|| (Reason::Pending, "this generation waits for its turn".into())),
         );
     }
-    down_process(input).or_else(|| pending_routes(input)).or_else(|| failing_routes(input))
+    None
 }
 
 fn serving_message(input: &StatusInput<'_>) -> String {

@@ -3,6 +3,7 @@
 mod between_passes;
 mod conditions;
 mod input;
+mod outage;
 mod processes;
 mod reconciling;
 mod routes;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::desired::{Workload, WorkloadKind};
-use crate::model::names::UnitId;
+use crate::model::names::{ProcessName, UnitId};
 use crate::model::observed::{ActiveState, Exit, UnitSeen};
 use crate::model::progress::ProjectProgress;
 use crate::model::reason::Reason;
@@ -45,55 +45,79 @@ pub(super) fn processes(input: &StatusInput<'_>) -> Vec<ProcessStatus> {
     shown
 }
 
-/// Returns which process of the serving release ends again and again.
-pub(super) fn unsteady_process(input: &StatusInput<'_>) -> Option<Finding> {
-    let units = input.seen.units.known()?;
-    serving_daemons(input).find_map(|unit| unsteady(input, &unit, units.get(&unit)?))
-}
-
-fn serving_daemons<'a>(input: &'a StatusInput<'_>) -> impl Iterator<Item = UnitId> + 'a {
-    let units = input.progress.serving.map(|serving| input.progress.units_of(input.project, serving));
-    let units = units.into_iter().flatten();
-    units.filter(|unit| input.progress.workload_of(unit).is_some_and(Workload::is_daemon))
-}
-
-fn unsteady(input: &StatusInput<'_>, unit: &UnitId, seen: &UnitSeen) -> Option<Finding> {
-    let runs = short_runs(input, unit, seen);
-    let (reason, how) = restarts::crash_loop(&runs, input.progress.workload_of(unit))?;
-    Some((reason, format!("process {} {how}", unit.process)))
-}
-
+/// Returns which process of the serving release is not up.
 pub(super) fn down_process(input: &StatusInput<'_>) -> Option<Finding> {
-    let serving = input.progress.serving?;
-    let Some(units) = input.seen.units.known() else {
+    if input.progress.serving.is_some() && input.seen.units.known().is_none() {
         return Some((Reason::Unknown, "systemd could not be asked; what is shown may be old".into()));
+    }
+    serving_daemons(input).into_iter().find_map(|unit| down(input, &unit))
+}
+
+/// Returns which process of the serving release ended by itself and is not up. One that the agent stopped or is about to
+/// start did not.
+pub(super) fn fallen_process(input: &StatusInput<'_>) -> Option<Finding> {
+    serving_daemons(input).into_iter().filter(|unit| has_fallen(input, unit)).find_map(|unit| down(input, &unit))
+}
+
+/// Returns how all that a process runs in the serving release has fallen: a request to it gets no answer.
+pub(super) fn fallen(input: &StatusInput<'_>, process: &ProcessName) -> Option<String> {
+    let units: Vec<UnitId> = serving_daemons(input).into_iter().filter(|unit| unit.process == *process).collect();
+    let is_down = |unit: &UnitId| !is_up(input, unit) && has_fallen(input, unit);
+    let (_, how) = units.iter().all(is_down).then(|| down(input, units.first()?))??;
+    Some(how)
+}
+
+fn serving_daemons(input: &StatusInput<'_>) -> Vec<UnitId> {
+    let units = input.progress.serving.map(|serving| input.progress.units_of(input.project, serving));
+    let is_daemon = |unit: &UnitId| input.progress.workload_of(unit).is_some_and(Workload::is_daemon);
+    units.into_iter().flatten().filter(is_daemon).collect()
+}
+
+fn seen<'a>(input: &'a StatusInput<'_>, unit: &UnitId) -> Option<&'a UnitSeen> {
+    input.seen.units.known()?.get(unit)
+}
+
+fn is_up(input: &StatusInput<'_>, unit: &UnitId) -> bool {
+    seen(input, unit).is_some_and(|seen| matches!(seen.state, ActiveState::Active | ActiveState::Reloading))
+}
+
+fn has_fallen(input: &StatusInput<'_>, unit: &UnitId) -> bool {
+    let Some(seen) = seen(input, unit) else { return false };
+    let restarts = seen.restarts > 0 || seen.sub_state == "auto-restart";
+    match seen.state {
+        // Three short runs in a row; `down` judges that.
+        ActiveState::Active => true,
+        ActiveState::Activating => restarts,
+        // It was stopped, and may have ended badly by that.
+        _ => false,
+    }
+}
+
+fn down(input: &StatusInput<'_>, unit: &UnitId) -> Option<Finding> {
+    let seen = seen(input, unit);
+    let workload = input.progress.workload_of(unit);
+    let runs = seen.map(|seen| short_runs(input, unit, seen)).unwrap_or_default();
+    if let Some((reason, unsteady)) = restarts::crash_loop(&runs, workload) {
+        return Some((reason, format!("process {} {unsteady}", unit.process)));
+    }
+    if is_up(input, unit) {
+        return None;
+    }
+    let limit = input.progress.release(unit.release).and_then(|release| release.content.limits.memory);
+    let how = seen.and_then(|seen| seen.ending(limit)).unwrap_or_else(|| "is not running".to_owned());
+    let next = match seen.filter(|seen| seen.state == ActiveState::Activating) {
+        Some(seen) if seen.restarts > 0 => format!("systemd restarted it {} times and goes on", seen.restarts),
+        Some(_) => "systemd starts it again".to_owned(),
+        None if suspended(input).is_some() => "nothing starts it until the project is resumed".to_owned(),
+        None => "it is started again".to_owned(),
     };
-    serving_daemons(input).find_map(|unit| {
-        let seen = units.get(&unit);
-        let workload = input.progress.workload_of(&unit);
-        if let Some(finding) = seen.and_then(|seen| unsteady(input, &unit, seen)) {
-            return Some(finding);
-        }
-        let up = seen.is_some_and(|seen| matches!(seen.state, ActiveState::Active | ActiveState::Reloading));
-        if up {
-            return None;
-        }
-        let limit = input.progress.release(serving).and_then(|release| release.content.limits.memory);
-        let how = seen.and_then(|seen| seen.ending(limit)).unwrap_or_else(|| "is not running".to_owned());
-        let next = match seen.filter(|seen| seen.state == ActiveState::Activating) {
-            Some(seen) if seen.restarts > 0 => format!("systemd restarted it {} times and goes on", seen.restarts),
-            Some(_) => "systemd starts it again".to_owned(),
-            None if suspended(input).is_some() => "nothing starts it until the project is resumed".to_owned(),
-            None => "it is started again".to_owned(),
-        };
-        let starved = seen.is_some_and(UnitSeen::is_out_of_memory);
-        let reason = if starved { Reason::OutOfMemory } else { Reason::ProcessDown };
-        let ended_well = seen.is_some_and(|seen| seen.exit == Some(Exit::Status(0)) && seen.restarts > 0);
-        let hint = workload
-            .filter(|_| ended_well)
-            .map_or(String::new(), |workload| format!("; {}", restarts::after_success(workload)));
-        Some((reason, format!("process {} {how}; {next}{hint}", unit.process)))
-    })
+    let starved = seen.is_some_and(UnitSeen::is_out_of_memory);
+    let reason = if starved { Reason::OutOfMemory } else { Reason::ProcessDown };
+    let ended_well = seen.is_some_and(|seen| seen.exit == Some(Exit::Status(0)) && seen.restarts > 0);
+    let hint = workload
+        .filter(|_| ended_well)
+        .map_or(String::new(), |workload| format!("; {}", restarts::after_success(workload)));
+    Some((reason, format!("process {} {how}; {next}{hint}", unit.process)))
 }
 
 fn short_runs(input: &StatusInput<'_>, unit: &UnitId, seen: &UnitSeen) -> ShortRuns {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::names::Hostname;
+use crate::model::names::{Hostname, ProcessName};
 use crate::model::observed::{CertificateSeen, ProxySeen, Visit};
 use crate::model::reason::Reason;
 use crate::model::spec::{Route, Tls};
@@ -10,6 +10,7 @@ use crate::model::status::{ConditionKind, RouteStatus, Status};
 use crate::plan::visits;
 
 use super::input::{Finding, StatusInput};
+use super::processes::fallen;
 
 pub(super) fn routes(input: &StatusInput<'_>) -> Vec<RouteStatus> {
     let slot = input.progress.routed().and_then(|routed| input.progress.release(routed)).map(|release| release.slot);
@@ -26,7 +27,8 @@ pub(super) fn routes(input: &StatusInput<'_>) -> Vec<RouteStatus> {
             let redirect = route.redirect.as_ref().map(|site| site.as_str().to_owned());
             let to = redirect.or(upstream.map(|port| format!("127.0.0.1:{port}"))).or(bundle);
             let has = !input.unserved.contains(&route.host) && !input.progress.is_quarantined(&route.host);
-            let failing = unanswered.iter().find(|(asked, _)| has && *asked == route).map(|(_, said)| said.to_string());
+            let asked = || unanswered.iter().find(|(asked, _)| *asked == route).map(|(_, said)| said.to_string());
+            let failing = Some(()).filter(|()| has).and_then(|()| fallen_app(input, process, route).or_else(asked));
             RouteStatus {
                 host: route.host.clone(),
                 path: route.path.as_ref().map(|path| path.as_str().to_owned()),
@@ -72,20 +74,31 @@ pub(super) fn pending_routes(input: &StatusInput<'_>) -> Option<Finding> {
     })
 }
 
-/// Returns the routes on which Caddy gets no answer from the app. A release that just got the traffic counts as ready
-/// only after a request through Caddy.
+/// Returns which routes lead to an app that Caddy gets no answer from. A release that just got the traffic counts as
+/// well only after Caddy was asked.
 pub(super) fn failing_routes(input: &StatusInput<'_>) -> Option<Finding> {
-    let checks = visits::checks(input.project, input.seen, input.progress);
-    let failing: Vec<&str> = unanswered(input, &checks).map(|(_, said)| said).collect();
-    if !failing.is_empty() {
-        return Some((Reason::RouteFailing, failing.join("; ")));
+    if let Some(failing) = unanswered_routes(input) {
+        return Some(failing);
     }
+    let checks = visits::checks(input.project, input.seen, input.progress);
     let was_ready = |status: &Status| status.condition(ConditionKind::Ready).is_some_and(|condition| condition.holds);
     if input.before.is_some_and(|status| status.serving == input.progress.serving && was_ready(status)) {
         return None;
     }
     let open = checks.iter().find(|(_, visit)| !input.seen.visits.contains_key(visit));
     open.map(|(route, _)| (Reason::RouteCheck, format!("{} is requested through Caddy for the first time", route.host)))
+}
+
+pub(super) fn unanswered_routes(input: &StatusInput<'_>) -> Option<Finding> {
+    let checks = visits::checks(input.project, input.seen, input.progress);
+    let failing: Vec<&str> = unanswered(input, &checks).map(|(_, said)| said).collect();
+    (!failing.is_empty()).then(|| (Reason::RouteFailing, failing.join("; ")))
+}
+
+/// Returns how the app of a route has fallen: nothing has to be asked to know that no answer comes.
+fn fallen_app(input: &StatusInput<'_>, process: &ProcessName, route: &Route) -> Option<String> {
+    let serves = route.redirect.is_none() && input.progress.routed() == input.progress.serving;
+    if serves && input.progress.ports.contains_key(process) { fallen(input, process) } else { None }
 }
 
 /// Returns the routes that Caddy gets no answer on, and what it reports.

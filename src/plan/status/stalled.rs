@@ -6,6 +6,7 @@ use crate::model::quantity::Timestamp;
 use crate::model::reason::Reason;
 
 use super::input::{Finding, StatusInput};
+use super::outage::as_it_is_now;
 
 pub(super) fn stalled(input: &StatusInput<'_>) -> Option<Finding> {
     if let Some(finding) = unreadable(input.wanted) {
@@ -20,7 +21,7 @@ pub(super) fn stalled(input: &StatusInput<'_>) -> Option<Finding> {
         return refusal;
     }
     let standing = input.progress.stalled.clone().or_else(|| input.progress.quarantine.as_ref().map(Quarantine::cause));
-    standing.map(|stall| (stall.reason, stall.message))
+    standing.map(|stall| (stall.reason, as_it_is_now(input, stall.message)))
 }
 
 /// The reason if a project's stored state could not be read.

@@ -17,6 +17,7 @@ pub(super) fn was_as_desired(input: &StatusInput<'_>) -> bool {
 pub(super) fn state(intent: &Intent, conditions: &[Condition], was_as_desired: bool) -> ProjectState {
     let has = |kind: ConditionKind| conditions.iter().any(|c| c.kind == kind && c.holds);
     let doing = |reason: Reason| conditions.iter().any(|c| c.kind == ConditionKind::Reconciling && c.reason == reason);
+    let is_down = conditions.iter().any(|c| c.kind == ConditionKind::Ready && !c.holds && c.reason.is_outage());
     match intent {
         _ if has(ConditionKind::Suspended) => ProjectState::Suspended,
         Intent::Delete { .. } => ProjectState::Deleting,
@@ -26,6 +27,7 @@ pub(super) fn state(intent: &Intent, conditions: &[Condition], was_as_desired: b
         _ if doing(Reason::Unknown) || was_as_desired && doing(Reason::RouteCheck) => ProjectState::Unknown,
         _ if has(ConditionKind::Reconciling) && was_as_desired => ProjectState::Down,
         _ if has(ConditionKind::Reconciling) => ProjectState::Deploying,
+        _ if has(ConditionKind::Stalled) && is_down => ProjectState::Down,
         _ if has(ConditionKind::Stalled) => ProjectState::Failed,
         _ => ProjectState::Pending,
     }
