@@ -10,7 +10,7 @@ use zexio::model::observed::ActiveState;
 use zexio::model::progress::ProjectProgress;
 use zexio::model::quantity::{Span, Timestamp};
 use zexio::model::spec::{OnFailure, Spec, Strategy};
-use zexio::model::status::{ConditionKind, ProjectState, Status};
+use zexio::model::status::{ConditionKind, ProcessStatus, ProjectState, RouteStatus, Status};
 use zexio::plan::{RoutesOrder, UnitOrder};
 use zexio::render::caddyfile::{Site, SiteRoute};
 
@@ -655,7 +655,10 @@ impl Oracle {
         let refused = |host: &Hostname| machine.refused.as_deref() == Some(host.as_str());
         let own = self.offered.iter().filter(|site| site.project == status.project && !refused(&site.host));
         let (served, unserved): (Vec<&Site>, Vec<&Site>) = own.partition(|site| machine.sites.contains(site));
-        let is_live = |host: &Hostname| status.routes.iter().all(|route| route.host != *host || route.live);
+        let is_down = |process: &ProcessStatus| process.state != ActiveState::Active;
+        let falls = status.processes.iter().any(|it| Some(it.release) == status.serving && is_down(it));
+        let fails = |route: &RouteStatus| falls && route.failing.is_some();
+        let is_live = |host: &Hostname| status.routes.iter().all(|it| it.host != *host || it.live || fails(it));
         let blamed = served.iter().find(|site| !is_live(&site.host)).map(|site| site.host.clone());
         let missing = unserved.first().map(|site| site.host.clone());
         let ready =
