@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::host::{blob, cgroup};
+use crate::host::{blob, cgroup, turn};
 use crate::model::layout::{HIDDEN_HOMES, Layout, is_in_home};
 use crate::render::launch;
 use crate::render::unit::WAITER;
@@ -19,8 +19,9 @@ const EXIT_DIRECTORY: u8 = 200;
 const EXIT_EXEC: u8 = 203;
 const EXIT_CREDENTIALS: u8 = 243;
 
-/// Opens the launch blob of a unit for its main process.
-pub fn hand_over(unit: &str) -> ExitCode {
+/// Waits for the unit's turn to start and opens its launch blob for its main process. `later`: web processes go first.
+pub fn hand_over(unit: &str, later: bool) -> ExitCode {
+    turn::wait(unit, later);
     match blob::hand_over(unit, &Layout::launch_blob_named(unit)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {

@@ -74,6 +74,9 @@ pub enum Verb {
     HandOver {
         /// Its name
         unit: String,
+        /// Others start first
+        #[arg(long)]
+        later: bool,
     },
     /// Wait until nothing else of an app's unit runs (its unit does this)
     #[command(hide = true)]

@@ -60,7 +60,7 @@ pub fn plan_text(steps: &[Value]) -> String {
 pub struct Entry {
     pub agent: fn() -> ExitCode,
     /// Opens the launch blob of a unit.
-    pub hand_over: fn(&str) -> ExitCode,
+    pub hand_over: fn(&str, bool) -> ExitCode,
     /// Becomes an app (exec).
     pub launch: fn(bool) -> ExitCode,
     /// Waits for the app's other processes to exit.
@@ -80,7 +80,7 @@ pub fn run(entry: Entry) -> ExitCode {
     };
     let done = match args.verb {
         Verb::Agent => return (entry.agent)(),
-        Verb::HandOver { unit } => return (entry.hand_over)(&unit),
+        Verb::HandOver { unit, later } => return (entry.hand_over)(&unit, later),
         Verb::Launch { notify } => return (entry.launch)(notify),
         Verb::WaitForRest => return (entry.wait_for_rest)(),
         Verb::Unpack { rest } => return (entry.unpack)(rest),

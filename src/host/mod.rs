@@ -17,6 +17,7 @@ pub mod services;
 pub mod signals;
 pub mod stats;
 pub mod systemd;
+pub mod turn;
 pub mod usage;
 pub mod users;
 

@@ -23,6 +23,9 @@ pub fn is_in_home(path: &Path) -> bool {
     HOMES.iter().any(|home| path.starts_with(home))
 }
 
+/// How many units may set up their sandbox at once, by the agent's order and without it.
+pub const STARTS_AT_ONCE: usize = 8;
+
 /// The slice that apps run in.
 pub const SLICE: &str = "zexio-apps.slice";
 

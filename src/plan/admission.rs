@@ -3,15 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::model::layout::STARTS_AT_ONCE;
 use crate::model::names::{ProjectId, ReleaseNo, UnitId};
 use crate::model::observed::{ActiveState, Observed, UnitSeen};
 use crate::model::progress::{Progress, ProjectProgress};
 use crate::model::quantity::{Span, Timestamp};
 
 use super::{Action, Plan, ProjectAction, Step, StepReason};
-
-/// How many units may be starting at once.
-const AT_ONCE: usize = 8;
 
 /// For this long a start counts as setting up its sandbox: systemd does not show the end of that for a unit that reports
 /// its own readiness or runs to completion.
@@ -90,7 +88,7 @@ fn waiting(observed: &Observed, all_progress: &Progress, plan: &Plan) -> Vec<Uni
         *before += 1;
     }
     starts.sort();
-    let admitted = AT_ONCE.saturating_sub(starting).min(starts.len());
+    let admitted = STARTS_AT_ONCE.saturating_sub(starting).min(starts.len());
     starts.split_off(admitted).into_iter().map(|(.., unit)| unit.clone()).collect()
 }
 

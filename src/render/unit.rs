@@ -24,7 +24,7 @@ pub fn text(
     let user = user_of(&unit.project);
     let description = describe(unit);
     let (running, start_timeout) = (way_of_running(workload), start_timeout(workload));
-    let (name, launch) = (unit.name(), launch_arguments(workload));
+    let (name, turn, launch) = (unit.name(), turn(workload), launch_arguments(workload));
     let (stop_timeout, signal, stop_to) =
         (workload.stop.within.0, signal(workload.stop.signal), stop_to(workload.stop.to));
     let (limits, sandbox) = (limits(content), sandbox(unit, content.sandbox, layout));
@@ -45,7 +45,7 @@ TimeoutStartSec={start_timeout}
 User={user}
 Group={user}
 Slice={SLICE}
-ExecStartPre=+{LAUNCHER} hand-over {name}
+ExecStartPre=+{LAUNCHER} hand-over {name}{turn}
 ExecStart={LAUNCHER} launch{launch}
 NotifyAccess=exec
 FileDescriptorStoreMax=1
@@ -86,6 +86,11 @@ pub fn timer_text(unit: &UnitId, calendar: &Calendar, slot: Slot) -> String {
 
 fn notifies(workload: &Workload) -> bool {
     workload.ready.as_ref().is_some_and(|ready| ready.check == Check::Notify)
+}
+
+/// When many units start at once, visitors wait for web processes only.
+fn turn(workload: &Workload) -> &'static str {
+    if workload.kind == WorkloadKind::Web { "" } else { " --later" }
 }
 
 /// The descriptor store comes with systemd's notification socket; only an app whose readiness is told by it gets it.

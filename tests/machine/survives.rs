@@ -121,3 +121,23 @@ fn a_lost_key_of_launch_blobs_stops_no_app_and_is_made_again() {
     machine.must("rm /var/lib/zexio/launch.key && systemctl start zexio-agent");
     machine.wait_for_answer("hello.example.com", "/env/GREETING", "good day");
 }
+
+#[test]
+fn a_boot_starts_apps_in_turns_and_web_processes_first() {
+    let machine = Machine::with_agent();
+    machine.publish("1.0.0");
+    let spec = web_spec("many", "1.0.0", "./hello", "")
+        .replace("    routes:", "    instances: 20\n    routes:")
+        .replace("deploy:", "  work: { run: [sleep, infinity], instances: 20 }\ndeploy:")
+        .replace("within: 5s", "within: 60s");
+    let said = machine.apply("many", &spec);
+    assert_eq!(said.status, 0, "{}{}", said.stdout, said.stderr);
+    machine.must("systemctl disable zexio-agent");
+    machine.reboot();
+    let started = "journalctl -b -o cat _PID=1 | grep '^Started zexio-many-'";
+    machine.wait_until("all to run", || machine.sh(&format!("{started} | wc -l")).stdout.trim() == "40");
+    let order = machine.must(&format!("{started} | sed 's/.*process \\([a-z]*\\),.*/\\1/'"));
+    let last: Vec<&str> = order.lines().skip(30).collect();
+    assert_eq!(last, ["work"; 10], "{order}");
+    assert_eq!(machine.sh("journalctl -b -o cat | grep -i 'timed out\\|could not wait'").stdout, "");
+}

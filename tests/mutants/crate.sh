@@ -17,5 +17,6 @@ cp -pr tests/golden tests/sim "$to/tests"
 sed -e '/^mod reference/d' -e '/^use zexio/d' -e '/^fn unit_text/,$d' tests/golden/main.rs >"$to/tests/golden/main.rs"
 # SQLite is not in the crate.
 sed -i -e '/^mod sqlite/d' "$to/tests/sim/contract/mod.rs"
+sed -i -e 's/^mod tests;/mod tests {}/' "$to/src/spec_dir/mod.rs" "$to/src/spec_dir/decide.rs"
 # What was mutated there before may look older than what it replaces.
 touch "$to/src/lib.rs"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Counts which mutants of the planner the tests notice. cargo-mutants lists them; here all are compiled at once, each as
 an arm of `match mutant()` around its function's body, and MUTANT chooses one at run time. So a mutant costs a run of the
-tests and no build. First each meets the golden plans; those that live on meet the simulator.
+tests and no build. First each meets the tests beside it, then the golden plans; those that live on meet the simulator.
 
 usage: mutants.py CRATE [NAME]...    lays the crate out in a directory; with names only mutants that have one in theirs.
 What became of each goes to CRATE/mutants.txt."""
@@ -20,6 +20,8 @@ CRATE = Path(sys.argv[1])
 ONLY = sys.argv[2:]
 SWARM = os.environ.get("SWARM", "1500")
 TESTS = [
+    # The files' own tests; those of the library alone are named so.
+    ("zexio", ["plan::"]),
     ("golden", []),
     ("sim", ["--skip", "swarm::"]),
     ("sim", ["swarm::report::", "--skip", "a_seed_repeats_exactly"]),
@@ -111,7 +113,7 @@ def compiled(mutants, originals):
 
 
 def binaries():
-    build = ["cargo", "test", "--locked", "--test", "golden", "--test", "sim", "--no-run", "--message-format=json"]
+    build = ["cargo", "test", "--locked", "--lib", "--test", "golden", "--test", "sim", "--no-run", "--message-format=json"]
     said = subprocess.run(build, cwd=CRATE, check=True, capture_output=True, text=True).stdout
     made = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
     return {m["target"]["name"]: m["executable"] for m in made if m.get("executable")}
