@@ -782,7 +782,7 @@ const ECHO: &str = r#"#!/usr/bin/python3
 import http.server, os
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        names = ["X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host"]
+        names = ["X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded", "X-Real-IP"]
         body = " ".join(self.headers.get(name, "-") for name in names).encode()
         self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers(); self.wfile.write(body)
 http.server.ThreadingHTTPServer((os.environ["HOST"], int(os.environ["PORT"])), Handler).serve_forever()
@@ -807,18 +807,19 @@ fn an_app_sees_the_client_behind_a_proxy_that_is_trusted_and_no_other() {
             let (host, port) = if scheme == "https" { ("tls.example.com", 443) } else { ("plain.example.com", 80) };
             machine.must(&format!(
                 "curl -sk --interface {from} --resolve {host}:{port}:127.0.0.1 -H 'X-Forwarded-For: 203.0.113.9' \
-                 -H 'X-Forwarded-Proto: https' -H 'X-Forwarded-Host: shop.example.org' {scheme}://{host}/"
+                 -H 'X-Forwarded-Proto: https' -H 'X-Forwarded-Host: shop.example.org' \
+                 -H 'Forwarded: for=203.0.113.9' -H 'X-Real-IP: 203.0.113.9' {scheme}://{host}/"
             ))
         };
         // The proxy in front ends TLS, or speaks it to us as well.
         for scheme in ["http", "https"] {
             assert_eq!(
                 ask("192.0.2.7", scheme),
-                "203.0.113.9, 192.0.2.7 https shop.example.org",
+                "203.0.113.9, 192.0.2.7 https shop.example.org for=203.0.113.9 203.0.113.9",
                 "{scheme}, newer: {newer}"
             );
         }
-        assert_eq!(ask("192.0.2.8", "http"), "192.0.2.8 http plain.example.com", "newer: {newer}");
-        assert_eq!(ask("192.0.2.8", "https"), "192.0.2.8 https tls.example.com", "newer: {newer}");
+        assert_eq!(ask("192.0.2.8", "http"), "192.0.2.8 http plain.example.com - -", "newer: {newer}");
+        assert_eq!(ask("192.0.2.8", "https"), "192.0.2.8 https tls.example.com - -", "newer: {newer}");
     }
 }
