@@ -16,7 +16,7 @@ use ureq::http::{Response, header};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body};
-use url::Url;
+use url::{Position, Url};
 
 use super::address::{CheckedResolver, Reach, refused_address};
 pub use super::address::{FetchRules, redact};
@@ -120,12 +120,14 @@ impl Job<'_> {
     /// that answered, too.
     fn open(&self, raw: &str) -> Result<(Url, Response<Body>), PortError> {
         let (mut url, mut reach) = self.rules.admit(raw)?;
+        let mut written = raw.to_owned();
         for _ in 0..=MOST_REDIRECTS {
             self.go_on()?;
-            let answer = self.ask(&url, reach)?;
-            let Some(target) = redirect_target(&url, &answer) else {
+            let answer = self.ask(&url, &written, reach)?;
+            let Some((target, location)) = redirect_target(&url, &answer) else {
                 return self.accept(&url, answer).map(|answer| (url, answer));
             };
+            written = location;
             (url, reach) = self.rules.admit_redirect(&url, &target).map_err(|refused| {
                 let cause = format!("it redirects to {}: {}", meaning::redirected(&target), refused.message);
                 PortError { message: self.message(&cause), ..refused }
@@ -135,7 +137,7 @@ impl Job<'_> {
     }
 
     /// A new agent for each hop: a kept-alive connection would skip the next hop's address check.
-    fn ask(&self, url: &Url, reach: Reach) -> Result<Response<Body>, PortError> {
+    fn ask(&self, url: &Url, written: &str, reach: Reach) -> Result<Response<Body>, PortError> {
         let config = plain_http()
             .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build())
             .timeout_resolve(Some(CONNECT_WITHIN))
@@ -145,7 +147,7 @@ impl Job<'_> {
             .timeout_recv_response(Some(HEADERS_WITHIN))
             .build();
         Agent::with_parts(config, DefaultConnector::default(), CheckedResolver { reach })
-            .get(url.as_str())
+            .get(as_written(url, written))
             .call()
             .map_err(|error| self.no_answer(url, reach, &error))
     }
@@ -298,15 +300,32 @@ impl Job<'_> {
     }
 }
 
-/// Returns the target of a redirect, if it is one.
-fn redirect_target(url: &Url, answer: &Response<Body>) -> Option<Url> {
+/// Returns a URL as it is sent. The parser encodes each `'` of a query, as browsers do; RFC 3986, section 3.4, allows it,
+/// and a signature over the URL as it was written would no longer hold.
+fn as_written(url: &Url, written: &str) -> String {
+    let query = written.split('#').next().and_then(|written| written.split_once('?')).map(|(_, query)| query);
+    // Where a scheme means nothing to the parser it leaves them alone.
+    let mut plain = Url::parse("plain:/").ok();
+    if let Some(plain) = &mut plain {
+        plain.set_query(query);
+    }
+    match plain.as_ref().and_then(Url::query) {
+        Some(plain) if url.query() == Some(&plain.replace('\'', "%27")) => {
+            format!("{}?{plain}", &url[..Position::AfterPath])
+        }
+        _ => url.as_str().to_owned(),
+    }
+}
+
+/// Returns the target of a redirect, if it is one, and how it was written.
+fn redirect_target(url: &Url, answer: &Response<Body>) -> Option<(Url, String)> {
     if !matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
         return None;
     }
     let location = answer.headers().get(header::LOCATION)?.to_str().ok()?;
     let mut target = url.join(location).ok()?;
     target.set_fragment(None);
-    Some(target)
+    Some((target, location.to_owned()))
 }
 
 /// What servers say how many requests are left, and when there are more. GitHub answers 403 when none is left.

@@ -269,3 +269,32 @@ fn a_download_leaves_the_reserve_free() {
     assert_eq!(missing_room(RESERVE + 4, 5), Some(RESERVE + 5));
     assert_eq!(missing_room(0, u64::MAX), Some(u64::MAX));
 }
+
+#[test]
+fn a_url_arrives_as_it_was_written_after_a_redirect_too() {
+    let asked = |path: &str, location: Option<&str>| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let first = location.map(|to| answer("302 x", &format!("location: {to}\r\n"), ""));
+        let server = std::thread::spawn(move || {
+            let answers = first.into_iter().chain([ok("hello")]);
+            let lines = answers.map(|answer| {
+                let (stream, _) = listener.accept().unwrap();
+                let mut line = String::new();
+                BufReader::new(&stream).read_line(&mut line).unwrap();
+                let _ = (&stream).write_all(answer.as_bytes());
+                line.trim_end().trim_end_matches(" HTTP/1.1").to_owned()
+            });
+            lines.last().unwrap()
+        });
+        let mut case = Case::new();
+        case.rules.allow = vec![base.clone()];
+        case.fetch(&format!("{base}{path}"), None).unwrap();
+        server.join().unwrap()
+    };
+    for path in ["/x?a='b'&c=%27d", "/x'y/z?sig=a+b%2B%2f&&e=[]{}|^`", "/x?filter=name%20eq%20'shop'?", "/x?", "/x"] {
+        assert_eq!(asked(path, None), format!("GET {path}"));
+        assert_eq!(asked("/first", Some(path)), format!("GET {path}"));
+    }
+    assert_eq!(asked("/x?a=\"<'>", None), "GET /x?a=%22%3C'%3E", "what no URL may hold");
+}
