@@ -121,7 +121,7 @@ fn clamp_to_now(progress: &mut ProjectProgress, deploy: &Deploy, now: Timestamp)
         draining.until = draining.until.min(now.after(deploy.drain.max(SHORTEST_DRAIN)));
     }
     if let Some(rollout) = progress.rollout_mut() {
-        rollout.shift(|since| since.min(now), |until| until.min(now.after(retry::ARTIFACT_WAIT)));
+        rollout.shift(|since| since.min(now), |until| until.min(now.after(retry::RATE_LIMIT_WAIT)));
         rollout.fetch.iter_mut().for_each(|fetch| fetch.backoff.clamp_to_now(now));
     }
     progress.backoff.iter_mut().for_each(|backoff| backoff.clamp_to_now(now));
@@ -196,6 +196,12 @@ fn count_fetch_failure(
     match error.retry {
         Retry::Later if is_counted => return,
         Retry::Later => {
+            // An artifact that cannot be had yet takes no time from its release.
+            let wait = match error.retry_after {
+                Some(_) => Some(retry::RATE_LIMIT_WAIT),
+                None => from_webhook.then_some(retry::ARTIFACT_WAIT),
+            };
+            let awaited_until = awaited_until.or(wait.map(|wait| at.after(wait)));
             rollout.fetch = Some(FailedFetch { backoff: retry::record_failure(counted, error, *at), awaited_until });
             return;
         }

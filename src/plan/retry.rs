@@ -25,6 +25,9 @@ pub fn record_failure(before: Option<&Backoff>, error: &PortError, now: Timestam
 /// How long to wait for an artifact that a webhook named: CI creates a release first and uploads to it afterwards.
 pub const ARTIFACT_WAIT: Span = Span::seconds(30 * 60);
 
+/// How long a rollout waits for a server that limits requests: the limits of code hosts begin anew within the hour.
+pub const RATE_LIMIT_WAIT: Span = Span::seconds(70 * 60);
+
 /// Counts a failure to find an expected artifact: the next try comes after half of the time waited so far, at least 5 s
 /// and at most two minutes.
 pub fn await_artifact(before: Option<&Backoff>, error: &PortError, now: Timestamp, until: Timestamp) -> Backoff {

@@ -180,7 +180,7 @@ impl Job<'_> {
             200 => Ok(answer),
             _ if is_limit || matches!(status, 408 | 425 | 500..=599) => {
                 let asked = wait(&answer, is_limit);
-                let said = if is_limit { meaning::limit(asked, LONGEST_WAIT) } else { meaning::status(status) };
+                let said = if is_limit { meaning::limit(asked) } else { meaning::status(status) };
                 let failed = self.may_pass(Reason::ArtifactFailed, &(cause + &said));
                 Err(PortError { retry_after: asked.map(|asked| asked.min(LONGEST_WAIT)), ..failed })
             }

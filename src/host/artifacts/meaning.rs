@@ -262,11 +262,11 @@ pub fn status(status: u16) -> String {
         414 | 431 => ": the URL is longer than it takes".to_owned(),
         416 => ": it sends only parts of the file; name the URL of the whole file".to_owned(),
         421 => ": it does not serve this host; is the name spelled right?".to_owned(),
-        429 => limit(None, Duration::ZERO),
+        429 => limit(None),
         451 => ": it may not send the file, by law; serve it from another place".to_owned(),
-        502..=504 => ": it is down, or what stands behind it; it is asked again".to_owned(),
+        502..=504 => ": it is down, or what stands behind it".to_owned(),
         511 => format!(": the network asks for a login before it leads out; {WITHOUT_PROXY}"),
-        _ if (500..=599).contains(&status) => ": it has a fault of its own; it is asked again".to_owned(),
+        _ if (500..=599).contains(&status) => ": it has a fault of its own".to_owned(),
         _ if (400..=499).contains(&status) => {
             ": it refuses; `curl -I` with the same URL on this server shows more, and a download answers 200".to_owned()
         }
@@ -274,18 +274,11 @@ pub fn status(status: u16) -> String {
     }
 }
 
-/// Explains a refusal because of too many requests. `asked`: how long the server asks to wait; `most`: how long the agent
-/// waits at most.
-pub(super) fn limit(asked: Option<Duration>, most: Duration) -> String {
-    let when = match asked.map(|asked| asked.as_secs()) {
-        None => "it is asked again later".to_owned(),
-        Some(asked) if asked > most.as_secs() => {
-            format!("the server takes more in {asked} s, and is asked again every {} s", most.as_secs())
-        }
-        Some(asked) => format!("the server takes more in {asked} s, and is asked again then"),
-    };
+/// Explains a refusal because of too many requests. `asked`: how long the server asks to wait.
+pub(super) fn limit(asked: Option<Duration>) -> String {
+    let when = asked.map(|asked| format!("; the server takes more in {} s", asked.as_secs())).unwrap_or_default();
     format!(
-        ": too many requests in a short time, a rate limit; {when}. A host with fewer limits, or an upload with \
+        ": too many requests in a short time, a rate limit{when}. A host with fewer limits, or an upload with \
          `zexio deploy`, avoids that"
     )
 }
