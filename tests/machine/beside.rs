@@ -690,7 +690,7 @@ fn the_template_is_read_again_and_a_broken_one_does_not_hold() {
         machine.must("cp /etc/zexio/Caddyfile.tmpl /root/good.tmpl");
         marked(&broken.replace("{{", "{").replace("}}", "}"));
         machine.wait_until("it to be told", || {
-            machine.status_has("shop", "thechangedtemplate") && machine.status_has("shop", says)
+            machine.status_has("shop", "thechangedCaddyfiletemplate") && machine.status_has("shop", says)
         });
         assert!(machine.status_has("shop", "\"Serving\""));
         assert_eq!(machine.sh("zexio doctor").status, 1);
@@ -709,7 +709,7 @@ fn the_template_is_read_again_and_a_broken_one_does_not_hold() {
             "the last good one holds"
         );
         machine.must("cp /root/good.tmpl /etc/zexio/Caddyfile.tmpl && zexio sync");
-        machine.wait_until("it to be over", || !machine.status_has("shop", "thechangedtemplate"));
+        machine.wait_until("it to be over", || !machine.status_has("shop", "thechangedCaddyfiletemplate"));
     }
     assert!(answers(&machine, &http("mine.example.com", "mine")));
 }
