@@ -252,6 +252,65 @@ mod tests {
         [(status.project.clone(), status)].into()
     }
 
+    /// A status with these conditions: kind, whether it holds, reason.
+    fn with(conditions: &[(ConditionKind, bool, Reason)], candidate: Option<u32>) -> BTreeMap<ProjectId, Status> {
+        let mut all = status(None);
+        for status in all.values_mut() {
+            status.candidate = candidate.map(crate::model::names::ReleaseNo);
+            let condition = |&(kind, holds, reason)| {
+                serde_json::from_value(serde_json::json!({
+                    "type": kind, "status": if holds { "True" } else { "False" }, "reason": reason, "since": Timestamp(0),
+                    "message": "so it is",
+                }))
+                .unwrap()
+            };
+            status.conditions = conditions.iter().map(condition).collect();
+        }
+        all
+    }
+
+    #[test]
+    fn what_nobody_decided_is_emitted_once() {
+        use ConditionKind::{Ready, Stalled};
+        let emitted = |before: &[_], after: &[_], candidate| {
+            let events = ready_changes(&with(before, None), &with(after, candidate), Timestamp(9_000));
+            events.iter().map(|event| event.reason).collect::<Vec<_>>()
+        };
+        let serves = [(Ready, true, Reason::Serving)];
+        let not = |reason| [(Ready, false, reason)];
+        let stalled = |reason| [(Ready, false, reason), (Stalled, true, reason)];
+        assert_eq!(emitted(&not(Reason::ProcessDown), &serves, None), [Reason::Serving]);
+        assert_eq!(emitted(&serves, &not(Reason::ProcessDown), None), [Reason::ProcessDown]);
+        assert_eq!(emitted(&serves, &not(Reason::ProcessDown), Some(3)), [], "a rollout is a decision");
+        assert_eq!(emitted(&serves, &stalled(Reason::DeadlineExceeded), None), [], "so is a rejection");
+        assert_eq!(emitted(&serves, &stalled(UNREADABLE), None), [UNREADABLE]);
+        assert_eq!(emitted(&stalled(UNREADABLE), &stalled(UNREADABLE), None), []);
+        assert_eq!(emitted(&not(Reason::Queued), &not(UNREADABLE), None), [], "it is not stalled by it");
+        for outage in [Reason::ProcessDown, Reason::OutOfMemory, Reason::RouteFailing] {
+            assert_eq!(emitted(&not(Reason::Queued), &not(outage), None), [outage]);
+            assert_eq!(emitted(&not(outage), &not(outage), None), []);
+        }
+        assert_eq!(emitted(&not(Reason::Queued), &not(Reason::Fetching), None), []);
+        assert_eq!(emitted(&serves, &serves, None), []);
+    }
+
+    #[test]
+    fn at_most_ten_killed_processes_are_named() {
+        let unit = crate::model::names::UnitId {
+            project: "shop".parse().unwrap(),
+            process: "web".parse().unwrap(),
+            release: crate::model::names::ReleaseNo(1),
+            instance: None,
+        };
+        let message = |count: u32| {
+            let killed = (0..count).map(|pid| Killed { pid, program: "node".into() }).collect();
+            for_forced_stop(&ForcedStop { unit: unit.clone(), killed }, &Progress::default(), Timestamp(0)).message
+        };
+        assert_eq!(message(1), "process web: node (pid 0) did not end within its time; killed");
+        assert!(message(9).contains("node (pid 8) did") && message(10).contains("node (pid 9) did"));
+        assert!(message(11).contains("node (pid 9), 1 more did"), "{}", message(11));
+    }
+
     #[test]
     fn each_failed_run_is_emitted_once() {
         let emitted = |before, after| {

@@ -203,6 +203,62 @@ mod tests {
     }
 
     #[test]
+    fn a_run_ends_by_a_restart_or_a_state_and_the_longest_short_one_counts() {
+        let up = |since: u64, restarts| UnitSeen {
+            state: ActiveState::Active,
+            since: Some(Timestamp(since * 1000)),
+            restarts,
+            ..UnitSeen::default()
+        };
+        let down = |since: u64, restarts| UnitSeen {
+            state: ActiveState::Activating,
+            exit: Some(Exit::Status(3)),
+            ..up(since, restarts)
+        };
+        let longest = |seconds, times| ShortRuns { times, longest: Span::seconds(seconds), last: None };
+        // The state before, the one now, and the time: how long the longest run was, how often it was restarted.
+        for (old, new, now, runs) in [
+            (up(100, 0), up(120, 1), 121, (20, 1)),
+            (up(100, 0), up(100, 0), 121, (0, 0)),
+            (up(100, 1), up(120, 1), 121, (0, 0)),
+            (up(100, 2), up(120, 1), 121, (0, 0)),
+            (up(100, 0), down(107, 0), 108, (7, 0)),
+            (down(100, 0), down(107, 1), 108, (0, 1)),
+            (down(100, 0), up(107, 1), 108, (0, 1)),
+            (up(100, 0), down(699, 0), 700, (599, 0)),
+            (up(100, 0), down(700, 0), 700, (0, 0)),
+        ] {
+            let before = status(&old, longest(0, 0));
+            let found = count(Some(&before), &unit(), &new, None, Timestamp(now * 1000));
+            assert_eq!((found.longest, found.times), (Span::seconds(runs.0), runs.1), "{old:?} {new:?}");
+            assert_eq!(found.last.is_some(), new.state == ActiveState::Activating);
+        }
+        // The longest is kept, and ends with a run that lasts.
+        let before = status(&up(100, 3), longest(50, 3));
+        let at = |now: u64| count(Some(&before), &unit(), &up(100, 3), None, Timestamp(now));
+        assert_eq!((at(249_999).times, at(249_999).longest), (3, Span::seconds(50)));
+        assert_eq!(at(250_000), ShortRuns::default());
+        let ended = |exit| ending(&UnitSeen { exit: Some(Exit::Status(exit)), ..down(1, 1) }, None).unwrap().success;
+        assert_eq!((ended(0), ended(3)), (true, false));
+    }
+
+    #[test]
+    fn a_crash_loop_ends_when_its_process_has_run_three_times_as_long() {
+        let up = UnitSeen { state: ActiveState::Active, since: Some(Timestamp(1_000_000)), ..UnitSeen::default() };
+        let runs = |times| ShortRuns { times, longest: Span::seconds(20), last: None };
+        let at = |seen: &UnitSeen, times, serving| {
+            let mut status = status(seen, runs(times));
+            status.serving = serving;
+            stable_at(&status)
+        };
+        let release = |number| Some(crate::model::names::ReleaseNo(number));
+        assert_eq!(at(&up, 3, release(1)), Some(Timestamp(1_060_000)));
+        assert_eq!(at(&up, 2, release(1)), None, "no crash loop");
+        assert_eq!(at(&up, 3, release(2)), None, "another release");
+        assert_eq!(at(&UnitSeen { state: ActiveState::Activating, ..up }, 3, release(1)), None, "it does not run");
+    }
+
+    #[test]
     fn a_process_that_exits_with_status_0_gets_advice() {
         for (run, fix) in [
             ("./worker --once", "not as a daemon"),
@@ -211,6 +267,9 @@ mod tests {
             ("npx pm2 start app.js", "node itself instead of pm2"),
             ("bundle exec puma -d", "without --daemon"),
             ("bundle exec puma", "not as a daemon"),
+            ("./x -d puma", "not as a daemon"),
+            ("forever start app.js", "node itself instead of forever start"),
+            ("start forever app.js", "not as a daemon"),
             ("gunicorn app:app --daemon", "without --daemon"),
             ("sh -c 'exec setsid ./a'", "without setsid"),
         ] {
