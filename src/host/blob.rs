@@ -19,6 +19,8 @@ use crate::model::layout::{LAUNCH_DIR, LAUNCH_KEY};
 use crate::model::reason::Reason;
 use crate::port::PortError;
 
+/// What a sealed blob begins with. Earlier versions kept a systemd credential under the same name.
+const HEAD: &[u8] = b"zexio-launch 1\n";
 const NONCE: usize = 12;
 /// The name of the blob in the descriptor store of a unit.
 const IN_STORE: &str = "launch";
@@ -39,7 +41,9 @@ impl BlobKey {
             Err(e) => return Err(failed("read", &e)),
         }
         for entry in fs::read_dir(LAUNCH_DIR).map_err(|e| failed("make", &e))?.filter_map(Result::ok) {
-            super::disk::remove(&entry.path())?;
+            if is_sealed(&entry.path()) {
+                super::disk::remove(&entry.path())?;
+            }
         }
         let mut drawn = Zeroizing::new([0; 32]);
         getrandom::fill(drawn.as_mut_slice()).map_err(|e| failed("draw", &io::Error::other(e)))?;
@@ -70,14 +74,20 @@ impl BlobKey {
         let mut nonce = [0; NONCE];
         getrandom::fill(&mut nonce).map_err(|e| failed(&e.to_string()))?;
         let sealed = self.0.encrypt(&nonce.into(), Payload { msg: blob, aad: &bound_to(unit) });
-        Ok([&nonce[..], &sealed.map_err(|_| failed("it is too large"))?].concat())
+        Ok([HEAD, &nonce, &sealed.map_err(|_| failed("it is too large"))?].concat())
     }
 
     fn open(&self, unit: &str, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-        let (nonce, body) = sealed.split_at_checked(NONCE)?;
+        let (nonce, body) = sealed.strip_prefix(HEAD)?.split_at_checked(NONCE)?;
         let nonce: &[u8; NONCE] = nonce.try_into().ok()?;
         self.0.decrypt(nonce.into(), Payload { msg: body, aad: &bound_to(unit) }).ok().map(Zeroizing::new)
     }
+}
+
+/// Returns whether a file is a sealed blob.
+pub fn is_sealed(path: &Path) -> bool {
+    let mut head = [0; HEAD.len()];
+    fs::File::open(path).and_then(|mut file| file.read_exact(&mut head)).is_ok() && head == HEAD
 }
 
 fn bound_to(unit: &str) -> Vec<u8> {

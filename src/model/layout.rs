@@ -7,7 +7,7 @@ use super::names::{ProcessName, ProjectId, ReleaseNo, UnitId};
 /// Where unit files are written.
 pub const UNIT_DIR: &str = "/etc/systemd/system";
 /// Where sealed launch blobs are written.
-pub const LAUNCH_DIR: &str = "/etc/zexio/launch";
+pub const LAUNCH_DIR: &str = "/etc/zexio/cred";
 /// The key that launch blobs are sealed with: not beside them, so that a copy of /etc does not open them.
 pub const LAUNCH_KEY: &str = "/var/lib/zexio/launch.key";
 /// The binary that units start.
@@ -133,11 +133,7 @@ impl Layout {
     }
     /// Returns the sealed launch blob of an app's unit by its full name.
     pub fn launch_blob_named(unit: &str) -> PathBuf {
-        Path::new(LAUNCH_DIR).join(format!("{unit}.sealed"))
-    }
-    /// Returns where earlier versions kept a unit's launch blob, as a systemd credential.
-    pub fn credential(unit: &UnitId) -> PathBuf {
-        Path::new("/etc/zexio/cred").join(format!("{}.cred", unit.name()))
+        Path::new(LAUNCH_DIR).join(format!("{unit}.cred"))
     }
     /// Returns a unit's cgroup, as systemd names it: a dash in a slice's name is a level of its path.
     pub fn cgroup(unit: &UnitId) -> String {
@@ -201,7 +197,6 @@ mod tests {
             Layout::unit_file(&unit),
             Layout::timer_file(&unit),
             Layout::launch_blob(&unit),
-            Layout::credential(&unit),
             Layout::invocation(&unit),
         ];
         let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
@@ -215,7 +210,6 @@ mod tests {
                 "/zexio/fronts/shop/web",
                 "/etc/systemd/system/zexio-shop-web-r3.service",
                 "/etc/systemd/system/zexio-shop-web-r3.timer",
-                "/etc/zexio/launch/zexio-shop-web-r3.service.sealed",
                 "/etc/zexio/cred/zexio-shop-web-r3.service.cred",
                 "/run/systemd/units/invocation:zexio-shop-web-r3.service",
             ]

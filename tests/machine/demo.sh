@@ -178,7 +178,7 @@ shows hello.example.com "hello from hello 1.0.0"
 step "delete bumped"
 run "zexio delete bumped --wait"
 left() {
-  ls -d /etc/systemd/system/zexio-bumped-* /zexio/apps/bumped /zexio/fronts/bumped /etc/zexio/launch/zexio-bumped-* 2>/dev/null || true
+  ls -d /etc/systemd/system/zexio-bumped-* /zexio/apps/bumped /zexio/fronts/bumped /etc/zexio/cred/zexio-bumped-* 2>/dev/null || true
   systemctl list-units --all --plain --no-legend 'zexio-bumped-*'
   getent passwd zx-bumped || true
   grep -n bumped /etc/caddy/zexio.caddyfile || true

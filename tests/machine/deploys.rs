@@ -110,7 +110,7 @@ fn delete_leaves_nothing() {
     }
     machine.must("zexio delete hello --wait=150s");
     let left = "ls -d /etc/systemd/system/zexio-hello-* /etc/systemd/system/*/zexio-hello-* /zexio/apps/hello \
-                /zexio/fronts/hello /etc/zexio/launch/zexio-hello-* 2>/dev/null
+                /zexio/fronts/hello /etc/zexio/cred/zexio-hello-* 2>/dev/null
                 systemctl list-units --all --plain --no-legend 'zexio-hello-*'
                 getent passwd zx-hello; grep -n hello /etc/caddy/zexio.caddyfile
                 curl -s -H 'Host;' --unix-socket /run/caddy/admin.sock http://caddy/config/ | grep -o 'hello[^\"]*' || true";

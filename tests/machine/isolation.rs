@@ -5,7 +5,7 @@ use crate::machine::{Machine, web_spec};
 /// Tries what no app may, writes down what it could, and becomes the app.
 const PROBE: &str = r#"
 for path in /zexio/zexio.db /zexio/specs /zexio/artifacts /zexio/apps/other /etc/zexio/master.key /etc/zexio/keys \
-            /etc/zexio/launch /var/lib/zexio/launch.key /run/zexio/agent.sock /run/caddy/admin.sock /run/systemd/private /etc/shadow; do
+            /etc/zexio/cred /var/lib/zexio/launch.key /run/zexio/agent.sock /run/caddy/admin.sock /run/systemd/private /etc/shadow; do
   if ls "$path" >/dev/null 2>&1 && cat "$path" >/dev/null 2>&1; then echo "reads $path"; fi
 done
 for path in . .. /etc /usr /zexio /zexio/apps/probe; do

@@ -89,8 +89,8 @@ fn status(machine: &Machine) -> Value {
 fn print_of(machine: &Machine, release: u32) -> String {
     let unit = unit(release);
     machine.must(&format!(
-        "sha256sum /etc/systemd/system/{unit} /etc/zexio/launch/{unit}.sealed /etc/caddy/zexio.caddyfile
-         stat -c '%n %i %Y' /etc/systemd/system/{unit} /etc/zexio/launch/{unit}.sealed /etc/caddy/zexio.caddyfile
+        "sha256sum /etc/systemd/system/{unit} /etc/zexio/cred/{unit}.cred /etc/caddy/zexio.caddyfile
+         stat -c '%n %i %Y' /etc/systemd/system/{unit} /etc/zexio/cred/{unit}.cred /etc/caddy/zexio.caddyfile
          readlink /zexio/apps/hello/bundle; ls /zexio/fronts/hello; ls /etc/systemd/system/multi-user.target.wants/zexio-*
          systemctl show -p MainPID,InvocationID,NRestarts {unit}"
     ))

@@ -46,7 +46,6 @@ fn after_a_crash_everything_is_there_again() {
 const WITH_CREDENTIAL: &str = r#"
 unit=zexio-hello-web-r1; file=/etc/systemd/system/$unit.service
 systemctl stop zexio-agent
-mkdir -p -m 700 /etc/zexio/cred
 python3 - $(systemctl show -P MainPID $unit) >/run/blob <<'END'
 import sys
 process = f"/proc/{sys.argv[1]}"
@@ -59,7 +58,7 @@ END
 systemd-creds encrypt --name=$unit /run/blob /etc/zexio/cred/$unit.service.cred && rm /run/blob
 sed -i -e '/^NotifyAccess=exec$/d; /^FileDescriptorStoreMax=/d; s/^ExecStopPost=-+/ExecStopPost=-/' \
   -e "s|^ExecStartPre=.*|LoadCredentialEncrypted=$unit:/etc/zexio/cred/$unit.service.cred|" $file
-rm -r /etc/zexio/launch /var/lib/zexio/launch.key
+rm /var/lib/zexio/launch.key
 systemctl daemon-reload && systemctl restart $unit
 "#;
 
@@ -82,7 +81,7 @@ fn an_app_with_a_credential_runs_on_and_starts_without_it_the_next_time() {
     machine.wait_for_answer("hello.example.com", "/env/GREETING", "good day");
     assert_eq!(machine.sh("ls /run/credentials | grep zexio-hello").stdout, "", "a mount is left");
     machine.must("zexio delete hello --wait=150s");
-    assert_eq!(machine.sh("ls /etc/zexio/cred /etc/zexio/launch | grep hello").stdout, "");
+    assert_eq!(machine.sh("ls /etc/zexio/cred | grep hello").stdout, "");
 }
 
 #[test]
@@ -103,8 +102,7 @@ fn a_lost_key_of_launch_blobs_stops_no_app_and_is_made_again() {
     let app = machine.main_pid(unit);
     machine.must("rm /var/lib/zexio/launch.key && systemctl restart zexio-agent");
     machine.wait_until("a blob that opens", || {
-        machine.sh(&format!("test -e /etc/zexio/launch/{unit}.sealed && zexio status hello | grep -q Ready")).status
-            == 0
+        machine.sh(&format!("test -e /etc/zexio/cred/{unit}.cred && zexio status hello | grep -q Ready")).status == 0
     });
     assert_eq!(machine.main_pid(unit), app);
     machine.must(&format!("kill -9 {app}"));

@@ -24,7 +24,7 @@ use crate::plan::UnitOrder;
 use crate::port::{PortError, Units};
 use crate::render::unit;
 
-use super::blob::BlobKey;
+use super::blob::{self, BlobKey};
 use super::disk;
 use crate::model::reason::Reason;
 use bus::{Listed, MANAGER, MANAGER_PATH, Property, SERVICE, UNIT};
@@ -234,7 +234,7 @@ impl Units for Systemd {
             }
         }
         for (id, seen) in all.values_mut().flatten() {
-            seen.launch_blob = Layout::launch_blob(id).exists();
+            seen.launch_blob = blob::is_sealed(&Layout::launch_blob(id));
         }
         Ok(all)
     }
@@ -305,7 +305,6 @@ impl Units for Systemd {
         disk::remove(&Path::new(STAMPS).join(format!("stamp-{}", unit.timer())))?;
         disk::remove(&Layout::unit_file(unit))?;
         disk::remove(&Layout::launch_blob(unit))?;
-        disk::remove(&Layout::credential(unit))?;
         let _ = self.manage("reset a unit", "ResetFailedUnit", (&unit.name(),));
         Ok(())
     }
