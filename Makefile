@@ -131,8 +131,8 @@ install: $(if $(wildcard $(built)/zexio),,$(built)/zexio)
 	fi
 	@if [ -z '$(DESTDIR)' ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 
-# Leaves /etc/zexio, /var/lib/zexio and /zexio: keys, data and settings belong to the operator. /etc/caddy/zexio.caddyfile and the
-# directory of the admin socket stay too: the operator's Caddyfile names them, and Caddy keeps serving with them.
+# Leaves /etc/zexio, /var/lib/zexio and /zexio: keys, data and settings belong to the operator. The directory of the
+# admin socket and /etc/caddy/zexio.caddyfile stay too: the operator's Caddyfile names them, and Caddy serves with them.
 uninstall:
 	rm -f $(bindir)/zexio $(unitdir)/zexio-agent.service $(unitdir)/zexio-apps.slice
 	rm -f $(mandir)/zexio.1 $(mandir)/zexio-*.1 $(bashdir)/zexio $(zshdir)/_zexio $(fishdir)/zexio.fish

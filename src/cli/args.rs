@@ -72,9 +72,9 @@ pub enum Verb {
     /// Open the launch blob of a unit that starts (it does this)
     #[command(hide = true)]
     HandOver {
-        /// Its name
+        /// The full name of the unit, as in zexio-shop-web-r7.service
         unit: String,
-        /// Others start first
+        /// Units without this flag go first when many start at once
         #[arg(long)]
         later: bool,
     },

@@ -32,8 +32,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// How long systemd lets the step take that waits.
 const LONGEST_START: Duration = Duration::from_secs(330);
 
-/// Waits until fewer units than `STARTS_AT_ONCE` set up their sandbox. `later`: after those that are not. A failure is no reason
-/// not to start.
+/// Waits until fewer than `STARTS_AT_ONCE` units set up their sandbox. `later`: units that are not later go first. A
+/// failure to wait is no reason not to start.
 pub fn wait(unit: &str, later: bool) {
     let extended = u32::try_from(LONGEST_START.as_micros()).unwrap_or(u32::MAX);
     let _ = sd_notify::notify(&[NotifyState::ExtendTimeoutUsec(extended)]);

@@ -39,6 +39,11 @@ const VERIFY_WITHIN: (Duration, Duration) = (Duration::from_secs(1), CHECK_WITHI
 const VERIFY_PAUSE: Duration = Duration::from_millis(250);
 /// The longest pause between two checks of a failing route.
 const CHECK_PAUSE: Duration = Duration::from_secs(5);
+/// How long Caddy may refuse a visitor while it makes the certificate of a site with `tls: internal`, which it begins when
+/// it takes the site.
+const CERTIFICATE_WITHIN: Duration = Duration::from_secs(3);
+/// The pause between two requests meanwhile.
+const CERTIFICATE_PAUSE: Duration = Duration::from_millis(50);
 /// How much of a response is read.
 const BODY: u64 = 1 << 20;
 /// How much of it is looked at.
@@ -211,7 +216,9 @@ fn ask(visit: &Visit, entrance: &Entrance, timeout: Duration, runtime: &Runtime)
         let request = ProbeRequest::to(host.as_str(), path, visit.tls != Tls::Off, visit.h2c);
         Some(visit::get_now(visit.port?, &request, timeout.min(VERIFY_WITHIN.1), runtime, Some(&Language::default())))
     };
-    match through_caddy(&format!("{scheme}://{host}{path}"), public, caddy, timeout) {
+    let request = || through_caddy(&format!("{scheme}://{host}{path}"), public, caddy, timeout);
+    let patience = if visit.tls == Tls::Internal { timeout.min(CERTIFICATE_WITHIN) } else { Duration::ZERO };
+    match until_accepted(request, patience) {
         Ok((status, Caught::Answer(Some(tls)))) => Answer {
             well: false,
             unanswered: true,
@@ -279,6 +286,19 @@ fn through_caddy(url: &str, public: &str, caddy: SocketAddr, timeout: Duration) 
         false => Caught::Answer(language::wants_tls(&head).filter(|_| status == 400)),
     };
     Ok((status, caught))
+}
+
+/// Repeats a request that was refused, for this long.
+fn until_accepted<T>(request: impl Fn() -> Result<T, ureq::Error>, patience: Duration) -> Result<T, ureq::Error> {
+    let end = Instant::now() + patience;
+    loop {
+        match request() {
+            Err(error) if !matches!(error, ureq::Error::Timeout(_)) && Instant::now() < end => {
+                thread::sleep(CERTIFICATE_PAUSE);
+            }
+            done => return done,
+        }
+    }
 }
 
 /// Resolves every name to one address.
@@ -350,6 +370,26 @@ mod tests {
         let own = of(Tls::Internal, b"HTTP/1.1 204 No Content\r\n\r\n");
         assert!(!own.well && !own.said.contains(asked), "{own:?}");
         assert!(!Entrance::of(Tls::Auto, Some(7480)).certified, "a web server in front has the certificate");
+    }
+
+    #[test]
+    fn a_visitor_waits_for_a_certificate_that_caddy_makes_itself() {
+        let tries = std::cell::Cell::new(0);
+        let refused = |times: u32| {
+            tries.set(0);
+            move |tries: &std::cell::Cell<u32>| {
+                tries.set(tries.get() + 1);
+                if tries.get() > times { Ok(tries.get()) } else { Err(ureq::Error::ConnectionFailed) }
+            }
+        };
+        let ask = |times, patience| {
+            let request = refused(times);
+            until_accepted(|| request(&tries), patience).ok()
+        };
+        assert_eq!(ask(3, Duration::from_secs(60)), Some(4));
+        assert_eq!(ask(u32::MAX, Duration::from_millis(200)), None);
+        assert!(tries.get() > 1);
+        assert_eq!(ask(1, Duration::ZERO), None, "another kind of site");
     }
 
     fn answer(well: bool, unanswered: bool) -> Answer {
